@@ -1,0 +1,75 @@
+"""Every error ego4dfs raises, named by what the person in front of it can do.
+
+    Ego4DError
+    ├── ConfigError            change the command line, the config file or the environment
+    ├── ManifestError          a manifest.csv cannot be used at all
+    ├── CacheError             the cache directory cannot be used
+    ├── MountError             the mountpoint or FUSE cannot be used
+    ├── NotFound               the tree has no such path
+    └── StoreError             one object could not be had
+        ├── AccessDenied       refused: not licensed, not published, or not there (S3 says 403 for both)
+        │   └── CredentialsRejected   the key itself is expired, unknown or absent
+        ├── ObjectMissing      S3 says the object does not exist
+        ├── ObjectChanged      the object is not the version that was asked for
+        └── StoreUnavailable   no usable answer in time: network, time-out, 5xx
+
+`str(error)` is one line that says what was wrong and where; `error.hint` is the remedy.
+"""
+
+from __future__ import annotations
+
+
+class Ego4DError(Exception):
+    """Base of all errors; `hint` says what the user can do, or is empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(Ego4DError):
+    """A flag, config key or environment variable has a value that cannot work."""
+
+
+class ManifestError(Ego4DError):
+    """A manifest.csv cannot be read as one, in whole."""
+
+
+class CacheError(Ego4DError):
+    """The cache directory cannot be created, read or written."""
+
+
+class MountError(Ego4DError):
+    """The mountpoint, the kernel's FUSE or libfuse cannot be used."""
+
+
+class NotFound(Ego4DError):  # noqa: N818 - the field's word
+    """The tree has no such path."""
+
+
+class StoreError(Ego4DError):
+    """One object, `url`, could not be had from the store."""
+
+    def __init__(self, message: str, *, url: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.url = url
+
+
+class AccessDenied(StoreError):  # noqa: N818 - S3's own word
+    """The store refused this object to this identity."""
+
+
+class CredentialsRejected(AccessDenied):
+    """The store does not accept the key at all: expired, unknown, wrong secret, or none given."""
+
+
+class ObjectMissing(StoreError):  # noqa: N818 - a state of the store
+    """The store says that the object does not exist."""
+
+
+class ObjectChanged(StoreError):  # noqa: N818 - a state of the store
+    """The object is no longer the version whose ETag was pinned."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - a state of the store
+    """No usable answer in time: connection refused or cut, time-out, throttled, or 5xx."""

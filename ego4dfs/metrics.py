@@ -1,0 +1,60 @@
+"""Live counters of one mount or filesystem, shown by `ego4dfs status`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counters since the start; all byte figures are bytes.
+
+    Safe from several threads: each counter is changed under one lock that is never held over I/O.
+    `requests` counts attempts that reached for the network, retries included.
+    """
+
+    started_s: float = field(default_factory=time.monotonic)
+    requests: dict[str, int] = field(default_factory=lambda: {"head": 0, "get": 0, "manifest": 0})
+    bytes_fetched: int = 0
+    bytes_served: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    errors: int = 0
+    last_error: str = ""
+    offline: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def request(self, kind: str) -> None:
+        """Count one request of kind `head`, `get` or `manifest`."""
+        with self._lock:
+            self.requests[kind] += 1
+
+    def add(self, counter: str, amount: int = 1) -> None:
+        """Add `amount` to the counter of that name."""
+        with self._lock:
+            setattr(self, counter, getattr(self, counter) + amount)
+
+    def error(self, message: str) -> None:
+        """Count one error and keep its text as the last one."""
+        with self._lock:
+            self.errors += 1
+            self.last_error = message
+
+    def snapshot(self) -> dict[str, object]:
+        """Return the counters as plain values, consistent with each other."""
+        with self._lock:
+            return {
+                "uptime_s": round(time.monotonic() - self.started_s, 3),
+                "requests": dict(self.requests),
+                "bytes_fetched": self.bytes_fetched,
+                "bytes_served": self.bytes_served,
+                "hits": self.hits,
+                "misses": self.misses,
+                "evictions": self.evictions,
+                "errors": self.errors,
+                "last_error": self.last_error,
+                "offline": self.offline,
+            }

@@ -1,0 +1,59 @@
+"""What the rest of ego4dfs asks of a store of objects, and the values it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFacts:
+    """What a store says about one object without its bytes.
+
+    `etag` carries no quotes. `version_id` is empty where the bucket keeps no versions.
+    `mtime_ns` is the store's LastModified in nanoseconds since the epoch.
+    """
+
+    size: int
+    etag: str
+    version_id: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Bytes [start, start + len(data)) of an object, and the facts that came with them."""
+
+    data: memoryview
+    start: int
+    facts: ObjectFacts
+
+
+class ObjectStore(Protocol):
+    """Read-only access to objects named by `s3://bucket/key` URLs.
+
+    Safe from several threads. Every call either returns what was asked for or raises a
+    `StoreError`: `AccessDenied` (with `CredentialsRejected` when the key itself is refused),
+    `ObjectMissing`, `ObjectChanged`, or `StoreUnavailable` for everything that may pass.
+    """
+
+    @property
+    def source(self) -> str:
+        """Name where the bytes come from; the same name means the same bytes per URL and ETag."""
+
+    def head(self, url: str) -> ObjectFacts:
+        """Fetch the facts of one object with one HEAD."""
+
+    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+        """Fetch bytes [start, stop), cut at the object's end; `stop > start`.
+
+        With `etag` the bytes are of exactly that version, or `ObjectChanged` is raised.
+        A short answer is never returned as if it were whole. Raises `StoreError` when `start`
+        is at or past the end.
+        """
+
+    def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
+        """Fetch a whole small object, or None when its ETag is still `unless_etag`."""
+
+    def close(self) -> None:
+        """Let go of connections and threads; the store is not used again."""
