@@ -1,0 +1,125 @@
+"""What Ego4D is made of: the names of its datasets, versions and universities.
+
+Pure knowledge, kept beside the code so that it needs neither credentials nor network. A name
+missing here is not wrong: Ego4D adds datasets, so unknown names are allowed and merely doubted.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from ego4dfs.errors import ConfigError
+
+VERSION_DEFAULT = "v2_1"
+VERSIONS = ("v1", "v2", "v2_1")
+
+# The first bucket is the one in use; the others still hold objects that manifests point to.
+UNIVERSITY_BUCKETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "bristol": ("ego4d-bristol",),
+        "cmu": ("ego4d-cmu",),
+        "cmu_africa": ("ego4d-universityaf",),
+        "fair": ("ego4d-fair",),
+        "frl_track_1_public": ("ego4d-consortium-sharing",),
+        "georgiatech": ("ego4d-georgiatech",),
+        "iiith": ("ego4d-iiith",),
+        "indiana": ("ego4d-indiana",),
+        "kaust": ("ego4d-kaust",),
+        "minnesota": ("ego4d-minnesota",),
+        "nus": ("ego4d-speac",),
+        "sfu": ("ego4d-sfu",),
+        "unc": ("ego4d-unc",),
+        "uniandes": ("ego4d-university-sa",),
+        "unict": ("ego4d-unict-milan", "ego4d-unict"),
+        "upenn": ("ego4d-penn",),
+        "utokyo": ("ego4d-utokyo",),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One dataset: its name, which is also its directory, and a line about it."""
+
+    name: str
+    description: str
+
+
+@cache
+def known() -> tuple[Dataset, ...]:
+    """Return every dataset that is known by name, in the order in which to show them."""
+    with Path(__file__).with_name("datasets.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(Dataset(row["dataset"], row["description"]) for row in csv.DictReader(file))
+
+
+def known_names() -> tuple[str, ...]:
+    """Return the names of `known()`."""
+    return tuple(dataset.name for dataset in known())
+
+
+def normalise(name: str) -> str:
+    """Return the dataset name as manifests and directories spell it.
+
+    Lower-case, without blanks around it or slashes behind it.
+    Raises ConfigError for what cannot be a directory below the version: a name becomes part of
+    object keys and of local paths, so nothing may climb out of either.
+    """
+    clean = name.strip().rstrip("/").lower()
+    parts = clean.split("/")
+    if not clean or any(part in {"", ".", ".."} for part in parts) or _UNPRINTABLE.search(clean):
+        raise ConfigError(
+            f"{name!r} cannot be the name of a dataset",
+            hint="names look like full_scale or components/videos; see --list-datasets",
+        )
+    return clean
+
+
+def suggest(name: str) -> str:
+    """Return the known dataset that was probably meant, or an empty text."""
+    names = {_squash(known_name): known_name for known_name in known_names()}
+    meant = _squash(name)
+    close = difflib.get_close_matches(meant, names, n=1, cutoff=0.7)
+    if not close and len(meant) > 3:  # shorter beginnings fit by accident
+        close = [known_name for known_name in names if known_name.startswith(meant)]
+    return names[close[0]] if close else ""
+
+
+def check_version(text: str) -> str:
+    """Return the version without blanks around it, in lower case.
+
+    Versions that are not in VERSIONS pass, because Ego4D will release more.
+    Raises ConfigError if the text does not look like a version.
+    """
+    version = text.strip().lower()
+    if not _VERSION.fullmatch(version):
+        raise ConfigError(
+            f"{text!r} is not a version of Ego4D",
+            hint=f"versions look like {', '.join(VERSIONS[:-1])} or {VERSIONS[-1]}",
+        )
+    return version
+
+
+def version_directory(version: str) -> str:
+    """Return the directory of a version: v2 and v2_1 share one, as in a download."""
+    return version.partition("_")[0]
+
+
+def university_of_bucket(bucket: str) -> str:
+    """Return the university whose videos the bucket holds, or an empty text."""
+    return _UNIVERSITIES.get(bucket, "")
+
+
+def _squash(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
+_VERSION = re.compile(r"v[0-9]+(_[0-9]+)?")
+_UNIVERSITIES = {bucket: name for name, buckets in UNIVERSITY_BUCKETS.items() for bucket in buckets}
