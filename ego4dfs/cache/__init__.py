@@ -1,0 +1,6 @@
+"""The block cache: bounded, on disk, shared by processes, checked before it is believed."""
+
+from ego4dfs.cache.blockcache import BlockCache, CacheReport
+from ego4dfs.cache.directory import FORMAT, prepare_directory, source_directory
+
+__all__ = ["FORMAT", "BlockCache", "CacheReport", "prepare_directory", "source_directory"]

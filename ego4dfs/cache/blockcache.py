@@ -1,0 +1,241 @@
+"""BlockCache: put blocks in, read parts of them out, never above the bound."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import diskcache
+
+from ego4dfs.cache import blockfile
+from ego4dfs.cache.index import BlockIndex, relative_name
+from ego4dfs.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SHARE = 0.25
+"""Share of the free disk, what is cached already included, that a cache takes if not told."""
+
+_BATCH_BLOCKS = 16
+_TOUCH_EVERY_S = 5.0
+_PART_FILE_AGE_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """What `verify` found: blocks that are sound, that were dropped, and stray files removed."""
+
+    sound: int
+    damaged: int
+    lost: int
+    stray: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    key: str
+    url: str
+    data: memoryview
+    done: Callable[[], None]
+
+
+class BlockCache:
+    """Blocks of objects on disk, bounded, shared by threads, mounts and processes.
+
+    A read opens the block's file by its name, past the index. One writer thread reserves room and
+    writes; it starts with the first `put`, so a cache may be opened before a fork. A cache that
+    cannot be written goes on serving what it has: a failed write costs the next reader a request,
+    never an error.
+    """
+
+    def __init__(self, inner: Path, metrics: Metrics, *, max_bytes: int | None = None) -> None:
+        """Open the blocks below `inner` (see prepare_directory).
+
+        `max_bytes` None keeps the limit of an existing cache, or takes `DEFAULT_SHARE` of the
+        free disk for a new one.
+        """
+        self._directory = inner / "blocks"
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        if max_bytes is None and not (self._directory / "cache.db").exists():
+            max_bytes = _share_of_disk(self._directory)
+        self._index = BlockIndex(self._directory, max_bytes)
+        self._metrics = metrics
+        self._prefix = f"{self._directory}/"
+        self._checked: set[str] = set()  # blocks proved sound since this process started
+        self._touched: set[str] = set()
+        self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._lock = threading.Lock()  # guards the start of the writer
+
+    @property
+    def max_bytes(self) -> int:
+        """The bound in bytes; the last one that any mount of this directory was given."""
+        return self._index.max_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes taken now, on disk."""
+        return self._index.used_bytes
+
+    def __len__(self) -> int:
+        """Count the blocks."""
+        return len(self._index)
+
+    def contains(self, key: str) -> bool:
+        """Tell whether the block's file is there, without a check of its bytes."""
+        return os.path.exists(self._prefix + relative_name(key))  # noqa: PTH110 - hot path
+
+    def read_into(self, key: str, start: int, view: memoryview) -> bool:
+        """Fill `view` with the block's bytes from `start` on; False when it cannot be had here.
+
+        A block is checked as a whole before its first use in this process; one that is damaged
+        is dropped and reported as not there.
+        """
+        path = self._prefix + relative_name(key)
+        try:
+            if key not in self._checked:
+                if not blockfile.is_sound(path, key):
+                    return self._drop(key, "is damaged")
+                self._checked.add(key)
+            if not blockfile.read_into(path, start, view):
+                return self._drop(key, "is cut short")
+        except FileNotFoundError:
+            self._checked.discard(key)
+            return False
+        except OSError as error:
+            return self._drop(key, f"cannot be read ({error.strerror})")
+        self._touched.add(key)
+        return True
+
+    def put(self, key: str, url: str, data: memoryview, done: Callable[[], None]) -> None:
+        """Hand a block to the writer; `done` is called once it is on disk or has been given up."""
+        with self._lock:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="cache", daemon=True)
+                self._writer.start()
+        self._puts.put(_Put(key, url, data, done))
+
+    def verify(self) -> CacheReport:
+        """Check every block, drop the damaged, and remove files that no row counts."""
+        sound = damaged = lost = 0
+        known: set[str] = set()
+        for key in list(self._index.keys()):
+            path = self._directory / relative_name(key)
+            known.add(str(path))
+            if not path.exists():
+                lost += 1
+                self._index.forget(key)
+            elif blockfile.is_sound(path, key):
+                sound += 1
+            else:
+                damaged += 1
+                self._index.forget(key)
+        return CacheReport(sound, damaged, lost, self._remove_strays(known))
+
+    def clear(self) -> int:
+        """Drop every block and return how many there were; running mounts fetch anew."""
+        count = self._index.clear()
+        self._checked.clear()
+        self._remove_strays(set())
+        return count
+
+    def close(self) -> None:
+        """Write what was handed over, then stop the writer."""
+        writer = self._writer
+        if writer is not None:
+            self._puts.put(None)
+            writer.join()
+            self._writer = None
+        self._flush_touched()
+        self._index.close()
+
+    def _drop(self, key: str, what: str) -> bool:
+        log.warning("cached block %s %s; it will be fetched again", key, what)
+        self._metrics.error(f"cached block {key} {what}; fetched again")
+        self._checked.discard(key)
+        try:
+            self._index.forget(key)
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            log.warning("the cache index is busy: %s", error)
+        Path(self._prefix + relative_name(key)).unlink(missing_ok=True)
+        return False
+
+    def _write(self) -> None:
+        next_touch = time.monotonic() + _TOUCH_EVERY_S
+        running = True
+        while running:
+            batch, running = self._next_batch(max(0.0, next_touch - time.monotonic()))
+            if batch:
+                self._store(batch)
+            if time.monotonic() >= next_touch:
+                self._flush_touched()
+                next_touch = time.monotonic() + _TOUCH_EVERY_S
+        self._index.close()
+
+    def _next_batch(self, wait_s: float) -> tuple[list[_Put], bool]:
+        batch: list[_Put] = []
+        try:
+            put = self._puts.get(timeout=wait_s)
+            while put is not None:
+                batch.append(put)
+                if len(batch) == _BATCH_BLOCKS:
+                    return batch, True
+                put = self._puts.get_nowait()
+        except queue.Empty:
+            return batch, True
+        return batch, False
+
+    def _store(self, batch: list[_Put]) -> None:
+        try:
+            evicted = self._index.reserve((put.key, len(put.data), put.url) for put in batch)
+            self._metrics.add("evictions", evicted)
+            for put in batch:
+                blockfile.write(self._directory / relative_name(put.key), put.key, put.data)
+                self._checked.add(put.key)
+        except Exception as error:  # whatever it is, the writer lives on: readers wait for `done`
+            log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
+            self._metrics.error(f"the cache cannot be written: {error}")
+        finally:
+            for put in batch:
+                put.done()
+
+    def _flush_touched(self) -> None:
+        touched, self._touched = self._touched, set()
+        if not touched:
+            return
+        try:
+            self._index.touch(touched)
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            log.warning("the order of use was not recorded: %s", error)
+
+    def _remove_strays(self, known: set[str]) -> int:
+        """Remove block files that no row counts; a part file only once it is surely abandoned."""
+        strays = 0
+        now = time.time()
+        for path in self._directory.glob("??/*"):
+            try:
+                is_part = path.name.endswith(".part")
+                if is_part and now - path.stat().st_mtime < _PART_FILE_AGE_S:
+                    continue
+                if str(path) not in known:
+                    path.unlink()
+                    strays += 1
+            except FileNotFoundError:
+                continue
+        return strays
+
+
+def _is_expected(error: Exception) -> bool:
+    return isinstance(error, (OSError, sqlite3.Error, diskcache.Timeout))
+
+
+def _share_of_disk(directory: Path) -> int:
+    disk = os.statvfs(directory)
+    return int(disk.f_bavail * disk.f_frsize * DEFAULT_SHARE)

@@ -1,0 +1,57 @@
+"""Where the cache lives: one private directory per format version.
+
+    <cache_dir>/CACHEDIR.TAG           backup tools leave the directory out (bford.info/cachedir)
+    <cache_dir>/v1/blocks/             block files and diskcache's index of them
+    <cache_dir>/v1/sources/<id>/       facts and kept manifests of one source
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from ego4dfs.errors import CacheError
+
+FORMAT = "v1"
+"""Name of the on-disk format; another block size, key or checksum is another format."""
+
+_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Cache of ego4dfs; safe to delete.\n"
+
+
+def prepare_directory(cache_dir: Path) -> Path:
+    """Create what is missing below `cache_dir` and return the directory of this format, 0700.
+
+    A `cache_dir` that exists keeps its own permissions; what is inside is private all the same.
+    Raises CacheError when it cannot be created, entered or written.
+    """
+    inner = cache_dir / FORMAT
+    try:
+        if not cache_dir.exists():
+            cache_dir.mkdir(parents=True, mode=0o700)
+        inner.mkdir(mode=0o700, exist_ok=True)
+        inner.chmod(0o700)
+        tag = cache_dir / "CACHEDIR.TAG"
+        if not tag.exists():
+            tag.write_text(_TAG)
+        if not os.access(inner, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(13, "not readable and writable by you")
+    except OSError as error:
+        raise CacheError(
+            f"cache directory {cache_dir}: {(error.strerror or str(error)).lower()}",
+            hint="name another one with --cache-dir or EGO4DFS_CACHE_DIR",
+        ) from error
+    return inner
+
+
+def source_directory(inner: Path, source: str) -> Path:
+    """Return the directory for the facts and manifests of one source, created 0700.
+
+    Two endpoints may hold different objects under the same URL, so each has its own.
+    """
+    directory = inner / "sources" / hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = directory / "source.txt"
+    if not name.exists():
+        name.write_text(source + "\n")
+    return directory
