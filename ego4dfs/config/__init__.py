@@ -1,0 +1,235 @@
+"""The options of a mount, a listing or a filesystem, settled and checked once.
+
+Defaults < JSON config file < EGO4DFS_* environment < flags (or Python arguments). Whatever comes
+out of `resolve` is right in form: nobody further down checks it again. The keys of the config
+file are those of the official `ego4d` tool and ours, and equal the flags with underscores.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ego4dfs import datasets
+from ego4dfs.config import values
+from ego4dfs.config.values import MIN_CACHE_BYTES, Given, parse_size
+from ego4dfs.errors import ConfigError
+
+__all__ = ["KEYS", "MIN_CACHE_BYTES", "Config", "default_cache_dir", "parse_size", "resolve"]
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT_PREFIX = "EGO4DFS_"
+
+
+def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Return $XDG_CACHE_HOME/ego4dfs, else ~/.cache/ego4dfs.
+
+    A relative XDG_CACHE_HOME is ignored, as its specification asks.
+    """
+    base = Path((os.environ if environ is None else environ).get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "ego4dfs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every option, checked. An empty tuple or text means: no restriction, or the usual.
+
+    Build it with `resolve`; the constructor checks nothing.
+    """
+
+    version: str = datasets.VERSION_DEFAULT
+    datasets: tuple[str, ...] = ()
+    """Datasets to show; none means every known one."""
+    benchmarks: tuple[str, ...] = ()
+    universities: tuple[str, ...] = ()
+    video_uids: tuple[str, ...] = ()
+    """Uids of videos or clips in lower case, from the list or from the file of uids."""
+    annotations: tuple[str, ...] = ()
+    metadata: bool = True
+    """Whether ego4d.json is shown at the root."""
+    manifest: bool = False
+    """Whether the manifest.csv of full_scale is shown at the root too."""
+    manifest_override_path: Path | None = None
+    """A local manifest.csv in place of the one of the only dataset."""
+    aws_profile_name: str = ""
+    """A profile of ~/.aws; empty means the normal chain of credentials."""
+    endpoint_url: str = ""
+    source: str = ""
+    """A URL or directory that stands for S3: <source>/<bucket>/<key>."""
+    transport: str = "auto"
+    """The library that talks to S3: auto, obstore or s3fs."""
+    cache_dir: Path = field(default_factory=default_cache_dir)
+    cache_max_bytes: int | None = None
+    """Bound of the cache; None means the usual share of the disk."""
+    output_directory: Path | None = None
+    """The mountpoint, or where copies go; absolute."""
+    allow_missing: bool = False
+    """Whether uids that no dataset has are merely reported."""
+    list_datasets: bool = False
+    assume_yes: bool = False
+    bypass_existing: bool = False
+    skip_s3_checks: bool = False
+    libfuse: int | None = None
+    """Major version of libfuse: 2, 3, or None for whichever is found."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One option as people write it: how its value is read, and which field it fills."""
+
+    read: Callable[[Given], object]
+    field: str
+
+
+_READERS: Mapping[str, Callable[[Given], object]] = {
+    "version": values.version,
+    "datasets": values.dataset_names,
+    "benchmarks": values.words,
+    "universities": values.universities,
+    "video_uids": values.uids,
+    "annotations": values.annotation_words,
+    "metadata": values.flag,
+    "manifest": values.flag,
+    "manifest_override_path": values.file,
+    "aws_profile_name": values.optional_text,
+    "endpoint_url": values.endpoint,
+    "source": values.source,
+    "transport": values.transport,
+    "cache_dir": values.path,
+    "output_directory": values.path,
+    "allow_missing": values.flag,
+    "list_datasets": values.flag,
+    "assume_yes": values.flag,
+    "bypass_existing": values.flag,
+    "skip_s3_checks": values.flag,
+    "libfuse": values.libfuse,
+}
+KEYS: Mapping[str, _Key] = {
+    **{name: _Key(read, name) for name, read in _READERS.items()},
+    "video_uid_file": _Key(values.uid_file, "video_uids"),
+    "cache_size": _Key(values.cache_bytes, "cache_max_bytes"),
+    "bypass_version_check": _Key(values.flag, "bypass_existing"),  # the official name
+    "mountpoint": _Key(values.path, "output_directory"),
+}
+"""Every key of a config file; with EGO4DFS_ before it in capitals, every variable."""
+
+
+def resolve(
+    given: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    named: Callable[[str], str] = "argument {}".format,
+) -> Config:
+    """Return the Config that defaults, config file, environment and `given` make together.
+
+    `given` holds flags or Python arguments by key; a value of None was not given. Its key
+    `config_path`, else EGO4DFS_CONFIG_PATH, names the config file. `named` says how messages
+    call a key of `given`. Datasets and versions that are not known, or not spelt in lower case,
+    pass with a warning in the log.
+    Raises ConfigError, naming the place and the remedy.
+    """
+    environ = os.environ if environ is None else environ
+    given = {key: value for key, value in (given or {}).items() if value is not None}
+    layers = [
+        _from_file(given.pop("config_path", environ.get("EGO4DFS_CONFIG_PATH", ""))),
+        dict(_from_environment(environ)),
+        {key: Given(value, named(key)) for key, value in given.items()},
+    ]
+    _check_keys(layers[-1])
+    chosen = _merge(layers)
+    fields: dict[str, Any] = {KEYS[key].field: KEYS[key].read(at) for key, at in chosen.items()}
+    fields.setdefault("cache_dir", default_cache_dir(environ))
+    config = Config(**fields)
+    _check_override(config, chosen)
+    _doubt(config, chosen)
+    return config
+
+
+def _from_file(config_path: object) -> dict[str, Given]:
+    if config_path in {"", None}:
+        return {}
+    path = values.file(Given(config_path, "--config_path"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        hint = "the config file is one JSON object"
+        raise ConfigError(f"{path} cannot be read as JSON: {error}", hint=hint) from error
+    if not isinstance(content, dict):
+        hint = 'write {"datasets": ["annotations"]}'
+        raise ConfigError(f"{path} holds no JSON object", hint=hint)
+    layer = {
+        key.replace("-", "_"): Given(value, f'"{key}" in {path}', typed=True)
+        for key, value in content.items()
+        if value is not None
+    }
+    _check_keys(layer)
+    return layer
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
+    for key in KEYS:
+        name = ENVIRONMENT_PREFIX + key.upper()
+        if environ.get(name):
+            yield key, Given(environ[name], name)
+
+
+def _check_keys(layer: Mapping[str, Given]) -> None:
+    for key, at in layer.items():
+        if key not in KEYS:
+            raise ConfigError(
+                f"{at.where}: there is no such option", hint=values.closest(key, KEYS)
+            )
+
+
+def _merge(layers: list[dict[str, Given]]) -> dict[str, Given]:
+    """Return the last word on each field, under the key that said it."""
+    winners: dict[str, tuple[str, Given]] = {}
+    for layer in layers:
+        for key, at in layer.items():
+            name = KEYS[key].field
+            rival_key, rival = winners.get(name, (key, at))
+            if rival_key != key and _is_empty(at):
+                continue
+            # A list of uids and a file of uids never mix, wherever each was given.
+            exclusive = name == "video_uids" or layer.get(rival_key) is rival
+            if rival_key != key and exclusive and not _is_empty(rival) and rival.value != at.value:
+                hint = "give one of the two"
+                raise ConfigError(f"{at.where}: not allowed with {rival.where}", hint=hint)
+            winners[name] = (key, at)
+    return dict(winners.values())
+
+
+def _is_empty(at: Given) -> bool:
+    return at.value in ([], (), "")
+
+
+def _check_override(config: Config, chosen: Mapping[str, Given]) -> None:
+    if config.manifest_override_path and len(config.datasets) != 1:
+        where = chosen["manifest_override_path"].where
+        hint = "name the dataset that this manifest belongs to with --datasets"
+        raise ConfigError(f"{where}: exactly one dataset is wanted beside it", hint=hint)
+
+
+def _doubt(config: Config, chosen: Mapping[str, Given]) -> None:
+    """Warn of what passes and yet was probably meant otherwise."""
+    if config.version not in datasets.VERSIONS:
+        where = chosen["version"].where
+        log.warning("%s: version %s is not known; trying it all the same", where, config.version)
+    if "datasets" not in chosen:
+        return
+    where = chosen["datasets"].where
+    spelt = values.words(chosen["datasets"])
+    for name in spelt:
+        if name.lower() != name:
+            log.warning("%s: datasets are lower-case; taking %s for %s", where, name.lower(), name)
+    for name in config.datasets:
+        if name not in datasets.known_names():
+            meant = datasets.suggest(name)
+            question = f"; did you mean {meant}?" if meant else ""
+            log.warning("%s: dataset %s is not known%s", where, name, question)

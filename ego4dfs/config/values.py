@@ -1,0 +1,236 @@
+"""Readers of single values: what a flag, a config key or a variable holds -> a checked value.
+
+Pure except for `uid_file`. Every failure is a ConfigError that begins with where the value came
+from, because the same wrong value may hide in a flag, a file or the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ego4dfs import datasets
+from ego4dfs.errors import ConfigError
+
+UNITS: Mapping[str, int] = {
+    "": 1,
+    "B": 1,
+    **{unit: 1000**power for power, unit in enumerate(("KB", "MB", "GB", "TB"), start=1)},
+    **{unit: 1024**power for power, unit in enumerate(("KIB", "MIB", "GIB", "TIB"), start=1)},
+}
+MIN_CACHE_BYTES = 64 * 2**20
+SIZE_HINT = "write it like 50GiB (1024³), 500MB (1000²), 1.5TiB, or as a number of bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One value as it came in.
+
+    `where` names its place in messages. `typed` is true for JSON, which has lists, numbers and
+    booleans of its own, so that a text in their place is a mistake and not a spelling.
+    """
+
+    value: object
+    where: str
+    typed: bool = False
+
+    def wrong(self, wanted: str, hint: str = "") -> ConfigError:
+        """Return the error that says what was wanted here instead."""
+        return ConfigError(f"{self.where}: {wanted}, not {self.value!r}", hint=hint)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as `50GiB`, `500MB`, `1.5TiB` or `1073741824` means.
+
+    GB is 1000³ and GiB 1024³; case and blanks do not matter; a fraction of a byte is dropped.
+    Raises ConfigError for anything else, a letter alone included: `50G` means either.
+    """
+    found = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*([a-zA-Z]*)", text.strip(), re.ASCII)
+    scale = UNITS.get(found[3].upper()) if found else None
+    if found is None or scale is None:
+        raise ConfigError(f"{text!r} is not a size", hint=SIZE_HINT)
+    fraction = found[2] or ""
+    return int(found[1] + fraction) * scale // int(10 ** len(fraction))
+
+
+def closest(word: str, choices: Iterable[str]) -> str:
+    """Return a hint that names the choice which was probably meant, else all of them."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(word.lower(), choices, n=1)
+    return f"did you mean {close[0]}?" if close else f"choose from: {', '.join(choices)}"
+
+
+def text(given: Given) -> str:
+    """Read one text that is not empty."""
+    if not isinstance(given.value, str) or not given.value.strip():
+        raise given.wrong("a text is wanted")
+    return given.value.strip()
+
+
+def optional_text(given: Given) -> str:
+    """Read one text; empty means not given."""
+    return text(given) if given.value != "" else ""
+
+
+def flag(given: Given) -> bool:
+    """Read true or false; where there are only texts, also yes, no, on, off, 1 and 0."""
+    if isinstance(given.value, bool):
+        return given.value
+    spelt = {"1": True, "true": True, "yes": True, "on": True}
+    spelt |= {"0": False, "false": False, "no": False, "off": False}
+    if given.typed or str(given.value).strip().lower() not in spelt:
+        raise given.wrong("true or false is wanted")
+    return spelt[str(given.value).strip().lower()]
+
+
+def words(given: Given) -> tuple[str, ...]:
+    """Read a list of words, each kept once, in order.
+
+    A word may hold several, separated by commas. In JSON a list is wanted: the official tool
+    takes a text there for a list of its letters.
+    """
+    items = given.value
+    if isinstance(items, str):
+        if given.typed:
+            raise given.wrong("a list is wanted", f"write [{_quoted(items)}]")
+        items = items.split()
+    if not isinstance(items, (list, tuple, set, frozenset)):
+        raise given.wrong("a list is wanted")
+    for item in items:
+        if not isinstance(item, str):
+            raise Given(item, given.where).wrong("a list of texts is wanted")
+    split = (word.strip() for item in items for word in item.split(","))
+    return tuple(dict.fromkeys(word for word in split if word))
+
+
+def annotation_words(given: Given) -> tuple[str, ...]:
+    """Read a list of words; true and false, which the official tool stores here, mean all."""
+    return () if isinstance(given.value, bool) else words(given)
+
+
+def uids(given: Given) -> tuple[str, ...]:
+    """Read a list of uids in lower case, as manifests have them."""
+    return tuple(dict.fromkeys(word.lower() for word in words(given)))
+
+
+def universities(given: Given) -> tuple[str, ...]:
+    """Read a list of university ids, all of which must be known."""
+    names = tuple(dict.fromkeys(word.lower() for word in words(given)))
+    for name in names:
+        if name not in datasets.UNIVERSITY_BUCKETS:
+            hint = closest(name, datasets.UNIVERSITY_BUCKETS)
+            raise Given(name, given.where).wrong("a known university is wanted", hint)
+    return names
+
+
+def dataset_names(given: Given) -> tuple[str, ...]:
+    """Read a list of dataset names as directories spell them; unknown ones pass."""
+    names = words(given)
+    try:
+        return tuple(dict.fromkeys(datasets.normalise(name) for name in names))
+    except ConfigError as error:
+        raise _placed(error, given) from None
+
+
+def version(given: Given) -> str:
+    """Read a version of Ego4D; those that are not out yet pass."""
+    spelt = text(given)
+    try:
+        return datasets.check_version(spelt)
+    except ConfigError as error:
+        raise _placed(error, given) from None
+
+
+def path(given: Given) -> Path:
+    """Read a path; `~` is expanded and the result is absolute, since a daemon changes directory."""
+    value = given.value
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise given.wrong("a path is wanted")
+    if "\0" in os.fspath(value):
+        raise given.wrong("a path without NUL is wanted")
+    try:
+        return Path(os.path.abspath(Path(value).expanduser()))  # noqa: PTH100 - resolve() follows links
+    except RuntimeError as error:
+        raise ConfigError(f"{given.where}: {error}", hint="write the path without ~") from None
+
+
+def file(given: Given) -> Path:
+    """Read the path of a file that must be there."""
+    found = path(given)
+    if not found.is_file():
+        raise ConfigError(f"{given.where}: there is no file {found}", hint="check the path")
+    return found
+
+
+def uid_file(given: Given) -> tuple[str, ...]:
+    """Read the uids from a file in which blanks or commas separate them."""
+    found = file(given)
+    try:
+        content = found.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{given.where}: cannot read {found}: {error}") from error
+    read = uids(Given(content, given.where))
+    if not read:
+        hint = "put one uid on each line, or leave the option out to select all"
+        raise ConfigError(f"{given.where}: {found} holds no uids", hint=hint)
+    return read
+
+
+def cache_bytes(given: Given) -> int:
+    """Read the size of the cache: a text with a unit, or a whole number of bytes."""
+    value = given.value
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise given.wrong("a size is wanted", SIZE_HINT)
+    try:
+        size = parse_size(value) if isinstance(value, str) else value
+    except ConfigError as error:
+        raise _placed(error, given) from None
+    if size < MIN_CACHE_BYTES:
+        raise given.wrong("a cache of at least 64MiB is wanted", SIZE_HINT)
+    return size
+
+
+def endpoint(given: Given) -> str:
+    """Read the URL of an S3 server; empty means Amazon's own."""
+    url = optional_text(given)
+    if url and not re.match(r"https?://[^/\s]+", url):
+        raise given.wrong("a URL is wanted", "write it like http://127.0.0.1:8333")
+    return url.rstrip("/")
+
+
+def source(given: Given) -> str:
+    """Read a URL or a directory that stands for Amazon S3; empty means S3 itself."""
+    if isinstance(given.value, os.PathLike) or (given.value and "://" not in str(given.value)):
+        return str(path(given))
+    return optional_text(given).rstrip("/")
+
+
+def one_of(given: Given, choices: Iterable[str]) -> str:
+    """Read one of several words."""
+    word, choices = text(given).lower(), tuple(choices)
+    if word not in choices:
+        raise given.wrong(f"one of {', '.join(choices)} is wanted")
+    return word
+
+
+def transport(given: Given) -> str:
+    """Read the name of the library that talks to S3."""
+    return one_of(given, ("auto", "obstore", "s3fs"))
+
+
+def libfuse(given: Given) -> int | None:
+    """Read the major version of libfuse to use; `auto` means whichever is found."""
+    word = one_of(Given(str(given.value), given.where), ("auto", "2", "3"))
+    return None if word == "auto" else int(word)
+
+
+def _placed(error: ConfigError, given: Given) -> ConfigError:
+    return ConfigError(f"{given.where}: {error}", hint=error.hint)
+
+
+def _quoted(items: str) -> str:
+    return ", ".join(f'"{word}"' for word in re.split(r"[\s,]+", items) if word)
