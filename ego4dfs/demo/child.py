@@ -1,0 +1,65 @@
+"""Start a process that cannot outlive this one, not even when this one is killed with SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+# Runs in the child before the program: PR_SET_PDEATHSIG (1) asks the kernel for SIGKILL when the
+# parent ends, and the wish survives exec. The last line covers a parent that ended before it.
+# An exec'd launcher instead of preexec_fn, because that runs Python between fork and exec while
+# other threads may hold its locks.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def spawn(
+    command: Sequence[str], *, directory: Path, environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start `command` in `directory` with its output appended to `log`, and return it running.
+
+    The process gets SIGKILL when this process ends in whatever way (Linux). It leads a session
+    of its own, so that Ctrl-C at a terminal reaches only us.
+    """
+    born: Future[subprocess.Popen[bytes]] = Future()
+
+    def keep() -> None:
+        # The kernel's "parent" is the thread that forked: it has to live as long as the child.
+        try:
+            with log.open("ab") as output:
+                child = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command],
+                    cwd=directory,
+                    env=dict(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            born.set_exception(error)
+            return
+        born.set_result(child)
+        child.wait()
+
+    threading.Thread(target=keep, name=f"keeper of {Path(command[0]).name}", daemon=True).start()
+    return born.result()
+
+
+def end(child: subprocess.Popen[bytes], *, patience_s: float) -> None:
+    """End `child` and collect it: SIGTERM, then SIGKILL after `patience_s`."""
+    child.terminate()
+    try:
+        child.wait(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
