@@ -1,0 +1,15 @@
+"""Which objects there are: manifests, kept and revalidated, and the part of them that is wanted."""
+
+from ego4dfs.catalog.catalog import Catalog, Listing
+from ego4dfs.catalog.kept import SHARING_BUCKET, KeptManifests, manifest_url, metadata_url
+from ego4dfs.catalog.selection import Selection
+
+__all__ = [
+    "SHARING_BUCKET",
+    "Catalog",
+    "KeptManifests",
+    "Listing",
+    "Selection",
+    "manifest_url",
+    "metadata_url",
+]

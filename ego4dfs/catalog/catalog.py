@@ -1,0 +1,148 @@
+"""The catalog: every dataset's entries, loaded when first asked for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ego4dfs.catalog.kept import KeptManifest, KeptManifests
+from ego4dfs.catalog.selection import Selection
+from ego4dfs.errors import ConfigError, Ego4DError, ManifestError, StoreError
+from ego4dfs.manifest import Entry, Manifest, parse
+
+log = logging.getLogger(__name__)
+
+_ASK_AGAIN_S = 30.0
+_PROBLEMS_SHOWN = 5
+_LOADERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One dataset: its manifest byte for byte, and the entries that the selection admits.
+
+    `listed_uids` are the uids of all rows, selected or not.
+    """
+
+    dataset: str
+    entries: tuple[Entry, ...]
+    content: bytes
+    mtime_ns: int
+    manifest: Manifest
+
+    @property
+    def listed_uids(self) -> frozenset[str]:
+        """All ids by which rows of this dataset can be asked for."""
+        return frozenset().union(*(entry.uids for entry in self.manifest.entries))
+
+
+class Catalog:
+    """The entries of one version, dataset by dataset.
+
+    Safe from several threads: a dataset is loaded by one of them while the others wait. A dataset
+    that failed fails again without a request for half a minute, then it is tried anew.
+    """
+
+    def __init__(
+        self,
+        manifests: KeptManifests,
+        version: str,
+        selection: Selection,
+        *,
+        override: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Read from `manifests`; `override` names a local manifest.csv for some datasets."""
+        self.version = version
+        self._manifests = manifests
+        self._selection = selection
+        self._override = dict(override or {})
+        self._listings: dict[str, Listing] = {}
+        self._failures: dict[str, tuple[float, Ego4DError]] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()  # guards _locks
+
+    def is_kept(self, dataset: str) -> bool:
+        """Tell whether the dataset can be listed without a request."""
+        return dataset in self._override or self._manifests.is_kept(self.version, dataset)
+
+    def peek(self, dataset: str) -> Listing | None:
+        """Return the listing if it is loaded, without a request."""
+        return self._listings.get(dataset)
+
+    def listing(self, dataset: str) -> Listing:
+        """Return the dataset's listing, loading it first if need be.
+
+        Raises StoreError when the manifest cannot be had, ManifestError when it is none.
+        """
+        listing = self._listings.get(dataset)
+        if listing is not None:
+            return listing
+        with self._lock:
+            lock = self._locks.setdefault(dataset, threading.Lock())
+        with lock:
+            listing = self._listings.get(dataset)
+            if listing is None:
+                self._raise_if_failed(dataset)
+                listing = self._load(dataset)
+                self._listings[dataset] = listing
+            return listing
+
+    def load(self, datasets: Iterable[str]) -> dict[str, Ego4DError]:
+        """Load several datasets at once and return the error of each that failed."""
+        names = list(datasets)
+        with ThreadPoolExecutor(_LOADERS, thread_name_prefix="manifest") as pool:
+            outcomes = pool.map(self._error_of, names)
+            return {name: error for name, error in zip(names, outcomes, strict=True) if error}
+
+    def unknown_uids(self, datasets: Iterable[str]) -> list[str]:
+        """Return the selected uids that no row of these loaded datasets has, sorted."""
+        listed = (self._listings[name].listed_uids for name in datasets if name in self._listings)
+        return sorted(self._selection.video_uids.difference(*listed))
+
+    def _error_of(self, dataset: str) -> Ego4DError | None:
+        try:
+            self.listing(dataset)
+        except Ego4DError as error:
+            return error
+        return None
+
+    def _raise_if_failed(self, dataset: str) -> None:
+        failed_at, error = self._failures.get(dataset, (0.0, None))
+        if error is not None and time.monotonic() - failed_at < _ASK_AGAIN_S:
+            raise error
+
+    def _load(self, dataset: str) -> Listing:
+        try:
+            kept = self._read(dataset)
+            manifest = parse(kept.content, f"{self.version}/{dataset}")
+        except (StoreError, ManifestError, ConfigError) as error:
+            self._failures[dataset] = (time.monotonic(), error)
+            raise
+        entries = tuple(entry for entry in manifest.entries if self._selection.admits(entry))
+        self._tell(manifest)
+        return Listing(dataset, entries, kept.content, kept.mtime_ns, manifest)
+
+    def _read(self, dataset: str) -> KeptManifest:
+        path = self._override.get(dataset)
+        if path is None:
+            return self._manifests.fetch(self.version, dataset)
+        try:
+            return KeptManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
+        except OSError as error:
+            raise ConfigError(
+                f"--manifest-override-path {path}: {error.strerror}", hint="name a manifest.csv"
+            ) from error
+
+    def _tell(self, manifest: Manifest) -> None:
+        for problem in manifest.problems[:_PROBLEMS_SHOWN]:
+            log.warning("%s", problem)
+        if len(manifest.problems) > _PROBLEMS_SHOWN:
+            rest = len(manifest.problems) - _PROBLEMS_SHOWN
+            log.warning("manifest %s: %d more odd rows", manifest.name, rest)
+        if self._selection.benchmarks and "benchmarks" not in manifest.columns:
+            log.warning("manifest %s has no benchmarks column: not filtered by it", manifest.name)

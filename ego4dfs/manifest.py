@@ -1,0 +1,243 @@
+"""One manifest.csv: from bytes to entries, with every row that is odd named and none lost silently.
+
+Pure: no disk, no network. The columns differ between datasets (see docs/reference/manifests.md);
+the rules for names and locations are those of the official downloader (`ego4d` 1.7.3,
+cli/manifest.py), widened where that one fails.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ego4dfs.datasets import university_of_bucket
+from ego4dfs.errors import ManifestError
+
+UID_COLUMNS = ("file_uid", "video_uid", "exported_clip_uid", "clip_uid")
+LOCATION_COLUMNS = ("canonical_s3_location", "s3_path", "path")
+RELATED_UID_COLUMNS = ("video_uid", "exported_clip_uid", "clip_uid", "parent_video_uid")
+RESERVED_NAMES = ("manifest.csv", "manifest.ver")  # the official tool's own files in a dataset
+
+_VIDEO_TYPES = ("mp4", "video")
+_FILE_TYPES = ("file", "json")
+_S3_URL = re.compile(r"s3://([^/\s]+)/(.*[^/])", re.DOTALL)
+_UID_AT_START = re.compile(r"(grp-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_MAX_NAME_BYTES = 255
+
+
+class Entry(NamedTuple):
+    """One object of a dataset, as its manifest lists it.
+
+    `name` is the file name in the dataset's directory, unique in it. `uids` are all ids, in lower
+    case, by which a user may ask for the row; empty for files that belong to no video.
+    `benchmarks` is None where the manifest has no such column.
+    """
+
+    row: int
+    name: str
+    uid: str
+    url: str
+    uids: frozenset[str]
+    benchmarks: frozenset[str] | None
+    universities: frozenset[str]
+    annotation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with one row; rows count from 1, the header."""
+
+    manifest: str
+    row: int
+    column: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"row {self.row}" + (f", column {self.column}" if self.column else "")
+        return f"manifest {self.manifest}, {where}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The entries of one manifest.csv in its order, and what was wrong with the others."""
+
+    name: str
+    columns: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+
+
+def parse(content: bytes, name: str) -> Manifest:
+    """Read the bytes of a manifest.csv; `name` says which one in messages.
+
+    A row that cannot be used is left out and reported; a row that can is kept, and reported when
+    it is odd. Raises ManifestError when there is no usable header.
+    """
+    problems: list[Problem] = []
+    text = _decode(content, name, problems)
+    rows = _records(text)
+    header = [column.strip() for column in next(rows, (0, []))[1]]
+    _check_header(header, name)
+    reader = _RowReader(name, header, problems)
+    entries = [entry for row, fields in rows if (entry := reader.entry(row, fields)) is not None]
+    return Manifest(name, tuple(header), tuple(entries), tuple(problems))
+
+
+def _decode(content: bytes, name: str, problems: list[Problem]) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        problems.append(Problem(name, row, "", "holds bytes that are not UTF-8; shown as �"))
+        return content.decode("utf-8-sig", errors="replace")
+
+
+def _records(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (row, fields), rows counted as a spreadsheet counts them.
+
+    A quote that is never closed would swallow all rows behind it. So a record of several lines
+    whose fields do not fit the header is taken as one bad line, and reading goes on after that.
+    """
+    lines = io.StringIO(text, newline="").readlines()
+    first, row, width = 0, 0, 0
+    while first < len(lines):
+        reader = csv.reader(lines[first:])
+        start = 0
+        try:
+            for fields in reader:
+                if reader.line_num - start > 1 and width and len(fields) != width:
+                    break
+                start, row = reader.line_num, row + 1
+                width = width or len(fields)
+                yield row, fields
+            else:
+                return
+        except csv.Error:
+            pass  # a field beyond all bounds: the same unclosed quote
+        row += 1
+        bare = lines[first + start].replace('"', "").replace("\0", "")
+        yield row, next(csv.reader([bare]), [])
+        first += start + 1
+
+
+def _check_header(header: Sequence[str], name: str) -> None:
+    for what, wanted in (("an id", UID_COLUMNS), ("a location", LOCATION_COLUMNS)):
+        if not any(column in header for column in wanted):
+            shown = ", ".join(header)[:120] or "nothing"
+            raise ManifestError(
+                f"manifest {name}, row 1: no column holds {what}; found {shown}",
+                hint=f"expected one of {', '.join(wanted)}: is this file a manifest.csv?",
+            )
+
+
+class _RowReader:
+    """Turns the rows of one manifest into entries, in order; remembers the names given."""
+
+    def __init__(self, name: str, header: Sequence[str], problems: list[Problem]) -> None:
+        self._name = name
+        self._problems = problems
+        self._width = len(header)
+        self._index = {column: i for i, column in reversed(list(enumerate(header)))}
+        self._uid_column = next(c for c in UID_COLUMNS if c in self._index)
+        self._location_column = next(c for c in LOCATION_COLUMNS if c in self._index)
+        self._related = [c for c in RELATED_UID_COLUMNS if c in self._index]
+        self._taken: dict[str, tuple[int, str]] = dict.fromkeys(RESERVED_NAMES, (0, ""))
+
+    def entry(self, row: int, fields: list[str]) -> Entry | None:
+        if not any(field.strip() for field in fields):
+            self._report(row, "", "is empty; left out")
+            return None
+        if len(fields) != self._width:
+            self._report(row, "", f"has {len(fields)} fields where the header has {self._width}")
+        uid = self._cell(fields, self._uid_column)
+        url = self._cell(fields, self._location_column)
+        location = _S3_URL.fullmatch(url)
+        if location is None:
+            what = f"{url!r} is not s3://bucket/key" if url else "is empty"
+            self._report(row, self._location_column, f"{what}; left out")
+            return None
+        bucket, key = location.groups()
+        is_video = self._is_video(fields)
+        name = self._unique_name(row, f"{uid}.mp4" if is_video else key.rpartition("/")[2], url)
+        if name is None or (is_video and not self._has_uid(row, uid)):
+            return None
+        return Entry(
+            row=row,
+            name=name,
+            uid=uid,
+            url=url,
+            uids=self._uids(fields, uid, name, is_video=is_video),
+            benchmarks=self._benchmarks(row, fields),
+            universities=frozenset(
+                u for u in (university_of_bucket(bucket), self._lower(fields, "video_source")) if u
+            ),
+            annotation=self._lower(fields, "annotation"),
+        )
+
+    def _cell(self, fields: list[str], column: str) -> str:
+        index = self._index.get(column)
+        return fields[index].strip() if index is not None and index < len(fields) else ""
+
+    def _lower(self, fields: list[str], column: str) -> str:
+        return self._cell(fields, column).lower()
+
+    def _is_video(self, fields: list[str]) -> bool:
+        kind = self._cell(fields, "type")
+        if kind in _VIDEO_TYPES or kind in _FILE_TYPES:
+            return kind in _VIDEO_TYPES
+        return self._uid_column != "file_uid"
+
+    def _has_uid(self, row: int, uid: str) -> bool:
+        if not uid:
+            self._report(row, self._uid_column, "is empty; left out")
+        return bool(uid)
+
+    def _unique_name(self, row: int, name: str, url: str) -> str | None:
+        """Give the first row its plain name and later ones `stem~2.ext`, `stem~3.ext`, …"""
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            self._report(row, "", f"gives no usable file name ({name!r}); left out")
+            return None
+        if len(name.encode()) > _MAX_NAME_BYTES:
+            self._report(row, "", f"file name is longer than {_MAX_NAME_BYTES} bytes; left out")
+            return None
+        stem, dot, suffix = name.rpartition(".")
+        candidate, number = name, 1
+        while candidate in self._taken:
+            other, taken_url = self._taken[candidate]
+            if taken_url == url:
+                self._report(row, "", f"repeats row {other} ({name}); shown once")
+                return None
+            number += 1
+            candidate = f"{stem}~{number}.{suffix}" if dot else f"{name}~{number}"
+        if number > 1:
+            first = self._taken[name][0]
+            whose = f"row {first}" if first else "the dataset's own file"
+            self._report(row, "", f"name {name} is taken by {whose}; shown as {candidate}")
+        self._taken[candidate] = (row, url)
+        return candidate
+
+    def _uids(self, fields: list[str], uid: str, name: str, *, is_video: bool) -> frozenset[str]:
+        related = {self._lower(fields, column) for column in self._related} if is_video else set()
+        if is_video or (uid and name.startswith(uid)):
+            related.add(uid.lower())
+        named = _UID_AT_START.match(name)
+        if named:
+            related.add(named.group().lower())
+        parent = self._lower(fields, "parent_video_uid")
+        return frozenset(u for u in (*related, parent) if u)
+
+    def _benchmarks(self, row: int, fields: list[str]) -> frozenset[str] | None:
+        if "benchmarks" not in self._index:
+            return None
+        cell = "".join(self._lower(fields, "benchmarks").split())
+        inner = cell.removeprefix("[").removesuffix("]")
+        if cell and cell != f"[{inner}]":
+            self._report(row, "benchmarks", f"{cell!r} lacks its brackets; read as [{inner}]")
+        return frozenset(token for token in inner.split("|") if token)
+
+    def _report(self, row: int, column: str, message: str) -> None:
+        self._problems.append(Problem(self._name, row, column, message))

@@ -1,0 +1,6 @@
+"""Byte ranges of objects, through the cache: one flight per block, reading ahead while it pays."""
+
+from ego4dfs.reader.reader import Reader
+from ego4dfs.reader.window import Window
+
+__all__ = ["Reader", "Window"]

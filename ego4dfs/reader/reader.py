@@ -1,0 +1,183 @@
+"""Reader: ranges of object versions, from the cache where it can, from the store once where not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, Span, block_key, runs, spans
+from ego4dfs.cache import BlockCache
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.metrics import Metrics
+from ego4dfs.reader.flights import ByteBudget, Flights
+from ego4dfs.reader.window import Window
+from ego4dfs.store import ObjectStore
+
+MAX_REQUEST_BLOCKS = 8
+MAX_INFLIGHT_BYTES = 96 * BLOCK_SIZE
+FETCH_THREADS = 16
+
+_PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
+
+
+class Reader:
+    """Read byte ranges of objects through the block cache.
+
+    Every missing block is fetched by one request, however many readers wait for it; adjacent
+    ones share a request of up to `MAX_REQUEST_BLOCKS`. Bytes that wait for the disk count against
+    `MAX_INFLIGHT_BYTES`: readers then wait, read-ahead is skipped.
+
+    Safe from several threads. Threads start with the first miss, so a Reader may be made before
+    a fork.
+    """
+
+    def __init__(self, store: ObjectStore, cache: BlockCache, metrics: Metrics) -> None:
+        """Read from `store` through `cache`, counting into `metrics`."""
+        self._store = store
+        self._cache = cache
+        self._metrics = metrics
+        self._flights = Flights()
+        self._budget = ByteBudget(MAX_INFLIGHT_BYTES)
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()  # guards the start of the pool
+
+    def read_into(
+        self, ref: ObjectRef, offset: int, view: memoryview, window: Window | None = None
+    ) -> int:
+        """Fill `view` with the bytes from `offset` on and return how many there were.
+
+        Fewer than asked only at the object's end. With a `window` the read counts as one of a
+        sequence, and what comes next may be fetched ahead.
+        Raises StoreError when a block can be had neither from the cache nor from the store.
+        """
+        stop = min(offset + len(view), ref.size)
+        filled = 0
+        for start in range(offset, stop, _PIECE_BYTES):
+            piece_stop = min(stop, start + _PIECE_BYTES)
+            self._read_piece(ref, start, piece_stop, view[filled : filled + piece_stop - start])
+            filled += piece_stop - start
+        if window is not None and filled:
+            ahead = window.advance(offset, stop)
+            if ahead is not None:
+                self._fetch_ahead(ref, ahead.start, min(ahead.stop, ref.size))
+        self._metrics.add("bytes_served", filled)
+        return filled
+
+    def admit(self, ref: ObjectRef, index: int, data: memoryview) -> None:
+        """Put a block into the cache that came by another way than a read."""
+        if self._flights.claim(ref, [index]):
+            self._budget.take(len(data), wait=True)
+            self._land(ref, range(index, index + 1), data)
+
+    def close(self) -> None:
+        """Wait for requests under way; the cache's writer still has their blocks."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=False)
+
+    def _read_piece(self, ref: ObjectRef, start: int, stop: int, view: memoryview) -> None:
+        position, asked = 0, False
+        for span in spans(start, stop):
+            part = view[position : position + span.stop - span.start]
+            position += len(part)
+            if self._from_cache(ref, span, part):
+                continue
+            if not asked:
+                asked = True
+                self._fetch(ref, self._missing(ref, span.index, -(-stop // BLOCK_SIZE)), wait=True)
+            self._from_store(ref, span, part)
+
+    def _from_cache(self, ref: ObjectRef, span: Span, part: memoryview) -> bool:
+        key = block_key(ref.object_id, span.index)
+        if self._flights.get(key) is None and self._cache.read_into(key, span.start, part):
+            self._metrics.add("hits")
+            return True
+        return False
+
+    def _from_store(self, ref: ObjectRef, span: Span, part: memoryview) -> None:
+        """Wait for a block in flight; one that has landed and left meanwhile is on disk."""
+        self._metrics.add("misses")
+        key = block_key(ref.object_id, span.index)
+        while True:
+            flight = self._flights.get(key)
+            if flight is not None:
+                part[:] = flight.result()[span.start : span.stop]
+                return
+            if self._cache.read_into(key, span.start, part):
+                return
+            self._fetch(ref, [span.index], wait=True)
+
+    def _missing(self, ref: ObjectRef, first: int, stop: int) -> list[int]:
+        return [
+            index
+            for index in range(first, stop)
+            if not self._cache.contains(block_key(ref.object_id, index))
+        ]
+
+    def _fetch_ahead(self, ref: ObjectRef, start: int, stop: int) -> None:
+        first = -(-start // BLOCK_SIZE)  # the block that holds `start` itself was just read
+        self._fetch(ref, self._missing(ref, first, -(-stop // BLOCK_SIZE)), wait=False)
+
+    def _fetch(self, ref: ObjectRef, indexes: Iterable[int], *, wait: bool) -> None:
+        """Send for blocks; without `wait`, only for as many as the budget has room for."""
+        for run in runs(indexes, MAX_REQUEST_BLOCKS):
+            length = min(run.stop * BLOCK_SIZE, ref.size) - run.start * BLOCK_SIZE
+            if not self._budget.take(length, wait=wait):
+                return
+            claimed = self._flights.claim(ref, run)
+            spare = length - sum(ref.block_length(index) for index in claimed)
+            self._budget.give_back(spare)
+            for part in runs(claimed, MAX_REQUEST_BLOCKS):
+                self._send(ref, part)
+
+    def _send(self, ref: ObjectRef, run: range) -> None:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
+            pool = self._pool
+        try:
+            pool.submit(self._fly, ref, run)
+        except RuntimeError:  # closed meanwhile
+            self._crash(ref, run, StoreUnavailable("the filesystem is closed", url=ref.url))
+
+    def _fly(self, ref: ObjectRef, run: range) -> None:
+        start, stop = run.start * BLOCK_SIZE, min(run.stop * BLOCK_SIZE, ref.size)
+        try:
+            fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
+            if len(fetched.data) != stop - start or fetched.start != start:
+                raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
+        except BaseException as error:
+            self._crash(ref, run, error)
+        else:
+            self._land(ref, run, fetched.data)
+
+    def _crash(self, ref: ObjectRef, run: range, error: BaseException) -> None:
+        for index in run:
+            self._budget.give_back(ref.block_length(index))
+            self._flights.fail(block_key(ref.object_id, index), error)
+
+    def _land(self, ref: ObjectRef, run: range, data: memoryview) -> None:
+        for index in run:
+            start = (index - run.start) * BLOCK_SIZE
+            block = data[start : start + ref.block_length(index)]
+            key = block_key(ref.object_id, index)
+            self._flights.land(key, block)
+            self._cache.put(key, ref.url, block, _Ending(self, key, len(block)))
+
+    def _ended(self, key: str, length: int) -> None:
+        self._flights.end(key)
+        self._budget.give_back(length)
+
+
+class _Ending:
+    """Called by the cache's writer once a block needs no memory any more."""
+
+    __slots__ = ("_key", "_length", "_reader")
+
+    def __init__(self, reader: Reader, key: str, length: int) -> None:
+        self._reader, self._key, self._length = reader, key, length
+
+    def __call__(self) -> None:
+        self._reader._ended(self._key, self._length)  # noqa: SLF001 - two halves of one unit

@@ -1,0 +1,137 @@
+"""The directory tree that a finished download would leave: pure, no bytes, no network.
+
+    ego4d.json                    the primary metadata, where the official tool puts it
+    manifest.csv                  full_scale's, only when asked for (--manifest)
+    <v1|v2>/ego4d.json            the same object, where the official README promises it
+    <v1|v2>/<dataset>/manifest.csv
+    <v1|v2>/<dataset>/<name>      one file for each entry
+
+A tree is a skeleton of directories known at once, and datasets whose files are attached when
+they are first entered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFile:
+    """A file whose bytes are one object of the store."""
+
+    path: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """A file whose bytes are the manifest of `dataset`, as it came from the store."""
+
+    path: str
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory; `dataset` is its dataset, or empty where it only leads to others.
+
+    `children` are the names known without a manifest.
+    """
+
+    path: str
+    dataset: str = ""
+    children: dict[str, Node] = field(default_factory=dict)
+
+
+Node = ObjectFile | ManifestFile | Directory
+
+
+class Tree:
+    """Directories and files by path; paths have no leading slash, the root is "".
+
+    Immutable but for `attach`, which gives one dataset its files, once. Safe from several
+    threads: a dataset's files appear all at once.
+    """
+
+    def __init__(self) -> None:
+        """Make a tree that has only a root."""
+        self.root = Directory("")
+        self._files: dict[str, Mapping[str, Node]] = {}
+
+    @classmethod
+    def of(
+        cls,
+        directory: str,
+        datasets: Iterable[str],
+        *,
+        metadata_url: str = "",
+        top_manifest: str = "",
+    ) -> Tree:
+        """Lay out `datasets` below the version's directory.
+
+        `metadata_url` adds ego4d.json in both places; `top_manifest` names the dataset whose
+        manifest stands in the root.
+        """
+        tree = cls()
+        version = tree.directory(directory)
+        if metadata_url:
+            for parent in (tree.root, version):
+                tree.add(ObjectFile(join(parent.path, "ego4d.json"), metadata_url))
+        if top_manifest:
+            tree.add(ManifestFile("manifest.csv", top_manifest))
+        for dataset in datasets:
+            path = join(directory, dataset)
+            tree.directory(path, dataset)
+            tree.add(ManifestFile(join(path, "manifest.csv"), dataset))
+        return tree
+
+    def directory(self, path: str, dataset: str = "") -> Directory:
+        """Return the directory at `path`, made with its parents if need be."""
+        if not path:
+            return self.root
+        parent_path, _, name = path.rpartition("/")
+        parent = self.directory(parent_path)
+        node = parent.children.get(name)
+        if not isinstance(node, Directory) or (dataset and not node.dataset):
+            known = node.children if isinstance(node, Directory) else {}
+            node = parent.children[name] = Directory(path, dataset, known)
+        return node
+
+    def add(self, node: ObjectFile | ManifestFile) -> None:
+        """Put a file into the skeleton."""
+        parent_path, _, name = node.path.rpartition("/")
+        self.directory(parent_path).children[name] = node
+
+    def is_attached(self, directory: Directory) -> bool:
+        """Tell whether the directory's files are known: it has no dataset, or it was attached."""
+        return not directory.dataset or directory.path in self._files
+
+    def attach(self, directory: Directory, files: Iterable[tuple[str, str]]) -> None:
+        """Give a dataset's directory its files, as (name, url) in the order to list them."""
+        self._files[directory.path] = {
+            name: ObjectFile(join(directory.path, name), url)
+            for name, url in files
+            if name not in directory.children
+        }
+
+    def children(self, directory: Directory) -> dict[str, Node]:
+        """Return all that is known below a directory, by name, in listing order."""
+        return {**directory.children, **self._files.get(directory.path, {})}
+
+    def child(self, directory: Directory, name: str) -> Node | None:
+        """Return one node below a directory, or None when it is not known."""
+        node = directory.children.get(name)
+        return node if node is not None else self._files.get(directory.path, {}).get(name)
+
+
+def join(directory: str, name: str) -> str:
+    """Return the path of `name` in `directory`."""
+    return f"{directory}/{name}" if directory else name
+
+
+def inode(path: str) -> int:
+    """Return a number for a path that is the same on every mount: 63 bits, never 0 or 1."""
+    digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return 1 if not path else (int.from_bytes(digest, "big") >> 1) | 2
