@@ -1,0 +1,228 @@
+"""The flags: those of the official `ego4d` command, once, and ours beside them.
+
+A command line of the official tool works here after the command's name. On top of argparse:
+dashes and underscores are the same, in abbreviations too; a path behind a list of names is the
+positional argument and no name; what is wrong becomes a ConfigError with a remedy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from ego4dfs import config, datasets
+from ego4dfs.errors import ConfigError
+
+_Group = argparse._ArgumentGroup  # noqa: SLF001 - argparse gives its groups no public name
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command.
+
+    Options that were not given are absent from the namespace, so that config file and
+    environment can speak for them.
+    """
+
+    def __init__(self, *, prog: str, description: str = "", epilog: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Return what the command line says. Raises ConfigError, or SystemExit after --help."""
+        end = argv.index("--") if "--" in argv else len(argv)
+        words = [self._spell(word) for word in argv[:end]]
+        return self.parse_args([*self._paths_first(words), *argv[end:]])
+
+    def format_help(self) -> str:
+        """Return the help, with a usage line that leaves the options to the list below it."""
+        positionals = (action for action in self._actions if not action.option_strings)
+        names = (
+            f"[{action.metavar}]" if action.nargs in {"?", "*"} else str(action.metavar)
+            for action in positionals
+        )
+        self.usage = " ".join((self.prog, *names, "[OPTIONS]"))
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError in place of printing the usage, which hides the message."""
+        raise ConfigError(message, hint=f"see {self.prog} --help")
+
+    def _spell(self, word: str) -> str:
+        """Return the option that was meant, in the spelling of its definition."""
+        if not word.startswith("--") or word == "--":
+            return word
+        name, equals, value = word.partition("=")
+        known = {_fold(option): option for option in self._option_string_actions}
+        meant = [option for folded, option in known.items() if folded.startswith(_fold(name))]
+        if _fold(name) in known:
+            meant = [known[_fold(name)]]
+        if len(meant) > 1:
+            raise ConfigError(f"{name} is short for several options", hint=" ".join(sorted(meant)))
+        if not meant:
+            close = difflib.get_close_matches(_fold(name), known, n=1)
+            hint = f"did you mean {known[close[0]]}?" if close else f"see {self.prog} --help"
+            raise ConfigError(f"there is no option {name}", hint=hint)
+        return meant[0] + equals + value
+
+    def _paths_first(self, words: list[str]) -> list[str]:
+        """Move paths out of the lists of names that would swallow them.
+
+        In `--datasets clips ~/ego4d` the last word can only be the mountpoint: no dataset, uid,
+        benchmark or university begins like a path.
+        """
+        paths: list[str] = []
+        others: list[str] = []
+        in_list = False
+        for word in words:
+            if word.startswith("-"):
+                action = self._option_string_actions.get(word)
+                in_list = action is not None and action.nargs in {"+", "*"}
+            (paths if in_list and word.startswith(("/", "~", ".")) else others).append(word)
+        return paths + others
+
+
+def add_selection(parser: Parser) -> None:
+    """Add the official flags that select what to show, and where."""
+    group = parser.add_argument_group(
+        "selection", "as in the official ego4d command; dashes and underscores are the same"
+    )
+    group.add_argument(
+        "-o", "--output_directory", metavar="DIR", help="the official name for the mountpoint"
+    )
+    _add_list(group, "--datasets", help="datasets to show (default: all); see --list-datasets")
+    group.add_argument("--version", help="version of Ego4D: v1, v2 or v2_1 (default: v2_1)")
+    _add_list(group, "--benchmarks", help="only files of these benchmarks: EM, FHO, AV, ...")
+    _add_list(group, "--universities", help="only files of these universities")
+    _add_list(group, "--video_uids", "--video_uid", help="only these videos or clips")
+    group.add_argument(
+        "--video_uid_file", metavar="FILE", help="the same, from a file of uids between blanks"
+    )
+    _add_list(group, "--annotations", help="only these annotations: narration, fho, vq, ...")
+    group.add_argument(
+        "--allow-missing", action="store_true", help="go on when a uid is in no dataset"
+    )
+    group.add_argument(
+        "--manifest-override-path", metavar="FILE", help="manifest.csv of the only dataset"
+    )
+    group.add_argument(
+        "--config_path", metavar="FILE", help="JSON file of defaults; flags win over it"
+    )
+    _add_switches(group)
+
+
+def _add_list(group: _Group, *spellings: str, help: str) -> None:  # noqa: A002 - as argparse has it
+    """Add an option that takes words, separated by blanks or commas, once or several times."""
+    nargs = "*" if spellings[0] in {"--benchmarks", "--annotations"} else "+"  # as the official
+    group.add_argument(*spellings, nargs=nargs, action="extend", metavar="NAME", help=help)
+
+
+def _add_switches(group: _Group) -> None:
+    group.add_argument(
+        "--metadata", action="store_true", help="show ego4d.json at the root (the default)"
+    )
+    group.add_argument(
+        "--no-metadata", dest="metadata", action="store_false", help="leave ego4d.json out"
+    )
+    group.add_argument(
+        "--manifest", action="store_true", help="show the manifest.csv of full_scale at the root"
+    )
+    group.add_argument(
+        "--list-datasets", action="store_true", help="print the known datasets, and nothing else"
+    )
+    # They steer copying; taken here so that a command line of `ego4d` can be pasted.
+    for spellings in (("-y", "--yes"), ("--bypass-existing",), ("--skip-s3-checks",)):
+        dest = "assume_yes" if "-y" in spellings else spellings[0][2:].replace("-", "_")
+        group.add_argument(*spellings, dest=dest, action="store_true", help=argparse.SUPPRESS)
+
+
+def add_mountpoint(parser: Parser) -> None:
+    """Add MOUNTPOINT; -o/--output_directory of the selection names it too."""
+    parser.add_argument(
+        "mountpoint", nargs="?", metavar="MOUNTPOINT", help="directory to show Ego4D in"
+    )
+
+
+def add_store(parser: Parser) -> None:
+    """Add the flags that say where objects come from, and with whose credentials."""
+    group = parser.add_argument_group("store")
+    group.add_argument(
+        "--aws_profile_name",
+        metavar="NAME",
+        help="profile of ~/.aws to use; without it the normal chain of credentials",
+    )
+    group.add_argument("--endpoint-url", metavar="URL", help="another S3 server than Amazon's")
+    group.add_argument(
+        "--source",
+        metavar="URL",
+        help="a directory or fsspec URL in place of S3, with <bucket>/<key> below it",
+    )
+    group.add_argument(
+        "--transport",
+        metavar="NAME",
+        help="library that talks to S3: auto (default), obstore or s3fs",
+    )
+
+
+def add_cache(parser: Parser) -> None:
+    """Add the flags of the block cache."""
+    group = parser.add_argument_group("cache")
+    group.add_argument(
+        "--cache-dir", metavar="DIR", help="where blocks are kept (default: ~/.cache/ego4dfs)"
+    )
+    group.add_argument(
+        "--cache-size", metavar="SIZE", help="bound of the cache, such as 50GiB or 500MB"
+    )
+
+
+def config_from(
+    args: argparse.Namespace, environ: Mapping[str, str] | None = None
+) -> config.Config:
+    """Return the Config of this command line, the environment and the config file.
+
+    Raises ConfigError that calls each flag as the user writes it.
+    """
+    keys = {*config.KEYS, "config_path"}
+    given = {key: value for key, value in vars(args).items() if key in keys}
+    return config.resolve(given, environ=environ, named=_flag)
+
+
+def mountpoint_of(settled: config.Config) -> Path:
+    """Return the mountpoint. Raises ConfigError if none was given."""
+    if settled.output_directory is None:
+        raise ConfigError(
+            "no MOUNTPOINT was given",
+            hint="put it first: ego4dfs mount ~/ego4d --datasets full_scale annotations",
+        )
+    return settled.output_directory
+
+
+def list_datasets(stream: TextIO) -> None:
+    """Print every known dataset and what it is, in the official tool's form."""
+    print("\nAvailable Ego4D datasets:", file=stream)
+    for dataset in datasets.known():
+        print(f"   {dataset.name:<21}\t{dataset.description}", file=stream)
+    print(file=stream)
+
+
+def _flag(key: str) -> str:
+    if key == "mountpoint":
+        return "MOUNTPOINT"
+    return "--" + (key if key in _UNDERSCORED else key.replace("_", "-"))
+
+
+def _fold(option: str) -> str:
+    return option.replace("_", "-")
+
+
+_UNDERSCORED = frozenset(
+    ("output_directory", "video_uids", "video_uid_file", "aws_profile_name", "config_path")
+)

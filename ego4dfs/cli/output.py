@@ -1,0 +1,202 @@
+"""What commands print, and the codes they end with.
+
+Data goes to stdout, everything else to stderr. What the user can mend is two lines: what was
+wrong and the remedy. Anything else is our mistake: one line, and the traceback in a file.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TextIO
+
+from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
+
+Row = Sequence[object]
+
+# rich lays out every cell in Python; a long listing is better soon than pretty.
+MAX_RICH_ROWS = 500
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ends; scripts may rely on these numbers."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    PARTIAL = 3
+    REFUSED = 4
+    MOUNTPOINT = 5
+
+
+EXIT_MEANINGS: Mapping[ExitCode, str] = {
+    ExitCode.OK: "done",
+    ExitCode.FAILURE: "failed",
+    ExitCode.USAGE: "wrong flag, config file or environment variable",
+    ExitCode.PARTIAL: "partly done",
+    ExitCode.REFUSED: "access refused: credentials expired, or not licensed",
+    ExitCode.MOUNTPOINT: "mountpoint or FUSE unusable",
+}
+
+_CODES: Mapping[type[Ego4DError], ExitCode] = {
+    ConfigError: ExitCode.USAGE,
+    AccessDenied: ExitCode.REFUSED,
+    MountError: ExitCode.MOUNTPOINT,
+}
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes as text for --help."""
+    lines = (f"  {code.value}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
+    return "\n".join(("exit codes:", *lines))
+
+
+def exit_code(error: Ego4DError) -> ExitCode:
+    """Return the code with which a command ends on this error."""
+    codes = (code for kind, code in _CODES.items() if isinstance(error, kind))
+    return next(codes, ExitCode.FAILURE)
+
+
+def guard(run: Callable[[], int]) -> int:
+    """Run a command and return its exit code, whatever it raises.
+
+    A closed pipe and Ctrl-C end it quietly, with the codes a shell gives for the signals.
+    """
+    show_warnings()
+    try:
+        try:
+            code = run()
+        except SystemExit as done:  # argparse after --help
+            code = done.code if isinstance(done.code, int) else ExitCode.OK
+        sys.stdout.flush()
+    except Ego4DError as error:
+        print_error(error)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Python flushes stdout once more while it exits; that must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback in the user's face
+        _print_unexpected(error)
+        return ExitCode.FAILURE
+    return code
+
+
+def print_error(error: Ego4DError) -> None:
+    """Print on stderr what was wrong and, if the error knows it, the remedy."""
+    print(f"ego4dfs: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+def show_warnings() -> None:
+    """Print the package's warnings on stderr; with EGO4DFS_DEBUG=1 all of its log."""
+    logger = logging.getLogger("ego4dfs")
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler())
+    logger.setLevel(logging.DEBUG if _debug() else logging.WARNING)
+
+
+class _StderrHandler(logging.Handler):
+    """Print records as the program's own lines, on whatever stderr is at that time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        level = record.levelname.lower()
+        print(f"ego4dfs: {level}: {record.getMessage()}", file=sys.stderr)
+
+
+def _print_unexpected(error: Exception) -> None:
+    report = "".join(traceback.format_exception(error))
+    print(f"ego4dfs: unexpected {type(error).__name__}: {error}", file=sys.stderr)
+    written = None if _debug() else _write_report(report)
+    if written:
+        print(f"  hint: this is a bug; its traceback is in {written}", file=sys.stderr)
+    else:
+        print(report, end="", file=sys.stderr)
+
+
+def _write_report(report: str) -> Path | None:
+    """Append the traceback to the error log; None if no directory takes it."""
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    try:
+        base = state if state.is_absolute() else Path.home() / ".local" / "state"
+        log = base / "ego4dfs" / "errors.log"
+        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with log.open("a", encoding="utf-8") as file:
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            file.write(f"{now} {sys.argv}\n{report}\n")
+    except (OSError, RuntimeError):  # no home, or not ours to write
+        return None
+    return log
+
+
+def _debug() -> bool:
+    return os.environ.get("EGO4DFS_DEBUG", "") not in {"", "0"}
+
+
+def human_size(size: int) -> str:
+    """Return a size in bytes for people, in units of 1024 that say so: `1.5 GiB`."""
+    value, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if round(value, 1) < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def table(
+    rows: Sequence[Row],
+    header: Sequence[str],
+    *,
+    right: Collection[str] = (),
+    stream: TextIO | None = None,
+) -> None:
+    """Print rows under a header, with the columns named in `right` aligned to the right.
+
+    On a terminal with rich, which respects NO_COLOR and the width; elsewhere, and for long
+    tables, as plain aligned text without trailing blanks.
+    """
+    stream = stream or sys.stdout
+    cells = [[str(cell) for cell in row] for row in rows]
+    if stream.isatty() and len(cells) <= MAX_RICH_ROWS:
+        _rich_table(cells, header, right, stream)
+        return
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    for line in [list(header), *cells]:
+        padded = (
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(line, widths, header, strict=True)
+        )
+        print("  ".join(padded).rstrip(), file=stream)
+
+
+def _rich_table(
+    cells: list[list[str]], header: Sequence[str], right: Collection[str], stream: TextIO
+) -> None:
+    # Imported here: most commands print no table, and rich takes longer than they do.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        drawn.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*map(Text, row))  # Text: a benchmark cell such as [FHO] is no markup
+    Console(file=stream).print(drawn)
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document on stdout; paths become texts."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, default=os.fspath))
