@@ -161,7 +161,7 @@ def path(given: Given) -> Path:
 def file(given: Given) -> Path:
     """Read the path of a file that must be there."""
     found = path(given)
-    if not found.is_file():
+    if not found.exists() or found.is_dir():  # a pipe of the shell's <(command) is welcome
         raise ConfigError(f"{given.where}: there is no file {found}", hint="check the path")
     return found
 
