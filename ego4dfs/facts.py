@@ -117,6 +117,13 @@ class FactsIndex:
             self._known.pop(url, None)
             self._write("DELETE FROM facts WHERE url = ?", (url,))
 
+    def totals(self) -> tuple[int, int]:
+        """Return how many objects are known, and the sum of their bytes."""
+        with self._lock:
+            query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts"
+            files, size = self._db.execute(query).fetchone()
+        return int(files), int(size)
+
     def sweep(self, urls: Iterable[str]) -> None:
         """Ask for all facts that are not known, concurrently and in the background.
 

@@ -1,0 +1,27 @@
+"""Ego4D as a directory: read any file on first touch, fetch only the bytes that are read.
+
+    import fsspec
+    fs = fsspec.filesystem("ego4d", datasets=["full_scale"])
+    with fs.open("v2/full_scale/<uid>.mp4") as video: ...
+
+The command line is `ego4dfs`; see its `--help`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ego4dfs.filesystem import Ego4DFileSystem
+
+__all__ = ["Ego4DFileSystem", "__version__"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name == "Ego4DFileSystem":  # fsspec is imported only by those who use it
+        from ego4dfs.filesystem import Ego4DFileSystem  # noqa: PLC0415
+
+        return Ego4DFileSystem
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

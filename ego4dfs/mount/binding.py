@@ -1,0 +1,94 @@
+"""libfuse 2 through fusepy, libfuse 3 through mfusepy: whichever the machine has.
+
+Both bindings pick their library when they are imported, from the same environment variable; so
+the choice is made here, before the import, and once in a process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ego4dfs.errors import MountError
+
+_DEVICE = Path("/dev/fuse")
+_LIBRARIES = {3: ("libfuse3.so.3", "libfuse3.so.4"), 2: ("libfuse.so.2",)}
+_MODULES = {3: "mfusepy", 2: "fuse"}
+_PACKAGES = {3: "fuse3", 2: "libfuse2"}
+_LIBRARY_VARIABLE = "FUSE_LIBRARY_PATH"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A libfuse and the Python module that speaks to it; `version` is 2 or 3."""
+
+    version: int
+    library: str
+
+    def load(self) -> Any:
+        """Import the module, bound to this very library."""
+        before = os.environ.get(_LIBRARY_VARIABLE)
+        os.environ[_LIBRARY_VARIABLE] = self.library
+        try:
+            return importlib.import_module(_MODULES[self.version])
+        finally:
+            if before is None:
+                del os.environ[_LIBRARY_VARIABLE]
+            else:
+                os.environ[_LIBRARY_VARIABLE] = before
+
+
+def load_binding(version: int | None = None) -> Binding:
+    """Return libfuse `version`, or 3 where there is one and 2 where not.
+
+    Raises MountError, with the package to install, when this machine cannot mount: no libfuse,
+    no /dev/fuse, or no fusermount for a user who is not root.
+    """
+    _check_device()
+    wanted = (version,) if version else (3, 2)
+    for candidate in wanted:
+        for library in _LIBRARIES[candidate]:
+            if _is_loadable(library):
+                _check_fusermount(candidate)
+                return Binding(candidate, library)
+    names = " or ".join(str(candidate) for candidate in wanted)
+    packages = " or ".join(f"apt-get install {_PACKAGES[candidate]}" for candidate in wanted)
+    raise MountError(f"libfuse {names} is not on this machine", hint=f"as root: {packages}")
+
+
+def _is_loadable(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _check_device() -> None:
+    if not _DEVICE.exists():
+        raise MountError(
+            f"{_DEVICE} is not there: this kernel or container has no FUSE",
+            hint="load it with `modprobe fuse`, or start the container with --device /dev/fuse"
+            " --cap-add SYS_ADMIN; without it, use ego4d:// from Python",
+        )
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        raise MountError(
+            f"{_DEVICE} may not be opened by you",
+            hint="ask the machine's owner for read and write access to it (often: group fuse)",
+        )
+
+
+def _check_fusermount(version: int) -> None:
+    program = "fusermount3" if version == 3 else "fusermount"
+    if os.geteuid() == 0 or shutil.which(program):
+        return
+    package = "fuse3" if version == 3 else "fuse (or fuse3, which has fusermount too)"
+    raise MountError(
+        f"{program} is not on PATH, and only root can mount without it",
+        hint=f"as root: apt-get install {package}",
+    )

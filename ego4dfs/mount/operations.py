@@ -1,0 +1,163 @@
+"""What the kernel asks, said in the VFS's words. Translation only: no path has a meaning here.
+
+Writes need no word: the mount carries `ro`, so the kernel answers EROFS before it asks.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ego4dfs.errors import (
+    AccessDenied,
+    ManifestError,
+    NotFound,
+    ObjectChanged,
+    ObjectMissing,
+)
+from ego4dfs.mount.status import STATUS_DIRECTORY, STATUS_PATH, StatusFile
+from ego4dfs.vfs import VFS, Handle, Stat
+
+log = logging.getLogger(__name__)
+
+READ_SIZE = 128 * 1024
+"""st_blksize: Python and cp read in units of it; libfuse 2 asks in such units whatever is set."""
+
+_ERRNOS: tuple[tuple[type[Exception], int], ...] = (
+    (NotFound, errno.ENOENT),
+    (ObjectMissing, errno.ENOENT),
+    (AccessDenied, errno.EACCES),
+    (ObjectChanged, errno.ESTALE),
+    (ManifestError, errno.EIO),
+    (NotADirectoryError, errno.ENOTDIR),
+    (IsADirectoryError, errno.EISDIR),
+    (UnicodeDecodeError, errno.ENOENT),
+)
+
+
+def errno_of(error: Exception) -> int:
+    """Return the errno for an error; EIO for what no program can act on."""
+    for kind, number in _ERRNOS:
+        if isinstance(error, kind):
+            return number
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    return errno.EIO
+
+
+class Operations:
+    """The callbacks of one mount. Called from libfuse's threads, many at a time."""
+
+    use_ns = True  # times are whole nanoseconds
+
+    def __init__(self, vfs: VFS, on_start: Callable[[], None]) -> None:
+        """Serve `vfs`; `on_start` is called once the kernel has accepted the mount."""
+        self._vfs = vfs
+        self._on_start = on_start
+        self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
+        self._status = StatusFile(vfs)
+        self._handles: dict[int, Handle] = {}
+        self._numbers = itertools.count(1)
+        self._opened: dict[str, str] = {}  # path -> the ETag whose pages the kernel may hold
+        self._unsized: set[str] = set()  # paths that the kernel believes to be empty
+
+    def init(self, path: str) -> None:
+        """Note that the mount is there."""
+        del path
+        self._on_start()
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
+        """Return the attributes of a path."""
+        del fh
+        found = self._status.stat(path) or self._vfs.stat(path)
+        if found.is_known:
+            self._unsized.discard(path)
+        else:
+            self._unsized.add(path)
+        return {**attributes(found), **self._owner}
+
+    def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
+        """Return the names in a directory, with inode and kind, so that `find` needs no stat."""
+        del fh
+        for name in (".", ".."):
+            yield name, {"st_mode": stat.S_IFDIR}, 0
+        for entry in [] if path == STATUS_DIRECTORY else self._vfs.listdir(path):
+            mode = stat.S_IFDIR if entry.is_dir else stat.S_IFREG
+            yield entry.name, {"st_mode": mode, "st_ino": entry.inode}, 0
+
+    def open(self, path: str, fi: Any) -> int:
+        """Open a file; keep the kernel's pages of it only if they are of the same version."""
+        if path == STATUS_PATH:
+            handle = self._status.open()
+            fi.direct_io = 1
+        else:
+            handle = self._vfs.open(path)
+            # The kernel cuts reads at the size it knows; for a file whose size it could not be
+            # told, only direct reads reach the bytes.
+            fi.direct_io = path in self._unsized
+            fi.keep_cache = self._opened.get(path, handle.etag) == handle.etag
+            self._opened[path] = handle.etag
+        fi.fh = next(self._numbers)
+        self._handles[fi.fh] = handle
+        return 0
+
+    def read_into(self, fh: int, offset: int, view: memoryview) -> int:
+        """Fill the kernel's buffer and return how many bytes there were."""
+        return self._vfs.read_into(self._handles[fh], offset, view)
+
+    def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
+        """Tell the binding that files can be read; the session sends it to `read_into`."""
+        del path
+        return self._vfs.read(self._handles[fi.fh], offset, size)
+
+    def release(self, path: str, fi: Any) -> int:
+        """Forget an open file."""
+        del path
+        self._handles.pop(fi.fh, None)
+        return 0
+
+    def statfs(self, path: str) -> dict[str, int]:
+        """Report the objects weighed so far as used space, and no free space."""
+        del path
+        files, used_bytes = self._vfs.weighed()
+        unit = 4096
+        return {
+            "f_bsize": READ_SIZE,
+            "f_frsize": unit,
+            "f_blocks": -(-used_bytes // unit),
+            "f_files": files,
+            "f_namemax": 255,
+        }
+
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
+        """Return one extended attribute."""
+        del position
+        # `ls -l` asks for ACLs and labels of every file: answered without a look at the tree.
+        value = self._vfs.xattrs(path).get(name) if name.startswith("user.ego4dfs.") else None
+        if value is None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return value.encode()
+
+    def listxattr(self, path: str) -> list[str]:
+        """Return the names of all extended attributes."""
+        return [] if path.startswith(STATUS_DIRECTORY) else list(self._vfs.xattrs(path))
+
+
+def attributes(found: Stat) -> dict[str, int]:
+    """Return a Stat as the kernel's fields, but for the owner."""
+    return {
+        "st_ino": found.inode,
+        "st_mode": stat.S_IFDIR | 0o555 if found.is_dir else stat.S_IFREG | 0o444,
+        "st_nlink": 2 if found.is_dir else 1,
+        "st_size": found.size,
+        "st_blocks": -(-found.size // 512),
+        "st_blksize": READ_SIZE,
+        "st_mtime": found.mtime_ns,
+        "st_ctime": found.mtime_ns,
+        "st_atime": found.mtime_ns,
+    }

@@ -1,0 +1,100 @@
+"""From a Config to a VFS: which parts there are, and which manifests must be there at once."""
+
+from __future__ import annotations
+
+import logging
+
+from ego4dfs import datasets
+from ego4dfs.cache import BlockCache, prepare_directory, source_directory
+from ego4dfs.catalog import Catalog, KeptManifests, Selection, metadata_url
+from ego4dfs.config import Config
+from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.facts import FactsIndex
+from ego4dfs.metrics import Metrics
+from ego4dfs.reader import Reader
+from ego4dfs.store import open_store
+from ego4dfs.tree import Tree
+from ego4dfs.vfs.vfs import VFS
+
+log = logging.getLogger(__name__)
+
+_TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
+_UIDS_SHOWN = 5
+
+
+def open_vfs(config: Config) -> VFS:
+    """Make the VFS that a Config describes.
+
+    Datasets that were named are loaded here, so that a wrong name or key is told at once; those
+    that merely are known are loaded when they are first entered. Raises Ego4DError.
+    """
+    metrics = Metrics()
+    store = open_store(
+        source=config.source,
+        endpoint_url=config.endpoint_url,
+        profile=config.aws_profile_name,
+        transport=config.transport,
+        metrics=metrics,
+    )
+    inner = prepare_directory(config.cache_dir)
+    directory = source_directory(inner, store.source)
+    names = config.datasets or datasets.known_names()
+    override = config.manifest_override_path
+    catalog = Catalog(
+        KeptManifests(directory, store),
+        config.version,
+        Selection.of(
+            benchmarks=config.benchmarks,
+            universities=config.universities,
+            video_uids=config.video_uids,
+            annotations=config.annotations,
+        ),
+        override={names[0]: override} if override else {},
+    )
+    tree = Tree.of(
+        datasets.version_directory(config.version),
+        names,
+        metadata_url=metadata_url(config.version) if config.metadata else "",
+        top_manifest=_TOP_MANIFEST if config.manifest else "",
+    )
+    cache = BlockCache(inner, metrics, max_bytes=config.cache_max_bytes)
+    facts = FactsIndex(directory, store)
+    reader = Reader(store, cache, metrics)
+    vfs = VFS(tree, catalog, facts, reader, store=store, cache=cache, metrics=metrics)
+    try:
+        _load_what_must_be_there(catalog, config, names)
+    except BaseException:
+        vfs.close()
+        raise
+    return vfs
+
+
+def _load_what_must_be_there(catalog: Catalog, config: Config, names: tuple[str, ...]) -> None:
+    if config.video_uids:
+        failed = catalog.load(names)
+    else:
+        failed = catalog.load(name for name in config.datasets if not catalog.is_kept(name))
+    for name in config.datasets:
+        if name in failed:
+            raise failed[name]
+    if failed and len(failed) == len(names):
+        raise _commonest(failed)
+    unknown = catalog.unknown_uids(names)
+    if unknown:
+        _tell_unknown(unknown, config)
+
+
+def _commonest(failed: dict[str, Ego4DError]) -> Ego4DError:
+    """Return one error that speaks for all, when no dataset at all could be loaded."""
+    return next(iter(failed.values()))
+
+
+def _tell_unknown(unknown: list[str], config: Config) -> None:
+    shown = ", ".join(unknown[:_UIDS_SHOWN]) + (", …" if len(unknown) > _UIDS_SHOWN else "")
+    where = " ".join(config.datasets) or "any dataset"
+    message = f"{len(unknown)} of {len(config.video_uids)} uids not in {where}: {shown}"
+    if not config.allow_missing:
+        raise ConfigError(
+            message, hint="check the uids and --version, or go on without them: --allow-missing"
+        )
+    log.warning("%s", message)

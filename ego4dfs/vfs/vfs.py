@@ -1,0 +1,289 @@
+"""VFS: stat, listdir, open and read on paths as they are in a download.
+
+Every face (the FUSE mount, the fsspec filesystem, the command line) translates to these calls;
+what a path or an offset means is written here once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
+from ego4dfs.cache import BlockCache
+from ego4dfs.catalog import Catalog
+from ego4dfs.errors import (
+    AccessDenied,
+    Ego4DError,
+    NotFound,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+)
+from ego4dfs.facts import FactsIndex
+from ego4dfs.metrics import Metrics
+from ego4dfs.reader import Reader, Window
+from ego4dfs.store import ObjectFacts, ObjectStore
+from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode
+
+OPEN_REFUSAL_KEPT_S = 2.0
+"""How long an open believes an earlier refusal: long enough for one program's retries."""
+
+SWEEP_AT = 2
+"""The how-manieth stat of an unknown file in one directory starts the sweep of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a path is. `size` is 0 for directories, and for files whose size cannot be had.
+
+    `is_known` tells those files from empty ones. `mtime_ns` is the store's LastModified; for a
+    directory that of its manifest.
+    """
+
+    inode: int
+    is_dir: bool
+    size: int
+    mtime_ns: int
+    is_known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DirEntry:
+    """One name in a directory."""
+
+    name: str
+    inode: int
+    is_dir: bool
+
+
+class Handle:
+    """An open file: one version of its bytes, and how it is being read."""
+
+    __slots__ = ("content", "etag", "path", "ref", "size", "window")
+
+    def __init__(self, path: str, *, ref: ObjectRef | None = None, content: bytes = b"") -> None:
+        """Open an object version, or bytes that are in memory."""
+        self.path = path
+        self.ref = ref
+        self.content = memoryview(content)
+        self.size = ref.size if ref else len(content)
+        self.etag = ref.etag if ref else ""
+        self.window = Window() if ref else None
+
+
+class VFS:
+    """The read-only tree of one version of Ego4D.
+
+    Paths may have a leading or trailing slash. Safe from several threads. Raises NotFound for
+    paths that are not listed, NotADirectoryError and IsADirectoryError, and StoreError for what
+    is listed but cannot be had.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        catalog: Catalog,
+        facts: FactsIndex,
+        reader: Reader,
+        *,
+        store: ObjectStore,
+        cache: BlockCache,
+        metrics: Metrics,
+    ) -> None:
+        """Join the parts; `open_vfs` makes them from a Config."""
+        self.metrics = metrics
+        self.cache = cache
+        self.catalog = catalog
+        self._tree = tree
+        self._facts = facts
+        self._reader = reader
+        self._store = store
+        self._started_ns = time.time_ns()
+        self._unknown_stats: Counter[str] = Counter()
+        self._lock = threading.Lock()  # guards the attaching of datasets
+
+    def stat(self, path: str) -> Stat:
+        """Return what a path is.
+
+        A listed object that is refused or out of reach is a file of unknown size: a manifest's
+        word that it exists does not depend on the network.
+        """
+        node = self.resolve(path)
+        if isinstance(node, Directory):
+            listing = self.catalog.peek(node.dataset) if node.dataset else None
+            mtime_ns = listing.mtime_ns if listing else self._started_ns
+            return Stat(inode(node.path), is_dir=True, size=0, mtime_ns=mtime_ns)
+        if isinstance(node, ManifestFile):
+            listing = self.catalog.listing(node.dataset)
+            size = len(listing.content)
+            return Stat(inode(node.path), is_dir=False, size=size, mtime_ns=listing.mtime_ns)
+        return self._stat_object(node)
+
+    def listdir(self, path: str) -> list[DirEntry]:
+        """Return the names in a directory, in the manifest's order, without a HEAD."""
+        node = self.resolve(path)
+        if not isinstance(node, Directory):
+            raise NotADirectoryError(path)
+        self._attach(node)
+        return [
+            DirEntry(name, inode(child.path), isinstance(child, Directory))
+            for name, child in self._tree.children(node).items()
+        ]
+
+    def open(self, path: str, *, first_offset: int | None = None) -> Handle:
+        """Open a file at the version that is current now.
+
+        `first_offset` says where it will be read first: an object whose facts are not known then
+        costs one GET of that block, not a HEAD and a GET.
+        """
+        node = self.resolve(path)
+        if isinstance(node, Directory):
+            raise IsADirectoryError(path)
+        if isinstance(node, ManifestFile):
+            return Handle(node.path, content=self.catalog.listing(node.dataset).content)
+        try:
+            return Handle(node.path, ref=self._ref(node, first_offset))
+        except StoreError as error:
+            self.metrics.error(str(error))
+            raise
+
+    def read_into(self, handle: Handle, offset: int, view: memoryview) -> int:
+        """Fill `view` with the bytes from `offset` on and return how many there were.
+
+        Past the end the result is short, then 0, as POSIX asks. Raises ObjectChanged when the
+        object is no longer the one that was opened; it must be opened again.
+        """
+        if handle.ref is None:
+            part = handle.content[offset : offset + len(view)]
+            view[: len(part)] = part
+            return len(part)
+        try:
+            return self._reader.read_into(handle.ref, offset, view, handle.window)
+        except ObjectChanged:
+            self._facts.forget(handle.ref.url)
+            self.metrics.error(f"{handle.path} changed in the store while it was open")
+            raise
+        except StoreError as error:
+            self.metrics.error(str(error))
+            raise
+
+    def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Return the bytes of [offset, offset + size) that exist."""
+        buffer = bytearray(max(0, min(size, handle.size - offset)))
+        count = self.read_into(handle, offset, memoryview(buffer))
+        return bytes(buffer[:count])
+
+    def xattrs(self, path: str) -> dict[str, str]:
+        """Return the extended attributes of a path: where its bytes come from, and which ones."""
+        node = self.resolve(path)
+        if not isinstance(node, ObjectFile):
+            return {}
+        attributes = {"user.ego4dfs.s3_uri": node.url}
+        facts = self._facts.peek(node.url)
+        if facts is not None:
+            attributes["user.ego4dfs.etag"] = facts.etag
+            if facts.version_id:
+                attributes["user.ego4dfs.version_id"] = facts.version_id
+        return attributes
+
+    def resolve(self, path: str) -> Node:
+        """Return the node at a path, loading the manifests on the way.
+
+        Raises NotFound, NotADirectoryError, or why a manifest cannot be had.
+        """
+        node: Node = self._tree.root
+        for name in path.strip("/").split("/") if path.strip("/") else ():
+            if not isinstance(node, Directory):
+                raise NotADirectoryError(path)
+            child = self._tree.child(node, name)
+            if child is None:
+                self._attach(node)
+                child = self._tree.child(node, name)
+            if child is None:
+                raise NotFound(f"no such file or directory: {path}")
+            node = child
+        return node
+
+    def weighed(self) -> tuple[int, int]:
+        """Return how many objects were weighed so far, and their bytes."""
+        return self._facts.totals()
+
+    def status(self) -> dict[str, object]:
+        """Return the live counters and the state of the cache."""
+        return {
+            **self.metrics.snapshot(),
+            "cache_bytes": self.cache.used_bytes,
+            "cache_limit_bytes": self.cache.max_bytes,
+        }
+
+    def close(self) -> None:
+        """Finish requests and writes under way and let go of everything."""
+        self._facts.close()
+        self._reader.close()
+        self.cache.close()
+        self._store.close()
+
+    def _attach(self, directory: Directory) -> None:
+        if self._tree.is_attached(directory):
+            return
+        try:
+            listing = self.catalog.listing(directory.dataset)
+        except Ego4DError as error:
+            self.metrics.error(str(error))
+            raise
+        with self._lock:
+            if not self._tree.is_attached(directory):
+                self._tree.attach(directory, ((e.name, e.url) for e in listing.entries))
+
+    def _stat_object(self, node: ObjectFile) -> Stat:
+        number = inode(node.path)
+        try:
+            facts = self._facts.peek(node.url)
+            if facts is None:
+                self._sweep_from(node)
+                facts = self._facts.get(node.url)
+        except StoreError as error:
+            if not isinstance(error, (AccessDenied, ObjectMissing)):
+                self.metrics.error(str(error))
+            return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
+        return Stat(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
+
+    def _sweep_from(self, node: ObjectFile) -> None:
+        """Start asking for the rest of a directory once a second file of it is looked at."""
+        parent = node.path.rpartition("/")[0]
+        self._unknown_stats[parent] += 1
+        if self._unknown_stats[parent] != SWEEP_AT:
+            return
+        directory = self.resolve(parent)
+        if isinstance(directory, Directory):
+            children = self._tree.children(directory).values()
+            self._facts.sweep(child.url for child in children if isinstance(child, ObjectFile))
+
+    def _ref(self, node: ObjectFile, first_offset: int | None) -> ObjectRef:
+        facts = self._facts.peek(node.url)
+        if facts is None and first_offset is not None:
+            facts = self._introduce(node.url, first_offset // BLOCK_SIZE)
+        if facts is None:
+            facts = self._facts.get(node.url, refusal_kept_s=OPEN_REFUSAL_KEPT_S)
+        return ObjectRef.of(self._store.source, node.url, facts.size, facts.etag)
+
+    def _introduce(self, url: str, index: int) -> ObjectFacts | None:
+        """Fetch one block of an object that is not known yet, and its facts with it.
+
+        None when that cannot be said in one GET: the offset may lie behind the end.
+        """
+        start = index * BLOCK_SIZE
+        try:
+            fetched = self._store.read_range(url, start, start + BLOCK_SIZE)
+        except (AccessDenied, ObjectMissing):
+            raise
+        except StoreError:
+            return None
+        facts = fetched.facts
+        self._facts.learn(url, facts)
+        ref = ObjectRef.of(self._store.source, url, facts.size, facts.etag)
+        self._reader.admit(ref, index, fetched.data)
+        return facts
