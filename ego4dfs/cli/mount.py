@@ -1,0 +1,150 @@
+"""`ego4dfs mount`: show Ego4D as a directory."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from ego4dfs.cache import prepare_directory
+from ego4dfs.cli.args import (
+    Parser,
+    add_cache,
+    add_mountpoint,
+    add_selection,
+    add_store,
+    config_from,
+    mountpoint_of,
+)
+from ego4dfs.cli.output import ExitCode
+from ego4dfs.config import Config
+from ego4dfs.errors import MountError
+from ego4dfs.mount import (
+    Binding,
+    MountOptions,
+    check_mountpoint,
+    load_binding,
+    read_status,
+    run_in_background,
+    serve,
+)
+from ego4dfs.vfs import open_vfs
+
+log = logging.getLogger(__name__)
+
+_FUSE_CONF = Path("/etc/fuse.conf")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the flags of `mount`."""
+    add_mountpoint(parser)
+    add_selection(parser)
+    add_store(parser)
+    add_cache(parser)
+    group = parser.add_argument_group("mount")
+    group.add_argument(
+        "-f", "--foreground", action="store_true", help="stay here until Ctrl-C or an unmount"
+    )
+    group.add_argument(
+        "--nonempty", action="store_true", help="mount over a directory that is not empty"
+    )
+    group.add_argument(
+        "--allow-other", action="store_true", help="let other users of this machine read it too"
+    )
+    group.add_argument(
+        "--libfuse", metavar="2|3", help="version of libfuse (default: 3 where there is one)"
+    )
+    group.add_argument(
+        "--log-file", metavar="FILE", help="log of a background mount (default: in the cache)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Mount, and return when the tree answers; in the foreground, when it is gone again."""
+    config = config_from(args)
+    mountpoint = Path(os.path.realpath(mountpoint_of(config)))
+    options = MountOptions(
+        allow_other=getattr(args, "allow_other", False), nonempty=getattr(args, "nonempty", False)
+    )
+    binding = load_binding(config.libfuse)
+    check_mountpoint(mountpoint, nonempty=options.nonempty)
+    _check_allow_other(options)
+    inner = prepare_directory(config.cache_dir)
+    if getattr(args, "foreground", False):
+        _serve(config, mountpoint, binding, options, lambda: _say_foreground(mountpoint))
+        return ExitCode.OK
+    log_path = Path(getattr(args, "log_file", _log_path(inner, mountpoint))).expanduser()
+    run_in_background(
+        lambda on_start: _serve_with_log(config, mountpoint, binding, options, on_start),
+        log_path.absolute(),
+    )
+    _say_background(mountpoint, log_path)
+    return ExitCode.OK
+
+
+def _serve_with_log(
+    config: Config,
+    mountpoint: Path,
+    binding: Binding,
+    options: MountOptions,
+    on_start: Callable[[], None],
+) -> None:
+    """Serve in the background, where stderr is the log file: with times and tracebacks."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("ego4dfs").handlers = [handler]
+    _serve(config, mountpoint, binding, options, on_start)
+
+
+def _serve(
+    config: Config,
+    mountpoint: Path,
+    binding: Binding,
+    options: MountOptions,
+    on_start: Callable[[], None],
+) -> None:
+    logger = logging.getLogger("ego4dfs")
+    logger.setLevel(min(logger.level, logging.INFO))
+    log.info("mounting %s with libfuse %d", mountpoint, binding.version)
+    vfs = open_vfs(config)  # threads start with it: after the fork only
+    try:
+        serve(vfs, mountpoint, binding, options, on_start)
+    finally:
+        vfs.close()
+
+
+def _say_foreground(mountpoint: Path) -> None:
+    print(f"Ego4D is at {mountpoint}; Ctrl-C unmounts it.", flush=True)
+
+
+def _say_background(mountpoint: Path, log_path: Path) -> None:
+    """Make sure that the tree answers, then say how to go on."""
+    read_status(mountpoint)
+    shown = shlex.quote(str(mountpoint))
+    print(f"Ego4D is at {mountpoint}")
+    print(f"  look      ls {shown}/v2        and: ego4dfs status {shown}")
+    print(f"  end       ego4dfs unmount {shown}")
+    print(f"  log       {log_path}")
+
+
+def _log_path(inner: Path, mountpoint: Path) -> Path:
+    digest = hashlib.blake2b(str(mountpoint).encode(), digest_size=4).hexdigest()
+    return inner / "logs" / f"{mountpoint.name}-{digest}.log"
+
+
+def _check_allow_other(options: MountOptions) -> None:
+    if not options.allow_other or os.geteuid() == 0:
+        return
+    try:
+        lines = _FUSE_CONF.read_text().splitlines()
+    except OSError:
+        lines = []
+    if "user_allow_other" not in (line.strip() for line in lines):
+        raise MountError(
+            f"--allow-other: {_FUSE_CONF} does not permit it to users",
+            hint=f"root can add the line user_allow_other to {_FUSE_CONF}",
+        )

@@ -1,0 +1,84 @@
+"""`ego4dfs status`: what mounts serve, fetch and refuse."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from ego4dfs.cli.args import Parser
+from ego4dfs.cli.output import ExitCode, human_size, print_json, table
+from ego4dfs.errors import MountError
+from ego4dfs.mount import mounted_at, mounts, read_status
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the flags of `status`."""
+    parser.add_argument(
+        "mountpoint", nargs="?", metavar="MOUNTPOINT", help="one mount (default: all of them)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the counters as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the counters of one mount or of all."""
+    as_json = getattr(args, "json", False)
+    if "mountpoint" in args:
+        mountpoint = Path(os.path.realpath(Path(args.mountpoint).expanduser()))
+        status = _status_of(mountpoint)
+        print_json(status) if as_json else _print_one(mountpoint, status)
+        return ExitCode.OK
+    found = {mount.mountpoint: _answer(mount.mountpoint) for mount in mounts() if mount.is_ours}
+    if as_json:
+        print_json([{"mountpoint": path, **status} for path, status in found.items()])
+    elif not found:
+        print("no ego4dfs is mounted")
+    for path, status in {} if as_json else found.items():
+        _print_one(path, status)
+    return ExitCode.OK if all("dead" not in status for status in found.values()) else 1
+
+
+def _status_of(mountpoint: Path) -> dict[str, Any]:
+    mounted = mounted_at(mountpoint)
+    if mounted is None or not mounted.is_ours:
+        raise MountError(
+            f"{mountpoint}: no ego4dfs is mounted there", hint="`ego4dfs status` lists all mounts"
+        )
+    try:
+        return read_status(mountpoint)
+    except MountError as error:
+        raise MountError(
+            f"{mountpoint}: the mount is dead, its process has ended",
+            hint=f"mount it again, or clear it away: ego4dfs unmount {mountpoint}",
+        ) from error
+
+
+def _answer(mountpoint: Path) -> dict[str, Any]:
+    try:
+        return _status_of(mountpoint)
+    except MountError as error:
+        return {"dead": True, "last_error": f"{error}; {error.hint}"}
+
+
+def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
+    if "dead" in status:
+        table([("state", status["last_error"])], (str(mountpoint), ""))
+        return
+    requests = status["requests"]
+    reads = status["hits"] + status["misses"]
+    share = f" ({100 * status['hits'] / reads:.1f} % from the cache)" if reads else ""
+    cache = f"{human_size(status['cache_bytes'])} of {human_size(status['cache_limit_bytes'])}"
+    rows = [
+        ("state", "offline: cached bytes only" if status["offline"] else "online"),
+        ("process", f"pid {status['pid']}, up {timedelta(seconds=int(status['uptime_s']))}"),
+        ("served", human_size(status["bytes_served"]) + share),
+        ("fetched", human_size(status["bytes_fetched"])),
+        ("requests", ", ".join(f"{count} {kind}" for kind, count in requests.items())),
+        ("cache", f"{cache}, {status['evictions']} blocks evicted"),
+        ("errors", str(status["errors"])),
+    ]
+    if status["last_error"]:
+        rows.append(("last error", status["last_error"]))
+    table(rows, (str(mountpoint), ""))

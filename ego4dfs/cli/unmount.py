@@ -1,0 +1,27 @@
+"""`ego4dfs unmount`: take a mounted directory away."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from ego4dfs.cli.args import Parser
+from ego4dfs.cli.output import ExitCode
+from ego4dfs.mount import unmount
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the flags of `unmount`."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where Ego4D is mounted")
+    parser.add_argument(
+        "--lazy", action="store_true", help="hide it now, and end it when nobody uses it any more"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Unmount, and return when the mount's process has ended."""
+    # Not realpath: that would ask the mount itself, which may be dead.
+    parent, name = os.path.split(Path(args.mountpoint).expanduser().absolute())
+    unmount(Path(os.path.realpath(parent), name), lazy=getattr(args, "lazy", False))
+    return ExitCode.OK
