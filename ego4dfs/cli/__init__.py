@@ -75,8 +75,11 @@ def help_text() -> str:
 
 def parser_of(name: str) -> args.Parser:
     """Return the parser of one command; imports its module."""
+    line = COMMANDS[name]
     parser = args.Parser(
-        prog=f"ego4dfs {name}", description=COMMANDS[name] + ".", epilog=output.exit_codes()
+        prog=f"ego4dfs {name}",
+        description=f"{line[0].upper()}{line[1:]}.",
+        epilog=output.exit_codes(),
     )
     _load(name).add_arguments(parser)
     return parser
