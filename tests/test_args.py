@@ -256,6 +256,12 @@ def test_help_has_a_short_usage_line(capsys):
     assert text.endswith("exit codes\n")
 
 
+def test_the_usage_line_shows_choices():
+    parser = args.Parser(prog="ego4dfs cache")
+    parser.add_argument("action", choices=("info", "clear"))
+    assert parser.format_help().startswith("usage: ego4dfs cache info|clear [OPTIONS]\n")
+
+
 def test_help_does_not_hide_behind_options(capsys):
     with pytest.raises(SystemExit):
         new_parser().parse(["--datasets", "x", "--hel"])

@@ -44,11 +44,11 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return the help, with a usage line that leaves the options to the list below it."""
-        positionals = (action for action in self._actions if not action.option_strings)
-        names = (
-            f"[{action.metavar}]" if action.nargs in {"?", "*"} else str(action.metavar)
-            for action in positionals
-        )
+        names = []
+        for action in self._actions:
+            if not action.option_strings:
+                name = str(action.metavar or "|".join(action.choices or [action.dest]))
+                names.append(f"[{name}]" if action.nargs in {"?", "*"} else name)
         self.usage = " ".join((self.prog, *names, "[OPTIONS]"))
         return super().format_help()
 
