@@ -1,0 +1,127 @@
+"""The plain cases of the AWS chain, read without botocore and the 0.3 s of its import.
+
+A key in the environment or in ~/.aws/credentials is what nearly every licensee has. Whatever is
+not plain, roles and SSO and processes, is left to botocore; the answers are tested to be the same.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_PLAIN = {
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "region",
+    "output",
+    "cli_pager",
+    "s3",
+}
+_PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+_ROLE_VARIABLES = ("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CREDENTIAL_EXPIRATION")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Keys:
+    """One set of AWS keys; its repr shows none of it."""
+
+    access_key: str
+    secret_key: str
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return "Keys(...)"
+
+
+def paths() -> tuple[Path, Path]:
+    """Return where the credentials file and the config file are, whether they exist or not."""
+    credentials = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    config = os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")
+    return _expanded(credentials), _expanded(config)
+
+
+def signature() -> tuple[tuple[int, int, int], ...]:
+    """Return a value that differs once either file was written."""
+    return tuple(_stamp(path) for path in paths())
+
+
+def plain_keys(profile: str) -> Keys | None:
+    """Return the keys of `profile`, or of the environment when that is empty.
+
+    None where the answer takes more than reading: the caller asks botocore.
+    """
+    if any(os.environ.get(name) for name in _ROLE_VARIABLES):
+        return None
+    if not profile and "AWS_ACCESS_KEY_ID" in os.environ:
+        return None if _env_profile() else _environment_keys()
+    name = profile or _env_profile() or "default"
+    credentials, config = _sections(name)
+    if (set(credentials) | set(config)) - _PLAIN:
+        return None
+    return _keys(
+        credentials.get("aws_access_key_id", ""),
+        credentials.get("aws_secret_access_key", ""),
+        credentials.get("aws_session_token", ""),
+    )
+
+
+def region(profile: str) -> str:
+    """Return the region of the environment, else of `profile`, as written there, or ''."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if os.environ.get(name):
+            return os.environ[name]
+    credentials, config = _sections(profile or _env_profile() or "default")
+    return config.get("region") or credentials.get("region", "")
+
+
+def _env_profile() -> str:
+    return next((os.environ[name] for name in _PROFILE_VARIABLES if os.environ.get(name)), "")
+
+
+def _environment_keys() -> Keys | None:
+    token = os.environ.get("AWS_SESSION_TOKEN") or os.environ.get("AWS_SECURITY_TOKEN", "")
+    return _keys(
+        os.environ["AWS_ACCESS_KEY_ID"], os.environ.get("AWS_SECRET_ACCESS_KEY", ""), token
+    )
+
+
+def _keys(access_key: str, secret_key: str, token: str) -> Keys | None:
+    return Keys(access_key, secret_key, token) if access_key and secret_key else None
+
+
+def _sections(profile: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return what the credentials file and the config file say about `profile`."""
+    credentials, config = (_parsed(path) for path in paths())
+    headings = [f"profile {profile}", f'profile "{profile}"']
+    if profile == "default":
+        headings.insert(0, profile)
+    heading = next((name for name in headings if config.has_section(name)), "")
+    return (
+        dict(credentials.items(profile)) if credentials.has_section(profile) else {},
+        dict(config.items(heading)) if heading else {},
+    )
+
+
+def _parsed(path: Path) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(default_section="\0none")
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, configparser.Error):
+        return configparser.RawConfigParser()
+    return parser
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()

@@ -1,0 +1,146 @@
+"""What went wrong at the store, as one of our errors: the only table of S3's codes.
+
+The adapters reduce their library's error to an `Answer`; nothing else of it gets out, because
+such errors quote requests, and requests carry signatures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ego4dfs.errors import (
+    AccessDenied,
+    CredentialsRejected,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
+
+RENEW = (
+    "Ego4D licence keys expire 14 days after approval: sign the licence again at "
+    "https://ego4ddataset.com with the same e-mail, then enter the new key with `aws configure`"
+)
+
+_REJECTED = {
+    "InvalidAccessKeyId": ("unknown key: the store does not know this access key", RENEW),
+    "ExpiredToken": ("expired: the session token is past its time", RENEW),
+    "TokenRefreshRequired": ("expired: the session token must be refreshed", RENEW),
+    "InvalidToken": ("the session token is not valid for this access key", RENEW),
+    "SignatureDoesNotMatch": (
+        "wrong secret: the secret key does not belong to this access key",
+        "copy both halves of the key again from the Ego4D e-mail with `aws configure`",
+    ),
+    "RequestTimeTooSkewed": (
+        "clock: this machine's time is too far from the store's",
+        "set the clock, for instance with `timedatectl set-ntp true`",
+    ),
+    "AccountProblem": ("the account behind this access key has a problem", RENEW),
+    "NotSignedUp": ("the account behind this access key has no S3", RENEW),
+}
+_REJECTED["ExpiredTokenException"] = _REJECTED["ExpiredToken"]
+_ELSEWHERE = {
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "IncorrectEndpoint",
+}
+_PASSING = {
+    "SlowDown",
+    "ServiceUnavailable",
+    "InternalError",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "RequestLimitExceeded",
+    "Throttling",
+    "ThrottlingException",
+    "503 SlowDown",
+}
+_MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a store said: HTTP status, S3's error code, and the region it named.
+
+    Status 0 means that no answer came, or only part of one: then `reason` says why.
+    """
+
+    status: int = 0
+    code: str = ""
+    region: str = ""
+    reason: str = ""
+
+
+class Unreachable(StoreUnavailable):
+    """Nothing at the endpoint answered, as opposed to an answer that says 503."""
+
+
+class Unexplained(StoreError):  # noqa: N818 - a state
+    """A HEAD was refused with 400; only the body of a GET can say why."""
+
+
+class WrongRegion(StoreError):  # noqa: N818 - a state
+    """The bucket lives in another region than the request was signed for.
+
+    `region` is the right one, or empty when the answer did not name it.
+    """
+
+    def __init__(self, message: str, *, url: str = "", hint: str = "", region: str = "") -> None:
+        super().__init__(message, url=url, hint=hint)
+        self.region = region
+
+
+def error_of(answer: Answer, url: str) -> StoreError:
+    """Return the error that `answer` means for the object `url`."""
+    if answer.code in _REJECTED:
+        text, hint = _REJECTED[answer.code]
+        return CredentialsRejected(f"{url}: {text} ({answer.code})", url=url, hint=hint)
+    if answer.code in _ELSEWHERE or answer.status in {301, 307, 308} or answer.region:
+        return _wrong_region(answer, url)
+    if answer.code in _MISSING or answer.status == 404:
+        what = "bucket" if answer.code == "NoSuchBucket" else "object"
+        return ObjectMissing(f"{url}: no such {what} in the store", url=url)
+    if answer.code in _PASSING or answer.status in {408, 425, 429} or answer.status >= 500:
+        said = answer.code or "an error"
+        return StoreUnavailable(f"{url}: the store answered {answer.status} {said}", url=url)
+    if not answer.status:
+        return Unreachable(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
+    return _refused(answer, url)
+
+
+def _refused(answer: Answer, url: str) -> StoreError:
+    if answer.status == 401:
+        text = f"{url}: the store does not accept this access key (401 {answer.code})".rstrip()
+        return CredentialsRejected(text, url=url, hint=RENEW)
+    if answer.status == 403:
+        reason = "" if answer.code in {"", "AccessDenied"} else f" ({answer.code})"
+        return AccessDenied(
+            f"{url}: refused{reason}: not licensed, not published or not there",
+            url=url,
+            hint="licensees get 403 for a missing key too; check the dataset and your licence",
+        )
+    if answer.status == 400 and not answer.code:
+        return Unexplained(f"{url}: the store answered 400", url=url)
+    if answer.status == 412:
+        return ObjectChanged(f"{url}: the object was replaced since it was first seen", url=url)
+    if answer.status == 416:
+        return StoreError(f"{url}: the range starts at or past the object's end", url=url)
+    said = f"{answer.status} {answer.code}".strip()
+    return StoreError(f"{url}: the store answered {said}", url=url)
+
+
+def _wrong_region(answer: Answer, url: str) -> WrongRegion:
+    named = f"is in region {answer.region}" if answer.region else "is in another region"
+    return WrongRegion(
+        f"{url}: the bucket {named}",
+        url=url,
+        region=answer.region,
+        hint="" if answer.region else "set AWS_REGION to the bucket's region",
+    )
+
+
+def truncated(url: str, got: int, wanted: int) -> StoreUnavailable:
+    """Return the error for an answer that ended after `got` of `wanted` bytes."""
+    return StoreUnavailable(f"{url}: the answer was cut after {got} of {wanted} bytes", url=url)

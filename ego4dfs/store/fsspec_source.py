@@ -1,0 +1,146 @@
+"""A mirror of the buckets behind any fsspec URL: `<source>/<bucket>/<key>`."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from ego4dfs.errors import (
+    AccessDenied,
+    ConfigError,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
+from ego4dfs.store.classify import truncated
+from ego4dfs.store.location import segments
+from ego4dfs.store.protocol import Fetched, ObjectFacts
+
+_ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum")
+_TIMES = ("LastModified", "mtime", "last_modified", "modified", "updated", "created")
+
+
+class FsspecSource:
+    """Objects of one fsspec filesystem.
+
+    fsspec cannot pin a version, so every read asks for the facts before and after; a change in
+    between is ObjectChanged. Safe from several threads where the filesystem is; `_lock` guards
+    its making.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source.rstrip("/")
+        self._lock = threading.Lock()
+        self._made: tuple[Any, str] | None = None
+
+    @property
+    def source(self) -> str:
+        """The URL as given."""
+        return self._source
+
+    def head(self, url: str) -> ObjectFacts:
+        """See ObjectStore."""
+        filesystem, path = self._at(url)
+        return _facts(self._call(url, filesystem.info, path), url)
+
+    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+        """See ObjectStore."""
+        before = self.head(url)
+        if etag and before.etag != etag:
+            raise _changed(url)
+        if start >= before.size:
+            raise StoreError(f"{url}: the range starts at or past the object's end", url=url)
+        return self._read(url, before, start, min(stop, before.size))
+
+    def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
+        """See ObjectStore."""
+        before = self.head(url)
+        if unless_etag and before.etag == unless_etag:
+            return None
+        return self._read(url, before, 0, before.size)
+
+    def close(self) -> None:
+        """Forget the filesystem."""
+        with self._lock:
+            self._made = None
+
+    def _read(self, url: str, before: ObjectFacts, start: int, stop: int) -> Fetched:
+        filesystem, path = self._at(url)
+        data = b""
+        if stop > start:
+            data = self._call(url, filesystem.cat_file, path, start, stop)
+        if self.head(url).etag != before.etag:
+            raise _changed(url)
+        if len(data) != stop - start:
+            raise truncated(url, len(data), stop - start)
+        return Fetched(memoryview(data), start, before)
+
+    def _at(self, url: str) -> tuple[Any, str]:
+        steps = segments(url)
+        with self._lock:
+            if self._made is None:
+                self._made = _filesystem(self._source)
+            filesystem, root = self._made
+        return filesystem, "/".join([root.rstrip("/"), *steps])
+
+    def _call(self, url: str, function: Any, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:  # noqa: BLE001 - each filesystem raises its own
+            raise _classified(error, url) from None
+
+
+def _filesystem(source: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs  # noqa: PLC0415
+
+    try:
+        made: tuple[Any, str] = url_to_fs(
+            source, skip_instance_cache=True, use_listings_cache=False
+        )
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"source {source!r}: {error}") from None
+    return made
+
+
+def _facts(info: Mapping[str, Any], url: str) -> ObjectFacts:
+    if info.get("type") == "directory":
+        raise ObjectMissing(f"{url}: a directory in the mirror, not an object", url=url)
+    size = info.get("size")
+    if size is None:
+        raise StoreError(f"{url}: the mirror does not tell its size", url=url)
+    mtime_ns = next((_nanoseconds(info[name]) for name in _TIMES if info.get(name)), 0)
+    told = next((str(info[name]) for name in _ETAGS if info.get(name)), "")
+    made_up = hashlib.sha256(f"{info.get('ino')} {mtime_ns} {size}".encode()).hexdigest()[:32]
+    version_id = info.get("VersionId") or info.get("version_id") or ""
+    return ObjectFacts(int(size), told.strip('"') or made_up, str(version_id), mtime_ns)
+
+
+def _nanoseconds(time: Any) -> int:
+    """Return a filesystem's idea of a time as ns since the epoch; 0 when it makes no sense."""
+    if isinstance(time, str):
+        try:
+            time = parsedate_to_datetime(time)
+        except ValueError:
+            return 0
+    if isinstance(time, datetime):
+        aware = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+        since = aware - datetime(1970, 1, 1, tzinfo=timezone.utc)
+        return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
+    return int(time * 1_000_000_000) if isinstance(time, (int, float)) else 0
+
+
+def _changed(url: str) -> ObjectChanged:
+    return ObjectChanged(f"{url}: the object was replaced since it was first seen", url=url)
+
+
+def _classified(error: Exception, url: str) -> StoreError:
+    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+        return ObjectMissing(f"{url}: no such object in the mirror", url=url)
+    if isinstance(error, PermissionError) or getattr(error, "status", 0) in {401, 403}:
+        return AccessDenied(f"{url}: the mirror refused it", url=url)
+    return StoreUnavailable(f"{url}: the mirror failed ({type(error).__name__})", url=url)

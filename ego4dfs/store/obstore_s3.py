@@ -1,0 +1,226 @@
+"""S3 through obstore: Rust, without the GIL, four times as many small objects a second as s3fs."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError, NotModifiedError
+from obstore.store import S3Store
+
+from ego4dfs.errors import ConfigError, ObjectChanged, StoreError
+from ego4dfs.store.aws_files import Keys
+from ego4dfs.store.classify import Answer, WrongRegion, error_of, truncated
+from ego4dfs.store.credentials import Credentials
+from ego4dfs.store.location import split
+from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore
+from ego4dfs.store.regions import Regions
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult, ObjectMeta
+    from obstore.store import ClientConfig, S3Config, S3Credential
+
+CONNECT_TIMEOUT = timedelta(seconds=5)
+READ_TIMEOUT = timedelta(seconds=20)
+# obstore's limit for a whole request is 30 s unless told: too short for 16 MiB on a slow line.
+WHOLE_TIMEOUT = timedelta(hours=6)
+
+_STATUS = re.compile(r"status: (\d{3}),|status code: (\d{3})")
+_CODE = re.compile(r"<Code>([\w .]{1,80})</Code>")
+_REGION = re.compile(r"<Region>([\w-]{1,64})</Region>")
+_KIND = re.compile(r"kind: (Connect|Timeout|TimedOut|Interrupted|Decode|Request|Body)\b")
+_REASONS = {
+    "Connect": "cannot connect to the store",
+    "Timeout": "the store did not answer in time",
+    "TimedOut": "the store did not answer in time",
+}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_runtime: dict[str, int] = {}  # the process that started obstore's threads, once one did
+
+
+class ObstoreS3:
+    """Objects of S3 read with obstore, one connection pool per bucket.
+
+    Safe from several threads; `_lock` guards `_stores`. `other` serves the keys
+    that obstore has no name for.
+    """
+
+    def __init__(
+        self,
+        endpoint_url: str,
+        credentials: Credentials,
+        regions: Regions,
+        other: ObjectStore,
+    ) -> None:
+        self._endpoint_url = endpoint_url
+        self._credentials = credentials
+        self._regions = regions
+        self._other = other
+        self._lock = threading.Lock()
+        self._stores: dict[str, tuple[object, S3Store]] = {}
+
+    @property
+    def source(self) -> str:
+        """The endpoint, or AWS."""
+        return self._endpoint_url or "s3.amazonaws.com"
+
+    def head(self, url: str) -> ObjectFacts:
+        """See ObjectStore."""
+        bucket, key = split(url)
+        if not expressible(key):
+            return self._other.head(url)
+        try:
+            return _facts(obstore.head(self._store(bucket), key))
+        except (BaseError, OSError, ValueError) as error:
+            raise self._classified(error, url) from None
+
+    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+        """See ObjectStore."""
+        if not expressible(split(url)[1]):
+            return self._other.read_range(url, start, stop, etag=etag)
+        options: GetOptions = {"range": (start, stop)}
+        if etag:
+            options["if_match"] = f'"{etag}"'
+        fetched = self._get(url, options)
+        if fetched.start != start:
+            raise StoreError(f"{url}: the store sent another range than asked", url=url)
+        if etag and fetched.facts.etag != etag:
+            raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
+        return _whole(fetched, url, min(stop, fetched.facts.size) - start)
+
+    def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
+        """See ObjectStore."""
+        if not expressible(split(url)[1]):
+            return self._other.read(url, unless_etag=unless_etag)
+        options: GetOptions = {"if_none_match": f'"{unless_etag}"'} if unless_etag else {}
+        try:
+            fetched = self._get(url, options)
+        except NotModifiedError:
+            return None
+        return _whole(fetched, url, fetched.facts.size)
+
+    def close(self) -> None:
+        """Forget the connections; they end with the requests that still use them."""
+        self._other.close()
+        with self._lock:
+            self._stores.clear()
+
+    def _get(self, url: str, options: GetOptions) -> Fetched:
+        bucket, key = split(url)
+        try:
+            result: GetResult = obstore.get(self._store(bucket), key, options=options)
+            start, _ = result.range
+            return Fetched(memoryview(result.bytes()), start, _facts(result.meta))
+        except NotModifiedError:
+            raise
+        except (BaseError, OSError, ValueError) as error:
+            raise self._classified(error, url) from None
+
+    def _store(self, bucket: str) -> S3Store:
+        """Return the store of `bucket`, made anew whenever its region or the keys are others."""
+        region, keys = self._regions.of(bucket), self._credentials.keys()
+        _runtime.setdefault("pid", os.getpid())
+        with self._lock:
+            made_for, store = self._stores.get(bucket, (None, None))
+            if store is None or made_for != (region, keys):
+                store = S3Store(
+                    bucket,
+                    config=_config(bucket, region, self._endpoint_url),
+                    client_options=_client_options(self._endpoint_url),
+                    retry_config={"max_retries": 0, "retry_timeout": CONNECT_TIMEOUT},
+                    # Not as settings: obstore would add an AWS_SESSION_TOKEN it finds around.
+                    credential_provider=lambda: _credential(keys),
+                )
+                self._stores[bucket] = ((region, keys), store)
+            return store
+
+    def _classified(self, error: Exception, url: str) -> StoreError:
+        known = error_of(answer_in(str(error)), url)
+        if isinstance(known, WrongRegion):
+            return self._regions.corrected(known, split(url)[0])
+        return known
+
+
+def forked() -> bool:
+    """Tell whether obstore would hang here: its threads stay behind in a parent that used it."""
+    return _runtime.get("pid", os.getpid()) != os.getpid()
+
+
+def expressible(key: str) -> bool:
+    """Tell whether obstore can name `key`: it strips outer slashes and refuses some segments."""
+    return not _CONTROL.search(key) and all(
+        segment not in {"", ".", ".."} for segment in key.split("/")
+    )
+
+
+def answer_in(text: str) -> Answer:
+    """Find status, code and region in obstore's text, which has no fields for them."""
+    status = _STATUS.search(text)
+    code, region, kind = _CODE.search(text), _REGION.search(text), _KIND.search(text)
+    if status:
+        return Answer(
+            int(status[1] or status[2]), code[1] if code else "", region[1] if region else ""
+        )
+    if "BareRedirect" in text:
+        return Answer(301)
+    reason = _REASONS.get(kind[1] if kind else "", "the connection to the store broke")
+    return Answer(reason=reason)
+
+
+def _config(bucket: str, region: str, endpoint_url: str) -> S3Config:
+    """Return S3Store's settings, each given, for obstore takes what is not from AWS_* variables."""
+    on_host = not endpoint_url and "." not in bucket
+    host = f"{bucket}.s3.{region}.amazonaws.com" if on_host else f"s3.{region}.amazonaws.com"
+    endpoint = endpoint_url.rstrip("/") or f"https://{host}"
+    return {
+        "region": region,
+        "endpoint": endpoint,
+        "virtual_hosted_style_request": on_host,
+        "skip_signature": False,
+        "s3_express": False,
+    }
+
+
+def _credential(keys: Keys) -> S3Credential:
+    return {
+        "access_key_id": keys.access_key,
+        "secret_access_key": keys.secret_key,
+        "token": keys.token or None,
+        "expires_at": None,
+    }
+
+
+def _client_options(endpoint_url: str) -> ClientConfig:
+    options: ClientConfig = {
+        "allow_http": endpoint_url.startswith("http://"),
+        "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": READ_TIMEOUT,
+        "timeout": WHOLE_TIMEOUT,
+    }
+    bundle = os.environ.get("AWS_CA_BUNDLE")
+    if bundle:
+        try:
+            options["root_certificate"] = Path(bundle).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"AWS_CA_BUNDLE {bundle!r}: {error.strerror}") from None
+    return options
+
+
+def _facts(meta: ObjectMeta) -> ObjectFacts:
+    return ObjectFacts(
+        size=meta["size"],
+        etag=(meta["e_tag"] or "").strip('"'),
+        version_id=meta["version"] or "",
+        mtime_ns=int(meta["last_modified"].timestamp()) * 1_000_000_000,
+    )
+
+
+def _whole(fetched: Fetched, url: str, wanted: int) -> Fetched:
+    if len(fetched.data) != wanted:
+        raise truncated(url, len(fetched.data), wanted)
+    return fetched

@@ -1,0 +1,122 @@
+"""From settings to a store; nothing is requested, read or started before the first use."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from pathlib import Path
+
+from ego4dfs.errors import ConfigError
+from ego4dfs.metrics import Metrics
+from ego4dfs.store import aws_files
+from ego4dfs.store.breaker import Breaker
+from ego4dfs.store.credentials import Credentials
+from ego4dfs.store.fsspec_source import FsspecSource
+from ego4dfs.store.local_source import LocalSource
+from ego4dfs.store.protocol import ObjectStore
+from ego4dfs.store.regions import Regions
+from ego4dfs.store.resilient import Parts, ResilientStore
+
+TRANSPORTS = ("auto", "obstore", "s3fs")
+_AWS = "s3.amazonaws.com"
+
+
+def open_store(
+    *,
+    source: str = "",
+    endpoint_url: str = "",
+    profile: str = "",
+    region: str = "",
+    transport: str = "auto",
+    metrics: Metrics,
+    max_concurrency: int = 64,
+) -> ObjectStore:
+    """Return the store that objects are fetched from.
+
+    That is S3 at `endpoint_url` (else the one of AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, else
+    AWS), or with `source` a mirror at any fsspec URL or path, laid out `<source>/<bucket>/<key>`.
+    Keys come from `profile`, or from the normal AWS chain when none is named. `region` is where
+    buckets are taken to be when neither they nor AWS say. No request is made and no thread
+    started here. Raises ConfigError for a transport that does not exist or is not installed.
+    """
+    _check(transport)
+    if source:
+        mirror = _mirror(source)
+        return ResilientStore(
+            mirror.source, metrics, lambda: _unsigned(_mirror(source), max_concurrency)
+        )
+    endpoint = endpoint_url or _endpoint_of_environment()
+    return ResilientStore(
+        endpoint or _AWS,
+        metrics,
+        lambda: _s3(endpoint, profile, region, transport, metrics, max_concurrency),
+    )
+
+
+def _check(transport: str) -> None:
+    if transport not in TRANSPORTS:
+        raise ConfigError(f"transport {transport!r}: use one of {', '.join(TRANSPORTS)}")
+    if transport != "auto" and importlib.util.find_spec(transport) is None:
+        raise ConfigError(
+            f"transport {transport!r} is not installed", hint=f"pip install {transport}"
+        )
+
+
+def _endpoint_of_environment() -> str:
+    """Return the endpoint that other AWS tools would use; the profile's own is left out."""
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return ""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+
+
+def _s3(
+    endpoint: str,
+    profile: str,
+    region: str,
+    transport: str,
+    metrics: Metrics,
+    max_concurrency: int,
+) -> Parts:
+    credentials = Credentials(profile)
+    regions = Regions(endpoint, lambda: region or aws_files.region(profile), metrics)
+    return Parts(
+        adapter=_adapter(transport, endpoint, credentials, regions),
+        credentials=credentials,
+        breaker=Breaker(endpoint or _AWS),
+        slots=threading.BoundedSemaphore(max_concurrency),
+    )
+
+
+def _mirror(source: str) -> ObjectStore:
+    """Return the adapter for a mirror; the local one does without fsspec's import."""
+    scheme, separator, rest = source.partition("://")
+    if not separator:
+        return LocalSource(Path(source).expanduser().absolute())
+    if scheme in {"file", "local"}:
+        return LocalSource(Path(rest).absolute())
+    return FsspecSource(source)
+
+
+def _unsigned(adapter: ObjectStore, max_concurrency: int) -> Parts:
+    return Parts(
+        adapter=adapter,
+        credentials=None,
+        breaker=Breaker(adapter.source),
+        slots=threading.BoundedSemaphore(max_concurrency),
+    )
+
+
+def _adapter(
+    transport: str, endpoint: str, credentials: Credentials, regions: Regions
+) -> ObjectStore:
+    from ego4dfs.store.s3fs_s3 import S3fsS3  # noqa: PLC0415
+
+    s3fs = S3fsS3(endpoint, credentials, regions)
+    if transport == "s3fs":
+        return s3fs
+    try:
+        from ego4dfs.store.obstore_s3 import ObstoreS3, forked  # noqa: PLC0415
+    except ImportError:
+        return s3fs
+    return s3fs if forked() else ObstoreS3(endpoint, credentials, regions, s3fs)

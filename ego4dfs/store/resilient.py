@@ -1,0 +1,180 @@
+"""The store everyone gets: an adapter made patient, bounded, counted and quick to give up."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ego4dfs.errors import (
+    AccessDenied,
+    ConfigError,
+    CredentialsRejected,
+    StoreError,
+)
+from ego4dfs.metrics import Metrics
+from ego4dfs.store.breaker import Breaker, CircuitOpen
+from ego4dfs.store.classify import Unexplained, Unreachable, WrongRegion
+from ego4dfs.store.credentials import Credentials
+from ego4dfs.store.patience import MANIFESTS, OBJECTS, Patience
+from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore
+
+Result = TypeVar("Result")
+_REMEDIES = 2  # a wrong region and a renewed key can meet in one request
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the requests of one process go through."""
+
+    adapter: ObjectStore
+    credentials: Credentials | None
+    breaker: Breaker
+    slots: threading.BoundedSemaphore
+
+
+class ResilientStore:
+    """An ObjectStore that retries what may pass, and nothing else.
+
+    At most as many requests are under way as there are slots. StoreUnavailable is tried again
+    with back-off; a rejected key once the AWS chain gives another; a wrong region once the right
+    one is learned. When the store is gone, further requests fail at once.
+
+    Safe from several threads. A forked child makes `Parts` of its own, for locks held and
+    threads run by the parent do not come along; `_lock` guards that making.
+    """
+
+    def __init__(self, source: str, metrics: Metrics, make: Callable[[], Parts]) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._make = make
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._parts: Parts | None = None
+        self._inherited: list[Parts] = []
+
+    @property
+    def source(self) -> str:
+        """See ObjectStore."""
+        return self._source
+
+    def head(self, url: str) -> ObjectFacts:
+        """See ObjectStore. A HEAD refused without a reason costs a GET of one byte to learn it."""
+        return self._patiently(url, OBJECTS, lambda parts: self._head(parts, url))
+
+    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+        """See ObjectStore."""
+        fetched = self._patiently(
+            url,
+            OBJECTS,
+            lambda parts: self._send(
+                parts, "get", url, lambda store: store.read_range(url, start, stop, etag=etag)
+            ),
+        )
+        self._metrics.add("bytes_fetched", len(fetched.data))
+        return fetched
+
+    def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
+        """See ObjectStore. It gives up sooner than the others: callers keep copies."""
+        return self._patiently(
+            url,
+            MANIFESTS,
+            lambda parts: self._send(
+                parts, "manifest", url, lambda store: store.read(url, unless_etag=unless_etag)
+            ),
+        )
+
+    def close(self) -> None:
+        """See ObjectStore. In a forked child only what the child itself made is closed."""
+        if self._parts is not None and self._pid == os.getpid():
+            self._parts.adapter.close()
+
+    def _patiently(
+        self, url: str, patience: Patience, attempt: Callable[[Parts], Result]
+    ) -> Result:
+        parts, began_s = self._mine(), time.monotonic()
+        try:
+            return patience.spend(lambda: _with_remedies(parts, attempt))
+        except (StoreError, ConfigError) as error:
+            if isinstance(error, Unreachable) and not isinstance(error, CircuitOpen):
+                parts.breaker.give_up(_bucket(url), began_s, _reason(error, url))
+            self._metrics.error(str(error))
+            raise
+
+    def _head(self, parts: Parts, url: str) -> ObjectFacts:
+        try:
+            return self._send(parts, "head", url, lambda store: store.head(url))
+        except CredentialsRejected:
+            raise
+        except (AccessDenied, Unexplained):
+            if parts.credentials is None:
+                raise
+            # A HEAD's answer has no body, so the code that tells refusals apart is missing.
+            byte = self._send(parts, "get", url, lambda store: store.read_range(url, 0, 1))
+            return byte.facts
+
+    def _send(
+        self, parts: Parts, kind: str, url: str, ask: Callable[[ObjectStore], Result]
+    ) -> Result:
+        """Send one request, in a slot, and take note of whether anything answered."""
+        if parts.credentials is not None:
+            parts.credentials.keys()  # without a key there is no request to count
+        bucket = _bucket(url)
+        with parts.slots:
+            parts.breaker.check(bucket, url)
+            self._metrics.request(kind)
+            try:
+                result = ask(parts.adapter)
+            except Unreachable:
+                self._metrics.offline = True
+                raise
+            except StoreError:
+                self._answered(parts, bucket)
+                raise
+        self._answered(parts, bucket)
+        return result
+
+    def _answered(self, parts: Parts, bucket: str) -> None:
+        self._metrics.offline = False
+        parts.breaker.answered(bucket)
+
+    def _mine(self) -> Parts:
+        """Return this process's parts, made at its first request."""
+        if self._pid != os.getpid():
+            if self._parts is not None:
+                # Kept, for letting go of it would close connections that the parent still uses.
+                self._inherited.append(self._parts)
+            self._lock, self._parts, self._pid = threading.Lock(), None, os.getpid()
+        with self._lock:
+            if self._parts is None:
+                self._parts = self._make()
+            return self._parts
+
+
+def _with_remedies(parts: Parts, attempt: Callable[[Parts], Result]) -> Result:
+    """Attempt once, and again for each refusal whose cause could be removed."""
+    for _ in range(_REMEDIES):
+        generation = parts.credentials.generation if parts.credentials else 0
+        try:
+            return attempt(parts)
+        except WrongRegion as error:
+            if not error.region:
+                raise
+        except AccessDenied as error:
+            rejected = isinstance(error, CredentialsRejected)
+            if parts.credentials is None or not parts.credentials.refresh(
+                generation, rejected=rejected
+            ):
+                raise
+    return attempt(parts)
+
+
+def _bucket(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0]
+
+
+def _reason(error: Unreachable, url: str) -> str:
+    return str(error).removeprefix(f"{url}: ")

@@ -1,0 +1,186 @@
+"""S3 through s3fs, where obstore is not to be had or has no name for a key."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+from ego4dfs.errors import ObjectChanged, StoreError
+from ego4dfs.store.aws_files import Keys
+from ego4dfs.store.classify import Answer, WrongRegion, error_of, truncated
+from ego4dfs.store.credentials import Credentials
+from ego4dfs.store.location import split
+from ego4dfs.store.protocol import Fetched, ObjectFacts
+from ego4dfs.store.regions import Regions
+
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 20
+MAX_CONNECTIONS = 64
+_SPAN = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class _NotModified(Exception):  # noqa: N818 - an answer
+    """The object is still the version that is known."""
+
+
+class S3fsS3:
+    """Objects of S3 read with s3fs's own client calls, for its file calls never pin a version.
+
+    Safe from several threads; `_lock` guards `_filesystems`.
+    """
+
+    def __init__(self, endpoint_url: str, credentials: Credentials, regions: Regions) -> None:
+        self._endpoint_url = endpoint_url
+        self._credentials = credentials
+        self._regions = regions
+        self._lock = threading.Lock()
+        self._filesystems: dict[str, tuple[Keys, Any]] = {}
+
+    @property
+    def source(self) -> str:
+        """The endpoint, or AWS."""
+        return self._endpoint_url or "s3.amazonaws.com"
+
+    def head(self, url: str) -> ObjectFacts:
+        """See ObjectStore."""
+        answer, _ = self._call("head_object", url)
+        return _facts(answer, answer["ContentLength"])
+
+    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+        """See ObjectStore."""
+        pin = {"IfMatch": f'"{etag}"'} if etag else {}
+        answer, data = self._call("get_object", url, Range=f"bytes={start}-{stop - 1}", **pin)
+        span = _SPAN.fullmatch(answer.get("ContentRange", ""))
+        if span is None or int(span[1]) != start:
+            raise StoreError(f"{url}: the store sent another range than asked", url=url)
+        facts = _facts(answer, int(span[3]))
+        if etag and facts.etag != etag:
+            raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
+        wanted = min(stop, facts.size) - start
+        if len(data) != wanted:
+            raise truncated(url, len(data), wanted)
+        return Fetched(memoryview(data), start, facts)
+
+    def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
+        """See ObjectStore."""
+        condition = {"IfNoneMatch": f'"{unless_etag}"'} if unless_etag else {}
+        try:
+            answer, data = self._call("get_object", url, **condition)
+        except _NotModified:
+            return None
+        wanted = answer["ContentLength"]
+        if len(data) != wanted:
+            raise truncated(url, len(data), wanted)
+        return Fetched(memoryview(data), 0, _facts(answer, wanted))
+
+    def close(self) -> None:
+        """Forget the sessions; s3fs closes what nobody holds any more."""
+        with self._lock:
+            self._filesystems.clear()
+
+    def _call(self, method: str, url: str, **arguments: str) -> tuple[dict[str, Any], bytes]:
+        """Send one request; return S3's answer and its body."""
+        from fsspec.asyn import sync  # noqa: PLC0415
+
+        bucket, key = split(url)
+        filesystem = self._filesystem(bucket)
+        arguments |= {"Bucket": bucket, "Key": key}
+        try:
+            answer: tuple[dict[str, Any], bytes]
+            answer = sync(filesystem.loop, _converse, filesystem, method, arguments)
+        except Exception as error:  # noqa: BLE001 - four libraries raise their own from here
+            raise self._classified(error, url) from None
+        return answer
+
+    def _filesystem(self, bucket: str) -> Any:
+        """Return the filesystem of the bucket's region, made anew when the keys are others."""
+        region, keys = self._regions.of(bucket), self._credentials.keys()
+        with self._lock:
+            made_for, filesystem = self._filesystems.get(region, (None, None))
+            if filesystem is None or made_for != keys:
+                filesystem = _new_filesystem(self._endpoint_url, region, keys)
+                self._filesystems[region] = (keys, filesystem)
+            return filesystem
+
+    def _classified(self, error: Exception, url: str) -> StoreError | _NotModified:
+        answer = answer_in(error)
+        if answer.status == 304:
+            return _NotModified()
+        known = error_of(answer, url)
+        if isinstance(known, WrongRegion):
+            return self._regions.corrected(known, split(url)[0])
+        return known
+
+
+async def _converse(
+    filesystem: Any, method: str, arguments: dict[str, str]
+) -> tuple[dict[str, Any], bytes]:
+    answer = await filesystem._call_s3(method, **arguments)  # noqa: SLF001 - its public twin blocks
+    body = answer.get("Body")
+    if body is None:
+        return answer, b""
+    try:
+        return answer, await body.read()
+    finally:
+        body.close()
+
+
+def _new_filesystem(endpoint_url: str, region: str, keys: Keys) -> Any:
+    from s3fs import S3FileSystem  # noqa: PLC0415
+
+    filesystem = S3FileSystem(
+        key=keys.access_key,
+        secret=keys.secret_key,
+        token=keys.token or None,
+        endpoint_url=endpoint_url or f"https://s3.{region}.amazonaws.com",
+        client_kwargs={"region_name": region},
+        config_kwargs={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "max_pool_connections": MAX_CONNECTIONS,
+            "retries": {"total_max_attempts": 1},
+            "s3": {"addressing_style": "path" if endpoint_url else "auto"},
+        },
+        skip_instance_cache=True,  # else a renewed key meets the session of the old one
+    )
+    filesystem.retries = 1
+    return filesystem
+
+
+def answer_in(error: BaseException) -> Answer:
+    """Find what the store said in an error of s3fs, botocore or aiohttp."""
+    response = _response(error)
+    if response is None:
+        late = "Timeout" in type(error).__name__
+        return Answer(
+            reason="the store did not answer in time"
+            if late
+            else "the connection to the store broke"
+        )
+    told, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
+    code = str(told.get("Code", ""))
+    return Answer(
+        status=int(meta.get("HTTPStatusCode", 0)),
+        code="" if code.isdigit() else code,  # a HEAD has no code; botocore repeats the status
+        region=told.get("Region") or "",
+    )
+
+
+def _response(error: BaseException | None) -> dict[str, Any] | None:
+    """Return the response in a chain of errors: s3fs hides botocore's behind an OSError."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            return response
+        error = error.__cause__
+    return None
+
+
+def _facts(answer: dict[str, Any], size: int) -> ObjectFacts:
+    return ObjectFacts(
+        size=size,
+        etag=answer["ETag"].strip('"'),
+        version_id=answer.get("VersionId", ""),
+        mtime_ns=int(answer["LastModified"].timestamp()) * 1_000_000_000,
+    )
