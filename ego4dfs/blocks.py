@@ -25,7 +25,7 @@ class ObjectRef:
     @classmethod
     def of(cls, source: str, url: str, size: int, etag: str) -> ObjectRef:
         """Name the version: 32 hex digits that differ with the source, the URL or the ETag."""
-        identity = "\0".join((source, url, etag)).encode()
+        identity = f"{source}\0{url}\0{etag}".encode()
         return cls(url, size, etag, hashlib.blake2b(identity, digest_size=16).hexdigest())
 
     @property

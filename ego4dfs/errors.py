@@ -7,7 +7,7 @@
     ├── MountError             the mountpoint or FUSE cannot be used
     ├── NotFound               the tree has no such path
     └── StoreError             one object could not be had
-        ├── AccessDenied       refused: not licensed, not published, or not there (S3 says 403 for both)
+        ├── AccessDenied       refused: not licensed, not published, or not there
         │   └── CredentialsRejected   the key itself is expired, unknown or absent
         ├── ObjectMissing      S3 says the object does not exist
         ├── ObjectChanged      the object is not the version that was asked for

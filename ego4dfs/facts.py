@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from ego4dfs.errors import (
     AccessDenied,
@@ -170,7 +171,7 @@ class FactsIndex:
                 facts = self._store.head(url)
                 self.learn(url, facts)
             asking.set_result(facts)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
             if isinstance(error, (AccessDenied, ObjectMissing)):
                 self._refuse(url, error)
             asking.set_exception(error)
@@ -193,10 +194,10 @@ class FactsIndex:
             kind = ObjectMissing if row[0] else AccessDenied
             raise kind(str(row[1]), url=url)
 
-    def _row(self, query: str, url: str) -> tuple[object, ...] | None:
+    def _row(self, query: str, url: str) -> tuple[Any, ...] | None:
         with self._lock:
             try:
-                row: tuple[object, ...] | None = self._db.execute(query, (url,)).fetchone()
+                row: tuple[Any, ...] | None = self._db.execute(query, (url,)).fetchone()
             except sqlite3.Error as error:
                 log.warning("the facts index cannot be read: %s", error)
                 return None

@@ -1,8 +1,8 @@
 """The fsspec face: the same tree as `ego4d://`, read-only, through the same cache.
 
-    fs = fsspec.filesystem("ego4d", version="v2_1", datasets=["full_scale"])
-    fs.ls("v2/full_scale")
-    with fsspec.open("ego4d://v2/annotations/narration.json", datasets=["annotations"]) as f: ...
+fs = fsspec.filesystem("ego4d", version="v2_1", datasets=["full_scale"])
+fs.ls("v2/full_scale")
+with fsspec.open("ego4d://v2/annotations/narration.json", datasets=["annotations"]) as f: ...
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.config import resolve
+from ego4dfs.datasets import version_directory
 from ego4dfs.errors import AccessDenied, ManifestError, NotFound, ObjectMissing, StoreError
 from ego4dfs.tree import join
 from ego4dfs.vfs import VFS, Handle, Stat, open_vfs
@@ -146,6 +147,19 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 raise result
         return results
 
+    def manifest(self, dataset: str) -> Any:
+        """Return the selected rows of a dataset's manifest as a pandas DataFrame.
+
+        Columns: path (here and in a mount), name, uid, s3_uri, benchmarks and row.
+        """
+        from ego4dfs.catalog.frame import to_frame  # noqa: PLC0415 - it loads pandas
+
+        with _as_os_errors(dataset):
+            frame = to_frame(self.vfs.catalog.listing(dataset))
+        directory = join(version_directory(self._config.version), dataset)
+        frame.insert(0, "path", directory + "/" + frame["name"])
+        return frame
+
     def created(self, path: str) -> NoReturn:
         """Refuse: S3 keeps no such time."""
         raise OSError(errno.ENOTSUP, "Ego4D's store keeps no creation time", path)
@@ -183,9 +197,7 @@ class Ego4DFile(AbstractBufferedFile):  # type: ignore[misc]
     def __init__(self, fs: Ego4DFileSystem, path: str, handle: Handle) -> None:
         """Read `handle` of `fs`."""
         self._handle = handle
-        super().__init__(
-            fs, path, "rb", block_size=BLOCK_SIZE, cache_type="none", size=handle.size
-        )
+        super().__init__(fs, path, "rb", block_size=BLOCK_SIZE, cache_type="none", size=handle.size)
 
     def readinto(self, b: Any) -> int:
         """Read into a buffer without a copy and return how many bytes there were."""
@@ -204,7 +216,9 @@ class Ego4DFile(AbstractBufferedFile):  # type: ignore[misc]
 def _info(path: str, found: Stat) -> dict[str, Any]:
     return {
         "name": path,
-        "size": found.size if found.is_known and not found.is_dir else (0 if found.is_dir else None),
+        "size": found.size
+        if found.is_known and not found.is_dir
+        else (0 if found.is_dir else None),
         "type": "directory" if found.is_dir else "file",
         "mtime": found.mtime_ns / 1e9,
         "ino": found.inode,

@@ -197,7 +197,7 @@ class _RowReader:
         return bool(uid)
 
     def _unique_name(self, row: int, name: str, url: str) -> str | None:
-        """Give the first row its plain name and later ones `stem~2.ext`, `stem~3.ext`, …"""
+        """Give the first row its plain name, and later ones `stem~2.ext` and so on."""
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             self._report(row, "", f"gives no usable file name ({name!r}); left out")
             return None

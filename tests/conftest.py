@@ -1,6 +1,6 @@
 """What tests share: a real S3 server, a licensee's identity, and mounts that never stay behind.
 
-    pytest --libfuse 2 --transport s3fs      # the whole suite on the other two libraries
+`pytest --libfuse 2 --transport s3fs` runs the suite on the other two libraries.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Release:
     version: str
 
     def manifest(self, dataset: str, content: str | bytes) -> bytes:
-        """Publish a manifest.csv and return its bytes."""
+        """Publish it and return its bytes."""
         data = content.encode() if isinstance(content, str) else content
         self.server.put(SHARING, f"public/{self.version}/{dataset}/manifest.csv", data)
         return data
@@ -111,7 +111,7 @@ def licensee(
 
 @pytest.fixture
 def open_tree(licensee: Mapping[str, str]) -> Iterator[Callable[..., VFS]]:
-    """Open VFSs that are closed when the test ends: open_tree(version=..., datasets=[...])."""
+    """Open VFSs from options; they are closed when the test ends."""
     del licensee
     with ExitStack() as stack:
 
@@ -139,7 +139,9 @@ class Mounts:
         run_cli("mount", str(mountpoint), "--libfuse", self._libfuse, *arguments, env=env)
         return mountpoint
 
-    def again(self, mountpoint: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Path:
+    def again(
+        self, mountpoint: Path, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> Path:
         """Mount on a mountpoint that was unmounted."""
         run_cli("mount", str(mountpoint), "--libfuse", self._libfuse, *arguments, env=env)
         return mountpoint

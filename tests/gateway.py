@@ -40,6 +40,7 @@ class Faults:
     region_in_body: bool = True
     region_in_header: bool = True
     redirect: bool = False  # the wrong region answers 301 PermanentRedirect instead of 400
+    ignore_range: bool = False  # the whole object is sent, with 200
     ignore_conditions: bool = False  # If-Match and If-None-Match are dropped on the way
     times: int | None = None  # how many more requests the counted faults may hit
     only: str = ""
@@ -274,10 +275,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Send the request on with the client's Host, which its signature covers."""
         if self.onward is None:
             self.onward = http.client.HTTPConnection(*gateway.upstream, timeout=60)
+        dropped = _HOP_BY_HOP | {"expect"}
+        if gateway.faults.ignore_conditions:
+            dropped |= {"if-match", "if-none-match"}
+        if gateway.faults.ignore_range:
+            dropped |= {"range"}
         self.onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            conditional = gateway.faults.ignore_conditions and name.lower().startswith("if-")
-            if name.lower() not in _HOP_BY_HOP | {"expect"} and not conditional:
+            if name.lower() not in dropped:
                 self.onward.putheader(name, value)
         self.onward.endheaders(body or None)
         return self.onward.getresponse()

@@ -76,4 +76,4 @@ def is_sound(path: str | Path, key: str) -> bool:
         return False
     data, trailer = content[:-TRAILER_BYTES], content[-TRAILER_BYTES:]
     magic, length, expected = _TRAILER.unpack(trailer)
-    return magic == _MAGIC and length == len(data) and checksum(key, data) == expected
+    return (magic, length, expected) == (_MAGIC, len(data), checksum(key, data))

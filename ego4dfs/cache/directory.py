@@ -1,8 +1,8 @@
 """Where the cache lives: one private directory per format version.
 
-    <cache_dir>/CACHEDIR.TAG           backup tools leave the directory out (bford.info/cachedir)
-    <cache_dir>/v1/blocks/             block files and diskcache's index of them
-    <cache_dir>/v1/sources/<id>/       facts and kept manifests of one source
+<cache_dir>/CACHEDIR.TAG           backup tools leave the directory out (bford.info/cachedir)
+<cache_dir>/v1/blocks/             block files and diskcache's index of them
+<cache_dir>/v1/sources/<id>/       facts and kept manifests of one source
 """
 
 from __future__ import annotations

@@ -45,9 +45,7 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
             raise TypeError("the cache index holds a key that ego4dfs did not write")
         return key
 
-    def store(
-        self, value: object, read: object, key: object = None
-    ) -> tuple[int, int, str, None]:
+    def store(self, value: object, read: object, key: object = None) -> tuple[int, int, str, None]:
         del read
         if type(value) is not Reservation or type(key) is not str:
             raise TypeError("only reservations of blocks are stored")

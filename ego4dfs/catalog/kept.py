@@ -128,7 +128,7 @@ class KeptManifests:
             hint = f"did you mean {meant}?" if meant else "see --list-datasets for the names"
             return AccessDenied(f"there is no dataset {dataset!r} in {version}", url=url, hint=hint)
         if isinstance(error, AccessDenied) and self._refuses_everything(version):
-            return AccessDenied(
+            return CredentialsRejected(
                 f"this AWS key may not read Ego4D {version}: even its ego4d.json is refused",
                 url=url,
                 hint="is it the key from your Ego4D e-mail? name its profile with"

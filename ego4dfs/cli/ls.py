@@ -48,7 +48,9 @@ def _names(vfs: VFS, path: str) -> list[str]:
         return sorted(f"{e.name}/" if e.is_dir else e.name for e in vfs.listdir(path))
     except (NotFound, NotADirectoryError) as error:
         hint = "paths are as in a mount: v2/full_scale/<uid>.mp4"
-        raise ConfigError(f"{path}: no such file or directory in this selection", hint=hint) from error
+        raise ConfigError(
+            f"{path}: no such file or directory in this selection", hint=hint
+        ) from error
 
 
 def _print_long(vfs: VFS, path: str, names: list[str], *, as_json: bool) -> None:

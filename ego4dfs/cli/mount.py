@@ -123,7 +123,10 @@ def _say_foreground(mountpoint: Path) -> None:
 
 def _say_background(mountpoint: Path, log_path: Path) -> None:
     """Make sure that the tree answers, then say how to go on."""
-    read_status(mountpoint)
+    try:
+        read_status(mountpoint)
+    except MountError as error:
+        raise MountError(f"{error} right after the mount", hint=f"see {log_path}") from error
     shown = shlex.quote(str(mountpoint))
     print(f"Ego4D is at {mountpoint}")
     print(f"  look      ls {shown}/v2        and: ego4dfs status {shown}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -139,7 +140,11 @@ def _upload(server: S3Server, release: Release) -> None:
         by_bucket[bucket].append((key, content))
     for bucket in BUCKETS:
         server.create_bucket(bucket, versioned=bucket != UNVERSIONED)
-        server.put_many(bucket, by_bucket[bucket])
+    # Side by side: the first object of a bucket waits up to a second for a volume.
+    with ThreadPoolExecutor(max_workers=len(BUCKETS)) as pool:
+        uploads = [pool.submit(server.put_many, name, by_bucket[name]) for name in BUCKETS]
+        for done in uploads:
+            done.result()
 
 
 def _listed(manifest: Manifest, sums: Mapping[str, tuple[int, str]]) -> tuple[ListedFile, ...]:

@@ -1,4 +1,4 @@
-"""Mount in the background: the command returns when the tree answers, or with the reason why not."""
+"""Mount in the background: return when the tree answers, or with the reason why not."""
 
 from __future__ import annotations
 

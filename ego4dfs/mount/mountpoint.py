@@ -176,7 +176,7 @@ def holders(mountpoint: Path) -> list[str]:
             targets = [os.readlink(link) for link in links]  # noqa: PTH115 - text, not Path
             if any(target == inside[0] or target.startswith(inside[1]) for target in targets):
                 found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-        except OSError:
+        except OSError:  # noqa: PERF203 - it has ended, or is another user's
             continue
     return found
 

@@ -51,7 +51,7 @@ def serve(
     operations = Operations(vfs, lambda: _started(mountpoint, on_start))
     try:
         _session_class(module)(
-            operations if binding.version == 3 else _Callable(operations),
+            _Libfuse3(operations) if binding.version == 3 else _Libfuse2(operations),
             str(mountpoint),
             raw_fi=True,
             foreground=True,
@@ -93,7 +93,7 @@ def _started(mountpoint: Path, on_start: Callable[[], None]) -> None:
     on_start()
 
 
-class _Callable:
+class _Libfuse2:
     """fusepy calls its operations by name instead of by attribute."""
 
     def __init__(self, operations: Operations) -> None:
@@ -104,6 +104,24 @@ class _Callable:
 
     def __call__(self, name: str, *arguments: Any) -> Any:
         return getattr(self._operations, name)(*arguments)
+
+
+class _Libfuse3:
+    """libfuse 3 takes some of its options in `init` only."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._operations, name)
+
+    def init_with_config(self, connection: Any, config: Any) -> None:
+        """Ask for large requests, many at a time."""
+        del config
+        connection.max_read = _REQUEST_BYTES
+        connection.max_readahead = _REQUEST_BYTES
+        connection.max_background = _BACKGROUND_REQUESTS
+        self._operations.init("/")
 
 
 def _session_class(module: Any) -> Any:

@@ -145,13 +145,17 @@ class Reader:
     def _fly(self, ref: ObjectRef, run: range) -> None:
         start, stop = run.start * BLOCK_SIZE, min(run.stop * BLOCK_SIZE, ref.size)
         try:
-            fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
-            if len(fetched.data) != stop - start or fetched.start != start:
-                raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
-        except BaseException as error:
+            data = self._read_exactly(ref, start, stop)
+        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
             self._crash(ref, run, error)
         else:
-            self._land(ref, run, fetched.data)
+            self._land(ref, run, data)
+
+    def _read_exactly(self, ref: ObjectRef, start: int, stop: int) -> memoryview:
+        fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
+        if len(fetched.data) != stop - start or fetched.start != start:
+            raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
+        return fetched.data
 
     def _crash(self, ref: ObjectRef, run: range, error: BaseException) -> None:
         for index in run:

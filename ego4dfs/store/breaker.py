@@ -26,8 +26,8 @@ class _Outage:
 class Breaker:
     """Remember which buckets do not answer, so that ten thousand requests do not wait for each.
 
-    A bucket is given up when the patience with one request for it is spent; if nothing else
-    answered meanwhile either, all buckets are. After OPEN_S one request is let through, and its
+    A bucket is given up when the patience with one request for it is spent and no other request
+    for it was answered meanwhile; if no bucket answered either, all are. After OPEN_S one request is let through, and its
     outcome decides. Safe from several threads.
     """
 
@@ -35,7 +35,7 @@ class Breaker:
         self._endpoint = endpoint
         self._lock = threading.Lock()
         self._outages: dict[str, _Outage] = {}
-        self._answered_s = 0.0
+        self._answered_s: dict[str, float] = {}
 
     def check(self, bucket: str, url: str) -> None:
         """Raise CircuitOpen when `bucket` is given up and this request is not the next probe."""
@@ -51,7 +51,7 @@ class Breaker:
     def answered(self, bucket: str) -> None:
         """Take note of any answer, refusals included."""
         with self._lock:
-            self._answered_s = time.monotonic()
+            self._answered_s[bucket] = time.monotonic()
             if self._outages:
                 self._outages.pop(bucket, None)
                 self._outages.pop(_EVERYWHERE, None)
@@ -60,7 +60,10 @@ class Breaker:
         """Fail requests for OPEN_S; `began_s` is when the vain request was first sent."""
         now_s = time.monotonic()
         with self._lock:
-            scope = _EVERYWHERE if self._answered_s < began_s else bucket
+            if self._answered_s.get(bucket, 0.0) > began_s:
+                return
+            alone = any(answered_s > began_s for answered_s in self._answered_s.values())
+            scope = bucket if alone else _EVERYWHERE
             outage = self._outages.setdefault(scope, _Outage(began_s, 0.0, reason))
             outage.retry_at_s = now_s + OPEN_S
 

@@ -55,7 +55,6 @@ _PASSING = {
     "RequestLimitExceeded",
     "Throttling",
     "ThrottlingException",
-    "503 SlowDown",
 }
 _MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
 
@@ -64,13 +63,14 @@ _MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
 class Answer:
     """What a store said: HTTP status, S3's error code, and the region it named.
 
-    Status 0 means that no answer came, or only part of one: then `reason` says why.
+    Status 0 means that no whole answer came: `reason` says why, `begun` whether part of one did.
     """
 
     status: int = 0
     code: str = ""
     region: str = ""
     reason: str = ""
+    begun: bool = False
 
 
 class Unreachable(StoreUnavailable):
@@ -106,7 +106,8 @@ def error_of(answer: Answer, url: str) -> StoreError:
         said = answer.code or "an error"
         return StoreUnavailable(f"{url}: the store answered {answer.status} {said}", url=url)
     if not answer.status:
-        return Unreachable(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
+        kind = StoreUnavailable if answer.begun else Unreachable
+        return kind(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
     return _refused(answer, url)
 
 

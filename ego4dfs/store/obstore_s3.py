@@ -33,12 +33,13 @@ WHOLE_TIMEOUT = timedelta(hours=6)
 _STATUS = re.compile(r"status: (\d{3}),|status code: (\d{3})")
 _CODE = re.compile(r"<Code>([\w .]{1,80})</Code>")
 _REGION = re.compile(r"<Region>([\w-]{1,64})</Region>")
-_KIND = re.compile(r"kind: (Connect|Timeout|TimedOut|Interrupted|Decode|Request|Body)\b")
-_REASONS = {
-    "Connect": "cannot connect to the store",
-    "Timeout": "the store did not answer in time",
-    "TimedOut": "the store did not answer in time",
+_KIND = re.compile(r"kind: (Connect|Timeout|Interrupted|Decode|Request|Unknown)\b")
+_BROKEN = {
+    "Connect": Answer(reason="cannot connect to the store"),
+    "Timeout": Answer(reason="the store did not answer in time"),
+    "Request": Answer(reason="the store closed the connection"),
 }
+_CUT = Answer(reason="the answer was cut", begun=True)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _runtime: dict[str, int] = {}  # the process that started obstore's threads, once one did
 
@@ -168,8 +169,9 @@ def answer_in(text: str) -> Answer:
         )
     if "BareRedirect" in text:
         return Answer(301)
-    reason = _REASONS.get(kind[1] if kind else "", "the connection to the store broke")
-    return Answer(reason=reason)
+    if kind and "HTTP error" in text:
+        return _BROKEN.get(kind[1], _CUT)
+    return Answer(200, "what is no answer to the request")
 
 
 def _config(bucket: str, region: str, endpoint_url: str) -> S3Config:
@@ -177,13 +179,16 @@ def _config(bucket: str, region: str, endpoint_url: str) -> S3Config:
     on_host = not endpoint_url and "." not in bucket
     host = f"{bucket}.s3.{region}.amazonaws.com" if on_host else f"s3.{region}.amazonaws.com"
     endpoint = endpoint_url.rstrip("/") or f"https://{host}"
-    return {
+    config: S3Config = {
         "region": region,
         "endpoint": endpoint,
         "virtual_hosted_style_request": on_host,
         "skip_signature": False,
         "s3_express": False,
     }
+    if "AWS_ENDPOINT_URL_S3" in os.environ:
+        config["aws_endpoint_url_s3"] = endpoint  # the variable would win over `endpoint`
+    return config
 
 
 def _credential(keys: Keys) -> S3Credential:

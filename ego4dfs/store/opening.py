@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def open_store(
         return ResilientStore(
             mirror.source, metrics, lambda: _unsigned(_mirror(source), max_concurrency)
         )
-    endpoint = endpoint_url or _endpoint_of_environment()
+    endpoint = _checked(endpoint_url or _endpoint_of_environment())
     return ResilientStore(
         endpoint or _AWS,
         metrics,
@@ -61,6 +62,14 @@ def _check(transport: str) -> None:
         raise ConfigError(
             f"transport {transport!r} is not installed", hint=f"pip install {transport}"
         )
+
+
+def _checked(endpoint: str) -> str:
+    if not endpoint or re.match(r"https?://[^/\s]+", endpoint):
+        return endpoint.rstrip("/")
+    raise ConfigError(
+        f"endpoint {endpoint!r} is not a URL", hint="write it like http://127.0.0.1:8333"
+    )
 
 
 def _endpoint_of_environment() -> str:

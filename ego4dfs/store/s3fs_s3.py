@@ -121,7 +121,8 @@ async def _converse(
     if body is None:
         return answer, b""
     try:
-        return answer, await body.read()
+        whole = "Range" in arguments and "ContentRange" not in answer
+        return answer, b"" if whole else await body.read()
     finally:
         body.close()
 
@@ -152,12 +153,7 @@ def answer_in(error: BaseException) -> Answer:
     """Find what the store said in an error of s3fs, botocore or aiohttp."""
     response = _response(error)
     if response is None:
-        late = "Timeout" in type(error).__name__
-        return Answer(
-            reason="the store did not answer in time"
-            if late
-            else "the connection to the store broke"
-        )
+        return _broken(error)
     told, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
     code = str(told.get("Code", ""))
     return Answer(
@@ -165,6 +161,16 @@ def answer_in(error: BaseException) -> Answer:
         code="" if code.isdigit() else code,  # a HEAD has no code; botocore repeats the status
         region=told.get("Region") or "",
     )
+
+
+def _broken(error: BaseException) -> Answer:
+    kind = type(error).__name__
+    if "Timeout" in kind:
+        return Answer(reason="the store did not answer in time")
+    if "Endpoint" in kind:
+        return Answer(reason="cannot connect to the store")
+    begun = "Payload" in kind or "Stream" in kind or "Incomplete" in kind
+    return Answer(reason="the answer was cut" if begun else "the connection broke", begun=begun)
 
 
 def _response(error: BaseException | None) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
 from ego4dfs.catalog import Catalog, KeptManifests, Selection, metadata_url
 from ego4dfs.config import Config
-from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
@@ -18,6 +18,7 @@ from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)
 
+_PROBE = "annotations"  # small, and the official tool's default
 _TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
 _UIDS_SHOWN = 5
 
@@ -72,21 +73,19 @@ def open_vfs(config: Config) -> VFS:
 def _load_what_must_be_there(catalog: Catalog, config: Config, names: tuple[str, ...]) -> None:
     if config.video_uids:
         failed = catalog.load(names)
+    elif config.datasets:
+        failed = catalog.load(name for name in names if not catalog.is_kept(name))
+    elif any(catalog.is_kept(name) for name in names):
+        return
     else:
-        failed = catalog.load(name for name in config.datasets if not catalog.is_kept(name))
-    for name in config.datasets:
-        if name in failed:
-            raise failed[name]
-    if failed and len(failed) == len(names):
-        raise _commonest(failed)
+        failed = catalog.load([_PROBE])
+    for name, error in failed.items():
+        # Of datasets that nobody named some may be refused; but no key and no network is no mount.
+        if name in config.datasets or isinstance(error, (CredentialsRejected, StoreUnavailable)):
+            raise error
     unknown = catalog.unknown_uids(names)
     if unknown:
         _tell_unknown(unknown, config)
-
-
-def _commonest(failed: dict[str, Ego4DError]) -> Ego4DError:
-    """Return one error that speaks for all, when no dataset at all could be loaded."""
-    return next(iter(failed.values()))
 
 
 def _tell_unknown(unknown: list[str], config: Config) -> None:

@@ -1,0 +1,30 @@
+"""A listing as a pandas frame, for notebooks.
+
+pandas takes a second to load, longer than a mount takes to be ready: only who asks for a frame
+pays for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ego4dfs.catalog.catalog import Listing
+
+
+def to_frame(listing: Listing) -> Any:
+    """Return the selected entries as a DataFrame, one row each, in the manifest's order.
+
+    Columns: `name` (file name in the dataset's directory), `uid`, `s3_uri`, `benchmarks` (a set,
+    or None where the manifest has no such column) and `row` (the manifest's, from 1, the header).
+    """
+    import pandas as pd  # noqa: PLC0415 - see above
+
+    return pd.DataFrame(
+        {
+            "name": [entry.name for entry in listing.entries],
+            "uid": [entry.uid for entry in listing.entries],
+            "s3_uri": [entry.url for entry in listing.entries],
+            "benchmarks": [entry.benchmarks for entry in listing.entries],
+            "row": [entry.row for entry in listing.entries],
+        }
+    )
