@@ -126,11 +126,23 @@ class Reader:
             length = min(run.stop * BLOCK_SIZE, ref.size) - run.start * BLOCK_SIZE
             if not self._budget.take(length, wait=wait):
                 return
-            claimed = self._flights.claim(ref, run)
+            claimed = [i for i in self._flights.claim(ref, run) if not self._has_landed(ref, i)]
             spare = length - sum(ref.block_length(index) for index in claimed)
             self._budget.give_back(spare)
             for part in runs(claimed, MAX_REQUEST_BLOCKS):
                 self._send(ref, part)
+
+    def _has_landed(self, ref: ObjectRef, index: int) -> bool:
+        """Look again after the claim: an earlier flight may have ended since the first look."""
+        key = block_key(ref.object_id, index)
+        if not self._cache.contains(key):
+            return False
+        block = memoryview(bytearray(ref.block_length(index)))
+        if not self._cache.read_into(key, 0, block):
+            return False
+        self._flights.land(key, block)  # others may have joined this claim meanwhile
+        self._flights.end(key)
+        return True
 
     def _send(self, ref: ObjectRef, run: range) -> None:
         with self._lock:
