@@ -1,0 +1,109 @@
+"""What mount tests share: data that can be checked anywhere, live counters, and what is running."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ego4dfs.demo.server import S3Server
+
+MIB = 1 << 20
+CLEANED = ("AWS_", "EGO4DFS_", "XDG_")
+
+
+def seeded(name: str, size: int) -> bytes:
+    """Return `size` bytes that `name` decides, different in every MiB."""
+    tile = hashlib.shake_256(name.encode()).digest(MIB + 4096)
+    parts = [tile[i % 4096 : i % 4096 + MIB] for i in range(-(-size // MIB))]
+    return b"".join(parts)[:size]
+
+
+def environment(server: S3Server, home: Path, transport: str, **more: str) -> dict[str, str]:
+    """Return the environment of a licensee with an empty home and a cache of its own."""
+    home.mkdir(exist_ok=True)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(CLEANED)}
+    return {
+        **plain,
+        **server.environment(server.licensee),
+        "HOME": str(home),
+        "EGO4DFS_CACHE_DIR": str(home / "cache"),
+        "EGO4DFS_CACHE_SIZE": "256MiB",
+        "EGO4DFS_TRANSPORT": transport,
+        **more,
+    }
+
+
+def status(mountpoint: Path) -> dict[str, Any]:
+    """Read the live counters of a mount."""
+    return json.loads((mountpoint / ".ego4dfs/status.json").read_bytes())
+
+
+def is_mounted(mountpoint: Path) -> bool:
+    """Look into the kernel's table only: nothing here can hang."""
+    return f" {mountpoint} " in Path("/proc/self/mountinfo").read_text()
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there and has not ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def processes_with(word: str) -> list[int]:
+    """Return the processes that have `word` in their command line, but for this one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if word.encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid != os.getpid() and is_running(pid)]
+
+
+def wait_until(holds: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """Return what `holds` returns once that is true; fail after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"{holds} did not come true in {timeout_s} s"
+        time.sleep(0.02)
+    return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended; `lines` are those on stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.err.splitlines()
+
+
+def complaint(done: Any) -> str:
+    """Return stderr of a command that failed as it should: one or two lines, and no traceback."""
+    lines = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr, done.stderr
+    assert 1 <= len(lines) <= 2, done.stderr
+    assert lines[0].startswith("ego4dfs: "), done.stderr
+    assert all(re.match(r"  hint: \S", line) for line in lines[1:]), done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def without(variables: Mapping[str, str], *names: str) -> dict[str, str]:
+    """Return an environment without some of its variables."""
+    return {name: value for name, value in variables.items() if name not in names}

@@ -1,0 +1,223 @@
+"""A mounted release looks and reads like a download of it."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import random
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import obstore
+import pytest
+from conftest import SHARING
+from mountkit import MIB, status
+from shown import Shown
+
+pytestmark = pytest.mark.fuse
+
+PROMISED = {
+    *("pid", "uptime_s", "requests", "bytes_fetched", "bytes_served", "hits", "misses"),
+    *("evictions", "cache_bytes", "cache_limit_bytes", "errors", "last_error", "offline"),
+}
+
+
+def last_modified_ns(shown: Shown, name: str) -> int:
+    key = f"public/{shown.release.version}/objects/annotations/{name}"
+    head = obstore.head(shown.release.server._store(SHARING), key)
+    return int(head["last_modified"].timestamp()) * 10**9
+
+
+def test_the_tree_has_the_names_of_a_download(shown):
+    found = {
+        (str(Path(top).relative_to(shown.root)), *sorted(dirs), *sorted(names))
+        for top, dirs, names in os.walk(shown.root)
+    }
+    version = shown.release.version
+    assert found == {
+        (".", version, "ego4d.json"),
+        (version, "annotations", "ego4d.json"),
+        (f"{version}/annotations", *sorted(shown.files)),
+    }
+
+
+def test_a_file_has_the_attributes_of_its_object(shown):
+    for name in ("narration.json", "nothing.json", "odd.pt", "large.mp4"):
+        found = (shown.directory / name).stat()
+        size = len(shown.files[name])
+        assert stat.S_ISREG(found.st_mode)
+        assert stat.S_IMODE(found.st_mode) == 0o444
+        assert (found.st_uid, found.st_gid, found.st_nlink) == (os.geteuid(), os.getegid(), 1)
+        assert (found.st_size, found.st_blocks) == (size, -(-size // 512))
+        assert found.st_mtime_ns == last_modified_ns(shown, name)
+
+
+def test_a_directory_has_the_attributes_of_one(shown):
+    for path in (shown.root, shown.directory.parent, shown.directory):
+        found = path.stat()
+        assert stat.S_ISDIR(found.st_mode)
+        assert stat.S_IMODE(found.st_mode) == 0o555
+        assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())
+    manifest = shown.directory / "manifest.csv"
+    assert shown.directory.stat().st_mtime_ns == manifest.stat().st_mtime_ns
+
+
+def test_a_listing_tells_inode_and_kind_as_stat_does(shown):
+    for top in (shown.root, shown.directory):
+        for entry in os.scandir(top):
+            found = os.stat(entry.path)
+            assert entry.inode() == found.st_ino
+            assert entry.is_dir(follow_symlinks=False) == stat.S_ISDIR(found.st_mode)
+
+
+def test_inodes_are_the_same_after_a_remount(shown, mount):
+    numbers = {entry.name: entry.inode() for entry in os.scandir(shown.directory)}
+    again = mount("--version", shown.release.version, "--datasets", "annotations", env=shown.env)
+    found = os.scandir(again / shown.release.version / "annotations")
+    assert {entry.name: entry.inode() for entry in found} == numbers
+    assert len(set(numbers.values())) == len(shown.files)
+
+
+def test_statfs_tells_what_is_there_and_that_nothing_is_free(shown):
+    for name in shown.files:
+        (shown.directory / name).stat()
+    found = os.statvfs(shown.root)
+    assert found.f_blocks * found.f_frsize >= sum(map(len, shown.files.values())) - MIB
+    assert (found.f_bfree, found.f_bavail, found.f_ffree) == (0, 0, 0)
+    assert found.f_flag & os.ST_RDONLY
+
+
+def test_extended_attributes_say_where_the_bytes_come_from(shown):
+    path = shown.directory / "odd.pt"
+    path.stat()
+    key = f"public/{shown.release.version}/objects/annotations/odd.pt"
+    etag = obstore.head(shown.release.server._store(SHARING), key)["e_tag"].strip('"')
+    uri = f"s3://{SHARING}/{key}"
+    assert os.getxattr(path, "user.ego4dfs.s3_uri").decode() == uri
+    assert os.getxattr(path, "user.ego4dfs.etag").decode() == etag
+    assert {"user.ego4dfs.s3_uri", "user.ego4dfs.etag"} <= set(os.listxattr(path))
+    assert os.listxattr(shown.directory) == []
+
+
+@pytest.mark.parametrize("name", ["user.other", "user.ego4dfs.other", "security.capability"])
+def test_an_unknown_extended_attribute_is_no_data(shown, name):
+    for path in (shown.directory, shown.directory / "odd.pt"):
+        with pytest.raises(OSError, match="No data") as caught:
+            os.getxattr(path, name)
+        assert caught.value.errno == errno.ENODATA
+
+
+def test_the_live_counters_are_there_but_not_listed(shown):
+    assert ".ego4dfs" not in os.listdir(shown.root)
+    assert os.listdir(shown.root / ".ego4dfs") == []
+    found = status(shown.root)
+    assert set(found) >= PROMISED
+    assert set(found["requests"]) == {"head", "get", "manifest"}
+    assert found["offline"] is False
+    assert found["cache_limit_bytes"] == 256 * MIB
+    assert Path(f"/proc/{found['pid']}/comm").exists()
+
+
+def test_each_opening_of_the_counters_shows_them_anew(shown):
+    before = status(shown.root)
+    (shown.directory / "odd.pt").read_bytes()
+    with (shown.directory / "large.mp4").open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.read(MIB)
+    after = status(shown.root)
+    assert after["uptime_s"] > before["uptime_s"]
+    assert after["bytes_served"] > before["bytes_served"]
+
+
+def test_whole_files_are_the_bytes_of_their_objects(shown):
+    for name, data in shown.files.items():
+        assert (shown.directory / name).read_bytes() == data
+
+
+def test_a_map_of_a_file_is_its_bytes_and_cannot_be_written(shown):
+    with (shown.directory / "odd.pt").open("rb") as file:
+        for flags in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
+            with mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ) as mapped:
+                assert mapped[:] == shown.files["odd.pt"]
+        with pytest.raises(PermissionError):
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def test_handles_of_one_file_have_places_of_their_own(shown):
+    data = shown.files["large.mp4"]
+    path = shown.directory / "large.mp4"
+    with path.open("rb") as one, path.open("rb") as other:
+        one.seek(7 * MIB)
+        assert other.read(1000) == data[:1000]
+        assert one.read(1000) == data[7 * MIB : 7 * MIB + 1000]
+        one.close()
+        assert other.read(1000) == data[1000:2000]
+
+
+def test_direct_reads_are_the_same_bytes(shown):
+    data = shown.files["odd.pt"]
+    fd = os.open(shown.directory / "odd.pt", os.O_RDONLY | os.O_DIRECT)
+    try:
+        buffer = mmap.mmap(-1, 2 * MIB)
+        assert os.preadv(fd, [buffer], MIB) == 2 * MIB
+        assert buffer[:] == data[MIB : 3 * MIB]
+        assert os.preadv(fd, [buffer], 3 * MIB) == 17
+        assert buffer[:17] == data[3 * MIB :]
+    finally:
+        os.close(fd)
+
+
+def test_random_reads_by_many_threads_are_the_plain_bytes(shown):
+    data = shown.files["large.mp4"]
+    fd = os.open(shown.directory / "large.mp4", os.O_RDONLY)
+
+    def reads_right(seed: int) -> bool:
+        dice = random.Random(seed)
+        for _ in range(60):
+            offset = dice.choice((dice.randrange(len(data)), MIB * dice.randrange(25), len(data)))
+            size = dice.choice((1, 100, 4096, 131073, 2 * MIB))
+            if os.pread(fd, size, offset) != data[offset : offset + size]:
+                return False
+        return True
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(reads_right, range(8)))
+    finally:
+        os.close(fd)
+
+
+def test_seeks_go_from_the_start_the_place_and_the_end(shown):
+    data = shown.files["odd.pt"]
+    with (shown.directory / "odd.pt").open("rb") as file:
+        assert file.seek(-17, os.SEEK_END) == 3 * MIB
+        assert file.read() == data[-17:]
+        assert file.read() == b""
+        file.seek(-1000, os.SEEK_CUR)
+        assert file.read(10) == data[-1000:-990]
+        file.seek(10 * MIB)
+        assert file.read(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [
+        ("nowhere", errno.ENOENT),
+        ("{v}/annotations/nowhere.json", errno.ENOENT),
+        ("{v}/annotations/odd.pt/below", errno.ENOTDIR),
+        ("{v}/annotations/\udcff.json", errno.ENOENT),
+    ],
+)
+def test_a_path_that_is_not_listed_says_so(shown, path, number):
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        os.stat(f"{shown.root}/{path.format(v=shown.release.version)}")
+    assert caught.value.errno == number
+
+
+def test_a_directory_is_no_file_and_a_file_no_directory(shown):
+    with pytest.raises(IsADirectoryError):
+        os.read(os.open(shown.directory, os.O_RDONLY), 1)
+    with pytest.raises(NotADirectoryError):
+        os.listdir(shown.directory / "odd.pt")

@@ -1,0 +1,105 @@
+"""Nothing can be written into a mount, and the usual tools take it for a download."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mountkit import MIB
+from shown import Shown
+
+pytestmark = pytest.mark.fuse
+
+
+def write_calls(shown: Shown, tmp_path: Path) -> dict[str, Callable[[], object]]:
+    file, new = shown.directory / "odd.pt", shown.directory / "new"
+    return {
+        "create": lambda: os.open(new, os.O_CREAT | os.O_WRONLY),
+        "create in the root": lambda: os.open(shown.root / "new", os.O_CREAT | os.O_WRONLY),
+        "open for writing": lambda: os.open(file, os.O_WRONLY),
+        "open for both": lambda: os.open(file, os.O_RDWR),
+        "append": lambda: os.open(file, os.O_WRONLY | os.O_APPEND),
+        "open and truncate": lambda: os.open(file, os.O_RDONLY | os.O_TRUNC),
+        "truncate": lambda: os.truncate(file, 0),
+        "unlink": lambda: os.unlink(file),
+        "rename": lambda: os.rename(file, new),
+        "rename a directory": lambda: os.rename(shown.directory, shown.root / "other"),
+        "mkdir": lambda: os.mkdir(new),
+        "rmdir": lambda: os.rmdir(shown.directory),
+        "link": lambda: os.link(file, new),
+        "symlink": lambda: os.symlink("odd.pt", new),
+        "chmod": lambda: os.chmod(file, 0o644),
+        "chown": lambda: os.chown(file, 1, 1),
+        "utime": lambda: os.utime(file),
+        "utime of a directory": lambda: os.utime(shown.directory, (1, 1)),
+        "setxattr": lambda: os.setxattr(file, "user.x", b"1"),
+        "removexattr": lambda: os.removexattr(file, "user.ego4dfs.etag"),
+        "mknod": lambda: os.mknod(new, stat.S_IFREG | 0o600),
+        "mkfifo": lambda: os.mkfifo(new),
+        "write into the counters": lambda: os.open(
+            shown.root / ".ego4dfs/status.json", os.O_WRONLY
+        ),
+    }
+
+
+def test_every_kind_of_write_is_refused_as_on_a_read_only_filesystem(shown, tmp_path):
+    for name, call in write_calls(shown, tmp_path).items():
+        with pytest.raises(OSError, match="Read-only") as caught:
+            call()
+        assert caught.value.errno == errno.EROFS, name
+
+
+def test_a_file_open_for_reading_cannot_be_changed_through_its_descriptor(shown):
+    fd = os.open(shown.directory / "odd.pt", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Invalid") as caught:
+            os.ftruncate(fd, 0)  # what Linux says of every descriptor that is not for writing
+        assert caught.value.errno == errno.EINVAL
+        with pytest.raises(OSError, match="Bad file") as caught:
+            os.write(fd, b"x")
+        for change in (lambda: os.fchmod(fd, 0o644), lambda: os.fchown(fd, 1, 1)):
+            with pytest.raises(OSError, match="Read-only"):
+                change()
+    finally:
+        os.close(fd)
+
+
+def run(command: str, cwd: Path, **names: object) -> str:
+    """Run a shell line that must succeed without a word on stderr; return its output."""
+    line = command.format(**names)
+    done = subprocess.run(["sh", "-c", line], cwd=cwd, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), line
+    return done.stdout
+
+
+def test_the_usual_tools_find_what_they_would_find_in_a_download(shown, tmp_path):
+    copy = tmp_path / "copy"
+    run("cp -rp {root} {copy}", tmp_path, root=shown.root, copy=copy)
+    for name, data in shown.files.items():
+        assert (copy / shown.release.version / "annotations" / name).read_bytes() == data
+    names = {"root": shown.root, "copy": copy, "there": shown.directory}
+    assert run("diff -r {root} {copy}", tmp_path, **names) == ""
+    assert run("rsync -rtnic {root}/ {copy}/", tmp_path, **names) == ""
+    listing = "find . | sort"
+    assert run(listing, shown.root) == run(listing, copy) == run("find . -noleaf | sort", copy)
+    sizes = "find . -type f -printf '%s %P %TY%Tm%Td%TH%TM\\n' | sort"
+    assert run(sizes, shown.root) == run(sizes, copy)
+    assert run("du -s --apparent-size -B1 *.pt", shown.directory).split()[0] == str(3 * MIB + 17)
+    (tmp_path / "sums").write_text(
+        "".join(f"{hashlib.md5(d).hexdigest()}  {n}\n" for n, d in shown.files.items())  # noqa: S324
+    )
+    assert run("md5sum -c {sums}", shown.directory, sums=tmp_path / "sums").count(": OK\n") == 5
+    assert run("grep -c needle narration.json", shown.directory) == "1\n"
+    assert run("grep -rl needle {root}", tmp_path, **names) == f"{shown.directory}/narration.json\n"
+    head = run("head -c 100 odd.pt | od -An -v -tx1", shown.directory)
+    assert bytes.fromhex(head.replace("\n", "").replace(" ", "")) == shown.files["odd.pt"][:100]
+    tail = run("tail -c 100 large.mp4 | od -An -v -tx1", shown.directory)
+    assert bytes.fromhex(tail.replace("\n", "").replace(" ", "")) == shown.files["large.mp4"][-100:]
+    run("tar -cf {copy}.tar -C {root} . && tar -df {copy}.tar -C {root}", tmp_path, **names)
+    assert run("wc -c < nothing.json", shown.directory).strip() == "0"
