@@ -34,14 +34,15 @@ class Faults:
     stall_s: float = 0.0  # silence before the answer
     stall_body_s: float = 0.0  # silence in the middle of the body
     latency_s: float = 0.0  # added before the first byte
+    piece_bytes: int = PIECE_BYTES  # bodies are sent in pieces of so many bytes
     bytes_per_s: float = 0.0  # of one connection; 0 = as fast as it goes
     rejected_keys: dict[str, str] = field(default_factory=dict)  # access key -> S3 error code
     region: str = ""  # the only region a signature may name
     region_in_body: bool = True
     region_in_header: bool = True
     redirect: bool = False  # the wrong region answers 301 PermanentRedirect instead of 400
-    ignore_range: bool = False  # the whole object is sent, with 200
-    ignore_conditions: bool = False  # If-Match and If-None-Match are dropped on the way
+    hide_range: bool = False  # 206 becomes 200 without Content-Range, as if Range were unknown
+    etag: str = ""  # told instead of the true one, as if If-Match were unknown
     times: int | None = None  # how many more requests the counted faults may hit
     only: str = ""
 
@@ -180,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.status = self.sent = 0
         try:
             self._answer(gateway)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             self.close_connection = True
         finally:
             gateway.leave(self.command, self.path, self.status, self.sent)
@@ -250,19 +251,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _forward(self, gateway: Gateway, body: bytes) -> None:
-        answer = self._upstream(gateway, body)
+        answer = self._ask_upstream(gateway, body)
         if answer.status == 404 and gateway.faults.hide_missing and self.command in {"GET", "HEAD"}:
             answer.read()
             self._refuse(403, "AccessDenied")
             return
         self.status = answer.status
-        self.send_response_only(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in _HOP_BY_HOP:
-                self.send_header(name, value)
+        hide_range = gateway.faults.hide_range and answer.status == 206
+        self.send_response_only(200 if hide_range else answer.status)
+        self._send_headers(answer, {"content-range"} if hide_range else set(), gateway.faults)
         bodiless = self.command == "HEAD" or answer.status in {204, 304}
         unsized = answer.getheader("Content-Length") is None and not bodiless
-        data = answer.read() if unsized else b""
+        data = answer.read() if unsized or bodiless else b""
         if unsized:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -271,18 +271,34 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(answer, gateway.faults)
         self.wfile.flush()
 
+    def _send_headers(
+        self, answer: http.client.HTTPResponse, hidden: set[str], faults: Faults
+    ) -> None:
+        for name, value in answer.getheaders():
+            if name.lower() == "etag" and faults.etag:
+                self.send_header(name, f'"{faults.etag}"')
+            elif name.lower() not in _HOP_BY_HOP | hidden:
+                self.send_header(name, value)
+
+    def _ask_upstream(self, gateway: Gateway, body: bytes) -> http.client.HTTPResponse:
+        """Ask over the kept connection, or a new one when that was closed while idle."""
+        kept = self.onward
+        try:
+            return self._upstream(gateway, body)
+        except (http.client.HTTPException, ConnectionError):
+            if kept is None:
+                raise
+            kept.close()
+            self.onward = None
+            return self._upstream(gateway, body)
+
     def _upstream(self, gateway: Gateway, body: bytes) -> http.client.HTTPResponse:
         """Send the request on with the client's Host, which its signature covers."""
         if self.onward is None:
             self.onward = http.client.HTTPConnection(*gateway.upstream, timeout=60)
-        dropped = _HOP_BY_HOP | {"expect"}
-        if gateway.faults.ignore_conditions:
-            dropped |= {"if-match", "if-none-match"}
-        if gateway.faults.ignore_range:
-            dropped |= {"range"}
         self.onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            if name.lower() not in dropped:
+            if name.lower() not in _HOP_BY_HOP | {"expect"}:
                 self.onward.putheader(name, value)
         self.onward.endheaders(body or None)
         return self.onward.getresponse()
@@ -290,7 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, answer: http.client.HTTPResponse, faults: Faults) -> None:
         mine = faults.only in self.path
         left = faults.cut_body_at if mine and faults.cut_body_at is not None else None
-        buffer = memoryview(bytearray(PIECE_BYTES))
+        buffer = memoryview(bytearray(faults.piece_bytes))
         while count := answer.readinto(buffer):
             if mine and faults.stall_body_s:
                 self.wfile.flush()
@@ -302,6 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.sent += count
             left = None if left is None else left - count
             if faults.bytes_per_s:
+                self.wfile.flush()
                 time.sleep(count / faults.bytes_per_s)
 
     def _cut(self, rest: memoryview) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ego4dfs.store.classify import Unreachable
@@ -27,19 +28,20 @@ class Breaker:
     """Remember which buckets do not answer, so that ten thousand requests do not wait for each.
 
     A bucket is given up when the patience with one request for it is spent and no other request
-    for it was answered meanwhile; if no bucket answered either, all are. After OPEN_S one request is let through, and its
-    outcome decides. Safe from several threads.
+    for it was answered meanwhile; if no bucket answered either, all are. After OPEN_S one request
+    is let through, and its outcome decides. Safe from several threads.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._endpoint = endpoint
+        self._clock = clock
         self._lock = threading.Lock()
         self._outages: dict[str, _Outage] = {}
         self._answered_s: dict[str, float] = {}
 
     def check(self, bucket: str, url: str) -> None:
         """Raise CircuitOpen when `bucket` is given up and this request is not the next probe."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self._lock:
             for outage in (self._outages.get(_EVERYWHERE), self._outages.get(bucket)):
                 if outage is None:
@@ -51,14 +53,14 @@ class Breaker:
     def answered(self, bucket: str) -> None:
         """Take note of any answer, refusals included."""
         with self._lock:
-            self._answered_s[bucket] = time.monotonic()
+            self._answered_s[bucket] = self._clock()
             if self._outages:
                 self._outages.pop(bucket, None)
                 self._outages.pop(_EVERYWHERE, None)
 
     def give_up(self, bucket: str, began_s: float, reason: str) -> None:
         """Fail requests for OPEN_S; `began_s` is when the vain request was first sent."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self._lock:
             if self._answered_s.get(bucket, 0.0) > began_s:
                 return

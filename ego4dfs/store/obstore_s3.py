@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, S3Config, S3Credential
 
-CONNECT_TIMEOUT = timedelta(seconds=5)
-READ_TIMEOUT = timedelta(seconds=20)
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 20.0
 # obstore's limit for a whole request is 30 s unless told: too short for 16 MiB on a slow line.
-WHOLE_TIMEOUT = timedelta(hours=6)
+WHOLE_TIMEOUT_S = 6 * 3600
 
 _STATUS = re.compile(r"status: (\d{3}),|status code: (\d{3})")
 _CODE = re.compile(r"<Code>([\w .]{1,80})</Code>")
@@ -133,7 +133,7 @@ class ObstoreS3:
                     bucket,
                     config=_config(bucket, region, self._endpoint_url),
                     client_options=_client_options(self._endpoint_url),
-                    retry_config={"max_retries": 0, "retry_timeout": CONNECT_TIMEOUT},
+                    retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
                     # Not as settings: obstore would add an AWS_SESSION_TOKEN it finds around.
                     credential_provider=lambda: _credential(keys),
                 )
@@ -203,9 +203,9 @@ def _credential(keys: Keys) -> S3Credential:
 def _client_options(endpoint_url: str) -> ClientConfig:
     options: ClientConfig = {
         "allow_http": endpoint_url.startswith("http://"),
-        "connect_timeout": CONNECT_TIMEOUT,
-        "read_timeout": READ_TIMEOUT,
-        "timeout": WHOLE_TIMEOUT,
+        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+        "read_timeout": timedelta(seconds=READ_TIMEOUT_S),
+        "timeout": timedelta(seconds=WHOLE_TIMEOUT_S),
     }
     bundle = os.environ.get("AWS_CA_BUNDLE")
     if bundle:

@@ -65,7 +65,7 @@ def _check(transport: str) -> None:
 
 
 def _checked(endpoint: str) -> str:
-    if not endpoint or re.match(r"https?://[^/\s]+", endpoint):
+    if not endpoint or re.match(r"https?://[^/\s@]+", endpoint):
         return endpoint.rstrip("/")
     raise ConfigError(
         f"endpoint {endpoint!r} is not a URL", hint="write it like http://127.0.0.1:8333"

@@ -10,6 +10,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.store.classify import Answer, WrongRegion, error_of
 
 DEFAULT = "us-east-1"
+AWS_URL = "https://s3.amazonaws.com"
 TIMEOUT_S = 5.0
 _UNSET = {"", "none", "null", "global", "aws-global", "undefined", "default"}
 _AWS_NAME = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
@@ -68,7 +69,7 @@ class Regions:
         from urllib.parse import quote  # noqa: PLC0415
         from urllib.request import Request, urlopen  # noqa: PLC0415
 
-        base = self._endpoint_url or "https://s3.amazonaws.com"
+        base = self._endpoint_url or AWS_URL
         request = Request(f"{base.rstrip('/')}/{quote(bucket)}", method="HEAD")  # noqa: S310
         self._metrics.request("head")
         try:

@@ -1,0 +1,299 @@
+"""What a store does when the server misbehaves: through the gateway, in counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ego4dfs.errors import (
+    AccessDenied,
+    CredentialsRejected,
+    ObjectChanged,
+    StoreError,
+    StoreUnavailable,
+)
+from ego4dfs.metrics import Metrics
+from ego4dfs.store import ObjectStore, breaker, obstore_s3, s3fs_s3
+from tests.gateway import Gateway
+from tests.store_fixtures import (  # noqa: F401 - fixtures
+    Aws,
+    Bucket,
+    aws,
+    bucket,
+    gateway,
+    impatient,
+    licensed,
+    metrics,
+    opened,
+)
+
+DATA = bytes(range(256)) * (1 << 12)
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.fixture(params=["obstore", "s3fs"])
+def store(
+    request: pytest.FixtureRequest,
+    gateway: Gateway,
+    licensed: Aws,
+    opened: Callable[..., ObjectStore],
+) -> ObjectStore:
+    return opened(endpoint_url=gateway.url, transport=request.param)
+
+
+@pytest.fixture
+def url(bucket: Bucket) -> str:
+    return bucket.put("a.bin", DATA)
+
+
+def test_a_throttled_request_is_tried_again(
+    store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
+) -> None:
+    gateway.faults.slow_down_every, gateway.faults.times = 1, 3
+    assert bytes(store.read_range(url, 0, 10).data) == DATA[:10]
+    assert gateway.methods == {"GET": 4}
+    assert metrics.requests == {"head": 0, "get": 4, "manifest": 0}
+    assert metrics.errors == 0
+
+
+def test_five_attempts_are_enough(
+    store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
+) -> None:
+    gateway.faults.slow_down_every = 1
+    with pytest.raises(StoreUnavailable, match="503"):
+        store.read_range(url, 0, 10)
+    assert gateway.methods == {"GET": 5}
+    assert (metrics.errors, metrics.offline) == (1, False)
+
+
+def test_a_manifest_is_tried_twice_for_a_copy_is_kept(
+    store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
+) -> None:
+    gateway.faults.slow_down_every = 1
+    with pytest.raises(StoreUnavailable):
+        store.read(url)
+    assert gateway.methods == {"GET": 2}
+    assert metrics.requests == {"head": 0, "get": 0, "manifest": 2}
+
+
+def test_a_cut_body_is_fetched_again_and_never_returned(
+    store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
+) -> None:
+    gateway.faults.cut_body_at = 1000
+    with pytest.raises(StoreUnavailable, match="cut"):
+        store.read_range(url, 0, 2000)
+    assert gateway.methods == {"GET": 5}
+    assert (metrics.bytes_fetched, metrics.offline) == (0, False)
+
+
+def test_a_reset_connection_is_tried_again(store: ObjectStore, gateway: Gateway, url: str) -> None:
+    gateway.faults.reset_every, gateway.faults.times = 1, 2
+    assert store.head(url).size == len(DATA)
+    assert gateway.methods["HEAD"] == 3
+
+
+@pytest.mark.parametrize("where", ["stall_s", "stall_body_s"])
+def test_a_stalled_connection_is_given_up(
+    store: ObjectStore,
+    gateway: Gateway,
+    url: str,
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Silence ends a request, before the answer and in the middle of its body."""
+    monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(s3fs_s3, "READ_TIMEOUT_S", 0.3)
+    setattr(gateway.faults, where, 1.0)
+    with pytest.raises(StoreUnavailable, match="in time"):
+        store.read(url)
+    assert gateway.methods["GET"] == 2
+
+
+def test_a_slow_answer_that_keeps_coming_is_no_stall(
+    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is on each silence, not on the whole answer."""
+    monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(s3fs_s3, "READ_TIMEOUT_S", 0.5)
+    gateway.faults.piece_bytes = len(DATA) // 8
+    gateway.faults.bytes_per_s = len(DATA)
+    assert bytes(store.read_range(url, 0, len(DATA)).data) == DATA
+    assert gateway.methods == {"GET": 1}
+
+
+def test_a_server_that_ignores_the_range_is_an_error(
+    store: ObjectStore, gateway: Gateway, url: str
+) -> None:
+    gateway.faults.hide_range = True
+    with pytest.raises(StoreError) as caught:
+        store.read_range(url, 5, 10)
+    assert type(caught.value) is StoreError
+    assert gateway.methods == {"GET": 1}
+
+
+def test_a_server_that_ignores_the_pin_is_an_error(
+    store: ObjectStore, gateway: Gateway, url: str
+) -> None:
+    etag = store.head(url).etag
+    gateway.faults.etag = "of-another-version"
+    with pytest.raises(ObjectChanged):
+        store.read_range(url, 5, 10, etag=etag)
+
+
+def test_a_missing_key_is_refused_as_licensees_see_it(
+    store: ObjectStore, gateway: Gateway, bucket: Bucket, metrics: Metrics
+) -> None:
+    """S3 answers 403 to who may not list; one GET after the HEAD shows that the key is good."""
+    gateway.faults.hide_missing = True
+    with pytest.raises(AccessDenied, match="not licensed, not published or not there") as caught:
+        store.head(bucket.url("nothing"))
+    assert not isinstance(caught.value, CredentialsRejected)
+    assert caught.value.hint
+    assert gateway.methods == {"HEAD": 1, "GET": 1}
+    assert metrics.requests == {"head": 1, "get": 1, "manifest": 0}
+
+
+def test_a_refused_get_is_not_asked_again(
+    store: ObjectStore, gateway: Gateway, bucket: Bucket
+) -> None:
+    gateway.faults.hide_missing = True
+    with pytest.raises(AccessDenied):
+        store.read_range(bucket.url("nothing"), 0, 1)
+    assert gateway.methods == {"GET": 1}
+
+
+def test_object_bytes_are_counted_and_manifests_are_not(
+    store: ObjectStore, url: str, metrics: Metrics
+) -> None:
+    store.read_range(url, 0, 1000)
+    store.read_range(url, len(DATA) - 10, len(DATA) + 10)
+    store.read(url)
+    store.head(url)
+    assert metrics.bytes_fetched == 1010
+    assert metrics.requests == {"head": 1, "get": 2, "manifest": 1}
+
+
+def test_an_error_is_counted_with_its_text(store: ObjectStore, url: str, metrics: Metrics) -> None:
+    with pytest.raises(ObjectChanged) as caught:
+        store.read_range(url, 0, 1, etag="another")
+    assert (metrics.errors, metrics.last_error) == (1, str(caught.value))
+
+
+@pytest.mark.parametrize("transport", ["obstore", "s3fs"])
+def test_no_more_requests_at_once_than_allowed(
+    gateway: Gateway,
+    licensed: Aws,
+    opened: Callable[..., ObjectStore],
+    url: str,
+    transport: str,
+) -> None:
+    store = opened(endpoint_url=gateway.url, transport=transport, max_concurrency=3)
+    gateway.faults.latency_s = 0.05
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda start: store.read_range(url, start, start + 1), range(30)))
+    assert gateway.methods == {"GET": 30}
+    assert gateway.peak == 3
+
+
+def test_a_server_that_is_gone_makes_a_sweep_end_in_a_blink(
+    store: ObjectStore, gateway: Gateway, bucket: Bucket, metrics: Metrics
+) -> None:
+    """One request is tried patiently; ten thousand more are not sent at all."""
+    gateway.stop()
+    with pytest.raises(StoreUnavailable, match="cannot connect"):
+        store.head(bucket.url("0"))
+    assert metrics.requests["head"] == 5
+    for number in range(10_000):
+        with pytest.raises(StoreUnavailable, match="has not answered since") as caught:
+            store.head(bucket.url(str(number)))
+    assert gateway.url in str(caught.value)
+    assert metrics.requests["head"] == 5
+    assert metrics.offline
+
+
+def test_a_server_that_is_back_is_found_by_one_probe(
+    store: ObjectStore,
+    gateway: Gateway,
+    url: str,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker, "OPEN_S", 0.2)
+    gateway.stop()
+    with pytest.raises(StoreUnavailable):
+        store.head(url)
+    gateway.start()
+    time.sleep(0.3)
+    assert store.head(url).size == len(DATA)
+    assert not metrics.offline
+    assert store.head(url).size == len(DATA)
+    assert gateway.methods == {"HEAD": 2}
+
+
+def test_a_failing_probe_is_one_request(
+    store: ObjectStore,
+    gateway: Gateway,
+    url: str,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While the store stays gone, each look costs one attempt and not five."""
+    monkeypatch.setattr(breaker, "OPEN_S", 0.2)
+    gateway.stop()
+    with pytest.raises(StoreUnavailable):
+        store.head(url)
+    time.sleep(0.3)
+    with pytest.raises(StoreUnavailable):
+        store.head(url)
+    assert metrics.requests["head"] == 6
+
+
+def test_one_stalling_object_does_not_shut_out_the_others(
+    store: ObjectStore, gateway: Gateway, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(s3fs_s3, "READ_TIMEOUT_S", 0.3)
+    good, bad = bucket.put("good", DATA), bucket.put("bad", DATA)
+    gateway.faults.only, gateway.faults.stall_s = "bad", 0.6
+    failed = threading.Event()
+
+    def read_bad() -> None:
+        with pytest.raises(StoreUnavailable):
+            store.read(bad)
+        failed.set()
+
+    thread = threading.Thread(target=read_bad)
+    thread.start()
+    while not failed.is_set():
+        store.head(good)
+    thread.join()
+    assert store.head(good).size == len(DATA)
+
+
+FORK = """
+import os, sys
+from ego4dfs.metrics import Metrics
+from ego4dfs.store import open_store
+url, endpoint = sys.argv[1:]
+store = open_store(endpoint_url=endpoint, metrics=Metrics(), transport="obstore")
+size = store.head(url).size
+child = os.fork()
+if not child:
+    os._exit(0 if store.head(url).size == size else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert store.head(url).size == size
+"""
+
+
+def test_a_forked_child_can_read_too(gateway: Gateway, licensed: Aws, url: str) -> None:
+    """obstore hangs in a child of a process that used it: such a child gets s3fs."""
+    command = [sys.executable, "-W", "ignore", "-c", FORK, url, gateway.url]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert gateway.methods == {"HEAD": 3}
