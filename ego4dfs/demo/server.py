@@ -45,8 +45,7 @@ _PORTS = (
 )
 _ATTEMPTS = 5
 _READY_TIMEOUT_S = 30.0
-# A clean stop takes 1.1 s, or for ever. Killing loses nothing: a write is with the kernel when it
-# is answered.
+# A clean stop takes 1.1 s or for ever. Killing loses nothing: an answered write is in the kernel.
 _STOP_PATIENCE_S = 2.0
 _UPLOADS = 32
 
@@ -152,13 +151,13 @@ class S3Server:
     def create_bucket(self, name: str, *, versioned: bool = False) -> None:
         """Create a bucket; one that is there stays as it is, but versioning may be switched on."""
         url = f"{self.endpoint_url}/{name}"
-        status, answer = request(self.admin, "PUT", url)
-        if status not in (200, 409):
-            raise Ego4DError(f"bucket {name}: {status} {answer.decode(errors='replace')}")
+        steps = [(url, b"")]
         if versioned:
             body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
-            status, answer = request(self.admin, "PUT", f"{url}?versioning=", body)
-            if status != 200:
+            steps.append((f"{url}?versioning=", body))
+        for target, body in steps:
+            status, answer = request(self.admin, "PUT", target, body)
+            if status not in (200, 409):
                 raise Ego4DError(f"bucket {name}: {status} {answer.decode(errors='replace')}")
 
     def put(self, bucket: str, key: str, data: bytes | Path) -> None:
@@ -214,15 +213,16 @@ class S3Server:
         return False
 
     def _answers(self) -> bool:
-        """Write and read an object.
+        """Write and read an object of a byte.
 
-        S3 answers before the volumes are known (500 for the first reads after a restart), hence
-        an object. Another server on this port could not say yes to our own random key.
+        S3 answers before the volumes are known, with 500 for the first reads after a restart;
+        hence an object, and not an empty one, which would need no volume. Another server on this
+        port could not say yes to our own random key.
         """
         bucket = f"{self.endpoint_url}/seaweedfs-ready"
-        steps = [("PUT", bucket), ("PUT", f"{bucket}/x"), ("GET", f"{bucket}/x")]
+        steps = [("PUT", bucket, b""), ("PUT", f"{bucket}/x", b"x"), ("GET", f"{bucket}/x", b"")]
         try:
-            return all(request(self.admin, verb, url)[0] in (200, 409) for verb, url in steps)
+            return all(request(self.admin, *step)[0] in (200, 409) for step in steps)
         except (OSError, HTTPException):
             return False
 
@@ -250,6 +250,9 @@ _OPTIONS = (
     "-filer.localSocket=filer.sock",
     "-master.peers=none",
     "-master.telemetry=false",
+    # The old state makes the master its own follower for a moment, and a volume server that meets
+    # it then comes back after 5 s.
+    "-master.resumeState=false",
     # Nothing is preallocated, so the number of volumes costs no disk: one or more per bucket.
     "-master.volumePreallocate=false",
     "-master.volumeSizeLimitMB=1024",

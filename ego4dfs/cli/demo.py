@@ -1,0 +1,109 @@
+"""`ego4dfs demo`: mount a small sample on a local S3 server, without a licence."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ego4dfs.cli.args import Parser
+from ego4dfs.cli.output import ExitCode
+from ego4dfs.config import default_cache_dir
+from ego4dfs.errors import ConfigError, MountError
+from ego4dfs.mount import check_mountpoint, load_binding, mounted_at, unmount
+
+if TYPE_CHECKING:
+    from ego4dfs.demo.keeper import Kept
+
+_NEEDED = ("av", "numpy")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the flags of `demo`."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--keep", action="store_true", help="leave the server and the mount up, to play with"
+    )
+    group.add_argument("--stop", action="store_true", help="end and remove a kept demo")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell the story, or keep or stop a demo."""
+    if getattr(args, "stop", False):
+        _stop()
+        return ExitCode.OK
+    _check_needs()
+    if getattr(args, "keep", False):
+        _keep()
+        return ExitCode.OK
+    from ego4dfs.demo.story import Story  # noqa: PLC0415 - it needs the extra packages
+
+    with tempfile.TemporaryDirectory(prefix="ego4dfs-demo-", ignore_cleanup_errors=True) as name:
+        Story(Path(name).resolve()).tell()
+    return ExitCode.OK
+
+
+def _check_needs() -> None:
+    load_binding()
+    if any(importlib.util.find_spec(module) is None for module in _NEEDED):
+        raise ConfigError(
+            "the demo needs packages that are not installed",
+            hint="pip install 'ego4dfs[demo]', or scripts/demo in a clone",
+        )
+
+
+def _directory() -> Path:
+    cache = default_cache_dir()
+    return cache.with_name(f"{cache.name}-demo")
+
+
+def _mountpoint() -> Path:
+    return _directory() / "ego4d"
+
+
+def _keep() -> None:
+    from ego4dfs.demo import keeper  # noqa: PLC0415 - it needs the extra packages
+    from ego4dfs.demo.story import Story  # noqa: PLC0415
+
+    directory = _directory()
+    if keeper.find(directory) is not None:
+        raise MountError(f"a demo is up already in {directory}", hint="ego4dfs demo --stop")
+    _remove()
+    directory.mkdir(parents=True, mode=0o700)
+    print(
+        "Starting an S3 server with a sample of Ego4D's shape; this takes some seconds", flush=True
+    )
+    kept = keeper.start(directory)
+    try:
+        story = Story(directory)
+        check_mountpoint(_mountpoint())
+        story.show(kept)
+    except BaseException:
+        _end(kept)
+        raise
+
+
+def _stop() -> None:
+    from ego4dfs.demo import keeper  # noqa: PLC0415 - it needs the extra packages
+
+    kept = keeper.find(_directory())
+    if kept is None and not _directory().exists():
+        raise MountError("no demo is up", hint="ego4dfs demo --keep starts one")
+    _end(kept)
+    print("the demo has ended and is removed")
+
+
+def _end(kept: Kept | None) -> None:
+    if mounted_at(_mountpoint()) is not None:
+        unmount(_mountpoint())
+    if kept is not None:
+        kept.end()
+    _remove()
+
+
+def _remove() -> None:
+    if mounted_at(_mountpoint()) is None:
+        shutil.rmtree(_directory(), ignore_errors=True)

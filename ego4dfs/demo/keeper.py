@@ -1,0 +1,119 @@
+"""A process that keeps the demo's S3 server up until it is told to end: `ego4dfs demo --keep`.
+
+Its directory holds `demo.json` (pid and endpoint, once the sample is there) and `credentials`
+(the licensee's profile, 0600), so that the keys are never printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ego4dfs.demo.sample import build
+from ego4dfs.demo.server import S3Server
+from ego4dfs.demo.signed import Identity
+from ego4dfs.errors import Ego4DError
+
+_MODULE = "ego4dfs.demo.keeper"  # not __name__, which is __main__ in the keeper itself
+_READY_S = 120.0
+_END_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A demo that is up: the keeper's process, and how to reach its server."""
+
+    directory: Path
+    pid: int
+    endpoint_url: str
+
+    @property
+    def credentials(self) -> Path:
+        """The licensee's keys as an AWS credentials file."""
+        return self.directory / "credentials"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make ego4dfs and AWS tools use this server."""
+        return {
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.credentials),
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+        }
+
+    def end(self) -> None:
+        """End the keeper and its server, and wait until they are gone."""
+        os.kill(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _END_S
+        while is_keeper(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def write_credentials(path: Path, identity: Identity) -> None:
+    """Write an AWS credentials file that only its owner can read."""
+    path.touch(mode=0o600)
+    path.write_text(
+        f"[default]\naws_access_key_id = {identity.access_key}\n"
+        f"aws_secret_access_key = {identity.secret_key}\n"
+    )
+
+
+def is_keeper(pid: int) -> bool:
+    """Tell whether this pid is a keeper, not a number that was used again or a zombie."""
+    try:
+        return _MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def find(directory: Path) -> Kept | None:
+    """Return the demo that is up in this directory, or None."""
+    try:
+        content = json.loads((directory / "demo.json").read_text())
+        kept = Kept(directory, int(content["pid"]), str(content["endpoint_url"]))
+    except (OSError, ValueError, KeyError):
+        return None
+    return kept if is_keeper(kept.pid) else None
+
+
+def start(directory: Path) -> Kept:
+    """Start a keeper in this directory and return once its sample can be read."""
+    with (directory / "keeper.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", _MODULE, str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _READY_S
+    while process.poll() is None and time.monotonic() < deadline:
+        kept = find(directory)
+        if kept is not None:
+            return kept
+        time.sleep(0.1)
+    process.terminate()
+    raise Ego4DError("the demo's S3 server did not start", hint=f"see {directory}/keeper.log")
+
+
+def main() -> None:
+    """Serve the sample from the directory named on the command line until SIGTERM."""
+    directory = Path(sys.argv[1])
+    # Blocked before any thread starts: all of them inherit it, and sigwait takes the signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    with S3Server(directory / "s3") as server:
+        build(server, directory / "media")
+        write_credentials(directory / "credentials", server.licensee)
+        content = {"pid": os.getpid(), "endpoint_url": server.endpoint_url}
+        partial = directory / ".demo.json.part"
+        partial.write_text(json.dumps(content))
+        partial.replace(directory / "demo.json")
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    main()

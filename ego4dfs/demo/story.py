@@ -1,0 +1,173 @@
+"""The demo as a story: a sample of Ego4D on an S3 server of this machine, mounted and read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ego4dfs.demo.keeper import Kept, write_credentials
+from ego4dfs.demo.sample import Sample, build
+from ego4dfs.demo.server import S3Server
+from ego4dfs.demo.window import Window, decode_middle
+from ego4dfs.errors import Ego4DError
+
+MIB = 1 << 20
+DATASETS = ("full_scale", "clips", "annotations", "imu", "slowfast8x8_r101_k400")
+CACHE_SIZE = "1GiB"
+
+
+class Story:
+    """Tells what it does as it does it, on stdout; `directory` holds all that it makes."""
+
+    def __init__(self, directory: Path) -> None:
+        """Play in `directory`; the mountpoint is `ego4d` in it."""
+        self._directory = directory
+        self._mountpoint = directory / "ego4d"
+        self._mountpoint.mkdir(exist_ok=True)
+        self._step = 0
+        self._started = time.monotonic()
+
+    def tell(self) -> None:
+        """Play all of it, and leave nothing mounted or running."""
+        self._next("Start an S3 server on this machine and fill it with a sample of Ego4D's shape")
+        with S3Server(self._directory / "s3") as server:
+            sample = build(server, self._directory / "media")
+            credentials = self._directory / "credentials"
+            write_credentials(credentials, server.licensee)
+            environment = {
+                "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+                "AWS_ENDPOINT_URL": server.endpoint_url,
+            }
+            self._tell_sample(sample, server.endpoint_url)
+            try:
+                first = self._first_touch(environment)
+                self._next("Unmount, stop the S3 server, and mount again: nothing is left to ask")
+                self._unmount()
+                server.stop()
+                self._say("the S3 server is stopped")
+                self._again(environment, first)
+            finally:
+                if self._is_mounted():
+                    self._unmount()
+        seconds = time.monotonic() - self._started
+        print(f"\nThat was all, in {seconds:.0f} s; nothing is left behind. With your own keys:")
+        print("   $ ego4dfs mount ~/ego4d_data\n")
+
+    def show(self, kept: Kept) -> None:
+        """Mount a server that stays up, read from it, and say how to play and how to stop."""
+        self._first_touch(kept.environment())
+        mountpoint = shlex.quote(str(self._mountpoint))
+        self._next("Server and mount stay up. Play:")
+        self._command(f"ls -l {mountpoint}/v2/full_scale")
+        self._command(f"ffplay {mountpoint}/v2/full_scale/{self._video().name}")
+        self._command(f"ego4dfs status {mountpoint}")
+        self._next("The sample without the mount: ego4dfs ls, and ego4d:// from Python")
+        for name, value in kept.environment().items():
+            self._command(f"export {name}={shlex.quote(value)}")
+        self._command("ego4dfs ls -l v2/annotations --datasets annotations")
+        self._next("Stop it all and remove it")
+        self._command("ego4dfs demo --stop")
+
+    def _first_touch(self, environment: Mapping[str, str]) -> Window:
+        self._next("Mount it, as somebody who may read objects but not list buckets")
+        self._mount(environment)
+        self._tree()
+        video = self._video()
+        size = video.stat().st_size
+        self._next("Decode two seconds from the middle of a video")
+        first = self._decode(video)
+        fetched = self._status()["bytes_fetched"]
+        share = 100 * fetched / size
+        self._say(
+            f"fetched {fetched / MIB:.1f} of the video's {size / MIB:.1f} MiB ({share:.0f} %)"
+        )
+        self._next("Decode the same two seconds again")
+        self._decode(video)
+        self._say(f"fetched {self._status()['bytes_fetched'] - fetched} bytes more")
+        return first
+
+    def _again(self, environment: Mapping[str, str], first: Window) -> None:
+        self._mount(environment)
+        again = self._decode(self._video())
+        if again != first:
+            raise Ego4DError("the frames from the cache differ from those that came over the wire")
+        fetched = self._status()["bytes_fetched"]
+        self._say(f"the same frames, {fetched} bytes fetched: they came from the cache")
+
+    def _tell_sample(self, sample: Sample, endpoint_url: str) -> None:
+        buckets = {file.bucket for files in sample.files.values() for file in files}
+        self._say(
+            f"{sample.object_count} objects, {sample.total_bytes / MIB:.0f} MiB,"
+            f" {len(buckets)} buckets at {endpoint_url}"
+        )
+
+    def _tree(self) -> None:
+        root = self._mountpoint
+        self._command(f"ls {root.name}/v2 {root.name}/v2/full_scale")
+        self._say("  ".join(sorted(os.listdir(root / "v2"))))  # noqa: PTH208 - names
+        for entry in sorted((root / "v2" / "full_scale").iterdir())[:3]:
+            self._say(f"{entry.name}  {entry.stat().st_size / MIB:.1f} MiB")
+        self._say("…")
+
+    def _video(self) -> Path:
+        """Return the largest video: there the middle is far from both ends."""
+        videos = (self._mountpoint / "v2" / "full_scale").glob("*.mp4")
+        return max(videos, key=lambda path: path.stat().st_size)
+
+    def _decode(self, video: Path) -> Window:
+        started = time.monotonic()
+        window = decode_middle(video)
+        milliseconds = 1000 * (time.monotonic() - started)
+        self._say(
+            f"{window.frames} frames from {window.start_s:.1f} s to {window.stop_s:.1f} s"
+            f" of {video.name}, in {milliseconds:.0f} ms"
+        )
+        return window
+
+    def _mount(self, environment: Mapping[str, str]) -> None:
+        self._command(f"ego4dfs mount {self._mountpoint.name} --datasets {' '.join(DATASETS)}")
+        self._run(
+            ["mount", str(self._mountpoint), "--datasets", *DATASETS],
+            {**environment, "EGO4DFS_CACHE_SIZE": CACHE_SIZE},
+        )
+
+    def _unmount(self) -> None:
+        self._command(f"ego4dfs unmount {self._mountpoint.name}")
+        self._run(["unmount", str(self._mountpoint)], {})
+
+    def _run(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+        # Only the demo's own keys and settings: those of the person watching stay out of it.
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EGO4DFS_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "ego4dfs", *arguments],
+            env={**own, **environment, "EGO4DFS_CACHE_DIR": str(self._directory / "cache")},
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            raise Ego4DError(done.stderr.strip().removeprefix("ego4dfs: "))
+
+    def _is_mounted(self) -> bool:
+        return os.path.ismount(self._mountpoint)
+
+    def _status(self) -> Any:
+        return json.loads((self._mountpoint / ".ego4dfs" / "status.json").read_bytes())
+
+    def _next(self, title: str) -> None:
+        self._step += 1
+        print(f"\n{self._step}. {title}", flush=True)
+
+    def _command(self, command: str) -> None:
+        self._say(f"$ {command}")
+
+    def _say(self, text: str) -> None:
+        print(f"   {text}", flush=True)

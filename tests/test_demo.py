@@ -1,0 +1,70 @@
+"""`ego4dfs demo`: the story holds, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from conftest import run_cli
+
+pytestmark = pytest.mark.fuse
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Be somebody with an empty home, no keys and no settings; end what the test leaves."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EGO4DFS_", "XDG_"))}
+    env = {**kept, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    yield env
+    run_cli("demo", "--stop", env=env, check=False)
+
+
+def processes_in(directory: Path) -> list[str]:
+    """Return the command lines that name the directory, but for this one."""
+    listed = subprocess.run(
+        ["pgrep", "-af", str(directory)], check=False, stdout=subprocess.PIPE, text=True
+    )
+    return [line for line in listed.stdout.splitlines() if "pytest" not in line]
+
+
+def assert_nothing_left(directory: Path) -> None:
+    assert str(directory) not in Path("/proc/self/mountinfo").read_text()
+    assert processes_in(directory) == []
+
+
+def test_the_story_is_told_to_its_end_and_cleans_up(home: Mapping[str, str], tmp_path: Path):
+    told = run_cli("demo", env=home, timeout=150).stdout
+    assert "the same frames, 0 bytes fetched: they came from the cache" in told
+    assert "fetched 0 bytes more" in told
+    assert_nothing_left(tmp_path)
+    assert list(tmp_path.glob("ego4dfs-demo-*")) == []
+
+
+def test_a_kept_demo_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: Path):
+    """--keep returns with server and mount up; --stop takes both away."""
+    told = run_cli("demo", "--keep", env=home, timeout=150).stdout
+    directory = tmp_path / ".cache" / "ego4dfs-demo"
+    videos = directory / "ego4d" / "v2" / "full_scale"
+    assert f"ls -l {videos}" in told
+    assert any(name.endswith(".mp4") for name in os.listdir(videos))
+    secret = (directory / "credentials").read_text().split("=")[-1].strip()
+    assert secret not in told
+    assert (directory / "credentials").stat().st_mode & 0o777 == 0o600
+    again = run_cli("demo", "--keep", env=home, check=False)
+    assert again.returncode == 5
+    assert "ego4dfs demo --stop" in again.stderr
+    run_cli("demo", "--stop", env=home)
+    assert_nothing_left(directory)
+    assert not directory.exists()
+
+
+def test_there_is_nothing_to_stop_when_no_demo_is_up(home: Mapping[str, str]):
+    done = run_cli("demo", "--stop", env=home, check=False)
+    assert done.returncode == 5
+    assert done.stderr.splitlines() == [
+        "ego4dfs: no demo is up",
+        "  hint: ego4dfs demo --keep starts one",
+    ]
