@@ -64,7 +64,7 @@ class Operations:
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
         self._opened: dict[str, str] = {}  # path -> the ETag whose pages the kernel may hold
-        self._unsized: set[str] = set()  # paths that the kernel believes to be empty
+        self._sizes: dict[str, int] = {}  # path -> the size that the kernel believes
 
     def init(self, path: str) -> None:
         """Note that the mount is there."""
@@ -75,10 +75,7 @@ class Operations:
         """Return the attributes of a path."""
         del fh
         found = self._status.stat(path) or self._vfs.stat(path)
-        if found.is_known:
-            self._unsized.discard(path)
-        else:
-            self._unsized.add(path)
+        self._sizes[path] = found.size
         return {**attributes(found), **self._owner}
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
@@ -97,18 +94,22 @@ class Operations:
             fi.direct_io = 1
         else:
             handle = self._vfs.open(path)
-            # The kernel cuts reads at the size it knows; for a file whose size it could not be
-            # told, only direct reads reach the bytes.
-            fi.direct_io = path in self._unsized
-            fi.keep_cache = self._opened.get(path, handle.etag) == handle.etag
-            self._opened[path] = handle.etag
+            self._correct_size(path, handle)
+            before = self._opened.get(handle.path, handle.etag)
+            fi.keep_cache = before == handle.etag
+            # Pages are the path's, not the descriptor's: two versions must not share them.
+            fi.direct_io = before != handle.etag and self._is_open(handle.path)
+            self._opened[handle.path] = handle.etag
         fi.fh = next(self._numbers)
         self._handles[fi.fh] = handle
         return 0
 
     def read_into(self, fh: int, offset: int, view: memoryview) -> int:
         """Fill the kernel's buffer and return how many bytes there were."""
-        return self._vfs.read_into(self._handles[fh], offset, view)
+        handle = self._handles[fh]
+        if self._opened.get(handle.path, handle.etag) != handle.etag:
+            raise ObjectChanged(f"{handle.path} was replaced and opened anew since")
+        return self._vfs.read_into(handle, offset, view)
 
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
         """Tell the binding that files can be read; the session sends it to `read_into`."""
@@ -120,6 +121,18 @@ class Operations:
         del path
         self._handles.pop(fi.fh, None)
         return 0
+
+    def _correct_size(self, path: str, handle: Handle) -> None:
+        """Refuse the open once if the kernel, which cuts reads there, believes another size.
+
+        At ESTALE the kernel looks the path up again, size and all, and then repeats the open.
+        """
+        if self._sizes.get(path, handle.size) != handle.size:
+            del self._sizes[path]
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def _is_open(self, path: str) -> bool:
+        return any(handle.path == path for handle in list(self._handles.values()))
 
     def statfs(self, path: str) -> dict[str, int]:
         """Report the objects weighed so far as used space, and no free space."""
