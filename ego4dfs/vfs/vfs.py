@@ -39,8 +39,7 @@ SWEEP_AT = 2
 class Stat:
     """What a path is. `size` is 0 for directories, and for files whose size cannot be had.
 
-    `is_known` tells those files from empty ones. `etag` names the version of an object whose facts
-    these are, and is empty for everything else. `mtime_ns` is the store's LastModified; for a
+    `is_known` tells those files from empty ones. `mtime_ns` is the store's LastModified; for a
     directory that of its manifest.
     """
 
@@ -49,7 +48,6 @@ class Stat:
     size: int
     mtime_ns: int
     is_known: bool = True
-    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +249,7 @@ class VFS:
             if not isinstance(error, (AccessDenied, ObjectMissing)):
                 self.metrics.error(str(error))
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
-        return Stat(
-            number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns, etag=facts.etag
-        )
+        return Stat(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
 
     def _sweep_from(self, node: ObjectFile) -> None:
         """Start asking for the rest of a directory once a second file of it is looked at."""
