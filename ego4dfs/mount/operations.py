@@ -123,12 +123,11 @@ class Operations:
         return 0
 
     def _correct_size(self, path: str, handle: Handle) -> None:
-        """Refuse the open once if the kernel, which cuts reads there, believes another size.
+        """Refuse the open while the kernel, which cuts reads there, believes another size.
 
         At ESTALE the kernel looks the path up again, size and all, and then repeats the open.
         """
         if self._sizes.get(path, handle.size) != handle.size:
-            del self._sizes[path]
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def _is_open(self, path: str) -> bool:
