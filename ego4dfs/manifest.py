@@ -79,11 +79,12 @@ def parse(content: bytes, name: str) -> Manifest:
     """
     problems: list[Problem] = []
     text = _decode(content, name, problems)
-    rows = _records(text)
-    header = [column.strip() for column in next(rows, (0, []))[1]]
+    records = _records(text)
+    first = next(records, _Record(1, [], is_damaged=False))
+    header = [column.strip() for column in first.fields]
     _check_header(header, name)
     reader = _RowReader(name, header, problems)
-    entries = [entry for row, fields in rows if (entry := reader.entry(row, fields)) is not None]
+    entries = [entry for record in records if (entry := reader.entry(record)) is not None]
     return Manifest(name, tuple(header), tuple(entries), tuple(problems))
 
 
@@ -96,16 +97,25 @@ def _decode(content: bytes, name: str, problems: list[Problem]) -> str:
         return content.decode("utf-8-sig", errors="replace")
 
 
-def _records(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (row, fields), rows counted as a spreadsheet counts them.
+class _Record(NamedTuple):
+    """One row as the file has it; `is_damaged` when its quotes do not fit together."""
 
-    A quote that is never closed would swallow all rows behind it. So a record of several lines
-    whose fields do not fit the header is taken as one bad line, and reading goes on after that.
+    row: int
+    fields: list[str]
+    is_damaged: bool
+
+
+def _records(text: str) -> Iterator[_Record]:
+    """Yield the records, rows counted as a spreadsheet counts them.
+
+    A quote that is never closed would swallow all rows behind it, or make one of two. So a record
+    that breaks the rules of quoting, or that has several lines and does not fit the header, is
+    taken as one damaged line, and reading goes on after that.
     """
     lines = io.StringIO(text, newline="").readlines()
     first, row, width = 0, 0, 0
     while first < len(lines):
-        reader = csv.reader(lines[first:])
+        reader = csv.reader(lines[first:], strict=True)
         start = 0
         try:
             for fields in reader:
@@ -113,15 +123,25 @@ def _records(text: str) -> Iterator[tuple[int, list[str]]]:
                     break
                 start, row = reader.line_num, row + 1
                 width = width or len(fields)
-                yield row, fields
+                yield _Record(row, fields, is_damaged=False)
             else:
                 return
         except csv.Error:
-            pass  # a field beyond all bounds: the same unclosed quote
+            pass
         row += 1
-        bare = lines[first + start].replace('"', "").replace("\0", "")
-        yield row, next(csv.reader([bare]), [])
+        fields = _damaged_fields(lines[first + start], width)
+        width = width or len(fields)
+        yield _Record(row, fields, is_damaged=True)
         first += start + 1
+
+
+def _damaged_fields(line: str, width: int) -> list[str]:
+    """Return the fields of a line as lenient readers see them, or as if no quote were there."""
+    try:
+        fields = next(csv.reader([line]), [])
+    except csv.Error:
+        fields = []
+    return fields if fields and len(fields) == width else line.replace('"', "").split(",")
 
 
 def _check_header(header: Sequence[str], name: str) -> None:
@@ -147,7 +167,10 @@ class _RowReader:
         self._related = [c for c in RELATED_UID_COLUMNS if c in self._index]
         self._taken: dict[str, tuple[int, str]] = dict.fromkeys(RESERVED_NAMES, (0, ""))
 
-    def entry(self, row: int, fields: list[str]) -> Entry | None:
+    def entry(self, record: _Record) -> Entry | None:
+        row, fields = record.row, record.fields
+        if record.is_damaged:
+            self._report(row, "", "has a quote that is not closed; read without it")
         if not any(field.strip() for field in fields):
             self._report(row, "", "is empty; left out")
             return None
@@ -201,9 +224,6 @@ class _RowReader:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             self._report(row, "", f"gives no usable file name ({name!r}); left out")
             return None
-        if len(name.encode()) > _MAX_NAME_BYTES:
-            self._report(row, "", f"file name is longer than {_MAX_NAME_BYTES} bytes; left out")
-            return None
         stem, dot, suffix = name.rpartition(".")
         candidate, number = name, 1
         while candidate in self._taken:
@@ -213,6 +233,9 @@ class _RowReader:
                 return None
             number += 1
             candidate = f"{stem}~{number}.{suffix}" if dot else f"{name}~{number}"
+        if len(candidate.encode()) > _MAX_NAME_BYTES:
+            self._report(row, "", f"file name is longer than {_MAX_NAME_BYTES} bytes; left out")
+            return None
         if number > 1:
             first = self._taken[name][0]
             whose = f"row {first}" if first else "the dataset's own file"
