@@ -1,0 +1,134 @@
+"""Stores with a memory: they serve from a dict, count requests, and fail or stall as told.
+
+No transport and no S3: for those there is a real server. These stand below parts whose requests
+are to be counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+
+from ego4dfs.blocks import ObjectRef
+from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
+from ego4dfs.store import Fetched, ObjectFacts
+
+MTIME_NS = 1_600_000_000 * 10**9
+
+
+class CountingStore:
+    """An ObjectStore of objects in memory that records every call.
+
+    `gets` are the ranges asked for as (url, start, stop), `heads` the URLs; `in_flight` and `peak`
+    are the bytes of the ranges being fetched, now and at most.
+    """
+
+    def __init__(self, objects: dict[str, bytes] | None = None) -> None:
+        self.objects = dict(objects or {})
+        self.gets: list[tuple[str, int, int]] = []
+        self.heads: list[str] = []
+        self.reads: list[str] = []
+        self.closed = False
+        self.in_flight = self.peak = 0
+        self._lock = threading.Lock()
+
+    @property
+    def source(self) -> str:
+        return "memory"
+
+    def put(self, url: str, data: bytes) -> ObjectRef:
+        """Store an object and return the reference by which a reader reads it."""
+        self.objects[url] = data
+        return self.ref(url)
+
+    def ref(self, url: str) -> ObjectRef:
+        facts = self._facts(url)
+        return ObjectRef.of(self.source, url, facts.size, facts.etag)
+
+    def head(self, url: str) -> ObjectFacts:
+        with self._lock:
+            self.heads.append(url)
+        self.obey(url)
+        return self._facts(url)
+
+    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+        with self._lock:
+            self.gets.append((url, start, stop))
+            self.in_flight += stop - start
+            self.peak = max(self.peak, self.in_flight)
+        try:
+            self.obey(url)
+            facts = self._facts(url)
+            if etag and etag != facts.etag:
+                raise ObjectChanged(f"{url}: has another ETag", url=url)
+            if start >= facts.size:
+                raise StoreError(f"{url}: starts past the end", url=url)
+            return Fetched(memoryview(self.objects[url])[start:stop], start, facts)
+        finally:
+            with self._lock:
+                self.in_flight -= stop - start
+
+    def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
+        with self._lock:
+            self.reads.append(url)
+        self.obey(url)
+        facts = self._facts(url)
+        if unless_etag == facts.etag:
+            return None
+        return Fetched(memoryview(self.objects[url]), 0, facts)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def obey(self, url: str) -> None:
+        """Do as told before an answer: nothing here, fail or stall in the others."""
+
+    def blocks_asked(self, block_size: int) -> Counter[tuple[str, int]]:
+        """Count how often each block was asked for."""
+        return Counter(
+            (url, index)
+            for url, start, stop in self.gets
+            for index in range(start // block_size, -(-stop // block_size))
+        )
+
+    def _facts(self, url: str) -> ObjectFacts:
+        if url not in self.objects:
+            raise ObjectMissing(f"{url}: no such object", url=url)
+        data = self.objects[url]
+        return ObjectFacts(len(data), hashlib.md5(data).hexdigest(), "", MTIME_NS)  # noqa: S324
+
+
+class FailingStore(CountingStore):
+    """Raises `error` for URLs that hold `only`, for the next `times` requests or for ever."""
+
+    def __init__(self, objects: dict[str, bytes] | None = None) -> None:
+        super().__init__(objects)
+        self.error: Exception | None = None
+        self.times: int | None = None
+        self.only = ""
+
+    def fail(self, error: Exception | None, *, times: int | None = None, only: str = "") -> None:
+        self.error, self.times, self.only = error, times, only
+
+    def obey(self, url: str) -> None:
+        with self._lock:
+            if self.error is None or self.only not in url or self.times == 0:
+                return
+            if self.times is not None:
+                self.times -= 1
+        raise self.error
+
+
+class StallingStore(FailingStore):
+    """Answers nothing until `gate` is set; `asked` is set once somebody waits for an answer."""
+
+    def __init__(self, objects: dict[str, bytes] | None = None) -> None:
+        super().__init__(objects)
+        self.gate = threading.Event()
+        self.asked = threading.Event()
+
+    def obey(self, url: str) -> None:
+        self.asked.set()
+        assert self.gate.wait(60), "the test never opened the gate"
+        super().obey(url)
