@@ -56,8 +56,8 @@ class S3Server:
     A context manager: started on entry, stopped on exit. `start` returns when S3 answers (about a
     second). All listeners are on 127.0.0.1; nothing is reported to anyone. The process ends with
     this one at the latest, even when this one is killed. `stop` and `start` again: same port, same
-    data, same keys. A later `S3Server` on the same directory has the same data and keys, on a port
-    of its own. Not safe from several threads, except `put`, `put_many` and `environment`.
+    data, same keys. A later `S3Server` on the directory has the data and keys, on a new port. Not
+    safe from several threads, except `put`, `put_many` and `environment`.
 
     What SeaweedFS 4.48 answers, where it matters to readers:
 
@@ -215,9 +215,8 @@ class S3Server:
     def _answers(self) -> bool:
         """Write and read an object of a byte.
 
-        S3 answers before the volumes are known, with 500 for the first reads after a restart;
-        hence an object, and not an empty one, which would need no volume. Another server on this
-        port could not say yes to our own random key.
+        S3 answers before volumes are known, with 500 for first reads after a restart; an empty
+        object needs no volume. Another server on this port would not take our random key.
         """
         bucket = f"{self.endpoint_url}/seaweedfs-ready"
         steps = [("PUT", bucket, b""), ("PUT", f"{bucket}/x", b"x"), ("GET", f"{bucket}/x", b"")]
@@ -250,8 +249,7 @@ _OPTIONS = (
     "-filer.localSocket=filer.sock",
     "-master.peers=none",
     "-master.telemetry=false",
-    # The old state makes the master its own follower for a moment, and a volume server that meets
-    # it then comes back after 5 s.
+    # With it the master follows nobody for a moment, and a volume server put off then waits 5 s.
     "-master.resumeState=false",
     # Nothing is preallocated, so the number of volumes costs no disk: one or more per bucket.
     "-master.volumePreallocate=false",
