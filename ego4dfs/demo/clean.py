@@ -99,7 +99,8 @@ def full_scale_row(video: Recording, version: str) -> dict[str, object]:
         "video_uid": video.uid,
         "path": video.location,
         "duration_sec": float(clip.duration_s),
-        "scenarios": str(list(video.scenarios)),
+        # A line break stays one, inside the quotes, as the real manifests have it.
+        "scenarios": str(list(video.scenarios)).replace("\\n", "\n"),
         "split_em": "train" if "EM" in tags else "",
         "split_fho": "test" if "FHO" in tags else "",
         "benchmarks": f"[{'|'.join(tags)}]",
