@@ -15,18 +15,9 @@ import pytest
 from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
 from ego4dfs.store import ObjectStore
 from tests.gateway import Gateway
-from tests.store_fixtures import (  # noqa: F401 - fixtures
-    Aws,
-    Bucket,
-    aws,
-    bucket,
-    gateway,
-    impatient,
-    licensed,
-    metrics,
-    opened,
-    versioned,
-)
+from tests.store_fixtures import Aws, Bucket
+
+pytest_plugins = ["tests.store_fixtures"]
 
 DATA = bytes(range(256)) * 40
 KEYS = [
@@ -243,7 +234,7 @@ def test_s3_keys_that_obstore_cannot_name_are_read_all_the_same(s3: Place, key: 
 def test_a_leading_slash_is_part_of_the_key(
     gateway: Gateway, licensed: Aws, opened: Callable[..., ObjectStore], transport: str
 ) -> None:
-    """obstore alone would strip it and ask for another object, as SeaweedFS does behind it."""
+    """Left alone, obstore would strip it and ask for another object, as SeaweedFS does then."""
     store = opened(endpoint_url=gateway.url, transport=transport)
     with pytest.raises(ObjectMissing):
         store.head("s3://cmu//key")

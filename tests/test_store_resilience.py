@@ -21,17 +21,9 @@ from ego4dfs.errors import (
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, breaker, obstore_s3, s3fs_s3
 from tests.gateway import Gateway
-from tests.store_fixtures import (  # noqa: F401 - fixtures
-    Aws,
-    Bucket,
-    aws,
-    bucket,
-    gateway,
-    impatient,
-    licensed,
-    metrics,
-    opened,
-)
+from tests.store_fixtures import Aws, Bucket
+
+pytest_plugins = ["tests.store_fixtures"]
 
 DATA = bytes(range(256)) * (1 << 12)
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -292,7 +284,7 @@ assert store.head(url).size == size
 
 
 def test_a_forked_child_can_read_too(gateway: Gateway, licensed: Aws, url: str) -> None:
-    """obstore hangs in a child of a process that used it: such a child gets s3fs."""
+    """A child of a process that used obstore would hang in it: it gets s3fs."""
     command = [sys.executable, "-W", "ignore", "-c", FORK, url, gateway.url]
     done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -122,9 +122,9 @@ def chain(profile: str) -> _Refreshing | None:
     session = Session(profile=profile or None)
     try:
         found: _Refreshing | None = session.get_credentials()
-    except ProfileNotFound:
+    except ProfileNotFound as error:
         if profile != "default":
-            raise _no_profile(profile, session.available_profiles) from None
+            raise _no_profile(error.kwargs["profile"], session.available_profiles) from None
         found = None
     except (BotoCoreError, ClientError) as error:
         raise _unusable(error) from None
@@ -146,7 +146,7 @@ def frozen(credentials: _Refreshing) -> Keys:
 def _no_profile(profile: str, existing: list[str]) -> ConfigError:
     known = ", ".join(existing) or "none"
     return ConfigError(
-        f"AWS profile {profile or 'of AWS_PROFILE'!r} does not exist (there are: {known})",
+        f"AWS profile {profile!r} does not exist (there are: {known})",
         hint="name one of these, or none for the normal AWS chain",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from typing import Any
@@ -116,7 +117,10 @@ class S3fsS3:
 async def _converse(
     filesystem: Any, method: str, arguments: dict[str, str]
 ) -> tuple[dict[str, Any], bytes]:
-    answer = await filesystem._call_s3(method, **arguments)  # noqa: SLF001 - its public twin blocks
+    await filesystem.set_session()
+    client = await filesystem.get_s3(arguments["Bucket"])
+    client.meta.events.register("before-call.s3", _stay, unique_id="ego4dfs")
+    answer = await getattr(client, method)(**arguments)
     body = answer.get("Body")
     if body is None:
         return answer, b""
@@ -127,10 +131,15 @@ async def _converse(
         body.close()
 
 
+def _stay(context: dict[str, Any], **_: object) -> None:
+    """Keep botocore from following redirects by itself: where no region is named, it never ends."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
 def _new_filesystem(endpoint_url: str, region: str, keys: Keys) -> Any:
     from s3fs import S3FileSystem  # noqa: PLC0415
 
-    filesystem = S3FileSystem(
+    return S3FileSystem(
         key=keys.access_key,
         secret=keys.secret_key,
         token=keys.token or None,
@@ -145,14 +154,12 @@ def _new_filesystem(endpoint_url: str, region: str, keys: Keys) -> Any:
         },
         skip_instance_cache=True,  # else a renewed key meets the session of the old one
     )
-    filesystem.retries = 1
-    return filesystem
 
 
-def answer_in(error: BaseException) -> Answer:
-    """Find what the store said in an error of s3fs, botocore or aiohttp."""
-    response = _response(error)
-    if response is None:
+def answer_in(error: Exception) -> Answer:
+    """Find what the store said in an error of botocore, or what broke in one of its transport."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict):
         return _broken(error)
     told, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
     code = str(told.get("Code", ""))
@@ -163,24 +170,19 @@ def answer_in(error: BaseException) -> Answer:
     )
 
 
-def _broken(error: BaseException) -> Answer:
-    kind = type(error).__name__
-    if "Timeout" in kind:
+def _broken(error: Exception) -> Answer:
+    from aiohttp import ClientError, ClientPayloadError  # noqa: PLC0415
+    from botocore import exceptions  # noqa: PLC0415
+
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)) or "Timeout" in type(error).__name__:
         return Answer(reason="the store did not answer in time")
-    if "Endpoint" in kind:
+    if isinstance(error, exceptions.EndpointConnectionError):
         return Answer(reason="cannot connect to the store")
-    begun = "Payload" in kind or "Stream" in kind or "Incomplete" in kind
-    return Answer(reason="the answer was cut" if begun else "the connection broke", begun=begun)
-
-
-def _response(error: BaseException | None) -> dict[str, Any] | None:
-    """Return the response in a chain of errors: s3fs hides botocore's behind an OSError."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, dict):
-            return response
-        error = error.__cause__
-    return None
+    if isinstance(error, (exceptions.ResponseStreamingError, ClientPayloadError)):
+        return Answer(reason="the answer was cut", begun=True)
+    if isinstance(error, (exceptions.HTTPClientError, ClientError, OSError)):
+        return Answer(reason="the store closed the connection")
+    return Answer(200, f"what is no answer to the request ({type(error).__name__})")
 
 
 def _facts(answer: dict[str, Any], size: int) -> ObjectFacts:

@@ -1,0 +1,100 @@
+"""S3's answers as our errors, and how the adapters find them in their libraries' errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from ego4dfs.errors import (
+    AccessDenied,
+    CredentialsRejected,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
+from ego4dfs.store.classify import Answer, Unexplained, Unreachable, WrongRegion, error_of
+from ego4dfs.store.obstore_s3 import answer_in, expressible
+
+URL = "s3://bucket/key"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (403, "InvalidAccessKeyId", CredentialsRejected),
+        (403, "SignatureDoesNotMatch", CredentialsRejected),
+        (400, "ExpiredToken", CredentialsRejected),
+        (400, "InvalidToken", CredentialsRejected),
+        (400, "TokenRefreshRequired", CredentialsRejected),
+        (403, "RequestTimeTooSkewed", CredentialsRejected),
+        (403, "AccountProblem", CredentialsRejected),
+        (401, "", CredentialsRejected),
+        (403, "AccessDenied", AccessDenied),
+        (403, "AllAccessDisabled", AccessDenied),
+        (403, "InvalidObjectState", AccessDenied),
+        (403, "", AccessDenied),
+        (404, "NoSuchKey", ObjectMissing),
+        (404, "NoSuchBucket", ObjectMissing),
+        (404, "", ObjectMissing),
+        (412, "PreconditionFailed", ObjectChanged),
+        (416, "InvalidRange", StoreError),
+        (503, "SlowDown", StoreUnavailable),
+        (503, "", StoreUnavailable),
+        (500, "InternalError", StoreUnavailable),
+        (502, "", StoreUnavailable),
+        (400, "RequestTimeout", StoreUnavailable),
+        (429, "", StoreUnavailable),
+        (400, "AuthorizationHeaderMalformed", WrongRegion),
+        (301, "PermanentRedirect", WrongRegion),
+        (307, "", WrongRegion),
+        (400, "IllegalLocationConstraintException", WrongRegion),
+        (400, "", Unexplained),
+        (400, "InvalidRequest", StoreError),
+        (418, "", StoreError),
+        (0, "", Unreachable),
+    ],
+)
+def test_each_answer_has_its_error(status: int, code: str, kind: type[StoreError]) -> None:
+    error = error_of(Answer(status, code), URL)
+    assert type(error) is kind
+    assert error.url == URL
+    assert str(error).startswith(URL)
+    assert "\n" not in str(error)
+
+
+def test_an_answer_that_began_came_from_a_store_that_is_there() -> None:
+    error = error_of(Answer(reason="the answer was cut", begun=True), URL)
+    assert type(error) is StoreUnavailable
+
+
+def test_a_missing_bucket_is_called_a_bucket() -> None:
+    assert "no such bucket" in str(error_of(Answer(404, "NoSuchBucket"), URL))
+
+
+def test_the_named_region_is_kept() -> None:
+    error = error_of(Answer(400, "AuthorizationHeaderMalformed", "eu-south-1"), URL)
+    assert isinstance(error, WrongRegion)
+    assert error.region == "eu-south-1"
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "ExpiredToken"])
+def test_an_expired_licence_is_told_how_to_renew(code: str) -> None:
+    hint = error_of(Answer(403, code), URL).hint
+    assert "14 days" in hint
+    assert "ego4ddataset.com" in hint
+    assert "same e-mail" in hint
+
+
+def test_a_text_without_an_answer_and_without_a_broken_connection_is_not_retried() -> None:
+    error = error_of(answer_in("Generic S3 error: something new"), URL)
+    assert not isinstance(error, StoreUnavailable)
+
+
+@pytest.mark.parametrize("key", ["a", "a b+c#d%e~f*", "日本/é", "a.b/..c", "x/y/z"])
+def test_keys_obstore_can_name(key: str) -> None:
+    assert expressible(key)
+
+
+@pytest.mark.parametrize("key", ["/a", "a/", "a//b", ".", "a/./b", "a/../b", "a\tb", "a\x7f"])
+def test_keys_obstore_cannot_name(key: str) -> None:
+    assert not expressible(key)

@@ -1,0 +1,456 @@
+"""Whose keys are used, when they are read, and what a refusal says."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import botocore.session
+import pytest
+
+from ego4dfs.demo.server import S3Server
+from ego4dfs.errors import AccessDenied, ConfigError, CredentialsRejected
+from ego4dfs.metrics import Metrics
+from ego4dfs.store import ObjectStore, aws_files, credentials
+from ego4dfs.store.aws_files import Keys
+from ego4dfs.store.credentials import Credentials
+from tests.gateway import Gateway
+from tests.store_fixtures import Aws, Bucket
+
+pytest_plugins = ["tests.store_fixtures"]
+
+TRANSPORTS = pytest.mark.parametrize("transport", ["obstore", "s3fs"])
+SECRET = "never/to+be/SEEN0123456789abcdefghijklmn"  # noqa: S105 - made up
+PAIR = "aws_access_key_id = {0}\naws_secret_access_key = {0}-secret\n"
+
+
+def botocores(profile: str) -> Keys | None:
+    """What botocore itself finds."""
+    found = botocore.session.Session(profile=profile or None).get_credentials()
+    if found is None:
+        return None
+    now = found.get_frozen_credentials()
+    return Keys(now.access_key, now.secret_key, now.token or "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "credentials", "config", "profile"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "s"}, "", "", ""),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": "E",
+                "AWS_SECRET_ACCESS_KEY": "s",
+                "AWS_SESSION_TOKEN": "t",
+            },
+            "",
+            "",
+            "",
+        ),
+        (
+            {"AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "s"},
+            "[default]\n" + PAIR.format("F"),
+            "",
+            "",
+        ),
+        (
+            {"AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "s"},
+            "[ego4d]\n" + PAIR.format("F"),
+            "",
+            "ego4d",
+        ),
+        ({}, "[default]\n" + PAIR.format("F"), "[default]\nregion = eu-west-1\n", ""),
+        ({}, "[default]\n" + PAIR.format("F") + "aws_session_token = t\n", "", ""),
+        ({}, "[ego4d]\n" + PAIR.format("F"), "[profile ego4d]\noutput = json\n", "ego4d"),
+        ({}, "[my ego4d]\n" + PAIR.format("F"), '[profile "my ego4d"]\nregion = x\n', "my ego4d"),
+        ({"AWS_PROFILE": "ego4d"}, "[ego4d]\n" + PAIR.format("F"), "", ""),
+        ({}, "[default]\n" + PAIR.format("F"), "[default]\n" + PAIR.format("C"), ""),
+        ({}, "", "[default]\n" + PAIR.format("C"), ""),
+        (
+            {},
+            "[default]\n" + PAIR.format("F"),
+            "[default]\ns3 =\n  max_concurrent_requests = 4\n",
+            "",
+        ),
+        ({}, "[default]\naws_access_key_id = F\n# half of a key\n", "", "default"),
+        ({}, "", "", ""),
+    ],
+)
+def test_what_is_read_without_botocore_is_what_botocore_reads(
+    aws: Aws, variables: dict[str, str], credentials: str, config: str, profile: str
+) -> None:
+    aws.variables(**variables)
+    aws.credentials(credentials)
+    aws.config(config)
+    ours = aws_files.plain_keys(profile)
+    if ours is not None:
+        assert ours == botocores(profile)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[default]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = other\n",
+        "[default]\ncredential_process = /bin/true\n",
+        "[default]\nsso_session = x\n",
+        "[default]\nanything_new = x\n",
+    ],
+)
+def test_what_is_not_plain_is_left_to_botocore(aws: Aws, config: str) -> None:
+    aws.credentials("[default]\n" + PAIR.format("F"))
+    aws.config(config)
+    assert aws_files.plain_keys("") is None
+
+
+def test_files_can_be_elsewhere(aws: Aws, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("[default]\n" + PAIR.format("E"))
+    aws.variables(AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "keys"))
+    assert Credentials().keys() == botocores("") == Keys("E", "E-secret")
+
+
+def test_plain_keys_cost_no_import(aws: Aws) -> None:
+    """Importing botocore takes longer than everything else before the first byte."""
+    aws.credentials("[default]\n" + PAIR.format("F"))
+    code = (
+        "import sys; from ego4dfs.store.credentials import Credentials; Credentials().keys();"
+        "sys.exit('botocore' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_opening_reads_and_imports_nothing(aws: Aws) -> None:
+    code = (
+        "import sys, threading; from ego4dfs.metrics import Metrics\n"
+        "from ego4dfs.store import open_store\n"
+        "open_store(metrics=Metrics(), profile='not-there')\n"
+        "heavy = {'botocore', 's3fs', 'fsspec', 'obstore', 'aiobotocore', 'stamina', 'asyncio'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else "
+        "threading.active_count() - 1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_key_at_all_says_what_to_do(aws: Aws) -> None:
+    with pytest.raises(CredentialsRejected, match="no access key") as caught:
+        Credentials().keys()
+    assert "aws configure" in caught.value.hint
+
+
+def test_a_missing_profile_is_named_with_those_that_exist(aws: Aws) -> None:
+    aws.keys("F", "s", profile="work")
+    with pytest.raises(ConfigError, match=r"'ego4d' does not exist \(there are: work\)"):
+        Credentials("ego4d").keys()
+
+
+def test_a_missing_profile_of_the_environment_is_named_too(aws: Aws) -> None:
+    aws.variables(AWS_PROFILE="gone")
+    with pytest.raises(ConfigError, match="'gone' does not exist"):
+        Credentials().keys()
+
+
+def test_a_profile_without_keys_is_named(aws: Aws) -> None:
+    aws.config("[profile ego4d]\nregion = us-west-2\n")
+    with pytest.raises(CredentialsRejected, match="no access key in profile 'ego4d'"):
+        Credentials("ego4d").keys()
+
+
+@pytest.mark.parametrize("config", ["", "[default]\nregion = us-west-2\n"])
+def test_profile_default_without_keys_is_the_normal_chain(aws: Aws, config: str) -> None:
+    """The official tool passes `default` unasked; it must not shut out the environment."""
+    aws.config(config)
+    aws.variables(AWS_ACCESS_KEY_ID="E", AWS_SECRET_ACCESS_KEY="s")  # noqa: S106 - made up
+    assert Credentials("default").keys() == Keys("E", "s")
+
+
+def test_keys_do_not_show(aws: Aws) -> None:
+    aws.keys("F", SECRET)
+    found = Credentials()
+    assert SECRET not in f"{found.keys()!r} {found!r} {vars(found)}"
+
+
+def test_half_a_key_is_no_key(aws: Aws) -> None:
+    aws.variables(AWS_ACCESS_KEY_ID="E")
+    with pytest.raises(CredentialsRejected):
+        Credentials().keys()
+
+
+def process(aws: Aws, tmp_path: Path, expiration: str) -> Path:
+    """Make the chain end in a process that counts its calls and hands out another key each time."""
+    script, calls = tmp_path / "process", tmp_path / "calls"
+    told = {"Version": 1, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": expiration}
+    script.write_text(
+        f"#!/bin/sh\necho >> {calls}\n"
+        f"n=$(wc -l < {calls})\n"
+        f"echo '{json.dumps(told)[:-1]}, \"AccessKeyId\": \"K'$n'\"}}'\n"
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    aws.config(f"[default]\ncredential_process = {script}\n")
+    return calls
+
+
+def test_temporary_keys_are_kept_while_they_last(aws: Aws, tmp_path: Path) -> None:
+    process(aws, tmp_path, "2099-01-01T00:00:00Z")
+    found = Credentials()
+    assert [found.keys() for _ in range(3)] == [Keys("K1", "s", "t")] * 3
+
+
+def test_temporary_keys_renew_themselves(aws: Aws, tmp_path: Path) -> None:
+    soon = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=5)
+    process(aws, tmp_path, soon.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    found = Credentials()
+    assert found.keys() != found.keys()
+
+
+def test_a_failing_process_is_no_key_and_its_complaint_is_not_quoted(
+    aws: Aws, tmp_path: Path
+) -> None:
+    aws.config(f"[default]\ncredential_process = /bin/sh -c 'echo {SECRET} >&2; exit 1'\n")
+    with pytest.raises(CredentialsRejected) as caught:
+        Credentials().keys()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_written_file_is_read_again_after_a_refusal(aws: Aws) -> None:
+    aws.keys("OLD", "s")
+    found = Credentials()
+    found.keys()
+    aws.keys("NEW", "s")
+    assert found.refresh(found.generation, rejected=True)
+    assert found.keys() == Keys("NEW", "s")
+
+
+def test_an_unchanged_file_is_no_reason_to_ask_again(aws: Aws) -> None:
+    aws.keys("OLD", "s")
+    found = Credentials()
+    found.keys()
+    assert not found.refresh(found.generation, rejected=True)
+
+
+def test_a_key_that_appears_is_found(aws: Aws) -> None:
+    found = Credentials()
+    with pytest.raises(CredentialsRejected):
+        found.keys()
+    aws.keys("NEW", "s")
+    assert found.keys() == Keys("NEW", "s")
+
+
+def test_many_refused_threads_cause_one_reading(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "REREAD_S", 0.0)
+    calls = process(aws, tmp_path, "2099-01-01T00:00:00Z")
+    found = Credentials()
+    generation = found.generation
+    assert found.keys().access_key == "K1"
+    with ThreadPoolExecutor(16) as pool:
+        changed = list(pool.map(lambda _: found.refresh(generation, rejected=True), range(16)))
+    assert all(changed)
+    assert found.keys().access_key == "K2"
+    assert calls.read_text().count("\n") == 2
+
+
+def test_a_chain_without_a_key_is_not_asked_for_every_object(aws: Aws, tmp_path: Path) -> None:
+    """Asking may take seconds: instance metadata is waited for."""
+    calls = tmp_path / "calls"
+    aws.config(f"[default]\ncredential_process = /bin/sh -c 'echo >> {calls}; exit 1'\n")
+    found = Credentials()
+    for _ in range(5):
+        with pytest.raises(CredentialsRejected):
+            found.keys()
+    assert calls.read_text().count("\n") == 1
+
+
+@TRANSPORTS
+def test_a_renewed_key_works_without_reopening(
+    aws: Aws,
+    server: S3Server,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+) -> None:
+    """The licence key expires while a mount runs; the new one is typed into ~/.aws/credentials."""
+    url = bucket.put("a.bin", b"data")
+    aws.keys(server.licensee.access_key, server.licensee.secret_key)
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    store.head(url)
+    gateway.faults.rejected_keys = {server.licensee.access_key: "InvalidAccessKeyId"}
+    for ask in (store.head, store.read, lambda url: store.read_range(url, 0, 1)):
+        with pytest.raises(CredentialsRejected, match="unknown key") as caught:
+            ask(url)
+        assert "14 days" in caught.value.hint
+    aws.keys(server.admin.access_key, server.admin.secret_key)
+    assert bytes(store.read_range(url, 0, 4).data) == b"data"
+    assert store.head(url).size == 4
+
+
+@TRANSPORTS
+def test_a_renewal_under_load_fails_no_request_that_comes_after_it(
+    aws: Aws,
+    server: S3Server,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+) -> None:
+    url = bucket.put("a.bin", b"data")
+    aws.keys(server.licensee.access_key, server.licensee.secret_key)
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    store.head(url)
+    gateway.faults.rejected_keys = {server.licensee.access_key: "ExpiredToken"}
+    aws.keys(server.admin.access_key, server.admin.secret_key)
+    with ThreadPoolExecutor(16) as pool:
+        sizes = list(pool.map(lambda _: store.head(url).size, range(100)))
+    assert sizes == [4] * 100
+
+
+@TRANSPORTS
+def test_an_expired_key_costs_one_request_per_question(
+    licensed: Aws,
+    server: S3Server,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+) -> None:
+    """With the same key in the file, asking again would be in vain."""
+    url = bucket.put("a.bin", b"data")
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    gateway.faults.rejected_keys = {server.licensee.access_key: "ExpiredToken"}
+    with pytest.raises(CredentialsRejected, match="expired"):
+        store.read_range(url, 0, 1)
+    assert gateway.methods == {"GET": 1}
+
+
+@TRANSPORTS
+def test_another_account_s_key_can_be_put_right_too(
+    aws: Aws,
+    server: S3Server,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+) -> None:
+    """A key that is valid but not licensed is refused; one written since then is tried at once."""
+    url = bucket.put("a.bin", b"data")
+    aws.keys(server.licensee.access_key, server.licensee.secret_key)
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    gateway.faults.rejected_keys = {server.licensee.access_key: "AccessDenied"}
+    with pytest.raises(AccessDenied) as caught:
+        store.head(url)
+    assert not isinstance(caught.value, CredentialsRejected)
+    aws.keys(server.admin.access_key, server.admin.secret_key)
+    assert store.head(url).size == 4
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(
+    ("access_key", "says"),
+    [("", "wrong secret"), ("AKIAUNKNOWN", "unknown key")],
+)
+def test_a_real_server_s_refusal_is_told_apart(
+    aws: Aws,
+    server: S3Server,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+    access_key: str,
+    says: str,
+) -> None:
+    """Also on HEAD, whose refusal has no body; no message holds a secret."""
+    aws.keys(access_key or server.licensee.access_key, SECRET)
+    store = opened(endpoint_url=server.endpoint_url, transport=transport)
+    url = bucket.put("a.bin", b"data")
+    for ask in (store.head, store.read, lambda url: store.read_range(url, 0, 1)):
+        with pytest.raises(CredentialsRejected, match=says) as caught:
+            ask(url)
+        error = caught.value
+        assert SECRET not in f"{error} {error!r} {error.hint}"
+        assert "Signature=" not in str(error)
+        assert error.__cause__ is None
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("ExpiredToken", "expired"),
+        ("TokenRefreshRequired", "expired"),
+        ("RequestTimeTooSkewed", "clock"),
+        ("InvalidToken", "token"),
+        ("AccountProblem", "account"),
+    ],
+)
+def test_each_rejection_says_which(
+    licensed: Aws,
+    server: S3Server,
+    gateway: Gateway,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+    code: str,
+    says: str,
+) -> None:
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    gateway.faults.rejected_keys = {server.licensee.access_key: code}
+    with pytest.raises(CredentialsRejected, match=says) as caught:
+        store.head("s3://store-plain/key")
+    assert caught.value.hint
+
+
+def test_without_a_key_no_request_is_sent_or_counted(
+    aws: Aws, gateway: Gateway, opened: Callable[..., ObjectStore], metrics: Metrics
+) -> None:
+    store = opened(endpoint_url=gateway.url)
+    with pytest.raises(CredentialsRejected):
+        store.head("s3://store-plain/key")
+    assert gateway.requests == sum(metrics.requests.values()) == 0
+
+
+def test_variables_for_obstore_alone_change_nothing(
+    licensed: Aws, gateway: Gateway, bucket: Bucket, opened: Callable[..., ObjectStore]
+) -> None:
+    """Some forty variables are read by obstore; what other tools ignore must not reach it."""
+    url = bucket.put("a.bin", b"data")
+    licensed.variables(
+        AWS_SKIP_SIGNATURE="true",
+        AWS_BUCKET="other",
+        AWS_BUCKET_NAME="other",
+        AWS_ENDPOINT_URL_S3="http://127.0.0.1:9",
+        AWS_ENDPOINT_URL="http://127.0.0.1:9",
+        AWS_ENDPOINT="http://127.0.0.1:9",
+        AWS_VIRTUAL_HOSTED_STYLE_REQUEST="true",
+        AWS_S3_EXPRESS="true",
+        AWS_SESSION_TOKEN="stray",  # noqa: S106 - made up
+        AWS_TOKEN="stray",  # noqa: S106 - made up
+    )
+    assert opened(endpoint_url=gateway.url, transport="obstore").head(url).size == 4
+
+
+def test_the_environment_s_endpoint_is_used_when_none_is_given(
+    licensed: Aws, gateway: Gateway, bucket: Bucket, opened: Callable[..., ObjectStore]
+) -> None:
+    url = bucket.put("a.bin", b"data")
+    licensed.variables(AWS_ENDPOINT_URL=gateway.url)
+    store = opened()
+    assert (store.head(url).size, store.source) == (4, gateway.url)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"transport": "boto"}, "use one of auto, obstore, s3fs"),
+        ({"endpoint_url": "localhost:8333"}, "not a URL"),
+        ({"source": "nosuchscheme://x"}, "nosuchscheme"),
+    ],
+)
+def test_settings_that_cannot_work_say_so(
+    aws: Aws, opened: Callable[..., ObjectStore], settings: dict[str, str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        opened(**settings).head("s3://a/b")

@@ -1,0 +1,197 @@
+"""Where buckets are: configured, asked for, or learned from an objection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ego4dfs.errors import StoreError, StoreUnavailable
+from ego4dfs.metrics import Metrics
+from ego4dfs.store import ObjectStore, aws_files, obstore_s3, regions
+from ego4dfs.store.regions import Regions
+from tests.gateway import Gateway
+from tests.store_fixtures import Aws, Bucket
+
+pytest_plugins = ["tests.store_fixtures"]
+
+TRANSPORTS = pytest.mark.parametrize("transport", ["obstore", "s3fs"])
+ENDPOINT = "http://127.0.0.1:9"
+
+
+def at(endpoint: str, configured: str) -> str:
+    return Regions(endpoint, lambda: configured, Metrics()).of("bucket")
+
+
+@pytest.mark.parametrize("text", ["", "none", "None", "global", "aws-global", " ", "default"])
+def test_a_region_that_is_none_is_unset(text: str) -> None:
+    """People write such words where a region belongs."""
+    assert at(ENDPOINT, text) == "us-east-1"
+
+
+@pytest.mark.parametrize("text", ["evil.example.com/x", "eu south 1", "a@b", "../x"])
+def test_what_cannot_be_a_region_gets_into_no_host_name(text: str) -> None:
+    assert at(ENDPOINT, text) == "us-east-1"
+    assert regions.usable(text, aws=True) == ""
+
+
+def test_another_s_server_may_have_its_own_region_names() -> None:
+    assert at(ENDPOINT, "garage") == "garage"
+    assert regions.usable("garage", aws=True) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["us-east-1", "eu-south-1", "ap-south-1", "us-gov-west-1", "il-central-1"]
+)
+def test_aws_region_names_are_known(name: str) -> None:
+    assert regions.usable(name, aws=True) == name
+
+
+@pytest.mark.parametrize(
+    ("variables", "config", "profile", "region"),
+    [
+        ({"AWS_REGION": "eu-a-1", "AWS_DEFAULT_REGION": "eu-b-1"}, "", "", "eu-a-1"),
+        ({"AWS_DEFAULT_REGION": "eu-b-1"}, "[default]\nregion = eu-c-1\n", "", "eu-b-1"),
+        ({}, "[default]\nregion = eu-c-1\n", "", "eu-c-1"),
+        ({}, "[profile x]\nregion = eu-d-1\n", "x", "eu-d-1"),
+        ({"AWS_PROFILE": "x"}, "[profile x]\nregion = eu-d-1\n", "", "eu-d-1"),
+        ({}, "", "", ""),
+    ],
+)
+def test_the_configured_region(
+    aws: Aws, variables: dict[str, str], config: str, profile: str, region: str
+) -> None:
+    aws.variables(**variables)
+    aws.config(config)
+    assert aws_files.region(profile) == region
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("redirect", [False, True], ids=["400", "301"])
+@pytest.mark.parametrize("first", ["head", "read", "read_range"])
+def test_the_right_region_is_learned_from_the_objection(
+    licensed: Aws,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+    redirect: bool,  # noqa: FBT001 - a parameter of the test
+    first: str,
+) -> None:
+    """Whichever call comes first, and whether the server says 400 or 301."""
+    url = bucket.put("a.bin", b"data")
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    gateway.faults.region, gateway.faults.redirect = "eu-south-1", redirect
+    if first == "read_range":
+        assert bytes(store.read_range(url, 0, 4).data) == b"data"
+    else:
+        getattr(store, first)(url)
+    before = gateway.requests
+    store.head(url)
+    store.read_range(url, 0, 1)
+    assert gateway.requests == before + 2
+
+
+@TRANSPORTS
+def test_each_bucket_has_a_region_of_its_own(
+    licensed: Aws,
+    gateway: Gateway,
+    bucket: Bucket,
+    versioned: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+) -> None:
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    here, there = bucket.put("a", b"data"), versioned.put("a", b"data")
+    gateway.faults.region, gateway.faults.only = "ap-south-1", versioned.name
+    for _ in range(2):
+        assert store.head(here).size == store.head(there).size == 4
+    before = gateway.requests
+    store.head(here)
+    store.head(there)
+    assert gateway.requests == before + 2
+
+
+@TRANSPORTS
+def test_a_region_that_nobody_names_is_an_error_with_a_hint(
+    licensed: Aws,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+) -> None:
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    gateway.faults.region, gateway.faults.redirect = "eu-south-1", True
+    gateway.faults.region_in_header = gateway.faults.region_in_body = False
+    with pytest.raises(StoreError, match="in another region") as caught:
+        store.head(bucket.put("a", b"data"))
+    assert "AWS_REGION" in caught.value.hint
+    assert gateway.requests <= 3
+
+
+@TRANSPORTS
+def test_the_configured_region_is_signed_for(
+    licensed: Aws,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+) -> None:
+    gateway.faults.region = "eu-central-1"
+    store = opened(endpoint_url=gateway.url, transport=transport, region="eu-central-1")
+    assert store.head(bucket.put("a", b"data")).size == 4
+    assert gateway.requests == 1
+
+
+def test_aws_is_asked_once_per_bucket_without_a_signature(
+    gateway: Gateway, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 names the region even when it refuses; sixteen threads cause one question."""
+    monkeypatch.setattr(regions, "AWS_URL", gateway.url)
+    gateway.faults.region, gateway.faults.latency_s = "eu-central-1", 0.05
+    asked = Regions("", lambda: "us-west-2", metrics)
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(asked.of, ["ego4d-unict"] * 16)) == {"eu-central-1"}
+    assert gateway.log == [("HEAD", "/ego4d-unict", 403)]
+    assert metrics.requests["head"] == 1
+
+
+def test_the_configured_region_serves_where_aws_names_none(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regions, "AWS_URL", gateway.url)
+    assert at("", "us-west-2") == "us-west-2"
+    assert at("", "none") == "us-east-1"
+
+
+def test_no_answer_about_the_region_is_no_region(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offline, nothing is guessed and remembered: the next request asks again."""
+    monkeypatch.setattr(regions, "AWS_URL", gateway.url)
+    gateway.faults.region = "eu-central-1"
+    asked = Regions("", lambda: "us-west-2", Metrics())
+    gateway.stop()
+    with pytest.raises(StoreUnavailable):
+        asked.of("bucket")
+    gateway.start()
+    assert asked.of("bucket") == "eu-central-1"
+
+
+@pytest.mark.parametrize(
+    ("bucket_name", "endpoint", "on_host"),
+    [
+        ("ego4d-unict", "https://ego4d-unict.s3.eu-central-1.amazonaws.com", True),
+        ("dots.in.name", "https://s3.eu-central-1.amazonaws.com", False),
+    ],
+)
+def test_aws_hosts_are_named_after_bucket_and_region(
+    aws: Aws,
+    bucket_name: str,
+    endpoint: str,
+    on_host: bool,  # noqa: FBT001
+) -> None:
+    """A bucket with dots does not fit AWS's certificate and goes into the path."""
+    config = obstore_s3._config(bucket_name, "eu-central-1", "")
+    assert (config["endpoint"], config["virtual_hosted_style_request"]) == (endpoint, on_host)
