@@ -6,6 +6,8 @@ what a path or an offset means is written here once.
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections import Counter
@@ -126,7 +128,7 @@ class VFS:
         """Return the names in a directory, in the manifest's order, without a HEAD."""
         node = self.resolve(path)
         if not isinstance(node, Directory):
-            raise NotADirectoryError(path)
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         self._attach(node)
         return [
             DirEntry(name, inode(child.path), isinstance(child, Directory))
@@ -141,7 +143,7 @@ class VFS:
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
-            raise IsADirectoryError(path)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if isinstance(node, ManifestFile):
             return Handle(node.path, content=self.catalog.listing(node.dataset).content)
         try:
@@ -197,7 +199,7 @@ class VFS:
         node: Node = self._tree.root
         for name in path.strip("/").split("/") if path.strip("/") else ():
             if not isinstance(node, Directory):
-                raise NotADirectoryError(path)
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             child = self._tree.child(node, name)
             if child is None:
                 self._attach(node)
