@@ -1,0 +1,51 @@
+"""The VFS: the contract of the tree, and how few requests it costs."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from contract import DATASETS, Published, Seen, TreeContract, published  # noqa: F401 - a fixture
+
+from ego4dfs.errors import AccessDenied, Ego4DError, NotFound
+from ego4dfs.vfs import VFS
+
+
+class Calls:
+    """The VFS's own calls; its errors as the errnos that all faces agree on."""
+
+    def __init__(self, vfs: VFS) -> None:
+        self._vfs = vfs
+
+    def stat(self, path: str) -> Seen:
+        found = self._try(self._vfs.stat, path)
+        return Seen(found.is_dir, found.size, found.mtime_ns)
+
+    def listdir(self, path: str) -> list[str]:
+        return [entry.name for entry in self._try(self._vfs.listdir, path)]
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        return self._vfs.read(self._try(self._vfs.open, path), offset, size)
+
+    def write(self, path: str) -> None:
+        """Find no word for it: the VFS cannot write, and its faces say so."""
+        assert not [name for name in dir(self._vfs) if "write" in name or "create" in name]
+        raise OSError(errno.EROFS, "no such call", path)
+
+    def _try(self, call, path: str):
+        try:
+            return call(path)
+        except Ego4DError as error:
+            numbers = {NotFound: errno.ENOENT, AccessDenied: errno.EACCES}
+            raise OSError(numbers[type(error)], path) from error
+
+
+@pytest.fixture
+def face(open_tree, published: Published) -> Calls:  # noqa: F811
+    return Calls(
+        open_tree(version=published.version, datasets=DATASETS, endpoint_url=published.endpoint_url)
+    )
+
+
+class TestVFS(TreeContract):
+    pass
