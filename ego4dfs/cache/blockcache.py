@@ -43,7 +43,7 @@ class _Put:
     key: str
     url: str
     data: memoryview
-    done: Callable[[], None]
+    done: Callable[[bool], None]
 
 
 class BlockCache:
@@ -114,8 +114,8 @@ class BlockCache:
         self._touched.add(key)
         return True
 
-    def put(self, key: str, url: str, data: memoryview, done: Callable[[], None]) -> None:
-        """Hand a block to the writer; `done` is called once it is on disk or has been given up."""
+    def put(self, key: str, url: str, data: memoryview, done: Callable[[bool], None]) -> None:
+        """Hand a block to the writer; `done` is told once whether it is on disk or given up."""
         with self._lock:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write, name="cache", daemon=True)
@@ -193,18 +193,20 @@ class BlockCache:
         return batch, False
 
     def _store(self, batch: list[_Put]) -> None:
+        stored = 0
         try:
             evicted = self._index.reserve((put.key, len(put.data), put.url) for put in batch)
             self._metrics.add("evictions", evicted)
             for put in batch:
                 blockfile.write(self._directory / relative_name(put.key), put.key, put.data)
                 self._checked.add(put.key)
+                stored += 1
         except Exception as error:  # whatever it is, the writer lives on: readers wait for `done`
             log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
             self._metrics.error(f"the cache cannot be written: {error}")
         finally:
-            for put in batch:
-                put.done()
+            for number, put in enumerate(batch):
+                put.done(number < stored)
 
     def _flush_touched(self) -> None:
         touched, self._touched = self._touched, set()

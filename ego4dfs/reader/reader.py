@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ from ego4dfs.store import ObjectStore
 MAX_REQUEST_BLOCKS = 8
 MAX_INFLIGHT_BYTES = 96 * BLOCK_SIZE
 FETCH_THREADS = 16
+MAX_HOMELESS_BLOCKS = 32
 
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
 
@@ -40,6 +42,7 @@ class Reader:
         self._flights = Flights()
         self._budget = ByteBudget(MAX_INFLIGHT_BYTES)
         self._pool: ThreadPoolExecutor | None = None
+        self._homeless: deque[tuple[str, int]] = deque()  # only the cache's writer touches it
         self._lock = threading.Lock()  # guards the start of the pool
 
     def read_into(
@@ -182,7 +185,17 @@ class Reader:
             self._flights.land(key, block)
             self._cache.put(key, ref.url, block, _Ending(self, key, len(block)))
 
-    def _ended(self, key: str, length: int) -> None:
+    def _ended(self, key: str, length: int, *, stored: bool) -> None:
+        """Let go of a block that is on disk; keep the last few that the disk did not take.
+
+        A kernel reads one block by several requests: without those, a full disk would cost as
+        many GETs.
+        """
+        if not stored:
+            self._homeless.append((key, length))
+            if len(self._homeless) <= MAX_HOMELESS_BLOCKS:
+                return
+            key, length = self._homeless.popleft()
         self._flights.end(key)
         self._budget.give_back(length)
 
@@ -195,5 +208,5 @@ class _Ending:
     def __init__(self, reader: Reader, key: str, length: int) -> None:
         self._reader, self._key, self._length = reader, key, length
 
-    def __call__(self) -> None:
-        self._reader._ended(self._key, self._length)  # noqa: SLF001 - two halves of one unit
+    def __call__(self, stored: bool) -> None:  # noqa: FBT001 - its only argument
+        self._reader._ended(self._key, self._length, stored=stored)  # noqa: SLF001 - one unit
