@@ -113,10 +113,11 @@ class FactsIndex:
             self._write("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", row)
 
     def forget(self, url: str) -> None:
-        """Drop facts that a pinned read has proved wrong."""
+        """Drop facts that a pinned read has proved wrong, and what was believed before them."""
         with self._lock:
             self._known.pop(url, None)
             self._write("DELETE FROM facts WHERE url = ?", (url,))
+            self._write("DELETE FROM refusals WHERE url = ?", (url,))
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes."""
