@@ -1,0 +1,92 @@
+"""Byte ranges as blocks: every byte in exactly one place."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, Span, block_key, runs, spans
+
+OFFSETS = st.integers(0, 20 * BLOCK_SIZE) | st.builds(
+    lambda block, delta: max(0, block * BLOCK_SIZE + delta),
+    st.integers(0, 20),
+    st.integers(-2, 2),
+)
+
+
+@given(OFFSETS, OFFSETS)
+def test_spans_cover_a_range_exactly_and_in_order(start, stop):
+    cut = list(spans(start, stop))
+    places = [(s.index * BLOCK_SIZE + s.start, s.index * BLOCK_SIZE + s.stop) for s in cut]
+    if start >= stop:
+        assert cut == []
+        return
+    assert (places[0][0], places[-1][1]) == (start, stop)
+    assert all(one[1] == next_one[0] for one, next_one in pairwise(places))
+    assert all(0 <= s.start < s.stop <= BLOCK_SIZE for s in cut)
+    assert [s.index for s in cut] == list(range(cut[0].index, cut[-1].index + 1))
+
+
+def test_a_range_up_to_a_border_does_not_touch_the_next_block():
+    assert list(spans(0, BLOCK_SIZE)) == [Span(0, 0, BLOCK_SIZE)]
+    assert list(spans(BLOCK_SIZE - 1, BLOCK_SIZE + 1)) == [
+        Span(0, BLOCK_SIZE - 1, BLOCK_SIZE),
+        Span(1, 0, 1),
+    ]
+
+
+@given(st.sets(st.integers(0, 60)), st.integers(1, 9))
+def test_runs_cover_exactly_the_blocks_given(indexes, longest):
+    joined = list(runs(sorted(indexes), longest))
+    assert [index for run in joined for index in run] == sorted(indexes)
+    assert all(1 <= len(run) <= longest for run in joined)
+
+
+@given(st.sets(st.integers(0, 60)), st.integers(1, 9))
+def test_runs_are_as_few_as_can_be(indexes, longest):
+    """Two runs that touch stand apart only because the first is full."""
+    joined = list(runs(sorted(indexes), longest))
+    assert all(
+        one.stop < next_one.start or len(one) == longest for one, next_one in pairwise(joined)
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "lengths"),
+    [
+        (0, []),
+        (1, [1]),
+        (BLOCK_SIZE, [BLOCK_SIZE]),
+        (BLOCK_SIZE + 1, [BLOCK_SIZE, 1]),
+        (3 * BLOCK_SIZE - 1, [BLOCK_SIZE, BLOCK_SIZE, BLOCK_SIZE - 1]),
+    ],
+)
+def test_an_object_is_whole_blocks_and_a_rest(size, lengths):
+    ref = ObjectRef.of("s", "s3://b/k", size, "e")
+    assert [ref.block_length(index) for index in range(ref.block_count)] == lengths
+
+
+def test_blocks_of_other_sources_objects_versions_and_places_have_other_names():
+    refs = [
+        ObjectRef.of(source, url, 10, etag).object_id
+        for source in ("s", "t", "")
+        for url in ("s3://b/k", "s3://b/l")
+        for etag in ("1", "2", "")
+    ]
+    keys = {block_key(name, index) for name in refs for index in (0, 1, 16, 255, 2**20)}
+    assert len(keys) == len(refs) * 5
+
+
+def test_parts_of_an_identity_do_not_run_into_each_other():
+    assert ObjectRef.of("a", "bc", 1, "d").object_id != ObjectRef.of("ab", "c", 1, "d").object_id
+    assert ObjectRef.of("a", "b", 1, "cd").object_id != ObjectRef.of("a", "bc", 1, "d").object_id
+
+
+def test_the_name_of_a_block_is_the_same_in_every_process():
+    """It is a file name that outlives the process."""
+    ref = ObjectRef.of("s", "s3://b/k", 10, "e")
+    assert ref.object_id == "ce4c26ee6623ccf719cdadfe3019c7ae"
+    assert block_key(ref.object_id, 255) == f"{ref.object_id}-ff"

@@ -1,0 +1,298 @@
+"""The facts index: one HEAD per object, ever; refusals for a while."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fakes import CountingStore, FailingStore, StallingStore
+from mountkit import wait_until
+
+from ego4dfs.errors import (
+    AccessDenied,
+    CacheError,
+    CredentialsRejected,
+    ObjectMissing,
+    StoreUnavailable,
+)
+from ego4dfs.facts import REFUSAL_KEPT_S, FactsIndex
+from ego4dfs.store import ObjectFacts
+
+URLS = [f"s3://b/{i}" for i in range(200)]
+
+
+def objects() -> dict[str, bytes]:
+    return {url: url.encode() for url in URLS}
+
+
+@pytest.fixture
+def open_index(tmp_path):
+    opened = []
+
+    def open_one(store) -> FactsIndex:
+        opened.append(FactsIndex(tmp_path, store))
+        return opened[-1]
+
+    yield open_one
+    for index in opened:
+        index.close()
+
+
+class Clock:
+    """time.time() that a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_700_000_000.0
+        monkeypatch.setattr("ego4dfs.facts.time.time", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_an_object_costs_one_head_however_often_it_is_asked_for(open_index):
+    store = CountingStore(objects())
+    index = open_index(store)
+    first = index.get(URLS[0])
+    assert first.size == len(URLS[0])
+    assert all(index.get(URLS[0]) == first for _ in range(10))
+    assert store.heads == [URLS[0]]
+
+
+def test_facts_survive_a_restart(open_index):
+    store = CountingStore(objects())
+    first = open_index(store)
+    before = [first.get(url) for url in URLS]
+    first.close()
+    second = open_index(store)
+    assert [second.peek(url) for url in URLS] == before
+    assert [second.get(url) for url in URLS] == before
+    assert len(store.heads) == len(URLS)
+
+
+def test_facts_are_kept_as_they_are_whatever_their_values(open_index):
+    facts = ObjectFacts(2**45, 'd41d8"-95é', "v.1_é", 2**62)
+    first = open_index(CountingStore())
+    first.learn("s3://b/é +#", facts)
+    first.close()
+    assert open_index(CountingStore()).get("s3://b/é +#") == facts
+
+
+def test_many_threads_that_want_one_object_share_one_head(open_index):
+    store = StallingStore(objects())
+    index = open_index(store)
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(index.get, URLS[0]) for _ in range(16)]
+        assert store.asked.wait(10)
+        store.gate.set()
+        assert len({answer.result(10) for answer in answers}) == 1
+    assert store.heads == [URLS[0]]
+
+
+def test_a_failure_reaches_all_who_wait_and_the_next_asks_anew(open_index):
+    store = StallingStore(objects())
+    store.fail(StoreUnavailable("gone"), times=1)
+    index = open_index(store)
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(index.get, URLS[0]) for _ in range(4)]
+        assert store.asked.wait(10)
+        wait_until(pool._work_queue.empty)
+        store.gate.set()
+        errors = [answer.exception(10) for answer in answers]
+    assert any(isinstance(error, StoreUnavailable) for error in errors)
+    assert index.get(URLS[0]).size == len(URLS[0])
+    assert len(store.heads) <= 2
+
+
+def test_peek_asks_nobody(open_index):
+    store = CountingStore(objects())
+    assert open_index(store).peek(URLS[0]) is None
+    assert store.heads == []
+
+
+def test_what_was_learned_otherwise_costs_no_head(open_index):
+    store = CountingStore(objects())
+    index = open_index(store)
+    facts = ObjectFacts(7, "etag", "", 1)
+    index.learn(URLS[0], facts)
+    assert index.get(URLS[0]) == facts
+    assert store.heads == []
+
+
+def test_what_was_forgotten_is_asked_for_again(open_index):
+    store = CountingStore(objects())
+    index = open_index(store)
+    index.get(URLS[0])
+    store.objects[URLS[0]] = b"replaced"
+    index.forget(URLS[0])
+    assert index.get(URLS[0]).size == len(b"replaced")
+    index.close()
+    assert open_index(store).get(URLS[0]).size == len(b"replaced")
+    assert len(store.heads) == 2
+
+
+def test_totals_count_objects_and_bytes(open_index):
+    index = open_index(CountingStore(objects()))
+    assert index.totals() == (0, 0)
+    for url in URLS[:3]:
+        index.get(url)
+    assert index.totals() == (3, sum(map(len, URLS[:3])))
+
+
+def test_a_sweep_asks_for_each_object_once(open_index):
+    store = CountingStore(objects())
+    index = open_index(store)
+    index.get(URLS[7])
+    index.sweep(URLS)
+    index.sweep(URLS)
+    wait_until(lambda: index.totals()[0] == len(URLS))
+    assert sorted(store.heads) == sorted(URLS)
+
+
+def test_a_sweep_asks_for_nothing_that_is_kept_on_disk(open_index):
+    store = CountingStore(objects())
+    first = open_index(store)
+    for url in URLS:
+        first.get(url)
+    first.close()
+    second = open_index(store)
+    second.sweep([*URLS, "s3://b/new"])
+    wait_until(lambda: "s3://b/new" in store.heads)
+    assert len(store.heads) == len(URLS) + 1
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), CredentialsRejected("expired")])
+def test_a_sweep_ends_when_every_head_would_end_the_same_way(open_index, error):
+    many = [f"s3://b/{i}" for i in range(5000)]
+    store = FailingStore()
+    store.fail(error)
+    index = open_index(store)
+    index.sweep(many)
+    index._sweeps.shutdown(wait=True)
+    assert 1 <= len(store.heads) <= 48  # those that were on their way
+
+
+def test_a_sweep_goes_on_behind_refused_objects(open_index):
+    store = FailingStore(objects())
+    store.fail(AccessDenied("no"), only="s3://b/1")
+    index = open_index(store)
+    index.sweep(URLS)
+    index._sweeps.shutdown(wait=True)
+    assert len(store.heads) == len(URLS)
+    assert index.totals()[0] == len([url for url in URLS if "s3://b/1" not in url])
+
+
+@pytest.mark.parametrize("error", [AccessDenied("no", url=URLS[0]), ObjectMissing("gone")])
+def test_a_refusal_is_repeated_without_a_request_for_an_hour(open_index, clock, error):
+    store = FailingStore(objects())
+    store.fail(error)
+    index = open_index(store)
+    for second in (0, 1, REFUSAL_KEPT_S - 1):
+        clock.now = 1_700_000_000.0 + second
+        with pytest.raises(type(error), match=str(error)):
+            index.get(URLS[0])
+    assert len(store.heads) == 1
+    clock.now = 1_700_000_000.0 + REFUSAL_KEPT_S + 1
+    store.fail(None)
+    assert index.get(URLS[0]).size == len(URLS[0])
+
+
+def test_a_refusal_survives_a_restart(open_index, clock):
+    store = FailingStore(objects())
+    store.fail(AccessDenied("no"))
+    first = open_index(store)
+    with pytest.raises(AccessDenied):
+        first.get(URLS[0])
+    first.close()
+    with pytest.raises(AccessDenied):
+        open_index(store).get(URLS[0])
+    assert len(store.heads) == 1
+
+
+def test_one_who_believes_a_refusal_for_less_asks_again(open_index, clock):
+    store = FailingStore(objects())
+    store.fail(AccessDenied("no"), times=2)
+    index = open_index(store)
+    for second in (0, 1, 3):
+        clock.now = 1_700_000_000.0 + second
+        with pytest.raises(AccessDenied):
+            index.get(URLS[0], refusal_kept_s=2.0)
+    assert len(store.heads) == 2
+    clock.now += 3
+    assert index.get(URLS[0], refusal_kept_s=2.0).size == len(URLS[0])
+
+
+def test_a_refusal_that_was_lifted_stays_lifted(open_index, clock):
+    """Facts that a pinned read proves wrong later must not bring the old refusal back."""
+    store = FailingStore(objects())
+    store.fail(AccessDenied("no"), times=1)
+    index = open_index(store)
+    with pytest.raises(AccessDenied):
+        index.get(URLS[0])
+    clock.now += 10
+    index.get(URLS[0], refusal_kept_s=2.0)
+    index.forget(URLS[0])
+    assert index.get(URLS[0]).size == len(URLS[0])
+
+
+def test_a_refusal_from_the_future_is_not_believed(open_index, clock):
+    """The clock was set back: nobody knows how old the refusal is."""
+    store = FailingStore(objects())
+    store.fail(AccessDenied("no"), times=1)
+    index = open_index(store)
+    with pytest.raises(AccessDenied):
+        index.get(URLS[0])
+    clock.now -= 10**6
+    assert index.get(URLS[0]).size == len(URLS[0])
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), CredentialsRejected("expired")])
+def test_what_says_nothing_about_the_object_is_never_remembered(open_index, error):
+    store = FailingStore(objects())
+    store.fail(error, times=1)
+    index = open_index(store)
+    with pytest.raises(type(error)):
+        index.get(URLS[0])
+    assert index.get(URLS[0]).size == len(URLS[0])
+
+
+def test_two_indexes_on_one_directory_share_what_they_learn(open_index):
+    store = CountingStore(objects())
+    one, other = open_index(store), open_index(store)
+    for url in URLS[:50]:
+        assert one.get(url) == other.get(url)
+    assert len(store.heads) == 50
+
+
+def test_two_indexes_write_side_by_side(open_index):
+    store = CountingStore(objects())
+    indexes = [open_index(store), open_index(store)]
+    threads = [
+        threading.Thread(target=lambda i=i, p=p: [i.get(url) for url in URLS[p::2]])
+        for p, i in enumerate(indexes)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert open_index(store).totals()[0] == len(URLS)
+
+
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "facts.sqlite").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(CacheError) as caught:
+        FactsIndex(tmp_path, CountingStore())
+    assert str(tmp_path / "facts.sqlite") in str(caught.value)
+    assert "cache clear" in caught.value.hint
+
+
+def test_an_index_that_cannot_be_written_costs_heads_and_no_errors(open_index, tmp_path):
+    store = CountingStore(objects())
+    index = open_index(store)
+    sqlite3.connect(tmp_path / "facts.sqlite").execute("DROP TABLE facts")
+    assert index.get(URLS[0]).size == len(URLS[0])
+    assert index.get(URLS[0]).size == len(URLS[0])
+    assert len(store.heads) == 1
