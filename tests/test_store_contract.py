@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
@@ -15,7 +16,9 @@ import pytest
 from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
 from ego4dfs.store import ObjectStore
 from tests.gateway import Gateway
-from tests.store_fixtures import Aws, Bucket
+
+if TYPE_CHECKING:
+    from tests.store_fixtures import Aws, Bucket
 
 pytest_plugins = ["tests.store_fixtures"]
 

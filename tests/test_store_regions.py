@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,9 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, aws_files, obstore_s3, regions
 from ego4dfs.store.regions import Regions
 from tests.gateway import Gateway
-from tests.store_fixtures import Aws, Bucket
+
+if TYPE_CHECKING:
+    from tests.store_fixtures import Aws, Bucket
 
 pytest_plugins = ["tests.store_fixtures"]
 

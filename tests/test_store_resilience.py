@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,7 +22,9 @@ from ego4dfs.errors import (
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, breaker, obstore_s3, s3fs_s3
 from tests.gateway import Gateway
-from tests.store_fixtures import Aws, Bucket
+
+if TYPE_CHECKING:
+    from tests.store_fixtures import Aws, Bucket
 
 pytest_plugins = ["tests.store_fixtures"]
 
