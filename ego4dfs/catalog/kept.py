@@ -125,11 +125,13 @@ class KeptManifests:
         url = manifest_url(version, dataset)
         if dataset not in datasets.known_names():
             meant = datasets.suggest(dataset)
-            hint = f"did you mean {meant}?" if meant else "see --list-datasets for the names"
-            return AccessDenied(f"there is no dataset {dataset!r} in {version}", url=url, hint=hint)
+            advice = f"did you mean {meant}?" if meant else "--list-datasets prints the names"
+            return AccessDenied(f"there is no dataset {dataset!r} in {version}: {advice}", url=url)
         if isinstance(error, AccessDenied) and self._refuses_everything(version):
             return CredentialsRejected(
-                f"this AWS key may not read Ego4D {version}: even its ego4d.json is refused",
+                f"this AWS key may not read Ego4D {version}: even its ego4d.json is refused"
+                if version in datasets.VERSIONS
+                else f"there is no Ego4D {version}, or this AWS key may not read it",
                 url=url,
                 hint="is it the key from your Ego4D e-mail? name its profile with"
                 " --aws_profile_name; if it is older than 14 days, sign the licence again",

@@ -68,8 +68,9 @@ class Parser(argparse.ArgumentParser):
         if len(meant) > 1:
             raise ConfigError(f"{name} is short for several options", hint=" ".join(sorted(meant)))
         if not meant:
-            close = difflib.get_close_matches(_fold(name), known, n=1)
-            hint = f"did you mean {known[close[0]]}?" if close else f"see {self.prog} --help"
+            words = {folded.lstrip("-"): option for folded, option in known.items()}
+            close = difflib.get_close_matches(_fold(name).lstrip("-"), words, n=1)
+            hint = f"did you mean {words[close[0]]}?" if close else f"see {self.prog} --help"
             raise ConfigError(f"there is no option {name}", hint=hint)
         return meant[0] + equals + value
 

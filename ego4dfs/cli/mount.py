@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from ego4dfs import datasets
 from ego4dfs.cache import prepare_directory
 from ego4dfs.cli.args import (
     Parser,
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         lambda on_start: _serve_with_log(config, mountpoint, binding, options, on_start),
         log_path.absolute(),
     )
-    _say_background(mountpoint, log_path)
+    _say_background(mountpoint, datasets.version_directory(config.version), log_path)
     return ExitCode.OK
 
 
@@ -96,7 +97,10 @@ def _serve_with_log(
     """Serve in the background, where stderr is the log file: with times and tracebacks."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger("ego4dfs").handlers = [handler]
+    logger = logging.getLogger("ego4dfs")
+    logger.handlers = [handler]
+    logger.setLevel(min(logger.level, logging.INFO))
+    log.info("mounting %s with libfuse %d", mountpoint, binding.version)
     _serve(config, mountpoint, binding, options, on_start)
 
 
@@ -107,9 +111,6 @@ def _serve(
     options: MountOptions,
     on_start: Callable[[], None],
 ) -> None:
-    logger = logging.getLogger("ego4dfs")
-    logger.setLevel(min(logger.level, logging.INFO))
-    log.info("mounting %s with libfuse %d", mountpoint, binding.version)
     vfs = open_vfs(config)  # threads start with it: after the fork only
     try:
         serve(vfs, mountpoint, binding, options, on_start)
@@ -121,7 +122,7 @@ def _say_foreground(mountpoint: Path) -> None:
     print(f"Ego4D is at {mountpoint}; Ctrl-C unmounts it.", flush=True)
 
 
-def _say_background(mountpoint: Path, log_path: Path) -> None:
+def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
     """Make sure that the tree answers, then say how to go on."""
     try:
         read_status(mountpoint)
@@ -129,7 +130,7 @@ def _say_background(mountpoint: Path, log_path: Path) -> None:
         raise MountError(f"{error} right after the mount", hint=f"see {log_path}") from error
     shown = shlex.quote(str(mountpoint))
     print(f"Ego4D is at {mountpoint}")
-    print(f"  look      ls {shown}/v2        and: ego4dfs status {shown}")
+    print(f"  look      ls {shown}/{version}        and: ego4dfs status {shown}")
     print(f"  end       ego4dfs unmount {shown}")
     print(f"  log       {log_path}")
 

@@ -11,7 +11,7 @@ from typing import Any
 from ego4dfs.cli.args import Parser
 from ego4dfs.cli.output import ExitCode, human_size, print_json, table
 from ego4dfs.errors import MountError
-from ego4dfs.mount import mounted_at, mounts, read_status
+from ego4dfs.mount import is_dead, mounted_at, mounts, read_status
 
 
 def add_arguments(parser: Parser) -> None:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         print("no ego4dfs is mounted")
     for path, status in {} if as_json else found.items():
         _print_one(path, status)
-    return ExitCode.OK if all("dead" not in status for status in found.values()) else 1
+    return ExitCode.FAILURE if any(s.get("dead") for s in found.values()) else ExitCode.OK
 
 
 def _status_of(mountpoint: Path) -> dict[str, Any]:
@@ -49,6 +49,8 @@ def _status_of(mountpoint: Path) -> dict[str, Any]:
     try:
         return read_status(mountpoint)
     except MountError as error:
+        if not is_dead(mountpoint):
+            raise
         raise MountError(
             f"{mountpoint}: the mount is dead, its process has ended",
             hint=f"mount it again, or clear it away: ego4dfs unmount {mountpoint}",
@@ -59,7 +61,8 @@ def _answer(mountpoint: Path) -> dict[str, Any]:
     try:
         return _status_of(mountpoint)
     except MountError as error:
-        return {"dead": True, "last_error": f"{error}; {error.hint}"}
+        text = f"{error}; {error.hint}" if error.hint else str(error)
+        return {"dead": is_dead(mountpoint), "last_error": text}
 
 
 def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:

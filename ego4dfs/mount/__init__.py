@@ -2,7 +2,14 @@
 
 from ego4dfs.mount.binding import Binding, load_binding
 from ego4dfs.mount.daemon import run_in_background
-from ego4dfs.mount.mountpoint import Mounted, check_mountpoint, mounted_at, mounts, unmount
+from ego4dfs.mount.mountpoint import (
+    Mounted,
+    check_mountpoint,
+    is_dead,
+    mounted_at,
+    mounts,
+    unmount,
+)
 from ego4dfs.mount.session import MountOptions, serve
 from ego4dfs.mount.status import STATUS_DIRECTORY, STATUS_PATH, read_status
 
@@ -13,6 +20,7 @@ __all__ = [
     "MountOptions",
     "Mounted",
     "check_mountpoint",
+    "is_dead",
     "load_binding",
     "mounted_at",
     "mounts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,16 +37,21 @@ def run_in_background(serve: Serve, log_path: Path) -> int:
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _be_daemon(serve, writer, log_fd)
+        _be_daemon(serve, writer, log_fd, log_path)
     os.close(writer)
     os.close(log_fd)
-    with os.fdopen(reader, "rb") as pipe:
-        report = pipe.read()
+    try:
+        with os.fdopen(reader, "rb") as pipe:
+            report = pipe.read()
+    except KeyboardInterrupt:  # it has a session of its own: Ctrl-C did not reach it
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        raise
     _raise_report(report, log_path)
     return pid
 
 
-def _be_daemon(serve: Serve, writer: int, log_fd: int) -> NoReturn:
+def _be_daemon(serve: Serve, writer: int, log_fd: int, log_path: Path) -> NoReturn:
     status = 1
     report = _Report(writer)
     try:
@@ -58,14 +64,20 @@ def _be_daemon(serve: Serve, writer: int, log_fd: int) -> NoReturn:
         status = 0
     except Ego4DError as error:
         log.error("%s", error)  # noqa: TRY400 - expected errors need no traceback
-        report.send({"kind": type(error).__name__, "text": str(error), "hint": error.hint})
+        report.send({"kind": _public_kind(error), "text": str(error), "hint": error.hint})
     except BaseException as error:
         log.exception("the mount process failed")
         text = f"the mount process failed: {type(error).__name__}: {error}"
-        report.send({"kind": "MountError", "text": text, "hint": ""})
+        report.send({"kind": "MountError", "text": text, "hint": f"see {log_path}"})
     finally:
         logging.shutdown()
         os._exit(status)
+
+
+def _public_kind(error: Ego4DError) -> str:
+    """Return the nearest kind that `errors` has: it decides the exit code."""
+    names = (kind.__name__ for kind in type(error).__mro__)
+    return next(name for name in names if hasattr(errors, name))
 
 
 class _Report:
@@ -93,4 +105,4 @@ def _raise_report(report: bytes, log_path: Path) -> None:
     if "started" in content:
         return
     kind = getattr(errors, content["kind"], MountError)
-    raise kind(content["text"], hint=content["hint"] or f"see {log_path}")
+    raise kind(content["text"], hint=content["hint"])

@@ -48,5 +48,7 @@ def read_status(mountpoint: Path) -> dict[str, Any]:
         status: dict[str, Any] = json.loads(Path(f"{mountpoint}{STATUS_PATH}").read_bytes())
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
-        raise MountError(f"{mountpoint}: no ego4dfs answers there ({reason})") from error
+        others = isinstance(error, PermissionError)
+        hint = "it was mounted by another user, without --allow-other" if others else ""
+        raise MountError(f"{mountpoint}: no ego4dfs answers there ({reason})", hint=hint) from error
     return status

@@ -63,14 +63,16 @@ def open_vfs(config: Config) -> VFS:
     reader = Reader(store, cache, metrics)
     vfs = VFS(tree, catalog, facts, reader, store=store, cache=cache, metrics=metrics)
     try:
-        _load_what_must_be_there(catalog, config, names)
+        _load_what_must_be_there(catalog, config, names, store.source)
     except BaseException:
         vfs.close()
         raise
     return vfs
 
 
-def _load_what_must_be_there(catalog: Catalog, config: Config, names: tuple[str, ...]) -> None:
+def _load_what_must_be_there(
+    catalog: Catalog, config: Config, names: tuple[str, ...], source: str
+) -> None:
     if config.video_uids:
         failed = catalog.load(names)
     elif config.datasets:
@@ -80,12 +82,23 @@ def _load_what_must_be_there(catalog: Catalog, config: Config, names: tuple[str,
     else:
         failed = catalog.load([_PROBE])
     for name, error in failed.items():
-        # Of datasets that nobody named some may be refused; but no key and no network is no mount.
-        if name in config.datasets or isinstance(error, (CredentialsRejected, StoreUnavailable)):
+        if isinstance(error, StoreUnavailable):
+            raise _unreachable(error, source, config.version) from error
+        # Of datasets that nobody named some may be refused; but no key is no mount.
+        if name in config.datasets or isinstance(error, (CredentialsRejected, ConfigError)):
             raise error
     unknown = catalog.unknown_uids(names)
     if unknown:
         _tell_unknown(unknown, config)
+
+
+def _unreachable(error: StoreUnavailable, source: str, version: str) -> StoreUnavailable:
+    reason = str(error).removeprefix(f"{error.url}: ")
+    return StoreUnavailable(
+        f"{source}: {reason}, and no manifest of {version} is kept from before",
+        url=error.url,
+        hint=error.hint or "check the network and --endpoint-url (AWS_ENDPOINT_URL) or --source",
+    )
 
 
 def _tell_unknown(unknown: list[str], config: Config) -> None:
