@@ -8,7 +8,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,26 +79,13 @@ def wait_until(holds: Callable[[], Any], timeout_s: float = 20.0) -> Any:
     return found
 
 
-@dataclass(frozen=True)
-class Answer:
-    """How a command ended; `lines` are those on stderr."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.err.splitlines()
-
-
 def complaint(done: Any) -> str:
     """Return stderr of a command that failed as it should: one or two lines, and no traceback."""
     lines = done.stderr.splitlines()
     assert "Traceback" not in done.stderr, done.stderr
     assert 1 <= len(lines) <= 2, done.stderr
     assert lines[0].startswith("ego4dfs: "), done.stderr
-    assert all(re.match(r"  hint: \S", line) for line in lines[1:]), done.stderr
+    assert all(re.match(r"(ego4dfs|  hint): \S", line) for line in lines), done.stderr
     assert done.stdout == ""
     return done.stderr
 

@@ -1,0 +1,116 @@
+"""A mount namespace of the test's own: another /dev, another /etc, another user, no trace left.
+
+It needs root, as containers have it. What is mounted in it, by whomever, ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mountkit import is_running, wait_until
+
+NOBODY = 65534  # a user that every Linux knows by name, as fusermount wants it
+PACKAGE = Path(__file__).parent.parent
+
+
+class Namespace:
+    """Commands run as `nobody` (or as root) in a private view of the filesystem."""
+
+    def __init__(self, directory: Path, setup: str = "") -> None:
+        """Run the shell lines of `setup` as root in it; `directory` is given to `nobody`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        os.chown(directory, NOBODY, NOBODY)
+        self.directory = directory
+        script = f"set -e\n{_reachable(directory)}\n{setup}\necho ready\nexec sleep 600"
+        self._keeper = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        said = self._keeper.stdout.readline()
+        assert said == "ready\n", said
+
+    def run(
+        self, *command: object, env: Mapping[str, str] | None = None, root: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in it, by default as `nobody`; `ego4dfs` is ours."""
+        words = [str(word) for word in command]
+        if words[0] == "ego4dfs":
+            words = [sys.executable, "-m", *words]
+        other = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        enter = ["nsenter", f"--target={self._keeper.pid}", "--mount", "--wdns=/"]
+        return subprocess.run(
+            [*enter, "--", *([] if root else ["setpriv", *other]), *words],
+            env=dict(os.environ if env is None else env),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def processes(self) -> list[int]:
+        """Return the processes that live in it, but for its keeper."""
+        mine = os.readlink(f"/proc/{self._keeper.pid}/ns/mnt")
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(process / "ns/mnt") == mine:
+                    found.append(int(process.name))
+            except OSError:
+                continue
+        return [pid for pid in found if pid != self._keeper.pid and is_running(pid)]
+
+    def mounted(self) -> list[str]:
+        """Return the mounts of ours in it."""
+        lines = Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
+        return [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
+
+    def close(self) -> None:
+        """End everything in it."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not self.processes())
+        self._keeper.kill()
+        self._keeper.wait()
+        self._keeper.stdout.close()
+
+
+def _reachable(directory: Path) -> str:
+    """Return shell lines that let `nobody` reach Python, the package and `directory`.
+
+    Each often lies below a directory of root's own; in here an empty one takes its place.
+    """
+    wanted = {Path(sys.base_prefix), Path(sys.prefix), PACKAGE, directory}
+    lines = ["stage=$(mktemp -d)\nmount -t tmpfs tmpfs $stage && chmod 755 $stage"]
+    hidden: dict[Path, list[Path]] = {}
+    for path in wanted:
+        closed = [above for above in reversed(path.parents) if not above.stat().st_mode & 0o001]
+        if closed:
+            hidden.setdefault(closed[0], []).append(path)
+    inside = [path for paths in hidden.values() for path in paths]
+    lines += [
+        f"mkdir $stage/{number} && mount --bind {shlex.quote(str(path))} $stage/{number}"
+        for number, path in enumerate(inside)
+    ]
+    for above in hidden:
+        lines.append(f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(above))}")
+    for number, path in enumerate(inside):
+        quoted = shlex.quote(str(path))
+        lines.append(f"mkdir -p {quoted} && mount --bind $stage/{number} {quoted}")
+    # A copy of somebody's mount in here would keep it busy out there.
+    lines.append(
+        "awk '/ - fuse.ego4dfs / {print $5}' /proc/self/mountinfo"
+        ' | while read -r path; do umount -l "$path"; done'
+    )
+    # Machines give users /dev/fuse; containers often keep it for root.
+    lines.append("mknod -m 666 $stage/fuse c 10 229 && mount --bind $stage/fuse /dev/fuse")
+    return "\n".join(lines)
