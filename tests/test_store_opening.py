@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ego4dfs.errors import ConfigError
 from ego4dfs.store import ObjectStore
 from tests.gateway import Gateway
 
