@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import which
 
 from mountkit import is_running, wait_until
 
@@ -46,9 +47,9 @@ class Namespace:
         if words[0] == "ego4dfs":
             words = [sys.executable, "-m", *words]
         other = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        enter = ["nsenter", f"--target={self._keeper.pid}", "--mount", "--wdns=/"]
+        enter = [which("nsenter"), f"--target={self._keeper.pid}", "--mount", "--wdns=/"]
         return subprocess.run(
-            [*enter, "--", *([] if root else ["setpriv", *other]), *words],
+            [*enter, "--", *([] if root else [which("setpriv"), *other]), *words],
             env=dict(os.environ if env is None else env),
             capture_output=True,
             text=True,

@@ -1,0 +1,200 @@
+"""Mounting as an ordinary user, and on machines that lack something: in a namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from mountkit import complaint, wait_until
+from namespace import Namespace
+
+pytestmark = pytest.mark.fuse
+
+NO_DEVICE = (
+    "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9"
+)
+NO_LIBRARY = (
+    "ldconfig -p | awk '/libfuse/ {print $NF}'"
+    ' | while read -r library; do mount --bind /dev/null "$library"; done'
+)
+ALLOW_OTHER = (
+    "echo user_allow_other > $stage/fuse.conf && mount --bind $stage/fuse.conf /etc/fuse.conf"
+)
+SOMEBODYS = "mount -t tmpfs tmpfs /mnt && mkdir -m 755 /mnt/theirs && mkdir -m 700 /mnt/secret"
+
+
+class Person:
+    """An ordinary user with a home, a mountpoint and a licence."""
+
+    def __init__(self, namespace: Namespace, env: dict[str, str], version: str) -> None:
+        self.namespace = namespace
+        self.home = namespace.directory
+        self.env = {**env, "HOME": str(self.home)}
+        del self.env["EGO4DFS_CACHE_DIR"]
+        self.version = version
+        self.mountpoint = self.home / "ego4d"
+        self.run("mkdir", self.mountpoint)
+
+    def run(self, *command, **env):
+        return self.namespace.run(*command, env={**self.env, **env})
+
+    def mount(self, *arguments):
+        words = ("mount", self.mountpoint, "--datasets", "annotations", "--version", self.version)
+        return self.run("ego4dfs", *words, *arguments)
+
+    def refusal(self, *arguments, code, mountpoint=None, **env) -> str:
+        """Return why a mount is refused, once nothing of it is left."""
+        done = self.run("ego4dfs", "mount", mountpoint or self.mountpoint, *arguments, **env)
+        said = complaint(done)
+        assert done.returncode == code, said
+        assert self.namespace.mounted() == []
+        assert self.namespace.processes() == []
+        return said.replace(str(self.home), "~")
+
+
+@pytest.fixture
+def person(tmp_path_factory, licensee, release):
+    """Make a Person in a namespace that `setup` changes."""
+    release.dataset("annotations", {"narration.json": b"{}\n"})
+    namespaces = []
+
+    def make(setup: str = "") -> Person:
+        namespaces.append(Namespace(tmp_path_factory.mktemp("person") / "home", setup))
+        return Person(namespaces[-1], licensee, release.version)
+
+    yield make
+    for namespace in namespaces:
+        namespace.close()
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_an_ordinary_user_mounts_reads_and_unmounts(person, version):
+    me = person()
+    done = me.mount("--libfuse", version)
+    assert done.returncode == 0, done.stderr
+    assert me.namespace.mounted() == [str(me.mountpoint)]
+    path = me.mountpoint / me.version / "annotations/narration.json"
+    assert me.run("cat", path).stdout == "{}\n"
+    assert me.run("stat", "-c", "%U %G %a", path).stdout == "nobody nogroup 444\n"
+    assert "Read-only file system" in me.run("touch", me.mountpoint / "x").stderr
+    assert "Read-only file system" in me.run("sh", "-c", f"echo >> {path}").stderr
+    assert me.run("ego4dfs", "status", me.mountpoint).returncode == 0
+    done = me.run("ego4dfs", "unmount", me.mountpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert me.namespace.mounted() == []
+    assert me.namespace.processes() == []
+
+
+def test_the_cache_is_in_the_home_and_for_its_owner_only(person):
+    me = person()
+    assert me.mount().returncode == 0
+    listing = me.run("find", me.home / ".cache/ego4dfs", "-maxdepth", "0", "-printf", "%m %u")
+    assert listing.stdout == "700 nobody"
+    assert me.run("ego4dfs", "unmount", me.mountpoint).returncode == 0
+
+
+def test_another_users_mount_is_told_from_a_dead_one(person):
+    me = person()
+    assert me.mount().returncode == 0
+    if os.geteuid() == 0:
+        done = me.namespace.run("ego4dfs", "status", me.mountpoint, env=me.env, root=True)
+        assert "Permission denied" in complaint(done)
+        assert "--allow-other" in done.stderr
+    assert me.run("ego4dfs", "unmount", me.mountpoint).returncode == 0
+
+
+def test_allow_other_is_refused_where_root_does_not_permit_it(person):
+    said = person().refusal("--allow-other", code=5)
+    assert "--allow-other: /etc/fuse.conf does not permit it" in said
+    assert "user_allow_other" in said
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_allow_other_shows_the_mount_to_others_where_root_permits_it(person, version):
+    me = person(ALLOW_OTHER)
+    done = me.mount("--allow-other", "--libfuse", version)
+    assert done.returncode == 0, done.stderr
+    path = me.mountpoint / me.version / "annotations/narration.json"
+    assert me.namespace.run("cat", path, root=True).stdout == "{}\n"
+
+
+def test_a_mount_in_the_background_has_a_session_of_its_own(person):
+    """Ctrl-C and the end of the terminal do not reach it; SIGTERM does."""
+    me = person()
+    assert me.mount().returncode == 0
+    [pid] = me.namespace.processes()
+    assert os.getsid(pid) == pid
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    os.kill(pid, 15)
+    wait_until(lambda: not me.namespace.processes())
+    assert me.namespace.mounted() == []
+
+
+def test_a_machine_without_the_fuse_device_says_how_to_get_it(person):
+    said = person(NO_DEVICE).refusal(code=5)
+    assert "/dev/fuse is not there" in said
+    assert "modprobe fuse" in said
+    assert "--device /dev/fuse" in said
+
+
+def test_a_device_that_is_not_for_users_says_so(person):
+    said = person("chmod 600 /dev/fuse").refusal(code=5)
+    assert "/dev/fuse may not be opened by you" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "packages"),
+    [
+        ((), "libfuse 3 or 2 is not", "apt-get install fuse3 or apt-get install libfuse2"),
+        (("--libfuse", "2"), "libfuse 2 is not", "apt-get install libfuse2"),
+        (("--libfuse", "3"), "libfuse 3 is not", "apt-get install fuse3"),
+    ],
+)
+def test_a_machine_without_libfuse_says_what_to_install(person, arguments, missing, packages):
+    said = person(NO_LIBRARY).refusal(*arguments, code=5)
+    assert missing in said
+    assert packages in said
+
+
+@pytest.mark.parametrize(("version", "program"), [("2", "fusermount"), ("3", "fusermount3")])
+def test_a_machine_without_fusermount_says_what_to_install(person, version, program):
+    me = person()
+    me.run("mkdir", me.home / "bin")
+    said = me.refusal("--libfuse", version, code=5, PATH=str(me.home / "bin"))
+    assert f"{program} is not on PATH, and only root can mount without it" in said
+    assert "apt-get install fuse" in said
+
+
+def test_root_needs_no_fusermount(licensee, mount, release, tmp_path, libfuse):
+    release.dataset("annotations", {"narration.json": b"{}\n"})
+    (tmp_path / "bin").mkdir()
+    for program in ("umount", "weed"):
+        if found := shutil.which(program):
+            (tmp_path / "bin" / program).symlink_to(found)
+    env = {**licensee, "PATH": str(tmp_path / "bin")}
+    mounted = mount("--version", release.version, "--datasets", "annotations", env=env)
+    assert (mounted / release.version / "annotations/narration.json").read_bytes() == b"{}\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/mnt/theirs", "/mnt/theirs: fusermount mounts only on directories that you may write to"),
+        ("/mnt/secret", "/mnt/secret: may not be read by you"),
+        ("/mnt/secret/below", "/mnt/secret/below: Permission denied"),
+    ],
+)
+def test_a_mountpoint_of_somebody_else_is_named(person, path, wanted):
+    assert wanted in person(SOMEBODYS).refusal(code=5, mountpoint=path)
+
+
+def test_a_cache_directory_of_somebody_else_is_named(person):
+    said = person(SOMEBODYS).refusal("--cache-dir", "/mnt/secret/cache", code=1)
+    assert "cache directory /mnt/secret/cache: permission denied" in said
+    assert "--cache-dir" in said
+
+
+def test_a_home_that_cannot_be_written_is_named(person):
+    said = person().refusal(code=1, HOME="/proc")
+    assert "cache directory /proc/.cache/ego4dfs" in said
