@@ -1,0 +1,249 @@
+"""The documentation is complete and in step with the code.
+
+`python tests/test_docs.py` writes docs/reference/cli.md anew from the parsers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import errno
+import inspect
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ego4dfs
+from ego4dfs import errors
+from ego4dfs.cli import COMMANDS, help_text, output, parser_of
+from ego4dfs.cli.output import EXIT_MEANINGS, ExitCode
+from ego4dfs.config import KEYS
+from ego4dfs.datasets import known_names
+from ego4dfs.filesystem import Ego4DFileSystem, _as_os_errors
+from ego4dfs.metrics import Metrics
+from ego4dfs.mount.operations import errno_of
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+_HIDDEN = argparse.SUPPRESS
+_CLI_HEAD = """\
+# Commands
+
+Written from the parsers by `python tests/test_docs.py`; do not edit.
+
+`ego4dfs --help` prints:
+
+```text
+{help}```
+
+Dashes and underscores in options are the same, and an option may be cut short as long as it is
+clear. Lists take several words, separated by blanks or commas. Every option that is also a key of
+[the configuration](configuration.md) may stand in the config file or the environment instead.
+"""
+_CLI_TAIL = """
+Accepted so that command lines of the official tool can be pasted, and without effect here:
+{hidden}.
+"""
+
+
+def cli_reference() -> str:
+    """Return docs/reference/cli.md as it should be."""
+    return _CLI_HEAD.format(help=help_text()) + "".join(_command(name) for name in COMMANDS)
+
+
+def _command(name: str) -> str:
+    parser = parser_of(name)
+    parts = [f"\n## ego4dfs {name}\n\n{parser.description}\n"]
+    for group in parser._action_groups:
+        shown = [a for a in group._group_actions if a.help != _HIDDEN]
+        if shown:
+            about = f"\n{group.title[0].upper()}{group.title[1:]}"
+            about += f": {group.description}" if group.description else ""
+            parts.append(f"{about}\n\n| | |\n|---|---|\n")
+            parts.extend(_row(action) for action in shown)
+    hidden = [f"`{s}`" for a in parser._actions if a.help == _HIDDEN for s in a.option_strings]
+    if hidden:
+        parts.append(_CLI_TAIL.format(hidden=", ".join(hidden)))
+    return "".join(parts)
+
+
+def _row(action: argparse.Action) -> str:
+    choices = "|".join(map(str, action.choices)) if action.choices else ""
+    value = str(action.metavar or choices or action.dest.upper()) if action.nargs != 0 else ""
+    value += " ..." if action.nargs in {"+", "*"} else ""
+    spelt = [f"{option} {value}".strip() for option in action.option_strings] or [value]
+    cells = [", ".join(f"`{one}`" for one in spelt), str(action.help).replace("<", "&lt;")]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _table(page: Path) -> Iterator[list[str]]:
+    """Yield the cells of every row of the page's tables, without code marks."""
+    for line in page.read_text().splitlines():
+        if line.startswith("|") and not line.startswith("|---"):
+            inner = line.replace("\\|", "\0").strip("|").split("|")
+            yield [cell.replace("\0", "|").replace("`", "").strip() for cell in inner]
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", _without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def _without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def _error_classes() -> list[type[errors.Ego4DError]]:
+    return [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.Ego4DError)
+    ]
+
+
+def test_the_cli_reference_is_what_the_parsers_say():
+    written = (REFERENCE / "cli.md").read_text()
+    assert written == cli_reference(), "run: python tests/test_docs.py"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_help(command: str):
+    for action in parser_of(command)._actions:
+        assert action.help, f"{command}: {action.option_strings or action.dest}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_in_the_reference(command: str):
+    section = (REFERENCE / "cli.md").read_text().split(f"## ego4dfs {command}\n")[1]
+    section = section.split("\n## ")[0]
+    for action in parser_of(command)._actions:
+        for option in action.option_strings:
+            assert f"`{option}" in section
+
+
+def test_every_key_and_variable_of_the_configuration_is_documented():
+    rows = {row[0]: row[1] for row in _table(REFERENCE / "configuration.md") if len(row) > 1}
+    for key in KEYS:
+        assert rows.get(key) == f"EGO4DFS_{key.upper()}"
+
+
+def test_the_configuration_documents_no_key_that_is_not_there():
+    rows = [row for row in _table(REFERENCE / "configuration.md") if len(row) > 1]
+    documented = {row[0] for row in rows if row[1] == f"EGO4DFS_{row[0].upper()}"}
+    assert documented == set(KEYS)
+
+
+def test_every_variable_that_the_code_names_is_documented():
+    page = (REFERENCE / "configuration.md").read_text()
+    code = "".join(path.read_text() for path in (ROOT / "ego4dfs").rglob("*.py"))
+    for name in set(re.findall(r"EGO4DFS_[A-Z_]*[A-Z]", code)):
+        assert f"`{name}`" in page
+
+
+def test_every_error_is_documented_with_what_each_face_makes_of_it():
+    rows = {row[0]: row for row in _table(REFERENCE / "errors.md")}
+    for kind in _error_classes():
+        _, _, in_mount, in_fsspec, code = rows[kind.__name__]
+        error = kind("text")
+        assert in_mount == errno.errorcode[errno_of(error)], kind
+        assert in_fsspec == _in_fsspec(error), kind
+        assert code == str(int(output.exit_code(error))), kind
+
+
+def _in_fsspec(error: errors.Ego4DError) -> str:
+    try:
+        with _as_os_errors("path"):
+            raise error
+    except OSError as raised:
+        return f"{type(raised).__name__}, {errno.errorcode[raised.errno]}"
+    except errors.Ego4DError as raised:
+        return type(raised).__name__
+
+
+def test_every_exit_code_is_documented():
+    rows = {row[0]: row[1] for row in _table(REFERENCE / "errors.md")}
+    for code in ExitCode:
+        assert rows[str(int(code))] == EXIT_MEANINGS[code]
+
+
+def test_every_counter_of_the_status_is_documented():
+    rows = {row[0] for row in _table(REFERENCE / "status.md")}
+    wanted = {*Metrics().snapshot(), "pid", "cache_bytes", "cache_limit_bytes"}
+    assert wanted <= rows
+
+
+def test_every_known_dataset_is_documented():
+    rows = {row[0] for row in _table(REFERENCE / "manifests.md")}
+    assert set(known_names()) <= rows
+
+
+def test_every_public_name_is_exported_and_documented():
+    assert sorted(ego4dfs.__all__) == ego4dfs.__all__
+    page = (REFERENCE / "python-api.md").read_text()
+    for name in ego4dfs.__all__:
+        assert getattr(ego4dfs, name) is not None
+        assert f"`{name}`" in page
+
+
+def test_the_python_page_names_only_methods_that_exist():
+    page = (REFERENCE / "python-api.md").read_text()
+    methods = re.findall(r"`fs\.(\w+)\(", page)
+    assert methods
+    for name in methods:
+        assert callable(getattr(Ego4DFileSystem, name))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", _without_code(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in _anchors(linked), target
+
+
+def test_every_page_is_reached_from_the_index():
+    index = (DOCS / "index.md").read_text()
+    for page in DOCS.rglob("*.md"):
+        assert page.name == "index.md" or f"({page.relative_to(DOCS)})" in index
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_compile(page: Path):
+    for code in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        ast.parse(code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_examples_exist(page: Path):
+    """Each `ego4dfs WORD` in shell examples is a command, and its options are known."""
+    blocks = re.findall(
+        r"^```(?:sh|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+    lines = [line.partition("#")[0] for block in blocks for line in block.splitlines()]
+    for name, rest in re.findall(r"\bego4dfs ([a-z]+)\b([^|;&']*)", "\n".join(lines)):
+        if f"\n## ego4dfs {name}\n" not in (REFERENCE / "cli.md").read_text():
+            assert name in {"is", "answers"}, name  # words of messages
+            continue
+        known = parser_of(name)._option_string_actions
+        for option in re.findall(r"(?<!\S)--[a-z][\w-]*", rest.split("\n")[0]):
+            assert option in known or f"{option}s" in known, f"{name} {option}"
+
+
+def test_scripts_of_the_readme_are_there_and_can_be_run():
+    named = set(re.findall(r"scripts/\w+", "".join(page.read_text() for page in PAGES)))
+    assert {"scripts/demo", "scripts/test"} <= named
+    for script in (*named, "scripts/check", "scripts/setup", ".ci/run"):
+        assert os.access(ROOT / script, os.X_OK), script
+
+
+if __name__ == "__main__":
+    (REFERENCE / "cli.md").write_text(cli_reference())
