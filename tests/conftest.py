@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mountkit import is_mounted
 
 from ego4dfs.config import resolve
 from ego4dfs.demo.server import S3Server
@@ -154,11 +155,10 @@ class Mounts:
 
     def clear(self) -> list[Path]:
         """Take away what is still mounted, by force, and say what it was."""
-        table = Path("/proc/self/mountinfo").read_text()
-        left = [path for path in self._mounted if f" {path} " in table]
+        left = [path for path in self._mounted if is_mounted(path)]
         for path in left:
             subprocess.run([*EGO4DFS, "unmount", str(path)], check=False, timeout=60)
-            if f" {path} " in Path("/proc/self/mountinfo").read_text():
+            if is_mounted(path):
                 subprocess.run(["umount", "-l", str(path)], check=False, timeout=60)
         return left
 

@@ -46,7 +46,8 @@ def status(mountpoint: Path) -> dict[str, Any]:
 
 def is_mounted(mountpoint: Path) -> bool:
     """Look into the kernel's table only: nothing here can hang."""
-    return f" {mountpoint} " in Path("/proc/self/mountinfo").read_text()
+    escaped = str(mountpoint).replace(" ", r"\040")
+    return f" {escaped} " in Path("/proc/self/mountinfo").read_text()
 
 
 def is_running(pid: int) -> bool:

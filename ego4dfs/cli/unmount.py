@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ego4dfs.cli.args import Parser
 from ego4dfs.cli.output import ExitCode
-from ego4dfs.mount import unmount
+from ego4dfs.mount import mounted_at, unmount
 
 
 def add_arguments(parser: Parser) -> None:
@@ -21,7 +21,10 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Unmount, and return when the mount's process has ended."""
-    # Not realpath: that would ask the mount itself, which may be dead.
+    # Not realpath at once: that would ask the mount itself, which may be dead.
     parent, name = os.path.split(Path(args.mountpoint).expanduser().absolute())
-    unmount(Path(os.path.realpath(parent), name), lazy=getattr(args, "lazy", False))
+    mountpoint = Path(os.path.realpath(parent), name)
+    if mounted_at(mountpoint) is None and mountpoint.is_symlink():
+        mountpoint = Path(os.path.realpath(mountpoint))
+    unmount(mountpoint, lazy=getattr(args, "lazy", False))
     return ExitCode.OK

@@ -104,9 +104,12 @@ def _check_content(mountpoint: Path, *, nonempty: bool) -> None:
 
 
 def is_dead(mountpoint: Path) -> bool:
-    """Tell whether the process behind a FUSE mount is gone: "Transport endpoint …"."""
+    """Tell whether the process behind a FUSE mount is gone: "Transport endpoint …".
+
+    Not by stat, which the kernel goes on to answer from what it remembers.
+    """
     try:
-        mountpoint.stat()
+        os.statvfs(mountpoint)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

@@ -59,6 +59,7 @@ class Operations:
         """Serve `vfs`; `on_start` is called once the kernel has accepted the mount."""
         self._vfs = vfs
         self._on_start = on_start
+        self.is_started = False
         self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
         self._status = StatusFile(vfs)
         self._handles: dict[int, Handle] = {}
@@ -69,6 +70,7 @@ class Operations:
     def init(self, path: str) -> None:
         """Note that the mount is there."""
         del path
+        self.is_started = True
         self._on_start()
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:

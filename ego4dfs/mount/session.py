@@ -58,6 +58,10 @@ def serve(
             **_kernel_options(binding, options),
         )
     except RuntimeError as error:
+        if operations.is_started:
+            # libfuse 3 ends with a code of its own when a signal has told it to end.
+            log.info("unmounted (libfuse's code: %s)", error)
+            return
         raise MountError(
             f"{mountpoint}: libfuse {binding.version} could not mount (code {error})",
             hint="its own words are above, or in the log file; `ego4dfs mount --foreground` shows"
