@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
@@ -12,23 +15,42 @@ from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
-from ego4dfs.store import open_store
+from ego4dfs.store import ObjectStore, open_store
 from ego4dfs.tree import Tree
 from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)
 
 _PROBE = "annotations"  # small, and the official tool's default
-_TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
+TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
 _UIDS_SHOWN = 5
 
 
-def open_vfs(config: Config) -> VFS:
-    """Make the VFS that a Config describes.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a face needs of one source: the objects, what is listed, and what is kept.
 
-    Datasets that were named are loaded here, so that a wrong name or key is told at once; those
-    that merely are known are loaded when they are first entered. Raises Ego4DError.
+    `directory` is the source's own below the cache directory; `names` are the datasets asked
+    for, else all known ones.
     """
+
+    store: ObjectStore
+    catalog: Catalog
+    cache: BlockCache
+    facts: FactsIndex
+    metrics: Metrics
+    directory: Path
+    names: tuple[str, ...]
+
+    def close(self) -> None:
+        """Finish what is under way and let go of everything."""
+        self.facts.close()
+        self.cache.close()
+        self.store.close()
+
+
+def open_parts(config: Config) -> Parts:
+    """Make the parts that a Config describes; nothing is requested. Raises Ego4DError."""
     metrics = Metrics()
     store = open_store(
         source=config.source,
@@ -41,37 +63,36 @@ def open_vfs(config: Config) -> VFS:
     directory = source_directory(inner, store.source)
     names = config.datasets or datasets.known_names()
     override = config.manifest_override_path
-    catalog = Catalog(
+    everything = Catalog(
         KeptManifests(directory, store),
         config.version,
-        Selection.of(
-            benchmarks=config.benchmarks,
-            universities=config.universities,
-            video_uids=config.video_uids,
-            annotations=config.annotations,
-        ),
+        Selection(),
         override={names[0]: override} if override else {},
     )
     tree = Tree.of(
         datasets.version_directory(config.version),
-        names,
+        parts.names,
         metadata_url=metadata_url(config.version) if config.metadata else "",
-        top_manifest=_TOP_MANIFEST if config.manifest else "",
+        top_manifest=TOP_MANIFEST if config.manifest else "",
     )
-    cache = BlockCache(inner, metrics, max_bytes=config.cache_max_bytes)
-    facts = FactsIndex(directory, store)
     reader = Reader(store, cache, metrics)
-    vfs = VFS(tree, catalog, facts, reader, store=store, cache=cache, metrics=metrics)
+    vfs = VFS(tree, everything, facts, reader, store=store, cache=cache, metrics=metrics)
     try:
-        _load_what_must_be_there(catalog, config, names, store.source)
+        named = named_in(config, lambda path: _tree_file(config, vfs, path))
+        vfs.catalog = everything.selected(choose(config, everything, names, named))
+        _load_what_must_be_there(vfs.catalog, config, names, store.source, named)
     except BaseException:
         vfs.close()
         raise
     return vfs
 
 
+def _tree_file(config: Config, vfs: VFS, path: str) -> Iterator[bytes]:
+    """Yield the bytes of a file that any known dataset has, selected or not."""
+
+
 def _load_what_must_be_there(
-    catalog: Catalog, config: Config, names: tuple[str, ...], source: str
+    catalog: Catalog, config: Config, names: tuple[str, ...], source: str, named: NamedUids
 ) -> None:
     if config.video_uids:
         failed = catalog.load(names)
