@@ -117,7 +117,31 @@ def add_selection(parser: Parser) -> None:
     group.add_argument(
         "--config_path", metavar="FILE", help="JSON file of defaults; flags win over it"
     )
+    _add_more_filters(group)
     _add_switches(group)
+
+
+def _add_more_filters(group: _Group) -> None:
+    _add_list(
+        group,
+        "--clip_uids",
+        "--clip_uid",
+        help="only these clips, and the videos they are cut from",
+    )
+    _add_list(group, "--splits", help="only videos of these splits: train, or fho:train")
+    group.add_argument(
+        "--uids-from",
+        metavar="FILE",
+        help="only videos and clips named in this JSON or CSV: on disk, or in the tree as"
+        " annotations/fho_main_train.json",
+    )
+    for option, effect in (("--include", "only"), ("--exclude", "no")):
+        group.add_argument(
+            option,
+            action="append",
+            metavar="PATTERN",
+            help=f"{effect} files with such a name: '*.csv'",
+        )
 
 
 def _add_list(group: _Group, *spellings: str, help: str) -> None:  # noqa: A002 - as argparse has it
@@ -225,5 +249,8 @@ def _fold(option: str) -> str:
 
 
 _UNDERSCORED = frozenset(
-    ("output_directory", "video_uids", "video_uid_file", "aws_profile_name", "config_path")
+    (
+        *("output_directory", "video_uids", "video_uid_file", "clip_uids"),
+        *("aws_profile_name", "config_path"),
+    )
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
-from ego4dfs.catalog import Catalog, KeptManifests, Selection, metadata_url
+from ego4dfs.catalog import Catalog, KeptManifests, NamedUids, Selection, metadata_url
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
 from ego4dfs.facts import FactsIndex
@@ -17,6 +18,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectStore, open_store
 from ego4dfs.tree import Tree
+from ego4dfs.vfs.choose import NOBODY, choose, named_in, tree_bytes
 from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ class Parts:
     """What a face needs of one source: the objects, what is listed, and what is kept.
 
     `directory` is the source's own below the cache directory; `names` are the datasets asked
-    for, else all known ones.
+    for, else all known ones. `named` are the uids of the file that --uids-from names.
     """
 
     store: ObjectStore
@@ -41,6 +43,7 @@ class Parts:
     metrics: Metrics
     directory: Path
     names: tuple[str, ...]
+    named: NamedUids = NOBODY
 
     def close(self) -> None:
         """Finish what is under way and let go of everything."""
@@ -50,7 +53,11 @@ class Parts:
 
 
 def open_parts(config: Config) -> Parts:
-    """Make the parts that a Config describes; nothing is requested. Raises Ego4DError."""
+    """Make the parts that a Config describes, with a catalog of what is selected.
+
+    Nothing is requested but what --splits, --clip_uids and --uids-from are said in terms of.
+    Raises Ego4DError.
+    """
     metrics = Metrics()
     store = open_store(
         source=config.source,
@@ -63,38 +70,97 @@ def open_parts(config: Config) -> Parts:
     directory = source_directory(inner, store.source)
     names = config.datasets or datasets.known_names()
     override = config.manifest_override_path
-    everything = Catalog(
-        KeptManifests(directory, store),
-        config.version,
-        Selection(),
-        override={names[0]: override} if override else {},
+    everything = Parts(
+        store=store,
+        catalog=Catalog(
+            KeptManifests(directory, store),
+            config.version,
+            Selection(),
+            override={names[0]: override} if override else {},
+        ),
+        cache=BlockCache(inner, metrics, max_bytes=config.cache_max_bytes),
+        facts=FactsIndex(directory, store),
+        metrics=metrics,
+        directory=directory,
+        names=names,
     )
+    try:
+        with _explained(store.source, config.version):
+            return _chosen(everything, config)
+    except BaseException:
+        everything.close()
+        raise
+
+
+def _chosen(parts: Parts, config: Config) -> Parts:
+    """Return the same parts with the catalog of what the options select."""
+    named = named_in(config, lambda path: _tree_bytes(parts, config, path))
+    selection = choose(config, parts.catalog, parts.names, named)
+    return replace(parts, catalog=parts.catalog.selected(selection), named=named)
+
+
+def _tree_bytes(parts: Parts, config: Config, path: str) -> Iterator[bytes]:
+    """Yield the bytes of a file that any known dataset has, selected or not."""
+    reader = Reader(parts.store, parts.cache, parts.metrics)
+    try:
+        yield from tree_bytes(_vfs(parts, config, reader, datasets.known_names()), path)
+    finally:
+        reader.close()
+
+
+def _vfs(parts: Parts, config: Config, reader: Reader, more: Iterable[str] = ()) -> VFS:
     tree = Tree.of(
         datasets.version_directory(config.version),
-        parts.names,
+        (*parts.names, *more),
         metadata_url=metadata_url(config.version) if config.metadata else "",
         top_manifest=TOP_MANIFEST if config.manifest else "",
     )
-    reader = Reader(store, cache, metrics)
-    vfs = VFS(tree, everything, facts, reader, store=store, cache=cache, metrics=metrics)
+    return VFS(
+        tree,
+        parts.catalog,
+        parts.facts,
+        reader,
+        store=parts.store,
+        cache=parts.cache,
+        metrics=parts.metrics,
+    )
+
+
+def open_vfs(config: Config) -> VFS:
+    """Make the VFS that a Config describes.
+
+    Datasets that were named are loaded here, so that a wrong name or key is told at once; those
+    that merely are known are loaded when they are first entered. Raises Ego4DError.
+    """
+    parts = open_parts(config)
+    vfs = _vfs(parts, config, Reader(parts.store, parts.cache, parts.metrics))
     try:
-        named = named_in(config, lambda path: _tree_file(config, vfs, path))
-        vfs.catalog = everything.selected(choose(config, everything, names, named))
-        _load_what_must_be_there(vfs.catalog, config, names, store.source, named)
+        with _explained(parts.store.source, config.version):
+            _load_what_must_be_there(parts.catalog, config, parts.names)
+        check_uids(parts.catalog, config, parts.names, parts.named)
     except BaseException:
         vfs.close()
         raise
     return vfs
 
 
-def _tree_file(config: Config, vfs: VFS, path: str) -> Iterator[bytes]:
-    """Yield the bytes of a file that any known dataset has, selected or not."""
+@contextmanager
+def _explained(source: str, version: str) -> Iterator[None]:
+    """Say of an unreachable store that no copy of a manifest is kept either."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        reason = str(error).removeprefix(f"{error.url}: ")
+        raise StoreUnavailable(
+            f"{source}: {reason}, and no manifest of {version} is kept from before",
+            url=error.url,
+            hint=error.hint
+            or "check the network and --endpoint-url (AWS_ENDPOINT_URL) or --source",
+        ) from error
 
 
-def _load_what_must_be_there(
-    catalog: Catalog, config: Config, names: tuple[str, ...], source: str, named: NamedUids
-) -> None:
-    if config.video_uids:
+def _load_what_must_be_there(catalog: Catalog, config: Config, names: tuple[str, ...]) -> None:
+    if config.video_uids or config.clip_uids or config.uids_from:
         failed = catalog.load(names)
     elif config.datasets:
         failed = catalog.load(name for name in names if not catalog.is_kept(name))
@@ -103,31 +169,36 @@ def _load_what_must_be_there(
     else:
         failed = catalog.load([_PROBE])
     for name, error in failed.items():
-        if isinstance(error, StoreUnavailable):
-            raise _unreachable(error, source, config.version) from error
         # Of datasets that nobody named some may be refused; but no key is no mount.
-        if name in config.datasets or isinstance(error, (CredentialsRejected, ConfigError)):
+        if name in config.datasets or isinstance(
+            error, (StoreUnavailable, CredentialsRejected, ConfigError)
+        ):
             raise error
-    unknown = catalog.unknown_uids(names)
-    if unknown:
-        _tell_unknown(unknown, config)
 
 
-def _unreachable(error: StoreUnavailable, source: str, version: str) -> StoreUnavailable:
-    reason = str(error).removeprefix(f"{error.url}: ")
-    return StoreUnavailable(
-        f"{source}: {reason}, and no manifest of {version} is kept from before",
-        url=error.url,
-        hint=error.hint or "check the network and --endpoint-url (AWS_ENDPOINT_URL) or --source",
-    )
+def check_uids(
+    catalog: Catalog, config: Config, names: tuple[str, ...], named: NamedUids = NOBODY
+) -> None:
+    """Say which uids none of the loaded datasets has.
 
-
-def _tell_unknown(unknown: list[str], config: Config) -> None:
-    shown = ", ".join(unknown[:_UIDS_SHOWN]) + (", …" if len(unknown) > _UIDS_SHOWN else "")
+    In an annotation file that is common, and a warning. Raises ConfigError for those that were
+    given one by one, unless `allow_missing`.
+    """
+    asked = {*config.video_uids, *config.clip_uids}
     where = " ".join(config.datasets) or "any dataset"
-    message = f"{len(unknown)} of {len(config.video_uids)} uids not in {where}: {shown}"
-    if not config.allow_missing:
-        raise ConfigError(
-            message, hint="check the uids and --version, or go on without them: --allow-missing"
-        )
-    log.warning("%s", message)
+    unknown = catalog.unknown_uids(names, asked)
+    if unknown:
+        message = f"{len(unknown)} of {len(asked)} uids not in {where}: {_some(unknown)}"
+        if not config.allow_missing:
+            hint = "check the uids and --version, or go on without them: --allow-missing"
+            raise ConfigError(message, hint=hint)
+        log.warning("%s", message)
+    from_file = named.videos | named.clips
+    absent = catalog.unknown_uids(names, from_file)
+    if absent and config.datasets:
+        count = f"{len(absent)} of {len(from_file)}"
+        log.warning("%s uids of %s are not in %s", count, config.uids_from, where)
+
+
+def _some(uids: list[str]) -> str:
+    return ", ".join(uids[:_UIDS_SHOWN]) + (", …" if len(uids) > _UIDS_SHOWN else "")

@@ -6,6 +6,7 @@ may be those of an annotation file.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,14 +14,17 @@ from pathlib import Path
 
 from ego4dfs.catalog import Catalog, NamedUids, Selection, uids_in
 from ego4dfs.config import Config
-from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.datasets import version_directory
+from ego4dfs.errors import ConfigError, Ego4DError, NotFound
+from ego4dfs.tree import join
+from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)
 
 _PRIMARY = "full_scale"
 _CUTS = "clips"
 _CHUNK_BYTES = 4 << 20
-_NOBODY = NamedUids(frozenset(), frozenset())
+NOBODY = NamedUids(frozenset(), frozenset())
 
 
 def named_in(config: Config, read: Callable[[str], Iterator[bytes]]) -> NamedUids:
@@ -29,7 +33,7 @@ def named_in(config: Config, read: Callable[[str], Iterator[bytes]]) -> NamedUid
     Raises ConfigError when there is no such file, or no uid in it.
     """
     if not config.uids_from:
-        return _NOBODY
+        return NOBODY
     path = Path(config.uids_from)
     try:
         named = uids_in(_chunks(path) if path.is_absolute() else read(config.uids_from))
@@ -68,6 +72,21 @@ def choose(config: Config, catalog: Catalog, names: Sequence[str], named: NamedU
         include=config.include,
         exclude=config.exclude,
     )
+
+
+def tree_bytes(vfs: VFS, path: str) -> Iterator[bytes]:
+    """Yield the bytes of a file of the tree; its path may leave the version's directory out.
+
+    Raises OSError when the tree has no such file.
+    """
+    directory = version_directory(vfs.catalog.version)
+    full = path if path.startswith(f"{directory}/") else join(directory, path)
+    try:
+        handle = vfs.open(full)
+    except NotFound as error:
+        raise FileNotFoundError(errno.ENOENT, "neither on disk nor in the tree", path) from error
+    for offset in range(0, handle.size, _CHUNK_BYTES):
+        yield vfs.read(handle, offset, _CHUNK_BYTES)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
