@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "ls": "list the same tree without mounting it",
     "cache": "show, verify or clear the cache of fetched blocks",
     "status": "say what mounts serve, fetch and refuse",
+    "doctor": "check FUSE, cache, network, key and datasets, and say what to do",
     "demo": "mount a small sample on a local S3 server, without a licence",
 }
 
