@@ -23,6 +23,7 @@ from ego4dfs.errors import ConfigError
 COMMANDS: Mapping[str, str] = {
     "mount": "show Ego4D as a directory that fetches what is read",
     "unmount": "take a mounted directory away",
+    "prefetch": "copy what is selected to disk, as the official ego4d command does",
     "ls": "list the same tree without mounting it",
     "cache": "show, verify or clear the cache of fetched blocks",
     "status": "say what mounts serve, fetch and refuse",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -91,8 +92,8 @@ class Parser(argparse.ArgumentParser):
         return paths + others
 
 
-def add_selection(parser: Parser) -> None:
-    """Add the official flags that select what to show, and where."""
+def add_selection(parser: Parser, *, copies: bool = False) -> None:
+    """Add the official flags that select what to show or, with `copies`, to copy, and where."""
     group = parser.add_argument_group(
         "selection", "as in the official ego4d command; dashes and underscores are the same"
     )
@@ -119,6 +120,7 @@ def add_selection(parser: Parser) -> None:
     )
     _add_more_filters(group)
     _add_switches(group)
+    _add_copying(parser, hidden=not copies)
 
 
 def _add_more_filters(group: _Group) -> None:
@@ -163,10 +165,25 @@ def _add_switches(group: _Group) -> None:
     group.add_argument(
         "--list-datasets", action="store_true", help="print the known datasets, and nothing else"
     )
-    # They steer copying; taken here so that a command line of `ego4d` can be pasted.
-    for spellings in (("-y", "--yes"), ("--bypass-existing",), ("--skip-s3-checks",)):
+
+
+_COPYING = {
+    ("-y", "--yes"): "do not ask before fetching",
+    ("--bypass-existing",): "take files that are there for right, if their size is",
+    ("--skip-s3-checks",): "do not ask for sizes first: no estimate, files are just fetched",
+}
+
+
+def _add_copying(parser: Parser, *, hidden: bool) -> None:
+    """Add the official flags that steer copying; `hidden` where they have no effect.
+
+    They are taken there too, so that a command line of `ego4d` can be pasted.
+    """
+    group = parser.add_argument_group("copying")
+    for spellings, text in _COPYING.items():
         dest = "assume_yes" if "-y" in spellings else spellings[0][2:].replace("-", "_")
-        group.add_argument(*spellings, dest=dest, action="store_true", help=argparse.SUPPRESS)
+        shown = argparse.SUPPRESS if hidden else text
+        group.add_argument(*spellings, dest=dest, action="store_true", help=shown)
 
 
 def add_mountpoint(parser: Parser) -> None:
@@ -228,6 +245,20 @@ def mountpoint_of(settled: config.Config) -> Path:
             hint="put it first: ego4dfs mount ~/ego4d --datasets full_scale annotations",
         )
     return settled.output_directory
+
+
+def command_line(parser: Parser, args: argparse.Namespace) -> str:
+    """Return the command that says the same as `args`, to be pasted into a shell."""
+    words = parser.prog.split()
+    for action in parser._actions:  # noqa: SLF001 - as in Parser
+        if action.dest not in args or (
+            action.nargs == 0 and getattr(args, action.dest) != action.const
+        ):
+            continue
+        given = getattr(args, action.dest)
+        values = [] if action.nargs == 0 else given if isinstance(given, list) else [given]
+        words += [*action.option_strings[-1:], *map(str, values)]
+    return shlex.join(words)
 
 
 def list_datasets(stream: TextIO) -> None:

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import BlockCache
@@ -26,54 +25,17 @@ from ego4dfs.errors import (
 )
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
-from ego4dfs.reader import Reader, Window
+from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode
+from ego4dfs.vfs.copies import Copies
+from ego4dfs.vfs.values import DirEntry, Handle, Stat
 
 OPEN_REFUSAL_KEPT_S = 2.0
 """How long an open believes an earlier refusal: long enough for one program's retries."""
 
 SWEEP_AT = 2
 """The how-manieth stat of an unknown file in one directory starts the sweep of the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What a path is. `size` is 0 for directories, and for files whose size cannot be had.
-
-    `is_known` tells those files from empty ones. `mtime_ns` is the store's LastModified; for a
-    directory that of its manifest.
-    """
-
-    inode: int
-    is_dir: bool
-    size: int
-    mtime_ns: int
-    is_known: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class DirEntry:
-    """One name in a directory."""
-
-    name: str
-    inode: int
-    is_dir: bool
-
-
-class Handle:
-    """An open file: one version of its bytes, and how it is being read."""
-
-    __slots__ = ("content", "etag", "path", "ref", "size", "window")
-
-    def __init__(self, path: str, *, ref: ObjectRef | None = None, content: bytes = b"") -> None:
-        """Open an object version, or bytes that are in memory."""
-        self.path = path
-        self.ref = ref
-        self.content = memoryview(content)
-        self.size = ref.size if ref else len(content)
-        self.etag = ref.etag if ref else ""
-        self.window = Window() if ref else None
 
 
 class VFS:
@@ -94,15 +56,17 @@ class VFS:
         store: ObjectStore,
         cache: BlockCache,
         metrics: Metrics,
+        copies: Copies | None = None,
     ) -> None:
         """Join the parts; `open_vfs` makes them from a Config."""
+        self._copies = copies
         self.metrics = metrics
         self.cache = cache
         self.catalog = catalog
         self._tree = tree
-        self._facts = facts
+        self.facts = facts
         self._reader = reader
-        self._store = store
+        self.store = store
         self._started_ns = time.time_ns()
         self._unknown_stats: Counter[str] = Counter()
         self._lock = threading.Lock()  # guards the attaching of datasets
@@ -147,7 +111,7 @@ class VFS:
         if isinstance(node, ManifestFile):
             return Handle(node.path, content=self.catalog.listing(node.dataset).content)
         try:
-            return Handle(node.path, ref=self._ref(node, first_offset))
+            return self._open_object(node, first_offset)
         except StoreError as error:
             self.metrics.error(str(error))
             raise
@@ -162,10 +126,17 @@ class VFS:
             part = handle.content[offset : offset + len(view)]
             view[: len(part)] = part
             return len(part)
+        if handle.copy is not None and self._copies is not None:
+            count = self._copies.read_into(handle.copy, offset, view)
+            if count is not None:
+                self.metrics.add("bytes_from_copies", count)
+                self.metrics.add("bytes_served", count)
+                return count
+            handle.copy = None
         try:
             return self._reader.read_into(handle.ref, offset, view, handle.window)
         except ObjectChanged:
-            self._facts.forget(handle.ref.url)
+            self.facts.forget(handle.ref.url)
             self.metrics.error(f"{handle.path} changed in the store while it was open")
             raise
         except StoreError as error:
@@ -184,7 +155,7 @@ class VFS:
         if not isinstance(node, ObjectFile):
             return {}
         attributes = {"user.ego4dfs.s3_uri": node.url}
-        facts = self._facts.peek(node.url)
+        facts = self.facts.peek(node.url)
         if facts is not None:
             attributes["user.ego4dfs.etag"] = facts.etag
             if facts.version_id:
@@ -211,7 +182,7 @@ class VFS:
 
     def weighed(self) -> tuple[int, int]:
         """Return how many objects were weighed so far, and their bytes."""
-        return self._facts.totals()
+        return self.facts.totals()
 
     def status(self) -> dict[str, object]:
         """Return the live counters and the state of the cache."""
@@ -223,10 +194,12 @@ class VFS:
 
     def close(self) -> None:
         """Finish requests and writes under way and let go of everything."""
-        self._facts.close()
+        self.facts.close()
         self._reader.close()
+        if self._copies is not None:
+            self._copies.close()
         self.cache.close()
-        self._store.close()
+        self.store.close()
 
     def _attach(self, directory: Directory) -> None:
         if self._tree.is_attached(directory):
@@ -243,10 +216,10 @@ class VFS:
     def _stat_object(self, node: ObjectFile) -> Stat:
         number = inode(node.path)
         try:
-            facts = self._facts.peek(node.url)
+            facts = self._known(node)
             if facts is None:
                 self._sweep_from(node)
-                facts = self._facts.get(node.url)
+                facts = self.facts.get(node.url)
         except StoreError as error:
             if not isinstance(error, (AccessDenied, ObjectMissing)):
                 self.metrics.error(str(error))
@@ -262,15 +235,27 @@ class VFS:
         directory = self.resolve(parent)
         if isinstance(directory, Directory):
             children = self._tree.children(directory).values()
-            self._facts.sweep(child.url for child in children if isinstance(child, ObjectFile))
+            self.facts.sweep(child.url for child in children if isinstance(child, ObjectFile))
 
-    def _ref(self, node: ObjectFile, first_offset: int | None) -> ObjectRef:
-        facts = self._facts.peek(node.url)
-        if facts is None and first_offset is not None:
+    def _known(self, node: ObjectFile) -> ObjectFacts | None:
+        """Return facts without a request: those of the index, else those of a copy."""
+        facts = self.facts.peek(node.url)
+        if facts is None and self._copies is not None:
+            facts = self._copies.facts(node.path, node.url)
+        return facts
+
+    def _open_object(self, node: ObjectFile, first_offset: int | None) -> Handle:
+        facts = self._known(node)
+        if facts is None and first_offset is not None and not self._has_copy(node):
             facts = self._introduce(node.url, first_offset // BLOCK_SIZE)
         if facts is None:
-            facts = self._facts.get(node.url, refusal_kept_s=OPEN_REFUSAL_KEPT_S)
-        return ObjectRef.of(self._store.source, node.url, facts.size, facts.etag)
+            facts = self.facts.get(node.url, refusal_kept_s=OPEN_REFUSAL_KEPT_S)
+        ref = ObjectRef.of(self.store.source, node.url, facts.size, facts.etag)
+        copy = self._copies.right(node.path, node.url, facts) if self._copies else None
+        return Handle(node.path, ref=ref, copy=copy)
+
+    def _has_copy(self, node: ObjectFile) -> bool:
+        return self._copies is not None and self._copies.is_there(node.path)
 
     def _introduce(self, url: str, index: int) -> ObjectFacts | None:
         """Fetch one block of an object that is not known yet, and its facts with it.
@@ -279,13 +264,13 @@ class VFS:
         """
         start = index * BLOCK_SIZE
         try:
-            fetched = self._store.read_range(url, start, start + BLOCK_SIZE)
+            fetched = self.store.read_range(url, start, start + BLOCK_SIZE)
         except (AccessDenied, ObjectMissing):
             raise
         except StoreError:
             return None
         facts = fetched.facts
-        self._facts.learn(url, facts)
-        ref = ObjectRef.of(self._store.source, url, facts.size, facts.etag)
+        self.facts.learn(url, facts)
+        ref = ObjectRef.of(self.store.source, url, facts.size, facts.etag)
         self._reader.admit(ref, index, fetched.data)
         return facts
