@@ -78,6 +78,8 @@ class Config:
     """Bound of the cache; None means the usual share of the disk."""
     output_directory: Path | None = None
     """The mountpoint, or where copies go; absolute."""
+    copies: Path | None = None
+    """A directory of prefetched copies to serve, where they are right, in place of the store."""
     allow_missing: bool = False
     """Whether uids that no dataset has are merely reported."""
     list_datasets: bool = False
@@ -116,6 +118,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "source": values.source,
     "transport": values.transport,
     "cache_dir": values.path,
+    "copies": values.path,
     "output_directory": values.path,
     "allow_missing": values.flag,
     "list_datasets": values.flag,

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
@@ -19,21 +18,21 @@ from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectStore, open_store
 from ego4dfs.tree import Tree
 from ego4dfs.vfs.choose import NOBODY, choose, named_in, tree_bytes
+from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)
 
 _PROBE = "annotations"  # small, and the official tool's default
-TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
+_TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
 _UIDS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What a face needs of one source: the objects, what is listed, and what is kept.
+class _Parts:
+    """What a VFS is made of. `names` are the datasets asked for, else all known ones.
 
-    `directory` is the source's own below the cache directory; `names` are the datasets asked
-    for, else all known ones. `named` are the uids of the file that --uids-from names.
+    `named` are the uids of the file that --uids-from names.
     """
 
     store: ObjectStore
@@ -41,18 +40,20 @@ class Parts:
     cache: BlockCache
     facts: FactsIndex
     metrics: Metrics
-    directory: Path
     names: tuple[str, ...]
+    copies: Copies | None = None
     named: NamedUids = NOBODY
 
     def close(self) -> None:
         """Finish what is under way and let go of everything."""
         self.facts.close()
+        if self.copies is not None:
+            self.copies.close()
         self.cache.close()
         self.store.close()
 
 
-def open_parts(config: Config) -> Parts:
+def _open_parts(config: Config) -> _Parts:
     """Make the parts that a Config describes, with a catalog of what is selected.
 
     Nothing is requested but what --splits, --clip_uids and --uids-from are said in terms of.
@@ -70,7 +71,7 @@ def open_parts(config: Config) -> Parts:
     directory = source_directory(inner, store.source)
     names = config.datasets or datasets.known_names()
     override = config.manifest_override_path
-    everything = Parts(
+    everything = _Parts(
         store=store,
         catalog=Catalog(
             KeptManifests(directory, store),
@@ -81,8 +82,8 @@ def open_parts(config: Config) -> Parts:
         cache=BlockCache(inner, metrics, max_bytes=config.cache_max_bytes),
         facts=FactsIndex(directory, store),
         metrics=metrics,
-        directory=directory,
         names=names,
+        copies=Copies(config.copies, store.source, metrics.error) if config.copies else None,
     )
     try:
         with _explained(store.source, config.version):
@@ -92,14 +93,14 @@ def open_parts(config: Config) -> Parts:
         raise
 
 
-def _chosen(parts: Parts, config: Config) -> Parts:
+def _chosen(parts: _Parts, config: Config) -> _Parts:
     """Return the same parts with the catalog of what the options select."""
     named = named_in(config, lambda path: _tree_bytes(parts, config, path))
     selection = choose(config, parts.catalog, parts.names, named)
     return replace(parts, catalog=parts.catalog.selected(selection), named=named)
 
 
-def _tree_bytes(parts: Parts, config: Config, path: str) -> Iterator[bytes]:
+def _tree_bytes(parts: _Parts, config: Config, path: str) -> Iterator[bytes]:
     """Yield the bytes of a file that any known dataset has, selected or not."""
     reader = Reader(parts.store, parts.cache, parts.metrics)
     try:
@@ -108,14 +109,14 @@ def _tree_bytes(parts: Parts, config: Config, path: str) -> Iterator[bytes]:
         reader.close()
 
 
-def _vfs(parts: Parts, config: Config, reader: Reader, more: Iterable[str] = ()) -> VFS:
+def _vfs(parts: _Parts, config: Config, reader: Reader, more: Iterable[str] = ()) -> VFS:
     tree = Tree.of(
         datasets.version_directory(config.version),
         (*parts.names, *more),
         metadata_url=metadata_url(config.version) if config.metadata else "",
-        top_manifest=TOP_MANIFEST if config.manifest else "",
+        top_manifest=_TOP_MANIFEST if config.manifest else "",
     )
-    return VFS(
+    vfs = VFS(
         tree,
         parts.catalog,
         parts.facts,
@@ -124,6 +125,8 @@ def _vfs(parts: Parts, config: Config, reader: Reader, more: Iterable[str] = ())
         cache=parts.cache,
         metrics=parts.metrics,
     )
+    vfs.copies = parts.copies
+    return vfs
 
 
 def open_vfs(config: Config) -> VFS:
@@ -132,12 +135,12 @@ def open_vfs(config: Config) -> VFS:
     Datasets that were named are loaded here, so that a wrong name or key is told at once; those
     that merely are known are loaded when they are first entered. Raises Ego4DError.
     """
-    parts = open_parts(config)
+    parts = _open_parts(config)
     vfs = _vfs(parts, config, Reader(parts.store, parts.cache, parts.metrics))
     try:
         with _explained(parts.store.source, config.version):
             _load_what_must_be_there(parts.catalog, config, parts.names)
-        check_uids(parts.catalog, config, parts.names, parts.named)
+        _check_uids(parts.catalog, config, parts.names, parts.named)
     except BaseException:
         vfs.close()
         raise
@@ -176,7 +179,7 @@ def _load_what_must_be_there(catalog: Catalog, config: Config, names: tuple[str,
             raise error
 
 
-def check_uids(
+def _check_uids(
     catalog: Catalog, config: Config, names: tuple[str, ...], named: NamedUids = NOBODY
 ) -> None:
     """Say which uids none of the loaded datasets has.

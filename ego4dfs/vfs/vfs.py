@@ -56,10 +56,9 @@ class VFS:
         store: ObjectStore,
         cache: BlockCache,
         metrics: Metrics,
-        copies: Copies | None = None,
     ) -> None:
         """Join the parts; `open_vfs` makes them from a Config."""
-        self._copies = copies
+        self.copies: Copies | None = None  # a place to look at before cache and store
         self.metrics = metrics
         self.cache = cache
         self.catalog = catalog
@@ -126,8 +125,8 @@ class VFS:
             part = handle.content[offset : offset + len(view)]
             view[: len(part)] = part
             return len(part)
-        if handle.copy is not None and self._copies is not None:
-            count = self._copies.read_into(handle.copy, offset, view)
+        if handle.copy is not None and self.copies is not None:
+            count = self.copies.read_into(handle.copy, offset, view)
             if count is not None:
                 self.metrics.add("bytes_from_copies", count)
                 self.metrics.add("bytes_served", count)
@@ -196,8 +195,8 @@ class VFS:
         """Finish requests and writes under way and let go of everything."""
         self.facts.close()
         self._reader.close()
-        if self._copies is not None:
-            self._copies.close()
+        if self.copies is not None:
+            self.copies.close()
         self.cache.close()
         self.store.close()
 
@@ -240,8 +239,8 @@ class VFS:
     def _known(self, node: ObjectFile) -> ObjectFacts | None:
         """Return facts without a request: those of the index, else those of a copy."""
         facts = self.facts.peek(node.url)
-        if facts is None and self._copies is not None:
-            facts = self._copies.facts(node.path, node.url)
+        if facts is None and self.copies is not None:
+            facts = self.copies.facts(node.path, node.url)
         return facts
 
     def _open_object(self, node: ObjectFile, first_offset: int | None) -> Handle:
@@ -251,11 +250,11 @@ class VFS:
         if facts is None:
             facts = self.facts.get(node.url, refusal_kept_s=OPEN_REFUSAL_KEPT_S)
         ref = ObjectRef.of(self.store.source, node.url, facts.size, facts.etag)
-        copy = self._copies.right(node.path, node.url, facts) if self._copies else None
+        copy = self.copies.right(node.path, node.url, facts) if self.copies else None
         return Handle(node.path, ref=ref, copy=copy)
 
     def _has_copy(self, node: ObjectFile) -> bool:
-        return self._copies is not None and self._copies.is_there(node.path)
+        return self.copies is not None and self.copies.is_there(node.path)
 
     def _introduce(self, url: str, index: int) -> ObjectFacts | None:
         """Fetch one block of an object that is not known yet, and its facts with it.
