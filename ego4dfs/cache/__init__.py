@@ -1,6 +1,15 @@
 """The block cache: bounded, on disk, shared by processes, checked before it is believed."""
 
-from ego4dfs.cache.blockcache import BlockCache, CacheReport
+from ego4dfs.cache.blockcache import PIN_SHARE, BlockCache, CacheReport
 from ego4dfs.cache.directory import FORMAT, prepare_directory, source_directory
+from ego4dfs.cache.index import Pin
 
-__all__ = ["FORMAT", "BlockCache", "CacheReport", "prepare_directory", "source_directory"]
+__all__ = [
+    "FORMAT",
+    "PIN_SHARE",
+    "BlockCache",
+    "CacheReport",
+    "Pin",
+    "prepare_directory",
+    "source_directory",
+]

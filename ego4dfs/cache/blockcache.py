@@ -8,20 +8,24 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import diskcache
 
 from ego4dfs.cache import blockfile
-from ego4dfs.cache.index import BlockIndex, relative_name
+from ego4dfs.cache.index import BlockIndex, Pin, pinned_bytes, relative_name
+from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 DEFAULT_SHARE = 0.25
 """Share of the free disk, what is cached already included, that a cache takes if not told."""
+
+PIN_SHARE = 0.8
+"""Share of the bound that pinned blocks may take: the rest of the data needs room, too."""
 
 _BATCH_BLOCKS = 16
 _TOUCH_EVERY_S = 5.0
@@ -59,17 +63,19 @@ class BlockCache:
         """Open the blocks below `inner` (see prepare_directory).
 
         `max_bytes` None keeps the limit of an existing cache, or takes `DEFAULT_SHARE` of the
-        free disk for a new one.
+        free disk for a new one. Raises CacheError when the pinned blocks need more.
         """
         self._directory = inner / "blocks"
         self._directory.mkdir(mode=0o700, exist_ok=True)
         if max_bytes is None and not (self._directory / "cache.db").exists():
             max_bytes = _share_of_disk(self._directory)
+        _check_pins(self._directory, max_bytes)
         self._index = BlockIndex(self._directory, max_bytes)
         self._metrics = metrics
         self._prefix = f"{self._directory}/"
         self._checked: set[str] = set()  # blocks proved sound since this process started
         self._touched: set[str] = set()
+        self._pinning: set[str] = set()  # objects whose blocks are pinned when they arrive
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._lock = threading.Lock()  # guards the start of the writer
@@ -121,6 +127,28 @@ class BlockCache:
                 self._writer = threading.Thread(target=self._write, name="cache", daemon=True)
                 self._writer.start()
         self._puts.put(_Put(key, url, data, done))
+
+    @property
+    def room_to_pin(self) -> int:
+        """Bytes that may still be pinned."""
+        return max(0, int(self.max_bytes * PIN_SHARE) - pinned_bytes(self._directory))
+
+    def pin(self, object_id: str, keys: Iterable[str]) -> int:
+        """Pin the blocks of an object: those that are here, counted, and those put from now on.
+
+        A pinned block leaves only by `unpin`, `clear`, or by being damaged.
+        """
+        self._pinning.add(object_id)
+        return self._index.pin(keys)
+
+    def unpin(self, urls: Iterable[str] | None = None) -> int:
+        """Let the blocks of these objects, or of all, be evicted again; count the blocks."""
+        self._pinning.clear()
+        return self._index.unpin(urls)
+
+    def pins(self) -> list[Pin]:
+        """Return what is pinned, object by object."""
+        return self._index.pins()
 
     def verify(self) -> CacheReport:
         """Check every block, drop the damaged, and remove files that no row counts."""
@@ -193,20 +221,26 @@ class BlockCache:
         return batch, False
 
     def _store(self, batch: list[_Put]) -> None:
-        stored = 0
+        stored: set[int] = set()
         try:
-            evicted = self._index.reserve((put.key, len(put.data), put.url) for put in batch)
+            evicted, homeless = self._index.reserve(
+                (put.key, len(put.data), put.url, self._is_pinned(put.key)) for put in batch
+            )
             self._metrics.add("evictions", evicted)
-            for put in batch:
-                blockfile.write(self._directory / relative_name(put.key), put.key, put.data)
-                self._checked.add(put.key)
-                stored += 1
+            for number, put in enumerate(batch):
+                if put.key not in homeless:
+                    blockfile.write(self._directory / relative_name(put.key), put.key, put.data)
+                    self._checked.add(put.key)
+                    stored.add(number)
         except Exception as error:  # whatever it is, the writer lives on: readers wait for `done`
             log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
             self._metrics.error(f"the cache cannot be written: {error}")
         finally:
             for number, put in enumerate(batch):
-                put.done(number < stored)
+                put.done(number in stored)
+
+    def _is_pinned(self, key: str) -> bool:
+        return key.partition("-")[0] in self._pinning
 
     def _flush_touched(self) -> None:
         touched, self._touched = self._touched, set()
@@ -232,6 +266,16 @@ class BlockCache:
             except FileNotFoundError:
                 continue
         return strays
+
+
+def _check_pins(directory: Path, max_bytes: int | None) -> None:
+    pinned = pinned_bytes(directory) if max_bytes is not None else 0
+    if max_bytes is not None and pinned > max_bytes * PIN_SHARE:
+        raise CacheError(
+            f"a cache of {max_bytes / 2**30:.2f} GiB has no room beside its pins,"
+            f" which take {pinned / 2**30:.2f} GiB",
+            hint="`ego4dfs cache unpin` lets them go, or give a larger --cache-size",
+        )
 
 
 def _is_expected(error: Exception) -> bool:

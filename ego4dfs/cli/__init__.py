@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "unmount": "take a mounted directory away",
     "prefetch": "copy what is selected to disk, as the official ego4d command does",
     "ls": "list the same tree without mounting it",
-    "cache": "show, verify or clear the cache of fetched blocks",
+    "cache": "show, verify, clear or fill the cache of fetched blocks",
     "status": "say what mounts serve, fetch and refuse",
     "doctor": "check FUSE, cache, network, key and datasets, and say what to do",
     "demo": "mount a small sample on a local S3 server, without a licence",
