@@ -129,8 +129,7 @@ class Fetcher:
     def _take_range(self) -> Task | None:
         for copy in self._active:
             if copy.todo and copy.error is None:
-                start, stop = copy.todo.popleft()
-                copy.busy += 1
+                start, stop = copy.take(self._ranges.range_bytes)
                 return partial(self._fetch_range, copy, start, stop)
         item = next(self._large, None)
         return partial(self._guarded, item, self._open) if item else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -51,7 +52,8 @@ class Landing:
         self._report.done()
 
     def accept(self, item: Item, facts: ObjectFacts, checksum: str) -> None:
-        """Record a file that lay there and is right."""
+        """Record a file that lay there and is right, and give it the time of its object."""
+        self._date(item, facts)
         self._journal.complete([(item.path, self._record(item, facts, checksum))])
         self._landed.append((item, facts))
         self._report.done(Status.SKIPPED)
@@ -65,6 +67,7 @@ class Landing:
                 continue
             self._landed.append((item, item.facts))
             if item.state is State.ADOPT:
+                self._date(item, item.facts)
                 adopted.append((item.path, self._record(item, item.facts, "")))
         self._journal.complete(adopted)
         self._report.done(Status.SKIPPED, count)
@@ -82,6 +85,11 @@ class Landing:
             self._versions[dataset].update(some)
             if self._versions[dataset].save():
                 sync_directory(directory)
+
+    def _date(self, item: Item, facts: ObjectFacts) -> None:
+        """By its time a file is known again; one that is not ours to change is proved each time."""
+        with suppress(PermissionError):
+            os.utime(self._layout.root / item.path, ns=(facts.mtime_ns, facts.mtime_ns))
 
     def _record(self, item: Item, facts: ObjectFacts, checksum: str) -> Record:
         return Record(item.url, self._source, self._release, facts, checksum)

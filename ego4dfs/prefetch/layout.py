@@ -73,6 +73,21 @@ class Layout:
         return disk.f_bavail * disk.f_frsize
 
 
+def write_whole(path: Path, content: bytes, *, mtime_ns: int = 0) -> None:
+    """Write a file that appears under its name only once it is on the disk, or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if mtime_ns:
+            os.utime(partial, ns=(mtime_ns, mtime_ns))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def unusable(error: OSError, path: Path) -> OutputError:
     """Return the error that says why copies cannot be written at `path`."""
     where = error.filename or path

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
-from ego4dfs.prefetch.layout import METADATA, Layout
+from ego4dfs.prefetch.layout import METADATA, Layout, write_whole
 
 
 class ReleaseFiles:
@@ -47,13 +47,7 @@ class ReleaseFiles:
 def _write(path: Path, listing: Listing) -> Path:
     if path.is_file() and path.read_bytes() == listing.content:
         return path
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(listing.content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.utime(partial, ns=(listing.mtime_ns, listing.mtime_ns))
-    partial.replace(path)
+    write_whole(path, listing.content, mtime_ns=listing.mtime_ns)
     return path
 
 

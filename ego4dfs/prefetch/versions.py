@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from ego4dfs.prefetch.layout import write_whole
 
 NAME = "manifest.ver"
 _FIELDS = ("uid", "version", "filename")
@@ -67,12 +68,7 @@ class VersionFile:
         """Write the file if anything changed, complete or not at all; tell whether it was."""
         if not self._changed:
             return False
-        partial = self._path.with_name(f".{NAME}.{os.getpid()}")
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(_text(self._rows))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
+        write_whole(self._path, _text(self._rows).encode())
         self._changed = False
         return True
 
