@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "mount": "show Ego4D as a directory that fetches what is read",
     "unmount": "take a mounted directory away",
     "prefetch": "copy what is selected to disk, as the official ego4d command does",
+    "verify": "compare copies on disk with what they should be, and mend them",
     "ls": "list the same tree without mounting it",
     "cache": "show, verify, clear or fill the cache of fetched blocks",
     "status": "say what mounts serve, fetch and refuse",
