@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import diskcache
 
 from ego4dfs.cache import blockfile
 from ego4dfs.cache.index import BlockIndex, relative_name
+from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,10 @@ class BlockCache:
         free disk for a new one.
         """
         self._directory = inner / "blocks"
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise CacheError(f"cache directory {self._directory}: {error.strerror}") from error
         if max_bytes is None and not (self._directory / "cache.db").exists():
             max_bytes = _share_of_disk(self._directory)
         self._index = BlockIndex(self._directory, max_bytes)
@@ -164,7 +169,8 @@ class BlockCache:
             self._index.forget(key)
         except (sqlite3.Error, diskcache.Timeout) as error:
             log.warning("the cache index is busy: %s", error)
-        Path(self._prefix + relative_name(key)).unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or not ours to remove
+            Path(self._prefix + relative_name(key)).unlink()
         return False
 
     def _write(self) -> None:
@@ -193,20 +199,48 @@ class BlockCache:
         return batch, False
 
     def _store(self, batch: list[_Put]) -> None:
-        stored = 0
+        stored = [False] * len(batch)
         try:
             evicted = self._index.reserve((put.key, len(put.data), put.url) for put in batch)
             self._metrics.add("evictions", evicted)
-            for put in batch:
-                blockfile.write(self._directory / relative_name(put.key), put.key, put.data)
-                self._checked.add(put.key)
-                stored += 1
-        except Exception as error:  # whatever it is, the writer lives on: readers wait for `done`
-            log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
-            self._metrics.error(f"the cache cannot be written: {error}")
-        finally:
             for number, put in enumerate(batch):
-                put.done(number < stored)
+                stored[number] = self._store_one(put)
+        except Exception as error:  # noqa: BLE001 - the writer lives on: readers wait for `done`
+            self._tell_failure(error)
+        finally:
+            for put, is_stored in zip(batch, stored, strict=True):
+                self._report(put, is_stored)
+
+    def _store_one(self, put: _Put) -> bool:
+        """Write one block whose row stands; False when it was evicted before its bytes came.
+
+        The look behind the write matters as much: another process that evicts in between finds
+        no file to remove, and nothing would ever count this one.
+        """
+        path = self._directory / relative_name(put.key)
+        if put.key not in self._index:
+            return False
+        try:
+            blockfile.write(path, put.key, put.data)
+        except OSError as error:
+            self._tell_failure(error)
+            self._index.forget(put.key)
+            return False
+        if put.key not in self._index:
+            path.unlink(missing_ok=True)
+            return False
+        self._checked.add(put.key)
+        return True
+
+    def _tell_failure(self, error: Exception) -> None:
+        log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
+        self._metrics.error(f"the cache cannot be written: {error}")
+
+    def _report(self, put: _Put, stored: bool) -> None:  # noqa: FBT001 - as `done` takes it
+        try:
+            put.done(stored)
+        except Exception:
+            log.exception("what became of block %s could not be told", put.key)
 
     def _flush_touched(self) -> None:
         touched, self._touched = self._touched, set()
@@ -214,8 +248,10 @@ class BlockCache:
             return
         try:
             self._index.touch(touched)
-        except (sqlite3.Error, diskcache.Timeout) as error:
-            log.warning("the order of use was not recorded: %s", error)
+        except Exception as error:  # the order of use is not worth the writer
+            log.warning(
+                "the order of use was not recorded: %s", error, exc_info=not _is_expected(error)
+            )
 
     def _remove_strays(self, known: set[str]) -> int:
         """Remove block files that no row counts; a part file only once it is surely abandoned."""

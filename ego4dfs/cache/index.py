@@ -126,9 +126,16 @@ class BlockIndex:
         """Drop one row and its file."""
         self._cache.delete(key)
 
+    def __contains__(self, key: str) -> bool:
+        """Tell whether the block is reserved."""
+        return key in self._cache
+
     def keys(self) -> Iterator[str]:
-        """Yield the keys of all rows, oldest first."""
-        return iter(self._cache)
+        """Yield the keys of all rows, oldest first. Raises CacheError at one of another program."""
+        try:
+            yield from self._cache
+        except TypeError as error:
+            raise CacheError(str(error), hint="`ego4dfs cache clear` removes it") from error
 
     def clear(self) -> int:
         """Drop all rows and files and return how many there were."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.cli.args import Parser, add_cache, config_from
 from ego4dfs.cli.output import ExitCode, human_size, print_json, table
+from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Do one of the three."""
     config = config_from(args)
     inner = prepare_directory(config.cache_dir)
-    cache = BlockCache(inner, Metrics(), max_bytes=config.cache_max_bytes)
+    cache = _open(inner, config.cache_max_bytes, args.action)
     as_json = getattr(args, "json", False)
     try:
         if args.action == "info":
@@ -43,6 +44,17 @@ def run(args: argparse.Namespace) -> int:
     finally:
         cache.close()
     return ExitCode.OK
+
+
+def _open(inner: Path, max_bytes: int | None, action: str) -> BlockCache:
+    """Open the cache; for `clear` also one that is damaged, without its blocks then."""
+    try:
+        return BlockCache(inner, Metrics(), max_bytes=max_bytes)
+    except CacheError:
+        if action != "clear":
+            raise
+        shutil.rmtree(inner / "blocks", ignore_errors=True)
+        return BlockCache(inner, Metrics(), max_bytes=max_bytes)
 
 
 def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
