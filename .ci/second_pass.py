@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - no package: pytest loads it by name
 """A pytest plugin: leave out the tests that cannot tell the second pass from the first.
 
 Both passes differ in `--libfuse` and `--transport` only. A test can see these through the fixtures
