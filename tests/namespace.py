@@ -110,7 +110,7 @@ def _reachable(directory: Path) -> str:
     # A copy of somebody's mount in here would keep it busy out there.
     lines.append(
         "awk '/ - fuse.ego4dfs / {print $5}' /proc/self/mountinfo"
-        ' | while read -r path; do umount -l "$path"; done'
+        ' | while read -r path; do umount -l "$(printf %b "$path")" 2>/dev/null || true; done'
     )
     # Machines give users /dev/fuse; containers often keep it for root.
     lines.append("mknod -m 666 $stage/fuse c 10 229 && mount --bind $stage/fuse /dev/fuse")
