@@ -213,7 +213,14 @@ def test_read_returns_the_object_once_it_is_another(place: Place) -> None:
     assert bytes(place.store.read(url, unless_etag=etag).data) == b"new"
 
 
-@pytest.mark.parametrize("url", ["", "s3://", "s3://bucket", "s3://bucket/", "http://a/b", "a/b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *["", "s3://", "s3://bucket", "s3://bucket/", "http://a/b", "a/b", "s3:///key"],
+        *["s3://a b/k", "s3://x@evil/k", "s3://a#/k", "s3://a?/k", "s3://../k", "s3://a..b/k"],
+        *["s3://a\nb/k", "s3://[::1]/k", "s3://bücket/k", "s3://a%2F/k", "s3://a:80/k"],
+    ],
+)
 def test_what_is_no_object_url_is_refused(place: Place, url: str) -> None:
     with pytest.raises(StoreError, match="not an s3://bucket/key URL"):
         place.store.head(url)

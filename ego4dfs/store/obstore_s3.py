@@ -171,7 +171,7 @@ def answer_in(text: str) -> Answer:
         return Answer(301)
     if kind and "HTTP error" in text:
         return _BROKEN.get(kind[1], _CUT)
-    return Answer(200, "what is no answer to the request")
+    return Answer(200, "with something else than was asked")
 
 
 def _config(bucket: str, region: str, endpoint_url: str) -> S3Config:

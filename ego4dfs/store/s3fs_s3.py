@@ -182,7 +182,7 @@ def _broken(error: Exception) -> Answer:
         return Answer(reason="the answer was cut", begun=True)
     if isinstance(error, (exceptions.HTTPClientError, ClientError, OSError)):
         return Answer(reason="the store closed the connection")
-    return Answer(200, f"what is no answer to the request ({type(error).__name__})")
+    return Answer(200, f"with something else than was asked ({type(error).__name__})")
 
 
 def _facts(answer: dict[str, Any], size: int) -> ObjectFacts:
