@@ -73,6 +73,9 @@ class Answer:
     begun: bool = False
 
 
+UNTRUSTED = Answer(reason="the certificate is not trusted; AWS_CA_BUNDLE can name one that is")
+
+
 class Unreachable(StoreUnavailable):
     """Nothing at the endpoint answered, as opposed to an answer that says 503."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ego4dfs.errors import ObjectChanged, StoreError
 from ego4dfs.store.aws_files import Keys
-from ego4dfs.store.classify import Answer, WrongRegion, error_of, truncated
+from ego4dfs.store.classify import UNTRUSTED, Answer, WrongRegion, error_of, truncated
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
 from ego4dfs.store.protocol import Fetched, ObjectFacts
@@ -176,6 +176,8 @@ def _broken(error: Exception) -> Answer:
 
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)) or "Timeout" in type(error).__name__:
         return Answer(reason="the store did not answer in time")
+    if isinstance(error, exceptions.SSLError) or "Certificate" in str(error):
+        return UNTRUSTED
     if isinstance(error, exceptions.EndpointConnectionError):
         return Answer(reason="cannot connect to the store")
     if isinstance(error, (exceptions.ResponseStreamingError, ClientPayloadError)):
