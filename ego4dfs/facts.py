@@ -3,7 +3,7 @@
 Manifests have no sizes, so each object costs one HEAD, once. The index outlives the mount; facts
 of a release do not change, and where one does after all, a pinned read finds out and forgets it.
 
-Rows in SQLite instead of diskcache: 10,000 facts are stored in the time of 700 diskcache sets.
+Rows in SQLite instead of diskcache: three to four times as fast to store, and queried by URL.
 """
 
 from __future__ import annotations
