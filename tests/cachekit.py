@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import resource
+import signal
 import threading
 from pathlib import Path
 
@@ -110,3 +112,20 @@ def write_on_a_full_disk(cache_dir: str) -> None:
     assert [got(cache, n) for n in (1, 3)] == [bytes_of(key_of(n), UNIT) for n in (1, 3)]
     assert cache._metrics.errors == 1
     cache.close()
+
+
+def use_in_a_child(cache_dir: Path, number: int) -> int:
+    """Fork, use the cache's index in the child, and return its exit code.
+
+    A child that waits for a lock that nobody holds is ended by a signal.
+    """
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        try:
+            cache = open_cache(cache_dir)
+            cache._index.reserve([(key_of(number), UNIT, "s3://b/k")])
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

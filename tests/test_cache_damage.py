@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import threading
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +22,7 @@ from cachekit import (
     length_of,
     open_cache,
     put,
+    use_in_a_child,
     write_many,
     write_on_a_full_disk,
 )
@@ -216,7 +219,6 @@ def test_the_writer_outlives_whoever_it_reports_to(tmp_path):
 
 
 def test_processes_that_write_at_once_stay_below_the_bound(tmp_path):
-    """Four of them, each with more than the bound; whatever is left is right."""
     bound, count = 16 * MIB, 150
     context = get_context("spawn")
     arguments = [(str(tmp_path), i * 100, count, bound) for i in range(4)]
@@ -261,6 +263,27 @@ def test_a_process_killed_while_it_writes_leaves_a_usable_cache(tmp_path):
         put(cache, 10**6 + round_number)
         assert cache.used_bytes <= bound
         assert cache.verify().damaged == 0
+        cache.close()
+
+
+def test_a_fork_while_the_cache_is_written_leaves_no_lock_behind(tmp_path):
+    """A DataLoader forks while blocks are on their way to the disk."""
+    cache = open_cache(tmp_path)
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in itertools.count():
+            if stop.wait(0.001):
+                return
+            cache.put(key_of(number), "s3://b/k", memoryview(b"x" * 1000), lambda _: None)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert [use_in_a_child(tmp_path, 10**6 + n) for n in range(40)] == [0] * 40
+    finally:
+        stop.set()
+        writer.join()
         cache.close()
 
 

@@ -131,7 +131,7 @@ class BlockCache:
         """Check every block, drop the damaged, and remove files that no row counts."""
         sound = damaged = lost = 0
         known: set[str] = set()
-        for key in list(self._index.keys()):
+        for key in self._index.keys():  # noqa: SIM118 - no mapping
             path = self._directory / relative_name(key)
             known.add(str(path))
             if not path.exists():

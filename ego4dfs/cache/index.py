@@ -9,7 +9,7 @@ without a file (found out at the next read) instead of a file that nothing count
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import diskcache
 
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.errors import CacheError
+from ego4dfs.forks import whole
 
 _LOCK_WAIT_S = 30
 _MODE_BINARY = 2  # diskcache's own mark for "the value is in a file"
@@ -75,14 +76,15 @@ class BlockIndex:
         """Open or create the index; `max_bytes` None keeps the limit that is stored in it."""
         settings: dict[str, Any] = {} if max_bytes is None else {"size_limit": max_bytes}
         try:
-            self._cache = diskcache.Cache(
-                str(directory),
-                timeout=_LOCK_WAIT_S,
-                disk=_BlockDisk,
-                eviction_policy="least-recently-used",
-                cull_limit=0,  # room is made by `reserve`, for the whole batch
-                **settings,
-            )
+            with whole:
+                self._cache = diskcache.Cache(
+                    str(directory),
+                    timeout=_LOCK_WAIT_S,
+                    disk=_BlockDisk,
+                    eviction_policy="least-recently-used",
+                    cull_limit=0,  # room is made by `reserve`, for the whole batch
+                    **settings,
+                )
         except Exception as error:  # sqlite3 and diskcache raise many kinds here
             raise CacheError(
                 f"the cache index in {directory} cannot be opened: {error}",
@@ -92,16 +94,19 @@ class BlockIndex:
     @property
     def max_bytes(self) -> int:
         """The bound on the bytes of all blocks, as stored; another process may change it."""
-        return int(self._cache.reset("size_limit"))
+        with whole:
+            return int(self._cache.reset("size_limit"))
 
     @property
     def used_bytes(self) -> int:
         """Bytes that the blocks and the index take on disk."""
-        return int(self._cache.volume())
+        with whole:
+            return int(self._cache.volume())
 
     def __len__(self) -> int:
         """Count the blocks that are reserved."""
-        return len(self._cache)
+        with whole:
+            return len(self._cache)
 
     def reserve(self, blocks: Iterable[tuple[str, int, str]]) -> int:
         """Make room for blocks given as (key, length, url) and return how many others left.
@@ -109,38 +114,44 @@ class BlockIndex:
         After it the bytes of all rows, these included, are below the bound. Raises
         diskcache.Timeout or sqlite3.Error when another process holds the index too long.
         """
-        with self._cache.transact():
-            for key, length, url in blocks:
-                if self._cache.get(key) is None:
-                    self._cache.set(key, Reservation(length), tag=url)
-        self._cache.reset("size_limit")
-        return int(self._cache.cull())
+        with whole:
+            with self._cache.transact():
+                for key, length, url in blocks:
+                    if self._cache.get(key) is None:
+                        self._cache.set(key, Reservation(length), tag=url)
+            self._cache.reset("size_limit")
+            return int(self._cache.cull())
 
     def touch(self, keys: Iterable[str]) -> None:
         """Record that blocks were read just now; unknown keys are passed over."""
-        with self._cache.transact():
+        with whole, self._cache.transact():
             for key in keys:
                 self._cache.get(key)
 
     def forget(self, key: str) -> None:
         """Drop one row and its file."""
-        self._cache.delete(key)
+        with whole:
+            self._cache.delete(key)
 
     def __contains__(self, key: str) -> bool:
         """Tell whether the block is reserved."""
-        return key in self._cache
+        with whole:
+            return key in self._cache
 
-    def keys(self) -> Iterator[str]:
-        """Yield the keys of all rows, oldest first. Raises CacheError at one of another program."""
+    def keys(self) -> list[str]:
+        """Return the keys of all rows, oldest first. Raises CacheError at a foreign one."""
         try:
-            yield from self._cache
+            with whole:
+                return list(self._cache)
         except TypeError as error:
             raise CacheError(str(error), hint="`ego4dfs cache clear` removes it") from error
 
     def clear(self) -> int:
         """Drop all rows and files and return how many there were."""
-        return int(self._cache.clear())
+        with whole:
+            return int(self._cache.clear())
 
     def close(self) -> None:
         """Close this thread's connection."""
-        self._cache.close()
+        with whole:
+            self._cache.close()
