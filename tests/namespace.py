@@ -71,9 +71,10 @@ class Namespace:
         return [pid for pid in found if pid != self._keeper.pid and is_running(pid)]
 
     def mounted(self) -> list[str]:
-        """Return the mounts of ours in it."""
+        """Return the mounts of ours in it, below its directory: others may come from outside."""
         lines = Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
-        return [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
+        ours = [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
+        return [path for path in ours if path.startswith(f"{self.directory}/")]
 
     def close(self) -> None:
         """End everything in it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import subprocess
 import sys
@@ -42,7 +41,6 @@ def https(gateway: Gateway, aws: Aws, tmp_path: Path) -> str:
     return gateway.url.replace("http://127.0.0.1", "https://localhost")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
 def test_aws_ca_bundle_is_trusted(
     licensed: Aws,
@@ -59,7 +57,6 @@ def test_aws_ca_bundle_is_trusted(
     assert opened(endpoint_url=https, transport=transport).head(url).size == 4
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
 def test_a_certificate_that_is_not_trusted_is_named(
     licensed: Aws,
