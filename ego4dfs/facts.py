@@ -3,7 +3,7 @@
 Manifests have no sizes, so each object costs one HEAD, once. The index outlives the mount; facts
 of a release do not change, and where one does after all, a pinned read finds out and forgets it.
 
-Rows in SQLite instead of diskcache: 10,000 facts are stored in the time of 700 diskcache sets.
+Rows in SQLite instead of diskcache: three to four times as fast to store, and queried by URL.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
+from ego4dfs.forks import whole
 from ego4dfs.store import ObjectFacts, ObjectStore
 
 log = logging.getLogger(__name__)
@@ -64,12 +65,13 @@ class FactsIndex:
         self._sweeps: ThreadPoolExecutor | None = None
         path = directory / "facts.sqlite"
         try:
-            self._db = sqlite3.connect(
-                path, timeout=_LOCK_WAIT_S, check_same_thread=False, isolation_level=None
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
+            with whole:
+                self._db = sqlite3.connect(
+                    path, timeout=_LOCK_WAIT_S, check_same_thread=False, isolation_level=None
+                )
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise CacheError(
                 f"facts in {path} cannot be opened: {error}",
@@ -121,7 +123,7 @@ class FactsIndex:
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes."""
-        with self._lock:
+        with self._lock, whole:
             query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts"
             files, size = self._db.execute(query).fetchone()
         return int(files), int(size)
@@ -150,7 +152,7 @@ class FactsIndex:
             sweeps = self._sweeps
         if sweeps is not None:
             sweeps.shutdown(wait=True, cancel_futures=True)
-        with self._lock:
+        with self._lock, whole:
             self._db.close()
 
     def _sweep_one(self, url: str, given_up: threading.Event) -> None:
@@ -196,7 +198,7 @@ class FactsIndex:
             raise kind(str(row[1]), url=url)
 
     def _row(self, query: str, url: str) -> tuple[Any, ...] | None:
-        with self._lock:
+        with self._lock, whole:
             try:
                 row: tuple[Any, ...] | None = self._db.execute(query, (url,)).fetchone()
             except sqlite3.Error as error:
@@ -207,6 +209,7 @@ class FactsIndex:
     def _write(self, statement: str, row: tuple[object, ...]) -> None:
         """Write one row; an index that cannot be written costs a HEAD later, never an error."""
         try:
-            self._db.execute(statement, row)
+            with whole:
+                self._db.execute(statement, row)
         except sqlite3.Error as error:
             log.warning("the facts index cannot be written: %s", error)

@@ -94,6 +94,19 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         with _as_os_errors(path):
             return {**_info(path, self.vfs.stat(path)), **self._origin(path)}
 
+    def du(
+        self,
+        path: str,
+        total: bool = True,  # noqa: FBT001, FBT002
+        maxdepth: int | None = None,
+        withdirs: bool = False,  # noqa: FBT001, FBT002
+        **kwargs: Any,
+    ) -> Any:
+        """Return the bytes below a path, in all or by path; a file of unknown size counts as 0."""
+        found = super().du(path, total=False, maxdepth=maxdepth, withdirs=withdirs, **kwargs)
+        sizes = {name: size or 0 for name, size in found.items()}
+        return sum(sizes.values()) if total else sizes
+
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Tell whether the manifest lists the path, without a HEAD."""
         del kwargs

@@ -17,11 +17,23 @@ MIB = 1 << 20
 CLEANED = ("AWS_", "EGO4DFS_", "XDG_")
 
 
+class Seeded:
+    """Endless bytes that a name decides, different in every MiB; any part of them is cheap."""
+
+    def __init__(self, name: str) -> None:
+        self._tile = hashlib.shake_256(name.encode()).digest(MIB + 4096)
+
+    def part(self, offset: int, size: int) -> bytes:
+        """Return the bytes [offset, offset + size)."""
+        first, start = divmod(offset, MIB)
+        stop = -(-(offset + size) // MIB)
+        tiles = (self._tile[i * 7 % 4096 : i * 7 % 4096 + MIB] for i in range(first, stop))
+        return b"".join(tiles)[start : start + size]
+
+
 def seeded(name: str, size: int) -> bytes:
-    """Return `size` bytes that `name` decides, different in every MiB."""
-    tile = hashlib.shake_256(name.encode()).digest(MIB + 4096)
-    parts = [tile[i % 4096 : i % 4096 + MIB] for i in range(-(-size // MIB))]
-    return b"".join(parts)[:size]
+    """Return the first `size` bytes of those that `name` decides."""
+    return Seeded(name).part(0, size)
 
 
 def environment(server: S3Server, home: Path, transport: str, **more: str) -> dict[str, str]:

@@ -71,9 +71,10 @@ class Namespace:
         return [pid for pid in found if pid != self._keeper.pid and is_running(pid)]
 
     def mounted(self) -> list[str]:
-        """Return the mounts of ours in it."""
+        """Return the mounts of ours in it, below its directory: others may come from outside."""
         lines = Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
-        return [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
+        ours = [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
+        return [path for path in ours if path.startswith(f"{self.directory}/")]
 
     def close(self) -> None:
         """End everything in it."""
@@ -110,7 +111,7 @@ def _reachable(directory: Path) -> str:
     # A copy of somebody's mount in here would keep it busy out there.
     lines.append(
         "awk '/ - fuse.ego4dfs / {print $5}' /proc/self/mountinfo"
-        ' | while read -r path; do umount -l "$path"; done'
+        ' | while read -r path; do umount -l "$(printf %b "$path")" 2>/dev/null || true; done'
     )
     # Machines give users /dev/fuse; containers often keep it for root.
     lines.append("mknod -m 666 $stage/fuse c 10 229 && mount --bind $stage/fuse /dev/fuse")

@@ -1,4 +1,4 @@
-"""A release that is mounted once, for the tests that only look at it."""
+"""Releases that are made or mounted once, for the tests that only look at them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import obstore
 import pytest
 from conftest import Mounts, Release
 from mountkit import MIB, environment, seeded
+
+from ego4dfs.demo.sample import Sample, build
+from ego4dfs.demo.server import S3Server
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,22 @@ def shown(server, tmp_path_factory, libfuse, transport) -> Iterator[Shown]:
         yield Shown(mounts, root, directory, {**files, "manifest.csv": manifest}, release, env)
     finally:
         mounts.clear()
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The demo's sample, on a server of its own."""
+
+    server: S3Server
+    sample: Sample
+
+    def content(self, version: str, dataset: str, name: str) -> bytes:
+        """Return the bytes of one file as they are on the server."""
+        [file] = [f for f in self.sample.files[version, dataset] if f.name == name]
+        return bytes(obstore.get(self.server._store(file.bucket), file.key).bytes())
+
+
+@pytest.fixture(scope="session")
+def sampled(tmp_path_factory) -> Iterator[Sampled]:
+    with S3Server(tmp_path_factory.mktemp("sampled") / "s3") as running:
+        yield Sampled(running, build(running, tmp_path_factory.mktemp("media")))

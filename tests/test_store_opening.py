@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ego4dfs.errors import ConfigError
+from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.store import ObjectStore
 from tests.gateway import Gateway
 
@@ -17,6 +19,56 @@ if TYPE_CHECKING:
     from tests.store_fixtures import Aws, Bucket
 
 pytest_plugins = ["tests.store_fixtures"]
+
+
+@pytest.fixture
+def https(gateway: Gateway, aws: Aws, tmp_path: Path) -> str:
+    """The gateway behind TLS, under a certificate that only AWS_CA_BUNDLE trusts."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
+        "-addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
+    )
+    subprocess.run(
+        [*command.split(), "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    gateway._server.socket = context.wrap_socket(gateway._server.socket, server_side=True)
+    aws.variables(AWS_CA_BUNDLE=str(certificate))
+    return gateway.url.replace("http://127.0.0.1", "https://localhost")
+
+
+@pytest.mark.parametrize("transport", ["obstore", "s3fs"])
+def test_aws_ca_bundle_is_trusted(
+    licensed: Aws,
+    https: str,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    transport: str,
+) -> None:
+    """Also where the region is asked for, without either library."""
+    url = bucket.put("a.bin", b"data")
+    gateway.faults.region, gateway.faults.redirect = "eu-south-1", True
+    gateway.faults.region_in_body = False
+    assert opened(endpoint_url=https, transport=transport).head(url).size == 4
+
+
+@pytest.mark.parametrize("transport", ["obstore", "s3fs"])
+def test_a_certificate_that_is_not_trusted_is_named(
+    licensed: Aws,
+    https: str,
+    impatient: None,
+    opened: Callable[..., ObjectStore],
+    monkeypatch: pytest.MonkeyPatch,
+    transport: str,
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    with pytest.raises(StoreUnavailable, match="certificate is not trusted"):
+        opened(endpoint_url=https, transport=transport).head("s3://store-plain/key")
 
 
 def test_variables_for_obstore_alone_change_nothing(

@@ -1,8 +1,8 @@
 """The block cache: bounded, on disk, shared by processes, checked before it is believed."""
 
-from ego4dfs.cache.blockcache import PIN_SHARE, BlockCache, CacheReport
+from ego4dfs.cache.blockcache import BlockCache, CacheReport
 from ego4dfs.cache.directory import FORMAT, prepare_directory, source_directory
-from ego4dfs.cache.index import Pin
+from ego4dfs.cache.pins import PIN_SHARE, Pin
 
 __all__ = [
     "FORMAT",

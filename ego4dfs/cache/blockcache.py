@@ -9,23 +9,19 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import diskcache
 
-from ego4dfs.cache import blockfile
-from ego4dfs.cache.index import BlockIndex, Pin, pinned_bytes, relative_name
+from ego4dfs.cache import blockfile, pins
+from ego4dfs.cache.directory import share_of_disk
+from ego4dfs.cache.index import BlockIndex, relative_name
 from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-DEFAULT_SHARE = 0.25
-"""Share of the free disk, what is cached already included, that a cache takes if not told."""
-
-PIN_SHARE = 0.8
-"""Share of the bound that pinned blocks may take: the rest of the data needs room, too."""
 
 _BATCH_BLOCKS = 16
 _TOUCH_EVERY_S = 5.0
@@ -66,10 +62,13 @@ class BlockCache:
         free disk for a new one. Raises CacheError when the pinned blocks need more.
         """
         self._directory = inner / "blocks"
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise CacheError(f"cache directory {self._directory}: {error.strerror}") from error
         if max_bytes is None and not (self._directory / "cache.db").exists():
-            max_bytes = _share_of_disk(self._directory)
-        _check_pins(self._directory, max_bytes)
+            max_bytes = share_of_disk(self._directory)
+        pins.check_limit(self._directory, max_bytes)
         self._index = BlockIndex(self._directory, max_bytes)
         self._metrics = metrics
         self._prefix = f"{self._directory}/"
@@ -131,7 +130,7 @@ class BlockCache:
     @property
     def room_to_pin(self) -> int:
         """Bytes that may still be pinned."""
-        return max(0, int(self.max_bytes * PIN_SHARE) - pinned_bytes(self._directory))
+        return max(0, int(self.max_bytes * pins.PIN_SHARE) - pins.pinned_bytes(self._directory))
 
     def pin(self, object_id: str, keys: Iterable[str]) -> int:
         """Pin the blocks of an object: those that are here, counted, and those put from now on.
@@ -144,17 +143,19 @@ class BlockCache:
     def unpin(self, urls: Iterable[str] | None = None) -> int:
         """Let the blocks of these objects, or of all, be evicted again; count the blocks."""
         self._pinning.clear()
-        return self._index.unpin(urls)
+        wanted = None if urls is None else frozenset(urls)
+        found = pins.pinned_keys(self._directory)
+        return self._index.pin((k for k, u in found if wanted is None or u in wanted), on=False)
 
-    def pins(self) -> list[Pin]:
+    def pins(self) -> list[pins.Pin]:
         """Return what is pinned, object by object."""
-        return self._index.pins()
+        return pins.pins(self._directory)
 
     def verify(self) -> CacheReport:
         """Check every block, drop the damaged, and remove files that no row counts."""
         sound = damaged = lost = 0
         known: set[str] = set()
-        for key in list(self._index.keys()):
+        for key in self._index.keys():  # noqa: SIM118 - no mapping
             path = self._directory / relative_name(key)
             known.add(str(path))
             if not path.exists():
@@ -192,7 +193,8 @@ class BlockCache:
             self._index.forget(key)
         except (sqlite3.Error, diskcache.Timeout) as error:
             log.warning("the cache index is busy: %s", error)
-        Path(self._prefix + relative_name(key)).unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or not ours to remove
+            Path(self._prefix + relative_name(key)).unlink()
         return False
 
     def _write(self) -> None:
@@ -221,26 +223,50 @@ class BlockCache:
         return batch, False
 
     def _store(self, batch: list[_Put]) -> None:
-        stored: set[int] = set()
+        stored = [False] * len(batch)
         try:
-            evicted, homeless = self._index.reserve(
-                (put.key, len(put.data), put.url, self._is_pinned(put.key)) for put in batch
-            )
+            pinned = [put.key.partition("-")[0] in self._pinning for put in batch]
+            rows = ((p.key, len(p.data), p.url, pin) for p, pin in zip(batch, pinned, strict=True))
+            evicted = self._index.reserve(rows)
             self._metrics.add("evictions", evicted)
             for number, put in enumerate(batch):
-                if put.key not in homeless:
-                    blockfile.write(self._directory / relative_name(put.key), put.key, put.data)
-                    self._checked.add(put.key)
-                    stored.add(number)
-        except Exception as error:  # whatever it is, the writer lives on: readers wait for `done`
-            log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
-            self._metrics.error(f"the cache cannot be written: {error}")
+                stored[number] = self._store_one(put)
+        except Exception as error:  # noqa: BLE001 - the writer lives on: readers wait for `done`
+            self._tell_failure(error)
         finally:
-            for number, put in enumerate(batch):
-                put.done(number in stored)
+            for put, is_stored in zip(batch, stored, strict=True):
+                self._report(put, is_stored)
 
-    def _is_pinned(self, key: str) -> bool:
-        return key.partition("-")[0] in self._pinning
+    def _store_one(self, put: _Put) -> bool:
+        """Write one block whose row stands; False when it was evicted before its bytes came.
+
+        The look behind the write matters as much: another process that evicts in between finds
+        no file to remove, and nothing would ever count this one.
+        """
+        path = self._directory / relative_name(put.key)
+        if put.key not in self._index:
+            return False
+        try:
+            blockfile.write(path, put.key, put.data)
+        except OSError as error:
+            self._tell_failure(error)
+            self._index.forget(put.key)
+            return False
+        if put.key not in self._index:
+            path.unlink(missing_ok=True)
+            return False
+        self._checked.add(put.key)
+        return True
+
+    def _tell_failure(self, error: Exception) -> None:
+        log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
+        self._metrics.error(f"the cache cannot be written: {error}")
+
+    def _report(self, put: _Put, stored: bool) -> None:  # noqa: FBT001 - as `done` takes it
+        try:
+            put.done(stored)
+        except Exception:
+            log.exception("what became of block %s could not be told", put.key)
 
     def _flush_touched(self) -> None:
         touched, self._touched = self._touched, set()
@@ -248,8 +274,10 @@ class BlockCache:
             return
         try:
             self._index.touch(touched)
-        except (sqlite3.Error, diskcache.Timeout) as error:
-            log.warning("the order of use was not recorded: %s", error)
+        except Exception as error:  # the order of use is not worth the writer
+            log.warning(
+                "the order of use was not recorded: %s", error, exc_info=not _is_expected(error)
+            )
 
     def _remove_strays(self, known: set[str]) -> int:
         """Remove block files that no row counts; a part file only once it is surely abandoned."""
@@ -268,20 +296,5 @@ class BlockCache:
         return strays
 
 
-def _check_pins(directory: Path, max_bytes: int | None) -> None:
-    pinned = pinned_bytes(directory) if max_bytes is not None else 0
-    if max_bytes is not None and pinned > max_bytes * PIN_SHARE:
-        raise CacheError(
-            f"a cache of {max_bytes / 2**30:.2f} GiB has no room beside its pins,"
-            f" which take {pinned / 2**30:.2f} GiB",
-            hint="`ego4dfs cache unpin` lets them go, or give a larger --cache-size",
-        )
-
-
 def _is_expected(error: Exception) -> bool:
     return isinstance(error, (OSError, sqlite3.Error, diskcache.Timeout))
-
-
-def _share_of_disk(directory: Path) -> int:
-    disk = os.statvfs(directory)
-    return int(disk.f_bavail * disk.f_frsize * DEFAULT_SHARE)

@@ -13,7 +13,7 @@ from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_json, table
 from ego4dfs.config import Config
-from ego4dfs.errors import ConfigError
+from ego4dfs.errors import CacheError, ConfigError
 from ego4dfs.metrics import Metrics
 from ego4dfs.vfs import VFS, Warmer, open_vfs
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     inner = prepare_directory(config.cache_dir)
     # A limit that the pins do not fit must not keep anybody from unpinning.
     limit = None if args.action == "unpin" else config.cache_max_bytes
-    cache = BlockCache(inner, Metrics(), max_bytes=limit)
+    cache = _open(inner, limit, args.action)
     try:
         if args.action == "info":
             _info(cache, inner, as_json=as_json)
@@ -111,6 +111,17 @@ def _urls(vfs: VFS, config: Config) -> list[str]:
     """Return the selected objects; ego4d.json is one of them unless --no-metadata."""
     urls = [e.url for name in config.datasets for e in vfs.catalog.listing(name).entries]
     return [*urls, metadata_url(config.version)] if config.metadata else urls
+
+
+def _open(inner: Path, max_bytes: int | None, action: str) -> BlockCache:
+    """Open the cache; for `clear` also one that is damaged, without its blocks then."""
+    try:
+        return BlockCache(inner, Metrics(), max_bytes=max_bytes)
+    except CacheError:
+        if action != "clear":
+            raise
+        shutil.rmtree(inner / "blocks", ignore_errors=True)
+        return BlockCache(inner, Metrics(), max_bytes=max_bytes)
 
 
 def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:

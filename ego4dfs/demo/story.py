@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ego4dfs.demo.keeper import Kept, write_credentials
 from ego4dfs.demo.sample import Sample, build
@@ -21,6 +20,7 @@ from ego4dfs.errors import Ego4DError
 MIB = 1 << 20
 DATASETS = ("full_scale", "clips", "annotations", "imu", "slowfast8x8_r101_k400")
 CACHE_SIZE = "1GiB"
+_SETTLE_S = 0.25
 
 
 class Story:
@@ -83,14 +83,14 @@ class Story:
         size = video.stat().st_size
         self._next("Decode two seconds from the middle of a video")
         first = self._decode(video)
-        fetched = self._status()["bytes_fetched"]
+        fetched = self._fetched()
         share = 100 * fetched / size
         self._say(
             f"fetched {fetched / MIB:.1f} of the video's {size / MIB:.1f} MiB ({share:.0f} %)"
         )
         self._next("Decode the same two seconds again")
         self._decode(video)
-        self._say(f"fetched {self._status()['bytes_fetched'] - fetched} bytes more")
+        self._say(f"fetched {self._fetched() - fetched} bytes more")
         return first
 
     def _again(self, environment: Mapping[str, str], first: Window) -> None:
@@ -98,7 +98,7 @@ class Story:
         again = self._decode(self._video())
         if again != first:
             raise Ego4DError("the frames from the cache differ from those that came over the wire")
-        fetched = self._status()["bytes_fetched"]
+        fetched = self._fetched()
         self._say(f"the same frames, {fetched} bytes fetched: they came from the cache")
 
     def _tell_sample(self, sample: Sample, endpoint_url: str) -> None:
@@ -159,8 +159,15 @@ class Story:
     def _is_mounted(self) -> bool:
         return os.path.ismount(self._mountpoint)
 
-    def _status(self) -> Any:
-        return json.loads((self._mountpoint / ".ego4dfs" / "status.json").read_bytes())
+    def _fetched(self) -> int:
+        """Return the bytes fetched so far, once what is read ahead has come in."""
+        status = self._mountpoint / ".ego4dfs" / "status.json"
+        before, fetched = -1, 0
+        while fetched != before:
+            before = fetched
+            time.sleep(_SETTLE_S)
+            fetched = int(json.loads(status.read_bytes())["bytes_fetched"])
+        return fetched
 
     def _next(self, title: str) -> None:
         self._step += 1

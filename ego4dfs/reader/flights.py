@@ -8,6 +8,9 @@ from concurrent.futures import Future
 
 from ego4dfs.blocks import ObjectRef, block_key
 
+Flight = Future[memoryview]
+"""A block on its way: its bytes, or why it did not come."""
+
 
 class ByteBudget:
     """A bound on bytes in memory. Safe from several threads."""
@@ -44,22 +47,21 @@ class Flights:
 
     def __init__(self) -> None:
         """Start with nothing in flight."""
-        self._flights: dict[str, Future[memoryview]] = {}
+        self._flights: dict[str, Flight] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> Future[memoryview] | None:
+    def get(self, key: str) -> Flight | None:
         """Return the flight of a block, or None."""
         return self._flights.get(key)
 
-    def claim(self, ref: ObjectRef, indexes: Iterable[int]) -> list[int]:
-        """Return those of the blocks that nobody fetches yet; they are the caller's to land."""
-        claimed = []
+    def claim(self, ref: ObjectRef, indexes: Iterable[int]) -> dict[int, Flight]:
+        """Return flights for the blocks that nobody fetches yet; they are the caller's to land."""
+        claimed: dict[int, Flight] = {}
         with self._lock:
             for index in indexes:
                 key = block_key(ref.object_id, index)
                 if key not in self._flights:
-                    self._flights[key] = Future()
-                    claimed.append(index)
+                    claimed[index] = self._flights[key] = Future()
         return claimed
 
     def land(self, key: str, data: memoryview) -> None:

@@ -11,7 +11,7 @@ from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, Span, block_key, runs, spans
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.reader.flights import ByteBudget, Flights
+from ego4dfs.reader.flights import ByteBudget, Flight, Flights
 from ego4dfs.reader.window import Window
 from ego4dfs.store import ObjectStore
 
@@ -43,7 +43,8 @@ class Reader:
         self._budget = ByteBudget(MAX_INFLIGHT_BYTES)
         self._pool: ThreadPoolExecutor | None = None
         self._homeless: deque[tuple[str, int]] = deque()  # only the cache's writer touches it
-        self._lock = threading.Lock()  # guards the start of the pool
+        self._closed = False
+        self._lock = threading.Lock()  # guards the start and the end of the pool
 
     def read_into(
         self, ref: ObjectRef, offset: int, view: memoryview, window: Window | None = None
@@ -55,13 +56,14 @@ class Reader:
         Raises StoreError when a block can be had neither from the cache nor from the store.
         """
         stop = min(offset + len(view), ref.size)
-        filled = 0
+        filled, missed = 0, False
         for start in range(offset, stop, _PIECE_BYTES):
             piece_stop = min(stop, start + _PIECE_BYTES)
-            self._read_piece(ref, start, piece_stop, view[filled : filled + piece_stop - start])
+            part = view[filled : filled + piece_stop - start]
+            missed |= self._read_piece(ref, start, piece_stop, part)
             filled += piece_stop - start
         if window is not None and filled:
-            ahead = window.advance(offset, stop)
+            ahead = window.advance(offset, stop, missed=missed)
             if ahead is not None:
                 self._fetch_ahead(ref, ahead.start, min(ahead.stop, ref.size))
         self._metrics.add("bytes_served", filled)
@@ -74,23 +76,29 @@ class Reader:
             self._land(ref, range(index, index + 1), data)
 
     def close(self) -> None:
-        """Wait for requests under way; the cache's writer still has their blocks."""
+        """Wait for requests under way; the cache's writer still has their blocks.
+
+        Reads that would need another request fail with StoreUnavailable from now on.
+        """
         with self._lock:
+            self._closed = True
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=False)
 
-    def _read_piece(self, ref: ObjectRef, start: int, stop: int, view: memoryview) -> None:
-        position, asked = 0, False
+    def _read_piece(self, ref: ObjectRef, start: int, stop: int, view: memoryview) -> bool:
+        """Fill `view` with [start, stop); return whether a block of it was not in the cache."""
+        position, sent = 0, None
         for span in spans(start, stop):
             part = view[position : position + span.stop - span.start]
             position += len(part)
             if self._from_cache(ref, span, part):
                 continue
-            if not asked:
-                asked = True
-                self._fetch(ref, self._missing(ref, span.index, -(-stop // BLOCK_SIZE)), wait=True)
-            self._from_store(ref, span, part)
+            if sent is None:
+                missing = self._missing(ref, span.index, -(-stop // BLOCK_SIZE))
+                sent = self._fetch(ref, missing, wait=True)
+            self._from_store(ref, span, part, sent.get(span.index))
+        return sent is not None
 
     def _from_cache(self, ref: ObjectRef, span: Span, part: memoryview) -> bool:
         key = block_key(ref.object_id, span.index)
@@ -99,18 +107,24 @@ class Reader:
             return True
         return False
 
-    def _from_store(self, ref: ObjectRef, span: Span, part: memoryview) -> None:
-        """Wait for a block in flight; one that has landed and left meanwhile is on disk."""
+    def _from_store(
+        self, ref: ObjectRef, span: Span, part: memoryview, flight: Flight | None
+    ) -> None:
+        """Wait for a block in flight; one that has landed and left meanwhile is on disk.
+
+        `flight` is the block's own if this read has sent for it: a flight that fails has left
+        the table before we look, and its error must not cost another request.
+        """
         self._metrics.add("misses")
         key = block_key(ref.object_id, span.index)
         while True:
-            flight = self._flights.get(key)
+            flight = flight or self._flights.get(key)
             if flight is not None:
                 part[:] = flight.result()[span.start : span.stop]
                 return
             if self._cache.read_into(key, span.start, part):
                 return
-            self._fetch(ref, [span.index], wait=True)
+            flight = self._fetch(ref, [span.index], wait=True).get(span.index)
 
     def _missing(self, ref: ObjectRef, first: int, stop: int) -> list[int]:
         return [
@@ -123,17 +137,24 @@ class Reader:
         first = -(-start // BLOCK_SIZE)  # the block that holds `start` itself was just read
         self._fetch(ref, self._missing(ref, first, -(-stop // BLOCK_SIZE)), wait=False)
 
-    def _fetch(self, ref: ObjectRef, indexes: Iterable[int], *, wait: bool) -> None:
-        """Send for blocks; without `wait`, only for as many as the budget has room for."""
+    def _fetch(self, ref: ObjectRef, indexes: Iterable[int], *, wait: bool) -> dict[int, Flight]:
+        """Send for the blocks that nobody has sent for, and return their flights.
+
+        Without `wait`, only for as many as the budget has room for.
+        """
+        sent: dict[int, Flight] = {}
         for run in runs(indexes, MAX_REQUEST_BLOCKS):
             length = min(run.stop * BLOCK_SIZE, ref.size) - run.start * BLOCK_SIZE
             if not self._budget.take(length, wait=wait):
-                return
-            claimed = [i for i in self._flights.claim(ref, run) if not self._has_landed(ref, i)]
+                break
+            flights = self._flights.claim(ref, run)
+            sent.update(flights)
+            claimed = [index for index in flights if not self._has_landed(ref, index)]
             spare = length - sum(ref.block_length(index) for index in claimed)
             self._budget.give_back(spare)
             for part in runs(claimed, MAX_REQUEST_BLOCKS):
                 self._send(ref, part)
+        return sent
 
     def _has_landed(self, ref: ObjectRef, index: int) -> bool:
         """Look again after the claim: an earlier flight may have ended since the first look."""
@@ -148,14 +169,18 @@ class Reader:
         return True
 
     def _send(self, ref: ObjectRef, run: range) -> None:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
-            pool = self._pool
         try:
-            pool.submit(self._fly, ref, run)
-        except RuntimeError:  # closed meanwhile
-            self._crash(ref, run, StoreUnavailable("the filesystem is closed", url=ref.url))
+            with self._lock:
+                if self._pool is None and not self._closed:
+                    self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
+                pool = self._pool
+                if pool is not None:
+                    pool.submit(self._fly, ref, run)
+                    return
+            error: Exception = StoreUnavailable("the filesystem is closed", url=ref.url)
+        except RuntimeError as no_thread:
+            error = no_thread
+        self._crash(ref, run, error)
 
     def _fly(self, ref: ObjectRef, run: range) -> None:
         start, stop = run.start * BLOCK_SIZE, min(run.stop * BLOCK_SIZE, ref.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -22,6 +23,7 @@ from ego4dfs.store.location import segments
 from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 
+_PASSWORD = re.compile(r"//[^/@]*@")
 _ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum")
 _TIMES = ("LastModified", "mtime", "last_modified", "modified", "updated", "created")
 
@@ -41,8 +43,8 @@ class FsspecSource:
 
     @property
     def source(self) -> str:
-        """The URL as given."""
-        return self._source
+        """The URL as given, without a password."""
+        return _PASSWORD.sub("//", self._source)
 
     def head(self, url: str) -> ObjectFacts:
         """See ObjectStore."""
@@ -78,7 +80,8 @@ class FsspecSource:
         filesystem, path = self._at(url)
         data = b""
         if stop > start:
-            data = self._call(url, filesystem.cat_file, path, start, stop)
+            # By name: s3fs puts another argument between path and start.
+            data = self._call(url, filesystem.cat_file, path, start=start, end=stop)
         if self.head(url).etag != before.etag:
             raise _changed(url)
         if len(data) != stop - start:
@@ -93,9 +96,9 @@ class FsspecSource:
             filesystem, root = self._made
         return filesystem, "/".join([root.rstrip("/"), *steps])
 
-    def _call(self, url: str, function: Any, *arguments: Any) -> Any:
+    def _call(self, url: str, function: Any, path: str, **span: int) -> Any:
         try:
-            return function(*arguments)
+            return function(path, **span)
         except Exception as error:  # noqa: BLE001 - each filesystem raises its own
             raise _classified(error, url) from None
 
@@ -108,7 +111,7 @@ def _filesystem(source: str) -> tuple[Any, str]:
             source, skip_instance_cache=True, use_listings_cache=False
         )
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"source {source!r}: {error}") from None
+        raise ConfigError(f"source {_PASSWORD.sub('//', source)!r}: {error}") from None
     return made
 
 

@@ -71,7 +71,7 @@ class LocalSource:
             # A pipe among the files must not stop us: without O_NONBLOCK its opening waits.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
-            if not self._root.is_dir():
+            if not isinstance(error, PermissionError) and not self._root.is_dir():
                 raise StoreUnavailable(f"{url}: no such directory", url=url) from None
             raise _classified(error, url) from None
         try:

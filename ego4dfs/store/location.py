@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from ego4dfs.errors import ObjectMissing, StoreError
+
+_BUCKET = re.compile(r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*")
 
 
 def split(url: str) -> tuple[str, str]:
     """Return (bucket, key) of an object's URL; the key is verbatim, with no escape undone.
 
-    Raises StoreError for anything that names no object on S3.
+    Raises StoreError for anything that names no object on S3. Buckets become part of host names,
+    so one with any but a bucket's characters never gets near a request.
     """
     scheme, separator, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
-    if scheme.lower() != "s3" or not separator or not bucket or not key:
+    if scheme.lower() != "s3" or not separator or not key or not _BUCKET.fullmatch(bucket):
         raise StoreError(f"{url!r} is not an s3://bucket/key URL", url=url)
     return bucket, key
 

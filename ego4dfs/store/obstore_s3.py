@@ -16,7 +16,7 @@ from obstore.store import S3Store
 
 from ego4dfs.errors import ConfigError, ObjectChanged, StoreError
 from ego4dfs.store.aws_files import Keys
-from ego4dfs.store.classify import Answer, WrongRegion, error_of, truncated
+from ego4dfs.store.classify import UNTRUSTED, Answer, WrongRegion, error_of, truncated
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
 from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink
@@ -198,9 +198,11 @@ def answer_in(text: str) -> Answer:
         )
     if "BareRedirect" in text:
         return Answer(301)
+    if "InvalidCertificate" in text:
+        return UNTRUSTED
     if kind and "HTTP error" in text:
         return _BROKEN.get(kind[1], _CUT)
-    return Answer(200, "what is no answer to the request")
+    return Answer(200, "with something else than was asked")
 
 
 def _config(bucket: str, region: str, endpoint_url: str) -> S3Config:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from ego4dfs.errors import ConfigError
 from ego4dfs.metrics import Metrics
 from ego4dfs.store.classify import Answer, WrongRegion, error_of
+
+if TYPE_CHECKING:
+    import ssl
 
 DEFAULT = "us-east-1"
 AWS_URL = "https://s3.amazonaws.com"
@@ -73,7 +79,7 @@ class Regions:
         request = Request(f"{base.rstrip('/')}/{quote(bucket)}", method="HEAD")  # noqa: S310
         self._metrics.request("head")
         try:
-            with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            with urlopen(request, timeout=TIMEOUT_S, context=_trust()) as answer:  # noqa: S310
                 return str(answer.headers.get("x-amz-bucket-region", ""))
         except HTTPError as error:
             return str(error.headers.get("x-amz-bucket-region", ""))
@@ -86,6 +92,19 @@ class Regions:
         if self._endpoint_url:
             return configured or DEFAULT
         return self.ask(bucket) or configured or DEFAULT
+
+
+def _trust() -> ssl.SSLContext | None:
+    """Return what AWS_CA_BUNDLE says to trust, as AWS's own tools read it; None = as usual."""
+    bundle = os.environ.get("AWS_CA_BUNDLE")
+    if not bundle:
+        return None
+    import ssl  # noqa: PLC0415
+
+    try:
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise ConfigError(f"AWS_CA_BUNDLE {bundle!r}: {error.strerror}") from None
 
 
 def usable(region: str, *, aws: bool) -> str:

@@ -114,7 +114,7 @@ class ResilientStore:
             return patience.spend(lambda: _with_remedies(parts, attempt))
         except (StoreError, ConfigError) as error:
             if isinstance(error, Unreachable) and not isinstance(error, CircuitOpen):
-                parts.breaker.give_up(_bucket(url), began_s, _reason(error, url))
+                parts.breaker.give_up(_bucket(url), began_s, _reason(error))
             self._metrics.error(str(error))
             raise
 
@@ -204,5 +204,5 @@ def _bucket(url: str) -> str:
     return url.partition("://")[2].partition("/")[0]
 
 
-def _reason(error: Unreachable, url: str) -> str:
-    return str(error).removeprefix(f"{url}: ")
+def _reason(error: Unreachable) -> str:
+    return str(error).rpartition(": ")[2]

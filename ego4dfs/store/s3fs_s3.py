@@ -9,7 +9,7 @@ from typing import Any
 
 from ego4dfs.errors import ObjectChanged, StoreError
 from ego4dfs.store.aws_files import Keys
-from ego4dfs.store.classify import Answer, WrongRegion, error_of, truncated
+from ego4dfs.store.classify import UNTRUSTED, Answer, WrongRegion, error_of, truncated
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
 from ego4dfs.store.pieces import stream_in_pieces
@@ -181,13 +181,15 @@ def _broken(error: Exception) -> Answer:
 
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)) or "Timeout" in type(error).__name__:
         return Answer(reason="the store did not answer in time")
+    if isinstance(error, exceptions.SSLError) or "Certificate" in str(error):
+        return UNTRUSTED
     if isinstance(error, exceptions.EndpointConnectionError):
         return Answer(reason="cannot connect to the store")
     if isinstance(error, (exceptions.ResponseStreamingError, ClientPayloadError)):
         return Answer(reason="the answer was cut", begun=True)
     if isinstance(error, (exceptions.HTTPClientError, ClientError, OSError)):
         return Answer(reason="the store closed the connection")
-    return Answer(200, f"what is no answer to the request ({type(error).__name__})")
+    return Answer(200, f"with something else than was asked ({type(error).__name__})")
 
 
 def _facts(answer: dict[str, Any], size: int) -> ObjectFacts:

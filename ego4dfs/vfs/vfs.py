@@ -7,6 +7,7 @@ what a path or an offset means is written here once.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 import time
@@ -30,6 +31,8 @@ from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode
 from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
+
+log = logging.getLogger(__name__)
 
 OPEN_REFUSAL_KEPT_S = 2.0
 """How long an open believes an earlier refusal: long enough for one program's retries."""
@@ -112,7 +115,7 @@ class VFS:
         try:
             return self._open_object(node, first_offset)
         except StoreError as error:
-            self.metrics.error(str(error))
+            log.info("%s cannot be opened: %s", node.path, error)
             raise
 
     def read_into(self, handle: Handle, offset: int, view: memoryview) -> int:
@@ -136,10 +139,10 @@ class VFS:
             return self._reader.read_into(handle.ref, offset, view, handle.window)
         except ObjectChanged:
             self.facts.forget(handle.ref.url)
-            self.metrics.error(f"{handle.path} changed in the store while it was open")
+            log.info("%s changed in the store while it was open", handle.path)
             raise
         except StoreError as error:
-            self.metrics.error(str(error))
+            log.info("%s cannot be read: %s", handle.path, error)
             raise
 
     def read(self, handle: Handle, offset: int, size: int) -> bytes:
@@ -206,7 +209,9 @@ class VFS:
         try:
             listing = self.catalog.listing(directory.dataset)
         except Ego4DError as error:
-            self.metrics.error(str(error))
+            log.info("%s cannot be entered: %s", directory.path, error)
+            if not isinstance(error, StoreError):  # those are counted where they come from
+                self.metrics.error(str(error))
             raise
         with self._lock:
             if not self._tree.is_attached(directory):
@@ -219,9 +224,7 @@ class VFS:
             if facts is None:
                 self._sweep_from(node)
                 facts = self.facts.get(node.url)
-        except StoreError as error:
-            if not isinstance(error, (AccessDenied, ObjectMissing)):
-                self.metrics.error(str(error))
+        except StoreError:
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
         return Stat(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
 

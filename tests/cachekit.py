@@ -1,0 +1,131 @@
+"""What cache tests share: blocks that can be checked anywhere, and writers in other processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import resource
+import signal
+import threading
+from pathlib import Path
+
+from ego4dfs.cache import BlockCache, prepare_directory
+from ego4dfs.metrics import Metrics
+
+KIB = 1 << 10
+UNIT = 64 * KIB
+MIXED_SIZES = (1, 100, 4 * KIB - 1, 4 * KIB, 17_000, UNIT, 300_001, 1 << 20)
+
+
+def key_of(number: int) -> str:
+    return f"{hashlib.md5(str(number).encode()).hexdigest()}-0"  # noqa: S324
+
+
+def bytes_of(key: str, length: int) -> bytes:
+    tile = hashlib.shake_256(key.encode()).digest(1021)
+    return (tile * (length // 1021 + 1))[:length]
+
+
+def length_of(number: int, *, mixed: bool) -> int:
+    return random.Random(number).choice(MIXED_SIZES) if mixed else UNIT
+
+
+def open_cache(cache_dir: Path, max_bytes: int | None = 1 << 30) -> BlockCache:
+    return BlockCache(prepare_directory(cache_dir), Metrics(), max_bytes=max_bytes)
+
+
+class Landing:
+    """Waits until the writer has dealt with all blocks that were put; `stored` says how."""
+
+    def __init__(self) -> None:
+        self.stored: list[bool] = []
+        self._lock = threading.Condition()
+
+    def __call__(self, stored: bool) -> None:  # noqa: FBT001 - the writer's only argument
+        with self._lock:
+            self.stored.append(stored)
+            self._lock.notify_all()
+
+    def wait(self, count: int) -> list[bool]:
+        with self._lock:
+            assert self._lock.wait_for(lambda: len(self.stored) >= count, 60)
+            return self.stored
+
+
+def put(cache: BlockCache, *numbers: int, length: int = UNIT) -> None:
+    """Put blocks one after the other, so that their order of age is theirs here."""
+    for number in numbers:
+        landing = Landing()
+        key = key_of(number)
+        cache.put(key, "s3://b/k", memoryview(bytes_of(key, length)), landing)
+        assert landing.wait(1) == [True]
+
+
+def got(cache: BlockCache, number: int, length: int = UNIT) -> bytes | None:
+    """Read a whole block, or None when the cache says that it has none."""
+    buffer = bytearray(length)
+    return bytes(buffer) if cache.read_into(key_of(number), 0, memoryview(buffer)) else None
+
+
+def block_file(cache_dir: Path, number: int) -> Path:
+    key = key_of(number)
+    return cache_dir / "v1" / "blocks" / key[:2] / key[2:]
+
+
+def disk_bytes(cache_dir: Path) -> int:
+    """Return what du says: the clusters of all files below."""
+    total = 0
+    for path in cache_dir.rglob("*"):
+        try:
+            if path.is_file():
+                total += path.stat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def write_many(cache_dir: str, first: int, count: int, max_bytes: int) -> None:
+    """Be a process that writes blocks of mixed sizes."""
+    cache = open_cache(Path(cache_dir), max_bytes)
+    landing = Landing()
+    for number in range(first, first + count):
+        key = key_of(number)
+        data = bytes_of(key, length_of(number, mixed=True))
+        cache.put(key, "s3://b/k", memoryview(data), landing)
+        landing.wait(number - first - 40)
+    cache.close()
+    assert len(landing.wait(count)) == count
+
+
+def write_on_a_full_disk(cache_dir: str) -> None:
+    """Be a process whose files may not grow beyond half a MiB; print what became of each put."""
+    cache = open_cache(Path(cache_dir))
+    put(cache, 1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512 * KIB, 512 * KIB))
+    landing = Landing()
+    key = key_of(2)
+    cache.put(key, "s3://b/k", memoryview(bytes_of(key, 1 << 20)), landing)
+    assert landing.wait(1) == [False]
+    assert got(cache, 2, 1 << 20) is None
+    put(cache, 3)
+    assert [got(cache, n) for n in (1, 3)] == [bytes_of(key_of(n), UNIT) for n in (1, 3)]
+    assert cache._metrics.errors == 1
+    cache.close()
+
+
+def use_in_a_child(cache_dir: Path, number: int) -> int:
+    """Fork, use the cache's index in the child, and return its exit code.
+
+    A child that waits for a lock that nobody holds is ended by a signal.
+    """
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        try:
+            cache = open_cache(cache_dir)
+            cache._index.reserve([(key_of(number), UNIT, "s3://b/k", False)])
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

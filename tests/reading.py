@@ -1,0 +1,57 @@
+"""A reader in a process of its own: reads files through and at random, and checks every byte.
+
+    python reading.py through|random SEED FILE...
+
+A file's bytes follow from its name and size: see `seeded` in mountkit.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+from mountkit import MIB, Seeded
+
+PIECE = 1 << 20
+RANDOM_READS = 150
+
+
+def through(path: Path) -> bool:
+    """Read a file from start to end."""
+    wanted = Seeded(path.name)
+    offset = 0
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(PIECE):
+            if data != wanted.part(offset, len(data)):
+                return False
+            offset += len(data)
+    return offset == path.stat().st_size
+
+
+def at_random(paths: list[Path], dice: random.Random) -> bool:
+    """Read pieces of many sizes anywhere in the files."""
+    for _ in range(RANDOM_READS):
+        path = dice.choice(paths)
+        size = dice.choice((100, 4096, 256 << 10, 2 * MIB))
+        offset = dice.randrange(path.stat().st_size - size)
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            if os.pread(fd, size, offset) != Seeded(path.name).part(offset, size):
+                return False
+        finally:
+            os.close(fd)
+    return True
+
+
+def main() -> int:
+    how, seed, *names = sys.argv[1:]
+    paths = [Path(name) for name in names]
+    dice = random.Random(int(seed))
+    dice.shuffle(paths)
+    return not (all(map(through, paths)) if how == "through" else at_random(paths, dice))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

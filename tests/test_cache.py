@@ -1,0 +1,273 @@
+"""The block cache: what is put is got, within the bound, in the order of use."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from cachekit import (
+    KIB,
+    MIXED_SIZES,
+    UNIT,
+    Landing,
+    block_file,
+    bytes_of,
+    disk_bytes,
+    got,
+    key_of,
+    length_of,
+    open_cache,
+    put,
+)
+
+from ego4dfs.cache import FORMAT, BlockCache, prepare_directory
+from ego4dfs.errors import CacheError
+from ego4dfs.metrics import Metrics
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def cache(tmp_path):
+    opened = open_cache(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_what_was_put_is_got(cache):
+    for number, length in enumerate(MIXED_SIZES):
+        put(cache, number, length=length)
+        assert cache.contains(key_of(number))
+        assert got(cache, number, length) == bytes_of(key_of(number), length)
+    assert len(cache) == len(MIXED_SIZES)
+
+
+def test_what_was_not_put_is_absent(cache):
+    put(cache, 1)
+    assert got(cache, 2) is None
+    assert not cache.contains(key_of(2))
+    assert cache._metrics.errors == 0
+
+
+@pytest.mark.parametrize("start", [0, 1, UNIT // 2, UNIT - 1])
+def test_a_part_of_a_block_is_got_from_where_it_starts(cache, start):
+    put(cache, 1)
+    part = bytearray(min(100, UNIT - start))
+    assert cache.read_into(key_of(1), start, memoryview(part))
+    assert part == bytes_of(key_of(1), UNIT)[start : start + len(part)]
+
+
+def test_a_block_outlives_the_process(tmp_path):
+    first = open_cache(tmp_path)
+    put(first, 1, 2)
+    first.close()
+    second = open_cache(tmp_path)
+    assert got(second, 1) == bytes_of(key_of(1), UNIT)
+    assert len(second) == 2
+    second.close()
+
+
+def test_closing_writes_what_was_handed_over(tmp_path):
+    cache = open_cache(tmp_path)
+    landing = Landing()
+    for number in range(50):
+        data = bytes_of(key_of(number), UNIT)
+        cache.put(key_of(number), "s3://b/k", memoryview(data), landing)
+    cache.close()
+    assert landing.stored == [True] * 50
+    again = open_cache(tmp_path)
+    assert all(got(again, number) for number in range(50))
+    again.close()
+
+
+def test_a_cache_may_be_opened_before_a_fork(cache):
+    """No thread runs before the first put."""
+    assert cache._writer is None
+
+
+def test_one_cache_shows_what_another_of_the_directory_has_put(tmp_path, cache):
+    other = open_cache(tmp_path)
+    put(cache, 1)
+    assert got(other, 1) == bytes_of(key_of(1), UNIT)
+    other.close()
+
+
+def test_the_same_block_put_twice_is_counted_once(cache):
+    put(cache, 1, 1, 1)
+    assert len(cache) == 1
+    assert got(cache, 1) == bytes_of(key_of(1), UNIT)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_bound_holds_at_every_moment(tmp_path, mixed):
+    bound = 8 * MIB
+    cache = open_cache(tmp_path, bound)
+    empty = disk_bytes(tmp_path) - cache.used_bytes
+    for number in range(400):
+        put(cache, number, length=length_of(number, mixed=mixed))
+        assert cache.used_bytes <= bound
+        if number % 20 == 0:
+            assert disk_bytes(tmp_path) <= bound + MIB + max(0, empty) + log_bytes(tmp_path)
+    assert cache._metrics.evictions > 0
+    assert cache.used_bytes > bound / 2
+    last = length_of(399, mixed=mixed)
+    assert got(cache, 399, last) == bytes_of(key_of(399), last)
+    cache.close()
+
+
+def log_bytes(directory) -> int:
+    """Return the size of SQLite's write-ahead log, which it folds back when it closes."""
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("cache.db-*"))
+
+
+def test_a_batch_larger_than_the_cache_leaves_no_file_that_nothing_counts(tmp_path):
+    bound = 4 * MIB
+    cache = open_cache(tmp_path, bound)
+    landing = Landing()
+    for number in range(64):
+        data = bytes_of(key_of(number), MIB)
+        cache.put(key_of(number), "s3://b/k", memoryview(data), landing)
+    landing.wait(64)
+    files = [path for path in (tmp_path / FORMAT / "blocks").glob("??/*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= bound
+    assert len(files) == len(cache)
+    cache.close()
+
+
+def test_the_block_used_longest_ago_leaves_first(tmp_path):
+    cache = open_cache(tmp_path, 2 * MIB)
+    kept = range(10)
+    put(cache, *range(20))
+    for number in kept:
+        assert got(cache, number) is not None
+    cache._flush_touched()
+    put(cache, *range(100, 115))
+    assert all(cache.contains(key_of(number)) for number in kept)
+    assert sum(cache.contains(key_of(number)) for number in range(10, 20)) == 0
+    cache.close()
+
+
+def test_blocks_never_touched_leave_in_the_order_they_came(tmp_path):
+    cache = open_cache(tmp_path, 2 * MIB)
+    put(cache, *range(60))
+    there = [number for number in range(60) if cache.contains(key_of(number))]
+    assert there == list(range(60 - len(there), 60))
+    assert 10 < len(there) <= 2 * MIB // UNIT
+    cache.close()
+
+
+def test_the_limit_is_kept_for_those_who_give_none(tmp_path):
+    open_cache(tmp_path, 300 * MIB).close()
+    cache = open_cache(tmp_path, None)
+    assert cache.max_bytes == 300 * MIB
+    cache.close()
+
+
+def test_a_new_cache_without_a_limit_takes_a_share_of_the_free_disk(tmp_path):
+    cache = open_cache(tmp_path, None)
+    assert 0 < cache.max_bytes < 10**18
+    limit = cache.max_bytes
+    cache.close()
+    again = open_cache(tmp_path, None)
+    assert again.max_bytes == limit
+    again.close()
+
+
+def test_the_last_limit_given_holds_for_all_who_have_the_directory_open(tmp_path):
+    cache = open_cache(tmp_path, 64 * MIB)
+    put(cache, *range(100))
+    other = open_cache(tmp_path, 2 * MIB)
+    assert cache.max_bytes == 2 * MIB
+    put(cache, 1000)
+    assert cache.used_bytes <= 2 * MIB
+    assert got(cache, 1000) is not None
+    other.close()
+    cache.close()
+
+
+def test_clear_drops_everything_and_the_cache_goes_on(tmp_path, cache):
+    put(cache, *range(5))
+    assert cache.clear() == 5
+    assert len(cache) == 0
+    assert [got(cache, number) for number in range(5)] == [None] * 5
+    assert not [path for path in (tmp_path / FORMAT / "blocks").glob("??/*") if path.is_file()]
+    put(cache, 1)
+    assert got(cache, 1) == bytes_of(key_of(1), UNIT)
+
+
+def test_a_cache_cleared_by_another_process_costs_no_error(tmp_path, cache):
+    put(cache, 1)
+    assert got(cache, 1) is not None
+    other = open_cache(tmp_path)
+    other.clear()
+    other.close()
+    assert got(cache, 1) is None
+    assert cache._metrics.errors == 0
+
+
+def test_a_file_where_the_blocks_belong_is_an_error(tmp_path):
+    inner = prepare_directory(tmp_path)
+    (inner / "blocks").write_text("")
+    with pytest.raises(CacheError):
+        BlockCache(inner, Metrics())
+
+
+def test_a_damaged_index_is_an_error_with_a_remedy(tmp_path):
+    open_cache(tmp_path).close()
+    (tmp_path / FORMAT / "blocks" / "cache.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(CacheError) as caught:
+        open_cache(tmp_path)
+    assert "clear" in caught.value.hint
+
+
+class Bomb:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self):
+        return open, (self._path, "w")
+
+
+def test_nothing_in_the_index_is_ever_unpickled(tmp_path):
+    """A row planted by another program does not run its code: not in keys, and not in values."""
+    import pickle
+
+    cache = open_cache(tmp_path, 2 * MIB)
+    put(cache, 1)
+    burst = tmp_path / "burst"
+    bomb = sqlite3.Binary(pickle.dumps(Bomb(str(burst))))
+    with sqlite3.connect(tmp_path / FORMAT / "blocks" / "cache.db") as db:
+        columns = "(key, raw, store_time, access_time, size, mode, value)"
+        db.execute(f"INSERT INTO Cache {columns} VALUES (?, 0, 0, 0, 9, 4, ?)", (bomb, bomb))  # noqa: S608
+        db.execute(f"INSERT INTO Cache {columns} VALUES (?, 1, 0, 0, 9, 4, ?)", (key_of(2), bomb))  # noqa: S608
+    assert got(cache, 2) is None
+    cache._index.touch([key_of(2)])
+    with pytest.raises(CacheError):
+        cache.verify()
+    put(cache, *range(2, 70))
+    assert cache.used_bytes <= 2 * MIB
+    cache.clear()
+    assert not burst.exists()
+    cache.close()
+
+
+def test_an_eviction_is_no_damage_to_who_reads(tmp_path):
+    """A file that left between two reads is a miss, not an error."""
+    cache = open_cache(tmp_path)
+    put(cache, 1)
+    assert got(cache, 1) is not None
+    block_file(tmp_path, 1).unlink()
+    assert got(cache, 1) is None
+    assert cache._metrics.errors == 0
+    put(cache, 1)
+    assert got(cache, 1) == bytes_of(key_of(1), UNIT)
+    cache.close()
+
+
+def test_a_block_takes_whole_clusters_of_the_bound(cache):
+    """A million tiny blocks take their disk, not their bytes."""
+    before = cache.used_bytes
+    put(cache, 1, length=1)
+    assert cache.used_bytes - before >= 4 * KIB

@@ -1,0 +1,294 @@
+"""The reader: right bytes or an error, each block fetched once, memory bounded."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cachekit import open_cache
+from fakes import CountingStore, FailingStore, StallingStore
+from mountkit import seeded, wait_until
+
+from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
+from ego4dfs.cache import BlockCache
+from ego4dfs.errors import ObjectChanged, StoreUnavailable
+from ego4dfs.metrics import Metrics
+from ego4dfs.reader import Reader, Window
+from ego4dfs.reader.reader import MAX_REQUEST_BLOCKS
+from ego4dfs.store import Fetched
+
+URL = "s3://b/large"
+BLOCKS = 200
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    return seeded("large", BLOCKS * BLOCK_SIZE - 333)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Give a function that makes a reader of a store, with a cache of so many blocks."""
+    made: list[tuple[Reader, BlockCache]] = []
+
+    def make_one(store, *, cache_blocks: int = 1024) -> Reader:
+        cache = open_cache(tmp_path, cache_blocks * BLOCK_SIZE)
+        made.append((Reader(store, cache, Metrics()), cache))
+        return made[-1][0]
+
+    yield make_one
+    for reader, cache in made:
+        reader.close()
+        cache.close()
+
+
+def read(
+    reader: Reader, ref: ObjectRef, offset: int, size: int, window: Window | None = None
+) -> bytes:
+    buffer = bytearray(size)
+    count = reader.read_into(ref, offset, memoryview(buffer), window)
+    return bytes(buffer[:count])
+
+
+def settle(reader: Reader) -> None:
+    """Wait until nothing is on its way any more."""
+    wait_until(lambda: not reader._flights._flights)
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_random_ranges_through_a_small_cache_are_the_plain_bytes(make, large, sequential):
+    """A cache of 64 blocks, an object of 200: most blocks come and go several times."""
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store, cache_blocks=64)
+    rng = random.Random(11)
+    with ThreadPoolExecutor(4) as pool:
+        reads = []
+        for _ in range(120):
+            offset, size = rng.randrange(len(large)), rng.choice([1, 4096, BLOCK_SIZE, 5_000_000])
+            window = Window() if sequential else None
+            reads.append((offset, size, pool.submit(read, reader, ref, offset, size, window)))
+        for offset, size, data in reads:
+            assert data.result(60) == large[offset : offset + size]
+    assert reader._cache.used_bytes <= 64 * BLOCK_SIZE
+
+
+def test_past_the_end_a_read_is_short_then_empty(make):
+    store = CountingStore()
+    ref = store.put(URL, b"0123456789")
+    reader = make(store)
+    assert read(reader, ref, 7, 100) == b"789"
+    assert read(reader, ref, 10, 100) == b""
+    assert read(reader, ref, 10**12, 100) == b""
+    assert read(reader, ref, 3, 0) == b""
+    assert store.gets == [(URL, 0, 10)]
+
+
+def test_an_empty_object_costs_no_request(make):
+    store = CountingStore()
+    assert read(make(store), store.put(URL, b""), 0, 10) == b""
+    assert store.gets == []
+
+
+def test_a_first_read_asks_for_one_block(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    read(reader, ref, 0, 65536, Window())
+    settle(reader)
+    assert store.gets == [(URL, 0, BLOCK_SIZE)]
+
+
+def test_a_block_that_was_read_is_not_asked_for_again(make, large, tmp_path):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    for _ in range(2):
+        assert read(reader, ref, 10, 100) == large[10:110]
+        settle(reader)
+        assert read(reader, ref, BLOCK_SIZE - 100, 50) == large[BLOCK_SIZE - 100 : BLOCK_SIZE - 50]
+    reader.close()
+    reader._cache.close()
+    assert read(make(store), ref, 500_000, 100) == large[500_000:500_100]
+    assert len(store.gets) == 1
+
+
+def test_adjacent_blocks_share_requests(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    data = read(reader, ref, 100, 19 * BLOCK_SIZE)
+    assert data == large[100 : 100 + 19 * BLOCK_SIZE]
+    longest = MAX_REQUEST_BLOCKS * BLOCK_SIZE
+    assert sorted(store.gets) == [
+        (URL, 0, longest),
+        (URL, longest, 2 * longest),
+        (URL, 2 * longest, 20 * BLOCK_SIZE),
+    ]
+
+
+def test_blocks_that_are_there_are_left_out_of_requests(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    for index in (2, 5):
+        read(reader, ref, index * BLOCK_SIZE, 10)
+    settle(reader)
+    store.gets.clear()
+    assert read(reader, ref, 0, 7 * BLOCK_SIZE) == large[: 7 * BLOCK_SIZE]
+    assert sorted((start // BLOCK_SIZE, stop // BLOCK_SIZE) for _, start, stop in store.gets) == [
+        (0, 2),
+        (3, 5),
+        (6, 7),
+    ]
+
+
+def test_sixteen_readers_of_the_same_blocks_cause_one_request_each(make, large):
+    store = StallingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    with ThreadPoolExecutor(16) as pool:
+        reads = [pool.submit(read, reader, ref, i, 3 * BLOCK_SIZE) for i in range(16)]
+        wait_until(lambda: reader._metrics.misses == 16)
+        store.gate.set()
+        for i, data in enumerate(reads):
+            assert data.result(60) == large[i : i + 3 * BLOCK_SIZE]
+    assert max(store.blocks_asked(BLOCK_SIZE).values()) == 1
+
+
+def test_sixteen_readers_of_a_whole_object_fetch_each_block_once(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+
+    def read_all(seed: int) -> bool:
+        window, step = Window(), random.Random(seed).choice([131_072, 700_001])
+        pieces = range(0, len(large) // 4, step)
+        return all(read(reader, ref, at, step, window) == large[at : at + step] for at in pieces)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(read_all, range(16)))
+    settle(reader)
+    assert set(store.blocks_asked(BLOCK_SIZE).values()) == {1}
+
+
+def test_reading_on_is_fetched_ahead_and_each_block_once(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader, window = make(store), Window()
+    for at in range(0, 40 * BLOCK_SIZE, 131_072):
+        assert read(reader, ref, at, 131_072, window) == large[at : at + 131_072]
+    settle(reader)
+    asked = store.blocks_asked(BLOCK_SIZE)
+    assert set(asked.values()) == {1}
+    assert 40 < len(asked) <= 81
+    assert max(stop - start for _, start, stop in store.gets) == MAX_REQUEST_BLOCKS * BLOCK_SIZE
+
+
+def test_reading_on_never_asks_past_the_end(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader, window = make(store), Window()
+    for at in range(150 * BLOCK_SIZE, len(large), BLOCK_SIZE // 2):
+        read(reader, ref, at, BLOCK_SIZE // 2, window)
+    settle(reader)
+    assert max(stop for _, _, stop in store.gets) == len(large)
+
+
+def test_random_reads_fetch_only_their_own_blocks(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader, window = make(store), Window()
+    places = random.Random(5).sample(range(0, BLOCKS - 5, 5), 30)
+    for index in places:
+        read(reader, ref, index * BLOCK_SIZE + 7, 4096, window)
+    settle(reader)
+    assert store.blocks_asked(BLOCK_SIZE).keys() == {(URL, index) for index in places}
+
+
+def test_a_failure_reaches_all_who_wait_and_the_next_read_asks_anew(make, large):
+    store = StallingStore()
+    store.fail(StoreUnavailable("gone"))
+    ref = store.put(URL, large)
+    reader = make(store)
+    with ThreadPoolExecutor(8) as pool:
+        reads = [pool.submit(read, reader, ref, 0, 100) for _ in range(8)]
+        wait_until(lambda: reader._metrics.misses == 8)
+        store.gate.set()
+        assert all(isinstance(data.exception(60), StoreUnavailable) for data in reads)
+    assert len(store.gets) == 1
+    store.fail(None)
+    assert read(reader, ref, 0, 100) == large[:100]
+    assert reader._budget._used <= BLOCK_SIZE
+
+
+def test_a_failure_that_comes_at_once_costs_one_request(make, large):
+    store = FailingStore()
+    store.fail(StoreUnavailable("gone"))
+    reader = make(store)
+    ref = store.put(URL, large)
+    for count in range(1, 50):
+        with pytest.raises(StoreUnavailable):
+            read(reader, ref, 5, 10)
+        assert len(store.gets) == count
+
+
+def test_a_failure_ahead_is_no_failure_of_the_read(make, large):
+    store = FailingStore()
+    ref = store.put(URL, large)
+    reader, window = make(store), Window()
+    read(reader, ref, 0, 4096, window)
+    store.fail(StoreUnavailable("gone"), times=1)
+    assert read(reader, ref, 4096, 4096, window) == large[4096:8192]
+    settle(reader)
+    assert len(store.gets) == 2
+    assert read(reader, ref, BLOCK_SIZE, 10) == large[BLOCK_SIZE : BLOCK_SIZE + 10]
+
+
+def test_a_replaced_object_is_an_error_and_never_other_bytes(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    assert read(reader, ref, 0, 10) == large[:10]
+    store.objects[URL] = large[::-1]
+    with pytest.raises(ObjectChanged):
+        read(reader, ref, 5 * BLOCK_SIZE, 10)
+    assert read(reader, ref, 0, 10) == large[:10]
+    assert read(reader, store.ref(URL), 0, 10) == large[::-1][:10]
+
+
+class LyingStore(CountingStore):
+    """Sends `answer(fetched)` in place of what was asked for."""
+
+    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+        fetched = super().read_range(url, start, stop, etag=etag)
+        return self.answer(fetched)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda f: Fetched(f.data[:-1], f.start, f.facts),
+        lambda f: Fetched(f.data[:0], f.start, f.facts),
+        lambda f: Fetched(f.data, f.start + 1, f.facts),
+    ],
+)
+def test_an_answer_of_another_range_is_an_error(make, large, answer):
+    store = LyingStore()
+    store.answer = answer
+    reader = make(store)
+    with pytest.raises(StoreUnavailable):
+        read(reader, store.put(URL, large), BLOCK_SIZE, 10)
+    assert reader._budget._used == 0
+
+
+def test_an_admitted_block_costs_no_request(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    reader.admit(ref, 3, memoryview(large)[3 * BLOCK_SIZE : 4 * BLOCK_SIZE])
+    assert read(reader, ref, 3 * BLOCK_SIZE + 5, 100) == large[3 * BLOCK_SIZE + 5 :][:100]
+    settle(reader)
+    assert read(reader, ref, 3 * BLOCK_SIZE, 100) == large[3 * BLOCK_SIZE :][:100]
+    assert store.gets == []

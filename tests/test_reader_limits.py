@@ -1,0 +1,169 @@
+"""The reader at its limits: bounded memory, a disk that takes nothing, closing in the middle."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fakes import CountingStore, StallingStore
+from mountkit import wait_until
+from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
+
+from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.cache import blockfile
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader import Window
+from ego4dfs.reader.flights import ByteBudget
+from ego4dfs.reader.reader import MAX_INFLIGHT_BYTES, MAX_REQUEST_BLOCKS
+
+
+class SlowDisk:
+    """Writes blocks only while `gate` is open, and counts the bytes written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        self.written = 0
+        self._write = blockfile.write
+        monkeypatch.setattr(blockfile, "write", self)
+
+    def __call__(self, path, key, data) -> None:
+        assert self.gate.wait(60)
+        self._write(path, key, data)
+        self.written += len(data)
+
+
+def fetched(store: CountingStore) -> int:
+    return sum(stop - start for _, start, stop in store.gets)
+
+
+def test_bytes_that_wait_for_the_disk_stay_within_the_budget(make, large, monkeypatch):  # noqa: F811
+    disk = SlowDisk(monkeypatch)
+    store = CountingStore()
+    refs = [store.put(f"{URL}{i}", large[: 20 * BLOCK_SIZE]) for i in range(16)]
+    reader = make(store)
+    peak = 0
+    with ThreadPoolExecutor(16) as pool:
+        reads = [pool.submit(read, reader, ref, 0, 20 * BLOCK_SIZE) for ref in refs]
+        wait_until(lambda: fetched(store) > MAX_INFLIGHT_BYTES - MAX_REQUEST_BLOCKS * BLOCK_SIZE)
+        assert fetched(store) <= MAX_INFLIGHT_BYTES
+        disk.gate.set()
+        while not all(data.done() for data in reads):
+            written = disk.written  # first, so that what is written meanwhile counts as waiting
+            peak = max(peak, reader._budget._used)
+            assert fetched(store) - disk.written <= MAX_INFLIGHT_BYTES + fetched(store) - written
+        assert all(data.result() == large[: 20 * BLOCK_SIZE] for data in reads)
+    assert 0 < peak <= MAX_INFLIGHT_BYTES
+    settle(reader)
+    assert reader._budget._used == 0
+
+
+def test_a_read_larger_than_the_budget_works(make, large):  # noqa: F811
+    store = CountingStore()
+    reader = make(store)
+    assert read(reader, store.put(URL, large), 0, len(large) + 1) == large
+    assert len(large) > MAX_INFLIGHT_BYTES
+    assert set(store.blocks_asked(BLOCK_SIZE).values()) == {1}
+
+
+def refuse(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_disk_that_takes_nothing_costs_no_error(make, large, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(blockfile, "write", refuse)
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    assert read(reader, ref, 0, len(large)) == large
+    for at in (0, 150 * BLOCK_SIZE, 17):
+        assert read(reader, ref, at, 3 * BLOCK_SIZE) == large[at : at + 3 * BLOCK_SIZE]
+
+
+def test_a_disk_that_takes_nothing_does_not_cost_a_get_for_each_small_read(
+    make,  # noqa: F811
+    large,  # noqa: F811
+    monkeypatch,
+):
+    monkeypatch.setattr(blockfile, "write", refuse)
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader, window = make(store), Window()
+    for at in range(0, 60 * BLOCK_SIZE, 131_072):
+        assert read(reader, ref, at, 131_072, window) == large[at : at + 131_072]
+    asked = store.blocks_asked(BLOCK_SIZE)
+    assert sum(asked.values()) <= 2 * 60
+
+
+def test_a_disk_that_takes_nothing_does_not_stop_many_readers(make, large, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(blockfile, "write", refuse)
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    with ThreadPoolExecutor(16) as pool:
+        places = [i * 11 * BLOCK_SIZE for i in range(16)]
+        reads = [pool.submit(read, reader, ref, at, 11 * BLOCK_SIZE) for at in places]
+        for at, data in zip(places, reads, strict=True):
+            assert data.result(60) == large[at : at + 11 * BLOCK_SIZE]
+    assert reader._budget._used <= MAX_INFLIGHT_BYTES
+
+
+def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # noqa: F811
+    """What was asked for still comes; what would need another request does not."""
+    store = StallingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    with ThreadPoolExecutor(2) as pool:
+        data = pool.submit(read, reader, ref, 0, len(large))
+        wait_until(lambda: len(store.gets) == 4)
+        closing = pool.submit(reader.close)
+        wait_until(lambda: reader._closed)
+        store.gate.set()
+        assert isinstance(data.exception(60), StoreUnavailable)
+        closing.result(60)
+    settle(reader)
+    assert fetched(store) == 32 * BLOCK_SIZE
+    assert reader._budget._used == 0
+
+
+def test_after_closing_nothing_is_asked_for_and_no_thread_is_started(make, large):  # noqa: F811
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    assert read(reader, ref, 0, 10) == large[:10]
+    settle(reader)
+    reader.close()
+    threads = set(threading.enumerate())
+    assert read(reader, ref, 0, 10) == large[:10]
+    with pytest.raises(StoreUnavailable, match="closed"):
+        read(reader, ref, BLOCK_SIZE, 10)
+    assert set(threading.enumerate()) <= threads
+    assert len(store.gets) == 1
+
+
+def test_a_reader_may_be_made_before_a_fork(make):  # noqa: F811
+    """No thread runs before the first miss."""
+    before = threading.active_count()
+    reader = make(CountingStore())
+    assert reader._pool is None
+    assert threading.active_count() == before
+
+
+def test_a_budget_is_waited_for_only_by_those_who_can_wait():
+    budget = ByteBudget(100)
+    assert budget.take(60, wait=False)
+    assert not budget.take(60, wait=False)
+    assert budget.take(40, wait=False)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(budget.take, 10, wait=True)
+        assert not waiting.done()
+        budget.give_back(60)
+        assert waiting.result(10)
+
+
+def test_a_budget_always_lets_one_request_through():
+    budget = ByteBudget(100)
+    assert budget.take(1000, wait=True)
+    assert not budget.take(1, wait=False)
+    budget.give_back(1000)
+    assert budget.take(1, wait=False)

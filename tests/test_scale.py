@@ -1,0 +1,181 @@
+"""The promises that have numbers: bytes fetched, requests made, and the bound of the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import reading
+from conftest import SHARING, Mounts, Release, run_cli
+from mountkit import MIB, Seeded, environment, seeded, status
+
+from ego4dfs.demo.server import S3Server
+
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+
+SIZES = {"half-a-gib.mp4": 512 * MIB} | {f"{number}.mp4": 256 * MIB for number in range(6)}
+BOUND = 256 * MIB
+MANY = 10_000
+
+
+@dataclass(frozen=True)
+class Big:
+    """2 GiB on a server that may be stopped."""
+
+    server: S3Server
+    release: Release
+    arguments: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory) -> Iterator[Big]:
+    with S3Server(tmp_path_factory.mktemp("big") / "s3") as server:
+        server.create_bucket(SHARING)
+        release = Release(server, "v1")
+        for name, size in SIZES.items():
+            release.dataset("full_scale", {name: seeded(name, size)})
+        rows = [f"{n.partition('.')[0]},file,{release.url(f'full_scale/{n}')}" for n in SIZES]
+        release.manifest("full_scale", "\n".join(["video_uid,type,s3_path", *rows, ""]))
+        yield Big(server, release, ("--version", "v1", "--datasets", "full_scale"))
+
+
+@pytest.fixture
+def env(big, tmp_path, transport) -> dict[str, str]:
+    """Be a licensee of that server with an empty cache of its own."""
+    return environment(big.server, tmp_path / "home", transport)
+
+
+@pytest.fixture
+def mounts(tmp_path, libfuse) -> Iterator[Mounts]:
+    made = Mounts(tmp_path, libfuse)
+    yield made
+    made.clear()
+
+
+def fetched(root: Path) -> int:
+    return status(root)["bytes_fetched"]
+
+
+def look(root: Path, name: str, offset: int, size: int) -> int:
+    """Open a file, read its beginning and then a window of it; return what that fetched."""
+    before = fetched(root)
+    fd = os.open(root / "v1/full_scale" / name, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(fd, 64 << 10, 0) == Seeded(name).part(0, 64 << 10)
+        pieces = range(0, size, 128 << 10)
+        window = b"".join(os.pread(fd, 128 << 10, offset + at) for at in pieces)
+        assert window == Seeded(name).part(offset, size)
+    finally:
+        os.close(fd)
+    return fetched(root) - before
+
+
+def test_a_look_into_a_large_file_fetches_little_and_never_again(big, env, mounts):
+    window = ("half-a-gib.mp4", 256 * MIB - 12345, 4 * MIB)
+    root = mounts(*big.arguments, env=env)
+    first = look(root, *window)
+    print("bytes fetched by the first look:", first)
+    assert 4 * MIB < first <= 16 * MIB
+    assert look(root, *window) == 0
+    mounts.unmount(root)
+    mounts.again(root, *big.arguments, env=env)
+    assert look(root, *window) == 0
+    mounts.unmount(root)
+    big.server.stop()
+    try:
+        mounts.again(root, *big.arguments, env=env)
+        assert look(root, *window) == 0
+        mounts.unmount(root)
+    finally:
+        big.server.start()
+
+
+def test_sixteen_processes_fetch_a_file_once(big, env, mounts):
+    root = mounts(*big.arguments, env=env)
+    path = root / "v1/full_scale/0.mp4"
+    pipe = {"stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        readers = [
+            stack.enter_context(subprocess.Popen(["md5sum", path], **pipe)) for _ in range(16)
+        ]
+        sums = [reader.communicate()[0].split()[0] for reader in readers]
+    right = hashlib.md5(seeded("0.mp4", 256 * MIB)).hexdigest()  # noqa: S324
+    assert sums == [right] * 16
+    print("bytes fetched by sixteen processes:", fetched(root))
+    assert fetched(root) <= 1.05 * 256 * MIB
+
+
+def usage(directory: Path) -> int:
+    """Return what `du` says of a directory whose files come and go."""
+    done = subprocess.run(
+        ["du", "-s", "-B1", directory], capture_output=True, text=True, check=False
+    )
+    return int(done.stdout.split()[0])
+
+
+def test_the_cache_keeps_its_bound_while_eight_processes_read_all(big, env, mounts):
+    cache = Path(env["EGO4DFS_CACHE_DIR"])
+    root = mounts(*big.arguments, "--cache-size", "256MiB", env=env)
+    paths = [str(root / "v1/full_scale" / name) for name in SIZES]
+    shares = [paths[:1], paths[1:3], paths[3:5], paths[5:]]
+    commands = [["through", str(seed), *share] for seed, share in enumerate(shares)]
+    commands += [["random", str(seed), *paths] for seed in range(4)]
+    started = [subprocess.Popen([sys.executable, reading.__file__, *words]) for words in commands]
+    told, used = [], []
+    try:
+        while any(reader.poll() is None for reader in started):
+            used.append(usage(cache))
+            info = json.loads(run_cli("cache", "info", "--json", env=env).stdout)
+            told.append(info["used_bytes"])
+            assert info["limit_bytes"] == BOUND
+    finally:
+        for reader in started:
+            reader.kill()
+            reader.wait()
+    assert [reader.returncode for reader in started] == [0] * 8
+    found = status(root)
+    print("largest du, largest cache info, evictions:", max(used), max(told), found["evictions"])
+    assert found["evictions"] > 1000
+    assert len(used) >= 3
+    assert max(used) <= 1.1 * BOUND
+    assert max(told) <= 1.1 * BOUND
+    assert found["cache_bytes"] <= 1.1 * BOUND
+
+
+def test_a_long_listing_of_ten_thousand_objects_asks_for_each_once(
+    server, tmp_path, transport, mounts
+):
+    release = Release(server, f"v{uuid.uuid4().int % 10**12}")
+    files = {f"{number:05}.pt": b"x" * (number % 1000) for number in range(MANY)}
+    release.dataset("slowfast8x8_r101_k400", files)
+    env = environment(server, tmp_path / "home", transport)
+    arguments = ("--version", release.version, "--datasets", "slowfast8x8_r101_k400")
+
+    def requests_of_listing(root: Path) -> Mapping[str, int]:
+        before = status(root)["requests"]
+        directory = root / release.version / "slowfast8x8_r101_k400"
+        done = subprocess.run(["ls", "-l", directory], capture_output=True, text=True, check=True)
+        sizes = {words[8]: int(words[4]) for words in map(str.split, done.stdout.splitlines()[1:])}
+        del sizes["manifest.csv"]
+        assert sizes == {name: len(data) for name, data in files.items()}
+        after = status(root)["requests"]
+        return {kind: after[kind] - before[kind] for kind in after}
+
+    root = mounts(*arguments, env=env)
+    assert requests_of_listing(root) == {"head": MANY, "get": 0, "manifest": 0}
+    assert requests_of_listing(root) == {"head": 0, "get": 0, "manifest": 0}
+    mounts.unmount(root)
+    mounts.again(root, *arguments, env=env)
+    found = requests_of_listing(root)
+    assert (found["head"], found["get"]) == (0, 0)
+    assert found["manifest"] <= 1

@@ -1,0 +1,196 @@
+"""What is particular to mirrors: a directory, or anything fsspec opens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import pytest
+
+from ego4dfs.demo.server import S3Server
+from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
+from ego4dfs.store import ObjectStore, fsspec_source, local_source
+from ego4dfs.store.fsspec_source import FsspecSource
+
+if TYPE_CHECKING:
+    from tests.store_fixtures import Aws, Bucket
+
+pytest_plugins = ["tests.store_fixtures"]
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The mirror's file of s3://cmu/a.bin."""
+    path = tmp_path / "cmu" / "a.bin"
+    path.parent.mkdir()
+    path.write_bytes(b"0123456789")
+    return path
+
+
+@pytest.fixture
+def mirror(file: Path, opened: Callable[..., ObjectStore]) -> ObjectStore:
+    return opened(source=str(file.parent.parent))
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "local://{}", "{}/"])
+def test_a_directory_has_one_name_however_it_is_written(
+    file: Path, opened: Callable[..., ObjectStore], form: str
+) -> None:
+    """Blocks are kept under that name."""
+    root = file.parent.parent
+    store = opened(source=form.format(root))
+    assert (store.source, store.head("s3://cmu/a.bin").size) == (root.as_uri(), 10)
+
+
+def test_home_is_understood(
+    file: Path, opened: Callable[..., ObjectStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(file.parent.parent))
+    assert opened(source="~").head("s3://cmu/a.bin").size == 10
+
+
+def test_a_file_changed_in_place_has_another_etag(mirror: ObjectStore, file: Path) -> None:
+    before = mirror.head("s3://cmu/a.bin")
+    with file.open("r+b") as changed:
+        changed.write(b"X")
+    os.utime(file, ns=(before.mtime_ns + 1, before.mtime_ns + 1))
+    assert mirror.head("s3://cmu/a.bin").etag != before.etag
+
+
+def test_a_file_that_changes_under_a_read_is_an_error(
+    mirror: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old and the new half never come together."""
+    read = os.preadv
+
+    def read_while_written(*arguments: object) -> int:
+        count = read(*arguments)
+        file.write_bytes(b"another")
+        return count
+
+    monkeypatch.setattr(local_source.os, "preadv", read_while_written)
+    with pytest.raises(ObjectChanged):
+        mirror.read_range("s3://cmu/a.bin", 0, 10)
+
+
+def test_a_file_replaced_under_a_read_is_read_to_its_end(
+    mirror: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptor stays with the file that was opened."""
+    read = os.preadv
+
+    def read_while_replaced(*arguments: object) -> int:
+        file.unlink(missing_ok=True)
+        file.write_bytes(b"another")
+        return read(*arguments)
+
+    monkeypatch.setattr(local_source.os, "preadv", read_while_replaced)
+    assert bytes(mirror.read("s3://cmu/a.bin").data) == b"0123456789"
+
+
+def test_a_failing_disk_may_pass(
+    mirror: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([OSError(5, "Input/output error")])
+    read = os.preadv
+
+    def fail_once(*arguments: object) -> int:
+        for failure in failures:
+            raise failure
+        return read(*arguments)
+
+    monkeypatch.setattr(local_source.os, "preadv", fail_once)
+    assert bytes(mirror.read("s3://cmu/a.bin").data) == b"0123456789"
+
+
+def test_a_file_that_may_not_be_read_is_refused(mirror: ObjectStore, file: Path) -> None:
+    """Root may read everything, so it becomes nobody meanwhile."""
+    file.chmod(0)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(AccessDenied):
+            mirror.head("s3://cmu/a.bin")
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize("key", ["a.bin/below", "x" * 300, "nul\0"])
+def test_what_cannot_be_a_file_is_missing(mirror: ObjectStore, file: Path, key: str) -> None:
+    with pytest.raises(ObjectMissing):
+        mirror.head(f"s3://cmu/{key}")
+
+
+def test_a_mirror_on_s3_keeps_s3_s_etag(
+    aws: Aws, server: S3Server, bucket: Bucket, opened: Callable[..., ObjectStore]
+) -> None:
+    aws.variables(**server.environment(server.admin))
+    bucket.put("cmu/a.bin", b"0123456789")
+    store = opened(source=bucket.url("").rstrip("/"))
+    direct = opened().head(bucket.url("cmu/a.bin"))
+    assert store.head("s3://cmu/a.bin").etag == direct.etag
+    assert bytes(store.read_range("s3://cmu/a.bin", 2, 4, etag=direct.etag).data) == b"23"
+
+
+def test_an_object_that_changes_under_a_read_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """No fsspec filesystem can pin a version: the facts are asked for again after the bytes."""
+    memory = fsspec.filesystem("memory")
+    request.addfinalizer(memory.store.clear)
+    memory.pipe_file("/changing/cmu/a.bin", b"0123456789")
+    store = FsspecSource("memory://changing")
+    call = FsspecSource._call
+
+    def call_and_replace(
+        self: FsspecSource, url: str, function: object, path: str, **span: int
+    ) -> Any:
+        answer = call(self, url, function, path, **span)
+        if span:
+            memory.pipe_file("/changing/cmu/a.bin", b"9876543210")
+        return answer
+
+    monkeypatch.setattr(FsspecSource, "_call", call_and_replace)
+    with pytest.raises(ObjectChanged):
+        store.read_range("s3://cmu/a.bin", 0, 4)
+
+
+def test_a_failure_of_the_filesystem_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def info(self, path: str) -> object:
+            raise ConnectionError(f"secret {path}")
+
+    monkeypatch.setattr(fsspec_source, "_filesystem", lambda source: (Failing(), source))
+    with pytest.raises(StoreUnavailable, match="ConnectionError") as caught:
+        FsspecSource("ftp://host").head("s3://cmu/a.bin")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_filesystem_without_sizes_is_an_error() -> None:
+    with pytest.raises(StoreError, match="size"):
+        fsspec_source._facts({"type": "file"}, "s3://cmu/a.bin")
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        1_700_000_000.0,
+        1_700_000_000,
+        "Tue, 14 Nov 2023 22:13:20 GMT",
+        dt.datetime(2023, 11, 14, 22, 13, 20, tzinfo=dt.timezone.utc),
+        dt.datetime(2023, 11, 14, 22, 13, 20),  # noqa: DTZ001 - some filesystems have such
+    ],
+)
+def test_each_filesystem_s_idea_of_time_is_understood(time: object) -> None:
+    facts = fsspec_source._facts({"size": 1, "mtime": time}, "s3://cmu/a.bin")
+    assert facts.mtime_ns == 1_700_000_000_000_000_000
+
+
+def test_a_password_in_the_source_is_not_its_name(opened: Callable[..., ObjectStore]) -> None:
+    assert opened(source="ftp://user:secret@host/mirror").source == "ftp://host/mirror"

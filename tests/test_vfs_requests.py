@@ -1,0 +1,214 @@
+"""How few requests the VFS costs, and what it does when objects or the store are not there."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from conftest import SHARING
+from gateway import Gateway
+from mountkit import seeded, wait_until
+
+from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.demo.server import S3Server
+from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
+
+COUNT = 30
+FILES = {f"{number:02}.json": bytes(number) for number in range(COUNT)}
+LARGE = seeded("requests", 3 * BLOCK_SIZE + 5)
+
+
+@pytest.fixture
+def vfs(open_tree, release):
+    release.dataset("annotations", {**FILES, "large.pt": LARGE})
+    return open_tree(version=release.version, datasets=["annotations"], metadata=False)
+
+
+@pytest.fixture
+def top(release) -> str:
+    return f"{release.version}/annotations"
+
+
+def requests(vfs) -> tuple[int, int, int]:
+    """Return how many HEADs, GETs and manifest requests there were."""
+    counts = vfs.metrics.requests
+    return counts["head"], counts["get"], counts["manifest"]
+
+
+def test_opening_costs_one_request_for_each_named_dataset(vfs):
+    assert requests(vfs) == (0, 0, 1)
+
+
+def test_names_cost_no_request(vfs, top):
+    assert len(vfs.listdir(top)) == COUNT + 2
+    for name in FILES:
+        vfs.resolve(f"{top}/{name}")
+    assert vfs.stat(top).is_dir
+    assert vfs.stat(f"{top}/manifest.csv").size > 0
+    assert requests(vfs) == (0, 0, 1)
+
+
+def test_one_stat_costs_one_head(vfs, top):
+    for _ in range(5):
+        assert vfs.stat(f"{top}/07.json").size == 7
+    assert requests(vfs) == (1, 0, 1)
+
+
+def test_a_second_stat_starts_a_sweep_that_asks_for_each_of_the_rest_once(vfs, top):
+    for name in ("07.json", "08.json"):
+        vfs.stat(f"{top}/{name}")
+    wait_until(lambda: vfs.weighed()[0] == COUNT + 1)
+    for name, data in FILES.items():
+        assert vfs.stat(f"{top}/{name}").size == len(data)
+    assert requests(vfs) == (COUNT + 1, 0, 1)
+
+
+def test_sizes_outlive_the_filesystem(vfs, top, open_tree, release):
+    for name in FILES:
+        vfs.stat(f"{top}/{name}")
+    vfs.close()
+    again = open_tree(version=release.version, datasets=["annotations"], metadata=False)
+    for name, data in FILES.items():
+        assert again.stat(f"{top}/{name}").size == len(data)
+    assert requests(again)[0] == 0
+
+
+@pytest.mark.parametrize("offset", [0, 100, BLOCK_SIZE + 7, 3 * BLOCK_SIZE + 1])
+def test_a_first_open_that_says_where_it_reads_costs_one_get_and_no_head(vfs, top, offset):
+    handle = vfs.open(f"{top}/large.pt", first_offset=offset)
+    assert handle.size == len(LARGE)
+    assert vfs.read(handle, offset, 50) == LARGE[offset : offset + 50]
+    assert vfs.stat(f"{top}/large.pt").size == len(LARGE)
+    assert requests(vfs) == (0, 1, 1)
+
+
+def test_a_first_open_behind_the_end_is_an_open_all_the_same(vfs, top):
+    handle = vfs.open(f"{top}/large.pt", first_offset=50 * BLOCK_SIZE)
+    assert handle.size == len(LARGE)
+    assert vfs.read(handle, 50 * BLOCK_SIZE, 10) == b""
+    empty = vfs.open(f"{top}/00.json", first_offset=0)
+    assert vfs.read(empty, 0, 10) == b""
+
+
+def test_a_file_read_twice_is_fetched_once_even_by_another_filesystem(vfs, top, open_tree, release):
+    for _ in range(2):
+        handle = vfs.open(f"{top}/large.pt")
+        assert vfs.read(handle, 0, len(LARGE)) == LARGE
+    assert vfs.metrics.bytes_fetched == len(LARGE)
+    vfs.close()
+    again = open_tree(version=release.version, datasets=["annotations"], metadata=False)
+    assert again.read(again.open(f"{top}/large.pt"), 0, len(LARGE)) == LARGE
+    assert (requests(again)[:2], again.metrics.bytes_fetched) == ((0, 0), 0)
+
+
+def test_an_object_replaced_while_open_is_an_error_then_the_new_bytes(vfs, top, release):
+    handle = vfs.open(f"{top}/large.pt")
+    assert vfs.read(handle, 0, 10) == LARGE[:10]
+    new = LARGE[::-1] + b"longer"
+    release.put("annotations/large.pt", new)
+    with pytest.raises(ObjectChanged):
+        vfs.read(handle, 2 * BLOCK_SIZE, 10)
+    again = vfs.open(f"{top}/large.pt")
+    assert vfs.read(again, 0, len(new)) == new
+    assert vfs.stat(f"{top}/large.pt").size == len(new)
+    assert "large.pt changed in the store" in vfs.metrics.last_error
+
+
+def test_a_listed_object_that_is_missing_is_visible_and_its_open_asks_again(
+    vfs, release, open_tree
+):
+    release.manifest("clips", f"file_uid,s3_path\nx,{release.url('late.json')}\n")
+    vfs = open_tree(version=release.version, datasets=["clips"], metadata=False)
+    path = f"{release.version}/clips/late.json"
+    assert not vfs.stat(path).is_known
+    asked = sum(requests(vfs))
+    assert not vfs.stat(path).is_known
+    with pytest.raises(ObjectMissing):
+        vfs.open(path)
+    assert sum(requests(vfs)) == asked
+    release.put("late.json", b"now it is there")
+
+    def opened() -> bool:
+        try:
+            return vfs.read(vfs.open(path), 0, 100) == b"now it is there"
+        except ObjectMissing:
+            return False
+
+    wait_until(opened)
+    assert vfs.stat(path).size == len(b"now it is there")
+
+
+def test_a_manifest_is_revalidated_by_one_conditional_request(server, release, open_tree):
+    release.dataset("annotations", FILES)
+    with Gateway(server.endpoint_url) as gateway:
+        options = {
+            "version": release.version,
+            "datasets": ["annotations"],
+            "endpoint_url": gateway.url,
+        }
+        for status in (200, 304):
+            gateway.reset()
+            vfs = open_tree(**options)
+            names = [entry.name for entry in vfs.listdir(f"{release.version}/annotations")]
+            assert names == ["manifest.csv", *FILES]
+            vfs.listdir(f"{release.version}/annotations")
+            assert [(m, s) for m, path, s in gateway.log if "manifest.csv" in path] == [
+                ("GET", status)
+            ]
+            vfs.close()
+
+
+def test_a_manifest_that_changed_is_fetched_anew(release, open_tree):
+    release.dataset("annotations", FILES)
+    options = {"version": release.version, "datasets": ["annotations"]}
+    open_tree(**options).close()
+    manifest = release.dataset("annotations", {"new.json": b"1"})
+    vfs = open_tree(**options)
+    names = [entry.name for entry in vfs.listdir(f"{release.version}/annotations")]
+    assert names == ["manifest.csv", "new.json"]
+    path = f"{release.version}/annotations/manifest.csv"
+    assert vfs.read(vfs.open(path), 0, 10**6) == manifest
+
+
+def test_what_was_seen_is_served_when_the_store_is_gone(tmp_path, open_tree, monkeypatch, release):
+    """A server of its own is stopped between two openings."""
+    with S3Server(tmp_path / "own") as own:
+        own.create_bucket(SHARING)
+        for name, value in own.environment(own.licensee).items():
+            monkeypatch.setenv(name, value)
+        mine = type(release)(own, "v2")
+        manifest = mine.dataset("annotations", {"large.pt": LARGE, "other.json": b"1"})
+        first = open_tree(version="v2", datasets=["annotations"])
+        assert first.read(first.open("v2/annotations/large.pt"), 0, len(LARGE)) == LARGE
+        first.close()
+        own.stop()
+        vfs = open_tree(version="v2", datasets=["annotations"])
+        names = [entry.name for entry in vfs.listdir("v2/annotations")]
+        assert names == ["manifest.csv", "large.pt", "other.json"]
+        handle = vfs.open("v2/annotations/manifest.csv")
+        assert vfs.read(handle, 0, 10**6) == manifest
+        assert vfs.stat("v2/annotations/large.pt").size == len(LARGE)
+        assert vfs.read(vfs.open("v2/annotations/large.pt"), 0, len(LARGE)) == LARGE
+        assert not vfs.stat("v2/annotations/other.json").is_known
+        with pytest.raises(StoreError):
+            vfs.open("v2/annotations/other.json")
+
+
+def test_a_dataset_that_fails_is_left_in_peace_then_asked_for_again(
+    release, open_tree, monkeypatch, caplog
+):
+    release.dataset("annotations", FILES)
+    release.metadata(b"{}")
+    vfs = open_tree(version=release.version)
+    path = f"{release.version}/gaze"
+    assert "gaze" in [entry.name for entry in vfs.listdir(release.version)]
+    with pytest.raises(AccessDenied, match="gaze"):
+        vfs.listdir(path)
+    asked = requests(vfs)
+    release.dataset("gaze", {"g.csv": b"t\n"})
+    with pytest.raises(AccessDenied), caplog.at_level(logging.DEBUG):
+        vfs.listdir(path)
+    assert requests(vfs) == asked
+    monkeypatch.setattr("ego4dfs.catalog.catalog._ASK_AGAIN_S", 0.0)
+    assert [entry.name for entry in vfs.listdir(path)] == ["manifest.csv", "g.csv"]
+    assert vfs.stat(f"{path}/g.csv").size == 2
