@@ -111,6 +111,8 @@ class FactsIndex:
         """Keep facts that came with something else, such as the first GET."""
         with self._lock:
             self._known[url] = facts
+            if not facts.is_lasting:
+                return
             row = (url, facts.size, facts.etag, facts.version_id, facts.mtime_ns)
             self._write("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", row)
 
