@@ -9,16 +9,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import BlockCache
 from ego4dfs.catalog import Catalog
 from ego4dfs.errors import (
     AccessDenied,
+    CredentialsRejected,
     Ego4DError,
     NotFound,
     ObjectChanged,
@@ -27,9 +28,10 @@ from ego4dfs.errors import (
 )
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
-from ego4dfs.reader import Reader, Window
+from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode
+from ego4dfs.vfs.values import DirEntry, Handle, Stat
 
 log = logging.getLogger(__name__)
 
@@ -38,45 +40,6 @@ OPEN_REFUSAL_KEPT_S = 2.0
 
 SWEEP_AT = 2
 """The how-manieth stat of an unknown file in one directory starts the sweep of the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What a path is. `size` is 0 for directories, and for files whose size cannot be had.
-
-    `is_known` tells those files from empty ones. `mtime_ns` is the store's LastModified; for a
-    directory that of its manifest.
-    """
-
-    inode: int
-    is_dir: bool
-    size: int
-    mtime_ns: int
-    is_known: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class DirEntry:
-    """One name in a directory."""
-
-    name: str
-    inode: int
-    is_dir: bool
-
-
-class Handle:
-    """An open file: one version of its bytes, and how it is being read."""
-
-    __slots__ = ("content", "etag", "path", "ref", "size", "window")
-
-    def __init__(self, path: str, *, ref: ObjectRef | None = None, content: bytes = b"") -> None:
-        """Open an object version, or bytes that are in memory."""
-        self.path = path
-        self.ref = ref
-        self.content = memoryview(content)
-        self.size = ref.size if ref else len(content)
-        self.etag = ref.etag if ref else ""
-        self.window = Window() if ref else None
 
 
 class VFS:
@@ -113,8 +76,9 @@ class VFS:
     def stat(self, path: str) -> Stat:
         """Return what a path is.
 
-        A listed object that is refused or out of reach is a file of unknown size: a manifest's
-        word that it exists does not depend on the network.
+        A listed object that the store refuses is a file of unknown size: the manifest's word that
+        it exists stands. One that cannot be asked about now raises StoreError: a size of 0 would
+        be believed, and archived.
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
@@ -218,10 +182,15 @@ class VFS:
 
     def status(self) -> dict[str, object]:
         """Return the live counters and the state of the cache."""
+        try:
+            used_bytes, limit_bytes = self.cache.used_bytes, self.cache.max_bytes
+        except sqlite3.Error as error:  # the cache was removed below us; reads go on without it
+            self.metrics.error(f"the cache index cannot be read: {error}")
+            used_bytes = limit_bytes = 0
         return {
             **self.metrics.snapshot(),
-            "cache_bytes": self.cache.used_bytes,
-            "cache_limit_bytes": self.cache.max_bytes,
+            "cache_bytes": used_bytes,
+            "cache_limit_bytes": limit_bytes,
         }
 
     def close(self) -> None:
@@ -252,7 +221,9 @@ class VFS:
             if facts is None:
                 self._sweep_from(node)
                 facts = self._facts.get(node.url)
-        except StoreError:
+        except CredentialsRejected:
+            raise  # says something about the key, nothing about the object
+        except (AccessDenied, ObjectMissing):
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
         return Stat(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
 
@@ -268,27 +239,24 @@ class VFS:
             self._facts.sweep(child.url for child in children if isinstance(child, ObjectFile))
 
     def _ref(self, node: ObjectFile, first_offset: int | None) -> ObjectRef:
-        facts = self._facts.peek(node.url)
-        if facts is None and first_offset is not None:
-            facts = self._introduce(node.url, first_offset // BLOCK_SIZE)
-        if facts is None:
-            facts = self._facts.get(node.url, refusal_kept_s=OPEN_REFUSAL_KEPT_S)
+        index = None if first_offset is None else first_offset // BLOCK_SIZE
+        facts = self._facts.get(
+            node.url,
+            refusal_kept_s=OPEN_REFUSAL_KEPT_S,
+            ask=None if index is None else lambda url: self._introduce(url, index),
+        )
         return ObjectRef.of(self._store.source, node.url, facts.size, facts.etag)
 
-    def _introduce(self, url: str, index: int) -> ObjectFacts | None:
-        """Fetch one block of an object that is not known yet, and its facts with it.
-
-        None when that cannot be said in one GET: the offset may lie behind the end.
-        """
+    def _introduce(self, url: str, index: int) -> ObjectFacts:
+        """Fetch one block of an object that is not known yet, and return the facts with it."""
         start = index * BLOCK_SIZE
         try:
             fetched = self._store.read_range(url, start, start + BLOCK_SIZE)
-        except (AccessDenied, ObjectMissing):
-            raise
-        except StoreError:
-            return None
+        except StoreError as error:
+            if type(error) is not StoreError:
+                raise
+            return self._store.head(url)  # the offset may lie behind the end
         facts = fetched.facts
-        self._facts.learn(url, facts)
         ref = ObjectRef.of(self._store.source, url, facts.size, facts.etag)
         self._reader.admit(ref, index, fetched.data)
         return facts

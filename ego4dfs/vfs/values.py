@@ -1,0 +1,47 @@
+"""What the VFS hands out: what a path is, what a directory holds, and an open file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ego4dfs.blocks import ObjectRef
+from ego4dfs.reader import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a path is. `size` is 0 for directories, and for files whose size cannot be had.
+
+    `is_known` tells those files from empty ones. `mtime_ns` is the store's LastModified; for a
+    directory that of its manifest.
+    """
+
+    inode: int
+    is_dir: bool
+    size: int
+    mtime_ns: int
+    is_known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DirEntry:
+    """One name in a directory."""
+
+    name: str
+    inode: int
+    is_dir: bool
+
+
+class Handle:
+    """An open file: one version of its bytes, and how it is being read."""
+
+    __slots__ = ("content", "etag", "path", "ref", "size", "window")
+
+    def __init__(self, path: str, *, ref: ObjectRef | None = None, content: bytes = b"") -> None:
+        """Open an object version, or bytes that are in memory."""
+        self.path = path
+        self.ref = ref
+        self.content = memoryview(content)
+        self.size = ref.size if ref else len(content)
+        self.etag = ref.etag if ref else ""
+        self.window = Window() if ref else None
