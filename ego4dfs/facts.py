@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,14 @@ class FactsIndex:
         facts = self._known[url] = ObjectFacts(*row)
         return facts
 
-    def get(self, url: str, *, refusal_kept_s: float = REFUSAL_KEPT_S) -> ObjectFacts:
-        """Return the facts, asking the store once if they are not known.
+    def get(
+        self,
+        url: str,
+        *,
+        refusal_kept_s: float = REFUSAL_KEPT_S,
+        ask: Callable[[str], ObjectFacts] | None = None,
+    ) -> ObjectFacts:
+        """Return the facts, asking the store once if they are not known: by `ask`, or by a HEAD.
 
         Raises StoreError; a refusal not older than `refusal_kept_s` is raised without a request.
         """
@@ -104,13 +110,15 @@ class FactsIndex:
             if asking is None:
                 asking = self._asking[url] = Future()
         if mine:
-            self._ask(url, asking)
+            self._ask(url, asking, ask or self._store.head)
         return asking.result()
 
     def learn(self, url: str, facts: ObjectFacts) -> None:
         """Keep facts that came with something else, such as the first GET."""
         with self._lock:
             self._known[url] = facts
+            if not facts.is_lasting:
+                return
             row = (url, facts.size, facts.etag, facts.version_id, facts.mtime_ns)
             self._write("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", row)
 
@@ -167,11 +175,13 @@ class FactsIndex:
         except Exception:
             log.exception("the facts of %s could not be kept", url)
 
-    def _ask(self, url: str, asking: Future[ObjectFacts]) -> None:
+    def _ask(
+        self, url: str, asking: Future[ObjectFacts], ask: Callable[[str], ObjectFacts]
+    ) -> None:
         try:
             facts = self.peek(url)  # it may have arrived between the look and the flight
             if facts is None:
-                facts = self._store.head(url)
+                facts = ask(url)
                 self.learn(url, facts)
             asking.set_result(facts)
         except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it

@@ -20,7 +20,7 @@ from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.config import resolve
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import AccessDenied, ManifestError, NotFound, ObjectMissing, StoreError
-from ego4dfs.tree import join
+from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 from ego4dfs.vfs import VFS, Handle, Stat, open_vfs
 
 _RANGE_THREADS = 16
@@ -85,7 +85,28 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             names = [join(path, entry.name) for entry in self.vfs.listdir(path)]
             if not detail:
                 return names
-            return [_info(name, self.vfs.stat(name)) for name in names]
+            return [_info(name, self._stat_or_unknown(name)) for name in names]
+
+    def _stat_or_unknown(self, path: str) -> Stat:
+        """Return what a path is, of unknown size when it cannot be asked about now."""
+        try:
+            return self.vfs.stat(path)
+        except StoreError:
+            return Stat(inode(path), is_dir=False, size=0, mtime_ns=0, is_known=False)
+
+    def isdir(self, path: str) -> bool:
+        """Tell whether the path is a directory, without a HEAD."""
+        return isinstance(self._node(path), Directory)
+
+    def isfile(self, path: str) -> bool:
+        """Tell whether the path is a file, without a HEAD."""
+        return isinstance(self._node(path), (ObjectFile, ManifestFile))
+
+    def _node(self, path: str) -> Node | None:
+        try:
+            return self.vfs.resolve(self._strip_protocol(path))
+        except (NotFound, NotADirectoryError, StoreError, ManifestError):
+            return None
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """Return name, size, type, mtime, ino and, for objects, ETag and s3_uri of a path."""
@@ -110,11 +131,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Tell whether the manifest lists the path, without a HEAD."""
         del kwargs
-        try:
-            self.vfs.resolve(self._strip_protocol(path))
-        except (NotFound, NotADirectoryError, StoreError, ManifestError):
-            return False
-        return True
+        return self._node(path) is not None
 
     def modified(self, path: str) -> datetime:
         """Return the store's LastModified."""

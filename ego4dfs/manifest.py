@@ -20,15 +20,14 @@ from ego4dfs.errors import ManifestError
 UID_COLUMNS = ("file_uid", "video_uid", "exported_clip_uid", "clip_uid")
 LOCATION_COLUMNS = ("canonical_s3_location", "s3_path", "path")
 RELATED_UID_COLUMNS = ("video_uid", "exported_clip_uid", "clip_uid", "parent_video_uid")
-SPLIT_COLUMN = "split_"  # and the benchmark: split_em, split_av, split_fho, split_goalstep
 RESERVED_NAMES = ("manifest.csv", "manifest.ver")  # the official tool's own files in a dataset
 
 _VIDEO_TYPES = ("mp4", "video")
 _FILE_TYPES = ("file", "json")
 _S3_URL = re.compile(r"s3://([^/\s]+)/(.*[^/])", re.DOTALL)
 _UID_AT_START = re.compile(r"(grp-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _MAX_NAME_BYTES = 255
-_NO_SPLITS: frozenset[str] = frozenset()
 
 
 class Entry(NamedTuple):
@@ -173,8 +172,11 @@ class _RowReader:
         self._uid_column = next(c for c in UID_COLUMNS if c in self._index)
         self._location_column = next(c for c in LOCATION_COLUMNS if c in self._index)
         self._related = [c for c in RELATED_UID_COLUMNS if c in self._index]
-        self._splits = [c for c in self._index if c.startswith(SPLIT_COLUMN)]
+        self._splits = [c for c in self._index if c.startswith("split_")]
         self._taken: dict[str, tuple[int, str]] = dict.fromkeys(RESERVED_NAMES, (0, ""))
+        # By plain name: the next number to try, and the row of each URL under a smaller one.
+        # Without it 26,000 rows of one name would look through each other's, for minutes.
+        self._tried: dict[str, tuple[int, dict[str, int]]] = {}
 
     def entry(self, record: _Record) -> Entry | None:
         row, fields = record.row, record.fields
@@ -208,7 +210,7 @@ class _RowReader:
                 u for u in (university_of_bucket(bucket), self._lower(fields, "video_source")) if u
             ),
             annotation=self._lower(fields, "annotation"),
-            splits=self._split_of(fields) if self._splits else _NO_SPLITS,
+            splits=self._split_of(fields),
             parent=self._lower(fields, "parent_video_uid"),
             window=self._window(fields),
         )
@@ -236,15 +238,18 @@ class _RowReader:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             self._report(row, "", f"gives no usable file name ({name!r}); left out")
             return None
-        stem, dot, suffix = name.rpartition(".")
-        candidate, number = name, 1
-        while candidate in self._taken:
+        number, row_of = self._tried.get(name, (1, {}))
+        candidate = _numbered(name, number)
+        while url not in row_of and candidate in self._taken:
             other, taken_url = self._taken[candidate]
-            if taken_url == url:
-                self._report(row, "", f"repeats row {other} ({name}); shown once")
-                return None
+            row_of.setdefault(taken_url, other)
             number += 1
-            candidate = f"{stem}~{number}.{suffix}" if dot else f"{name}~{number}"
+            candidate = _numbered(name, number)
+        if number > 1:
+            self._tried[name] = number, row_of
+        if url in row_of:
+            self._report(row, "", f"repeats row {row_of[url]} ({name}); shown once")
+            return None
         if len(candidate.encode()) > _MAX_NAME_BYTES:
             self._report(row, "", f"file name is longer than {_MAX_NAME_BYTES} bytes; left out")
             return None
@@ -266,15 +271,13 @@ class _RowReader:
         return frozenset(u for u in (*related, parent) if u)
 
     def _split_of(self, fields: list[str]) -> frozenset[str]:
-        cells = ((c.removeprefix(SPLIT_COLUMN), self._lower(fields, c)) for c in self._splits)
+        cells = ((c.removeprefix("split_"), self._lower(fields, c)) for c in self._splits)
         return frozenset(f"{benchmark}:{split}" for benchmark, split in cells if split)
 
     def _window(self, fields: list[str]) -> tuple[float, float] | None:
         start, stop = (self._cell(fields, f"parent_{end}_sec") for end in ("start", "end"))
-        try:
-            return (float(start), float(stop)) if start and stop else None
-        except ValueError:
-            return None
+        is_told = _SECONDS.fullmatch(start) and _SECONDS.fullmatch(stop)
+        return (float(start), float(stop)) if is_told else None
 
     def _benchmarks(self, row: int, fields: list[str]) -> frozenset[str] | None:
         if "benchmarks" not in self._index:
@@ -287,3 +290,11 @@ class _RowReader:
 
     def _report(self, row: int, column: str, message: str) -> None:
         self._problems.append(Problem(self._name, row, column, message))
+
+
+def _numbered(name: str, number: int) -> str:
+    """Return `name` for 1, else `stem~number.ext`."""
+    if number == 1:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}~{number}.{suffix}" if dot else f"{name}~{number}"

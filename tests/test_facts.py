@@ -81,6 +81,16 @@ def test_facts_are_kept_as_they_are_whatever_their_values(open_index):
     assert open_index(CountingStore()).get("s3://b/é +#") == facts
 
 
+def test_facts_that_are_not_lasting_end_with_the_index(open_index):
+    """A store that tells neither ETag nor time gives tags that mean nothing to the next process."""
+    first = open_index(CountingStore())
+    passing = ObjectFacts(10, "salted", "", 0, is_lasting=False)
+    first.learn("s3://b/a", passing)
+    assert first.peek("s3://b/a") == passing
+    first.close()
+    assert open_index(CountingStore()).peek("s3://b/a") is None
+
+
 def test_many_threads_that_want_one_object_share_one_head(open_index):
     store = StallingStore(objects())
     index = open_index(store)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import http.server
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +195,50 @@ def test_a_filesystem_without_sizes_is_an_error() -> None:
 def test_each_filesystem_s_idea_of_time_is_understood(time: object) -> None:
     facts = fsspec_source._facts({"size": 1, "mtime": time}, "s3://cmu/a.bin")
     assert facts.mtime_ns == 1_700_000_000_000_000_000
+
+
+@pytest.fixture
+def web(file: Path) -> Iterator[str]:
+    """The mirror on a web server that sends Last-Modified and no ETag."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    handler = functools.partial(Handler, directory=str(file.parent.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_object_replaced_on_a_web_server_without_etags_has_another_tag(
+    web: str, file: Path, opened: Callable[..., ObjectStore]
+) -> None:
+    """Its size stays; only Last-Modified tells."""
+    os.utime(file, (1_600_000_000, 1_600_000_000))
+    store = opened(source=web)
+    before = store.head("s3://cmu/a.bin")
+    file.write_bytes(b"9876543210")
+    after = store.head("s3://cmu/a.bin")
+    assert (before.mtime_ns, before.is_lasting) == (1_600_000_000 * 10**9, True)
+    assert after.etag != before.etag
+
+
+SILENT = "from ego4dfs.store.fsspec_source import _facts; print(_facts({'size': 10}, 'u').etag)"
+
+
+def test_without_etag_and_time_a_tag_ends_with_the_process() -> None:
+    """Size alone would be the same for a replaced object, and the old cache be believed."""
+    facts = fsspec_source._facts({"size": 10}, "s3://cmu/a.bin")
+    again = fsspec_source._facts({"size": 10}, "s3://cmu/a.bin")
+    other = subprocess.run(
+        [sys.executable, "-c", SILENT], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert facts == again
+    assert not facts.is_lasting
+    assert other.stdout.strip() != facts.etag
 
 
 def test_a_password_in_the_source_is_not_its_name(opened: Callable[..., ObjectStore]) -> None:

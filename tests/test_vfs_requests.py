@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import SHARING
@@ -111,7 +112,8 @@ def test_an_object_replaced_while_open_is_an_error_then_the_new_bytes(vfs, top, 
     again = vfs.open(f"{top}/large.pt")
     assert vfs.read(again, 0, len(new)) == new
     assert vfs.stat(f"{top}/large.pt").size == len(new)
-    assert "large.pt changed in the store" in vfs.metrics.last_error
+    assert "large.pt" in vfs.metrics.last_error
+    assert vfs.metrics.errors == 1
 
 
 def test_a_listed_object_that_is_missing_is_visible_and_its_open_asks_again(
@@ -189,9 +191,18 @@ def test_what_was_seen_is_served_when_the_store_is_gone(tmp_path, open_tree, mon
         assert vfs.read(handle, 0, 10**6) == manifest
         assert vfs.stat("v2/annotations/large.pt").size == len(LARGE)
         assert vfs.read(vfs.open("v2/annotations/large.pt"), 0, len(LARGE)) == LARGE
-        assert not vfs.stat("v2/annotations/other.json").is_known
+        assert vfs.resolve("v2/annotations/other.json") is not None
+        with pytest.raises(StoreError):  # a size of 0 would be believed
+            vfs.stat("v2/annotations/other.json")
         with pytest.raises(StoreError):
             vfs.open("v2/annotations/other.json")
+
+
+def test_many_ranges_of_an_unknown_object_cost_one_request_a_block(vfs, top):
+    with ThreadPoolExecutor(16) as pool:
+        handles = pool.map(lambda _: vfs.open(f"{top}/large.pt", first_offset=0), range(16))
+        assert {vfs.read(handle, 0, 10) for handle in handles} == {LARGE[:10]}
+    assert requests(vfs)[:2] == (0, 1)
 
 
 def test_a_dataset_that_fails_is_left_in_peace_then_asked_for_again(

@@ -1,16 +1,18 @@
 """Manifests as they came from the store, kept on disk and revalidated by ETag.
 
     <source directory>/manifests/<version>/<dataset>/manifest.csv    byte for byte
-    <source directory>/manifests/<version>/<dataset>/manifest.json   etag, mtime_ns
+    <source directory>/manifests/<version>/<dataset>/manifest.json   etag, mtime_ns, digest
 
 A kept copy is what makes a mount work offline and after the licence key has expired.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,10 +104,10 @@ class KeptManifests:
         try:
             facts = json.loads(facts_path.read_bytes())
             content = content_path.read_bytes()
-            if len(content) != facts["size"]:
-                return None  # a crash between the two renames; fetched anew
+            if _digest(content) != facts["digest"]:
+                return None  # damaged, or a crash between the two renames; fetched anew
             return KeptManifest(content, facts["etag"], facts["mtime_ns"])
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         except OSError as error:
             raise CacheError(f"kept manifest {content_path}: {error.strerror}") from error
@@ -116,7 +118,7 @@ class KeptManifests:
         facts = {
             "etag": manifest.etag,
             "mtime_ns": manifest.mtime_ns,
-            "size": len(manifest.content),
+            "digest": _digest(manifest.content),
         }
         try:
             content_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -163,7 +165,12 @@ class KeptManifests:
         return False
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    writer = f"{os.getpid()}.{threading.get_native_id()}"
+    partial = path.with_name(f".{path.name}.{writer}.part")
     partial.write_bytes(content)
     partial.replace(path)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, human_size, print_json, table
-from ego4dfs.errors import ConfigError, NotFound
-from ego4dfs.tree import join
+from ego4dfs.errors import ConfigError, NotFound, StoreError
+from ego4dfs.tree import Directory, join
 from ego4dfs.vfs import VFS, open_vfs
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -31,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         names = _names(vfs, path)
         if getattr(args, "long", False):
-            _print_long(vfs, path, names, as_json=getattr(args, "json", False))
-        elif getattr(args, "json", False):
+            return _print_long(vfs, path, names, as_json=getattr(args, "json", False))
+        if getattr(args, "json", False):
             print_json(names)
         else:
             print("\n".join(names)) if names else None
@@ -43,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _names(vfs: VFS, path: str) -> list[str]:
     try:
-        if not vfs.stat(path).is_dir:
+        if not isinstance(vfs.resolve(path), Directory):
             return [path.rpartition("/")[2]]
         return sorted(f"{e.name}/" if e.is_dir else e.name for e in vfs.listdir(path))
     except (NotFound, NotADirectoryError) as error:
@@ -53,37 +57,57 @@ def _names(vfs: VFS, path: str) -> list[str]:
         ) from error
 
 
-def _print_long(vfs: VFS, path: str, names: list[str], *, as_json: bool) -> None:
-    rows = []
-    parent = path if vfs.stat(path).is_dir else path.rpartition("/")[0]
-    for name in names:
-        found = vfs.stat(join(parent, name.rstrip("/")))
-        time = datetime.fromtimestamp(found.mtime_ns // 10**9, tz=timezone.utc)
-        rows.append((name, found, time))
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line of a long listing; `size` is None where `shown` says why it is not known."""
+
+    name: str
+    is_dir: bool
+    size: int | None
+    shown: str
+    modified: datetime | None
+
+
+def _print_long(vfs: VFS, path: str, names: list[str], *, as_json: bool) -> ExitCode:
+    directory = isinstance(vfs.resolve(path), Directory)
+    parent = path if directory else path.rpartition("/")[0]
+    rows = [_row(vfs, parent, name) for name in names]
     if as_json:
-        print_json(
-            [
-                {
-                    "name": name.rstrip("/"),
-                    "type": "directory" if found.is_dir else "file",
-                    "size": found.size if found.is_known and not found.is_dir else None,
-                    "modified": time.isoformat(),
-                }
-                for name, found, time in rows
-            ]
+        print_json([_document(row) for row in rows])
+    else:
+        table(
+            [(row.shown, _shown_time(row), row.name) for row in rows],
+            ("size", "modified (UTC)", "name"),
+            right=("size",),
         )
-        return
-    table(
-        [
-            (_shown_size(found.is_dir, found.is_known, found.size), f"{time:%Y-%m-%d %H:%M}", name)
-            for name, found, time in rows
-        ],
-        ("size", "modified (UTC)", "name"),
-        right=("size",),
-    )
+    unreachable = sum(row.modified is None for row in rows)
+    if unreachable:
+        log.warning("%d of %d files could not be asked about", unreachable, len(rows))
+    return ExitCode.PARTIAL if unreachable else ExitCode.OK
 
 
-def _shown_size(is_dir: bool, is_known: bool, size: int) -> str:  # noqa: FBT001 - fields of a Stat
-    if is_dir:
-        return "-"
-    return human_size(size) if is_known else "refused"
+def _row(vfs: VFS, parent: str, name: str) -> _Row:
+    try:
+        found = vfs.stat(join(parent, name.rstrip("/")))
+    except StoreError:
+        return _Row(name, is_dir=False, size=None, shown="?", modified=None)
+    modified = datetime.fromtimestamp(found.mtime_ns // 10**9, tz=timezone.utc)
+    if found.is_dir:
+        return _Row(name, is_dir=True, size=None, shown="-", modified=modified)
+    if not found.is_known:
+        return _Row(name, is_dir=False, size=None, shown="refused", modified=modified)
+    shown = human_size(found.size)
+    return _Row(name, is_dir=False, size=found.size, shown=shown, modified=modified)
+
+
+def _shown_time(row: _Row) -> str:
+    return f"{row.modified:%Y-%m-%d %H:%M}" if row.modified else "?"
+
+
+def _document(row: _Row) -> dict[str, object]:
+    return {
+        "name": row.name.rstrip("/"),
+        "type": "directory" if row.is_dir else "file",
+        "size": row.size,
+        "modified": row.modified.isoformat() if row.modified else None,
+    }

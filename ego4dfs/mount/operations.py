@@ -164,9 +164,12 @@ class Operations:
 
 def attributes(found: Stat) -> dict[str, int]:
     """Return a Stat as the kernel's fields, but for the owner."""
+    # tar takes a file of size 0 that all may read for empty, and does not open it: one that is
+    # refused is 0440, so that it hears of the refusal.
+    file_mode = stat.S_IFREG | (0o444 if found.is_known else 0o440)
     return {
         "st_ino": found.inode,
-        "st_mode": stat.S_IFDIR | 0o555 if found.is_dir else stat.S_IFREG | 0o444,
+        "st_mode": stat.S_IFDIR | 0o555 if found.is_dir else file_mode,
         "st_nlink": 2 if found.is_dir else 1,
         "st_size": found.size,
         "st_blocks": -(-found.size // 512),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Mapping
@@ -24,8 +25,19 @@ from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 
 _PASSWORD = re.compile(r"//[^/@]*@")
-_ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum")
-_TIMES = ("LastModified", "mtime", "last_modified", "modified", "updated", "created")
+_ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum", "Content-MD5", "Digest")
+_TIMES = (
+    "LastModified",
+    "Last-Modified",
+    "mtime",
+    "last_modified",
+    "modified",
+    "updated",
+    "created",
+)
+# Where a filesystem tells neither ETag nor time, a replaced object of the same size looks the
+# same. Its tag is this process's own, so that what was cached then is never believed later.
+_SALT = os.urandom(16).hex()
 
 
 class FsspecSource:
@@ -123,9 +135,12 @@ def _facts(info: Mapping[str, Any], url: str) -> ObjectFacts:
         raise StoreError(f"{url}: the mirror does not tell its size", url=url)
     mtime_ns = next((_nanoseconds(info[name]) for name in _TIMES if info.get(name)), 0)
     told = next((str(info[name]) for name in _ETAGS if info.get(name)), "")
-    made_up = hashlib.sha256(f"{info.get('ino')} {mtime_ns} {size}".encode()).hexdigest()[:32]
-    version_id = info.get("VersionId") or info.get("version_id") or ""
-    return ObjectFacts(int(size), told.strip('"') or made_up, str(version_id), mtime_ns)
+    is_lasting = bool(told or mtime_ns)
+    seed = f"{info.get('ino')} {mtime_ns} {size}" + ("" if is_lasting else _SALT)
+    made_up = hashlib.sha256(seed.encode()).hexdigest()[:32]
+    version_id = str(info.get("VersionId") or info.get("version_id") or "")
+    etag = told.strip('"') or made_up
+    return ObjectFacts(int(size), etag, version_id, mtime_ns, is_lasting=is_lasting)
 
 
 def _nanoseconds(time: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 Sink = Callable[[int, memoryview], None]
@@ -15,13 +15,15 @@ class ObjectFacts:
     """What a store says about one object without its bytes.
 
     `etag` carries no quotes. `version_id` is empty where the bucket keeps no versions.
-    `mtime_ns` is the store's LastModified in nanoseconds since the epoch.
+    `mtime_ns` is the store's LastModified in nanoseconds since the epoch. Facts that are not
+    lasting must be asked for again by the next process: the store tells no version.
     """
 
     size: int
     etag: str
     version_id: str
     mtime_ns: int
+    is_lasting: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from ego4dfs.cache import BlockCache
 from ego4dfs.catalog import Catalog
 from ego4dfs.errors import (
     AccessDenied,
+    CredentialsRejected,
     Ego4DError,
     NotFound,
     ObjectChanged,
@@ -76,8 +78,9 @@ class VFS:
     def stat(self, path: str) -> Stat:
         """Return what a path is.
 
-        A listed object that is refused or out of reach is a file of unknown size: a manifest's
-        word that it exists does not depend on the network.
+        A listed object that the store refuses is a file of unknown size: the manifest's word that
+        it exists stands. One that cannot be asked about now raises StoreError: a size of 0 would
+        be believed, and archived.
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
@@ -188,10 +191,15 @@ class VFS:
 
     def status(self) -> dict[str, object]:
         """Return the live counters and the state of the cache."""
+        try:
+            used_bytes, limit_bytes = self.cache.used_bytes, self.cache.max_bytes
+        except sqlite3.Error as error:  # the cache was removed below us; reads go on without it
+            self.metrics.error(f"the cache index cannot be read: {error}")
+            used_bytes = limit_bytes = 0
         return {
             **self.metrics.snapshot(),
-            "cache_bytes": self.cache.used_bytes,
-            "cache_limit_bytes": self.cache.max_bytes,
+            "cache_bytes": used_bytes,
+            "cache_limit_bytes": limit_bytes,
         }
 
     def close(self) -> None:
@@ -224,7 +232,9 @@ class VFS:
             if facts is None:
                 self._sweep_from(node)
                 facts = self.facts.get(node.url)
-        except StoreError:
+        except CredentialsRejected:
+            raise  # says something about the key, nothing about the object
+        except (AccessDenied, ObjectMissing):
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
         return Stat(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
 
@@ -248,31 +258,28 @@ class VFS:
 
     def _open_object(self, node: ObjectFile, first_offset: int | None) -> Handle:
         facts = self._known(node)
-        if facts is None and first_offset is not None and not self._has_copy(node):
-            facts = self._introduce(node.url, first_offset // BLOCK_SIZE)
         if facts is None:
-            facts = self.facts.get(node.url, refusal_kept_s=OPEN_REFUSAL_KEPT_S)
+            there = self.copies is not None and self.copies.is_there(node.path)
+            index = None if first_offset is None or there else first_offset // BLOCK_SIZE
+            facts = self.facts.get(
+                node.url,
+                refusal_kept_s=OPEN_REFUSAL_KEPT_S,
+                ask=None if index is None else lambda url: self._introduce(url, index),
+            )
         ref = ObjectRef.of(self.store.source, node.url, facts.size, facts.etag)
         copy = self.copies.right(node.path, node.url, facts) if self.copies else None
         return Handle(node.path, ref=ref, copy=copy)
 
-    def _has_copy(self, node: ObjectFile) -> bool:
-        return self.copies is not None and self.copies.is_there(node.path)
-
-    def _introduce(self, url: str, index: int) -> ObjectFacts | None:
-        """Fetch one block of an object that is not known yet, and its facts with it.
-
-        None when that cannot be said in one GET: the offset may lie behind the end.
-        """
+    def _introduce(self, url: str, index: int) -> ObjectFacts:
+        """Fetch one block of an object that is not known yet, and return the facts with it."""
         start = index * BLOCK_SIZE
         try:
             fetched = self.store.read_range(url, start, start + BLOCK_SIZE)
-        except (AccessDenied, ObjectMissing):
-            raise
-        except StoreError:
-            return None
+        except StoreError as error:
+            if type(error) is not StoreError:
+                raise
+            return self.store.head(url)  # the offset may lie behind the end
         facts = fetched.facts
-        self.facts.learn(url, facts)
         ref = ObjectRef.of(self.store.source, url, facts.size, facts.etag)
         self._reader.admit(ref, index, fetched.data)
         return facts
