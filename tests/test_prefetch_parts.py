@@ -367,7 +367,7 @@ def test_an_etag_of_no_known_form_proves_nothing():
 
 
 PLAN_100_000 = """
-import resource, sys
+import resource, sys, time
 from pathlib import Path
 from test_prefetch_parts import *
 from ego4dfs.prefetch import Record
@@ -388,6 +388,7 @@ for item in plan.items:
     with path.open("wb") as file:
         file.truncate(1000)
     os.utime(path, ns=(MTIME_NS, MTIME_NS))
+del plan
 began = time.process_time()
 assert planner.plan([bench.listing(names)]).count(State.RIGHT) == count
 print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, block_key, spans
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import StoreError, StoreUnavailable
+from ego4dfs.prefetch.lanes import Lanes
 from ego4dfs.prefetch.partfile import PartFile
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report
@@ -72,14 +72,12 @@ class RangeFetcher:
     Safe from several threads.
     """
 
-    def __init__(
-        self, store: ObjectStore, cache: BlockCache, report: Report, stopping: threading.Event
-    ) -> None:
-        """Count into `report`; raise Stopped once `stopping` is set."""
+    def __init__(self, store: ObjectStore, cache: BlockCache, report: Report, lanes: Lanes) -> None:
+        """Count into `report`; raise Stopped once the lanes are abandoned."""
         self._store = store
         self._cache = cache
         self._report = report
-        self._stopping = stopping
+        self._lanes = lanes
         self._cache_has_blocks = len(cache) > 0
         self._first_byte_s = 0.0  # a running mean; a race of two threads only blurs it
 
@@ -151,7 +149,7 @@ class RangeFetcher:
                 self._store.stream_range(copy.item.url, position, stop, sink, etag=copy.facts.etag)
             except StoreUnavailable:
                 vain = 0 if sink.position > position else vain + 1
-                if vain == _VAIN_ROUNDS or self._stopping.wait(_ROUND_WAIT_S * vain):
+                if vain == _VAIN_ROUNDS or self._lanes.stopping.wait(_ROUND_WAIT_S * vain):
                     raise
             position = sink.position
         return position
@@ -159,7 +157,7 @@ class RangeFetcher:
     def _write(
         self, copy: Copy, row: int, offset: int, data: memoryview, *, fetched: int, cached: int
     ) -> None:
-        if self._stopping.is_set():
+        if self._lanes.abandoned.is_set():
             raise Stopped
         copy.part.write(row, offset, data)
         self._report.moved(copy.item.path, fetched=fetched, cached=cached)

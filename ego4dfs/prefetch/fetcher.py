@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from ego4dfs.blocks import ObjectRef
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import (
     AccessDenied,
@@ -28,19 +26,17 @@ from ego4dfs.prefetch.layout import Layout
 from ego4dfs.prefetch.partfile import PartFile
 from ego4dfs.prefetch.plan import NOT_TO_BE_HAD, THERE, TO_GET, Item, Plan, State
 from ego4dfs.prefetch.report import Report, Status
-from ego4dfs.store import Fetched, ObjectFacts, ObjectStore
-
-SMALL_BYTES = 1 << 20
-"""Up to here a file is fetched by one request, held in memory."""
+from ego4dfs.prefetch.small import SMALL_BYTES, SmallReader
+from ego4dfs.store import ObjectFacts, ObjectStore
 
 JOBS = 8
 SMALL_JOBS_PER_JOB = 4
 
 _SAVE_EVERY_S = 15.0
 _END_S = 0.5
+_DRAIN_S = 30.0
 _ATTEMPTS = 3
 _VAIN_FILES_IN_A_ROW = 16
-_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,8 @@ class Fetcher:
             source=means.store.source,
             release=means.release,
         )
-        self._ranges = RangeFetcher(means.store, means.cache, self.report, self._lanes.stopping)
+        self._ranges = RangeFetcher(means.store, means.cache, self.report, self._lanes)
+        self._whole = SmallReader(means.store, means.facts, self._ranges, self.report, self._lanes)
         self._active: list[Copy] = []
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
@@ -104,7 +101,12 @@ class Fetcher:
 
     def _end(self) -> bool:
         self._lanes.stop()
-        ended = self._lanes.ended(_END_S if self.report.stopped_by else 60.0)
+        try:
+            # What is under way when a key expires was begun with a good one: let it come.
+            ended = self._lanes.ended(_END_S if self._lanes.abandoned.is_set() else _DRAIN_S)
+        except KeyboardInterrupt as error:
+            self._stop(error)
+            ended = self._lanes.ended(_END_S)
         try:
             self._landing.save()
         except OSError as error:
@@ -115,6 +117,8 @@ class Fetcher:
         return ended
 
     def _stop(self, error: BaseException) -> None:
+        if not isinstance(error, StoreError):
+            self._lanes.abandoned.set()
         if not isinstance(error, Stopped):
             self.report.stop(error)
 
@@ -172,7 +176,7 @@ class Fetcher:
         facts, found = item.facts, ""
         for _ in range(_ATTEMPTS):
             try:
-                data, facts = self._read_small(item, facts)
+                data, facts = self._whole.read(item, facts)
             except ObjectChanged:
                 self._means.facts.forget(item.url)
                 facts = None
@@ -188,39 +192,6 @@ class Fetcher:
                 return
             found = md5
         raise StoreError(f"{item.url}: its bytes do not agree with its ETag", url=item.url)
-
-    def _read_small(self, item: Item, facts: ObjectFacts | None) -> tuple[memoryview, ObjectFacts]:
-        """Return a small file's bytes, or the first ones of a file that turns out to be large."""
-        if facts is not None and not facts.size:
-            return memoryview(b""), facts
-        if facts is not None:
-            ref = ObjectRef.of(self._means.store.source, item.url, facts.size, facts.etag)
-            cached = self._ranges.read_cached(ref)
-            if cached is not None:
-                self.report.moved(item.path, cached=len(cached))
-                return cached, facts
-        try:
-            fetched = self._read_patiently(item.url, facts)
-        except (AccessDenied, ObjectChanged, ObjectMissing, StoreUnavailable):
-            raise
-        except StoreError:
-            empty = self._means.facts.get(item.url)  # an empty object has no first byte to ask for
-            if empty.size:
-                raise
-            return memoryview(b""), empty
-        self.report.moved(item.path, fetched=len(fetched.data))
-        if facts is None:
-            self._means.facts.learn(item.url, fetched.facts)
-        return fetched.data, fetched.facts
-
-    def _read_patiently(self, url: str, facts: ObjectFacts | None) -> Fetched:
-        stop, etag = (facts.size, facts.etag) if facts else (SMALL_BYTES, "")
-        for vain in range(1, _ROUNDS):
-            with suppress(StoreUnavailable):
-                return self._means.store.read_range(url, 0, stop, etag=etag)
-            if self._lanes.stopping.wait(2.0 * vain):
-                raise Stopped
-        return self._means.store.read_range(url, 0, stop, etag=etag)
 
     def _land_small(self, item: Item, facts: ObjectFacts, data: memoryview, checksum: str) -> None:
         part = self._part(item, facts)

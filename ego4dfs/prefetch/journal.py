@@ -10,11 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ego4dfs.errors import OutputError
 from ego4dfs.store import ObjectFacts
@@ -100,10 +102,8 @@ class Journal:
                 "SELECT path, url, source, release, checksum, size, etag, version_id, mtime_ns"
                 " FROM files WHERE path >= ? AND path < ?",
                 (f"{prefix}/", f"{prefix}0"),  # 0 is the letter behind the slash
-            ).fetchall()
-        return {
-            row[0]: Record(row[1], row[2], row[3], ObjectFacts(*row[5:]), row[4]) for row in rows
-        }
+            )
+            return {row[0]: _record(row) for row in rows}
 
     def begun(self, path: str) -> Begun | None:
         """Return what is known of a copy under way; ranges that a reboot may have lost are out."""
@@ -200,6 +200,12 @@ class Journal:
                     self._db.execute("ROLLBACK")
                 full = "full" in str(error) or "disk I/O" in str(error)
                 raise OSError(28 if full else 5, f"the journal: {error}") from error
+
+
+def _record(row: Sequence[Any]) -> Record:
+    """Make a record of a row; what all rows have in common is one object, for there are many."""
+    source, release, checksum = map(sys.intern, row[2:5])
+    return Record(row[1], source, release, ObjectFacts(*row[5:]), checksum)
 
 
 def _connect(database: str) -> sqlite3.Connection:

@@ -24,7 +24,8 @@ class Lanes:
         self._on_error = on_error
         self._changed = threading.Condition()
         self._busy = 0
-        self.stopping = threading.Event()
+        self.stopping = threading.Event()  # no further tasks
+        self.abandoned = threading.Event()  # and those under way end as soon as they can
         self._threads: list[threading.Thread] = []
 
     def add(self, name: str, take: Next, count: int) -> None:

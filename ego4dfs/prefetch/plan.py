@@ -42,13 +42,14 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file: `path` below the root, and the facts of its object if they are known.
+    """One file: `name` in `directory` below the root, and its object's facts if they are known.
 
     `is_ours` tells that a file under this name was written by this or the official tool;
     `lenient` that it may pass by its size if its ETag proves nothing.
     """
 
-    path: str
+    directory: str
+    name: str
     dataset: str
     uid: str
     url: str
@@ -59,9 +60,9 @@ class Item:
     lenient: bool = False
 
     @property
-    def name(self) -> str:
-        """The file's name in its directory."""
-        return self.path.rpartition("/")[2]
+    def path(self) -> str:
+        """The file's path below the root."""
+        return f"{self.directory}/{self.name}"  # made when asked for: a plan has many items
 
     @property
     def size(self) -> int:
@@ -218,8 +219,7 @@ class Planner:
             return error
 
     def _item(self, entry: Entry, here: _Here, known: ObjectFacts | StoreError | None) -> Item:
-        path = self.layout.relative(here.dataset, entry.name)
-        item = (path, here.dataset, entry.uid, entry.url)
+        item = (here.prefix, entry.name, here.dataset, entry.uid, entry.url)
         if isinstance(known, (AccessDenied, ObjectMissing)):
             state = State.MISSING if isinstance(known, ObjectMissing) else State.REFUSED
             return Item(*item, None, state, str(known))
