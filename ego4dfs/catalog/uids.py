@@ -11,11 +11,11 @@ from dataclasses import dataclass
 VIDEO_KEYS = ("video_uid", "parent_video_uid")
 CLIP_KEYS = ("clip_uid", "exported_clip_uid")
 
-_UID = r"(?:grp-)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_NAMED = re.compile(
-    rf'"({"|".join((*VIDEO_KEYS, *CLIP_KEYS))})"\s*:\s*"([^"\\]{{1,128}})"'.encode()
-    + rf'|"({_UID})"\s*:\s*\{{'.encode()
-)
+# Both begin with what is rare in a file: a search for that is ten times as fast as for quotes.
+_VALUE = re.compile(rb'_uid"\s*:\s*"([^"\\]{1,128})"')
+_END_OF_KEY = re.compile(rb'-[0-9a-fA-F]{12}"\s*:\s*\{')
+_KEY = re.compile(rb'"((?:grp-)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$')
+_KEY_BYTES = 64  # more than a key before `_uid`, or a uid with its quote, takes
 _OVERLAP_BYTES = 512  # more than any match takes, but for blanks that nobody writes
 
 
@@ -51,8 +51,16 @@ def _in_json(first: bytes, rest: Iterator[bytes]) -> Iterator[tuple[str, str]]:
 
 
 def _named(window: bytes) -> Iterator[tuple[str, str]]:
-    for key, value, uid in _NAMED.findall(window):
-        yield (key or b"video_uid").decode(), (value or uid).decode(errors="replace")
+    for found in _VALUE.finditer(window):
+        before = window[max(0, found.start() - _KEY_BYTES) : found.start()]
+        key = before[before.rfind(b'"') + 1 :].decode(errors="replace") + "_uid"
+        if key in VIDEO_KEYS or key in CLIP_KEYS:
+            yield key, found[1].decode(errors="replace")
+    for found in _END_OF_KEY.finditer(window):
+        stop = window.index(b'"', found.start())
+        uid = _KEY.search(window[max(0, stop - _KEY_BYTES) : stop])
+        if uid:
+            yield VIDEO_KEYS[0], uid[1].decode()
 
 
 def _in_csv(first: bytes, rest: Iterator[bytes]) -> Iterator[tuple[str, str]]:
