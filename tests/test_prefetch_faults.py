@@ -168,7 +168,7 @@ def test_too_little_room_is_told_before_a_byte(prefetch, release, front, small_d
 
 
 def test_an_object_replaced_meanwhile_comes_whole_in_its_new_version(prefetch, release, front, out):
-    release.dataset("annotations", {"large.mp4": FILES["large.mp4"]})
+    release.dataset("annotations", {"large.mp4": seeded("old", 200 * MIB)})
     front.faults.piece_bytes = 64 << 10
     front.faults.bytes_per_s = 2 * MIB
     process = start(release, out)
