@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 
+import diskcache
 import pytest
 from fakes import CountingStore, FailingStore
 from mountkit import MIB, complaint, seeded, status
 
 from ego4dfs.blocks import block_key
 from ego4dfs.cache import BlockCache, prepare_directory
+from ego4dfs.cache.pins import POLICY
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ObjectMissing
 from ego4dfs.facts import FactsIndex
@@ -106,6 +109,32 @@ def test_reading_a_pinned_block_leaves_it_pinned(rig, tmp_path):
         again.read(again.put(f"other{number}", 12 * MIB))
     assert again.has(pinned)
     again.reader.close()
+
+
+def test_eviction_does_not_look_through_the_pins(rig):
+    """The query of eviction is answered by an index that holds no pinned block."""
+    rig.warm(rig.put("a", MIB), pin=True)
+    query = diskcache.EVICTION_POLICY[POLICY]["cull"].format(fields="rowid")
+    database = sqlite3.connect(rig.inner / "blocks" / "cache.db")
+    plan = database.execute(f"EXPLAIN QUERY PLAN {query}", (10,)).fetchall()
+    database.close()
+    assert [row[3] for row in plan] == ["SCAN Cache USING INDEX Cache_unpinned"]
+
+
+def test_a_cache_of_before_pins_is_taken_over(tmp_path):
+    """Its policy was diskcache's own, which has no such index."""
+    inner = prepare_directory(tmp_path / "cache")
+    (inner / "blocks").mkdir()
+    old = diskcache.Cache(str(inner / "blocks"), eviction_policy="least-recently-used")
+    old.reset("size_limit", LIMIT)
+    old.close()
+    rig = Rig(tmp_path, max_bytes=None)
+    for number in range(8):
+        rig.read(rig.put(f"other{number}", 12 * MIB))
+    rig.close()
+    assert 0 < rig.on_disk() <= LIMIT
+    assert rig.metrics.evictions
+    assert rig.metrics.errors == 0
 
 
 def test_unpinned_blocks_leave_again(rig):

@@ -26,7 +26,11 @@ _LOCK_WAIT_S = 30
 
 diskcache.EVICTION_POLICY[POLICY] = {
     **diskcache.EVICTION_POLICY["least-recently-used"],
-    "cull": "SELECT {fields} FROM Cache WHERE expire_time IS NULL ORDER BY access_time LIMIT ?",
+    # Without an index of its own, each eviction would sort all rows, or look through all pins.
+    "init": "CREATE INDEX IF NOT EXISTS Cache_unpinned ON Cache (access_time)"
+    " WHERE expire_time IS NULL",
+    "cull": "SELECT {fields} FROM Cache INDEXED BY Cache_unpinned"
+    " WHERE expire_time IS NULL ORDER BY access_time LIMIT ?",
 }
 
 
