@@ -20,6 +20,7 @@ from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.config import resolve
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import AccessDenied, ManifestError, NotFound, ObjectMissing, StoreError
+from ego4dfs.forks import renew_lock_in_children
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 from ego4dfs.vfs import VFS, Handle, Stat, open_vfs
 
@@ -50,6 +51,11 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         super().__init__(**{key: options[key] for key in options if key in _FSSPEC_OPTIONS})
         self._config = resolve(ours, named="{} of ego4d://".format)
         self._opened: tuple[int, VFS] | None = None
+        self.renew_lock()
+        renew_lock_in_children(self)
+
+    def renew_lock(self) -> None:
+        """Take a new lock: in a forked child, another thread of the parent may hold the old one."""
         self._lock = threading.Lock()
 
     @property
