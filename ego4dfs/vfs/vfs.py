@@ -195,10 +195,10 @@ class VFS:
 
     def close(self) -> None:
         """Finish requests and writes under way and let go of everything."""
+        self._store.close()  # first: what waits to try a request again need not be waited for
         self._facts.close()
         self._reader.close()
         self.cache.close()
-        self._store.close()
 
     def _attach(self, directory: Directory) -> None:
         if self._tree.is_attached(directory):
