@@ -143,7 +143,7 @@ class VFS:
         """Return the bytes of [offset, offset + size) that exist."""
         buffer = bytearray(max(0, min(size, handle.size - offset)))
         count = self.read_into(handle, offset, memoryview(buffer))
-        return bytes(buffer[:count])
+        return bytes(memoryview(buffer)[:count])  # one copy, not two
 
     def xattrs(self, path: str) -> dict[str, str]:
         """Return the extended attributes of a path: where its bytes come from, and which ones."""
