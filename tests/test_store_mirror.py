@@ -254,6 +254,7 @@ def test_a_password_in_the_source_is_not_its_name(
 ) -> None:
     store = opened(source=f"ftp://user:{password}@host/mirror")
     assert store.source == "ftp://host/mirror"
+    assert opened(endpoint_url=f"http://user:{password}@host").source == "http://host"
 
 
 def test_a_mirror_that_cannot_be_connected_to_may_come_back(

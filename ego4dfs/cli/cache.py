@@ -9,7 +9,7 @@ from pathlib import Path
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.cli.args import Parser, add_cache, config_from
 from ego4dfs.cli.output import ExitCode, human_size, print_json, table
-from ego4dfs.errors import CacheError
+from ego4dfs.errors import CacheError, masked
 from ego4dfs.metrics import Metrics
 
 
@@ -58,7 +58,8 @@ def _open(inner: Path, max_bytes: int | None, action: str) -> BlockCache:
 
 
 def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
-    sources = [path.read_text().strip() for path in sorted(inner.glob("sources/*/source.txt"))]
+    names = sorted(inner.glob("sources/*/source.txt"))
+    sources = [masked(path.read_text().strip()) for path in names]
     info = {
         "directory": str(inner),
         "blocks": len(cache),
