@@ -14,18 +14,28 @@
         ├── ObjectChanged      the object is not the version that was asked for
         └── StoreUnavailable   no usable answer in time: network, time-out, 5xx
 
-`str(error)` is one line that says what was wrong and where; `error.hint` is the remedy.
+`str(error)` is one line that says what was wrong and where; `error.hint` is the remedy. Neither
+shows a password that stands in a URL.
 """
 
 from __future__ import annotations
+
+import re
+
+_USER = re.compile(r"//[^/\s]*@")
+
+
+def masked(text: str) -> str:
+    """Return `text` without the users and passwords of the URLs in it."""
+    return _USER.sub("//", text)
 
 
 class Ego4DError(Exception):
     """Base of all errors; `hint` says what the user can do, or is empty."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(masked(message))
+        self.hint = masked(hint)
 
 
 class ConfigError(Ego4DError):

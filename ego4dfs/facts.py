@@ -25,7 +25,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.forks import whole
+from ego4dfs.forks import disconnect_at_forks, whole
 from ego4dfs.store import ObjectFacts, ObjectStore
 
 log = logging.getLogger(__name__)
@@ -62,19 +62,17 @@ class FactsIndex:
         self._asking: dict[str, Future[ObjectFacts]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._closed = False
         self._sweeps: ThreadPoolExecutor | None = None
-        path = directory / "facts.sqlite"
+        self._path = directory / "facts.sqlite"
+        self._connection: sqlite3.Connection | None = None
+        disconnect_at_forks(self)
         try:
             with whole:
-                self._db = sqlite3.connect(
-                    path, timeout=_LOCK_WAIT_S, check_same_thread=False, isolation_level=None
-                )
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = NORMAL")
-                self._db.executescript(_SCHEMA)
+                self._db().executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise CacheError(
-                f"facts in {path} cannot be opened: {error}",
+                f"facts in {self._path} cannot be opened: {error}",
                 hint="if it is damaged, `ego4dfs cache clear --all` makes a new one",
             ) from error
 
@@ -133,7 +131,7 @@ class FactsIndex:
         """Return how many objects are known, and the sum of their bytes."""
         with self._lock, whole:
             query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts"
-            files, size = self._db.execute(query).fetchone()
+            files, size = self._db().execute(query).fetchone()
         return int(files), int(size)
 
     def sweep(self, urls: Iterable[str]) -> None:
@@ -161,7 +159,26 @@ class FactsIndex:
         if sweeps is not None:
             sweeps.shutdown(wait=True, cancel_futures=True)
         with self._lock, whole:
-            self._db.close()
+            self.disconnect()
+            self._closed = True
+
+    def disconnect(self) -> None:
+        """Close the connection, under `whole`; the next use opens another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _db(self) -> sqlite3.Connection:
+        """Return the connection; call it under `whole`, and use it there."""
+        if self._connection is None:
+            if self._closed:
+                raise sqlite3.ProgrammingError("the index is closed")
+            self._connection = sqlite3.connect(
+                self._path, timeout=_LOCK_WAIT_S, check_same_thread=False, isolation_level=None
+            )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+        return self._connection
 
     def _sweep_one(self, url: str, given_up: threading.Event) -> None:
         if given_up.is_set() or self._stop.is_set():
@@ -210,7 +227,7 @@ class FactsIndex:
     def _row(self, query: str, url: str) -> tuple[Any, ...] | None:
         with self._lock, whole:
             try:
-                row: tuple[Any, ...] | None = self._db.execute(query, (url,)).fetchone()
+                row: tuple[Any, ...] | None = self._db().execute(query, (url,)).fetchone()
             except sqlite3.Error as error:
                 log.warning("the facts index cannot be read: %s", error)
                 return None
@@ -220,6 +237,6 @@ class FactsIndex:
         """Write one row; an index that cannot be written costs a HEAD later, never an error."""
         try:
             with whole:
-                self._db.execute(statement, row)
+                self._db().execute(statement, row)
         except sqlite3.Error as error:
             log.warning("the facts index cannot be written: %s", error)

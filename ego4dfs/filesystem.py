@@ -19,7 +19,10 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.config import resolve
 from ego4dfs.datasets import version_directory
-from ego4dfs.errors import AccessDenied, ManifestError, NotFound, ObjectMissing, StoreError
+from ego4dfs.errors import ManifestError, NotFound, StoreError
+from ego4dfs.forks import renew_lock_in_children
+from ego4dfs.names import Names
+from ego4dfs.oserrors import as_os_errors, refuse_write
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 from ego4dfs.vfs import VFS, Handle, Stat, open_vfs
 
@@ -50,6 +53,11 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         super().__init__(**{key: options[key] for key in options if key in _FSSPEC_OPTIONS})
         self._config = resolve(ours, named="{} of ego4d://".format)
         self._opened: tuple[int, VFS] | None = None
+        self.renew_lock()
+        renew_lock_in_children(self)
+
+    def renew_lock(self) -> None:
+        """Take a new lock: in a forked child, another thread of the parent may hold the old one."""
         self._lock = threading.Lock()
 
     @property
@@ -78,7 +86,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """List a directory, or the one file at the path. Details of objects cost a HEAD each."""
         del kwargs
         path = self._strip_protocol(path)
-        with _as_os_errors(path):
+        with as_os_errors(path):
             found = self.vfs.stat(path)
             if not found.is_dir:
                 return [_info(path, found)] if detail else [path]
@@ -112,8 +120,24 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """Return name, size, type, mtime, ino and, for objects, ETag and s3_uri of a path."""
         del kwargs
         path = self._strip_protocol(path)
-        with _as_os_errors(path):
+        with as_os_errors(path):
             return {**_info(path, self.vfs.stat(path)), **self._origin(path)}
+
+    def walk(self, path: str, *args: Any, detail: bool = False, **kwargs: Any) -> Any:
+        """Walk as fsspec does; only with `detail` do objects cost a HEAD each."""
+        walk = super().walk if detail else Names(self.vfs).walk
+        return walk(path, *args, detail=detail, **kwargs)
+
+    def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        """Find as fsspec does; only with `detail` do objects cost a HEAD each."""
+        detail = kwargs.get("detail") or args[2:3] == (True,)
+        find = super().find if detail else Names(self.vfs).find
+        return find(path, *args, **kwargs)
+
+    def glob(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        """Glob as fsspec does; only with `detail` do objects cost a HEAD each."""
+        glob = super().glob if kwargs.get("detail") else Names(self.vfs).glob
+        return glob(path, *args, **kwargs)
 
     def du(
         self,
@@ -148,7 +172,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """Return bytes [start, end); negative positions count from the end."""
         del kwargs
         path = self._strip_protocol(path)
-        with _as_os_errors(path):
+        with as_os_errors(path):
             first = start or 0
             handle = self.vfs.open(path, first_offset=first if first >= 0 else None)
             begin, stop, _ = slice(start, end).indices(handle.size)
@@ -184,7 +208,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """
         from ego4dfs.catalog.frame import to_frame  # noqa: PLC0415 - it loads pandas
 
-        with _as_os_errors(dataset):
+        with as_os_errors(dataset):
             frame = to_frame(self.vfs.catalog.listing(dataset))
         directory = join(version_directory(self._config.version), dataset)
         frame.insert(0, "path", directory + "/" + frame["name"])
@@ -216,8 +240,8 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> Ego4DFile:
         del block_size, autocommit, cache_options, kwargs
         if mode != "rb":
-            _refuse_write(path)
-        with _as_os_errors(path):
+            refuse_write(path)
+        with as_os_errors(path):
             return Ego4DFile(self, path, self.vfs.open(path))
 
 
@@ -232,13 +256,13 @@ class Ego4DFile(AbstractBufferedFile):  # type: ignore[misc]
     def readinto(self, b: Any) -> int:
         """Read into a buffer without a copy and return how many bytes there were."""
         view = memoryview(b).cast("B")
-        with _as_os_errors(self.path):
+        with as_os_errors(self.path):
             count: int = self.fs.vfs.read_into(self._handle, self.loc, view)
         self.loc += count
         return count
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        with _as_os_errors(self.path):
+        with as_os_errors(self.path):
             data: bytes = self.fs.vfs.read(self._handle, start, end - start)
         return data
 
@@ -256,37 +280,10 @@ def _info(path: str, found: Stat) -> dict[str, Any]:
     }
 
 
-class _as_os_errors:  # noqa: N801 - used like a function
-    """Turn our errors into the OSErrors that a local disk would raise: this face's one table."""
-
-    _TABLE: tuple[tuple[type[Exception], type[OSError], int], ...] = (
-        (NotFound, FileNotFoundError, errno.ENOENT),
-        (ObjectMissing, FileNotFoundError, errno.ENOENT),
-        (AccessDenied, PermissionError, errno.EACCES),
-        (StoreError, OSError, errno.EIO),
-        (ManifestError, OSError, errno.EIO),
-    )
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        for ours, theirs, number in self._TABLE:
-            if isinstance(error, ours):
-                raise theirs(number, str(error), self._path) from error
-
-
-def _refuse_write(path: str) -> NoReturn:
-    raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-
-
 def _refused(self: Ego4DFileSystem, path: Any = "", *args: Any, **kwargs: Any) -> NoReturn:
     """Refuse to write."""
     del self, args, kwargs
-    _refuse_write(str(path))
+    refuse_write(str(path))
 
 
 _FSSPEC_OPTIONS = frozenset(

@@ -1,19 +1,75 @@
-"""Transactions that no fork cuts in two.
+"""Forks at moments when SQLite is idle.
 
-SQLite remembers in the process's memory which locks its connections hold. A child that is forked
-in the middle of a transaction inherits that memory for ever: it takes the parent's lock for its
-own, waits 30 s and fails with "database is locked". So every use of an index happens under
-`whole`, and a fork waits for it: a DataLoader may fork while the parent fills its cache.
+SQLite remembers in the process's memory which files it has open and which locks it holds, and a
+forked child inherits that memory. A connection that was open at the fork makes the child believe
+in locks that only its parent holds: the child's own connections then take none, and the parent's
+last close deletes the log that the child is writing. A transaction that was running makes it wait
+for a lock that nobody will ever release. So every use of an index happens under `whole`, a fork
+waits for it, and whatever is connected lets go first and connects again when it is next used: a
+DataLoader may fork while the parent fills its cache.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+log = logging.getLogger(__name__)
 
 whole = threading.RLock()
 """Held while an index is used, and while the process forks."""
 
-os.register_at_fork(
-    before=whole.acquire, after_in_parent=whole.release, after_in_child=whole.release
-)
+
+class Connected(Protocol):
+    """Something that has a connection to SQLite."""
+
+    def disconnect(self) -> None:
+        """Close the connection, under `whole`; the next use opens another one."""
+
+
+class Locked(Protocol):
+    """Something that has a lock, which another thread may hold at the moment of a fork."""
+
+    def renew_lock(self) -> None:
+        """Take a new lock: called in the child, before anything else runs there."""
+
+
+_connected: WeakValueDictionary[int, Connected] = WeakValueDictionary()
+_locked: WeakValueDictionary[int, Locked] = WeakValueDictionary()
+
+
+def disconnect_at_forks(connected: Connected) -> None:
+    """Have `connected` let go of its connection before each fork of this process."""
+    with whole:
+        _connected[id(connected)] = connected
+
+
+def renew_lock_in_children(locked: Locked) -> None:
+    """Have `locked` take a new lock in each child of this process."""
+    with whole:
+        _locked[id(locked)] = locked
+
+
+def _before() -> None:
+    whole.acquire()
+    for connected in list(_connected.values()):
+        _let_go(connected)
+
+
+def _let_go(connected: Connected) -> None:
+    try:
+        connected.disconnect()
+    except Exception:  # the others must let go all the same
+        log.exception("a connection was not closed before a fork")
+
+
+def _in_child() -> None:
+    for locked in list(_locked.values()):
+        locked.renew_lock()
+    whole.release()
+
+
+os.register_at_fork(before=_before, after_in_parent=whole.release, after_in_child=_in_child)

@@ -13,12 +13,11 @@ from typing import Any
 
 import botocore.session
 import pytest
-import stamina
 from botocore.config import Config
 
 from ego4dfs.demo.server import S3Server
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, open_store
+from ego4dfs.store import ObjectStore, open_store, patience
 from tests.gateway import Gateway
 
 
@@ -89,11 +88,9 @@ def opened(metrics: Metrics) -> Iterator[Callable[..., ObjectStore]]:
 
 
 @pytest.fixture
-def impatient() -> Iterator[None]:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry as often as ever, but without the waits in between."""
-    stamina.set_testing(True, attempts=100, cap=True)
-    yield
-    stamina.set_testing(False)
+    monkeypatch.setattr(patience, "WAIT_MAX_S", 0.0)
 
 
 @dataclass(frozen=True)

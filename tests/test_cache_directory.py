@@ -55,3 +55,12 @@ def test_a_directory_that_cannot_be_used_is_an_error_that_names_it(tmp_path, pat
         prepare_directory(tmp_path / path)
     assert str(tmp_path / path) in str(caught.value)
     assert "--cache-dir" in caught.value.hint
+
+
+def test_a_directory_of_a_source_that_cannot_be_made_is_the_same_error(tmp_path):
+    inner = prepare_directory(tmp_path)
+    (inner / "sources").write_text("in the way")
+    with pytest.raises(CacheError, match="not a directory") as caught:
+        source_directory(inner, "s3.amazonaws.com")
+    assert str(inner / "sources") in str(caught.value)
+    assert "--cache-dir" in caught.value.hint

@@ -22,9 +22,10 @@ from ego4dfs.cli import COMMANDS, help_text, output, parser_of
 from ego4dfs.cli.output import EXIT_MEANINGS, ExitCode
 from ego4dfs.config import KEYS
 from ego4dfs.datasets import known_names
-from ego4dfs.filesystem import Ego4DFileSystem, _as_os_errors
+from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.metrics import Metrics
 from ego4dfs.mount.operations import errno_of
+from ego4dfs.oserrors import as_os_errors
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -158,7 +159,7 @@ def test_every_error_is_documented_with_what_each_face_makes_of_it():
 
 def _in_fsspec(error: errors.Ego4DError) -> str:
     try:
-        with _as_os_errors("path"):
+        with as_os_errors("path"):
             raise error
     except OSError as raised:
         return f"{type(raised).__name__}, {errno.errorcode[raised.errno]}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fakes import FailingStore
 
-from ego4dfs.catalog import KeptManifests, manifest_url
+from ego4dfs.catalog import Catalog, KeptManifests, Selection, manifest_url
 from ego4dfs.errors import StoreUnavailable
 
 MANIFEST = b"video_uid,s3_path\na,s3://b/a\n"
@@ -78,3 +78,16 @@ def test_two_threads_never_write_one_partial_file(store, tmp_path, path, monkeyp
         list(pool.map(lambda keeper: keeper.fetch("v2", "clips"), keepers))
     assert len(partials) == len(set(partials)) == 4
     assert path.read_bytes() == MANIFEST
+
+
+def test_a_failure_that_is_told_again_does_not_grow(store, tmp_path):
+    """For half a minute the same answer is given to everybody who asks."""
+    catalog = Catalog(KeptManifests(tmp_path, store), "v2", Selection())
+    store.fail(StoreUnavailable("gone", url="s3://b/a", hint="wait"))
+    told = []
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable, match="gone") as caught:
+            catalog.listing("clips")
+        told.append((len(caught.traceback), caught.value.url, caught.value.hint))
+    assert len(store.reads) == 1
+    assert set(told[1:]) == {(told[1][0], "s3://b/a", "wait")}

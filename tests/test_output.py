@@ -137,6 +137,20 @@ def test_a_bug_is_one_line_and_its_traceback_in_a_file(state, capsys):
     assert state.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_password_in_a_url_is_shown_nowhere(state, monkeypatch, capsys):
+    url = "ftp://user:hunter2@host/x"
+    monkeypatch.setattr(sys, "argv", ["ego4dfs", "ls", f"--source={url}", "--source", url])
+
+    def fail():
+        raise ZeroDivisionError(url)
+
+    output.guard(fail)
+    output.print_error(errors.ConfigError(f"{url!r} is wrong", hint=f"not {url}"))
+    shown = capsys.readouterr().err + state.read_text()
+    assert "hunter2" not in shown
+    assert shown.count("ftp://host/x") == 6
+
+
 def test_debug_shows_the_traceback_instead(state, monkeypatch, capsys):
     monkeypatch.setenv("EGO4DFS_DEBUG", "1")
     output.guard(bug)

@@ -17,7 +17,14 @@ import fsspec
 import pytest
 
 from ego4dfs.demo.server import S3Server
-from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
+from ego4dfs.errors import (
+    AccessDenied,
+    ConfigError,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
 from ego4dfs.store import ObjectStore, fsspec_source, local_source
 from ego4dfs.store.fsspec_source import FsspecSource
 
@@ -171,7 +178,7 @@ def test_a_failure_of_the_filesystem_may_pass(monkeypatch: pytest.MonkeyPatch) -
         def info(self, path: str) -> object:
             raise ConnectionError(f"secret {path}")
 
-    monkeypatch.setattr(fsspec_source, "_filesystem", lambda source: (Failing(), source))
+    monkeypatch.setattr(fsspec_source, "_filesystem", lambda source, _: (Failing(), source))
     with pytest.raises(StoreUnavailable, match="ConnectionError") as caught:
         FsspecSource("ftp://host").head("s3://cmu/a.bin")
     assert "secret" not in str(caught.value)
@@ -241,5 +248,34 @@ def test_without_etag_and_time_a_tag_ends_with_the_process() -> None:
     assert other.stdout.strip() != facts.etag
 
 
-def test_a_password_in_the_source_is_not_its_name(opened: Callable[..., ObjectStore]) -> None:
-    assert opened(source="ftp://user:secret@host/mirror").source == "ftp://host/mirror"
+@pytest.mark.parametrize("password", ["secret", "sec@ret", ""])
+def test_a_password_in_the_source_is_not_its_name(
+    opened: Callable[..., ObjectStore], password: str
+) -> None:
+    store = opened(source=f"ftp://user:{password}@host/mirror")
+    assert store.source == "ftp://host/mirror"
+    assert opened(endpoint_url=f"http://user:{password}@host").source == "http://host"
+
+
+def test_a_mirror_that_cannot_be_connected_to_may_come_back(
+    opened: Callable[..., ObjectStore],
+) -> None:
+    """FTP connects while its filesystem is made."""
+    store = opened(source="ftp://user:hunter2@127.0.0.1:9/x")
+    with pytest.raises(StoreUnavailable, match="connection refused") as caught:
+        store.head("s3://cmu/a.bin")
+    assert "hunter2" not in f"{caught.value!r} {caught.value.hint}"
+
+
+def test_a_filesystem_that_refuses_to_be_made_is_a_setting_to_change(
+    opened: Callable[..., ObjectStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise EOFError("530 hunter2 is not the password")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
+    with pytest.raises(
+        ConfigError, match=r"'ftp://host/x': cannot be opened \(EOFError\)"
+    ) as caught:
+        opened(source="ftp://user:hunter2@host/x").head("s3://cmu/a.bin")
+    assert "hunter2" not in str(caught.value)

@@ -20,7 +20,7 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, breaker, obstore_s3, s3fs_s3
+from ego4dfs.store import ObjectStore, breaker, obstore_s3, patience, resilient, s3fs_s3
 from tests.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -292,3 +292,28 @@ def test_a_forked_child_can_read_too(gateway: Gateway, licensed: Aws, url: str) 
     done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert gateway.methods == {"HEAD": 3}
+
+
+def test_closing_the_store_ends_the_waits_for_another_attempt(
+    gateway: Gateway,
+    licensed: Aws,
+    url: str,
+    opened: Callable[..., ObjectStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An unmount is not held up by back-off: the request under way is the last."""
+    monkeypatch.setattr(patience, "WAIT_MAX_S", 60.0)
+    monkeypatch.setattr(resilient, "OBJECTS", patience.Patience(5, 300.0, wait_initial_s=60.0))
+    gateway.faults.slow_down_every = 1
+    store = opened(endpoint_url=gateway.url)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(store.head, url)
+        while not gateway.methods:
+            time.sleep(0.01)
+        store.close()
+        with pytest.raises(StoreUnavailable, match="503"):
+            asked.result(30)
+    assert gateway.methods == {"HEAD": 1}
+    with pytest.raises(StoreUnavailable):
+        store.head(url)
+    assert gateway.methods == {"HEAD": 2}

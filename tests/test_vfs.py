@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
 
 import pytest
 from contract import DATASETS, Published, Seen, TreeContract, published  # noqa: F401 - a fixture
+from mountkit import seeded
 
+from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.errors import AccessDenied, Ego4DError, NotFound
 from ego4dfs.vfs import VFS
 
@@ -49,3 +52,20 @@ def face(open_tree, published: Published) -> Calls:  # noqa: F811
 
 class TestVFS(TreeContract):
     pass
+
+
+def test_a_read_copies_its_bytes_once_at_most(open_tree, release):
+    """Workers that read whole clips pay for each copy in memory."""
+    data = seeded("copies", 20 * BLOCK_SIZE)
+    release.dataset("clips", {"large.mp4": data})
+    vfs = open_tree(version=release.version, datasets=["clips"], metadata=False)
+    handle = vfs.open(f"{release.version}/clips/large.mp4")
+    assert vfs.read(handle, 0, len(data)) == data
+    tracemalloc.start()
+    try:
+        again = vfs.read(handle, 0, len(data))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert again == data
+    assert peak < 2.5 * len(data)

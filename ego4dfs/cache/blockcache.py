@@ -207,7 +207,6 @@ class BlockCache:
             if time.monotonic() >= next_touch:
                 self._flush_touched()
                 next_touch = time.monotonic() + _TOUCH_EVERY_S
-        self._index.close()
 
     def _next_batch(self, wait_s: float) -> tuple[list[_Put], bool]:
         batch: list[_Put] = []

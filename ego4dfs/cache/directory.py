@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ego4dfs.errors import CacheError
@@ -29,7 +31,7 @@ def prepare_directory(cache_dir: Path) -> Path:
     Raises CacheError when it cannot be created, entered or written.
     """
     inner = cache_dir / FORMAT
-    try:
+    with _usable(cache_dir):
         if not cache_dir.exists():
             cache_dir.mkdir(parents=True, mode=0o700)
         inner.mkdir(mode=0o700, exist_ok=True)
@@ -39,11 +41,6 @@ def prepare_directory(cache_dir: Path) -> Path:
             tag.write_text(_TAG)
         if not os.access(inner, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(13, "not readable and writable by you")
-    except OSError as error:
-        raise CacheError(
-            f"cache directory {cache_dir}: {(error.strerror or str(error)).lower()}",
-            hint="name another one with --cache-dir or EGO4DFS_CACHE_DIR",
-        ) from error
     return inner
 
 
@@ -51,12 +48,14 @@ def source_directory(inner: Path, source: str) -> Path:
     """Return the directory for the facts and manifests of one source, created 0700.
 
     Two endpoints may hold different objects under the same URL, so each has its own.
+    Raises CacheError like `prepare_directory`.
     """
     directory = inner / "sources" / hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = directory / "source.txt"
-    if not name.exists():
-        name.write_text(source + "\n")
+    with _usable(directory):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = directory / "source.txt"
+        if not name.exists():
+            name.write_text(source + "\n")
     return directory
 
 
@@ -64,3 +63,15 @@ def share_of_disk(directory: Path) -> int:
     """Return the bound of a new cache that nobody gave one."""
     disk = os.statvfs(directory)
     return int(disk.f_bavail * disk.f_frsize * DEFAULT_SHARE)
+
+
+@contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    """Turn what the disk says into an error that names the directory and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(
+            f"cache directory {directory}: {(error.strerror or str(error)).lower()}",
+            hint="name another one with --cache-dir or EGO4DFS_CACHE_DIR",
+        ) from error

@@ -9,6 +9,7 @@ without a file (found out at the next read) instead of a file that nothing count
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ import diskcache
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.cache.pins import PIN_S, POLICY
 from ego4dfs.errors import CacheError
-from ego4dfs.forks import whole
+from ego4dfs.forks import disconnect_at_forks, whole
 
 _LOCK_WAIT_S = 30
 _MODE_BINARY = 2  # diskcache's own mark for "the value is in a file"
@@ -62,6 +63,40 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
             Path(self._directory, file_path).unlink()
 
 
+class _OneConnection(diskcache.Cache):  # type: ignore[misc]
+    """diskcache with one connection for all threads, which a fork can close.
+
+    Left alone it has one for each thread, and no thread may close another's. Every call comes
+    under `whole`, so they never use this one at a time.
+    """
+
+    _shared: sqlite3.Connection | None = None
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        if self._shared is None:
+            name = Path(self._directory, "cache.db")
+            self._shared = sqlite3.connect(
+                name, timeout=self._timeout, isolation_level=None, check_same_thread=False
+            )
+            self._restore_pragmas(self._shared)
+        return self._shared
+
+    def close(self) -> None:
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close()
+
+    def _restore_pragmas(self, connection: sqlite3.Connection) -> None:
+        try:
+            settings = connection.execute("SELECT key, value FROM Settings").fetchall()
+        except sqlite3.OperationalError:
+            return  # a new one, without tables
+        for key, value in settings:
+            if key.startswith("sqlite_"):
+                self.reset(key, value, update=False)
+
+
 def relative_name(key: str) -> str:
     """Return where a block lives below the cache: 256 directories, by the key's first byte."""
     return f"{key[:2]}/{key[2:]}"
@@ -78,7 +113,7 @@ class BlockIndex:
         settings: dict[str, Any] = {} if max_bytes is None else {"size_limit": max_bytes}
         try:
             with whole:
-                self._cache = diskcache.Cache(
+                self._cache = _OneConnection(
                     str(directory),
                     timeout=_LOCK_WAIT_S,
                     disk=_BlockDisk,
@@ -91,6 +126,7 @@ class BlockIndex:
                 f"the cache index in {directory} cannot be opened: {error}",
                 hint="if it is damaged, `ego4dfs cache clear` makes a new one",
             ) from error
+        disconnect_at_forks(self)
 
     @property
     def max_bytes(self) -> int:
@@ -161,6 +197,10 @@ class BlockIndex:
             return int(self._cache.clear())
 
     def close(self) -> None:
-        """Close this thread's connection."""
+        """Close the connection; another use opens a new one."""
         with whole:
-            self._cache.close()
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the connection, under `whole`; the next use opens another one."""
+        self._cache.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -127,7 +128,7 @@ class Catalog:
     def _raise_if_failed(self, dataset: str) -> None:
         failed_at, error = self._failures.get(dataset, (0.0, None))
         if error is not None and time.monotonic() - failed_at < _ASK_AGAIN_S:
-            raise error
+            raise copy.copy(error)  # one that is stored would grow with each raise
 
     def _load(self, dataset: str) -> Listing:
         try:

@@ -13,7 +13,7 @@ from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_json, table
 from ego4dfs.config import Config
-from ego4dfs.errors import CacheError, ConfigError
+from ego4dfs.errors import CacheError, ConfigError, masked
 from ego4dfs.metrics import Metrics
 from ego4dfs.vfs import VFS, Warmer, open_vfs
 
@@ -125,7 +125,8 @@ def _open(inner: Path, max_bytes: int | None, action: str) -> BlockCache:
 
 
 def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
-    sources = [path.read_text().strip() for path in sorted(inner.glob("sources/*/source.txt"))]
+    names = sorted(inner.glob("sources/*/source.txt"))
+    sources = [masked(path.read_text().strip()) for path in names]
     pins = cache.pins()
     info = {
         "directory": str(inner),

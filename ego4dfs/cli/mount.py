@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ego4dfs.cli.args import (
 )
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.config import Config
-from ego4dfs.errors import MountError
+from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.mount import (
     Binding,
     MountOptions,
@@ -33,6 +34,7 @@ from ego4dfs.mount import (
     read_status,
     run_in_background,
     serve,
+    unmount,
 )
 from ego4dfs.vfs import open_vfs
 
@@ -83,14 +85,15 @@ def run(args: argparse.Namespace) -> int:
     binding = load_binding(config.libfuse)
     check_mountpoint(mountpoint, nonempty=options.nonempty)
     _check_allow_other(options)
+    _check_outside(mountpoint, config.cache_dir, "the cache", "--cache-dir")
     inner = prepare_directory(config.cache_dir)
     if getattr(args, "foreground", False):
         _serve(config, mountpoint, binding, options, lambda: _say_foreground(mountpoint))
         return ExitCode.OK
-    log_path = Path(getattr(args, "log_file", _log_path(inner, mountpoint))).expanduser()
+    log_path = Path(getattr(args, "log_file", _log_path(inner, mountpoint))).expanduser().absolute()
+    _check_outside(mountpoint, log_path, "the log", "--log-file")
     run_in_background(
-        lambda on_start: _serve_with_log(config, mountpoint, binding, options, on_start),
-        log_path.absolute(),
+        lambda on_start: _serve_with_log(config, mountpoint, binding, options, on_start), log_path
     )
     _say_background(mountpoint, datasets.version_directory(config.version), log_path)
     return ExitCode.OK
@@ -136,6 +139,8 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
     try:
         read_status(mountpoint)
     except MountError as error:
+        with suppress(MountError):
+            unmount(mountpoint, lazy=True)
         raise MountError(f"{error} right after the mount", hint=f"see {log_path}") from error
     shown = shlex.quote(str(mountpoint))
     print(f"Ego4D is at {mountpoint}")
@@ -147,6 +152,14 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
 def _log_path(inner: Path, mountpoint: Path) -> Path:
     digest = hashlib.blake2b(str(mountpoint).encode(), digest_size=4).hexdigest()
     return inner / "logs" / f"{mountpoint.name}-{digest}.log"
+
+
+def _check_outside(mountpoint: Path, path: Path, what: str, flag: str) -> None:
+    if Path(os.path.realpath(path)).is_relative_to(mountpoint):
+        raise ConfigError(
+            f"{what} would be at {path}, below the mountpoint itself",
+            hint=f"the mount hides what is there: name another place with {flag}",
+        )
 
 
 def _check_allow_other(options: MountOptions) -> None:

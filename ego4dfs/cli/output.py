@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TextIO
 
-from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
+from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError, masked
 
 Row = Sequence[object]
 
@@ -117,8 +117,8 @@ class _StderrHandler(logging.Handler):
 
 
 def _print_unexpected(error: Exception) -> None:
-    report = "".join(traceback.format_exception(error))
-    print(f"ego4dfs: unexpected {type(error).__name__}: {error}", file=sys.stderr)
+    report = masked("".join(traceback.format_exception(error)))
+    print(f"ego4dfs: unexpected {type(error).__name__}: {masked(str(error))}", file=sys.stderr)
     written = None if _debug() else _write_report(report)
     if written:
         print(f"  hint: this is a bug; its traceback is in {written}", file=sys.stderr)
@@ -135,7 +135,7 @@ def _write_report(report: str) -> Path | None:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with log.open("a", encoding="utf-8") as file:
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            file.write(f"{now} {sys.argv}\n{report}\n")
+            file.write(f"{now} {masked(repr(sys.argv))}\n{report}\n")
     except (OSError, RuntimeError):  # no home, or not ours to write
         return None
     return log

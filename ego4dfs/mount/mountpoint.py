@@ -139,10 +139,21 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         hint = f"mounted now: {', '.join(others)}" if others else "no ego4dfs is mounted"
         raise MountError(f"{mountpoint}: no ego4dfs is mounted there", hint=hint)
     dead = is_dead(mountpoint)
-    pid = 0 if dead else int(read_status(mountpoint)["pid"])
+    pid = 0 if dead else _pid_behind(mountpoint)
     _detach(mountpoint, lazy=lazy or dead, daemon=pid)
-    if pid and not lazy:
-        _wait_for_end(pid)
+    if pid and not lazy and not _has_ended(pid):
+        raise MountError(
+            f"{mountpoint} is unmounted, but its process {pid} still waits for the store",
+            hint="it ends by itself when its last request times out",
+        )
+
+
+def _pid_behind(mountpoint: Path) -> int:
+    """Return the pid of a mount's process, or 0 when it does not tell: that stops no unmount."""
+    try:
+        return int(read_status(mountpoint)["pid"])
+    except MountError:
+        return 0
 
 
 def _detach(mountpoint: Path, *, lazy: bool, daemon: int = 0) -> None:
@@ -187,10 +198,13 @@ def holders(mountpoint: Path, *, but: int = 0) -> list[str]:
     return found
 
 
-def _wait_for_end(pid: int) -> None:
+def _has_ended(pid: int) -> bool:
     deadline = time.monotonic() + _DAEMON_EXIT_S
-    while _is_running(pid) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if not _is_running(pid):
+            return True
         time.sleep(0.02)
+    return False
 
 
 def _is_running(pid: int) -> bool:

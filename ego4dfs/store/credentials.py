@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from typing import Any, Protocol
@@ -86,11 +87,11 @@ class Credentials:
         if self._written() or self._stale():
             self._read()
         if self._failure is not None:
-            raise self._failure
+            raise copy.copy(self._failure)  # one that is stored would grow with each raise
 
     def _current(self) -> Keys:
         if self._failure is not None:
-            raise self._failure
+            raise copy.copy(self._failure)
         if self._found is None:
             raise self._none()
         if isinstance(self._found, Keys):

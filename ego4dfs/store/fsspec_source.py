@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -18,13 +17,13 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreError,
     StoreUnavailable,
+    masked,
 )
-from ego4dfs.store.classify import truncated
+from ego4dfs.store.classify import Unreachable, truncated
 from ego4dfs.store.location import segments
 from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 
-_PASSWORD = re.compile(r"//[^/@]*@")
 _ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum", "Content-MD5", "Digest")
 _TIMES = (
     "LastModified",
@@ -56,7 +55,7 @@ class FsspecSource:
     @property
     def source(self) -> str:
         """The URL as given, without a password."""
-        return _PASSWORD.sub("//", self._source)
+        return masked(self._source)
 
     def head(self, url: str) -> ObjectFacts:
         """See ObjectStore."""
@@ -104,7 +103,7 @@ class FsspecSource:
         steps = segments(url)
         with self._lock:
             if self._made is None:
-                self._made = _filesystem(self._source)
+                self._made = _filesystem(self._source, url)
             filesystem, root = self._made
         return filesystem, "/".join([root.rstrip("/"), *steps])
 
@@ -115,7 +114,8 @@ class FsspecSource:
             raise _classified(error, url) from None
 
 
-def _filesystem(source: str) -> tuple[Any, str]:
+def _filesystem(source: str, url: str) -> tuple[Any, str]:
+    """Make the filesystem; some connect while they are made. `url` is what it is wanted for."""
     from fsspec.core import url_to_fs  # noqa: PLC0415
 
     try:
@@ -123,7 +123,15 @@ def _filesystem(source: str) -> tuple[Any, str]:
             source, skip_instance_cache=True, use_listings_cache=False
         )
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"source {_PASSWORD.sub('//', source)!r}: {error}") from None
+        raise ConfigError(f"source {source!r}: {error}") from None
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise Unreachable(f"{url}: the mirror cannot be opened: {reason}", url=url) from None
+    except Exception as error:  # noqa: BLE001 - each raises its own, and may quote passwords
+        raise ConfigError(
+            f"source {source!r}: cannot be opened ({type(error).__name__})",
+            hint="check the URL, with its user and password",
+        ) from None
     return made
 
 

@@ -72,7 +72,9 @@ class LocalSource:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             if not isinstance(error, PermissionError) and not self._root.is_dir():
-                raise StoreUnavailable(f"{url}: no such directory", url=url) from None
+                raise StoreUnavailable(
+                    f"{url}: no such directory", url=url, hint="check the path given as --source"
+                ) from None
             raise _classified(error, url) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -8,7 +8,7 @@ import re
 import threading
 from pathlib import Path
 
-from ego4dfs.errors import ConfigError
+from ego4dfs.errors import ConfigError, masked
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import aws_files
 from ego4dfs.store.breaker import Breaker
@@ -49,7 +49,7 @@ def open_store(
         )
     endpoint = _checked(endpoint_url or _endpoint_of_environment())
     return ResilientStore(
-        endpoint or _AWS,
+        masked(endpoint) or _AWS,
         metrics,
         lambda: _s3(endpoint, profile, region, transport, metrics, max_concurrency),
     )
@@ -92,7 +92,7 @@ def _s3(
     return Parts(
         adapter=_adapter(transport, endpoint, credentials, regions),
         credentials=credentials,
-        breaker=Breaker(endpoint or _AWS),
+        breaker=Breaker(masked(endpoint) or _AWS),
         slots=threading.BoundedSemaphore(max_concurrency),
     )
 

@@ -69,4 +69,4 @@ class ObjectStore(Protocol):
         """Fetch a whole small object, or None when its ETag is still `unless_etag`."""
 
     def close(self) -> None:
-        """Let go of connections and threads; the store is not used again."""
+        """Let go of connections and threads; requests under way end, and none is tried again."""

@@ -53,6 +53,7 @@ class ResilientStore:
         self._make = make
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._stop = threading.Event()
         self._parts: Parts | None = None
         self._inherited: list[Parts] = []
 
@@ -103,7 +104,10 @@ class ResilientStore:
 
     def close(self) -> None:
         """See ObjectStore. In a forked child only what the child itself made is closed."""
-        if self._parts is not None and self._pid == os.getpid():
+        if self._pid != os.getpid():
+            return
+        self._stop.set()
+        if self._parts is not None:
             self._parts.adapter.close()
 
     def _patiently(
@@ -111,7 +115,7 @@ class ResilientStore:
     ) -> Result:
         parts, began_s = self._mine(), time.monotonic()
         try:
-            return patience.spend(lambda: _with_remedies(parts, attempt))
+            return patience.spend(lambda: _with_remedies(parts, attempt), self._stop)
         except (StoreError, ConfigError) as error:
             if isinstance(error, Unreachable) and not isinstance(error, CircuitOpen):
                 parts.breaker.give_up(_bucket(url), began_s, _reason(error))
@@ -161,7 +165,8 @@ class ResilientStore:
             if self._parts is not None:
                 # Kept, for letting go of it would close connections that the parent still uses.
                 self._inherited.append(self._parts)
-            self._lock, self._parts, self._pid = threading.Lock(), None, os.getpid()
+            self._lock, self._stop = threading.Lock(), threading.Event()
+            self._parts, self._pid = None, os.getpid()
         with self._lock:
             if self._parts is None:
                 self._parts = self._make()

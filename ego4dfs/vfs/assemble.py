@@ -46,11 +46,11 @@ class _Parts:
 
     def close(self) -> None:
         """Finish what is under way and let go of everything."""
+        self.store.close()  # first: what waits to try a request again need not be waited for
         self.facts.close()
         if self.copies is not None:
             self.copies.close()
         self.cache.close()
-        self.store.close()
 
 
 def _open_parts(config: Config) -> _Parts:

@@ -152,7 +152,7 @@ class VFS:
         """Return the bytes of [offset, offset + size) that exist."""
         buffer = bytearray(max(0, min(size, handle.size - offset)))
         count = self.read_into(handle, offset, memoryview(buffer))
-        return bytes(buffer[:count])
+        return bytes(memoryview(buffer)[:count])  # one copy, not two
 
     def xattrs(self, path: str) -> dict[str, str]:
         """Return the extended attributes of a path: where its bytes come from, and which ones."""
@@ -204,12 +204,12 @@ class VFS:
 
     def close(self) -> None:
         """Finish requests and writes under way and let go of everything."""
+        self.store.close()  # first: what waits to try a request again need not be waited for
         self.facts.close()
         self._reader.close()
         if self.copies is not None:
             self.copies.close()
         self.cache.close()
-        self.store.close()
 
     def _attach(self, directory: Directory) -> None:
         if self._tree.is_attached(directory):
