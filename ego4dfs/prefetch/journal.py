@@ -13,8 +13,9 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
 _LOCK_WAIT_S = 30
+_AT_ONCE = 1000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, url TEXT NOT NULL, source TEXT NOT NULL, release TEXT NOT NULL,
@@ -156,17 +158,9 @@ class Journal:
 
     def complete(self, records: Iterable[tuple[str, Record]]) -> None:
         """Note copies that are complete under their own names."""
-        statements: list[tuple[str, tuple[object, ...]]] = []
-        for path, record in records:
-            facts = record.facts
-            row = (path, record.url, record.source, record.release)
-            told = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
-            statements += [
-                ("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *told)),
-                ("DELETE FROM parts WHERE path = ?", (path,)),
-                ("DELETE FROM ranges WHERE path = ?", (path,)),
-            ]
-        self._write(*statements)
+        rest = iter(records)
+        while some := list(islice(rest, _AT_ONCE)):
+            self._write(*(statement for path, record in some for statement in _done(path, record)))
 
     def forget(self, path: str) -> None:
         """Drop a copy under way."""
@@ -200,6 +194,15 @@ class Journal:
                     self._db.execute("ROLLBACK")
                 full = "full" in str(error) or "disk I/O" in str(error)
                 raise OSError(28 if full else 5, f"the journal: {error}") from error
+
+
+def _done(path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]:
+    facts = record.facts
+    row = (path, record.url, record.source, record.release)
+    told = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
+    yield "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *told)
+    yield "DELETE FROM parts WHERE path = ?", (path,)
+    yield "DELETE FROM ranges WHERE path = ?", (path,)
 
 
 def _record(row: Sequence[Any]) -> Record:

@@ -195,6 +195,8 @@ class Planner:
         if facts is None and record and (record.url, record.source) == (entry.url, self.source):
             facts = record.facts
             self.facts.learn(entry.url, facts)
+        if record and (record.url, record.facts) == (entry.url, facts):
+            here.share(entry, record, record.facts if facts is None else facts)
         return facts
 
     def _ask(self, urls: list[str], known: dict[str, ObjectFacts | StoreError]) -> None:
@@ -276,6 +278,11 @@ class _Here:
 
     def record(self, name: str) -> Record | None:
         return self.records.get(f"{self.prefix}/{name}")
+
+    def share(self, entry: Entry, record: Record, facts: ObjectFacts) -> None:
+        """Let a record hold the objects that others hold anyway: there may be 100,000."""
+        same = replace(record, url=entry.url, facts=facts)
+        self.records[f"{self.prefix}/{entry.name}"] = same
 
 
 def _is_same_time(one_ns: int, other_ns: int) -> bool:
