@@ -15,8 +15,9 @@ from pathlib import Path
 
 import diskcache
 
-from ego4dfs.cache import blockfile
+from ego4dfs.cache import blockfile, upkeep
 from ego4dfs.cache.index import BlockIndex, relative_name
+from ego4dfs.cache.upkeep import CacheReport
 from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 
@@ -27,17 +28,6 @@ DEFAULT_SHARE = 0.25
 
 _BATCH_BLOCKS = 16
 _TOUCH_EVERY_S = 5.0
-_PART_FILE_AGE_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class CacheReport:
-    """What `verify` found: blocks that are sound, that were dropped, and stray files removed."""
-
-    sound: int
-    damaged: int
-    lost: int
-    stray: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,26 +119,13 @@ class BlockCache:
 
     def verify(self) -> CacheReport:
         """Check every block, drop the damaged, and remove files that no row counts."""
-        sound = damaged = lost = 0
-        known: set[str] = set()
-        for key in self._index.keys():  # noqa: SIM118 - no mapping
-            path = self._directory / relative_name(key)
-            known.add(str(path))
-            if not path.exists():
-                lost += 1
-                self._index.forget(key)
-            elif blockfile.is_sound(path, key):
-                sound += 1
-            else:
-                damaged += 1
-                self._index.forget(key)
-        return CacheReport(sound, damaged, lost, self._remove_strays(known))
+        return upkeep.verify(self._directory, self._index)
 
     def clear(self) -> int:
         """Drop every block and return how many there were; running mounts fetch anew."""
         count = self._index.clear()
         self._checked.clear()
-        self._remove_strays(set())
+        upkeep.remove_strays(self._directory, self._index)
         return count
 
     def close(self) -> None:
@@ -174,6 +151,7 @@ class BlockCache:
         return False
 
     def _write(self) -> None:
+        self._sweep_parts()
         next_touch = time.monotonic() + _TOUCH_EVERY_S
         running = True
         while running:
@@ -183,6 +161,12 @@ class BlockCache:
             if time.monotonic() >= next_touch:
                 self._flush_touched()
                 next_touch = time.monotonic() + _TOUCH_EVERY_S
+
+    def _sweep_parts(self) -> None:
+        try:
+            upkeep.sweep_parts(self._directory)
+        except OSError as error:
+            log.warning("parts of blocks were not swept: %s", error)
 
     def _next_batch(self, wait_s: float) -> tuple[list[_Put], bool]:
         batch: list[_Put] = []
@@ -251,22 +235,6 @@ class BlockCache:
             log.warning(
                 "the order of use was not recorded: %s", error, exc_info=not _is_expected(error)
             )
-
-    def _remove_strays(self, known: set[str]) -> int:
-        """Remove block files that no row counts; a part file only once it is surely abandoned."""
-        strays = 0
-        now = time.time()
-        for path in self._directory.glob("??/*"):
-            try:
-                is_part = path.name.endswith(".part")
-                if is_part and now - path.stat().st_mtime < _PART_FILE_AGE_S:
-                    continue
-                if str(path) not in known:
-                    path.unlink()
-                    strays += 1
-            except FileNotFoundError:
-                continue
-        return strays
 
 
 def _is_expected(error: Exception) -> bool:
