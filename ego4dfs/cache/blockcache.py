@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
@@ -20,6 +21,7 @@ from ego4dfs.cache.index import BlockIndex, relative_name
 from ego4dfs.cache.upkeep import CacheReport
 from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
+from ego4dfs.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class BlockCache:
         self._touched: set[str] = set()
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._unreadable = Seldom(log)
         self._lock = threading.Lock()  # guards the start of the writer
 
     @property
@@ -91,7 +94,7 @@ class BlockCache:
         """Fill `view` with the block's bytes from `start` on; False when it cannot be had here.
 
         A block is checked as a whole before its first use in this process; one that is damaged
-        is dropped and reported as not there.
+        is dropped and reported as not there. One that cannot be opened now stays.
         """
         path = self._prefix + relative_name(key)
         try:
@@ -105,7 +108,10 @@ class BlockCache:
             self._checked.discard(key)
             return False
         except OSError as error:
-            return self._drop(key, f"cannot be read ({error.strerror})")
+            if error.errno == errno.EIO:
+                return self._drop(key, f"cannot be read ({error.strerror})")
+            self._unreadable.warning("cached block %s cannot be opened: %s", key, error)
+            return False  # no descriptors, no memory: that says nothing about the block
         self._touched.add(key)
         return True
 

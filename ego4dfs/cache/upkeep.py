@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ def verify(directory: Path, index: BlockIndex) -> CacheReport:
             damaged += 1
         except FileNotFoundError:  # evicted since, or lost
             lost += 1
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            damaged += 1
         index.forget(key)
     return CacheReport(sound, damaged, lost, remove_strays(directory, index))
 
