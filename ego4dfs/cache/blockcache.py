@@ -44,9 +44,9 @@ class BlockCache:
     """Blocks of objects on disk, bounded, shared by threads, mounts and processes.
 
     A read opens the block's file by its name, past the index. One writer thread reserves room and
-    writes; it starts with the first `put`, so a cache may be opened before a fork. A cache that
-    cannot be written goes on serving what it has: a failed write costs the next reader a request,
-    never an error.
+    writes; it starts with the first hit or `put`, so a cache may be opened before a fork. A cache
+    that cannot be written goes on serving what it has: a failed write costs the next reader a
+    request, never an error.
     """
 
     def __init__(self, inner: Path, metrics: Metrics, *, max_bytes: int | None = None) -> None:
@@ -69,6 +69,7 @@ class BlockCache:
         self._touched: set[str] = set()
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._closed = False
         self._unreadable = Seldom(log)
         self._lock = threading.Lock()  # guards the start of the writer
 
@@ -113,14 +114,18 @@ class BlockCache:
             self._unreadable.warning("cached block %s cannot be opened: %s", key, error)
             return False  # no descriptors, no memory: that says nothing about the block
         self._touched.add(key)
+        if self._writer is None and not self._closed:
+            self._record_touches()
         return True
 
     def put(self, key: str, url: str, data: memoryview, done: Callable[[bool], None]) -> None:
         """Hand a block to the writer; `done` is told once whether it is on disk or given up."""
-        with self._lock:
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="cache", daemon=True)
-                self._writer.start()
+        try:
+            self._start_writer()
+        except RuntimeError as error:  # no thread is to be had: who waits must hear of it
+            self._tell_failure(error)
+            done(False)
+            return
         self._puts.put(_Put(key, url, data, done))
 
     def verify(self) -> CacheReport:
@@ -136,6 +141,7 @@ class BlockCache:
 
     def close(self) -> None:
         """Write what was handed over, then stop the writer."""
+        self._closed = True
         writer = self._writer
         if writer is not None:
             self._puts.put(None)
@@ -143,6 +149,20 @@ class BlockCache:
             self._writer = None
         self._flush_touched()
         self._index.close()
+
+    def _start_writer(self) -> None:
+        with self._lock:
+            if self._writer is None:
+                writer = threading.Thread(target=self._write, name="cache", daemon=True)
+                writer.start()
+                self._writer = writer
+
+    def _record_touches(self) -> None:
+        """Have the order of use written down, in a process that only hits, too."""
+        try:
+            self._start_writer()
+        except RuntimeError as error:
+            self._unreadable.warning("the order of use is not recorded: %s", error)
 
     def _drop(self, key: str, what: str) -> bool:
         log.warning("cached block %s %s; it will be fetched again", key, what)
@@ -236,7 +256,7 @@ class BlockCache:
         if not touched:
             return
         try:
-            self._index.touch(touched)
+            self._index.touch(list(touched))  # a reader may be adding its last one
         except Exception as error:  # the order of use is not worth the writer
             log.warning(
                 "the order of use was not recorded: %s", error, exc_info=not _is_expected(error)
