@@ -8,11 +8,17 @@ from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
 from ego4dfs.catalog import Catalog, KeptManifests, Selection, metadata_url
 from ego4dfs.config import Config
-from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
+from ego4dfs.errors import (
+    ConfigError,
+    CredentialsRejected,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
-from ego4dfs.store import open_store
+from ego4dfs.store import ObjectStore, check_profile, open_store
 from ego4dfs.tree import Tree
 from ego4dfs.vfs.vfs import VFS
 
@@ -29,6 +35,8 @@ def open_vfs(config: Config) -> VFS:
     Datasets that were named are loaded here, so that a wrong name or key is told at once; those
     that merely are known are loaded when they are first entered. Raises Ego4DError.
     """
+    if not config.source:
+        check_profile(config.aws_profile_name)  # kept manifests would hide a wrong name for long
     metrics = Metrics()
     store = open_store(
         source=config.source,
@@ -63,7 +71,7 @@ def open_vfs(config: Config) -> VFS:
     reader = Reader(store, cache, metrics)
     vfs = VFS(tree, catalog, facts, reader, store=store, cache=cache, metrics=metrics)
     try:
-        _load_what_must_be_there(catalog, config, names, store.source)
+        _load_what_must_be_there(catalog, config, names, store)
     except BaseException:
         vfs.close()
         raise
@@ -71,25 +79,46 @@ def open_vfs(config: Config) -> VFS:
 
 
 def _load_what_must_be_there(
-    catalog: Catalog, config: Config, names: tuple[str, ...], source: str
+    catalog: Catalog, config: Config, names: tuple[str, ...], store: ObjectStore
 ) -> None:
     if config.video_uids:
-        failed = catalog.load(names)
+        wanted = names
     elif config.datasets:
-        failed = catalog.load(name for name in names if not catalog.is_kept(name))
-    elif any(catalog.is_kept(name) for name in names):
-        return
+        wanted = tuple(name for name in names if not catalog.is_kept(name))
     else:
-        failed = catalog.load([_PROBE])
-    for name, error in failed.items():
+        wanted = () if _is_any_kept(catalog, names) else (_PROBE,)
+    failed = catalog.load(wanted)
+    for error in failed.values():
         if isinstance(error, StoreUnavailable):
-            raise _unreachable(error, source, config.version) from error
+            raise _unreachable(error, store.source, config.version) from error
+    if failed and len(failed) == len(wanted) and not _is_any_kept(catalog, names):
+        _check_version(config.version, store)
+    for name, error in failed.items():
         # Of datasets that nobody named some may be refused; but no key is no mount.
         if name in config.datasets or isinstance(error, (CredentialsRejected, ConfigError)):
             raise error
     unknown = catalog.unknown_uids(names)
     if unknown:
         _tell_unknown(unknown, config)
+
+
+def _is_any_kept(catalog: Catalog, names: tuple[str, ...]) -> bool:
+    return any(catalog.is_kept(name) for name in names)
+
+
+def _check_version(version: str, store: ObjectStore) -> None:
+    """Refuse a version that nothing tells of: not known here, nor to the store."""
+    if version in datasets.VERSIONS:
+        return
+    try:
+        store.head(metadata_url(version))
+    except ObjectMissing as error:
+        raise ConfigError(
+            f"there is no version {version} at {store.source}: neither manifests nor ego4d.json",
+            hint=f"--version is one of {', '.join(datasets.VERSIONS)}, or a newer one of Ego4D's",
+        ) from error
+    except StoreError:
+        return  # the manifests' own errors say more
 
 
 def _unreachable(error: StoreUnavailable, source: str, version: str) -> StoreUnavailable:
