@@ -70,7 +70,7 @@ class BlockCache:
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._closed = False
-        self._unreadable = Seldom(log)
+        self._unreadable, self._unwritable = Seldom(log), Seldom(log)
         self._lock = threading.Lock()  # guards the start of the writer
 
     @property
@@ -162,7 +162,7 @@ class BlockCache:
         try:
             self._start_writer()
         except RuntimeError as error:
-            self._unreadable.warning("the order of use is not recorded: %s", error)
+            self._unwritable.warning("the order of use is not recorded: %s", error)
 
     def _drop(self, key: str, what: str) -> bool:
         log.warning("cached block %s %s; it will be fetched again", key, what)
@@ -242,7 +242,8 @@ class BlockCache:
         return True
 
     def _tell_failure(self, error: Exception) -> None:
-        log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
+        traceback = not _is_expected(error)
+        self._unwritable.warning("the cache cannot be written: %s", error, traceback=traceback)
         self._metrics.error(f"the cache cannot be written: {error}")
 
     def _report(self, put: _Put, stored: bool) -> None:  # noqa: FBT001 - as `done` takes it
@@ -257,9 +258,10 @@ class BlockCache:
             return
         try:
             self._index.touch(list(touched))  # a reader may be adding its last one
-        except Exception as error:  # the order of use is not worth the writer
-            log.warning(
-                "the order of use was not recorded: %s", error, exc_info=not _is_expected(error)
+        except Exception as error:  # noqa: BLE001 - the order of use is not worth the writer
+            traceback = not _is_expected(error)
+            self._unwritable.warning(
+                "the order of use was not recorded: %s", error, traceback=traceback
             )
 
 
