@@ -48,18 +48,7 @@ def open_vfs(config: Config) -> VFS:
     inner = prepare_directory(config.cache_dir)
     directory = source_directory(inner, store.source)
     names = config.datasets or datasets.known_names()
-    override = config.manifest_override_path
-    catalog = Catalog(
-        KeptManifests(directory, store),
-        config.version,
-        Selection.of(
-            benchmarks=config.benchmarks,
-            universities=config.universities,
-            video_uids=config.video_uids,
-            annotations=config.annotations,
-        ),
-        override={names[0]: override} if override else {},
-    )
+    catalog = _catalog(config, KeptManifests(directory, store), names)
     tree = Tree.of(
         datasets.version_directory(config.version),
         names,
@@ -76,6 +65,21 @@ def open_vfs(config: Config) -> VFS:
         vfs.close()
         raise
     return vfs
+
+
+def _catalog(config: Config, manifests: KeptManifests, names: tuple[str, ...]) -> Catalog:
+    override = config.manifest_override_path
+    return Catalog(
+        manifests,
+        config.version,
+        Selection.of(
+            benchmarks=config.benchmarks,
+            universities=config.universities,
+            video_uids=config.video_uids,
+            annotations=config.annotations,
+        ),
+        override={names[0]: override} if override else {},
+    )
 
 
 def _load_what_must_be_there(
