@@ -1,7 +1,8 @@
 """What Ego4D is made of: the names of its datasets, versions and universities.
 
 Pure knowledge, kept beside the code so that it needs neither credentials nor network. A name
-missing here is not wrong: Ego4D adds datasets, so unknown names are allowed and merely doubted.
+missing here is not wrong: Ego4D adds datasets, so unknown names are allowed, and the store says
+which exist.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.forks import disconnect_at_forks, whole
+from ego4dfs.seldom import Seldom
+from ego4dfs.sqliteerrors import remedy
 from ego4dfs.store import ObjectFacts, ObjectStore
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class FactsIndex:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._closed = False
+        self._unusable = Seldom(log)
         self._sweeps: ThreadPoolExecutor | None = None
         self._path = directory / "facts.sqlite"
         self._connection: sqlite3.Connection | None = None
@@ -73,7 +76,7 @@ class FactsIndex:
         except sqlite3.Error as error:
             raise CacheError(
                 f"facts in {self._path} cannot be opened: {error}",
-                hint="if it is damaged, `ego4dfs cache clear --all` makes a new one",
+                hint=remedy(error, clear="ego4dfs cache clear --all"),
             ) from error
 
     def peek(self, url: str) -> ObjectFacts | None:
@@ -229,7 +232,7 @@ class FactsIndex:
             try:
                 row: tuple[Any, ...] | None = self._db().execute(query, (url,)).fetchone()
             except sqlite3.Error as error:
-                log.warning("the facts index cannot be read: %s", error)
+                self._unusable.warning("the facts index cannot be read: %s", error)
                 return None
             return row
 
@@ -239,4 +242,4 @@ class FactsIndex:
             with whole:
                 self._db().execute(statement, row)
         except sqlite3.Error as error:
-            log.warning("the facts index cannot be written: %s", error)
+            self._unusable.warning("the facts index cannot be written: %s", error)

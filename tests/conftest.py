@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -25,6 +26,11 @@ pytest_plugins = ("officialkit", "prefetchkit", "shown")
 
 SHARING = "ego4d-consortium-sharing"
 EGO4DFS = [sys.executable, "-m", "ego4dfs"]
+
+
+def pytest_configure() -> None:
+    """Let children hear SIGHUP even when this run was started with nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

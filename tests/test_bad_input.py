@@ -214,7 +214,7 @@ def test_a_dataset_that_is_not_published_is_told_apart(place):
 )
 def test_a_dataset_that_does_not_exist_is_told_apart(place, typo, advice):
     said = refused(place, "mount", "{mp}", "--datasets", typo, code=4)
-    assert said.splitlines()[-1] == f"ego4dfs: there is no dataset '{typo}' in v2_1: {advice}"
+    assert said == f"ego4dfs: there is no dataset '{typo}' in v2_1: {advice}\n"
 
 
 def test_a_version_that_does_not_exist_is_told_apart(place):
@@ -235,6 +235,7 @@ def test_an_endpoint_that_does_not_answer_is_named(place, endpoint, foreground):
 def test_a_mirror_that_is_not_there_is_named(place):
     said = refused(place, "mount", "{mp}", "--source", "{none}", code=1)
     assert "file:///none: no such directory" in said
+    assert said.splitlines()[-1] == "  hint: check the path given as --source"
 
 
 @pytest.mark.parametrize("dataset", ["imu", "gaze", "viz"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 
 import pytest
 from cachekit import (
@@ -19,6 +20,7 @@ from cachekit import (
     open_cache,
     put,
 )
+from mountkit import wait_until
 
 from ego4dfs.cache import FORMAT, BlockCache, prepare_directory
 from ego4dfs.errors import CacheError
@@ -81,7 +83,7 @@ def test_closing_writes_what_was_handed_over(tmp_path):
 
 
 def test_a_cache_may_be_opened_before_a_fork(cache):
-    """No thread runs before the first put."""
+    """No thread runs before the first hit or put."""
     assert cache._writer is None
 
 
@@ -145,6 +147,32 @@ def test_the_block_used_longest_ago_leaves_first(tmp_path):
     assert all(cache.contains(key_of(number)) for number in kept)
     assert sum(cache.contains(key_of(number)) for number in range(10, 20)) == 0
     cache.close()
+
+
+def test_a_process_that_only_hits_records_its_use(tmp_path, monkeypatch):
+    """A mount of a warm cache must not lose it block by block to one that fills it."""
+    monkeypatch.setattr("ego4dfs.cache.blockcache._TOUCH_EVERY_S", 0.05)
+    filler = open_cache(tmp_path, 2 * MIB)
+    put(filler, *range(20))
+    reader = open_cache(tmp_path, None)
+    recorded: set[str] = set()
+    touch = reader._index.touch
+
+    def record(keys) -> None:
+        touch(keys)
+        recorded.update(keys)
+
+    monkeypatch.setattr(reader._index, "touch", record)
+    for number in range(10):
+        assert got(reader, number) is not None
+    wait_until(lambda: len(recorded) == 10)
+    put(filler, *range(100, 115))
+    assert all(filler.contains(key_of(number)) for number in range(10))
+    reader.close()
+    threads = threading.active_count()
+    assert got(reader, 1) is not None
+    assert threading.active_count() == threads
+    filler.close()
 
 
 def test_blocks_never_touched_leave_in_the_order_they_came(tmp_path):

@@ -15,7 +15,7 @@ from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window
 from ego4dfs.reader.flights import ByteBudget
-from ego4dfs.reader.reader import MAX_INFLIGHT_BYTES, MAX_REQUEST_BLOCKS
+from ego4dfs.reader.reader import MAX_HOMELESS_BLOCKS, MAX_INFLIGHT_BYTES, MAX_REQUEST_BLOCKS
 
 
 class SlowDisk:
@@ -106,6 +106,34 @@ def test_a_disk_that_takes_nothing_does_not_stop_many_readers(make, large, monke
         for at, data in zip(places, reads, strict=True):
             assert data.result(60) == large[at : at + 11 * BLOCK_SIZE]
     assert reader._budget._used <= MAX_INFLIGHT_BYTES
+
+
+def test_a_writer_that_cannot_start_keeps_nobody_waiting(make, large, monkeypatch):  # noqa: F811
+    """The process has as many threads as it may have."""
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    start = threading.Thread.start
+
+    def refuse_the_writer(thread: threading.Thread) -> None:
+        if thread.name == "cache":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse_the_writer)
+        with ThreadPoolExecutor(16) as pool:
+            places = [i * 11 * BLOCK_SIZE for i in range(16)]
+            reads = [pool.submit(read, reader, ref, at, 11 * BLOCK_SIZE) for at in places]
+            for at, data in zip(places, reads, strict=True):
+                assert data.result(60) == large[at : at + 11 * BLOCK_SIZE]
+        assert reader._budget._used <= MAX_HOMELESS_BLOCKS * BLOCK_SIZE
+        assert len(reader._homeless) == MAX_HOMELESS_BLOCKS
+    assert read(reader, ref, 0, 10) == large[:10]
+    kept_bytes = reader._budget._used
+    assert read(reader, ref, 180 * BLOCK_SIZE, 10) == large[180 * BLOCK_SIZE :][:10]
+    wait_until(lambda: reader._budget._used <= kept_bytes)
+    assert reader._cache._writer is not None
 
 
 def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # noqa: F811

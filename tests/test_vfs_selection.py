@@ -169,3 +169,32 @@ def test_a_named_dataset_that_is_refused_is_told_at_once(open_tree, release, pub
 def test_a_misspelt_dataset_is_told_with_the_name_that_was_meant(open_tree, release, published):
     with pytest.raises(AccessDenied, match=r"no dataset 'full-scale'.*full_scale"):
         open_tree(version=release.version, datasets=["full-scale"])
+
+
+def test_a_version_that_nothing_tells_of_is_refused(open_tree, release):
+    """SeaweedFS answers 404 where S3 answers 403; an empty tree would look like one of Ego4D."""
+    for flags in ({}, {"datasets": ["clips"]}):
+        with pytest.raises(ConfigError, match=f"there is no version {release.version}") as caught:
+            open_tree(version=release.version, **flags)
+        assert "v2_1" in caught.value.hint
+
+
+def test_a_version_that_has_its_metadata_is_there(open_tree, release):
+    """Though its annotations are not published yet."""
+    release.metadata(b"{}")
+    vfs = open_tree(version=release.version)
+    assert release.version in [entry.name for entry in vfs.listdir("")]
+
+
+def test_a_known_version_needs_neither(open_tree):
+    assert [entry.name for entry in open_tree(version="v1", metadata=False).listdir("")] == ["v1"]
+
+
+def test_a_profile_that_does_not_exist_is_refused_though_manifests_are_kept(
+    open_tree, release, published
+):
+    flags = {"version": release.version, "datasets": ["clips"]}
+    open_tree(**flags).close()
+    with pytest.raises(ConfigError, match="'wrong' does not exist"):
+        open_tree(**flags, aws_profile_name="wrong")
+    assert open_tree(**flags, aws_profile_name="default").listdir("")

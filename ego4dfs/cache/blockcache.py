@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
@@ -15,27 +16,18 @@ from pathlib import Path
 
 import diskcache
 
-from ego4dfs.cache import blockfile, pins
+from ego4dfs.cache import blockfile, pins, upkeep
 from ego4dfs.cache.directory import share_of_disk
 from ego4dfs.cache.index import BlockIndex, relative_name
+from ego4dfs.cache.upkeep import CacheReport
 from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
+from ego4dfs.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
 _BATCH_BLOCKS = 16
 _TOUCH_EVERY_S = 5.0
-_PART_FILE_AGE_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class CacheReport:
-    """What `verify` found: blocks that are sound, that were dropped, and stray files removed."""
-
-    sound: int
-    damaged: int
-    lost: int
-    stray: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +42,9 @@ class BlockCache:
     """Blocks of objects on disk, bounded, shared by threads, mounts and processes.
 
     A read opens the block's file by its name, past the index. One writer thread reserves room and
-    writes; it starts with the first `put`, so a cache may be opened before a fork. A cache that
-    cannot be written goes on serving what it has: a failed write costs the next reader a request,
-    never an error.
+    writes; it starts with the first hit or `put`, so a cache may be opened before a fork. A cache
+    that cannot be written goes on serving what it has: a failed write costs the next reader a
+    request, never an error.
     """
 
     def __init__(self, inner: Path, metrics: Metrics, *, max_bytes: int | None = None) -> None:
@@ -77,6 +69,8 @@ class BlockCache:
         self._pinning: set[str] = set()  # objects whose blocks are pinned when they arrive
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._closed = False
+        self._unreadable, self._unwritable = Seldom(log), Seldom(log)
         self._lock = threading.Lock()  # guards the start of the writer
 
     @property
@@ -101,7 +95,7 @@ class BlockCache:
         """Fill `view` with the block's bytes from `start` on; False when it cannot be had here.
 
         A block is checked as a whole before its first use in this process; one that is damaged
-        is dropped and reported as not there.
+        is dropped and reported as not there. One that cannot be opened now stays.
         """
         path = self._prefix + relative_name(key)
         try:
@@ -115,16 +109,23 @@ class BlockCache:
             self._checked.discard(key)
             return False
         except OSError as error:
-            return self._drop(key, f"cannot be read ({error.strerror})")
+            if error.errno == errno.EIO:
+                return self._drop(key, f"cannot be read ({error.strerror})")
+            self._unreadable.warning("cached block %s cannot be opened: %s", key, error)
+            return False  # no descriptors, no memory: that says nothing about the block
         self._touched.add(key)
+        if self._writer is None and not self._closed:
+            self._record_touches()
         return True
 
     def put(self, key: str, url: str, data: memoryview, done: Callable[[bool], None]) -> None:
         """Hand a block to the writer; `done` is told once whether it is on disk or given up."""
-        with self._lock:
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="cache", daemon=True)
-                self._writer.start()
+        try:
+            self._start_writer()
+        except RuntimeError as error:  # no thread is to be had: who waits must hear of it
+            self._tell_failure(error)
+            done(False)
+            return
         self._puts.put(_Put(key, url, data, done))
 
     @property
@@ -153,30 +154,18 @@ class BlockCache:
 
     def verify(self) -> CacheReport:
         """Check every block, drop the damaged, and remove files that no row counts."""
-        sound = damaged = lost = 0
-        known: set[str] = set()
-        for key in self._index.keys():  # noqa: SIM118 - no mapping
-            path = self._directory / relative_name(key)
-            known.add(str(path))
-            if not path.exists():
-                lost += 1
-                self._index.forget(key)
-            elif blockfile.is_sound(path, key):
-                sound += 1
-            else:
-                damaged += 1
-                self._index.forget(key)
-        return CacheReport(sound, damaged, lost, self._remove_strays(known))
+        return upkeep.verify(self._directory, self._index)
 
     def clear(self) -> int:
         """Drop every block and return how many there were; running mounts fetch anew."""
         count = self._index.clear()
         self._checked.clear()
-        self._remove_strays(set())
+        upkeep.remove_strays(self._directory, self._index)
         return count
 
     def close(self) -> None:
         """Write what was handed over, then stop the writer."""
+        self._closed = True
         writer = self._writer
         if writer is not None:
             self._puts.put(None)
@@ -184,6 +173,20 @@ class BlockCache:
             self._writer = None
         self._flush_touched()
         self._index.close()
+
+    def _start_writer(self) -> None:
+        with self._lock:
+            if self._writer is None:
+                writer = threading.Thread(target=self._write, name="cache", daemon=True)
+                writer.start()
+                self._writer = writer
+
+    def _record_touches(self) -> None:
+        """Have the order of use written down, in a process that only hits, too."""
+        try:
+            self._start_writer()
+        except RuntimeError as error:
+            self._unwritable.warning("the order of use is not recorded: %s", error)
 
     def _drop(self, key: str, what: str) -> bool:
         log.warning("cached block %s %s; it will be fetched again", key, what)
@@ -198,6 +201,7 @@ class BlockCache:
         return False
 
     def _write(self) -> None:
+        self._sweep_parts()
         next_touch = time.monotonic() + _TOUCH_EVERY_S
         running = True
         while running:
@@ -207,6 +211,12 @@ class BlockCache:
             if time.monotonic() >= next_touch:
                 self._flush_touched()
                 next_touch = time.monotonic() + _TOUCH_EVERY_S
+
+    def _sweep_parts(self) -> None:
+        try:
+            upkeep.sweep_parts(self._directory)
+        except OSError as error:
+            log.warning("parts of blocks were not swept: %s", error)
 
     def _next_batch(self, wait_s: float) -> tuple[list[_Put], bool]:
         batch: list[_Put] = []
@@ -258,7 +268,8 @@ class BlockCache:
         return True
 
     def _tell_failure(self, error: Exception) -> None:
-        log.warning("the cache cannot be written: %s", error, exc_info=not _is_expected(error))
+        traceback = not _is_expected(error)
+        self._unwritable.warning("the cache cannot be written: %s", error, traceback=traceback)
         self._metrics.error(f"the cache cannot be written: {error}")
 
     def _report(self, put: _Put, stored: bool) -> None:  # noqa: FBT001 - as `done` takes it
@@ -272,27 +283,12 @@ class BlockCache:
         if not touched:
             return
         try:
-            self._index.touch(touched)
-        except Exception as error:  # the order of use is not worth the writer
-            log.warning(
-                "the order of use was not recorded: %s", error, exc_info=not _is_expected(error)
+            self._index.touch(list(touched))  # a reader may be adding its last one
+        except Exception as error:  # noqa: BLE001 - the order of use is not worth the writer
+            traceback = not _is_expected(error)
+            self._unwritable.warning(
+                "the order of use was not recorded: %s", error, traceback=traceback
             )
-
-    def _remove_strays(self, known: set[str]) -> int:
-        """Remove block files that no row counts; a part file only once it is surely abandoned."""
-        strays = 0
-        now = time.time()
-        for path in self._directory.glob("??/*"):
-            try:
-                is_part = path.name.endswith(".part")
-                if is_part and now - path.stat().st_mtime < _PART_FILE_AGE_S:
-                    continue
-                if str(path) not in known:
-                    path.unlink()
-                    strays += 1
-            except FileNotFoundError:
-                continue
-        return strays
 
 
 def _is_expected(error: Exception) -> bool:

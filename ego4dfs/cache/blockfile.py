@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from pathlib import Path
 
 import xxhash
@@ -18,6 +19,9 @@ _TRAILER = struct.Struct("<4sIQ")
 _MAGIC = b"E4B1"
 TRAILER_BYTES = _TRAILER.size
 _DISK_UNIT = 4096
+
+PARTS = "parts"
+"""The directory, beside those of the blocks, of blocks that are being written."""
 
 
 def allocated_bytes(length: int) -> int:
@@ -35,13 +39,11 @@ def write(path: Path, key: str, data: memoryview) -> None:
 
     Raises OSError when the disk refuses; no partial file is left then.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    parts = path.parent.parent / PARTS
+    # Caches in one process differ by thread, containers that all have pid 1 by the thread's address
+    partial = parts / f"{path.name}.{os.getpid()}.{threading.get_ident()}.part"
     try:
-        try:
-            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd = _create(partial)
         try:
             trailer = _TRAILER.pack(_MAGIC, len(data), checksum(key, data))
             written = os.writev(fd, [data, trailer])
@@ -49,10 +51,27 @@ def write(path: Path, key: str, data: memoryview) -> None:
                 raise OSError(28, "the disk took only a part of a block")
         finally:
             os.close(fd)
-        partial.replace(path)
+        _rename(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _create(partial: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        return os.open(partial, flags, 0o600)
+    except FileNotFoundError:
+        partial.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(partial, flags, 0o600)
+
+
+def _rename(partial: Path, path: Path) -> None:
+    try:
+        partial.replace(path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial.replace(path)
 
 
 def read_into(path: str, start: int, view: memoryview) -> bool:

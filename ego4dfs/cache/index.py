@@ -21,6 +21,7 @@ from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.cache.pins import PIN_S, POLICY
 from ego4dfs.errors import CacheError
 from ego4dfs.forks import disconnect_at_forks, whole
+from ego4dfs.sqliteerrors import remedy
 
 _LOCK_WAIT_S = 30
 _MODE_BINARY = 2  # diskcache's own mark for "the value is in a file"
@@ -124,7 +125,7 @@ class BlockIndex:
         except Exception as error:  # sqlite3 and diskcache raise many kinds here
             raise CacheError(
                 f"the cache index in {directory} cannot be opened: {error}",
-                hint="if it is damaged, `ego4dfs cache clear` makes a new one",
+                hint=remedy(error, clear="ego4dfs cache clear"),
             ) from error
         disconnect_at_forks(self)
 

@@ -147,7 +147,7 @@ def resolve(
 
     `given` holds flags or Python arguments by key; a value of None was not given. Its key
     `config_path`, else EGO4DFS_CONFIG_PATH, names the config file. `named` says how messages
-    call a key of `given`. Datasets and versions that are not known, or not spelt in lower case,
+    call a key of `given`. Versions that are not known, and datasets not spelt in lower case,
     pass with a warning in the log.
     Raises ConfigError, naming the place and the remedy.
     """
@@ -245,8 +245,3 @@ def _doubt(config: Config, chosen: Mapping[str, Given]) -> None:
     for name in spelt:
         if name.lower() != name:
             log.warning("%s: datasets are lower-case; taking %s for %s", where, name.lower(), name)
-    for name in config.datasets:
-        if name not in datasets.known_names():
-            meant = datasets.suggest(name)
-            question = f"; did you mean {meant}?" if meant else ""
-            log.warning("%s: dataset %s is not known%s", where, name, question)

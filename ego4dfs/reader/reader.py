@@ -42,9 +42,9 @@ class Reader:
         self._flights = Flights()
         self._budget = ByteBudget(MAX_INFLIGHT_BYTES)
         self._pool: ThreadPoolExecutor | None = None
-        self._homeless: deque[tuple[str, int]] = deque()  # only the cache's writer touches it
+        self._homeless: deque[tuple[str, int]] = deque()
         self._closed = False
-        self._lock = threading.Lock()  # guards the start and the end of the pool
+        self._lock = threading.Lock()  # guards the start and the end of the pool, and _homeless
 
     def read_into(
         self, ref: ObjectRef, offset: int, view: memoryview, window: Window | None = None
@@ -217,16 +217,17 @@ class Reader:
         many GETs.
         """
         if not stored:
-            self._homeless.append((key, length))
-            if len(self._homeless) <= MAX_HOMELESS_BLOCKS:
-                return
-            key, length = self._homeless.popleft()
+            with self._lock:
+                self._homeless.append((key, length))
+                if len(self._homeless) <= MAX_HOMELESS_BLOCKS:
+                    return
+                key, length = self._homeless.popleft()
         self._flights.end(key)
         self._budget.give_back(length)
 
 
 class _Ending:
-    """Called by the cache's writer once a block needs no memory any more."""
+    """Called once a block needs no memory any more: by the cache's writer, or for want of one."""
 
     __slots__ = ("_key", "_length", "_reader")
 

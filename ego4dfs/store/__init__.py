@@ -1,6 +1,15 @@
 """Where object bytes come from: S3 or a mirror of it, behind one Protocol."""
 
+from ego4dfs.store.credentials import check_profile
 from ego4dfs.store.opening import TRANSPORTS, open_store
 from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink
 
-__all__ = ["TRANSPORTS", "Fetched", "ObjectFacts", "ObjectStore", "Sink", "open_store"]
+__all__ = [
+    "TRANSPORTS",
+    "Fetched",
+    "ObjectFacts",
+    "ObjectStore",
+    "Sink",
+    "check_profile",
+    "open_store",
+]

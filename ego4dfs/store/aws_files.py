@@ -69,6 +69,11 @@ def plain_keys(profile: str) -> Keys | None:
     )
 
 
+def has_profile(profile: str) -> bool:
+    """Tell whether either file has a section of `profile`."""
+    return any(_sections(profile))
+
+
 def region(profile: str) -> str:
     """Return the region of the environment, else of `profile`, as written there, or ''."""
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):

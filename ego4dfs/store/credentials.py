@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import time
@@ -115,6 +116,17 @@ class Credentials:
     def _none(self) -> CredentialsRejected:
         where = f"profile {self._profile!r}" if self._profile else "the AWS credential chain"
         return CredentialsRejected(f"no access key in {where}", hint=NO_KEY_HINT)
+
+
+def check_profile(profile: str) -> None:
+    """Raise ConfigError if `profile` is named in no file; no request is made.
+
+    Whether it holds keys that work is another matter, and need not be known yet.
+    """
+    if profile in {"", "default"} or aws_files.has_profile(profile):
+        return
+    with contextlib.suppress(StoreError):
+        chain(profile)
 
 
 def chain(profile: str) -> _Refreshing | None:

@@ -11,11 +11,17 @@ from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
 from ego4dfs.catalog import Catalog, KeptManifests, NamedUids, Selection, metadata_url
 from ego4dfs.config import Config
-from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
+from ego4dfs.errors import (
+    ConfigError,
+    CredentialsRejected,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
-from ego4dfs.store import ObjectStore, open_store
+from ego4dfs.store import ObjectStore, check_profile, open_store
 from ego4dfs.tree import Tree
 from ego4dfs.vfs.choose import NOBODY, choose, named_in, tree_bytes
 from ego4dfs.vfs.copies import Copies
@@ -59,6 +65,8 @@ def _open_parts(config: Config) -> _Parts:
     Nothing is requested but what --splits, --clip_uids and --uids-from are said in terms of.
     Raises Ego4DError.
     """
+    if not config.source:
+        check_profile(config.aws_profile_name)  # kept manifests would hide a wrong name for long
     metrics = Metrics()
     store = open_store(
         source=config.source,
@@ -139,7 +147,7 @@ def open_vfs(config: Config) -> VFS:
     vfs = _vfs(parts, config, Reader(parts.store, parts.cache, parts.metrics))
     try:
         with _explained(parts.store.source, config.version):
-            _load_what_must_be_there(parts.catalog, config, parts.names)
+            _load_what_must_be_there(parts.catalog, config, parts.names, parts.store)
         _check_uids(parts.catalog, config, parts.names, parts.named)
     except BaseException:
         vfs.close()
@@ -162,21 +170,44 @@ def _explained(source: str, version: str) -> Iterator[None]:
         ) from error
 
 
-def _load_what_must_be_there(catalog: Catalog, config: Config, names: tuple[str, ...]) -> None:
+def _load_what_must_be_there(
+    catalog: Catalog, config: Config, names: tuple[str, ...], store: ObjectStore
+) -> None:
     if config.video_uids or config.clip_uids or config.uids_from:
-        failed = catalog.load(names)
+        wanted = names
     elif config.datasets:
-        failed = catalog.load(name for name in names if not catalog.is_kept(name))
-    elif any(catalog.is_kept(name) for name in names):
-        return
+        wanted = tuple(name for name in names if not catalog.is_kept(name))
     else:
-        failed = catalog.load([_PROBE])
+        wanted = () if _is_any_kept(catalog, names) else (_PROBE,)
+    failed = catalog.load(wanted)
+    for error in failed.values():
+        if isinstance(error, StoreUnavailable):
+            raise error
+    if failed and len(failed) == len(wanted) and not _is_any_kept(catalog, names):
+        _check_version(config.version, store)
     for name, error in failed.items():
         # Of datasets that nobody named some may be refused; but no key is no mount.
-        if name in config.datasets or isinstance(
-            error, (StoreUnavailable, CredentialsRejected, ConfigError)
-        ):
+        if name in config.datasets or isinstance(error, (CredentialsRejected, ConfigError)):
             raise error
+
+
+def _is_any_kept(catalog: Catalog, names: tuple[str, ...]) -> bool:
+    return any(catalog.is_kept(name) for name in names)
+
+
+def _check_version(version: str, store: ObjectStore) -> None:
+    """Refuse a version that nothing tells of: not known here, nor to the store."""
+    if version in datasets.VERSIONS:
+        return
+    try:
+        store.head(metadata_url(version))
+    except ObjectMissing as error:
+        raise ConfigError(
+            f"there is no version {version} at {store.source}: neither manifests nor ego4d.json",
+            hint=f"--version is one of {', '.join(datasets.VERSIONS)}, or a newer one of Ego4D's",
+        ) from error
+    except StoreError:
+        return  # the manifests' own errors say more
 
 
 def _check_uids(
