@@ -86,13 +86,13 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """List a directory, or the one file at the path. Details of objects cost a HEAD each."""
         del kwargs
         path = self._strip_protocol(path)
+        names: list[Any] = Names(self.vfs).ls(path, detail=False)
+        if not detail:
+            return names
         with as_os_errors(path):
             found = self.vfs.stat(path)
             if not found.is_dir:
-                return [_info(path, found)] if detail else [path]
-            names = [join(path, entry.name) for entry in self.vfs.listdir(path)]
-            if not detail:
-                return names
+                return [_info(path, found)]
             return [_info(name, self._stat_or_unknown(name)) for name in names]
 
     def _stat_or_unknown(self, path: str) -> Stat:

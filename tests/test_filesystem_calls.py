@@ -288,3 +288,10 @@ def test_pandas_reads_from_it(fs, top, options):
         assert pd.read_csv(file)["b"].tolist() == [2, 4]
     frame = pd.read_csv(f"ego4d://{top}/table.csv", storage_options=options)
     assert frame["a"].tolist() == [1, 3]
+
+
+def test_the_name_of_a_file_is_listed_without_a_request(fs, top):
+    name = next(path for path in fs.ls(top, detail=False) if not path.endswith("manifest.csv"))
+    before = dict(fs.vfs.metrics.requests)
+    assert fs.ls(name, detail=False) == [name]
+    assert fs.vfs.metrics.requests == before
