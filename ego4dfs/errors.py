@@ -5,6 +5,7 @@
     ├── ManifestError          a manifest.csv cannot be used at all
     ├── CacheError             the cache directory cannot be used
     ├── MountError             the mountpoint or FUSE cannot be used
+    ├── OutputError            the directory for copies cannot be used, or is full
     ├── NotFound               the tree has no such path
     └── StoreError             one object could not be had
         ├── AccessDenied       refused: not licensed, not published, or not there
@@ -51,6 +52,10 @@ class CacheError(Ego4DError):
 
 class MountError(Ego4DError):
     """The mountpoint, the kernel's FUSE or libfuse cannot be used."""
+
+
+class OutputError(Ego4DError):
+    """The directory for copies cannot be created or written, is full, or is in use."""
 
 
 class NotFound(Ego4DError):  # noqa: N818 - the field's word

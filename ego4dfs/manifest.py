@@ -26,6 +26,7 @@ _VIDEO_TYPES = ("mp4", "video")
 _FILE_TYPES = ("file", "json")
 _S3_URL = re.compile(r"s3://([^/\s]+)/(.*[^/])", re.DOTALL)
 _UID_AT_START = re.compile(r"(grp-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _MAX_NAME_BYTES = 255
 
 
@@ -34,7 +35,9 @@ class Entry(NamedTuple):
 
     `name` is the file name in the dataset's directory, unique in it. `uids` are all ids, in lower
     case, by which a user may ask for the row; empty for files that belong to no video.
-    `benchmarks` is None where the manifest has no such column.
+    `benchmarks` is None where the manifest has no such column. `splits` are texts such as
+    `fho:train`. A clip has the uid of the video that it is cut from as `parent`, and the seconds
+    of that video that it shows as `window`, where the manifest has them.
     """
 
     row: int
@@ -45,6 +48,9 @@ class Entry(NamedTuple):
     benchmarks: frozenset[str] | None
     universities: frozenset[str]
     annotation: str
+    splits: frozenset[str] = frozenset()
+    parent: str = ""
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,7 @@ class _RowReader:
         self._uid_column = next(c for c in UID_COLUMNS if c in self._index)
         self._location_column = next(c for c in LOCATION_COLUMNS if c in self._index)
         self._related = [c for c in RELATED_UID_COLUMNS if c in self._index]
+        self._splits = [c for c in self._index if c.startswith("split_")]
         self._taken: dict[str, tuple[int, str]] = dict.fromkeys(RESERVED_NAMES, (0, ""))
         # By plain name: the next number to try, and the row of each URL under a smaller one.
         # Without it 26,000 rows of one name would look through each other's, for minutes.
@@ -203,6 +210,9 @@ class _RowReader:
                 u for u in (university_of_bucket(bucket), self._lower(fields, "video_source")) if u
             ),
             annotation=self._lower(fields, "annotation"),
+            splits=self._split_of(fields),
+            parent=self._lower(fields, "parent_video_uid"),
+            window=self._window(fields),
         )
 
     def _cell(self, fields: list[str], column: str) -> str:
@@ -259,6 +269,15 @@ class _RowReader:
             related.add(named.group().lower())
         parent = self._lower(fields, "parent_video_uid")
         return frozenset(u for u in (*related, parent) if u)
+
+    def _split_of(self, fields: list[str]) -> frozenset[str]:
+        cells = ((c.removeprefix("split_"), self._lower(fields, c)) for c in self._splits)
+        return frozenset(f"{benchmark}:{split}" for benchmark, split in cells if split)
+
+    def _window(self, fields: list[str]) -> tuple[float, float] | None:
+        start, stop = (self._cell(fields, f"parent_{end}_sec") for end in ("start", "end"))
+        is_told = _SECONDS.fullmatch(start) and _SECONDS.fullmatch(stop)
+        return (float(start), float(stop)) if is_told else None
 
     def _benchmarks(self, row: int, fields: list[str]) -> frozenset[str] | None:
         if "benchmarks" not in self._index:

@@ -19,6 +19,7 @@ class Metrics:
     requests: dict[str, int] = field(default_factory=lambda: {"head": 0, "get": 0, "manifest": 0})
     bytes_fetched: int = 0
     bytes_served: int = 0
+    bytes_from_copies: int = 0
     hits: int = 0
     misses: int = 0
     evictions: int = 0
@@ -51,6 +52,7 @@ class Metrics:
                 "requests": dict(self.requests),
                 "bytes_fetched": self.bytes_fetched,
                 "bytes_served": self.bytes_served,
+                "bytes_from_copies": self.bytes_from_copies,
                 "hits": self.hits,
                 "misses": self.misses,
                 "evictions": self.evictions,

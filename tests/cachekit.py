@@ -124,7 +124,7 @@ def use_in_a_child(cache_dir: Path, number: int) -> int:
         signal.alarm(20)
         try:
             cache = open_cache(cache_dir)
-            cache._index.reserve([(key_of(number), UNIT, "s3://b/k")])
+            cache._index.reserve([(key_of(number), UNIT, "s3://b/k", False)])
             os._exit(0)
         finally:
             os._exit(1)

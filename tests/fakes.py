@@ -12,7 +12,7 @@ from collections import Counter
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
-from ego4dfs.store import Fetched, ObjectFacts
+from ego4dfs.store import Fetched, ObjectFacts, Sink
 
 MTIME_NS = 1_600_000_000 * 10**9
 
@@ -69,6 +69,9 @@ class CountingStore:
         finally:
             with self._lock:
                 self.in_flight -= stop - start
+
+    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+        sink(start, self.read_range(url, start, stop, etag=etag).data)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         with self._lock:

@@ -26,9 +26,11 @@ class Faults:
     refuse_listing: bool = False  # LIST and GetBucketLocation answer 403
     slow_down_every: int = 0  # every nth request answers 503 SlowDown; 1 = all
     cut_body_at: int | None = None  # bodies end after so many bytes, the connection closed
+    cut_body_every: int = 1  # every nth of the bodies that could be cut
     reset_every: int = 0  # every nth request has its connection reset without an answer
     stall_s: float = 0.0  # silence before the answer
     stall_body_s: float = 0.0  # silence in the middle of the body
+    stall_body_every: int = 1  # in every nth piece of all bodies
     latency_s: float = 0.0  # added before the first byte
     piece_bytes: int = PIECE_BYTES  # bodies are sent in pieces of so many bytes
     bytes_per_s: float = 0.0  # of one connection; 0 = as fast as it goes
@@ -56,7 +58,7 @@ class Gateway:
         self.bytes_sent = 0
         self.concurrent = 0
         self.peak = 0
-        self._faulty = 0
+        self._faulty: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._server: Server | None = None
         self._port = port
@@ -93,7 +95,8 @@ class Gateway:
             self.faults = Faults()
             self.methods.clear()
             self.log.clear()
-            self.bytes_sent = self.peak = self._faulty = 0
+            self._faulty.clear()
+            self.bytes_sent = self.peak = 0
 
     @property
     def requests(self) -> int:
@@ -115,13 +118,13 @@ class Gateway:
         with self._lock:
             self.bytes_sent += count
 
-    def strikes(self, every: int) -> bool:
-        """Tell whether a counted fault hits this request."""
+    def strikes(self, every: int, kind: str = "") -> bool:
+        """Tell whether a counted fault hits this request; each `kind` has a count of its own."""
         with self._lock:
             if not every or self.faults.times == 0:
                 return False
-            self._faulty += 1
-            hit = self._faulty % every == 0
+            self._faulty[kind] += 1
+            hit = self._faulty[kind] % every == 0
             if hit and self.faults.times is not None:
                 self.faults.times -= 1
             return hit

@@ -64,11 +64,11 @@ class Handler(BaseHTTPRequestHandler):
     def _struck(self, gateway: Gateway, faults: Faults) -> bool:
         """Misbehave before the request is forwarded; tell whether it has been dealt with."""
         time.sleep(faults.latency_s + faults.stall_s)
-        if gateway.strikes(faults.reset_every):
+        if gateway.strikes(faults.reset_every, "reset"):
             self._note(0)
             sever(self.connection)
             self.close_connection = True
-        elif gateway.strikes(faults.slow_down_every):
+        elif gateway.strikes(faults.slow_down_every, "slow"):
             self._refuse(503, "SlowDown")
         elif faults.refuse_listing and self._lists():
             self._refuse(403, "AccessDenied")
@@ -172,10 +172,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stream(self, answer: http.client.HTTPResponse, faults: Faults) -> None:
         mine = faults.only in self.path
-        left = faults.cut_body_at if mine and faults.cut_body_at is not None else None
+        cuts = mine and faults.cut_body_at is not None and (answer.length or 0) > faults.cut_body_at
+        if cuts and faults.cut_body_every > 1:
+            cuts = self.server.gateway.strikes(faults.cut_body_every, "cut")
+        left = faults.cut_body_at if cuts else None
         buffer = memoryview(bytearray(min(faults.piece_bytes, (answer.length or 0) + 1)))
         while count := answer.readinto(buffer):
-            if mine and faults.stall_body_s:
+            stalls = mine and faults.stall_body_s
+            if stalls and self._strikes_body(faults):
                 self.wfile.flush()
                 time.sleep(faults.stall_body_s)
             if left is not None and count >= left:
@@ -187,6 +191,10 @@ class Handler(BaseHTTPRequestHandler):
             if faults.bytes_per_s:
                 self.wfile.flush()
                 time.sleep(count / faults.bytes_per_s)
+
+    def _strikes_body(self, faults: Faults) -> bool:
+        every = faults.stall_body_every
+        return every == 1 or self.server.gateway.strikes(every, "stall")
 
     def _cut(self, rest: memoryview) -> None:
         self.server.gateway.sending(len(rest))

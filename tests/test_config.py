@@ -92,7 +92,8 @@ def test_variables_spell_false(spelt):
 def test_every_key_can_be_a_variable(tmp_path):
     """Each of them is read: a wrong value is refused under the variable's name."""
     free_texts = {"benchmarks", "video_uids", "annotations", "aws_profile_name", "source"}
-    paths = {"cache_dir", "output_directory", "mountpoint"}
+    free_texts |= {"clip_uids"}
+    paths = {"cache_dir", "copies", "output_directory", "mountpoint"}
     for key in set(config.KEYS) - free_texts - paths:
         name = f"EGO4DFS_{key.upper()}"
         message, _ = refused(environ={name: "\0 ../nonsense"})

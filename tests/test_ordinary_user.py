@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -136,6 +137,21 @@ def test_a_machine_without_the_fuse_device_says_how_to_get_it(person):
     assert "/dev/fuse is not there" in said
     assert "modprobe fuse" in said
     assert "--device /dev/fuse" in said
+
+
+@pytest.mark.parametrize(
+    ("setup", "row"), [(NO_DEVICE, "FUSE device"), (NO_LIBRARY, "libfuse")], ids=["device", "lib"]
+)
+def test_the_doctor_says_what_a_machine_lacks(person, setup, row):
+    me = person(setup)
+    done = me.run(
+        *("ego4dfs", "doctor", "--json", "--version", me.version, "--datasets", "annotations")
+    )
+    assert done.returncode == 5, done.stderr
+    rows = {found["check"]: found for found in json.loads(done.stdout)}
+    assert rows[row]["state"] == "fail"
+    assert rows[row]["remedy"]
+    assert rows["annotations"]["state"] == "ok"
 
 
 def test_a_device_that_is_not_for_users_says_so(person):

@@ -283,7 +283,7 @@ def test_version_is_ours_at_the_top_and_of_ego4d_below(command, capsys):
     [
         (["umount"], "there is no command umount\n  hint: did you mean unmount?"),
         (["LS"], "there is no command LS\n  hint: did you mean ls?"),
-        (["xyz"], "there is no command xyz\n  hint: commands: mount, unmount, ls, cache, "),
+        (["xyz"], "there is no command xyz\n  hint: commands: mount, unmount, prefetch, "),
         (
             ["--datasets", "clips"],
             "no command before --datasets\n  hint: put the command first, as in: ego4dfs mount",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import uuid
@@ -35,6 +36,7 @@ KEYS = [
     "deep/" + "d/" * 40 + "x",
     "colon:at@back\\slash",
 ]
+LONG = bytes(range(256)) * 3000 + b"end"
 # Nothing but S3 can hold these: a directory has no empty name.
 ODD_KEYS = ["a//b", "/after a slash", "tab\tin", "trailing/"]
 
@@ -154,6 +156,40 @@ def test_a_pinned_read_of_a_replaced_object_is_an_error(place: Place) -> None:
     place.put("a.bin", DATA[::-1])
     with pytest.raises(ObjectChanged):
         place.store.read_range(url, 0, 10, etag=etag)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, len(LONG)), (1, 600_000), (len(LONG) - 1, len(LONG))]
+)
+def test_a_streamed_range_arrives_whole_and_in_order(place: Place, start: int, stop: int) -> None:
+    url = place.put("long.bin", LONG)
+    got = bytearray()
+
+    def sink(offset: int, data: memoryview) -> None:
+        assert offset == start + len(got)
+        got.extend(data)
+
+    etag = place.store.head(url).etag
+    place.store.stream_range(url, start, stop, sink, etag=etag)
+    assert got == LONG[start:stop]
+
+
+def test_a_stream_of_a_replaced_object_is_an_error(place: Place) -> None:
+    url = place.put("a.bin", DATA)
+    etag = place.store.head(url).etag
+    place.put("a.bin", DATA[::-1])
+    with pytest.raises(ObjectChanged):
+        place.store.stream_range(url, 0, 10, lambda *_: pytest.fail("got bytes"), etag=etag)
+
+
+def test_what_a_sink_raises_is_not_taken_for_an_answer(place: Place) -> None:
+    url = place.put("a.bin", DATA)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        place.store.stream_range(url, 0, 10, full, etag=place.store.head(url).etag)
 
 
 def test_a_replaced_object_has_another_etag(place: Place) -> None:

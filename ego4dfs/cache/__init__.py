@@ -2,6 +2,15 @@
 
 from ego4dfs.cache.blockcache import BlockCache
 from ego4dfs.cache.directory import FORMAT, prepare_directory, source_directory
+from ego4dfs.cache.pins import PIN_SHARE, Pin
 from ego4dfs.cache.upkeep import CacheReport
 
-__all__ = ["FORMAT", "BlockCache", "CacheReport", "prepare_directory", "source_directory"]
+__all__ = [
+    "FORMAT",
+    "PIN_SHARE",
+    "BlockCache",
+    "CacheReport",
+    "Pin",
+    "prepare_directory",
+    "source_directory",
+]

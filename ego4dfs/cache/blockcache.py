@@ -9,14 +9,15 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import diskcache
 
-from ego4dfs.cache import blockfile, upkeep
+from ego4dfs.cache import blockfile, pins, upkeep
+from ego4dfs.cache.directory import share_of_disk
 from ego4dfs.cache.index import BlockIndex, relative_name
 from ego4dfs.cache.upkeep import CacheReport
 from ego4dfs.errors import CacheError
@@ -24,9 +25,6 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.seldom import Seldom
 
 log = logging.getLogger(__name__)
-
-DEFAULT_SHARE = 0.25
-"""Share of the free disk, what is cached already included, that a cache takes if not told."""
 
 _BATCH_BLOCKS = 16
 _TOUCH_EVERY_S = 5.0
@@ -53,7 +51,7 @@ class BlockCache:
         """Open the blocks below `inner` (see prepare_directory).
 
         `max_bytes` None keeps the limit of an existing cache, or takes `DEFAULT_SHARE` of the
-        free disk for a new one.
+        free disk for a new one. Raises CacheError when the pinned blocks need more.
         """
         self._directory = inner / "blocks"
         try:
@@ -61,12 +59,14 @@ class BlockCache:
         except OSError as error:
             raise CacheError(f"cache directory {self._directory}: {error.strerror}") from error
         if max_bytes is None and not (self._directory / "cache.db").exists():
-            max_bytes = _share_of_disk(self._directory)
+            max_bytes = share_of_disk(self._directory)
+        pins.check_limit(self._directory, max_bytes)
         self._index = BlockIndex(self._directory, max_bytes)
         self._metrics = metrics
         self._prefix = f"{self._directory}/"
         self._checked: set[str] = set()  # blocks proved sound since this process started
         self._touched: set[str] = set()
+        self._pinning: set[str] = set()  # objects whose blocks are pinned when they arrive
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._closed = False
@@ -127,6 +127,30 @@ class BlockCache:
             done(False)
             return
         self._puts.put(_Put(key, url, data, done))
+
+    @property
+    def room_to_pin(self) -> int:
+        """Bytes that may still be pinned."""
+        return max(0, int(self.max_bytes * pins.PIN_SHARE) - pins.pinned_bytes(self._directory))
+
+    def pin(self, object_id: str, keys: Iterable[str]) -> int:
+        """Pin the blocks of an object: those that are here, counted, and those put from now on.
+
+        A pinned block leaves only by `unpin`, `clear`, or by being damaged.
+        """
+        self._pinning.add(object_id)
+        return self._index.pin(keys)
+
+    def unpin(self, urls: Iterable[str] | None = None) -> int:
+        """Let the blocks of these objects, or of all, be evicted again; count the blocks."""
+        self._pinning.clear()
+        wanted = None if urls is None else frozenset(urls)
+        found = pins.pinned_keys(self._directory)
+        return self._index.pin((k for k, u in found if wanted is None or u in wanted), on=False)
+
+    def pins(self) -> list[pins.Pin]:
+        """Return what is pinned, object by object."""
+        return pins.pins(self._directory)
 
     def verify(self) -> CacheReport:
         """Check every block, drop the damaged, and remove files that no row counts."""
@@ -210,7 +234,9 @@ class BlockCache:
     def _store(self, batch: list[_Put]) -> None:
         stored = [False] * len(batch)
         try:
-            evicted = self._index.reserve((put.key, len(put.data), put.url) for put in batch)
+            pinned = [put.key.partition("-")[0] in self._pinning for put in batch]
+            rows = ((p.key, len(p.data), p.url, pin) for p, pin in zip(batch, pinned, strict=True))
+            evicted = self._index.reserve(rows)
             self._metrics.add("evictions", evicted)
             for number, put in enumerate(batch):
                 stored[number] = self._store_one(put)
@@ -267,8 +293,3 @@ class BlockCache:
 
 def _is_expected(error: Exception) -> bool:
     return isinstance(error, (OSError, sqlite3.Error, diskcache.Timeout))
-
-
-def _share_of_disk(directory: Path) -> int:
-    disk = os.statvfs(directory)
-    return int(disk.f_bavail * disk.f_frsize * DEFAULT_SHARE)

@@ -18,6 +18,9 @@ from ego4dfs.errors import CacheError
 FORMAT = "v1"
 """Name of the on-disk format; another block size, key or checksum is another format."""
 
+DEFAULT_SHARE = 0.25
+"""Share of the free disk, what is cached already included, that a cache takes if not told."""
+
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Cache of ego4dfs; safe to delete.\n"
 
 
@@ -54,6 +57,12 @@ def source_directory(inner: Path, source: str) -> Path:
         if not name.exists():
             name.write_text(source + "\n")
     return directory
+
+
+def share_of_disk(directory: Path) -> int:
+    """Return the bound of a new cache that nobody gave one."""
+    disk = os.statvfs(directory)
+    return int(disk.f_bavail * disk.f_frsize * DEFAULT_SHARE)
 
 
 @contextmanager

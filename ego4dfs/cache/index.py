@@ -18,6 +18,7 @@ from typing import Any
 import diskcache
 
 from ego4dfs.cache.blockfile import allocated_bytes
+from ego4dfs.cache.pins import PIN_S, POLICY
 from ego4dfs.errors import CacheError
 from ego4dfs.forks import disconnect_at_forks, whole
 from ego4dfs.sqliteerrors import remedy
@@ -117,7 +118,7 @@ class BlockIndex:
                     str(directory),
                     timeout=_LOCK_WAIT_S,
                     disk=_BlockDisk,
-                    eviction_policy="least-recently-used",
+                    eviction_policy=POLICY,
                     cull_limit=0,  # room is made by `reserve`, for the whole batch
                     **settings,
                 )
@@ -145,19 +146,27 @@ class BlockIndex:
         with whole:
             return len(self._cache)
 
-    def reserve(self, blocks: Iterable[tuple[str, int, str]]) -> int:
-        """Make room for blocks given as (key, length, url) and return how many others left.
+    def reserve(self, blocks: Iterable[tuple[str, int, str, bool]]) -> int:
+        """Make room for blocks given as (key, length, url, pinned); return how many rows left.
 
-        After it the bytes of all rows, these included, are below the bound. Raises
-        diskcache.Timeout or sqlite3.Error when another process holds the index too long.
+        After it the bytes of all rows are below the bound. Where pins leave too little room, some
+        of these rows have left again. Raises diskcache.Timeout or sqlite3.Error when another
+        process holds the index too long.
         """
         with whole:
             with self._cache.transact():
-                for key, length, url in blocks:
+                for key, length, url, is_pinned in blocks:
                     if self._cache.get(key) is None:
-                        self._cache.set(key, Reservation(length), tag=url)
+                        expire = PIN_S if is_pinned else None
+                        self._cache.set(key, Reservation(length), tag=url, expire=expire)
             self._cache.reset("size_limit")
             return int(self._cache.cull())
+
+    def pin(self, keys: Iterable[str], *, on: bool = True) -> int:
+        """Keep blocks from eviction, or no more; returns how many of them there are."""
+        expire = PIN_S if on else None
+        with whole, self._cache.transact():
+            return sum(bool(self._cache.touch(key, expire=expire)) for key in keys)
 
     def touch(self, keys: Iterable[str]) -> None:
         """Record that blocks were read just now; unknown keys are passed over."""

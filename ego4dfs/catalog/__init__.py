@@ -3,13 +3,16 @@
 from ego4dfs.catalog.catalog import Catalog, Listing
 from ego4dfs.catalog.kept import SHARING_BUCKET, KeptManifests, manifest_url, metadata_url
 from ego4dfs.catalog.selection import Selection
+from ego4dfs.catalog.uids import NamedUids, uids_in
 
 __all__ = [
     "SHARING_BUCKET",
     "Catalog",
     "KeptManifests",
     "Listing",
+    "NamedUids",
     "Selection",
     "manifest_url",
     "metadata_url",
+    "uids_in",
 ]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ego4dfs.catalog.kept import KeptManifest, KeptManifests
@@ -35,6 +35,11 @@ class Listing:
     content: bytes
     mtime_ns: int
     manifest: Manifest
+
+    def selected(self, selection: Selection) -> Listing:
+        """Return the same dataset with the entries that another selection admits."""
+        entries = tuple(entry for entry in self.manifest.entries if selection.admits(entry))
+        return replace(self, entries=entries)
 
     @property
     def listed_uids(self) -> frozenset[str]:
@@ -100,10 +105,18 @@ class Catalog:
             outcomes = pool.map(self._error_of, names)
             return {name: error for name, error in zip(names, outcomes, strict=True) if error}
 
-    def unknown_uids(self, datasets: Iterable[str]) -> list[str]:
-        """Return the selected uids that no row of these loaded datasets has, sorted."""
+    def unknown_uids(self, datasets: Iterable[str], uids: Iterable[str]) -> list[str]:
+        """Return those of `uids` that no row of these loaded datasets has, sorted."""
         listed = (self._listings[name].listed_uids for name in datasets if name in self._listings)
-        return sorted(self._selection.video_uids.difference(*listed))
+        return sorted(frozenset(uids).difference(*listed))
+
+    def selected(self, selection: Selection) -> Catalog:
+        """Return the catalog of another selection; what is loaded already is loaded there too."""
+        other = Catalog(self._manifests, self.version, selection, override=self._override)
+        for name, listing in self._listings.items():
+            other._listings[name] = listing.selected(selection)
+            other._tell_unfiltered(listing.manifest)
+        return other
 
     def _error_of(self, dataset: str) -> Ego4DError | None:
         try:
@@ -124,9 +137,10 @@ class Catalog:
         except (StoreError, ManifestError, ConfigError) as error:
             self._failures[dataset] = (time.monotonic(), error)
             raise
-        entries = tuple(entry for entry in manifest.entries if self._selection.admits(entry))
         self._tell(manifest)
-        return Listing(dataset, entries, kept.content, kept.mtime_ns, manifest)
+        self._tell_unfiltered(manifest)
+        listing = Listing(dataset, (), kept.content, kept.mtime_ns, manifest)
+        return listing.selected(self._selection)
 
     def _read(self, dataset: str) -> KeptManifest:
         path = self._override.get(dataset)
@@ -145,5 +159,7 @@ class Catalog:
         if len(manifest.problems) > _PROBLEMS_SHOWN:
             rest = len(manifest.problems) - _PROBLEMS_SHOWN
             log.warning("manifest %s: %d more odd rows", manifest.name, rest)
+
+    def _tell_unfiltered(self, manifest: Manifest) -> None:
         if self._selection.benchmarks and "benchmarks" not in manifest.columns:
             log.warning("manifest %s has no benchmarks column: not filtered by it", manifest.name)

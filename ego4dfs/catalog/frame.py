@@ -15,7 +15,8 @@ def to_frame(listing: Listing) -> Any:
     """Return the selected entries as a DataFrame, one row each, in the manifest's order.
 
     Columns: `name` (file name in the dataset's directory), `uid`, `s3_uri`, `benchmarks` (a set,
-    or None where the manifest has no such column) and `row` (the manifest's, from 1, the header).
+    or None where the manifest has no such column), `parent_video_uid`, `start_s` and `end_s` (of
+    clips: the video and the window in it) and `row` (the manifest's, from 1, the header).
     """
     import pandas as pd  # noqa: PLC0415 - see above
 
@@ -25,6 +26,9 @@ def to_frame(listing: Listing) -> Any:
             "uid": [entry.uid for entry in listing.entries],
             "s3_uri": [entry.url for entry in listing.entries],
             "benchmarks": [entry.benchmarks for entry in listing.entries],
+            "parent_video_uid": [entry.parent or None for entry in listing.entries],
+            "start_s": [entry.window[0] if entry.window else None for entry in listing.entries],
+            "end_s": [entry.window[1] if entry.window else None for entry in listing.entries],
             "row": [entry.row for entry in listing.entries],
         }
     )

@@ -71,14 +71,24 @@ class KeptManifests:
         answer.
         """
         kept = self._load(version, dataset)
-        url = manifest_url(version, dataset)
         try:
-            fetched = self._store.read(url, unless_etag=kept.etag if kept else "")
+            return self._ask(version, dataset, kept)
         except StoreError as error:
             if kept is None:
                 raise self._explained(error, version, dataset) from error
             log.warning("manifest of %s (%s): %s; the kept copy is used", dataset, version, error)
             return kept
+
+    def revalidate(self, version: str, dataset: str) -> KeptManifest:
+        """Return the manifest as `fetch` does, but raise where it would make do with a copy."""
+        try:
+            return self._ask(version, dataset, self._load(version, dataset))
+        except StoreError as error:
+            raise self._explained(error, version, dataset) from error
+
+    def _ask(self, version: str, dataset: str, kept: KeptManifest | None) -> KeptManifest:
+        url = manifest_url(version, dataset)
+        fetched = self._store.read(url, unless_etag=kept.etag if kept else "")
         if fetched is None and kept is not None:
             return kept
         if fetched is None:

@@ -1,9 +1,10 @@
-"""Which entries are wanted: the meaning of the official tool's filtering flags, once."""
+"""Which entries are wanted: the meaning of every filtering flag, once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from ego4dfs.manifest import Entry
 
@@ -12,15 +13,25 @@ from ego4dfs.manifest import Entry
 class Selection:
     """Filters that all must admit an entry; an empty one admits every entry.
 
-    All texts are lower case. A filter does not touch entries that it says nothing about: files
-    that belong to no video pass `video_uids`, and manifests without a benchmarks column pass
-    `benchmarks`, as in the official tool.
+    All texts but the patterns are lower case. A filter does not touch entries that it says
+    nothing about: files that belong to no video pass the filters of uids, and manifests without a
+    benchmarks column pass `benchmarks`, as in the official tool.
+
+    `video_uids` admit a video, all its clips, and what was made of it; `clip_uids` admit those
+    clips and no others, and what they are `cut_from`. `split_uids` are the videos, and their
+    clips, of the wanted splits; None is no filter. `include` and `exclude` are glob patterns of
+    names, of which one is enough.
     """
 
     benchmarks: frozenset[str] = frozenset()
     universities: frozenset[str] = frozenset()
     video_uids: frozenset[str] = frozenset()
     annotations: frozenset[str] = frozenset()
+    clip_uids: frozenset[str] = frozenset()
+    cut_from: frozenset[str] = frozenset()
+    split_uids: frozenset[str] | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -31,7 +42,7 @@ class Selection:
         video_uids: Iterable[str] = (),
         annotations: Iterable[str] = (),
     ) -> Selection:
-        """Make a selection from texts of any case."""
+        """Make a selection by the official filters from texts of any case."""
         return cls(
             benchmarks=frozenset(text.lower() for text in benchmarks),
             universities=frozenset(text.lower() for text in universities),
@@ -45,7 +56,9 @@ class Selection:
             self._admits_benchmarks(entry)
             and (not self.universities or not self.universities.isdisjoint(entry.universities))
             and self._admits_uids(entry)
+            and self._admits_splits(entry)
             and self._admits_annotation(entry)
+            and self._admits_name(entry.name)
         )
 
     def _admits_benchmarks(self, entry: Entry) -> bool:
@@ -54,12 +67,26 @@ class Selection:
         return not self.benchmarks.isdisjoint(entry.benchmarks)
 
     def _admits_uids(self, entry: Entry) -> bool:
-        if not self.video_uids or not entry.uids:
+        if not entry.uids or not (self.video_uids or self.clip_uids):
             return True
-        return not self.video_uids.isdisjoint(entry.uids)
+        if not self.video_uids.isdisjoint(entry.uids):
+            return True
+        if entry.parent:
+            return not self.clip_uids.isdisjoint(entry.uids - {entry.parent})
+        return not (self.clip_uids | self.cut_from).isdisjoint(entry.uids)
+
+    def _admits_splits(self, entry: Entry) -> bool:
+        if self.split_uids is None or not entry.uids:
+            return True
+        return not self.split_uids.isdisjoint(entry.uids)
 
     def _admits_annotation(self, entry: Entry) -> bool:
         if not self.annotations or not entry.annotation:
             return True
         name = entry.name.lower()
         return any(text in entry.annotation or text in name for text in self.annotations)
+
+    def _admits_name(self, name: str) -> bool:
+        if self.include and not any(fnmatchcase(name, pattern) for pattern in self.include):
+            return False
+        return not any(fnmatchcase(name, pattern) for pattern in self.exclude)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -91,8 +92,8 @@ class Parser(argparse.ArgumentParser):
         return paths + others
 
 
-def add_selection(parser: Parser) -> None:
-    """Add the official flags that select what to show, and where."""
+def add_selection(parser: Parser, *, copies: bool = False) -> None:
+    """Add the official flags that select what to show or, with `copies`, to copy, and where."""
     group = parser.add_argument_group(
         "selection", "as in the official ego4d command; dashes and underscores are the same"
     )
@@ -117,7 +118,32 @@ def add_selection(parser: Parser) -> None:
     group.add_argument(
         "--config_path", metavar="FILE", help="JSON file of defaults; flags win over it"
     )
+    _add_more_filters(group)
     _add_switches(group)
+    _add_copying(parser, hidden=not copies)
+
+
+def _add_more_filters(group: _Group) -> None:
+    _add_list(
+        group,
+        "--clip_uids",
+        "--clip_uid",
+        help="only these clips, and the videos they are cut from",
+    )
+    _add_list(group, "--splits", help="only videos of these splits: train, or fho:train")
+    group.add_argument(
+        "--uids-from",
+        metavar="FILE",
+        help="only videos and clips named in this JSON or CSV: on disk, or in the tree as"
+        " annotations/fho_main_train.json",
+    )
+    for option, effect in (("--include", "only"), ("--exclude", "no")):
+        group.add_argument(
+            option,
+            action="append",
+            metavar="PATTERN",
+            help=f"{effect} files with such a name: '*.csv'",
+        )
 
 
 def _add_list(group: _Group, *spellings: str, help: str) -> None:  # noqa: A002 - as argparse has it
@@ -139,10 +165,25 @@ def _add_switches(group: _Group) -> None:
     group.add_argument(
         "--list-datasets", action="store_true", help="print the known datasets, and nothing else"
     )
-    # They steer copying; taken here so that a command line of `ego4d` can be pasted.
-    for spellings in (("-y", "--yes"), ("--bypass-existing",), ("--skip-s3-checks",)):
+
+
+_COPYING = {
+    ("-y", "--yes"): "do not ask before fetching",
+    ("--bypass-existing",): "take files that are there for right, if their size is",
+    ("--skip-s3-checks",): "do not ask for sizes first: no estimate, files are just fetched",
+}
+
+
+def _add_copying(parser: Parser, *, hidden: bool) -> None:
+    """Add the official flags that steer copying; `hidden` where they have no effect.
+
+    They are taken there too, so that a command line of `ego4d` can be pasted.
+    """
+    group = parser.add_argument_group("copying")
+    for spellings, text in _COPYING.items():
         dest = "assume_yes" if "-y" in spellings else spellings[0][2:].replace("-", "_")
-        group.add_argument(*spellings, dest=dest, action="store_true", help=argparse.SUPPRESS)
+        shown = argparse.SUPPRESS if hidden else text
+        group.add_argument(*spellings, dest=dest, action="store_true", help=shown)
 
 
 def add_mountpoint(parser: Parser) -> None:
@@ -206,6 +247,20 @@ def mountpoint_of(settled: config.Config) -> Path:
     return settled.output_directory
 
 
+def command_line(parser: Parser, args: argparse.Namespace) -> str:
+    """Return the command that says the same as `args`, to be pasted into a shell."""
+    words = parser.prog.split()
+    for action in parser._actions:  # noqa: SLF001 - as in Parser
+        if action.dest not in args or (
+            action.nargs == 0 and getattr(args, action.dest) != action.const
+        ):
+            continue
+        given = getattr(args, action.dest)
+        values = [] if action.nargs == 0 else given if isinstance(given, list) else [given]
+        words += [*action.option_strings[-1:], *map(str, values)]
+    return shlex.join(words)
+
+
 def list_datasets(stream: TextIO) -> None:
     """Print every known dataset and what it is, in the official tool's form."""
     print("\nAvailable Ego4D datasets:", file=stream)
@@ -225,5 +280,8 @@ def _fold(option: str) -> str:
 
 
 _UNDERSCORED = frozenset(
-    ("output_directory", "video_uids", "video_uid_file", "aws_profile_name", "config_path")
+    (
+        *("output_directory", "video_uids", "video_uid_file", "clip_uids"),
+        *("aws_profile_name", "config_path"),
+    )
 )

@@ -1,49 +1,116 @@
-"""`ego4dfs cache`: show, verify or clear what is kept on disk."""
+"""`ego4dfs cache`: show, verify, clear, fill or pin what is kept on disk."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ego4dfs.cache import BlockCache, prepare_directory
-from ego4dfs.cli.args import Parser, add_cache, config_from
-from ego4dfs.cli.output import ExitCode, human_size, print_json, table
-from ego4dfs.errors import CacheError, masked
+from ego4dfs.catalog import metadata_url
+from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
+from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_json, table
+from ego4dfs.config import Config
+from ego4dfs.errors import CacheError, ConfigError, masked
 from ego4dfs.metrics import Metrics
+from ego4dfs.vfs import VFS, Warmer, open_vfs
+
+_ACTIONS = ("info", "verify", "clear", "warm", "unpin")
 
 
 def add_arguments(parser: Parser) -> None:
     """Add the flags of `cache`."""
     parser.add_argument(
         "action",
-        choices=("info", "verify", "clear"),
+        choices=_ACTIONS,
         help="info: where and how full; verify: check every block, drop damaged ones; clear: drop"
-        " all blocks",
+        " all blocks; warm: fetch all of a selection; unpin: let pinned blocks go",
     )
     parser.add_argument("--json", action="store_true", help="print as JSON")
     parser.add_argument(
         "--all", action="store_true", help="with clear: kept manifests and object sizes too"
     )
+    parser.add_argument(
+        "--pin", action="store_true", help="with warm: keep it from eviction, until unpin"
+    )
     add_cache(parser)
+    add_selection(parser)
+    add_store(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of the three."""
+    """Do one of the actions."""
     config = config_from(args)
-    inner = prepare_directory(config.cache_dir)
-    cache = _open(inner, config.cache_max_bytes, args.action)
     as_json = getattr(args, "json", False)
+    if args.action == "warm":
+        return _warm(config, pin=getattr(args, "pin", False), as_json=as_json)
+    inner = prepare_directory(config.cache_dir)
+    # A limit that the pins do not fit must not keep anybody from unpinning.
+    limit = None if args.action == "unpin" else config.cache_max_bytes
+    cache = _open(inner, limit, args.action)
     try:
         if args.action == "info":
             _info(cache, inner, as_json=as_json)
         elif args.action == "verify":
             return _verify(cache, as_json=as_json)
+        elif args.action == "unpin":
+            _unpin(cache, config, as_json=as_json)
         else:
             _clear(cache, inner, everything=getattr(args, "all", False), as_json=as_json)
     finally:
         cache.close()
     return ExitCode.OK
+
+
+def _warm(config: Config, *, pin: bool, as_json: bool) -> int:
+    vfs = open_vfs(_with_datasets(config, "warm"))
+    try:
+        report = Warmer(vfs.store, vfs.facts, vfs.cache).warm(_urls(vfs, config), pin=pin)
+    finally:
+        vfs.close()
+    if as_json:
+        failed = {url: str(error) for url, error in report.failed.items()}
+        print_json({**{n: getattr(report, n) for n in _WARMED}, "pinned": pin, "failed": failed})
+    else:
+        what = "in the cache, pinned" if pin else "in the cache"
+        size, fetched = human_size(report.bytes), human_size(report.fetched_bytes)
+        print(f"{report.objects} objects ({size}) are {what}; {fetched} were fetched")
+        for error in report.failed.values():
+            print(f"ego4dfs: {error}", file=sys.stderr)
+    if not report.failed:
+        return ExitCode.OK
+    first = next(iter(report.failed.values()))
+    return ExitCode.PARTIAL if report.objects else exit_code(first)
+
+
+_WARMED = ("objects", "bytes", "fetched_bytes")
+
+
+def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
+    urls = None
+    if config.datasets:
+        vfs = open_vfs(replace(config, cache_max_bytes=None))
+        try:
+            urls = _urls(vfs, config)
+        finally:
+            vfs.close()
+    count = cache.unpin(urls)
+    print_json({"blocks": count}) if as_json else print(f"{count} blocks may be evicted again")
+
+
+def _with_datasets(config: Config, action: str) -> Config:
+    if config.datasets:
+        return config
+    hint = f"all of Ego4D fits no cache: ego4dfs cache {action} --datasets clips --benchmarks FHO"
+    raise ConfigError("no --datasets were given", hint=hint)
+
+
+def _urls(vfs: VFS, config: Config) -> list[str]:
+    """Return the selected objects; ego4d.json is one of them unless --no-metadata."""
+    urls = [e.url for name in config.datasets for e in vfs.catalog.listing(name).entries]
+    return [*urls, metadata_url(config.version)] if config.metadata else urls
 
 
 def _open(inner: Path, max_bytes: int | None, action: str) -> BlockCache:
@@ -60,6 +127,7 @@ def _open(inner: Path, max_bytes: int | None, action: str) -> BlockCache:
 def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
     names = sorted(inner.glob("sources/*/source.txt"))
     sources = [masked(path.read_text().strip()) for path in names]
+    pins = cache.pins()
     info = {
         "directory": str(inner),
         "blocks": len(cache),
@@ -67,6 +135,7 @@ def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
         "limit_bytes": cache.max_bytes,
         "free_disk_bytes": shutil.disk_usage(inner).free,
         "sources": sources,
+        "pins": [{"url": pin.url, "blocks": pin.blocks, "bytes": pin.bytes} for pin in pins],
     }
     if as_json:
         print_json(info)
@@ -79,6 +148,9 @@ def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
         ("free disk", human_size(shutil.disk_usage(inner).free)),
         ("sources", ", ".join(sources) or "none yet"),
     ]
+    if pins:
+        size = human_size(sum(pin.bytes for pin in pins))
+        rows.append(("pinned", f"{size} of {len(pins)} objects; --json names them"))
     table(rows, (str(inner), ""))
 
 

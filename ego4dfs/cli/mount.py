@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ego4dfs import datasets
@@ -56,6 +57,12 @@ def add_arguments(parser: Parser) -> None:
         "--nonempty", action="store_true", help="mount over a directory that is not empty"
     )
     group.add_argument(
+        "--copies",
+        metavar="DIR",
+        help="serve prefetched copies below DIR where they are right (with --nonempty: those at"
+        " MOUNTPOINT)",
+    )
+    group.add_argument(
         "--allow-other", action="store_true", help="let other users of this machine read it too"
     )
     group.add_argument(
@@ -73,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     options = MountOptions(
         allow_other=getattr(args, "allow_other", False), nonempty=getattr(args, "nonempty", False)
     )
+    if options.nonempty and config.copies is None:
+        config = replace(config, copies=mountpoint)
     binding = load_binding(config.libfuse)
     check_mountpoint(mountpoint, nonempty=options.nonempty)
     _check_allow_other(options)

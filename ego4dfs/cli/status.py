@@ -78,6 +78,7 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
         ("process", f"pid {status['pid']}, up {timedelta(seconds=int(status['uptime_s']))}"),
         ("served", human_size(status["bytes_served"]) + share),
         ("fetched", human_size(status["bytes_fetched"])),
+        ("from copies", human_size(status.get("bytes_from_copies", 0))),
         ("requests", ", ".join(f"{count} {kind}" for kind, count in requests.items())),
         ("cache", f"{cache}, {status['evictions']} blocks evicted"),
         ("errors", str(status["errors"])),

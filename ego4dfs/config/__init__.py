@@ -51,6 +51,15 @@ class Config:
     video_uids: tuple[str, ...] = ()
     """Uids of videos or clips in lower case, from the list or from the file of uids."""
     annotations: tuple[str, ...] = ()
+    clip_uids: tuple[str, ...] = ()
+    """Clips wanted without the others of their videos, which come along."""
+    splits: tuple[str, ...] = ()
+    """Splits of the videos wanted: `train`, or of one benchmark `fho:train`."""
+    uids_from: str = ""
+    """A file whose uids are wanted: on disk, absolute, else a path in the tree."""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    """Glob patterns of file names; the excluded win."""
     metadata: bool = True
     """Whether ego4d.json is shown at the root."""
     manifest: bool = False
@@ -69,6 +78,8 @@ class Config:
     """Bound of the cache; None means the usual share of the disk."""
     output_directory: Path | None = None
     """The mountpoint, or where copies go; absolute."""
+    copies: Path | None = None
+    """A directory of prefetched copies to serve, where they are right, in place of the store."""
     allow_missing: bool = False
     """Whether uids that no dataset has are merely reported."""
     list_datasets: bool = False
@@ -94,6 +105,11 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "universities": values.universities,
     "video_uids": values.uids,
     "annotations": values.annotation_words,
+    "clip_uids": values.uids,
+    "splits": values.splits,
+    "uids_from": values.file_or_tree_path,
+    "include": values.patterns,
+    "exclude": values.patterns,
     "metadata": values.flag,
     "manifest": values.flag,
     "manifest_override_path": values.file,
@@ -102,6 +118,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "source": values.source,
     "transport": values.transport,
     "cache_dir": values.path,
+    "copies": values.path,
     "output_directory": values.path,
     "allow_missing": values.flag,
     "list_datasets": values.flag,

@@ -180,6 +180,33 @@ def uid_file(given: Given) -> tuple[str, ...]:
     return read
 
 
+def splits(given: Given) -> tuple[str, ...]:
+    """Read a list of splits: `train`, or of one benchmark `fho:train`."""
+    found = tuple(dict.fromkeys(word.lower() for word in words(given)))
+    for word in found:
+        if not re.fullmatch(r"(\w+:)?\w+", word, re.ASCII):
+            raise Given(word, given.where).wrong("a split is wanted", "write train or fho:train")
+    return found
+
+
+def patterns(given: Given) -> tuple[str, ...]:
+    """Read a list of glob patterns of file names."""
+    found = words(given)
+    for pattern in found:
+        if "/" in pattern:
+            hint = "choose the directory with --datasets"
+            raise Given(pattern, given.where).wrong("a pattern of file names is wanted", hint)
+    return found
+
+
+def file_or_tree_path(given: Given) -> str:
+    """Read the path of a file on disk, made absolute, or else one that the tree may have."""
+    spelt = path(given)
+    if spelt.is_dir():
+        raise given.wrong("a file is wanted")
+    return str(spelt) if spelt.exists() else os.fspath(text(given)).strip("/")
+
+
 def cache_bytes(given: Given) -> int:
     """Read the size of the cache: a text with a unit, or a whole number of bytes."""
     value = given.value

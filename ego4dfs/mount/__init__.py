@@ -1,6 +1,12 @@
 """The FUSE face: a VFS as a directory of the kernel's, read-only."""
 
-from ego4dfs.mount.binding import Binding, load_binding
+from ego4dfs.mount.binding import (
+    Binding,
+    check_device,
+    check_fusermount,
+    find_library,
+    load_binding,
+)
 from ego4dfs.mount.daemon import run_in_background
 from ego4dfs.mount.mountpoint import (
     Mounted,
@@ -19,7 +25,10 @@ __all__ = [
     "Binding",
     "MountOptions",
     "Mounted",
+    "check_device",
+    "check_fusermount",
     "check_mountpoint",
+    "find_library",
     "is_dead",
     "load_binding",
     "mounted_at",

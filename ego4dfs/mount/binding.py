@@ -49,12 +49,18 @@ def load_binding(version: int | None = None) -> Binding:
     Raises MountError, with the package to install, when this machine cannot mount: no libfuse,
     no /dev/fuse, or no fusermount for a user who is not root.
     """
-    _check_device()
+    check_device()
+    binding = find_library(version)
+    check_fusermount(binding.version)
+    return binding
+
+
+def find_library(version: int | None = None) -> Binding:
+    """Return libfuse `version`, or 3 where there is one and 2 where not. Raises MountError."""
     wanted = (version,) if version else (3, 2)
     for candidate in wanted:
         for library in _LIBRARIES[candidate]:
             if _is_loadable(library):
-                _check_fusermount(candidate)
                 return Binding(candidate, library)
     names = " or ".join(str(candidate) for candidate in wanted)
     packages = " or ".join(f"apt-get install {_PACKAGES[candidate]}" for candidate in wanted)
@@ -69,7 +75,8 @@ def _is_loadable(library: str) -> bool:
     return True
 
 
-def _check_device() -> None:
+def check_device() -> None:
+    """Raise MountError unless the kernel has FUSE and lets this user open it."""
     if not _DEVICE.exists():
         raise MountError(
             f"{_DEVICE} is not there: this kernel or container has no FUSE",
@@ -83,7 +90,8 @@ def _check_device() -> None:
         )
 
 
-def _check_fusermount(version: int) -> None:
+def check_fusermount(version: int) -> None:
+    """Raise MountError when this user needs fusermount and it is not there."""
     program = "fusermount3" if version == 3 else "fusermount"
     if os.geteuid() == 0 or shutil.which(program):
         return

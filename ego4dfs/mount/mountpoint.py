@@ -140,7 +140,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         raise MountError(f"{mountpoint}: no ego4dfs is mounted there", hint=hint)
     dead = is_dead(mountpoint)
     pid = 0 if dead else _pid_behind(mountpoint)
-    _detach(mountpoint, lazy=lazy or dead)
+    _detach(mountpoint, lazy=lazy or dead, daemon=pid)
     if pid and not lazy and not _has_ended(pid):
         raise MountError(
             f"{mountpoint} is unmounted, but its process {pid} still waits for the store",
@@ -156,7 +156,7 @@ def _pid_behind(mountpoint: Path) -> int:
         return 0
 
 
-def _detach(mountpoint: Path, *, lazy: bool) -> None:
+def _detach(mountpoint: Path, *, lazy: bool, daemon: int = 0) -> None:
     program = next((p for p in ("fusermount3", "fusermount") if shutil.which(p)), "")
     if os.geteuid() == 0:
         command = ["umount", *(["-l"] if lazy else []), str(mountpoint)]
@@ -167,7 +167,7 @@ def _detach(mountpoint: Path, *, lazy: bool) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode == 0:
         return
-    users = holders(mountpoint)
+    users = holders(mountpoint, but=daemon)  # which may hold the directory below the mount
     if users or "busy" in done.stderr:
         who = ", ".join(users) or "a program that cannot be seen from here"
         raise MountError(
@@ -177,20 +177,23 @@ def _detach(mountpoint: Path, *, lazy: bool) -> None:
     raise MountError(f"{mountpoint}: {done.stderr.strip() or 'cannot be unmounted'}")
 
 
-def holders(mountpoint: Path) -> list[str]:
+def holders(mountpoint: Path, *, but: int = 0) -> list[str]:
     """Return the programs with files or their working directory below, as `name (pid N)`.
 
-    Reads links in /proc only: nothing here can block on a mount that hangs.
+    Leaves out process `but`. Reads links in /proc only: nothing here can block on a mount that
+    hangs.
     """
     found = []
     inside = (str(mountpoint), f"{mountpoint}/")
     for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(but):
+            continue
         try:
             links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
             targets = [os.readlink(link) for link in links]  # noqa: PTH115 - text, not Path
             if any(target == inside[0] or target.startswith(inside[1]) for target in targets):
                 found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-        except OSError:  # noqa: PERF203 - it has ended, or is another user's
+        except OSError:
             continue
     return found
 

@@ -2,6 +2,14 @@
 
 from ego4dfs.store.credentials import check_profile
 from ego4dfs.store.opening import TRANSPORTS, open_store
-from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore
+from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink
 
-__all__ = ["TRANSPORTS", "Fetched", "ObjectFacts", "ObjectStore", "check_profile", "open_store"]
+__all__ = [
+    "TRANSPORTS",
+    "Fetched",
+    "ObjectFacts",
+    "ObjectStore",
+    "Sink",
+    "check_profile",
+    "open_store",
+]

@@ -14,7 +14,9 @@ from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.classify import RENEW
 
 REREAD_S = 5.0  # a chain whose files have not changed may still have changed: roles, SSO, processes
-_NONE = "enter the key of the Ego4D e-mail with `aws configure`, or name a profile that holds it"
+NO_KEY_HINT = (
+    "enter the key of the Ego4D e-mail with `aws configure`, or name a profile that holds it"
+)
 
 
 class _Refreshing(Protocol):
@@ -113,7 +115,7 @@ class Credentials:
 
     def _none(self) -> CredentialsRejected:
         where = f"profile {self._profile!r}" if self._profile else "the AWS credential chain"
-        return CredentialsRejected(f"no access key in {where}", hint=_NONE)
+        return CredentialsRejected(f"no access key in {where}", hint=NO_KEY_HINT)
 
 
 def check_profile(profile: str) -> None:

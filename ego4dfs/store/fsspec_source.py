@@ -21,7 +21,8 @@ from ego4dfs.errors import (
 )
 from ego4dfs.store.classify import Unreachable, truncated
 from ego4dfs.store.location import segments
-from ego4dfs.store.protocol import Fetched, ObjectFacts
+from ego4dfs.store.pieces import stream_in_pieces
+from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 
 _ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum", "Content-MD5", "Digest")
 _TIMES = (
@@ -69,6 +70,10 @@ class FsspecSource:
         if start >= before.size:
             raise StoreError(f"{url}: the range starts at or past the object's end", url=url)
         return self._read(url, before, start, min(stop, before.size))
+
+    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+        """See ObjectStore."""
+        stream_in_pieces(self, url, start, stop, sink, etag=etag)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""

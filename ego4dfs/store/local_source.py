@@ -12,7 +12,8 @@ from pathlib import Path
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
 from ego4dfs.store.classify import truncated
 from ego4dfs.store.location import segments
-from ego4dfs.store.protocol import Fetched, ObjectFacts
+from ego4dfs.store.pieces import stream_in_pieces
+from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 _READ_BYTES = 1 << 30  # Linux moves at most 2 GiB - 4 KiB at once
@@ -47,6 +48,10 @@ class LocalSource:
             if start >= before.size:
                 raise StoreError(f"{url}: the range starts at or past the object's end", url=url)
             return _read(descriptor, url, before, start, min(stop, before.size))
+
+    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+        """See ObjectStore."""
+        stream_in_pieces(self, url, start, stop, sink, etag=etag)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+Sink = Callable[[int, memoryview], None]
+"""Takes the bytes of an object from an offset on; they are the store's again when it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,13 @@ class ObjectStore(Protocol):
         With `etag` the bytes are of exactly that version, or `ObjectChanged` is raised.
         A short answer is never returned as if it were whole. Raises `StoreError` when `start`
         is at or past the end.
+        """
+
+    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+        """Hand bytes [start, stop) of exactly that version to `sink`, in order, as they arrive.
+
+        `stop` is not behind the object's end. When this raises, a part may have been handed
+        over; whoever asks again asks for the rest only. What `sink` raises comes out as it is.
         """
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:

@@ -20,7 +20,7 @@ from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.classify import Unexplained, Unreachable, WrongRegion
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.patience import MANIFESTS, OBJECTS, Patience
-from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore
+from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink
 
 Result = TypeVar("Result")
 _REMEDIES = 2  # a wrong region and a renewed key can meet in one request
@@ -77,6 +77,20 @@ class ResilientStore:
         )
         self._metrics.add("bytes_fetched", len(fetched.data))
         return fetched
+
+    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+        """See ObjectStore. A retry asks for what is not handed over yet."""
+        flow = _Flow(start, sink, self._metrics)
+        self._patiently(
+            url,
+            OBJECTS,
+            lambda parts: self._send(
+                parts,
+                "get",
+                url,
+                lambda store: store.stream_range(url, flow.position, stop, flow, etag=etag),
+            ),
+        )
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore. It gives up sooner than the others: callers keep copies."""
@@ -157,6 +171,20 @@ class ResilientStore:
             if self._parts is None:
                 self._parts = self._make()
             return self._parts
+
+
+class _Flow:
+    """A sink that knows how far it has got."""
+
+    def __init__(self, start: int, sink: Sink, metrics: Metrics) -> None:
+        self.position = start
+        self._sink = sink
+        self._metrics = metrics
+
+    def __call__(self, offset: int, data: memoryview) -> None:
+        self._metrics.add("bytes_fetched", len(data))
+        self._sink(offset, data)
+        self.position = offset + len(data)
 
 
 def _with_remedies(parts: Parts, attempt: Callable[[Parts], Result]) -> Result:

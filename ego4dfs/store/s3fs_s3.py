@@ -12,7 +12,8 @@ from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.classify import UNTRUSTED, Answer, WrongRegion, error_of, truncated
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
-from ego4dfs.store.protocol import Fetched, ObjectFacts
+from ego4dfs.store.pieces import stream_in_pieces
+from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 from ego4dfs.store.regions import Regions
 
 CONNECT_TIMEOUT_S = 5
@@ -62,6 +63,10 @@ class S3fsS3:
         if len(data) != wanted:
             raise truncated(url, len(data), wanted)
         return Fetched(memoryview(data), start, facts)
+
+    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+        """See ObjectStore."""
+        stream_in_pieces(self, url, start, stop, sink, etag=etag)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
-from ego4dfs.catalog import Catalog, KeptManifests, Selection, metadata_url
+from ego4dfs.catalog import Catalog, KeptManifests, NamedUids, Selection, metadata_url
 from ego4dfs.config import Config
 from ego4dfs.errors import (
     ConfigError,
@@ -20,6 +23,8 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectStore, check_profile, open_store
 from ego4dfs.tree import Tree
+from ego4dfs.vfs.choose import NOBODY, choose, named_in, tree_bytes
+from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -29,11 +34,36 @@ _TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
 _UIDS_SHOWN = 5
 
 
-def open_vfs(config: Config) -> VFS:
-    """Make the VFS that a Config describes.
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a VFS is made of. `names` are the datasets asked for, else all known ones.
 
-    Datasets that were named are loaded here, so that a wrong name or key is told at once; those
-    that merely are known are loaded when they are first entered. Raises Ego4DError.
+    `named` are the uids of the file that --uids-from names.
+    """
+
+    store: ObjectStore
+    catalog: Catalog
+    cache: BlockCache
+    facts: FactsIndex
+    metrics: Metrics
+    names: tuple[str, ...]
+    copies: Copies | None = None
+    named: NamedUids = NOBODY
+
+    def close(self) -> None:
+        """Finish what is under way and let go of everything."""
+        self.store.close()  # first: what waits to try a request again need not be waited for
+        self.facts.close()
+        if self.copies is not None:
+            self.copies.close()
+        self.cache.close()
+
+
+def _open_parts(config: Config) -> _Parts:
+    """Make the parts that a Config describes, with a catalog of what is selected.
+
+    Nothing is requested but what --splits, --clip_uids and --uids-from are said in terms of.
+    Raises Ego4DError.
     """
     if not config.source:
         check_profile(config.aws_profile_name)  # kept manifests would hide a wrong name for long
@@ -48,44 +78,102 @@ def open_vfs(config: Config) -> VFS:
     inner = prepare_directory(config.cache_dir)
     directory = source_directory(inner, store.source)
     names = config.datasets or datasets.known_names()
-    catalog = _catalog(config, KeptManifests(directory, store), names)
+    override = config.manifest_override_path
+    everything = _Parts(
+        store=store,
+        catalog=Catalog(
+            KeptManifests(directory, store),
+            config.version,
+            Selection(),
+            override={names[0]: override} if override else {},
+        ),
+        cache=BlockCache(inner, metrics, max_bytes=config.cache_max_bytes),
+        facts=FactsIndex(directory, store),
+        metrics=metrics,
+        names=names,
+        copies=Copies(config.copies, store.source, metrics.error) if config.copies else None,
+    )
+    try:
+        with _explained(store.source, config.version):
+            return _chosen(everything, config)
+    except BaseException:
+        everything.close()
+        raise
+
+
+def _chosen(parts: _Parts, config: Config) -> _Parts:
+    """Return the same parts with the catalog of what the options select."""
+    named = named_in(config, lambda path: _tree_bytes(parts, config, path))
+    selection = choose(config, parts.catalog, parts.names, named)
+    return replace(parts, catalog=parts.catalog.selected(selection), named=named)
+
+
+def _tree_bytes(parts: _Parts, config: Config, path: str) -> Iterator[bytes]:
+    """Yield the bytes of a file that any known dataset has, selected or not."""
+    reader = Reader(parts.store, parts.cache, parts.metrics)
+    try:
+        yield from tree_bytes(_vfs(parts, config, reader, datasets.known_names()), path)
+    finally:
+        reader.close()
+
+
+def _vfs(parts: _Parts, config: Config, reader: Reader, more: Iterable[str] = ()) -> VFS:
     tree = Tree.of(
         datasets.version_directory(config.version),
-        names,
+        (*parts.names, *more),
         metadata_url=metadata_url(config.version) if config.metadata else "",
         top_manifest=_TOP_MANIFEST if config.manifest else "",
     )
-    cache = BlockCache(inner, metrics, max_bytes=config.cache_max_bytes)
-    facts = FactsIndex(directory, store)
-    reader = Reader(store, cache, metrics)
-    vfs = VFS(tree, catalog, facts, reader, store=store, cache=cache, metrics=metrics)
+    vfs = VFS(
+        tree,
+        parts.catalog,
+        parts.facts,
+        reader,
+        store=parts.store,
+        cache=parts.cache,
+        metrics=parts.metrics,
+    )
+    vfs.copies = parts.copies
+    return vfs
+
+
+def open_vfs(config: Config) -> VFS:
+    """Make the VFS that a Config describes.
+
+    Datasets that were named are loaded here, so that a wrong name or key is told at once; those
+    that merely are known are loaded when they are first entered. Raises Ego4DError.
+    """
+    parts = _open_parts(config)
+    vfs = _vfs(parts, config, Reader(parts.store, parts.cache, parts.metrics))
     try:
-        _load_what_must_be_there(catalog, config, names, store)
+        with _explained(parts.store.source, config.version):
+            _load_what_must_be_there(parts.catalog, config, parts.names, parts.store)
+        _check_uids(parts.catalog, config, parts.names, parts.named)
     except BaseException:
         vfs.close()
         raise
     return vfs
 
 
-def _catalog(config: Config, manifests: KeptManifests, names: tuple[str, ...]) -> Catalog:
-    override = config.manifest_override_path
-    return Catalog(
-        manifests,
-        config.version,
-        Selection.of(
-            benchmarks=config.benchmarks,
-            universities=config.universities,
-            video_uids=config.video_uids,
-            annotations=config.annotations,
-        ),
-        override={names[0]: override} if override else {},
-    )
+@contextmanager
+def _explained(source: str, version: str) -> Iterator[None]:
+    """Say of an unreachable store that no copy of a manifest is kept either."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        reason = str(error).removeprefix(f"{error.url}: ")
+        raise StoreUnavailable(
+            f"{source}: {reason}, and no manifest of {version} is kept from before",
+            url=error.url,
+            hint=error.hint
+            or "check the network and --endpoint-url (AWS_ENDPOINT_URL) or --source",
+        ) from error
 
 
 def _load_what_must_be_there(
     catalog: Catalog, config: Config, names: tuple[str, ...], store: ObjectStore
 ) -> None:
-    if config.video_uids:
+    if config.video_uids or config.clip_uids or config.uids_from:
         wanted = names
     elif config.datasets:
         wanted = tuple(name for name in names if not catalog.is_kept(name))
@@ -94,16 +182,13 @@ def _load_what_must_be_there(
     failed = catalog.load(wanted)
     for error in failed.values():
         if isinstance(error, StoreUnavailable):
-            raise _unreachable(error, store.source, config.version) from error
+            raise error
     if failed and len(failed) == len(wanted) and not _is_any_kept(catalog, names):
         _check_version(config.version, store)
     for name, error in failed.items():
         # Of datasets that nobody named some may be refused; but no key is no mount.
         if name in config.datasets or isinstance(error, (CredentialsRejected, ConfigError)):
             raise error
-    unknown = catalog.unknown_uids(names)
-    if unknown:
-        _tell_unknown(unknown, config)
 
 
 def _is_any_kept(catalog: Catalog, names: tuple[str, ...]) -> bool:
@@ -125,21 +210,29 @@ def _check_version(version: str, store: ObjectStore) -> None:
         return  # the manifests' own errors say more
 
 
-def _unreachable(error: StoreUnavailable, source: str, version: str) -> StoreUnavailable:
-    reason = str(error).removeprefix(f"{error.url}: ")
-    return StoreUnavailable(
-        f"{source}: {reason}, and no manifest of {version} is kept from before",
-        url=error.url,
-        hint=error.hint or "check the network and --endpoint-url (AWS_ENDPOINT_URL) or --source",
-    )
+def _check_uids(
+    catalog: Catalog, config: Config, names: tuple[str, ...], named: NamedUids = NOBODY
+) -> None:
+    """Say which uids none of the loaded datasets has.
 
-
-def _tell_unknown(unknown: list[str], config: Config) -> None:
-    shown = ", ".join(unknown[:_UIDS_SHOWN]) + (", …" if len(unknown) > _UIDS_SHOWN else "")
+    In an annotation file that is common, and a warning. Raises ConfigError for those that were
+    given one by one, unless `allow_missing`.
+    """
+    asked = {*config.video_uids, *config.clip_uids}
     where = " ".join(config.datasets) or "any dataset"
-    message = f"{len(unknown)} of {len(config.video_uids)} uids not in {where}: {shown}"
-    if not config.allow_missing:
-        raise ConfigError(
-            message, hint="check the uids and --version, or go on without them: --allow-missing"
-        )
-    log.warning("%s", message)
+    unknown = catalog.unknown_uids(names, asked)
+    if unknown:
+        message = f"{len(unknown)} of {len(asked)} uids not in {where}: {_some(unknown)}"
+        if not config.allow_missing:
+            hint = "check the uids and --version, or go on without them: --allow-missing"
+            raise ConfigError(message, hint=hint)
+        log.warning("%s", message)
+    from_file = named.videos | named.clips
+    absent = catalog.unknown_uids(names, from_file)
+    if absent and config.datasets:
+        count = f"{len(absent)} of {len(from_file)}"
+        log.warning("%s uids of %s are not in %s", count, config.uids_from, where)
+
+
+def _some(uids: list[str]) -> str:
+    return ", ".join(uids[:_UIDS_SHOWN]) + (", …" if len(uids) > _UIDS_SHOWN else "")

@@ -1,4 +1,4 @@
-"""What the VFS hands out: what a path is, what a directory holds, and an open file."""
+"""What the VFS answers with: values without behaviour."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.reader import Window
+from ego4dfs.vfs.copies import Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,22 @@ class DirEntry:
 
 
 class Handle:
-    """An open file: one version of its bytes, and how it is being read."""
+    """An open file: one version of its bytes, where they are, and how it is being read."""
 
-    __slots__ = ("content", "etag", "path", "ref", "size", "window")
+    __slots__ = ("content", "copy", "etag", "path", "ref", "size", "window")
 
-    def __init__(self, path: str, *, ref: ObjectRef | None = None, content: bytes = b"") -> None:
-        """Open an object version, or bytes that are in memory."""
+    def __init__(
+        self,
+        path: str,
+        *,
+        ref: ObjectRef | None = None,
+        content: bytes = b"",
+        copy: Copy | None = None,
+    ) -> None:
+        """Open an object version, of which there may be a copy, or bytes that are in memory."""
         self.path = path
         self.ref = ref
+        self.copy = copy
         self.content = memoryview(content)
         self.size = ref.size if ref else len(content)
         self.etag = ref.etag if ref else ""

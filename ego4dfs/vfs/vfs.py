@@ -31,6 +31,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode
+from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
 
 log = logging.getLogger(__name__)
@@ -62,13 +63,14 @@ class VFS:
         metrics: Metrics,
     ) -> None:
         """Join the parts; `open_vfs` makes them from a Config."""
+        self.copies: Copies | None = None  # a place to look at before cache and store
         self.metrics = metrics
         self.cache = cache
         self.catalog = catalog
         self._tree = tree
-        self._facts = facts
+        self.facts = facts
         self._reader = reader
-        self._store = store
+        self.store = store
         self._started_ns = time.time_ns()
         self._unknown_stats: Counter[str] = Counter()
         self._lock = threading.Lock()  # guards the attaching of datasets
@@ -114,7 +116,7 @@ class VFS:
         if isinstance(node, ManifestFile):
             return Handle(node.path, content=self.catalog.listing(node.dataset).content)
         try:
-            return Handle(node.path, ref=self._ref(node, first_offset))
+            return self._open_object(node, first_offset)
         except StoreError as error:
             log.info("%s cannot be opened: %s", node.path, error)
             raise
@@ -129,10 +131,17 @@ class VFS:
             part = handle.content[offset : offset + len(view)]
             view[: len(part)] = part
             return len(part)
+        if handle.copy is not None and self.copies is not None:
+            count = self.copies.read_into(handle.copy, offset, view)
+            if count is not None:
+                self.metrics.add("bytes_from_copies", count)
+                self.metrics.add("bytes_served", count)
+                return count
+            handle.copy = None
         try:
             return self._reader.read_into(handle.ref, offset, view, handle.window)
         except ObjectChanged:
-            self._facts.forget(handle.ref.url)
+            self.facts.forget(handle.ref.url)
             log.info("%s changed in the store while it was open", handle.path)
             raise
         except StoreError as error:
@@ -151,7 +160,7 @@ class VFS:
         if not isinstance(node, ObjectFile):
             return {}
         attributes = {"user.ego4dfs.s3_uri": node.url}
-        facts = self._facts.peek(node.url)
+        facts = self.facts.peek(node.url)
         if facts is not None:
             attributes["user.ego4dfs.etag"] = facts.etag
             if facts.version_id:
@@ -178,7 +187,7 @@ class VFS:
 
     def weighed(self) -> tuple[int, int]:
         """Return how many objects were weighed so far, and their bytes."""
-        return self._facts.totals()
+        return self.facts.totals()
 
     def status(self) -> dict[str, object]:
         """Return the live counters and the state of the cache."""
@@ -195,9 +204,11 @@ class VFS:
 
     def close(self) -> None:
         """Finish requests and writes under way and let go of everything."""
-        self._store.close()  # first: what waits to try a request again need not be waited for
-        self._facts.close()
+        self.store.close()  # first: what waits to try a request again need not be waited for
+        self.facts.close()
         self._reader.close()
+        if self.copies is not None:
+            self.copies.close()
         self.cache.close()
 
     def _attach(self, directory: Directory) -> None:
@@ -217,10 +228,10 @@ class VFS:
     def _stat_object(self, node: ObjectFile) -> Stat:
         number = inode(node.path)
         try:
-            facts = self._facts.peek(node.url)
+            facts = self._known(node)
             if facts is None:
                 self._sweep_from(node)
-                facts = self._facts.get(node.url)
+                facts = self.facts.get(node.url)
         except CredentialsRejected:
             raise  # says something about the key, nothing about the object
         except (AccessDenied, ObjectMissing):
@@ -236,27 +247,39 @@ class VFS:
         directory = self.resolve(parent)
         if isinstance(directory, Directory):
             children = self._tree.children(directory).values()
-            self._facts.sweep(child.url for child in children if isinstance(child, ObjectFile))
+            self.facts.sweep(child.url for child in children if isinstance(child, ObjectFile))
 
-    def _ref(self, node: ObjectFile, first_offset: int | None) -> ObjectRef:
-        index = None if first_offset is None else first_offset // BLOCK_SIZE
-        facts = self._facts.get(
-            node.url,
-            refusal_kept_s=OPEN_REFUSAL_KEPT_S,
-            ask=None if index is None else lambda url: self._introduce(url, index),
-        )
-        return ObjectRef.of(self._store.source, node.url, facts.size, facts.etag)
+    def _known(self, node: ObjectFile) -> ObjectFacts | None:
+        """Return facts without a request: those of the index, else those of a copy."""
+        facts = self.facts.peek(node.url)
+        if facts is None and self.copies is not None:
+            facts = self.copies.facts(node.path, node.url)
+        return facts
+
+    def _open_object(self, node: ObjectFile, first_offset: int | None) -> Handle:
+        facts = self._known(node)
+        if facts is None:
+            there = self.copies is not None and self.copies.is_there(node.path)
+            index = None if first_offset is None or there else first_offset // BLOCK_SIZE
+            facts = self.facts.get(
+                node.url,
+                refusal_kept_s=OPEN_REFUSAL_KEPT_S,
+                ask=None if index is None else lambda url: self._introduce(url, index),
+            )
+        ref = ObjectRef.of(self.store.source, node.url, facts.size, facts.etag)
+        copy = self.copies.right(node.path, node.url, facts) if self.copies else None
+        return Handle(node.path, ref=ref, copy=copy)
 
     def _introduce(self, url: str, index: int) -> ObjectFacts:
         """Fetch one block of an object that is not known yet, and return the facts with it."""
         start = index * BLOCK_SIZE
         try:
-            fetched = self._store.read_range(url, start, start + BLOCK_SIZE)
+            fetched = self.store.read_range(url, start, start + BLOCK_SIZE)
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
-            return self._store.head(url)  # the offset may lie behind the end
+            return self.store.head(url)  # the offset may lie behind the end
         facts = fetched.facts
-        ref = ObjectRef.of(self._store.source, url, facts.size, facts.etag)
+        ref = ObjectRef.of(self.store.source, url, facts.size, facts.etag)
         self._reader.admit(ref, index, fetched.data)
         return facts

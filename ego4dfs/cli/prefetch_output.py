@@ -1,0 +1,233 @@
+"""What `ego4dfs prefetch` says: the plan, the question, the report.
+
+The lines that users of the official tool search for are as they are there, where they are true.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_error, print_json, table
+from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.prefetch import (
+    NOT_TO_BE_HAD,
+    THERE,
+    TO_GET,
+    DatasetPlan,
+    Item,
+    Plan,
+    Report,
+    State,
+    Status,
+    unusable,
+)
+
+_GIB = 2**30
+_HEADER = ("dataset", "files", "size", "there", "to fetch", "size to fetch", "not on S3")
+_BAD = (Status.REFUSED, Status.MISSING, Status.FAILED)
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """Prints for people on stdout, or as JSON; then stdout has one document and nothing else."""
+
+    as_json: bool
+    quiet: bool
+    out: Path
+
+    @property
+    def progress_stream(self) -> TextIO | None:
+        """Where progress goes, if anywhere."""
+        return None if self.quiet else sys.stderr
+
+    def say(self, line: str) -> None:
+        """Print one line, unless asked to be quiet."""
+        if not self.quiet:
+            print(line, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+
+    def plan(self, plan: Plan, free: int, *, is_all: bool) -> None:
+        """Show the plan; `is_all` tells that nothing will follow it."""
+        for item in plan.items:
+            if item.state in NOT_TO_BE_HAD:
+                self.say(f"Missing s3 object (ignored for download): {_named(item)}")
+        right, to_get = plan.count(*THERE), plan.count(*TO_GET)
+        if right:
+            self.say(f"Filtered {right}/{plan.count(*State)} existing videos for download.")
+        if not to_get and not plan.count(*NOT_TO_BE_HAD):
+            self.say(
+                "The latest versions of all requested videos already exist in the output "
+                f"directories under:\n{self.out}"
+            )
+        if is_all and self.as_json:
+            print_json(_plan_document(plan, free))
+        elif not self.quiet and (to_get or is_all):
+            stream = sys.stderr if self.as_json else sys.stdout
+            rows = [_plan_row(dataset) for dataset in plan.datasets]
+            table(rows, _HEADER, right=_HEADER[1:], stream=stream)
+            self.say(_plan_line(plan, free))
+
+    def confirms(self, plan: Plan) -> bool:
+        """Ask as the official tool does, until there is an answer."""
+        stream = sys.stderr if self.as_json else sys.stdout
+        while True:
+            print(_question(plan), end="", file=stream, flush=True)
+            answer = sys.stdin.readline()
+            if not answer:
+                raise ConfigError("nobody is there to answer", hint="-y fetches without asking")
+            if answer.strip().lower() in {"", "y", "yes"}:
+                return True
+            if answer.strip().lower() in {"n", "no"}:
+                print("Aborting the download operation.", file=stream)
+                return False
+
+    def report(self, report: Report, seconds: float, again: str) -> int:
+        """Tell what came of it, and return the exit code."""
+        code = report_code(report)
+        if self.as_json:
+            print_json(_report_document(report, seconds, again, code, self.out))
+        elif report.files != report.counts[Status.SKIPPED]:
+            self.say(_report_line(report, seconds))
+        for problem in report.problems[:_SHOWN] if not self.as_json else ():
+            print(f"  {problem.status.value}  {problem.path}: {problem.reason}", file=sys.stderr)
+        if len(report.problems) > _SHOWN and not self.as_json:
+            rest = len(report.problems) - _SHOWN
+            print(f"  … and {rest} more; --json names all", file=sys.stderr)
+        self._end(report, again)
+        return code
+
+    def _end(self, report: Report, again: str) -> None:
+        """Say what ended the run early, and how to go on."""
+        error = report.stopped_by
+        if isinstance(error, OSError):
+            print_error(unusable(error, self.out))
+        elif isinstance(error, Ego4DError):
+            print_error(error)
+        elif error is not None and not isinstance(error, KeyboardInterrupt):
+            raise error
+        if error is not None:
+            what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
+            print(f"{what}; what is here stays. To go on where it ended:", file=sys.stderr)
+        elif report.problems:
+            print("To try just these again (what is right is not fetched):", file=sys.stderr)
+        if error is not None or report.problems:
+            print(f"  {again}", file=sys.stderr)
+
+
+def plan_code(plan: Plan) -> ExitCode:
+    """Return the exit code of a dry run."""
+    lost = plan.count(*NOT_TO_BE_HAD)
+    if not lost:
+        return ExitCode.OK
+    return ExitCode.REFUSED if lost == plan.count(*State) else ExitCode.PARTIAL
+
+
+def report_code(report: Report) -> int:
+    """Return the exit code of a run."""
+    error = report.stopped_by
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if error is not None:
+        return exit_code(error) if isinstance(error, Ego4DError) else ExitCode.FAILURE
+    if not report.problems:
+        return ExitCode.OK
+    if report.counts[Status.DONE] + report.counts[Status.SKIPPED]:
+        return ExitCode.PARTIAL
+    return ExitCode.FAILURE if report.counts[Status.FAILED] else ExitCode.REFUSED
+
+
+def _question(plan: Plan) -> str:
+    asked = "Do you want to start the download? ([y]/n) "
+    if plan.unsized:
+        return (
+            f"Number of files to download is: {plan.count(*TO_GET)}\n"
+            f"Run without --skip-s3-checks for a size estimate.\n{asked}"
+        )
+    size = plan.bytes(*TO_GET) / _GIB  # GiB, though the official text says otherwise
+    return f"Expected size of downloaded files is {size:.4f} GB. {asked}"
+
+
+def _named(item: Item) -> str:
+    return f"{item.uid} | {item.name}"
+
+
+def _plan_row(dataset: DatasetPlan) -> tuple[str, ...]:
+    sizes = dataset.bytes(*THERE, *TO_GET), dataset.bytes(*TO_GET)
+    unknown = any(item.facts is None for item in dataset.items if item.state in TO_GET)
+    shown = tuple("?" if unknown else human_size(size) for size in sizes)
+    counts = (dataset.count(*State), dataset.count(*THERE), dataset.count(*TO_GET))
+    lost = dataset.count(*NOT_TO_BE_HAD)
+    name = dataset.dataset or "(ego4d.json)"
+    return name, str(counts[0]), shown[0], str(counts[1]), str(counts[2]), shown[1], str(lost)
+
+
+def _plan_line(plan: Plan, free: int) -> str:
+    resumed = f", {human_size(plan.begun_bytes)} of them here already" if plan.begun_bytes else ""
+    size = "of unknown size" if plan.unsized else human_size(plan.bytes(*TO_GET))
+    return f"{plan.count(*TO_GET)} files to fetch, {size}{resumed}; {human_size(free)} are free."
+
+
+def _plan_document(plan: Plan, free: int) -> dict[str, object]:
+    return {
+        "datasets": [
+            {
+                "dataset": dataset.dataset or None,
+                "files": dataset.count(*State),
+                "rows": dataset.rows,
+                "bytes": dataset.bytes(*THERE, *TO_GET),
+                "there": dataset.count(*THERE),
+                "to_fetch": dataset.count(*TO_GET),
+                "bytes_to_fetch": dataset.bytes(*TO_GET),
+                "missing": dataset.count(State.MISSING),
+                "refused": dataset.count(State.REFUSED),
+            }
+            for dataset in plan.datasets
+        ],
+        "resumed_bytes": plan.begun_bytes,
+        "files_of_unknown_size": plan.unsized,
+        "free_bytes": free,
+        "problems": [
+            {"path": item.path, "uid": item.uid, "status": item.state.value, "reason": item.reason}
+            for item in plan.items
+            if item.state in NOT_TO_BE_HAD
+        ],
+    }
+
+
+def _report_line(report: Report, seconds: float) -> str:
+    counts = [f"{report.counts[Status.DONE]} fetched"]
+    counts += [f"{report.counts[Status.SKIPPED]} there already"]
+    counts += [f"{report.counts[status]} {status.value}" for status in _BAD]
+    moved = [f"{human_size(report.fetched_bytes)} from S3"]
+    if report.cached_bytes:
+        moved.append(f"{human_size(report.cached_bytes)} from the cache")
+    if report.resumed_bytes:
+        moved.append(f"{human_size(report.resumed_bytes)} from an earlier run")
+    speed = human_size(int(report.fetched_bytes / max(seconds, 0.001)))
+    return f"{', '.join(counts)}; {', '.join(moved)} in {seconds:.1f} s ({speed}/s)."
+
+
+def _report_document(
+    report: Report, seconds: float, again: str, code: int, out: Path
+) -> dict[str, object]:
+    error = report.stopped_by
+    return {
+        "output_directory": out,
+        **{status.value: report.counts[status] for status in Status},
+        "files": report.files,
+        "fetched_bytes": report.fetched_bytes,
+        "cached_bytes": report.cached_bytes,
+        "resumed_bytes": report.resumed_bytes,
+        "seconds": round(seconds, 3),
+        "stopped_by": None if error is None else str(error) or type(error).__name__,
+        "problems": [
+            {"path": p.path, "uid": p.uid, "status": p.status.value, "reason": p.reason}
+            for p in report.problems
+        ],
+        "retry": again if report.problems or error is not None else None,
+        "exit_code": int(code),
+    }

@@ -1,0 +1,176 @@
+"""The network, the key, and each dataset's manifest: which of them is it that does not work?
+
+Asked in the order in which one depends on the other, and nothing is asked that cannot work any
+more: without a network the verdict comes within seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ego4dfs import datasets
+from ego4dfs.cache import prepare_directory, source_directory
+from ego4dfs.catalog import SHARING_BUCKET, KeptManifests, metadata_url
+from ego4dfs.config import Config
+from ego4dfs.doctor.checks import Check, Flight, State, outcomes
+from ego4dfs.errors import (
+    AccessDenied,
+    CacheError,
+    CredentialsRejected,
+    Ego4DError,
+    StoreUnavailable,
+)
+from ego4dfs.manifest import parse
+from ego4dfs.metrics import Metrics
+from ego4dfs.store import ObjectStore, open_store
+from ego4dfs.store.origin import configured_region, key_origin, reach
+from ego4dfs.vfs import open_vfs
+
+_AWS = "s3.amazonaws.com"
+_STEP_S = 15.0
+_MANIFESTS_S = 30.0
+
+
+def check_remote(config: Config) -> Iterator[Check]:
+    """Look at network, region, credentials, licence, datasets and selection."""
+    store = open_store(
+        source=config.source,
+        endpoint_url=config.endpoint_url,
+        profile=config.aws_profile_name,
+        transport=config.transport,
+        metrics=Metrics(),
+    )
+    with ExitStack() as stack:
+        stack.callback(store.close)
+        try:
+            inner = prepare_directory(config.cache_dir)
+        except CacheError:  # told already; the rest can be looked at without it
+            inner = Path(stack.enter_context(TemporaryDirectory()))
+        manifests = KeptManifests(source_directory(inner, store.source), store)
+        yield from _check(config, store, manifests)
+
+
+def _check(config: Config, store: ObjectStore, manifests: KeptManifests) -> Iterator[Check]:
+    usable = True
+    if not config.source:
+        for check in (*_network(store.source), _region(config), _credentials(config)):
+            usable = usable and check.state is not State.FAIL
+            yield check
+    if not usable:
+        yield from _kept(config, manifests)
+        return
+    licence = _licence(config, store)
+    yield licence
+    if isinstance(licence.error, (CredentialsRejected, StoreUnavailable)):
+        yield from _kept(config, manifests)
+        return
+    checks = list(_datasets(config, manifests))
+    yield from checks
+    if not any(check.state is State.FAIL for check in checks):
+        yield from _selection(config)
+
+
+def _network(source: str) -> Iterator[Check]:
+    endpoint = "" if source == _AWS else source
+    try:
+        region = Flight(lambda: reach(endpoint, SHARING_BUCKET)).result(_STEP_S)
+    except StoreUnavailable as error:
+        yield Check.failed("network", error)
+        return
+    where = f", and says that the bucket is in {region}" if region else ""
+    yield Check("network", State.OK, f"{source} answers{where}")
+
+
+def _region(config: Config) -> Check:
+    try:
+        region = configured_region(config.aws_profile_name)
+    except Ego4DError as error:
+        return Check.failed("region", error, State.WARN)
+    return Check("region", State.OK, region or "asked of each bucket")
+
+
+def _credentials(config: Config) -> Check:
+    try:
+        origin = Flight(lambda: key_origin(config.aws_profile_name)).result(_STEP_S)
+    except Ego4DError as error:
+        return Check.failed("credentials", error)
+    return Check("credentials", State.OK, f"a key from {origin}")
+
+
+def _licence(config: Config, store: ObjectStore) -> Check:
+    url = metadata_url(config.version)
+    try:
+        Flight(lambda: store.head(url)).result(_STEP_S)
+    except CredentialsRejected as error:
+        return Check.failed("licence", error)
+    except AccessDenied as error:
+        # Some releases refuse ego4d.json and no manifest: what the datasets say decides.
+        return replace(Check.failed("licence", error, State.WARN), remedy="see the datasets below")
+    except Ego4DError as error:
+        return Check.failed("licence", error)
+    return Check("licence", State.OK, f"Ego4D {config.version} can be read")
+
+
+def _datasets(config: Config, manifests: KeptManifests) -> Iterator[Check]:
+    names = config.datasets or datasets.known_names()
+    found = outcomes(
+        {name: partial(_manifest, config.version, manifests, name) for name in names},
+        _MANIFESTS_S,
+    )
+    refused = [o for o in found.values() if isinstance(o, CredentialsRejected)]
+    if len(refused) == len(found):  # it is the key and no dataset
+        yield Check.failed("datasets", refused[0])
+        return
+    for name, outcome in found.items():
+        if isinstance(outcome, str):
+            yield Check(name, State.OK, outcome)
+        else:
+            # Of those that nobody asked for some are not published.
+            mild = isinstance(outcome, AccessDenied) and not config.datasets
+            yield Check.failed(name, outcome, State.WARN if mild else State.FAIL)
+
+
+def _manifest(version: str, manifests: KeptManifests, name: str) -> str:
+    kept = manifests.revalidate(version, name)
+    manifest = parse(kept.content, f"{version}/{name}")
+    odd = f", {len(manifest.problems)} odd rows" if manifest.problems else ""
+    return f"{len(manifest.entries)} files{odd}"
+
+
+def _kept(config: Config, manifests: KeptManifests) -> Iterator[Check]:
+    """Say what can be used all the same: datasets that were listed before."""
+    names = config.datasets or datasets.known_names()
+    kept = [name for name in names if manifests.is_kept(config.version, name)]
+    remedy = "mend what failed above first"
+    if kept:
+        found = f"not asked; kept from before, and usable: {', '.join(kept)}"
+        yield Check("datasets", State.WARN, found, remedy)
+    else:
+        yield Check("datasets", State.WARN, "not asked, and none is kept from before", remedy)
+
+
+def _selection(config: Config) -> Iterator[Check]:
+    filters = ("benchmarks", "universities", "video_uids", "annotations", "clip_uids", "splits")
+    if not any(getattr(config, name) for name in (*filters, "uids_from", "include", "exclude")):
+        return
+    try:
+        vfs = open_vfs(config)
+    except Ego4DError as error:
+        yield Check.failed("selection", error)
+        return
+    try:
+        names = config.datasets or datasets.known_names()
+        failed = vfs.catalog.load(names)
+        listings = [vfs.catalog.listing(name) for name in names if name not in failed]
+    finally:
+        vfs.close()
+    selected = sum(len(listing.entries) for listing in listings)
+    total = sum(len(listing.manifest.entries) for listing in listings)
+    remedy = "" if selected else "check --version and the filters: none of the files passes all"
+    state = State.OK if selected else State.WARN
+    yield Check("selection", state, f"{selected} of {total} files", remedy)

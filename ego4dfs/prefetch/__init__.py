@@ -1,0 +1,39 @@
+"""Offline copies: the official tool's tree in plain files, resumed, proved and recorded."""
+
+from ego4dfs.prefetch.fetcher import JOBS, Fetcher, Means
+from ego4dfs.prefetch.journal import Journal, Record
+from ego4dfs.prefetch.layout import Layout, unusable
+from ego4dfs.prefetch.plan import (
+    NOT_TO_BE_HAD,
+    THERE,
+    TO_GET,
+    DatasetPlan,
+    Item,
+    Plan,
+    Planner,
+    State,
+)
+from ego4dfs.prefetch.released import ReleaseFiles
+from ego4dfs.prefetch.report import Problem, Report, Status
+
+__all__ = [
+    "JOBS",
+    "NOT_TO_BE_HAD",
+    "THERE",
+    "TO_GET",
+    "DatasetPlan",
+    "Fetcher",
+    "Item",
+    "Journal",
+    "Layout",
+    "Means",
+    "Plan",
+    "Planner",
+    "Problem",
+    "Record",
+    "ReleaseFiles",
+    "Report",
+    "State",
+    "Status",
+    "unusable",
+]

@@ -1,0 +1,251 @@
+"""The journal: which copies are complete, and which bytes of the others are on disk.
+
+`<root>/.ego4dfs/journal.sqlite`, private. A range is noted twice. Once it is written, with the
+boot of this machine: the bytes are in the page cache, which outlives a killed process but not a
+reboot. And once it is synced, without: then it is on disk for good.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ego4dfs.errors import OutputError
+from ego4dfs.store import ObjectFacts
+
+NAME = "journal.sqlite"
+_LOCK_WAIT_S = 30
+_AT_ONCE = 1000
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, url TEXT NOT NULL, source TEXT NOT NULL, release TEXT NOT NULL,
+    size INTEGER NOT NULL, etag TEXT NOT NULL, version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL,
+    checksum TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parts (
+    path TEXT PRIMARY KEY, url TEXT NOT NULL, etag TEXT NOT NULL, size INTEGER NOT NULL,
+    part_name TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ranges (
+    path TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, boot TEXT NOT NULL,
+    PRIMARY KEY (path, start)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A complete copy: the object version that it is, and how that was proved (`checksum`)."""
+
+    url: str
+    source: str
+    release: str
+    facts: ObjectFacts
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A copy under way: the version it is of, its part file, and which ranges are on disk."""
+
+    url: str
+    etag: str
+    size: int
+    part_name: str
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Journal:
+    """The journal of one directory of copies, held by one process at a time.
+
+    Safe from several threads. Raises OutputError when it cannot be opened, and OSError when it
+    cannot be written.
+    """
+
+    def __init__(self, state: Path, *, look_only: bool = False) -> None:
+        """Open or create it in `state`, and keep other prefetches out of this directory.
+
+        With `look_only` nothing is created and nobody kept out; then it cannot be written.
+        """
+        self._lock = threading.Lock()  # guards the connection
+        self._boot = _boot_id()
+        self._held = -1 if look_only else _hold(state)
+        path = state / NAME
+        try:
+            if look_only:
+                self._db = _connect(path.as_uri() + "?mode=ro" if path.exists() else ":memory:")
+            else:
+                self._db = _connect(str(path))
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                path.chmod(0o600)
+            if not (look_only and path.exists()):
+                self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            self._release()
+            raise OutputError(
+                f"the journal {path} cannot be opened: {error}",
+                hint="if it is damaged, remove it: copies that are right are found all the same",
+            ) from error
+
+    def records(self, prefix: str) -> dict[str, Record]:
+        """Return the complete copies below a directory, by path."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT path, url, source, release, checksum, size, etag, version_id, mtime_ns"
+                " FROM files WHERE path >= ? AND path < ?",
+                (f"{prefix}/", f"{prefix}0"),  # 0 is the letter behind the slash
+            )
+            return {row[0]: _record(row) for row in rows}
+
+    def begun(self, path: str) -> Begun | None:
+        """Return what is known of a copy under way; ranges that a reboot may have lost are out."""
+        with self._lock:
+            part = self._db.execute(
+                "SELECT url, etag, size, part_name FROM parts WHERE path = ?", (path,)
+            ).fetchone()
+            if part is None:
+                return None
+            ranges = self._db.execute(
+                "SELECT start, stop FROM ranges WHERE path = ? AND boot IN ('', ?) ORDER BY start",
+                (path, self._boot),
+            ).fetchall()
+        url, etag, size, part_name = part
+        return Begun(url, etag, size, part_name, tuple(ranges))
+
+    def begun_bytes(self) -> dict[str, int]:
+        """Return how many bytes of each copy under way are on disk."""
+        with self._lock:
+            return dict(
+                self._db.execute("SELECT path, SUM(stop - start) FROM ranges GROUP BY path")
+            )
+
+    def begin(self, path: str, url: str, facts: ObjectFacts, part_name: str) -> None:
+        """Note that a copy of this version is begun anew in the file `part_name`."""
+        self._write(
+            ("DELETE FROM ranges WHERE path = ?", (path,)),
+            (
+                "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?)",
+                (path, url, facts.etag, facts.size, part_name),
+            ),
+        )
+
+    def written(self, path: str, start: int, stop: int) -> None:
+        """Note a range that the page cache has; it begins where an earlier note of it began."""
+        row = (path, start, stop, self._boot)
+        self._write(("INSERT OR REPLACE INTO ranges VALUES (?, ?, ?, ?)", row))
+
+    def synced(self, path: str, ranges: Iterable[tuple[int, int]]) -> None:
+        """Note ranges that the disk has for good; as (start, stop), each noted as written."""
+        self._write(
+            *(
+                (
+                    "UPDATE ranges SET boot = '' WHERE path = ? AND start = ? AND stop = ?",
+                    (path, start, stop),
+                )
+                for start, stop in ranges
+            )
+        )
+
+    def complete(self, records: Iterable[tuple[str, Record]]) -> None:
+        """Note copies that are complete under their own names."""
+        rest = iter(records)
+        while some := list(islice(rest, _AT_ONCE)):
+            self._write(*(statement for path, record in some for statement in _done(path, record)))
+
+    def forget(self, path: str) -> None:
+        """Drop a copy under way."""
+        self._write(
+            ("DELETE FROM parts WHERE path = ?", (path,)),
+            ("DELETE FROM ranges WHERE path = ?", (path,)),
+        )
+
+    def close(self) -> None:
+        """Let other processes in."""
+        with self._lock:
+            self._db.close()
+            self._release()
+
+    def _release(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+    def _write(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+        with self._lock:
+            try:
+                if len(statements) > 1:
+                    self._db.execute("BEGIN")
+                for statement, row in statements:
+                    self._db.execute(statement, row)
+                if self._db.in_transaction:
+                    self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                full = "full" in str(error) or "disk I/O" in str(error)
+                raise OSError(28 if full else 5, f"the journal: {error}") from error
+
+
+def _done(path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]:
+    facts = record.facts
+    row = (path, record.url, record.source, record.release)
+    told = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
+    yield "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *told)
+    yield "DELETE FROM parts WHERE path = ?", (path,)
+    yield "DELETE FROM ranges WHERE path = ?", (path,)
+
+
+def _record(row: Sequence[Any]) -> Record:
+    """Make a record of a row; what all rows have in common is one object, for there are many."""
+    source, release, checksum = map(sys.intern, row[2:5])
+    return Record(row[1], source, release, ObjectFacts(*row[5:]), checksum)
+
+
+def _connect(database: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        database,
+        timeout=_LOCK_WAIT_S,
+        check_same_thread=False,
+        isolation_level=None,
+        uri=database.startswith("file:"),
+    )
+
+
+def _hold(state: Path) -> int:
+    """Lock the directory for this process; the lock ends with it, however it ends."""
+    path = state / "lock"
+    try:
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(held, 20, 0).decode(errors="replace").strip()
+        os.close(held)
+        raise OutputError(
+            f"{state.parent}: another prefetch is at work there (pid {pid})",
+            hint="wait until it is done, or end it: it can be resumed",
+        ) from None
+    except OSError:
+        return held  # a filesystem without locks: better to go on than not at all
+    os.ftruncate(held, 0)
+    os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+    return held
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"unknown-{time.time_ns()}"  # trusts nothing but what was synced

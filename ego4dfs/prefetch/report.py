@@ -1,0 +1,99 @@
+"""What came of a prefetch: counts, and each file that is not right with the reason."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+class Status(enum.Enum):
+    """How it ended for one file."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+    MISSING = "missing"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One file that is not right on disk, and why."""
+
+    path: str
+    uid: str
+    status: Status
+    reason: str
+
+
+@dataclass(slots=True)
+class Report:
+    """The files by status, the bytes that moved, and what ended the run early, if anything did.
+
+    Safe from several threads; `_lock` guards all of it. `active` are the large files under way,
+    as path -> [bytes there, bytes in all].
+    """
+
+    files: int = 0
+    total_bytes: int = 0
+    counts: Counter[Status] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+    fetched_bytes: int = 0
+    cached_bytes: int = 0
+    resumed_bytes: int = 0
+    stopped_by: BaseException | None = None
+    active: dict[str, list[int]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def done(self, status: Status = Status.DONE, count: int = 1) -> None:
+        """Count files that are right."""
+        with self._lock:
+            self.counts[status] += count
+
+    def problem(self, path: str, uid: str, status: Status, reason: str) -> None:
+        """Count a file that is not, and remember why."""
+        with self._lock:
+            self.counts[status] += 1
+            self.problems.append(Problem(path, uid, status, reason))
+
+    def moved(self, path: str, *, fetched: int = 0, cached: int = 0, resumed: int = 0) -> None:
+        """Count bytes that came from the store, from the cache, or were there of an earlier run."""
+        with self._lock:
+            self.fetched_bytes += fetched
+            self.cached_bytes += cached
+            self.resumed_bytes += resumed
+            if path in self.active:
+                self.active[path][0] += fetched + cached + resumed
+
+    def begin(self, path: str, size: int) -> None:
+        """Show a large file as under way."""
+        with self._lock:
+            self.active[path] = [0, size]
+
+    def end(self, path: str) -> None:
+        """Show it no more."""
+        with self._lock:
+            self.active.pop(path, None)
+
+    def stop(self, error: BaseException) -> None:
+        """Note what ends the run; the first reason counts."""
+        with self._lock:
+            if self.stopped_by is None:
+                self.stopped_by = error
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that need not come any more, of those that were to come."""
+        return self.fetched_bytes + self.cached_bytes + self.resumed_bytes
+
+    @property
+    def finished(self) -> int:
+        """Files that have ended one way or another."""
+        return sum(self.counts.values())
+
+    def under_way(self) -> dict[str, tuple[int, int]]:
+        """Return the large files under way, as path -> (bytes there, bytes in all)."""
+        with self._lock:
+            return {path: (there, size) for path, (there, size) in self.active.items()}

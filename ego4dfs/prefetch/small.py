@@ -1,0 +1,77 @@
+"""Small files: each by one request at most, held in memory."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from ego4dfs.blocks import ObjectRef
+from ego4dfs.errors import (
+    AccessDenied,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
+from ego4dfs.facts import FactsIndex
+from ego4dfs.prefetch.copying import RangeFetcher, Stopped
+from ego4dfs.prefetch.lanes import Lanes
+from ego4dfs.prefetch.plan import Item
+from ego4dfs.prefetch.report import Report
+from ego4dfs.store import Fetched, ObjectFacts, ObjectStore
+
+SMALL_BYTES = 1 << 20
+"""Up to here a file is small."""
+
+_ROUNDS = 3
+
+
+class SmallReader:
+    """Reads whole files from the cache, else from the store. Safe from several threads."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        facts: FactsIndex,
+        ranges: RangeFetcher,
+        report: Report,
+        lanes: Lanes,
+    ) -> None:
+        """Look into the cache through `ranges`; count into `report`; end with the lanes."""
+        self._store = store
+        self._facts = facts
+        self._ranges = ranges
+        self._report = report
+        self._lanes = lanes
+
+    def read(self, item: Item, facts: ObjectFacts | None) -> tuple[memoryview, ObjectFacts]:
+        """Return a small file's bytes, or the first ones of a file that turns out to be large."""
+        if facts is not None and not facts.size:
+            return memoryview(b""), facts
+        if facts is not None:
+            ref = ObjectRef.of(self._store.source, item.url, facts.size, facts.etag)
+            cached = self._ranges.read_cached(ref)
+            if cached is not None:
+                self._report.moved(item.path, cached=len(cached))
+                return cached, facts
+        try:
+            fetched = self._read_patiently(item.url, facts)
+        except (AccessDenied, ObjectChanged, ObjectMissing, StoreUnavailable):
+            raise
+        except StoreError:
+            empty = self._facts.get(item.url)  # an empty object has no first byte to ask for
+            if empty.size:
+                raise
+            return memoryview(b""), empty
+        self._report.moved(item.path, fetched=len(fetched.data))
+        if facts is None:
+            self._facts.learn(item.url, fetched.facts)
+        return fetched.data, fetched.facts
+
+    def _read_patiently(self, url: str, facts: ObjectFacts | None) -> Fetched:
+        stop, etag = (facts.size, facts.etag) if facts else (SMALL_BYTES, "")
+        for vain in range(1, _ROUNDS):
+            with suppress(StoreUnavailable):
+                return self._store.read_range(url, 0, stop, etag=etag)
+            if self._lanes.stopping.wait(2.0 * vain):
+                raise Stopped
+        return self._store.read_range(url, 0, stop, etag=etag)

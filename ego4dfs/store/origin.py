@@ -1,0 +1,94 @@
+"""Whose key and which endpoint: what can be said of them without asking for an object."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+
+from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
+from ego4dfs.store import aws_files
+from ego4dfs.store.credentials import NO_KEY_HINT, chain
+from ego4dfs.store.regions import AWS_URL, TIMEOUT_S, usable
+
+_METHODS = {
+    "env": "the environment",
+    "shared-credentials-file": "the credentials file",
+    "config-file": "the config file",
+    "custom-process": "a credential process",
+    "iam-role": "this machine's role",
+    "container-role": "this container's role",
+}
+
+
+def key_origin(profile: str) -> str:
+    """Say where in the AWS chain the key comes from; never what it is.
+
+    Raises CredentialsRejected when there is none, ConfigError for a profile that is not there,
+    and StoreUnavailable when the service that hands out keys does not answer.
+    """
+    named = profile or next(
+        (os.environ[v] for v in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE") if os.environ.get(v)), ""
+    )
+    if aws_files.plain_keys(profile) is not None:
+        if not named and "AWS_ACCESS_KEY_ID" in os.environ:
+            return "AWS_ACCESS_KEY_ID of the environment"
+        return f"profile {named or 'default'} of {aws_files.paths()[0]}"
+    found = chain(profile)
+    if found is None:
+        raise CredentialsRejected("no access key in the AWS credential chain", hint=NO_KEY_HINT)
+    method = str(getattr(found, "method", "the AWS chain"))
+    return _METHODS.get(method, method) + (f", profile {named}" if named else "")
+
+
+def configured_region(profile: str) -> str:
+    """Return the region that is configured, or an empty text.
+
+    Raises ConfigError when what stands there is no region: people write `none` and `global`.
+    """
+    written = aws_files.region(profile)
+    if written and not usable(written, aws=True):
+        raise ConfigError(
+            f"the configured region {written!r} is none of AWS; it is ignored",
+            hint="remove it (AWS_REGION, or region in ~/.aws/config), or write us-east-1",
+        )
+    return written
+
+
+def reach(endpoint_url: str, bucket: str) -> str:
+    """Return the region that the endpoint names for a bucket, or ''; any answer will do.
+
+    One HEAD without a signature. Raises StoreUnavailable that says in words what is in the way.
+    """
+    from http.client import HTTPException  # noqa: PLC0415
+    from urllib.error import HTTPError, URLError  # noqa: PLC0415
+    from urllib.request import Request, urlopen  # noqa: PLC0415
+
+    base = (endpoint_url or AWS_URL).rstrip("/")
+    trusted = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
+    try:
+        request = Request(f"{base}/{bucket}", method="HEAD")  # noqa: S310
+        with urlopen(request, timeout=TIMEOUT_S, context=trusted) as answer:  # noqa: S310
+            return str(answer.headers.get("x-amz-bucket-region", ""))
+    except HTTPError as error:
+        return str(error.headers.get("x-amz-bucket-region", ""))
+    except (OSError, HTTPException, ValueError) as error:
+        cause = error.reason if isinstance(error, URLError) else error
+        reason, remedy = _obstacle(cause)
+        raise StoreUnavailable(f"{base}: {reason}", url=base, hint=remedy) from None
+
+
+def _obstacle(cause: object) -> tuple[str, str]:
+    blocked = "no network, or a firewall: try another network, or set HTTPS_PROXY"
+    if isinstance(cause, socket.gaierror):
+        return "its name cannot be resolved", f"no DNS: {blocked}"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({cause.verify_message})",
+            "behind a proxy that opens TLS, name its certificate with AWS_CA_BUNDLE",
+        )
+    if isinstance(cause, TimeoutError):
+        return f"no answer within {TIMEOUT_S:.0f} s", f"blocked network: {blocked}"
+    if isinstance(cause, ConnectionRefusedError):
+        return "the connection is refused", "is the server up? check --endpoint-url and the proxy"
+    return f"cannot be reached ({cause or type(cause).__name__})", f"blocked network: {blocked}"

@@ -1,0 +1,233 @@
+"""Prefetched copies as a place where bytes come from, before the cache and the store.
+
+A copy is used only if it is surely the object's bytes: it has the object's size, and either its
+own time is the object's, as prefetch leaves it, or a record says which version it is. Records are
+prefetch's journal and the official tool's manifest.ver. A copy that disagrees is ignored, and
+reported once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ego4dfs.errors import ConfigError
+from ego4dfs.store import ObjectFacts
+
+log = logging.getLogger(__name__)
+
+_JOURNAL = Path(".ego4dfs") / "journal.sqlite"
+_VERSIONS = "manifest.ver"
+_METADATA = "ego4d.json"
+_SECOND_NS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file on disk that was found right, and what would show that it is another one now."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What the journal says of a copy: which object it is of."""
+
+    url: str
+    facts: ObjectFacts
+
+
+class Copies:
+    """The copies below one directory, read through descriptors that were opened at the start.
+
+    So they stay within reach when a mount covers the directory. Links are not followed: one of
+    them could lead into the mount itself, and wait for its own answer. Safe from several threads;
+    each read opens the file anew, so no descriptor is shared.
+    """
+
+    def __init__(self, directory: Path, source: str, report: Callable[[str], None]) -> None:
+        """Look at `directory` for copies of objects of `source`. Raises ConfigError."""
+        try:
+            self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(
+                f"--copies {directory}: {(error.strerror or str(error)).lower()}",
+                hint="name the directory that prefetch or the official tool filled",
+            ) from error
+        self._directory = directory
+        self._report = report
+        self._records = _journal(directory / _JOURNAL, source)
+        self._metadata = {
+            record.url: record
+            for path, record in self._records.items()
+            if path.endswith(f"/{_METADATA}")
+        }
+        self._directories: dict[str, int] = {"": self._root}
+        self._versions: dict[str, dict[str, str]] = {}
+        self._told: set[str] = set()
+        self._lock = threading.Lock()  # guards the tables
+
+    def is_there(self, path: str) -> bool:
+        """Tell whether there is a file of this path, right or not."""
+        return self._status(path) is not None
+
+    def facts(self, path: str, url: str) -> ObjectFacts | None:
+        """Return what the journal knows of the object, if the copy is as it was left."""
+        record = self._record(path, url)
+        found = self._status(path) if record is not None else None
+        if record is None or found is None:
+            return None
+        facts = record.facts
+        right = found.st_size == facts.size and _same_time(found.st_mtime_ns, facts.mtime_ns)
+        return facts if right else None
+
+    def right(self, path: str, url: str, facts: ObjectFacts) -> Copy | None:
+        """Return the copy if it is of this very version, else None."""
+        found = self._status(path)
+        if found is None:
+            return None
+        wrong = self._objection(path, url, facts, found)
+        if wrong:
+            self._tell(path, wrong)
+            return None
+        return Copy(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+    def read_into(self, copy: Copy, offset: int, view: memoryview) -> int | None:
+        """Fill `view` from `offset` on and return how many bytes there were.
+
+        None when the file is not the one any more that was found right, or cannot be read.
+        """
+        wanted = max(0, min(len(view), copy.size - offset))
+        try:
+            wrong = self._fill(copy, offset, view[:wanted])
+        except OSError as error:
+            wrong = f"cannot be read ({error.strerror})"
+        if wrong:
+            self._tell(copy.path, wrong)
+            return None
+        return wanted
+
+    def _fill(self, copy: Copy, offset: int, view: memoryview) -> str:
+        """Fill the whole view, or say why it cannot be."""
+        descriptor = self._open(copy.path)
+        try:
+            now = os.fstat(descriptor)
+            if (now.st_size, now.st_mtime_ns, now.st_ino) != (copy.size, copy.mtime_ns, copy.inode):
+                return "was changed while it was open"
+            done = os.preadv(descriptor, [view], offset)
+        finally:
+            os.close(descriptor)
+        return "" if done == len(view) else "was cut short while it was read"
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        with self._lock:
+            for descriptor in self._directories.values():
+                os.close(descriptor)
+            self._directories.clear()
+
+    def _objection(self, path: str, url: str, facts: ObjectFacts, found: os.stat_result) -> str:
+        """Say why a copy cannot be used, or nothing."""
+        if found.st_size != facts.size:
+            return f"has {found.st_size} bytes where the object has {facts.size}"
+        record = self._record(path, url)
+        if record is not None and not _same_time(found.st_mtime_ns, record.facts.mtime_ns):
+            return "was changed since it was fetched"
+        told, wanted = self._version(path), facts.version_id
+        if record is not None:
+            told, wanted = record.facts.etag, facts.etag
+        if told and wanted:
+            return "" if told == wanted else "is of another version of the object"
+        if _same_time(found.st_mtime_ns, facts.mtime_ns):
+            return ""
+        return "has another time than the object, and no record says what it is"
+
+    def _record(self, path: str, url: str) -> _Record | None:
+        """Return the record of a copy; the root's ego4d.json is another name of its version's."""
+        record = self._metadata.get(url) if path == _METADATA else self._records.get(path)
+        return record if record is not None and record.url == url else None
+
+    def _tell(self, path: str, what: str) -> None:
+        with self._lock:
+            if path in self._told:
+                return
+            self._told.add(path)
+        log.warning("copy %s %s; it is not used", self._directory / path, what)
+        self._report(f"copy {path} {what}; not used")
+
+    def _status(self, path: str) -> os.stat_result | None:
+        directory, _, name = path.rpartition("/")
+        try:
+            found = os.stat(name, dir_fd=self._below(directory), follow_symlinks=False)
+        except OSError:
+            return None
+        return found if stat.S_ISREG(found.st_mode) else None
+
+    def _open(self, path: str) -> int:
+        directory, _, name = path.rpartition("/")
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._below(directory))
+
+    def _below(self, directory: str) -> int:
+        """Return the descriptor of a directory, opened step by step and kept."""
+        known = self._directories.get(directory)
+        if known is not None:
+            return known
+        parent, _, name = directory.rpartition("/")
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=self._below(parent))
+        with self._lock:
+            kept = self._directories.setdefault(directory, descriptor)
+        if kept != descriptor:
+            os.close(descriptor)
+        return kept
+
+    def _version(self, path: str) -> str:
+        """Return the version that the official tool's manifest.ver has for a file, or ''."""
+        directory, _, name = path.rpartition("/")
+        if directory not in self._versions:
+            self._versions[directory] = self._read_versions(directory)
+        versions = self._versions[directory]
+        return versions.get(name) or versions.get(name.partition(".")[0], "")
+
+    def _read_versions(self, directory: str) -> dict[str, str]:
+        try:
+            with open(self._open(f"{directory}/{_VERSIONS}"), "rb") as file:  # noqa: PTH123 - a descriptor
+                text = file.read().decode("utf-8-sig", errors="replace")
+        except OSError:
+            return {}
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        return {r.get("filename") or r.get("uid") or "": r.get("version") or "" for r in rows}
+
+
+def _journal(path: Path, source: str) -> dict[str, _Record]:
+    """Read which copies are complete; a journal that cannot be read says nothing."""
+    if not path.is_file():
+        return {}
+    query = "SELECT path, url, size, etag, version_id, mtime_ns FROM files WHERE source = ?"
+    try:
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            rows = database.execute(query, (source,)).fetchall()
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        log.warning("%s cannot be read: %s", path, error)
+        return {}
+    return {row[0]: _Record(row[1], ObjectFacts(*row[2:])) for row in rows}
+
+
+def _same_time(found_ns: int, told_ns: int) -> bool:
+    """Tell whether a file has a time as it was set; some filesystems keep only even seconds."""
+    coarse = found_ns % _SECOND_NS == 0 and abs(found_ns - told_ns) < 2 * _SECOND_NS
+    return coarse or found_ns == told_ns

@@ -1,0 +1,191 @@
+"""A mount serves prefetched copies without the store, and never a copy that is not right."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from mountkit import MIB, seeded, status
+
+from ego4dfs.errors import ConfigError
+from ego4dfs.store import ObjectFacts
+from ego4dfs.vfs.copies import Copies
+
+FILES = {"a.bin": seeded("a", 3 * MIB + 5), "b.bin": seeded("b", 700), "empty.bin": b""}
+DAY_NS = 86_400 * 10**9
+
+
+@pytest.fixture
+def prefetched(release, licensee, cli, tmp_path):
+    """A release, and a directory into which all of it was prefetched."""
+    release.dataset("annotations", FILES)
+    release.metadata(b'{"videos": []}')
+    directory = tmp_path / "copies"
+    arguments = ("--version", release.version, "--datasets", "annotations")
+    cli("prefetch", "-o", str(directory), "-y", *arguments)
+    return directory, arguments
+
+
+def forget_everything(licensee):
+    """Empty the cache, so that only the copies and the store know anything."""
+    for path in Path(licensee["EGO4DFS_CACHE_DIR"]).rglob("*.sqlite*"):
+        path.unlink()
+
+
+def read_all(root, version):
+    return {name: (root / version / "annotations" / name).read_bytes() for name in FILES}
+
+
+@pytest.mark.fuse
+def test_copies_are_served_without_a_request_for_objects(prefetched, release, licensee, mount):
+    directory, arguments = prefetched
+    forget_everything(licensee)
+    root = mount(*arguments, "--copies", str(directory))
+    assert read_all(root, release.version) == FILES
+    assert (root / "ego4d.json").read_bytes() == b'{"videos": []}'
+    counters = status(root)
+    assert (counters["requests"]["head"], counters["requests"]["get"]) == (0, 0)
+    assert counters["bytes_from_copies"] == sum(map(len, FILES.values())) + 14
+    assert (counters["bytes_fetched"], counters["errors"]) == (0, 0)
+
+
+@pytest.mark.fuse
+def test_a_mount_over_a_prefetched_directory_serves_what_it_covers(
+    prefetched, release, licensee, cli, libfuse
+):
+    directory, arguments = prefetched
+    os.unlink(directory / release.version / "annotations" / "b.bin")
+    forget_everything(licensee)
+    cli("mount", str(directory), "--nonempty", "--libfuse", libfuse, *arguments)
+    try:
+        assert read_all(directory, release.version) == FILES
+        counters = status(directory)
+        assert counters["bytes_from_copies"] == len(FILES["a.bin"])
+        assert counters["bytes_fetched"] == len(FILES["b.bin"])
+    finally:
+        cli("unmount", str(directory))
+    assert (directory / ".ego4dfs").is_dir()
+
+
+def opened(open_tree, release, directory):
+    vfs = open_tree(version=release.version, datasets=["annotations"], copies=str(directory))
+
+    def read(name):
+        handle = vfs.open(f"{release.version}/annotations/{name}")
+        return vfs.read(handle, 0, handle.size)
+
+    return vfs, read
+
+
+def spoil_size(path, release):
+    del release
+    path.write_bytes(b"short")
+
+
+def spoil_bytes(path, release):
+    """Change it as an editor does: other bytes, another time."""
+    del release
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+def replace_object(path, release):
+    release.put(f"annotations/{path.name}", seeded("new", path.stat().st_size))
+
+
+@pytest.mark.parametrize("spoil", [spoil_size, spoil_bytes])
+def test_a_copy_that_disagrees_is_ignored_and_told_once(
+    prefetched, release, open_tree, caplog, spoil
+):
+    directory, _ = prefetched
+    spoil(directory / release.version / "annotations" / "a.bin", release)
+    vfs, read = opened(open_tree, release, directory)
+    assert read("a.bin") == read("a.bin") == FILES["a.bin"]
+    assert vfs.metrics.bytes_from_copies == 0
+    assert vfs.metrics.bytes_fetched == len(FILES["a.bin"])
+    told = [r.getMessage() for r in caplog.records if "it is not used" in r.getMessage()]
+    assert len(told) == 1
+    assert "a.bin" in told[0]
+
+
+def test_a_copy_of_another_version_is_not_used(prefetched, release, licensee, open_tree):
+    """The index knows a newer version than the copy is of."""
+    directory, _ = prefetched
+    forget_everything(licensee)
+    new = seeded("new", len(FILES["a.bin"]))
+    release.put("annotations/a.bin", new)
+    plain = open_tree(version=release.version, datasets=["annotations"])
+    plain.stat(f"{release.version}/annotations/a.bin")
+    vfs, read = opened(open_tree, release, directory)
+    assert read("a.bin") == new
+    assert vfs.metrics.bytes_from_copies == 0
+
+
+def test_a_copy_that_changes_while_it_is_open_is_left_for_the_store(prefetched, release, open_tree):
+    directory, _ = prefetched
+    path = directory / release.version / "annotations" / "a.bin"
+    vfs, _ = opened(open_tree, release, directory)
+    handle = vfs.open(f"{release.version}/annotations/a.bin")
+    assert vfs.read(handle, 0, 10) == FILES["a.bin"][:10]
+    path.write_bytes(b"y" * path.stat().st_size)
+    assert vfs.read(handle, 10, handle.size) == FILES["a.bin"][10:]
+    assert vfs.metrics.bytes_from_copies == 10
+
+
+def test_a_link_is_not_followed(prefetched, release, open_tree, tmp_path):
+    """It could lead into the mount that covers the directory."""
+    directory, _ = prefetched
+    path = directory / release.version / "annotations" / "a.bin"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    vfs, read = opened(open_tree, release, directory)
+    assert read("a.bin") == FILES["a.bin"]
+    assert vfs.metrics.bytes_from_copies == 0
+
+
+def test_a_copy_with_the_time_of_its_object_needs_no_journal(prefetched, release, open_tree):
+    directory, _ = prefetched
+    for path in (directory / ".ego4dfs").iterdir():
+        path.unlink()
+    vfs, read = opened(open_tree, release, directory)
+    assert read("a.bin") == FILES["a.bin"]
+    assert vfs.metrics.bytes_from_copies == len(FILES["a.bin"])
+
+
+@pytest.mark.parametrize(
+    ("row", "used"),
+    [("x,v1,a.bin", True), ("a,v1", True), ("x,v2,a.bin", False), ("x,,a.bin", False)],
+)
+def test_a_copy_of_another_time_counts_if_the_official_record_has_its_version(tmp_path, row, used):
+    """The official tool leaves the time of the download, and the version in manifest.ver."""
+    (tmp_path / "v2" / "clips").mkdir(parents=True)
+    (tmp_path / "v2/clips/a.bin").write_bytes(b"bytes")
+    (tmp_path / "v2/clips/manifest.ver").write_text(f"uid,version,filename\r\n{row}\r\n")
+    told = []
+    copies = Copies(tmp_path, "s3.amazonaws.com", told.append)
+    copy = copies.right("v2/clips/a.bin", "s3://b/a", ObjectFacts(5, "etag", "v1", DAY_NS))
+    assert (copy is not None, len(told)) == (used, not used)
+    copies.close()
+
+
+def test_a_journal_that_is_damaged_says_nothing(prefetched, release, open_tree):
+    directory, _ = prefetched
+    (directory / ".ego4dfs" / "journal.sqlite").write_bytes(b"no database" * 1000)
+    _, read = opened(open_tree, release, directory)
+    assert read("b.bin") == FILES["b.bin"]
+
+
+def test_the_journal_is_read_as_prefetch_writes_it(prefetched):
+    """The query of the mount and the schema of prefetch are apart: they must agree."""
+    directory, _ = prefetched
+    database = sqlite3.connect(directory / ".ego4dfs" / "journal.sqlite")
+    columns = {row[1] for row in database.execute("PRAGMA table_info(files)")}
+    database.close()
+    assert {"path", "url", "source", "size", "etag", "version_id", "mtime_ns"} <= columns
+
+
+def test_a_directory_that_is_not_there_is_an_error(release, open_tree, tmp_path):
+    release.dataset("annotations", {"a": b""})
+    with pytest.raises(ConfigError, match="no such file or directory"):
+        open_tree(version=release.version, datasets=["annotations"], copies=str(tmp_path / "x"))

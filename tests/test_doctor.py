@@ -1,0 +1,160 @@
+"""`ego4dfs doctor` tells causes apart, says what to do, and ends in time whatever is broken."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import pytest
+from conftest import run_cli
+from store_fixtures import gateway  # noqa: F401 - a fixture
+
+from ego4dfs.cli.output import ExitCode
+
+
+@pytest.fixture
+def doctor(licensee, release):
+    """Run the doctor on this test's release; returns its exit code and its rows by name."""
+    release.metadata(b"{}")
+    release.dataset("annotations", {"narration.json": b"{}", "fho.csv": b"a\n"})
+
+    def run(*arguments, endpoint="", **env):
+        env = {**licensee, **env}
+        if endpoint:
+            env["AWS_ENDPOINT_URL"] = endpoint
+        done = run_cli(
+            "doctor", "--json", "--version", release.version, *arguments, env=env, check=False
+        )
+        assert "Traceback" not in done.stderr
+        for secret in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
+            assert env[secret] not in done.stdout + done.stderr
+        return done.returncode, {row["check"]: row for row in json.loads(done.stdout)}
+
+    return run
+
+
+def states(rows):
+    return {name: row["state"] for name, row in rows.items()}
+
+
+def test_a_sound_machine_is_all_ok(doctor):
+    code, rows = doctor("--datasets", "annotations")
+    expected = {"FUSE device", "libfuse", "permission to mount", "cache directory", "network"}
+    assert expected | {"free space", "region", "credentials", "licence", "annotations"} == {*rows}
+    assert {s for name, s in states(rows).items() if name != "free space"} == {"ok"}
+    assert rows["annotations"]["found"] == "2 files"
+    assert rows["credentials"]["found"] == "a key from AWS_ACCESS_KEY_ID of the environment"
+    assert code == ExitCode.OK
+
+
+def test_the_table_has_a_row_for_each_check(doctor, release, cli):
+    done = cli("doctor", "--version", release.version, "--datasets", "annotations")
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["check", "state", "found", "remedy"]
+    assert any(line.split()[:4] == ["annotations", "ok", "2", "files"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("InvalidAccessKeyId", "with the same e-mail"),
+        ("ExpiredToken", "with the same e-mail"),
+        ("SignatureDoesNotMatch", "copy both halves of the key"),
+    ],
+)
+def test_a_rejected_key_is_told_from_everything_else(doctor, gateway, licensee, code, told):  # noqa: F811
+    gateway.faults.rejected_keys = {licensee["AWS_ACCESS_KEY_ID"]: code}
+    exit_code, rows = doctor(endpoint=gateway.url)
+    assert rows["licence"]["state"] == "fail"
+    assert code in rows["licence"]["found"]
+    assert told in rows["licence"]["remedy"]
+    assert rows["datasets"]["found"] == "not asked, and none is kept from before"
+    assert exit_code == ExitCode.REFUSED
+
+
+def test_a_key_that_opens_nothing_is_called_foreign(doctor, gateway):  # noqa: F811
+    gateway.faults.hide_missing = True
+    code, rows = doctor("--version", "v999", endpoint=gateway.url)
+    assert states(rows)["datasets"] == "fail"
+    assert "or this AWS key may not read it" in rows["datasets"]["found"]
+    assert "is it the key from your Ego4D e-mail?" in rows["datasets"]["remedy"]
+    assert code == ExitCode.REFUSED
+
+
+def test_a_typo_is_answered_with_the_name_that_was_meant(doctor, gateway):  # noqa: F811
+    gateway.faults.hide_missing = True
+    code, rows = doctor("--datasets", "full-scale", "annotations", endpoint=gateway.url)
+    assert states(rows)["annotations"] == "ok"
+    assert rows["full-scale"]["state"] == "fail"
+    assert "did you mean full_scale?" in rows["full-scale"]["found"]
+    assert code == ExitCode.REFUSED
+
+
+def test_an_unpublished_dataset_breaks_only_who_named_it(doctor, gateway):  # noqa: F811
+    gateway.faults.hide_missing = True
+    code, rows = doctor("--datasets", "fut_loc", endpoint=gateway.url)
+    assert rows["fut_loc"]["state"] == "fail"
+    assert "though the key works for others" in rows["fut_loc"]["found"]
+    assert "announced but not published" in rows["fut_loc"]["remedy"]
+    assert code == ExitCode.REFUSED
+    code, rows = doctor(endpoint=gateway.url)
+    assert (rows["fut_loc"]["state"], rows["annotations"]["state"]) == ("warn", "ok")
+    assert code == ExitCode.OK
+
+
+def test_a_missing_key_is_told_with_the_place_to_enter_it(licensee, release):
+    env = {k: v for k, v in licensee.items() if not k.startswith(("AWS_ACCESS", "AWS_SECRET"))}
+    env["AWS_EC2_METADATA_DISABLED"] = "true"
+    done = run_cli("doctor", "--json", "--version", release.version, env=env, check=False)
+    rows = {row["check"]: row for row in json.loads(done.stdout)}
+    assert rows["credentials"]["state"] == "fail"
+    assert "`aws configure`" in rows["credentials"]["remedy"]
+    assert "licence" not in rows
+    assert done.returncode == ExitCode.REFUSED
+
+
+def test_a_refused_connection_is_the_network_and_says_what_is_usable(doctor, gateway):  # noqa: F811
+    doctor("--datasets", "annotations", endpoint=gateway.url)
+    gateway.stop()
+    code, rows = doctor(endpoint=gateway.url)
+    assert rows["network"]["state"] == "fail"
+    assert "the connection is refused" in rows["network"]["found"]
+    assert rows["datasets"]["found"] == "not asked; kept from before, and usable: annotations"
+    assert code == ExitCode.FAILURE
+
+
+def test_a_network_that_swallows_everything_ends_in_bounded_time(doctor):
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        began = time.monotonic()
+        code, rows = doctor(endpoint=f"http://127.0.0.1:{hole.getsockname()[1]}")
+    assert time.monotonic() - began < 20
+    assert "no answer within" in rows["network"]["found"]
+    assert "HTTPS_PROXY" in rows["network"]["remedy"]
+    assert code == ExitCode.FAILURE
+
+
+def test_a_region_that_is_none_is_a_warning(doctor):
+    code, rows = doctor("--datasets", "annotations", AWS_REGION="global")
+    assert rows["region"]["state"] == "warn"
+    assert "'global'" in rows["region"]["found"]
+    assert code == ExitCode.OK
+
+
+def test_a_cache_that_cannot_be_made_is_told(doctor, tmp_path):
+    (tmp_path / "file").write_text("")
+    where = str(tmp_path / "file" / "x")
+    code, rows = doctor("--datasets", "annotations", "--cache-dir", where)
+    assert rows["cache directory"]["state"] == "fail"
+    assert "--cache-dir" in rows["cache directory"]["remedy"]
+    assert rows["annotations"]["state"] == "ok"
+    assert code == ExitCode.FAILURE
+
+
+def test_a_selection_is_counted(doctor):
+    _, rows = doctor("--datasets", "annotations", "--include", "*.csv")
+    assert rows["selection"]["found"] == "1 of 2 files"
+    _, rows = doctor("--datasets", "annotations", "--include", "*.mp4")
+    assert (rows["selection"]["state"], rows["selection"]["found"]) == ("warn", "0 of 2 files")

@@ -1,0 +1,147 @@
+"""Faults 17 to 23, 25, 26 and 31 of the official tool: flags, names, keys and what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import run_cli
+from officialkit import objects_read
+from prefetchkit import data_of, tree
+
+from ego4dfs.config import resolve
+
+UID = "00000001-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def manifest_of(release, dataset: str, header: str, rows: dict[str, str]) -> None:
+    """Publish files by name, each with the cells behind its location."""
+    lines = [f"video_uid,type,s3_path,{header}"]
+    for name, cells in rows.items():
+        url = release.put(f"{dataset}/{name}", name.encode())
+        lines.append(f"{name.partition('.')[0]},file,{url},{cells}")
+    release.manifest(dataset, "\n".join([*lines, ""]))
+
+
+def test_fault_17_the_flags_of_the_documentation_are_flags(prefetch, official, release, out):
+    """The README's --dataset, --benchmark and --config work there as prefixes, by luck."""
+    manifest_of(release, "clips", "benchmarks", {f"{UID}.mp4": "[EM]"})
+    assert "ambiguous" in official("--video_uid", UID).stderr
+    config = out.parent / "config.json"
+    config.write_text(json.dumps({"metadata": False, "assume_yes": True}))
+    words = ("--dataset", "clips", "--benchmark", "EM", "--config", str(config))
+    prefetch(*words, "--video_uid", UID)
+    assert [*data_of(tree(out), release, "clips")] == [f"{UID}.mp4"]
+
+
+def test_fault_18_the_config_file_is_checked(prefetch, official, release, out, tmp_path):
+    """The official tool ends with TypeError for an unknown key, and takes a text by its letters."""
+    release.dataset("viz", {"a.jpg": b"a"})
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"datasets": "viz"}))
+    wrong = official("-y", "--no-metadata", "--config_path", str(config))
+    assert "'v'" in wrong.stdout
+    done = prefetch("-y", "--no-metadata", "--config_path", str(config), code=2)
+    assert "a list is wanted, not 'viz'" in done.stderr
+    config.write_text(json.dumps({"datasets": ["viz"]}))
+    prefetch("-y", "--no-metadata", "--config_path", str(config))
+    assert [*data_of(tree(out), release, "viz")] == ["a.jpg"]
+    config.write_text(json.dumps({"colour": "blue"}))
+    assert "TypeError" in official("-y", "--config_path", str(config)).stderr
+    done = prefetch("-y", "--config_path", str(config), code=2)
+    assert "colour" in done.stderr
+
+
+def test_fault_19_annotations_are_chosen_and_the_default_is_told(prefetch, official, release, out):
+    """The official tool takes --annotations nlq and fetches all of them all the same."""
+    manifest_of(release, "annotations", "annotation", {"nlq_val.json": "nlq", "vq.json": "vq"})
+    official("-y", "--no-metadata", "--annotations", "nlq")
+    assert len(data_of(tree(out.parent / "official"), release, "annotations")) == 2
+    done = prefetch("-y", "--no-metadata", "--annotations", "nlq")
+    assert [*data_of(tree(out), release, "annotations")] == ["nlq_val.json"]
+    assert "No --datasets were given: annotations" in done.stdout
+
+
+def test_fault_20_keys_of_the_environment_are_enough(prefetch, official, release, out, tmp_path):
+    """The official tool ends without a profile `default`, whatever keys the environment has."""
+    release.dataset("annotations", {"a.json": b"a"})
+    (tmp_path / "home/.aws/credentials").unlink()
+    assert "Could not find AWS profile" in official("-y", "--no-metadata").stderr
+    prefetch("-y", "--no-metadata")
+    assert data_of(tree(out), release, "annotations") == {"a.json": b"a"}
+
+
+def test_fault_21_a_missing_manifest_is_explained(prefetch, official, release):
+    """The official tool ends with a bare traceback for a typo as for an expired key."""
+    flags = ("-y", "--no-metadata", "--datasets", "full_scales")
+    assert "Traceback" in official(*flags).stderr
+    done = prefetch(*flags, code=4)
+    assert "full_scales" in done.stderr
+    assert "did you mean full_scale?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "dataset", ["fut_loc", "omnivore_video_swinl", "nlq_models", "annotations_540ss"]
+)
+def test_fault_22_published_names_are_known(dataset, caplog):
+    """The official tool calls datasets of its own README non-standard."""
+    code = (
+        f"from ego4d.cli.config import *; config_from_args(['-o', 'x', '--datasets', {dataset!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Non-standard Dataset" in done.stdout
+    assert resolve({"datasets": [dataset]}).datasets == (dataset,)
+    assert not caplog.records
+
+
+def test_fault_23_the_list_needs_neither_keys_nor_a_network(tmp_path):
+    """The official --list-datasets ends with a traceback without both."""
+    env = {name: os.environ[name] for name in ("PATH",)} | {"HOME": str(tmp_path)}
+    done = run_cli("prefetch", "--list-datasets", env=env)
+    assert "full_scale" in done.stdout
+    command = [sys.executable, "-m", "ego4d.cli.cli", "--list-datasets"]
+    wrong = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+
+
+def test_fault_25_a_benchmark_without_brackets_counts(prefetch, official, release, out):
+    """The official tool passes over such rows, and over all filters where no column is."""
+    rows = {"a.json": "em", "b.json": "[FHO |EM]", "c.json": "[AV]"}
+    manifest_of(release, "annotations", "benchmarks", rows)
+    flags = ("-y", "--no-metadata", "--benchmarks", "EM")
+    official(*flags)
+    assert [*data_of(tree(out.parent / "official"), release, "annotations")] == ["b.json"]
+    done = prefetch(*flags)
+    assert [*data_of(tree(out), release, "annotations")] == ["a.json", "b.json"]
+    assert done.stderr.count("rackets") <= 1
+
+
+def test_fault_26_universities_are_those_of_the_video_too(prefetch, official, release, out):
+    """The official tool looks at the bucket alone, and knows some buckets by no university."""
+    manifest_of(release, "annotations", "video_source", {"a.json": "unict", "b.json": "cmu"})
+    flags = ("-y", "--no-metadata", "--universities", "unict")
+    assert "All S3 Objects Invalid" in official(*flags).stdout
+    prefetch(*flags)
+    assert [*data_of(tree(out), release, "annotations")] == ["a.json"]
+
+
+def test_fault_31_what_is_there_needs_no_network(prefetch, official, release, front, out):
+    """The official tool fetches each manifest anew, and warns of each unusual file name."""
+    release.dataset("annotations", {"a.odd": b"a"})
+    prefetch("-y", "--no-metadata")
+    front.reset()
+    done = prefetch("-y", "--no-metadata")
+    assert [status for method, _, status in front.log if method == "GET"] == [304]
+    assert objects_read(front) == []
+    assert "odd" not in done.stderr
+    front.stop()
+    assert "already exist" in prefetch("-y", "--no-metadata").stdout

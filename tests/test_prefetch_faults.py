@@ -1,0 +1,209 @@
+"""What a prefetch makes of a misbehaving server, expired keys, odd objects and a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import EGO4DFS, SHARING
+from mountkit import MIB, seeded, wait_until
+from prefetchkit import data_of, tree
+
+FILES = {
+    "large.mp4": seeded("large", 60 * MIB + 1),
+    "middle.pt": seeded("middle", 3 * MIB + 17),
+    **{f"small{i}.pt": seeded(str(i), 20_000 + i) for i in range(60)},
+}
+SIZE = sum(map(len, FILES.values()))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def start(release, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [*EGO4DFS, "prefetch", "-y", "-o", str(out), "--no-metadata", *arguments]
+    command += ["--version", release.version]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_all_the_time_only_costs_time(prefetch, release, front, out):
+    """Show 4: 503, cut bodies, resets and stalls; all arrives, right, in bounded requests."""
+    release.dataset("annotations", FILES)
+    front.faults.slow_down_every = 10
+    front.faults.reset_every = 20
+    front.faults.cut_body_at, front.faults.cut_body_every = 10_000, 10
+    front.faults.stall_body_s, front.faults.stall_body_every = 1.0, 50
+    prefetch("-y", "--no-metadata")
+    assert data_of(tree(out), release, "annotations") == FILES
+    assert front.requests < 4 * (len(FILES) * 2 + SIZE // (2 * MIB))
+    assert front.bytes_sent < 1.25 * SIZE
+
+
+def test_what_a_cut_answer_brought_is_not_fetched_again(prefetch, release, front, out):
+    release.dataset("annotations", {"large.mp4": FILES["large.mp4"]})
+    front.faults.piece_bytes = 64 << 10
+    front.faults.cut_body_at = MIB
+    prefetch("-y", "--no-metadata")
+    assert data_of(tree(out), release, "annotations") == {"large.mp4": FILES["large.mp4"]}
+    assert front.bytes_sent < 1.5 * len(FILES["large.mp4"])
+
+
+@pytest.mark.parametrize("flags", [(), ("--skip-s3-checks",)])
+def test_one_missing_object_does_not_stop_the_rest(prefetch, release, out, flags):
+    names = {**FILES, "lost.mp4": b""}
+    release.dataset("annotations", names)
+    _delete(release, "annotations/lost.mp4")
+    done = prefetch("-y", "--no-metadata", *flags, code=3)
+    found = data_of(tree(out), release, "annotations")
+    assert found == FILES
+    assert "lost.mp4" in done.stderr
+    assert "To try just these again" in done.stderr
+    told = json.loads(prefetch("-y", "--no-metadata", *flags, "--json", code=3).stdout)
+    assert (told["done"], told["skipped"]) == (0, len(FILES))
+    assert told["refused"] + told["missing"] == len(told["problems"]) == 1
+    assert told["problems"][0]["path"] == f"{release.version}/annotations/lost.mp4"
+    assert told["exit_code"] == 3
+
+
+def test_nothing_but_missing_objects_is_no_success(prefetch, release):
+    release.dataset("annotations", {"lost.mp4": b""})
+    _delete(release, "annotations/lost.mp4")
+    done = prefetch("-y", "--no-metadata", code=4)
+    assert "already exist" not in done.stdout
+    assert "Missing s3 object (ignored for download): lost | lost.mp4" in done.stdout
+
+
+def test_the_command_to_try_again_does_so(prefetch, release, out):
+    release.dataset("annotations", {"a.json": b"a", "b c.json": b"bc"})
+    _delete(release, "annotations/b c.json")
+    done = prefetch("-y", "--no-metadata", code=3)
+    again = done.stderr.splitlines()[-1].strip()
+    assert again.startswith("ego4dfs prefetch")
+    release.put("annotations/b c.json", b"here")
+    time.sleep(0.1)
+    _forget_refusals()
+    words = re.sub("^ego4dfs", " ".join(EGO4DFS), again)
+    assert subprocess.run(words, shell=True, check=False).returncode == 0  # noqa: S602 - it is meant for a shell
+    assert data_of(tree(out), release, "annotations") == {"a.json": b"a", "b c.json": b"here"}
+
+
+def test_expired_keys_end_it_and_renewed_ones_go_on(prefetch, release, front, out, server):
+    """Show 5: exit 4, a word on how to go on, and nothing is fetched twice."""
+    files = {**FILES, **{f"video{i}.mp4": seeded(f"v{i}", 60 * MIB) for i in range(3)}}
+    size = sum(map(len, files.values()))
+    release.dataset("annotations", files)
+    front.faults.piece_bytes = 64 << 10
+    front.faults.bytes_per_s = 8 * MIB
+    process = start(release, out)
+    wait_until(lambda: front.bytes_sent > size // 3)
+    front.faults.rejected_keys = {server.licensee.access_key: "ExpiredToken"}
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 4, said
+    assert "expired" in said
+    assert "sign the licence again" in said
+    assert server.licensee.secret_key not in said
+    front.faults.rejected_keys = {}
+    front.faults.bytes_per_s = 0
+    prefetch("-y", "--no-metadata")
+    assert data_of(tree(out), release, "annotations") == files
+    assert front.bytes_sent < size + 2 * MIB
+    assert not _parts(out)
+
+
+def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(prefetch, release, front, out):
+    release.dataset("annotations", FILES)
+    front.faults.stall_body_s, front.faults.piece_bytes = 3.0, 256 << 10
+    process = start(release, out)
+    wait_until(lambda: front.bytes_sent > MIB)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=2.5)  # though answers are under way for 3 s and more
+    assert process.returncode == 130
+    assert "To go on where it ended" in said
+    front.faults.stall_body_s = 0.0
+    prefetch("-y", "--no-metadata")
+    assert data_of(tree(out), release, "annotations") == FILES
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A disk of 40 MiB; `grow` makes it larger."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk takes root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_and_survived(prefetch, release, front, small_disk):
+    """Show 6: clear message, nothing corrupt, resumes when there is room."""
+    release.dataset("annotations", FILES)
+    done = prefetch("-y", "--no-metadata", "--skip-s3-checks", "-o", str(small_disk), code=1)
+    assert "no space left on device" in done.stderr
+    assert "make room" in done.stderr
+    found = data_of(tree(small_disk), release, "annotations")
+    assert all(FILES[n] == data for n, data in found.items() if not n.endswith(".part"))
+    sent = front.bytes_sent
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    prefetch("-y", "--no-metadata", "-o", str(small_disk))
+    assert data_of(tree(small_disk), release, "annotations") == FILES
+    assert front.bytes_sent - sent < SIZE - 20 * MIB
+
+
+def test_too_little_room_is_told_before_a_byte(prefetch, release, front, small_disk):
+    release.dataset("annotations", FILES)
+    done = prefetch("-y", "--no-metadata", "-o", str(small_disk), code=1)
+    assert "GiB are to come" in done.stderr
+    assert front.bytes_sent < MIB
+
+
+def test_an_object_replaced_meanwhile_comes_whole_in_its_new_version(prefetch, release, front, out):
+    release.dataset("annotations", {"large.mp4": seeded("old", 200 * MIB)})
+    front.faults.piece_bytes = 64 << 10
+    front.faults.bytes_per_s = 2 * MIB
+    process = start(release, out)
+    wait_until(lambda: front.bytes_sent > 8 * MIB)
+    new = seeded("new", 50 * MIB)
+    release.put("annotations/large.mp4", new)
+    front.faults.bytes_per_s = 0
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert data_of(tree(out), release, "annotations") == {"large.mp4": new}
+
+
+def test_no_network_is_told_as_such(prefetch, release, front):
+    release.dataset("annotations", {"a.json": b"content"})
+    prefetch("-y", "--no-metadata")
+    front.stop()
+    done = prefetch("-y", "--no-metadata")  # all is there, and the manifest is kept
+    assert "already exist" in done.stdout
+
+
+def _parts(out: Path) -> list[Path]:
+    return [path for path in out.rglob("*.part") if path.is_file()]
+
+
+def _delete(release, name: str) -> None:
+    from store_fixtures import _client
+
+    key = f"public/{release.version}/objects/{name}"
+    _client(release.server).delete_object(Bucket=SHARING, Key=key)
+
+
+def _forget_refusals() -> None:
+    """Let a minute pass for what is believed about refused objects."""
+    import sqlite3
+
+    for path in Path(os.environ["EGO4DFS_CACHE_DIR"]).rglob("facts.sqlite"):
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE refusals SET at = at - 61")

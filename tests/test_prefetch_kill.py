@@ -1,0 +1,46 @@
+"""A prefetch that is killed goes on where it ended: nothing wrong, nothing twice, no litter."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import EGO4DFS
+from mountkit import MIB, seeded
+from prefetchkit import data_of, tree
+
+KILLS = 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_killed_twenty_times_it_fetches_hardly_anything_twice(prefetch, release, front, tmp_path):
+    """Show 3: with SIGKILL at random moments, at most a tenth is fetched again."""
+    files = {f"video{i}.mp4": seeded(str(i), 128 * MIB + i) for i in range(4)}
+    files |= {f"small{i}.pt": seeded(f"s{i}", 50_000) for i in range(100)}
+    size = sum(map(len, files.values()))
+    release.dataset("annotations", files)
+    front.faults.piece_bytes = 64 << 10
+    front.faults.bytes_per_s = 12 * MIB
+    command = [*EGO4DFS, "prefetch", "-y", "-o", str(tmp_path / "out"), "--no-metadata"]
+    command += ["--version", release.version, "--quiet"]
+    dice = random.Random(7)
+    for kill in range(KILLS):
+        process = subprocess.Popen(command)
+        goal = front.bytes_sent + dice.uniform(0.2, 1.4) * size / KILLS * 0.8
+        while front.bytes_sent < goal and process.poll() is None:
+            time.sleep(0.002)
+        assert process.poll() is None, f"it was done before kill {kill}"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        found = data_of(tree(tmp_path / "out"), release, "annotations")
+        whole = {name: data for name, data in found.items() if not name.endswith(".part")}
+        assert all(data == files[name] for name, data in whole.items())
+    prefetch("-y", "--no-metadata")
+    print(f"fetched {front.bytes_sent / size:.3f} of the size")
+    assert data_of(tree(tmp_path / "out"), release, "annotations") == files
+    assert front.bytes_sent <= 1.1 * size

@@ -1,0 +1,182 @@
+"""`ego4dfs verify` finds what is damaged, missing and extra, with and without the store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from conftest import SHARING, Release, run_cli
+from mountkit import MIB, complaint, seeded
+from store_fixtures import gateway  # noqa: F401 - a fixture
+
+from ego4dfs.cli.output import ExitCode
+
+FILES = {name: seeded(name, size) for name, size in (("a.bin", 3 * MIB), ("b.bin", 700))}
+FILES["empty.bin"] = b""
+
+
+@dataclass
+class Copied:
+    """A release, and a directory into which it was prefetched."""
+
+    release: Release
+    directory: Path
+    env: dict[str, str]
+
+    @property
+    def files(self) -> Path:
+        return self.directory / self.release.version / "annotations"
+
+    def verify(self, *arguments: str, endpoint: str = "") -> tuple[int, dict[str, Any]]:
+        env = {**self.env, **({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})}
+        version = ("--version", self.release.version)
+        done = run_cli(
+            "verify",
+            "-o",
+            str(self.directory),
+            "--json",
+            *version,
+            *arguments,
+            env=env,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture
+def copied(release, licensee, cli, tmp_path) -> Copied:
+    release.dataset("annotations", FILES)
+    release.metadata(b"{}")
+    version = ("--version", release.version)
+    cli("prefetch", "-o", str(tmp_path / "copies"), "-y", "--datasets", "annotations", *version)
+    return Copied(release, tmp_path / "copies", licensee)
+
+
+def told(report):
+    return {(problem["verdict"], Path(problem["path"]).name) for problem in report["problems"]}
+
+
+def rot(path: Path) -> None:
+    """Change one byte, and neither size nor time, as a failing disk does."""
+    found = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("how", [(), ("--offline",)], ids=["online", "offline"])
+def test_a_sound_directory_is_all_right(copied, how):
+    code, report = copied.verify(*how)
+    assert code == ExitCode.OK
+    assert report["problems"] == []
+    assert report["files"]["right"] == len(FILES) + (0 if how else 1)  # ego4d.json
+
+
+@pytest.mark.parametrize("how", [(), ("--offline",)], ids=["online", "offline"])
+@pytest.mark.parametrize("damage", [rot, shorten])
+def test_damaged_missing_and_extra_files_are_told_apart(
+    copied, how, damage: Callable[[Path], None]
+):
+    damage(copied.files / "a.bin")
+    (copied.files / "b.bin").unlink()
+    (copied.files / "mine.txt").write_text("my own")
+    (copied.files / "c.bin.part").write_text("under way")
+    code, report = copied.verify(*how)
+    assert code == ExitCode.FAILURE
+    assert told(report) == {("damaged", "a.bin"), ("missing", "b.bin"), ("extra", "mine.txt")}
+
+
+def test_extra_files_alone_are_no_failure(copied):
+    (copied.files / "mine.txt").write_text("my own")
+    code, report = copied.verify()
+    assert (code, told(report)) == (ExitCode.OK, {("extra", "mine.txt")})
+
+
+def test_repair_fetches_what_is_broken_and_nothing_else(copied, gateway):  # noqa: F811
+    rot(copied.files / "b.bin")
+    (copied.files / "empty.bin").unlink()
+    (copied.files / "mine.txt").write_text("my own")
+    code, report = copied.verify("--repair")
+    assert (code, report["repaired"]) == (ExitCode.OK, 2)
+    assert told(report) == {("extra", "mine.txt")}
+    assert {name: (copied.files / name).read_bytes() for name in FILES} == FILES
+    assert (copied.files / "mine.txt").read_text() == "my own"
+    assert copied.verify("--offline")[0] == ExitCode.OK
+
+
+def test_what_cannot_be_repaired_is_still_told(copied):
+    """One of two broken files is no longer what S3 has."""
+    rot(copied.files / "b.bin")
+    shorten(copied.files / "a.bin")
+    key = f"public/{copied.release.version}/objects/annotations/a.bin"
+    obstore.delete(copied.release.server._store(SHARING), key)
+    code, report = copied.verify("--repair")
+    assert (code, report["repaired"]) == (ExitCode.PARTIAL, 1)
+    assert told(report) == {("damaged", "a.bin")}
+
+
+def test_offline_asks_nobody(copied):
+    code, _ = copied.verify("--offline", endpoint="http://127.0.0.1:9")
+    assert code == ExitCode.OK
+
+
+def test_a_selection_is_all_that_is_looked_at(copied):
+    rot(copied.files / "a.bin")
+    code, report = copied.verify("--include", "b*", "--no-metadata")
+    assert code == ExitCode.OK
+    assert report["files"]["right"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--offline", "--repair"), "--repair: not allowed with --offline"),
+        (("--offline", "--include", "*"), "include: not allowed with --offline"),
+        (("--version", "v1"), "there are no copies"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error(copied, cli, arguments, message):
+    directory = str(copied.directory)
+    options = arguments if "--version" in arguments else ("--version", "v1", *arguments)
+    if "--offline" in arguments:
+        options = ("--version", "v2", "--datasets", "annotations", *arguments)
+    done = cli("verify", "-o", directory, *options, check=False)
+    assert done.returncode == ExitCode.USAGE
+    assert message in complaint(done)
+
+
+@pytest.mark.fuse
+def test_a_mount_is_no_directory_of_copies(release, licensee, cli, mount):
+    release.dataset("annotations", {"a": b"a"})
+    root = mount("--version", release.version, "--datasets", "annotations")
+    done = cli("verify", "-o", str(root), "--version", "v1", check=False)
+    assert "an ego4dfs is mounted at" in complaint(done)
+    assert done.returncode == ExitCode.MOUNTPOINT
+
+
+def test_without_a_directory_it_says_what_to_write(licensee, cli):
+    done = cli("verify", check=False)
+    assert "no output directory was given" in complaint(done)
+    assert done.returncode == ExitCode.USAGE
+
+
+def test_the_table_names_each_problem(copied, cli):
+    (copied.files / "b.bin").unlink()
+    version = ("--version", copied.release.version)
+    done = cli("verify", "-o", str(copied.directory), *version, check=False)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["state", "file", "why"]
+    assert lines[1].split() == ["missing", f"{copied.release.version}/annotations/b.bin"]
+    assert lines[-1] == "3 right, 1 missing"
