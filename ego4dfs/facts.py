@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ REFUSAL_KEPT_S = 3600.0
 
 _SWEEP_THREADS = 48
 _LOCK_WAIT_S = 30
+_ROWS_AT_ONCE = 500  # SQLite takes 999 values in one query at least
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
@@ -47,6 +49,7 @@ CREATE TABLE IF NOT EXISTS refusals (
     url TEXT PRIMARY KEY, missing INTEGER NOT NULL, message TEXT NOT NULL, at REAL NOT NULL
 ) WITHOUT ROWID;
 """
+_SELECT_FACTS = "SELECT url, size, etag, version_id, mtime_ns FROM facts"
 
 
 class FactsIndex:
@@ -84,11 +87,22 @@ class FactsIndex:
         facts = self._known.get(url)
         if facts is not None:
             return facts
-        row = self._row("SELECT size, etag, version_id, mtime_ns FROM facts WHERE url = ?", url)
+        row = self._row(f"{_SELECT_FACTS} WHERE url = ?", url)
         if row is None:
             return None
-        facts = self._known[url] = ObjectFacts(*row)
+        facts = self._known[url] = ObjectFacts(*row[1:])
         return facts
+
+    def peek_many(self, urls: Iterable[str]) -> dict[str, ObjectFacts]:
+        """Return the facts that are known of any of these, by URL, without a request."""
+        wanted = dict.fromkeys(urls)
+        unread = iter([url for url in wanted if url not in self._known])
+        while some := tuple(islice(unread, _ROWS_AT_ONCE)):
+            marks = ", ".join("?" * len(some))
+            rows = self._rows(f"{_SELECT_FACTS} WHERE url IN ({marks})", some)
+            found = {row[0]: ObjectFacts(*row[1:]) for row in rows}
+            self._known |= {url: found[url] for url in some if url in found}
+        return {url: facts for url in wanted if (facts := self._known.get(url)) is not None}
 
     def get(
         self,
@@ -137,7 +151,7 @@ class FactsIndex:
             files, size = self._db().execute(query).fetchone()
         return int(files), int(size)
 
-    def sweep(self, urls: Iterable[str]) -> None:
+    def sweep(self, urls: Iterable[str], *, refusal_kept_s: float = REFUSAL_KEPT_S) -> None:
         """Ask for all facts that are not known, concurrently and in the background.
 
         Stops by itself when the store cannot be reached or rejects the key: each further HEAD
@@ -152,7 +166,7 @@ class FactsIndex:
         given_up = threading.Event()
         for url in urls:
             if url not in self._known:
-                sweeps.submit(self._sweep_one, url, given_up)
+                sweeps.submit(self._sweep_one, url, refusal_kept_s, given_up)
 
     def close(self) -> None:
         """End the sweeps and close the index."""
@@ -183,11 +197,11 @@ class FactsIndex:
             self._connection.execute("PRAGMA synchronous = NORMAL")
         return self._connection
 
-    def _sweep_one(self, url: str, given_up: threading.Event) -> None:
+    def _sweep_one(self, url: str, kept_s: float, given_up: threading.Event) -> None:
         if given_up.is_set() or self._stop.is_set():
             return
         try:
-            self.get(url)
+            self.get(url, refusal_kept_s=kept_s)
         except (StoreUnavailable, CredentialsRejected):
             given_up.set()
         except StoreError:
@@ -199,7 +213,7 @@ class FactsIndex:
         self, url: str, asking: Future[ObjectFacts], ask: Callable[[str], ObjectFacts]
     ) -> None:
         try:
-            facts = self.peek(url)  # it may have arrived between the look and the flight
+            facts = self._known.get(url)  # it may have arrived between the look and the flight
             if facts is None:
                 facts = ask(url)
                 self.learn(url, facts)
@@ -228,13 +242,15 @@ class FactsIndex:
             raise kind(str(row[1]), url=url)
 
     def _row(self, query: str, url: str) -> tuple[Any, ...] | None:
+        return next(iter(self._rows(query, (url,))), None)
+
+    def _rows(self, query: str, wanted: tuple[str, ...]) -> list[tuple[Any, ...]]:
         with self._lock, whole:
             try:
-                row: tuple[Any, ...] | None = self._db().execute(query, (url,)).fetchone()
+                return self._db().execute(query, wanted).fetchall()
             except sqlite3.Error as error:
                 self._unusable.warning("the facts index cannot be read: %s", error)
-                return None
-            return row
+                return []
 
     def _write(self, statement: str, row: tuple[object, ...]) -> None:
         """Write one row; an index that cannot be written costs a HEAD later, never an error."""

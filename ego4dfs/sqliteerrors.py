@@ -1,6 +1,9 @@
-"""What a user can do when SQLite fails: it says why in words."""
+"""What a user can do when SQLite fails, and how to look at a database that is not ours to write."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 
 def remedy(error: Exception, *, clear: str) -> str:
@@ -11,3 +14,15 @@ def remedy(error: Exception, *, clear: str) -> str:
     if "locked" in reason or type(error).__name__ == "Timeout":
         return "another process holds it; try again, or name another directory with --cache-dir"
     return f"if it is damaged, `{clear}` makes a new one"
+
+
+def for_reading(path: Path) -> str:
+    """Return what to open for looking at a database; "" where there is none to be read.
+
+    One that nobody writes is opened as it lies: in a directory that cannot be written SQLite can
+    make none of the files that it keeps beside one that is in use.
+    """
+    if not os.access(path, os.R_OK):
+        return ""  # none, or somebody else's
+    is_idle = not path.with_name(f"{path.name}-wal").exists()
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if is_idle else ''}"

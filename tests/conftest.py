@@ -22,15 +22,16 @@ from ego4dfs.config import resolve
 from ego4dfs.demo.server import S3Server
 from ego4dfs.vfs import VFS, open_vfs
 
-pytest_plugins = ("officialkit", "prefetchkit", "shown")
+pytest_plugins = ("prefetchkit", "officialkit", "shown")
 
 SHARING = "ego4d-consortium-sharing"
 EGO4DFS = [sys.executable, "-m", "ego4dfs"]
 
 
 def pytest_configure() -> None:
-    """Let children hear SIGHUP even when this run was started with nohup."""
+    """Let children hear SIGHUP and Ctrl-C even when this run was started by nohup or with `&`."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SHARING, Release
+from conftest import EGO4DFS, SHARING, Release
+from mountkit import environment
+from prefetchkit import tree
 
 from ego4dfs.demo.server import S3Server
 from tests.gateway import Gateway
@@ -60,3 +62,59 @@ def objects_read(front: Gateway) -> list[str]:
     """Return the keys of which bytes were asked for, but for manifests."""
     gets = [path for method, path, _ in front.log if method == "GET" and SHARING in path]
     return [path for path in gets if "/objects/" in path]
+
+
+class Both:
+    """The two tools before one server, with one licensee."""
+
+    def __init__(self, sampled, directory: Path, front: Gateway, transport: str) -> None:
+        self.directory = directory
+        self.sample = sampled.sample
+        self.front = front
+        self.env = environment(sampled.server, directory / "home", transport)
+        self.env["AWS_ENDPOINT_URL"] = front.url
+        write_profile(directory / "home", sampled.server)
+
+    def official(self, out: Path, *flags: str, answer: str = "") -> str:
+        """Run it with -y, or with an answer."""
+        yes = () if answer else ("-y",)
+        done = run_official(out, *yes, *flags, env=self.env, answer=answer)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def ours(self, out: Path, *flags: str, answer: str = "") -> str:
+        """Run it with -y, or with an answer."""
+        command = [*EGO4DFS, "prefetch", "-o", str(out), *(() if answer else ("-y",)), *flags]
+        done = subprocess.run(
+            command,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            input=answer,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def fetched(self) -> list[str]:
+        """Return the keys of the objects of which bytes were asked for since the last reset."""
+        paths = [path for method, path, _ in self.front.log if method == "GET"]
+        return [path for path in paths if not path.endswith(("manifest.csv", "ego4d.json"))]
+
+
+@pytest.fixture
+def both(sampled, tmp_path, transport):
+    with Gateway(sampled.server.endpoint_url) as front:
+        yield Both(sampled, tmp_path, front, transport)
+
+
+def compared(root: Path) -> dict[str, bytes]:
+    """Return the files below `root` that both tools are to have."""
+    found = tree(root)
+    nested = {f"{name}/ego4d.json" for name in ("v1", "v2")}
+    return {
+        path: data
+        for path, data in found.items()
+        if path not in nested and not path.endswith("manifest.ver")
+    }

@@ -29,10 +29,16 @@ def prefetch(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command for a release into tmp_path/out, through the gateway."""
 
-    def run(*arguments: str, code: int = 0, answer: str | None = None, **variables: str):
-        out = [] if "-o" in arguments else ["-o", str(tmp_path / "out")]
+    def run(
+        *arguments: str,
+        code: int = 0,
+        answer: str | None = None,
+        out: bool = True,
+        **variables: str,
+    ):
+        where = ["-o", str(tmp_path / "out")] if out and "-o" not in arguments else []
         done = subprocess.run(
-            [*EGO4DFS, "prefetch", *out, "--version", release.version, *arguments],
+            [*EGO4DFS, "prefetch", *where, "--version", release.version, *arguments],
             env={**os.environ, **variables},
             capture_output=True,
             text=True,
@@ -61,3 +67,15 @@ def data_of(found: Mapping[str, bytes], release: Release, dataset: str) -> dict[
     own = {"manifest.csv", "manifest.ver"}
     named = {p.removeprefix(prefix): data for p, data in found.items() if p.startswith(prefix)}
     return {name: data for name, data in named.items() if name not in own}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MiB; a remount makes it larger, or read-only."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk takes root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -123,6 +123,19 @@ def test_peek_asks_nobody(open_index):
     assert store.heads == []
 
 
+def test_peeking_at_many_finds_all_that_is_known_and_asks_nobody(open_index, monkeypatch):
+    monkeypatch.setattr("ego4dfs.facts._ROWS_AT_ONCE", 7)
+    store = CountingStore(objects())
+    for url in URLS[:20]:
+        open_index(store).get(url)
+    index = open_index(store)
+    index.get(URLS[50])
+    store.heads.clear()
+    found = index.peek_many([*URLS, URLS[0]])
+    assert found == {url: index.peek(url) for url in [*URLS[:20], URLS[50]]}
+    assert not store.heads
+
+
 def test_what_was_learned_otherwise_costs_no_head(open_index):
     store = CountingStore(objects())
     index = open_index(store)

@@ -9,10 +9,8 @@ from functools import partial
 
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import (
-    AccessDenied,
     CredentialsRejected,
     ObjectChanged,
-    ObjectMissing,
     StoreError,
     StoreUnavailable,
 )
@@ -24,8 +22,8 @@ from ego4dfs.prefetch.landing import Landing
 from ego4dfs.prefetch.lanes import Lanes, Task
 from ego4dfs.prefetch.layout import Layout
 from ego4dfs.prefetch.partfile import PartFile
-from ego4dfs.prefetch.plan import NOT_TO_BE_HAD, THERE, TO_GET, Item, Plan, State
-from ego4dfs.prefetch.report import Report, Status
+from ego4dfs.prefetch.plan import THERE, TO_GET, Item, Plan, State
+from ego4dfs.prefetch.report import Report
 from ego4dfs.prefetch.small import SMALL_BYTES, SmallReader
 from ego4dfs.store import ObjectFacts, ObjectStore
 
@@ -65,13 +63,8 @@ class Fetcher:
         self._means = means
         self._plan = plan
         self._lanes = Lanes(self._stop)
-        self._landing = Landing(
-            means.layout,
-            means.journal,
-            self.report,
-            source=means.store.source,
-            release=means.release,
-        )
+        told = {"source": means.store.source, "release": means.release}
+        self._landing = Landing(means.layout, means.journal, self.report, **told)
         self._ranges = RangeFetcher(means.store, means.cache, self.report, self._lanes)
         self._whole = SmallReader(means.store, means.facts, self._ranges, self.report, self._lanes)
         self._active: list[Copy] = []
@@ -87,11 +80,7 @@ class Fetcher:
         Returns whether all threads have ended; if not, some wait for answers that are no longer
         wanted. KeyboardInterrupt stops it in order, and is then `report.stopped_by`.
         """
-        for item in self._plan.items:
-            if item.state in NOT_TO_BE_HAD:
-                missing = item.state is State.MISSING
-                status = Status.MISSING if missing else Status.REFUSED
-                self.report.problem(item.path, item.uid, status, item.reason)
+        self.report.leave_out(self._plan)
         try:
             self._landing.accept_all(item for item in self._plan.items if item.state in THERE)
             self._lanes.run(_Ticks(tick, self._landing.save))
@@ -153,18 +142,18 @@ class Fetcher:
             self._vain += 1
             if self._vain >= _VAIN_FILES_IN_A_ROW:
                 raise error
-        status = Status.FAILED
-        if isinstance(error, (ObjectMissing, AccessDenied)):
-            status = Status.MISSING if isinstance(error, ObjectMissing) else Status.REFUSED
-        self.report.problem(item.path, item.uid, status, str(error))
+        self.report.give_up(item, error)
 
     def _is_right(self, item: Item) -> bool:
         """Tell whether the file that lies there is the object; record it if so."""
         path = self._means.layout.root / item.path
         facts = item.facts or self._means.facts.get(item.url)
-        if path.stat().st_size != facts.size:
-            return False
-        proof, _ = prove(path, facts.size, facts.etag)
+        try:
+            if path.stat().st_size != facts.size:
+                return False
+            proof, _ = prove(path, facts.size, facts.etag)
+        except OSError:
+            return False  # gone, or not ours to read: it is fetched
         if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.lenient):
             return False
         self._landing.accept(item, facts, proof.value)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.errors import OutputError
+from ego4dfs.sqliteerrors import for_reading
 from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
@@ -39,18 +40,23 @@ CREATE TABLE IF NOT EXISTS ranges (
     path TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, boot TEXT NOT NULL,
     PRIMARY KEY (path, start)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS asked (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A complete copy: the object version that it is, and how that was proved (`checksum`)."""
+    """A complete copy: the object version that it is, and how that was proved (`checksum`).
+
+    `asked_s` is when S3 said last that this is the latest version, in seconds since the epoch.
+    """
 
     url: str
     source: str
     release: str
     facts: ObjectFacts
     checksum: str
+    asked_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,8 @@ class Begun:
 class Journal:
     """The journal of one directory of copies, held by one process at a time.
 
-    Safe from several threads. Raises OutputError when it cannot be opened, and OSError when it
-    cannot be written.
+    Safe from several threads. Raises OutputError when it cannot be opened or read, and OSError
+    when it cannot be written.
     """
 
     def __init__(self, state: Path, *, look_only: bool = False) -> None:
@@ -81,31 +87,39 @@ class Journal:
         self._held = -1 if look_only else _hold(state)
         path = state / NAME
         try:
-            if look_only:
-                self._db = _connect(path.as_uri() + "?mode=ro" if path.exists() else ":memory:")
-            else:
-                self._db = _connect(str(path))
+            location = for_reading(path) if look_only else str(path)
+            self._db = _connect(location or ":memory:")
+            if not look_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 path.chmod(0o600)
-            if not (look_only and path.exists()):
+            if not (look_only and location):
                 self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             self._release()
-            raise OutputError(
-                f"the journal {path} cannot be opened: {error}",
-                hint="if it is damaged, remove it: copies that are right are found all the same",
-            ) from error
+            raise _unusable(path, error) from error
+        self._path = path
 
-    def records(self, prefix: str) -> dict[str, Record]:
-        """Return the complete copies below a directory, by path."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT path, url, source, release, checksum, size, etag, version_id, mtime_ns"
-                " FROM files WHERE path >= ? AND path < ?",
-                (f"{prefix}/", f"{prefix}0"),  # 0 is the letter behind the slash
-            )
-            return {row[0]: _record(row) for row in rows}
+    def records(self, directory: str) -> Iterator[tuple[str, Record]]:
+        """Yield the complete copies in a directory, not below it, by path.
+
+        They are read as they are asked for: there may be 100,000.
+        """
+        rows = self._select(
+            "SELECT path, url, source, release, checksum, COALESCE(at, 0.0),"
+            " size, etag, version_id, mtime_ns FROM files LEFT JOIN asked USING (path)"
+            " WHERE path >= ? AND path < ? AND instr(substr(path, ?), '/') = 0",
+            # 0 is the letter behind the slash
+            (f"{directory}/", f"{directory}0", len(directory) + 2),
+        )
+        while some := self._fetch(rows):
+            yield from ((row[0], _record(row)) for row in some)
+
+    def asked(self, paths: Iterable[str]) -> None:
+        """Note copies of which S3 said just now that they are the latest; not if looking only."""
+        rest = iter(paths)
+        while self._held >= 0 and (some := list(islice(rest, _AT_ONCE))):
+            self._write(*(_asked(path) for path in some))
 
     def begun(self, path: str) -> Begun | None:
         """Return what is known of a copy under way; ranges that a reboot may have lost are out."""
@@ -124,10 +138,7 @@ class Journal:
 
     def begun_bytes(self) -> dict[str, int]:
         """Return how many bytes of each copy under way are on disk."""
-        with self._lock:
-            return dict(
-                self._db.execute("SELECT path, SUM(stop - start) FROM ranges GROUP BY path")
-            )
+        return dict(self._select("SELECT path, SUM(stop - start) FROM ranges GROUP BY path"))
 
     def begin(self, path: str, url: str, facts: ObjectFacts, part_name: str) -> None:
         """Note that a copy of this version is begun anew in the file `part_name`."""
@@ -162,6 +173,10 @@ class Journal:
         while some := list(islice(rest, _AT_ONCE)):
             self._write(*(statement for path, record in some for statement in _done(path, record)))
 
+    def remove(self, paths: Iterable[str]) -> None:
+        """Drop the records of complete copies that are there no more."""
+        self._write(*(("DELETE FROM files WHERE path = ?", (path,)) for path in paths))
+
     def forget(self, path: str) -> None:
         """Drop a copy under way."""
         self._write(
@@ -174,6 +189,20 @@ class Journal:
         with self._lock:
             self._db.close()
             self._release()
+
+    def _select(self, query: str, row: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        with self._lock:
+            try:
+                return self._db.execute(query, row)
+            except sqlite3.Error as error:
+                raise _unusable(self._path, error) from error
+
+    def _fetch(self, rows: sqlite3.Cursor) -> list[Any]:
+        with self._lock:
+            try:
+                return rows.fetchmany(_AT_ONCE)
+            except sqlite3.Error as error:
+                raise _unusable(self._path, error) from error
 
     def _release(self) -> None:
         if self._held >= 0:
@@ -201,14 +230,26 @@ def _done(path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]
     row = (path, record.url, record.source, record.release)
     told = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
     yield "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *told)
+    yield _asked(path)
     yield "DELETE FROM parts WHERE path = ?", (path,)
     yield "DELETE FROM ranges WHERE path = ?", (path,)
+
+
+def _asked(path: str) -> tuple[str, tuple[object, ...]]:
+    return "INSERT OR REPLACE INTO asked VALUES (?, ?)", (path, time.time())
 
 
 def _record(row: Sequence[Any]) -> Record:
     """Make a record of a row; what all rows have in common is one object, for there are many."""
     source, release, checksum = map(sys.intern, row[2:5])
-    return Record(row[1], source, release, ObjectFacts(*row[5:]), checksum)
+    return Record(row[1], source, release, ObjectFacts(*row[6:]), checksum, row[5])
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> OutputError:
+    return OutputError(
+        f"the journal {path} cannot be used: {error}",
+        hint="if it is damaged, remove it: copies that are right are found all the same",
+    )
 
 
 def _connect(database: str) -> sqlite3.Connection:

@@ -53,6 +53,7 @@ class Landing:
 
     def accept(self, item: Item, facts: ObjectFacts, checksum: str) -> None:
         """Record a file that lay there and is right, and give it the time of its object."""
+        self._clear(item)
         self._date(item, facts)
         self._journal.complete([(item.path, self._record(item, facts, checksum))])
         self._landed.append((item, facts))
@@ -67,8 +68,9 @@ class Landing:
                 continue
             self._landed.append((item, item.facts))
             if item.state is State.ADOPT:
+                self._clear(item)
                 self._date(item, item.facts)
-                adopted.append((item.path, self._record(item, item.facts, "")))
+                adopted.append((item.path, self._record(item, item.facts, item.checksum)))
         self._journal.complete(adopted)
         self._report.done(Status.SKIPPED, count)
 
@@ -83,12 +85,19 @@ class Landing:
             if dataset not in self._versions:
                 self._versions[dataset] = VersionFile(directory)
             self._versions[dataset].update(some)
-            if self._versions[dataset].save():
-                sync_directory(directory)
+            sync_directory(directory)
+            self._versions[dataset].save()
+
+    def _clear(self, item: Item) -> None:
+        """Remove what a copy under way left, when the file has become right in another way."""
+        begun = self._journal.begun(item.path)
+        if begun is not None:
+            with suppress(OSError):
+                (self._layout.root / item.directory / begun.part_name).unlink()
 
     def _date(self, item: Item, facts: ObjectFacts) -> None:
         """By its time a file is known again; one that is not ours to change is proved each time."""
-        with suppress(PermissionError):
+        with suppress(PermissionError, FileNotFoundError):
             os.utime(self._layout.root / item.path, ns=(facts.mtime_ns, facts.mtime_ns))
 
     def _record(self, item: Item, facts: ObjectFacts, checksum: str) -> Record:

@@ -7,6 +7,9 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing, StoreError
+from ego4dfs.prefetch.plan import NOT_TO_BE_HAD, Item, Plan, State
+
 
 class Status(enum.Enum):
     """How it ended for one file."""
@@ -27,13 +30,23 @@ class Problem:
     status: Status
     reason: str
 
+    @property
+    def dataset(self) -> str:
+        """The dataset of the file; none of ego4d.json."""
+        return "/".join(self.path.split("/")[1:-1])
+
+    @property
+    def name(self) -> str:
+        """The name of the file in its directory."""
+        return self.path.rpartition("/")[2]
+
 
 @dataclass(slots=True)
 class Report:
     """The files by status, the bytes that moved, and what ended the run early, if anything did.
 
     Safe from several threads; `_lock` guards all of it. `active` are the large files under way,
-    as path -> [bytes there, bytes in all].
+    as path -> [bytes there, bytes in all]. `refused` are datasets whose manifest could not be had.
     """
 
     files: int = 0
@@ -44,6 +57,7 @@ class Report:
     cached_bytes: int = 0
     resumed_bytes: int = 0
     stopped_by: BaseException | None = None
+    refused: dict[str, Ego4DError] = field(default_factory=dict)
     active: dict[str, list[int]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -52,11 +66,25 @@ class Report:
         with self._lock:
             self.counts[status] += count
 
-    def problem(self, path: str, uid: str, status: Status, reason: str) -> None:
+    def _problem(self, path: str, uid: str, status: Status, reason: str) -> None:
         """Count a file that is not, and remember why."""
         with self._lock:
             self.counts[status] += 1
             self.problems.append(Problem(path, uid, status, reason))
+
+    def give_up(self, item: Item, error: StoreError) -> None:
+        """Count a file that cannot be had, for what the store said."""
+        status = Status.FAILED
+        if isinstance(error, (ObjectMissing, AccessDenied)):
+            status = Status.MISSING if isinstance(error, ObjectMissing) else Status.REFUSED
+        self._problem(item.path, item.uid, status, str(error))
+
+    def leave_out(self, plan: Plan) -> None:
+        """Count the files that cannot be had as the plan knows already."""
+        for item in plan.items:
+            if item.state in NOT_TO_BE_HAD:
+                status = Status.MISSING if item.state is State.MISSING else Status.REFUSED
+                self._problem(item.path, item.uid, status, item.reason)
 
     def moved(self, path: str, *, fetched: int = 0, cached: int = 0, resumed: int = 0) -> None:
         """Count bytes that came from the store, from the cache, or were there of an earlier run."""

@@ -20,9 +20,13 @@ _FIELDS = ("uid", "version", "filename")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the object's version, empty where its bucket keeps none."""
+    """One row: the object's version, and the name of its file.
 
-    version: str
+    Where a bucket keeps no versions the official tool writes an empty one and expects None, which
+    its csv.DictReader gives for a field that is not there. So a row of ours ends before it.
+    """
+
+    version: str | None
     filename: str
 
 
@@ -41,7 +45,7 @@ class VersionFile:
         for row in csv.DictReader(io.StringIO(text, newline="")):
             uid = row.get("uid")
             if uid:
-                known = Row(row.get("version") or "", row.get("filename") or "")
+                known = Row(row.get("version"), row.get("filename") or "")
                 self._rows.setdefault(uid, known)
 
     def get(self, uid: str, name: str) -> Row | None:
@@ -49,9 +53,13 @@ class VersionFile:
         row = self._rows.get(uid)
         return row if row is not None and row.filename in ("", name) else None
 
+    def rows(self) -> Iterable[tuple[str, Row]]:
+        """Return all rows with their uids."""
+        return self._rows.items()
+
     def put(self, uid: str, version: str, name: str) -> None:
         """Note that the file of `uid` is that version now."""
-        row = Row(version, name)
+        row = Row(version, name) if version else Row(None, "")
         if uid and self._rows.get(uid) != row:
             self._rows[uid] = row
             self._changed = True
@@ -63,6 +71,18 @@ class VersionFile:
             first.setdefault(uid, (version, name))
         for uid, (version, name) in first.items():
             self.put(uid, version, name)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Drop the rows of files that are there no more."""
+        gone = frozenset(names)
+        stems = {name.partition(".")[0] for name in gone}  # rows without a version have no name
+        kept = {
+            uid: row
+            for uid, row in self._rows.items()
+            if (row.filename not in gone if row.filename else uid not in stems)
+        }
+        self._changed = self._changed or len(kept) < len(self._rows)
+        self._rows = kept
 
     def save(self) -> bool:
         """Write the file if anything changed, complete or not at all; tell whether it was."""
@@ -78,8 +98,5 @@ def _text(rows: Mapping[str, Row]) -> str:
     writer = csv.writer(out)
     writer.writerow(_FIELDS)
     for uid, row in rows.items():
-        # For an object without versions the official tool expects None, and reads the "" that it
-        # writes itself as another version: all is fetched again. Its csv.DictReader gives None
-        # for a field that is not there.
-        writer.writerow((uid, row.version, row.filename) if row.version else (uid,))
+        writer.writerow((uid,) if row.version is None else (uid, row.version, row.filename))
     return out.getvalue()

@@ -1,0 +1,174 @@
+"""The planner: from what manifests list, objects weigh and the disk holds to a plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ego4dfs.catalog import Listing
+from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
+from ego4dfs.facts import FactsIndex
+from ego4dfs.manifest import Entry
+from ego4dfs.prefetch.checksum import Proof, prove
+from ego4dfs.prefetch.here import Here
+from ego4dfs.prefetch.journal import Journal
+from ego4dfs.prefetch.layout import METADATA, Layout
+from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan, State
+from ego4dfs.prefetch.questions import Questions
+from ego4dfs.store import ObjectFacts
+
+ASKED_KEPT_S = 12 * 3600.0
+"""How long a copy that was the latest counts as such: twice a day a run asks for each object."""
+
+COMPARED_BYTES = 1 << 30
+"""How much is read at most to compare files with their ETags before a plan is shown."""
+
+_THREADS = 4
+
+
+@dataclass(slots=True)
+class Planner:
+    """Makes plans.
+
+    `skip_checks` asks the store for no facts; `bypass` lets a file count by its presence.
+    `compares` reads files of which nothing tells what they are, up to COMPARED_BYTES of them.
+    `on_facts` hears how many objects of how many were asked for.
+    """
+
+    layout: Layout
+    facts: FactsIndex
+    journal: Journal
+    source: str
+    skip_checks: bool = False
+    bypass: bool = False
+    compares: bool = False
+    on_facts: Callable[[int, int], None] = field(default=lambda _done, _total: None)
+
+    def plan(self, listings: Iterable[Listing], *, metadata_url: str = "") -> Plan:
+        """Return the plan of these datasets, and of ego4d.json if its URL is given.
+
+        Raises CredentialsRejected when the key is refused, and StoreUnavailable when nothing
+        answers any more; a refusal of one object is its own state.
+        """
+        begun = self.journal.begun_bytes()
+        datasets = [self._metadata(metadata_url)] if metadata_url else []
+        for listing in listings:
+            items = self._items(listing.dataset, listing.entries)
+            datasets.append(DatasetPlan(listing.dataset, len(listing.manifest.entries), items))
+        if self.compares:
+            datasets = self._compared(datasets)
+        to_get = [item for d in datasets for item in d.items if item.state in TO_GET]
+        return Plan(
+            datasets,
+            begun_bytes=sum(min(begun.get(item.path, 0), item.size) for item in to_get),
+            unsized=sum(item.facts is None for item in to_get),
+        )
+
+    def _metadata(self, url: str) -> DatasetPlan:
+        """Plan ego4d.json; as it changes within a version, its facts are asked for each time."""
+        nothing: frozenset[str] = frozenset()
+        entry = Entry(0, METADATA, "", url, nothing, None, nothing, "")
+        items = [replace(i, is_ours=True) for i in self._items("", [entry], kept_s=0.0)]
+        return DatasetPlan("", 1, items)
+
+    def _items(
+        self, dataset: str, entries: Sequence[Entry], *, kept_s: float = ASKED_KEPT_S
+    ) -> list[Item]:
+        peeked = self.facts.peek_many(entry.url for entry in entries)
+        here = Here.look(self.layout, self.journal, dataset, entries, peeked)
+        since_s = time.time() - kept_s
+        known: dict[str, ObjectFacts | StoreError] = {}
+        old: dict[str, ObjectFacts] = {}
+        for entry in entries:
+            facts = peeked.get(entry.url) or self._recorded(entry, here)
+            if facts is not None:
+                known[entry.url] = facts
+                record = here.record(entry)
+                is_old = record is not None and record.asked_s < since_s
+                if is_old or here.is_doubtful(entry, facts) or not (kept_s and entry.url in peeked):
+                    old[entry.url] = facts
+        if not self.skip_checks:
+            questions = Questions(self.facts, self.on_facts)
+            unknown = (e for e in entries if e.url not in known)
+            known |= questions.ask(
+                [e.url for e in unknown if not (self.bypass and e.name in here.sizes)]
+            )
+            if old and not self.bypass:
+                known |= self._renewed(questions, here, entries, old, insists=not kept_s)
+        return [self._item(entry, here, known.get(entry.url)) for entry in entries]
+
+    def _recorded(self, entry: Entry, here: Here) -> ObjectFacts | None:
+        """Return the facts of the copy's own record, for an index that was cleared."""
+        record = here.record(entry)
+        if record is None or record.source != self.source:
+            return None
+        self.facts.learn(entry.url, record.facts)
+        return record.facts
+
+    def _renewed(
+        self,
+        questions: Questions,
+        here: Here,
+        entries: Sequence[Entry],
+        old: dict[str, ObjectFacts],
+        *,
+        insists: bool,
+    ) -> dict[str, ObjectFacts]:
+        """Ask about copies of which it is not sure any more that they are the latest."""
+        fresh = questions.renew(old, insists=insists)
+        records = ((e, here.record(e)) for e in entries if e.url in fresh)
+        self.journal.asked(
+            here.path(entry.name)
+            for entry, record in records
+            if record is not None and record.facts.etag == fresh[entry.url].etag
+        )
+        return fresh
+
+    def _item(self, entry: Entry, here: Here, known: ObjectFacts | StoreError | None) -> Item:
+        item = (here.prefix, entry.name, here.dataset, entry.uid, entry.url)
+        if isinstance(known, (AccessDenied, ObjectMissing)):
+            state = State.MISSING if isinstance(known, ObjectMissing) else State.REFUSED
+            return Item(*item, None, state, str(known))
+        facts = known if isinstance(known, ObjectFacts) else None
+        found = here.judge(entry, facts, source=self.source, bypass=self.bypass)
+        return Item(*item, facts, found.state, is_ours=found.is_ours, lenient=found.lenient)
+
+    def _compared(self, datasets: Sequence[DatasetPlan]) -> list[DatasetPlan]:
+        """Read the files of which nothing tells what they are, as far as that is soon done."""
+        cheap = list(_cheap(item for dataset in datasets for item in dataset.items))
+        if not cheap:
+            return list(datasets)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="compare") as pool:
+            found = {item.path: item for item in pool.map(self._compare, cheap)}
+        return [
+            replace(dataset, items=[found.get(item.path, item) for item in dataset.items])
+            for dataset in datasets
+        ]
+
+    def _compare(self, item: Item) -> Item:
+        if item.facts is None:
+            return item
+        try:
+            proof, _ = prove(self._file(item), item.facts.size, item.facts.etag)
+        except OSError:
+            return item  # whoever fetches will see
+        if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.lenient):
+            return replace(item, state=State.FETCH)
+        return replace(item, state=State.ADOPT, checksum=proof.value)
+
+    def _file(self, item: Item) -> Path:
+        """Return where a file lies; ego4d.json may be in the root only."""
+        path = self.layout.root / item.path
+        top = self.layout.root / METADATA
+        return top if not item.dataset and not path.exists() else path
+
+
+def _cheap(items: Iterable[Item]) -> Iterator[Item]:
+    left = COMPARED_BYTES
+    for item in items:
+        if item.state is State.CHECK and item.facts is not None and item.size <= left:
+            left -= item.size
+            yield item

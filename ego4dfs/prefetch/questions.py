@@ -1,0 +1,92 @@
+"""Questions to the store about many objects: what is not known, and what may be known no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from ego4dfs.errors import CredentialsRejected, StoreError, StoreUnavailable
+from ego4dfs.facts import FactsIndex
+from ego4dfs.store import ObjectFacts
+
+log = logging.getLogger(__name__)
+
+REFUSAL_KEPT_S = 60.0
+"""How long an object counts as refused without another request: two runs in a row, no longer."""
+
+_AT_ONCE = 2000
+_VAIN = 8
+
+
+class Questions:
+    """Asks for facts, many at a time, by one HEAD each."""
+
+    def __init__(self, facts: FactsIndex, on_facts: Callable[[int, int], None]) -> None:
+        """Ask through the index; `on_facts` hears how many objects of how many were asked for."""
+        self._facts = facts
+        self._on_facts = on_facts
+
+    def ask(self, urls: Sequence[str]) -> dict[str, ObjectFacts | StoreError]:
+        """Return what the store says of objects of which nothing is known.
+
+        Raises CredentialsRejected, and StoreUnavailable when nothing answers any more.
+        """
+        known: dict[str, ObjectFacts | StoreError] = {}
+        vain = 0
+        for first in range(0, len(urls), _AT_ONCE):
+            some = urls[first : first + _AT_ONCE]
+            self._facts.sweep(some, refusal_kept_s=REFUSAL_KEPT_S)
+            for url in some:
+                answer = self._answer(url)
+                vain = vain + 1 if isinstance(answer, StoreUnavailable) else 0
+                if isinstance(answer, StoreUnavailable) and vain >= min(_VAIN, len(urls)):
+                    raise answer
+                known[url] = answer
+            self._on_facts(first + len(some), len(urls))
+        return known
+
+    def renew(
+        self, old: Mapping[str, ObjectFacts], *, insists: bool = False
+    ) -> dict[str, ObjectFacts]:
+        """Return what the store says now of objects whose facts are known.
+
+        Leaves out those of which it says nothing: a copy that was right stays so while nobody can
+        be asked. The first answer that will befall the others too ends it; with `insists` it is
+        raised if it is CredentialsRejected.
+        """
+        urls, fresh = list(old), {}
+        for first in range(0, len(urls), _AT_ONCE):
+            some = urls[first : first + _AT_ONCE]
+            for url in some:
+                self._facts.forget(url)
+            self._facts.sweep(some, refusal_kept_s=REFUSAL_KEPT_S)
+            for url in some:
+                answer = self._answer(url, raises=insists)
+                if isinstance(answer, ObjectFacts) and answer != old[url]:
+                    fresh[url] = answer
+                    continue
+                self._facts.learn(url, old[url])  # the same object: there may be 100,000
+                if isinstance(answer, ObjectFacts):
+                    fresh[url] = old[url]
+                    continue
+                if isinstance(answer, (CredentialsRejected, StoreUnavailable)):
+                    self._restore(some, old)
+                    log.warning("whether copies are the latest cannot be asked now: %s", answer)
+                    return fresh
+            self._on_facts(first + len(some), len(urls))
+        return fresh
+
+    def _restore(self, urls: Sequence[str], old: Mapping[str, ObjectFacts]) -> None:
+        for url in urls:
+            if self._facts.peek(url) is None:
+                self._facts.learn(url, old[url])
+
+    def _answer(self, url: str, *, raises: bool = True) -> ObjectFacts | StoreError:
+        try:
+            return self._facts.get(url, refusal_kept_s=REFUSAL_KEPT_S)
+        except CredentialsRejected as error:
+            if raises:
+                raise
+            return error
+        except StoreError as error:
+            return error

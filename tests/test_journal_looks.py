@@ -1,0 +1,116 @@
+"""Copies that are somebody else's or not ours to write, and what adopting and pruning leave."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import SHARING, run_cli
+from prefetchkit import data_of, tree
+
+from ego4dfs.cache.index import BlockIndex
+from ego4dfs.errors import OutputError
+from ego4dfs.prefetch import Journal, Record
+from ego4dfs.prefetch.versions import VersionFile
+from ego4dfs.store import ObjectFacts
+from ego4dfs.vfs.copies import Copies
+
+FACTS = ObjectFacts(3, "e" * 32, "", 10**18)
+RECORD = Record("s3://b/a", "there", "v2", FACTS, "md5")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def written(state: Path) -> Path:
+    state.mkdir(parents=True)
+    journal = Journal(state)
+    journal.complete([("v2/viz/a", RECORD)])
+    journal.close()
+    return state
+
+
+def looked(state: Path) -> list[str]:
+    journal = Journal(state, look_only=True)
+    try:
+        return [path for path, _ in journal.records("v2/viz")]
+    finally:
+        journal.close()
+
+
+@pytest.fixture
+def read_only(small_disk):
+    """A directory of copies on a disk that cannot be written any more."""
+    written(small_disk / ".ego4dfs")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    return small_disk
+
+
+def test_a_journal_is_read_where_nothing_can_be_written(read_only):
+    assert looked(read_only / ".ego4dfs") == ["v2/viz/a"]
+    copies = Copies(read_only, "there", lambda _: None)
+    assert copies._records
+    copies.close()
+    assert not copies.is_there("v2/viz/a")
+
+
+def test_a_journal_that_is_somebody_elses_is_an_empty_one(tmp_path, monkeypatch):
+    state = written(tmp_path / ".ego4dfs")
+    monkeypatch.setattr("ego4dfs.sqliteerrors.os.access", lambda *_: False)
+    assert looked(state) == []
+
+
+def test_a_journal_that_is_damaged_is_named_with_its_remedy(tmp_path):
+    state = written(tmp_path / ".ego4dfs")
+    (state / "journal.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(OutputError, match=r"journal\.sqlite cannot be used") as caught:
+        looked(state)
+    assert "remove it" in caught.value.hint
+
+
+def test_a_file_that_became_right_another_way_leaves_no_part_of_ours(prefetch, release, out):
+    release.dataset("annotations", {"a.json": b"content"})
+    prefetch("-y", "--no-metadata")
+    path = f"{release.version}/annotations/a.json"
+    journal = Journal(out / ".ego4dfs")
+    [(_, record)] = journal.records(f"{release.version}/annotations")
+    journal.remove([path])
+    journal.begin(path, record.url, record.facts, "a.json.part")
+    journal.close()
+    (out / f"{path}.part").write_bytes(b"con")
+    os.utime(out / path)
+    prefetch("-y", "--no-metadata")
+    assert data_of(tree(out), release, "annotations") == {"a.json": b"content"}
+
+
+def test_a_row_withdrawn_within_a_release_is_not_pruned(prefetch, release, out):
+    release.dataset("annotations", {"a.json": b"a", "b.json": b"b"})
+    prefetch("-y", "--no-metadata")
+    manifest = f"video_uid,type,s3_path\na,file,{release.url('annotations/a.json')}\n".encode()
+    release.server.put(SHARING, f"public/{release.version}/annotations/manifest.csv", manifest)
+    flags = ("-o", str(out), "--version", release.version, "--datasets", "annotations")
+    run_cli("verify", *flags, "--no-metadata", "--prune")
+    assert data_of(tree(out), release, "annotations") == {"a.json": b"a", "b.json": b"b"}
+
+
+def test_rows_without_a_name_go_with_their_files(tmp_path):
+    versions = VersionFile(tmp_path)
+    versions.update([("a", "", "a.json"), ("b", "v", "b.json"), ("c", "", "c.json")])
+    versions.remove(["a.json", "b.json"])
+    assert [uid for uid, _ in versions.rows()] == ["c"]
+
+
+def test_a_cache_made_before_pins_learns_to_keep_them(tmp_path):
+    BlockIndex(tmp_path, 1 << 20).close()
+    with sqlite3.connect(tmp_path / "cache.db") as database:
+        old = "UPDATE Settings SET value = 'least-recently-used' WHERE key = 'eviction_policy'"
+        database.execute(old)
+    database.close()
+    index = BlockIndex(tmp_path, None)
+    assert index.eviction == "lru"
+    index.close()

@@ -1,0 +1,282 @@
+"""What is done and what is not: our journal, the official tool's manifest.ver, and S3's word."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import EGO4DFS
+from mountkit import MIB, seeded, wait_until
+from officialkit import run_official, write_profile
+
+from ego4dfs.cli import main
+from ego4dfs.prefetch import planner
+from ego4dfs.prefetch.planner import ASKED_KEPT_S
+from ego4dfs.prefetch.versions import VersionFile
+
+CONTENT = {"a.pt": seeded("a", 5000), "b.pt": seeded("b", 9 * MIB + 5), "c.json": seeded("c", 70)}
+
+
+@dataclass
+class Shared:
+    """A directory that both tools fill, and a dataset in a bucket with or without versions."""
+
+    release: object
+    front: object
+    out: Path
+    bucket: str
+    prefix: str
+
+    def put(self, name: str, data: bytes) -> None:
+        self.release.server.put(self.bucket, self.prefix + name, data)
+
+    def publish(self, dataset: str, files: dict[str, bytes]) -> None:
+        for name, data in files.items():
+            self.put(name, data)
+        rows = [f"{n.partition('.')[0]},file,s3://{self.bucket}/{self.prefix}{n}" for n in files]
+        self.release.manifest(dataset, "\n".join(["file_uid,type,s3_path", *rows, ""]))
+
+    def directory(self, dataset: str = "annotations") -> Path:
+        return self.out / self.release.version / dataset
+
+    def found(self, dataset: str = "annotations") -> dict[str, bytes]:
+        own = ("manifest.csv", "manifest.ver")
+        paths = (path for path in self.directory(dataset).iterdir() if path.name not in own)
+        return {path.name: path.read_bytes() for path in paths}
+
+    def ours(self, *flags: str, code: int = 0) -> str:
+        """Run prefetch with nobody there to answer a question."""
+        command = [*EGO4DFS, "prefetch", "-o", str(self.out), "--version", self.release.version]
+        done = subprocess.run(
+            [*command, *flags], input="", capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def official(self, *flags: str) -> str:
+        done = run_official(self.out, "-y", "--version", self.release.version, *flags)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def asked(self, method: str) -> list[str]:
+        """Return the names of the objects that were asked for since the last reset."""
+        paths = (path.partition("?")[0] for verb, path, _ in self.front.log if verb == method)
+        return sorted(path.rpartition("/")[2] for path in paths if self.prefix in path)
+
+    def half_a_day_later(self) -> None:
+        """Let the time pass for which S3's word counts."""
+        with sqlite3.connect(self.out / ".ego4dfs/journal.sqlite") as journal:
+            journal.execute("UPDATE asked SET at = at - ?", (ASKED_KEPT_S + 1,))
+        journal.close()
+
+
+@pytest.fixture(params=["plain", "versioned"])
+def shared(request, server, release, front, tmp_path):
+    bucket = f"state-{request.param}"
+    server.create_bucket(bucket, versioned=request.param == "versioned")
+    write_profile(tmp_path / "home", server)
+    release.metadata(b'{"videos": []}')
+    return Shared(release, front, tmp_path / "shared", bucket, f"public/{uuid.uuid4().hex}/")
+
+
+NOTHING = "The latest versions of all requested videos already exist"
+
+
+def replaced(shared: Shared) -> dict[str, bytes]:
+    """Replace every object by one of the same size."""
+    new = {name: seeded(f"new {name}", len(data)) for name, data in CONTENT.items()}
+    for name, data in new.items():
+        shared.put(name, data)
+    return new
+
+
+def test_an_object_replaced_by_one_of_its_size_is_fetched_again(shared):
+    shared.publish("annotations", CONTENT)
+    shared.ours("-y")
+    new = replaced(shared)
+    shared.half_a_day_later()
+    shared.ours("-y")
+    assert shared.found() == new
+    assert NOTHING in shared.official()
+
+
+def test_a_cleared_cache_has_every_object_asked_about(shared):
+    shared.publish("annotations", CONTENT)
+    shared.ours("-y")
+    new = replaced(shared)
+    shutil.rmtree(os.environ["EGO4DFS_CACHE_DIR"])
+    shared.ours("-y")
+    assert shared.found() == new
+
+
+def test_each_object_is_asked_about_once_in_half_a_day(shared):
+    shared.publish("annotations", CONTENT)
+    shared.ours("-y")
+    shared.half_a_day_later()
+    for expected in (sorted(CONTENT), []):
+        shared.front.reset()
+        assert NOTHING in shared.ours()
+        assert (shared.asked("HEAD"), shared.asked("GET")) == (expected, [])
+
+
+def test_copies_stay_right_while_nobody_can_be_asked(shared):
+    shared.publish("annotations", CONTENT)
+    shared.ours("-y")
+    shared.half_a_day_later()
+    shared.front.stop()
+    said = shared.ours()
+    assert NOTHING in said
+    assert "cannot be asked now" in said
+    shared.front.start()
+    shared.front.reset()
+    shared.ours()
+    assert shared.asked("HEAD") == sorted(CONTENT)
+
+
+def test_after_the_official_tool_nothing_is_asked_of_the_user(shared):
+    """ego4d.json has no row in its record, nor has a file of an unversioned bucket a version."""
+    shared.publish("annotations", CONTENT)
+    shared.official()
+    shared.front.reset()
+    assert NOTHING in shared.ours("--dry-run")
+    shared.front.reset()
+    said = shared.ours()
+    assert NOTHING in said
+    assert "to fetch" not in said
+    assert shared.asked("GET") == []
+    assert shared.front.requests <= len(CONTENT) + 2  # ego4d.json and the manifest
+    shared.front.reset()
+    assert NOTHING in shared.ours()
+    assert shared.front.requests == 2
+
+
+def test_what_is_too_much_to_compare_before_the_plan_is_announced_as_such(
+    shared, monkeypatch, capsys
+):
+    shared.publish("annotations", CONTENT)
+    shared.official()
+    for record in shared.out.rglob("manifest.ver"):
+        record.unlink()
+    monkeypatch.setattr(planner, "COMPARED_BYTES", 6000)
+    shared.front.reset()
+    words = ["prefetch", "-y", "-o", str(shared.out), "--version", shared.release.version]
+    assert main(words) == 0
+    assert "Here already of these: 1, fetched if they differ." in capsys.readouterr().out
+    assert shared.asked("GET") == []
+
+
+def test_after_the_official_tool_and_ours_it_fetches_nothing(shared):
+    """Its rows without versions, which it takes for other ones (fault 2), are put right."""
+    shared.publish("annotations", CONTENT)
+    shared.official()
+    shared.ours()
+    shared.front.reset()
+    assert NOTHING in shared.official()
+    assert shared.asked("GET") == []
+
+
+def test_a_row_that_it_spoiled_again_is_put_right_again(shared):
+    """Whenever it fetches one file it writes all rows, those without versions in its own way."""
+    shared.publish("annotations", CONTENT)
+    shared.ours("-y")
+    (shared.directory() / "c.json").unlink()
+    shared.official()
+    shared.ours()
+    shared.front.reset()
+    assert NOTHING in shared.official()
+    assert shared.asked("GET") == []
+
+
+def test_what_it_recorded_in_another_datasets_directory_counts(shared):
+    """Fault 1: of several datasets it records all in the directory of one.
+
+    Without versions to go by, files are compared.
+    """
+    shared.publish("viz", {"v.jpg": seeded("v", 40_000)})
+    shared.publish("annotations", CONTENT)
+    flags = ("--datasets", "annotations", "viz")
+    shared.official(*flags)
+    assert len(list(shared.out.rglob("manifest.ver"))) == 1
+    if shared.bucket.endswith("-versioned"):
+        for name in CONTENT:
+            os.chmod(shared.directory() / name, 0)  # by its record, not by its bytes
+    shared.front.reset()
+    assert NOTHING in shared.ours(*flags)
+    assert shared.asked("GET") == []
+
+
+def test_a_newer_version_that_it_fetched_over_ours_is_not_fetched_again(shared):
+    shared.publish("annotations", CONTENT)
+    shared.ours("-y")
+    new = replaced(shared)
+    if shared.bucket.endswith("-plain"):  # it cannot see that they are others
+        for name in CONTENT:
+            (shared.directory() / name).unlink()
+    shared.official()
+    assert shared.found() == new
+    shared.front.reset()
+    assert NOTHING in shared.ours()
+    assert shared.asked("GET") == []
+    assert shared.found() == new
+
+
+def test_a_row_of_another_version_over_our_copy_has_it_asked_about(shared):
+    shared.publish("annotations", CONTENT)
+    shared.ours("-y")
+    rows = VersionFile(shared.directory())
+    rows.put("a", "another-version", "a.pt")
+    rows.save()
+    shared.front.reset()
+    assert NOTHING in shared.ours()
+    assert (shared.asked("HEAD"), shared.asked("GET")) == (["a.pt"], [])
+    assert NOTHING in shared.official()
+    new = replaced(shared)
+    rows = VersionFile(shared.directory())
+    rows.put("a", "another-version", "a.pt")
+    rows.save()
+    shared.ours("-y")
+    assert shared.found()["a.pt"] == new["a.pt"]
+
+
+def test_half_a_file_of_an_interrupted_official_run_is_no_copy(shared):
+    large = {"large.mp4": seeded("large", 40 * MIB)}
+    shared.publish("annotations", large)
+    shared.front.faults.piece_bytes, shared.front.faults.bytes_per_s = 64 << 10, MIB
+    command = ["-m", "ego4d.cli.cli", "-y", "-o", str(shared.out), "--no-metadata"]
+    process = subprocess.Popen(
+        [EGO4DFS[0], *command, "--version", shared.release.version],
+        env={**os.environ, "AWS_DEFAULT_REGION": "us-east-1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: shared.front.bytes_sent > 4 * MIB)
+    process.kill()
+    process.wait()
+    [half] = shared.directory().glob("large.mp4*")
+    shared.front.reset()
+    shared.ours("-y")
+    assert shared.found()["large.mp4"] == large["large.mp4"]
+    assert half.name != "large.mp4"
+    assert half.exists()  # not ours to delete
+
+
+@pytest.mark.parametrize("has_row", [False, True])
+def test_a_file_of_the_right_size_and_wrong_bytes_is_no_copy(shared, has_row):
+    """Half of it written over: with ours, only a record that tells of this very file counts."""
+    shared.publish("annotations", CONTENT)
+    shared.ours("-y")
+    path = shared.directory() / "b.pt"
+    with path.open("r+b") as file:
+        file.write(bytes(MIB))
+    later = path.stat().st_mtime + 3600  # copies are not made in the second of their upload
+    os.utime(path, (later, later))
+    if not has_row:
+        (shared.directory() / "manifest.ver").unlink()
+    shared.ours("-y")
+    assert shared.found()["b.pt"] == CONTENT["b.pt"]
