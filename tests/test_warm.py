@@ -1,27 +1,40 @@
-"""Objects are warmed into the cache, pinned there, and the bound holds all the same."""
+"""`prefetch --to cache`: objects come into the cache, are pinned, and the bound holds."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
+import signal
 import sqlite3
+import subprocess
 
 import diskcache
 import pytest
+from conftest import EGO4DFS
 from fakes import CountingStore, FailingStore
-from mountkit import MIB, complaint, seeded, status
+from mountkit import MIB, seeded, status, wait_until
 
 from ego4dfs.blocks import block_key
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.cache.pins import POLICY
+from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ObjectMissing
 from ego4dfs.facts import FactsIndex
+from ego4dfs.manifest import Entry, Manifest
 from ego4dfs.metrics import Metrics
+from ego4dfs.prefetch import Status, Warmer
 from ego4dfs.reader import Reader
-from ego4dfs.vfs import Warmer
 
 LIMIT = 64 * MIB
+
+
+def listing(refs):
+    nothing = frozenset()
+    rows = [(f"f{i}", "", ref.url) for i, ref in enumerate(refs)]
+    entries = tuple(Entry(i, *row, nothing, None, nothing, "") for i, row in enumerate(rows))
+    return Listing("d", entries, b"", 0, Manifest("d", (), entries, ()))
 
 
 class Rig:
@@ -39,7 +52,9 @@ class Rig:
         return self.store.put(f"s3://b/{name}", seeded(name, size))
 
     def warm(self, *refs, pin=False):
-        return Warmer(self.store, self.facts, self.cache).warm([r.url for r in refs], pin=pin)
+        warmer = Warmer(self.store, self.facts, self.cache)
+        assert warmer.run(warmer.plan([listing(refs)]), pin=pin)
+        return warmer.report
 
     def has(self, ref):
         keys = [block_key(ref.object_id, index) for index in range(ref.block_count)]
@@ -74,7 +89,8 @@ def rig(tmp_path):
 def test_a_warm_object_is_read_without_a_request(rig):
     ref, empty = rig.put("a", 9 * MIB + 1), rig.put("empty", 0)
     report = rig.warm(ref, empty)
-    assert (report.objects, report.bytes, report.fetched_bytes) == (2, ref.size, ref.size)
+    assert (report.counts[Status.DONE], report.counts[Status.SKIPPED]) == (1, 1)
+    assert report.fetched_bytes == ref.size
     rig.store.gets.clear()
     assert rig.read(ref) == rig.store.objects[ref.url]
     assert rig.store.gets == []
@@ -85,7 +101,7 @@ def test_what_is_there_already_is_not_fetched_again(rig):
     rig.warm(ref)
     rig.store.gets.clear()
     report = rig.warm(ref, ref)
-    assert (report.objects, report.fetched_bytes, rig.store.gets) == (1, 0, [])
+    assert (report.counts[Status.SKIPPED], report.fetched_bytes, rig.store.gets) == (2, 0, [])
 
 
 def test_pinned_blocks_stay_while_the_bound_holds(rig):
@@ -193,7 +209,8 @@ def test_one_object_that_cannot_be_had_does_not_stop_the_others(tmp_path):
     good, bad = rig.put("good", 3 * MIB), rig.put("bad", 3 * MIB)
     rig.store.fail(ObjectMissing("gone", url=bad.url), only="bad")
     report = rig.warm(good, bad)
-    assert (report.objects, list(report.failed)) == (1, [bad.url])
+    assert report.counts[Status.DONE] == 1
+    assert [(p.name, p.status) for p in report.problems] == [("f1", Status.MISSING)]
     assert rig.has(good)
     rig.close()
 
@@ -203,18 +220,33 @@ def test_one_object_that_cannot_be_had_does_not_stop_the_others(tmp_path):
 FILES = {"a.bin": seeded("a", 3 * MIB + 5), "b.bin": seeded("b", 700)}
 
 
+@pytest.fixture
+def to_cache(prefetch):
+    def run(*arguments: str, code: int = 0, **more):
+        flags = ("--to", "cache", "--no-metadata", "--datasets", "annotations")
+        return prefetch(*flags, *arguments, code=code, out=False, **more)
+
+    return run
+
+
 @pytest.mark.fuse
-def test_what_the_command_warmed_and_pinned_is_mounted_without_a_get(release, licensee, cli, mount):
+def test_what_was_fetched_to_the_cache_and_pinned_is_mounted_without_a_get(
+    release, to_cache, cli, mount
+):
     release.dataset("annotations", FILES)
     chosen = ("--version", release.version, "--datasets", "annotations", "--no-metadata")
-    done = cli("cache", "warm", "--pin", *chosen)
-    assert done.stdout == "2 objects (3.0 MiB) are in the cache, pinned; 3.0 MiB were fetched\n"
+    said = to_cache("-y", "--pin").stdout
+    assert "2 files to fetch, 3.0 MiB; the cache takes " in said
+    assert "2 fetched, 0 there already" in said
+    assert "until `ego4dfs cache unpin`" in said
     pins = json.loads(cli("cache", "info", "--json").stdout)["pins"]
     assert {pin["url"]: pin["blocks"] for pin in pins} == {
         release.url("annotations/a.bin"): 4,
         release.url("annotations/b.bin"): 1,
     }
-    assert "pinned" in cli("cache", "info").stdout
+    info = cli("cache", "info").stdout
+    assert "2 objects" in info
+    assert release.url("annotations/a.bin") in info
     root = mount(*chosen)
     for name, data in FILES.items():
         assert (root / release.version / "annotations" / name).read_bytes() == data
@@ -225,18 +257,75 @@ def test_what_the_command_warmed_and_pinned_is_mounted_without_a_get(release, li
     assert json.loads(cli("cache", "info", "--json").stdout)["pins"] == []
 
 
-def test_warming_everything_is_refused(licensee, cli):
-    done = cli("cache", "warm", check=False)
-    assert "no --datasets were given" in complaint(done)
-    assert done.returncode == ExitCode.USAGE
+def test_a_second_run_fetches_nothing_and_says_so(release, to_cache, front):
+    release.dataset("annotations", FILES)
+    to_cache("-y")
+    front.reset()
+    said = to_cache("-y").stdout
+    assert "already exist in the cache" in said
+    assert [path for method, path, _ in front.log if "/objects/" in path] == []
 
 
-def test_objects_that_are_listed_and_missing_make_it_partly_done(release, licensee, cli):
+def test_it_asks_and_a_dry_run_fetches_nothing(release, to_cache, front):
+    release.dataset("annotations", FILES)
+    assert "Aborting" in to_cache(answer="n\n").stdout
+    plan = json.loads(to_cache("--dry-run", "--json").stdout)
+    assert plan["datasets"][0]["to_fetch"] == 2
+    assert [path for method, path, _ in front.log if method == "GET" and "/objects/" in path] == []
+
+
+def test_more_than_the_cache_takes_is_told_before_a_byte(release, to_cache, front):
+    release.dataset("annotations", {"a.bin": bytes(60 * MIB)})
+    done = to_cache("-y", "--cache-size", "64MiB", code=1)
+    assert "0.06 GiB are selected" in done.stderr
+    assert [path for method, path, _ in front.log if method == "GET" and "/objects/" in path] == []
+
+
+def test_progress_is_lines_in_a_log_and_nothing_when_quiet(release, to_cache, front):
+    release.dataset("annotations", {"large.mp4": seeded("large", 30 * MIB)})
+    front.faults.piece_bytes, front.faults.bytes_per_s = 64 << 10, 0.5 * MIB
+    done = to_cache("-y")
+    lines = [line for line in done.stderr.splitlines() if "warning" not in line]
+    assert lines
+    assert all(re.fullmatch(r"\d of 1 files, .* of 30\.0 MiB, .*/s.*", line) for line in lines)
+    assert to_cache("-y", "--quiet").stdout == ""
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on_there(release, to_cache, front):
+    size = 128 * MIB
+    release.dataset("annotations", {"large.mp4": seeded("large", size)})
+    front.faults.piece_bytes, front.faults.bytes_per_s = 64 << 10, 1.0 * MIB
+    flags = ("prefetch", "-y", "--to", "cache", "--no-metadata", "--version", release.version)
+    process = subprocess.Popen(
+        [*EGO4DFS, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    # More than the reader has in flight: something has landed, and much is still to come.
+    wait_until(lambda: front.bytes_sent > 88 * MIB)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Interrupted; what is here stays." in said
+    assert said.splitlines()[-1].startswith("  ego4dfs prefetch --version")
+    front.reset()
+    to_cache("-y")
+    assert front.bytes_sent < size
+
+
+def test_objects_that_are_listed_and_missing_make_it_partly_done(release, to_cache):
     release.put("there", b"bytes")
     rows = [f"{name},file,{release.url(name)}" for name in ("there", "gone")]
     release.manifest("annotations", "\n".join(["video_uid,type,s3_path", *rows, ""]))
-    chosen = ("--version", release.version, "--datasets", "annotations", "--no-metadata")
-    done = cli("cache", "warm", "--json", *chosen, check=False)
-    assert done.returncode == ExitCode.PARTIAL
-    report = json.loads(done.stdout)
-    assert (report["objects"], list(report["failed"])) == (1, [release.url("gone")])
+    report = json.loads(to_cache("-y", "--json", code=ExitCode.PARTIAL).stdout)
+    assert (report["done"], [p["path"] for p in report["problems"]]) == (
+        1,
+        [f"{release.version}/annotations/gone"],
+    )
+    [retry] = report["retry"]
+    assert "--to cache" in retry
+    assert "--include gone" in retry
+
+
+def test_flags_that_make_no_sense_with_it_are_refused(to_cache, prefetch, tmp_path):
+    assert "-o: not allowed" in to_cache("-o", str(tmp_path), code=2).stderr
+    assert "--skip-s3-checks: not allowed" in to_cache("--skip-s3-checks", code=2).stderr
+    assert "add --to cache" in prefetch("--pin", code=2).stderr

@@ -1,23 +1,23 @@
-"""`ego4dfs cache`: show, verify, clear, fill or pin what is kept on disk."""
+"""`ego4dfs cache`: show, verify, clear or unpin what is kept on disk."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_json, table
+from ego4dfs.cli.output import ExitCode, human_size, print_json, table
 from ego4dfs.config import Config
-from ego4dfs.errors import CacheError, ConfigError, masked
+from ego4dfs.errors import CacheError, masked
 from ego4dfs.metrics import Metrics
-from ego4dfs.vfs import VFS, Warmer, open_vfs
+from ego4dfs.vfs import VFS, open_vfs
 
-_ACTIONS = ("info", "verify", "clear", "warm", "unpin")
+_PINS_SHOWN = 10
+_ACTIONS = ("info", "verify", "clear", "unpin")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -26,14 +26,12 @@ def add_arguments(parser: Parser) -> None:
         "action",
         choices=_ACTIONS,
         help="info: where and how full; verify: check every block, drop damaged ones; clear: drop"
-        " all blocks; warm: fetch all of a selection; unpin: let pinned blocks go",
+        " all blocks; unpin: let pinned blocks go, those of --datasets or all (`prefetch --to cache"
+        " --pin` pins)",
     )
     parser.add_argument("--json", action="store_true", help="print as JSON")
     parser.add_argument(
         "--all", action="store_true", help="with clear: kept manifests and object sizes too"
-    )
-    parser.add_argument(
-        "--pin", action="store_true", help="with warm: keep it from eviction, until unpin"
     )
     add_cache(parser)
     add_selection(parser)
@@ -44,12 +42,10 @@ def run(args: argparse.Namespace) -> int:
     """Do one of the actions."""
     config = config_from(args)
     as_json = getattr(args, "json", False)
-    if args.action == "warm":
-        return _warm(config, pin=getattr(args, "pin", False), as_json=as_json)
     inner = prepare_directory(config.cache_dir)
     # A limit that the pins do not fit must not keep anybody from unpinning.
     limit = None if args.action == "unpin" else config.cache_max_bytes
-    cache = _open(inner, limit, args.action)
+    cache = _open(inner, limit, config.eviction, args.action)
     try:
         if args.action == "info":
             _info(cache, inner, as_json=as_json)
@@ -64,30 +60,6 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _warm(config: Config, *, pin: bool, as_json: bool) -> int:
-    vfs = open_vfs(_with_datasets(config, "warm"))
-    try:
-        report = Warmer(vfs.store, vfs.facts, vfs.cache).warm(_urls(vfs, config), pin=pin)
-    finally:
-        vfs.close()
-    if as_json:
-        failed = {url: str(error) for url, error in report.failed.items()}
-        print_json({**{n: getattr(report, n) for n in _WARMED}, "pinned": pin, "failed": failed})
-    else:
-        what = "in the cache, pinned" if pin else "in the cache"
-        size, fetched = human_size(report.bytes), human_size(report.fetched_bytes)
-        print(f"{report.objects} objects ({size}) are {what}; {fetched} were fetched")
-        for error in report.failed.values():
-            print(f"ego4dfs: {error}", file=sys.stderr)
-    if not report.failed:
-        return ExitCode.OK
-    first = next(iter(report.failed.values()))
-    return ExitCode.PARTIAL if report.objects else exit_code(first)
-
-
-_WARMED = ("objects", "bytes", "fetched_bytes")
-
-
 def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
     urls = None
     if config.datasets:
@@ -100,28 +72,21 @@ def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
     print_json({"blocks": count}) if as_json else print(f"{count} blocks may be evicted again")
 
 
-def _with_datasets(config: Config, action: str) -> Config:
-    if config.datasets:
-        return config
-    hint = f"all of Ego4D fits no cache: ego4dfs cache {action} --datasets clips --benchmarks FHO"
-    raise ConfigError("no --datasets were given", hint=hint)
-
-
 def _urls(vfs: VFS, config: Config) -> list[str]:
     """Return the selected objects; ego4d.json is one of them unless --no-metadata."""
     urls = [e.url for name in config.datasets for e in vfs.catalog.listing(name).entries]
     return [*urls, metadata_url(config.version)] if config.metadata else urls
 
 
-def _open(inner: Path, max_bytes: int | None, action: str) -> BlockCache:
+def _open(inner: Path, max_bytes: int | None, eviction: str | None, action: str) -> BlockCache:
     """Open the cache; for `clear` also one that is damaged, without its blocks then."""
     try:
-        return BlockCache(inner, Metrics(), max_bytes=max_bytes)
+        return BlockCache(inner, Metrics(), max_bytes=max_bytes, eviction=eviction)
     except CacheError:
         if action != "clear":
             raise
         shutil.rmtree(inner / "blocks", ignore_errors=True)
-        return BlockCache(inner, Metrics(), max_bytes=max_bytes)
+        return BlockCache(inner, Metrics(), max_bytes=max_bytes, eviction=eviction)
 
 
 def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
@@ -133,6 +98,7 @@ def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
         "blocks": len(cache),
         "used_bytes": cache.used_bytes,
         "limit_bytes": cache.max_bytes,
+        "eviction": cache.eviction,
         "free_disk_bytes": shutil.disk_usage(inner).free,
         "sources": sources,
         "pins": [{"url": pin.url, "blocks": pin.blocks, "bytes": pin.bytes} for pin in pins],
@@ -145,13 +111,21 @@ def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
         ("blocks", f"{len(cache)}"),
         ("used", f"{human_size(cache.used_bytes)} ({share:.1f} % of the limit)"),
         ("limit", f"{human_size(cache.max_bytes)}; change it with --cache-size"),
+        ("eviction", f"{cache.eviction}; change it with --eviction"),
         ("free disk", human_size(shutil.disk_usage(inner).free)),
         ("sources", ", ".join(sources) or "none yet"),
     ]
     if pins:
         size = human_size(sum(pin.bytes for pin in pins))
-        rows.append(("pinned", f"{size} of {len(pins)} objects; --json names them"))
+        room = human_size(cache.room_to_pin)
+        rows.append(("pinned", f"{size} of {len(pins)} objects; {room} more can be pinned"))
     table(rows, (str(inner), ""))
+    if pins:
+        print()
+        most = sorted(pins, key=lambda pin: -pin.bytes)[:_PINS_SHOWN]
+        table([(pin.url, human_size(pin.bytes)) for pin in most], ("pinned", "size"))
+    if len(pins) > _PINS_SHOWN:
+        print(f"… and {len(pins) - _PINS_SHOWN} more; --json names all")
 
 
 def _verify(cache: BlockCache, *, as_json: bool) -> int:

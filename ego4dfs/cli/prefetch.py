@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import NoReturn
 
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli import prefetch_output as said
-from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, command_line, config_from
+from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode
+from ego4dfs.cli.prefetch_cache import ToCache, check_flags
 from ego4dfs.cli.progress import Progress
+from ego4dfs.cli.retry import Retry
 from ego4dfs.config import Config
-from ego4dfs.errors import ConfigError, Ego4DError, MountError, OutputError
+from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, MountError, OutputError
 from ego4dfs.mount import mounts
 from ego4dfs.prefetch import (
     JOBS,
@@ -51,6 +53,14 @@ def add_arguments(parser: Parser) -> None:
         "--manifests-only", action="store_true", help="fetch manifests and ego4d.json only"
     )
     group.add_argument(
+        "--to",
+        choices=("directory", "cache"),
+        help="where to: copies below -o (the default), or blocks in the cache of mounts",
+    )
+    group.add_argument(
+        "--pin", action="store_true", help="with --to cache: keep it from eviction, until unpinned"
+    )
+    group.add_argument(
         "--jobs",
         metavar="N",
         type=int,
@@ -64,18 +74,30 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, ask, fetch and report."""
+    to_cache = getattr(args, "to", "") == "cache"
+    if to_cache:
+        check_flags(args)
+    elif getattr(args, "pin", False):
+        raise ConfigError("--pin: only the cache is pinned", hint="add --to cache")
     config = config_from(args)
-    out = _checked_output(config)
+    out = config.cache_dir if to_cache else _checked_output(config)
     jobs = getattr(args, "jobs", JOBS)
     if jobs not in range(1, 17):
         raise ConfigError(f"--jobs {jobs}: a number from 1 to 16 is wanted")
     voice = said.Voice(
-        as_json=getattr(args, "json", False), quiet=getattr(args, "quiet", False), out=out
+        as_json=getattr(args, "json", False),
+        quiet=getattr(args, "quiet", False),
+        out=out,
+        is_cache=to_cache,
     )
     if not config.datasets:
         config = replace(config, datasets=_DEFAULT_DATASETS)
         voice.say("No --datasets were given: annotations, as in the official tool.")
     command = _Command(config, Layout(out, config.version), voice, jobs, args)
+    if to_cache:
+        with _terminated_as_interrupted():
+            into = ToCache(config, args, voice, command.listings)
+            return into.run(lambda state: Retry(_parser(), args, config, state))
     if getattr(args, "dry_run", False):
         return command.show_plan()
     with _terminated_as_interrupted():
@@ -100,21 +122,31 @@ class _Command:
         journal = Journal(self._layout.state, look_only=True)
         vfs = self._open()
         try:
-            plan = self._plan(vfs, journal)
+            listings, refused = self.listings(vfs)
+            if not listings:
+                return self._voice.all_refused(refused, ())
+            self._voice.goes_on_without(refused)
+            plan = self._plan(vfs, journal, listings)
+        except OSError as error:
+            raise unusable(error, self._layout.root) from error
         finally:
             vfs.close()
             journal.close()
-        self._voice.plan(plan, self._layout.free_bytes(), is_all=True)
-        return said.plan_code(plan)
+        self._voice.plan(plan, self._layout.free_bytes(), refused=refused, is_all=True)
+        return said.plan_code(plan, refused)
 
     def fetch(self) -> int:
         """Fetch what is missing."""
         vfs = self._open()
         try:
+            listings, refused = self.listings(vfs)
+            if not listings:
+                return self._voice.all_refused(refused, self._retry(Report(refused=refused), vfs))
+            self._voice.goes_on_without(refused)
             self._layout.prepare(())
             journal = Journal(self._layout.state)
             try:
-                return self._fetch(vfs, journal)
+                return self._fetch(vfs, journal, listings, refused)
             finally:
                 journal.close()
         except OSError as error:
@@ -127,10 +159,9 @@ class _Command:
         voice.say(f"Datasets to download: {' '.join(self._config.datasets)}")
         voice.say(f"Download Path: {self._layout.root / self._layout.version_name}")
         voice.say("Checking requested datasets and versions...")
-        return open_vfs(self._config)
+        return open_vfs(self._config, pass_refused=True)
 
-    def _plan(self, vfs: VFS, journal: Journal) -> Plan:
-        listings = [] if self._manifests_only else self._listings(vfs)
+    def _plan(self, vfs: VFS, journal: Journal, listings: Sequence[Listing]) -> Plan:
         with Progress(self._voice.progress_stream) as progress:
             planner = Planner(
                 self._layout,
@@ -139,28 +170,41 @@ class _Command:
                 vfs.store.source,
                 skip_checks=self._config.skip_s3_checks,
                 bypass=self._config.bypass_existing,
+                compares=True,
                 on_facts=progress.facts,
             )
             url = metadata_url(self._config.version) if self._config.metadata else ""
-            return planner.plan(listings, metadata_url=url)
+            return planner.plan([] if self._manifests_only else listings, metadata_url=url)
 
-    def _listings(self, vfs: VFS) -> list[Listing]:
+    def listings(self, vfs: VFS) -> tuple[list[Listing], dict[str, Ego4DError]]:
+        """Return what can be listed, and why the other datasets cannot.
+
+        Raises what is no dataset's own trouble: a key that is rejected, or a wrong option.
+        """
         names = self._config.datasets
-        for error in vfs.catalog.load(names).values():
-            raise error
-        listings = [vfs.catalog.listing(name) for name in names]
-        if not any(listing.entries for listing in listings):
-            rows = sum(len(listing.manifest.entries) for listing in listings)
-            if rows:
-                raise ConfigError(
-                    f"0 of {rows} rows of {' '.join(names)} match this selection",
-                    hint="check --benchmarks, --universities, --video_uids and the other filters",
-                )
-        return listings
+        refused = vfs.catalog.load(names)
+        for error in refused.values():
+            if isinstance(error, (CredentialsRejected, ConfigError)):
+                raise error
+        listings = [vfs.catalog.listing(name) for name in names if name not in refused]
+        rows = sum(len(listing.manifest.entries) for listing in listings)
+        if rows and not self._manifests_only and not any(listing.entries for listing in listings):
+            named = " ".join(listing.dataset for listing in listings)
+            raise ConfigError(
+                f"0 of {rows} rows of {named} match this selection",
+                hint="check --benchmarks, --universities, --video_uids and the other filters",
+            )
+        return listings, refused
 
-    def _fetch(self, vfs: VFS, journal: Journal) -> int:
+    def _fetch(
+        self,
+        vfs: VFS,
+        journal: Journal,
+        listings: Sequence[Listing],
+        refused: Mapping[str, Ego4DError],
+    ) -> int:
         ReleaseFiles(self._layout).offer_metadata()
-        plan = self._plan(vfs, journal)
+        plan = self._plan(vfs, journal, listings)
         free = self._layout.free_bytes()
         self._voice.plan(plan, free, is_all=False)
         needed = plan.bytes(*TO_GET) - plan.begun_bytes
@@ -168,36 +212,40 @@ class _Command:
             raise _no_room(needed, free, self._layout.root)
         if plan.count(*TO_GET) and not self._config.assume_yes and not self._voice.confirms(plan):
             return ExitCode.OK
-        self._layout.prepare(self._config.datasets)
-        self._write_manifests(vfs)
+        self._layout.prepare(tuple(listing.dataset for listing in listings))
+        self._write_manifests(vfs, listings)
         means = Means(vfs.store, vfs.facts, vfs.cache, journal, self._layout, self._config.version)
         fetcher = Fetcher(means, plan, jobs=self._jobs)
+        fetcher.report.refused.update(refused)
         began_s = time.monotonic()
         with Progress(self._voice.progress_stream) as progress:
             ended = fetcher.run(lambda: progress.show(fetcher.report))
-        return self._finish(fetcher.report, time.monotonic() - began_s, ended=ended)
-
-    def _write_manifests(self, vfs: VFS) -> None:
-        files = ReleaseFiles(self._layout)
-        if self._config.manifest_override_path is None:
-            for name in self._config.datasets:
-                files.manifest(vfs.catalog.listing(name))
-        if self._config.manifest:
-            path = files.top_manifest(vfs.catalog.listing(_TOP_MANIFEST))
-            self._voice.say(f"Manifest downloaded: {path}")
-
-    def _finish(self, report: Report, seconds: float, *, ended: bool) -> int:
-        if self._config.metadata:
-            path = ReleaseFiles(self._layout).metadata()
-            if path is not None:
-                self._voice.say(f"Ego4D Metadata: {path}")
-        again = command_line(_parser(), self._args)
-        code = self._voice.report(report, seconds, again)
+        code = self._finish(vfs, fetcher.report, time.monotonic() - began_s)
         if not ended:
             # Threads that wait for an answer cannot be stopped, and must not outlive Python.
             sys.stdout.flush()
             os._exit(code)
         return code
+
+    def _write_manifests(self, vfs: VFS, listings: Sequence[Listing]) -> None:
+        files = ReleaseFiles(self._layout)
+        if self._config.manifest_override_path is None:
+            for listing in listings:
+                files.manifest(listing)
+        if self._config.manifest:
+            path = files.top_manifest(vfs.catalog.listing(_TOP_MANIFEST))
+            self._voice.say(f"Manifest downloaded: {path}")
+
+    def _finish(self, vfs: VFS, report: Report, seconds: float) -> int:
+        if self._config.metadata:
+            path = ReleaseFiles(self._layout).metadata()
+            if path is not None:
+                self._voice.say(f"Ego4D Metadata: {path}")
+        return self._voice.report(report, seconds, self._retry(report, vfs))
+
+    def _retry(self, report: Report, vfs: VFS) -> list[str]:
+        retry = Retry(_parser(), self._args, self._config, self._layout.state)
+        return retry.commands(report, vfs.catalog.peek)
 
 
 def _parser() -> Parser:

@@ -5,10 +5,13 @@ The lines that users of the official tool search for are as they are there, wher
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TextIO
 
 from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_error, print_json, table
@@ -30,6 +33,8 @@ _GIB = 2**30
 _HEADER = ("dataset", "files", "size", "there", "to fetch", "size to fetch", "not on S3")
 _BAD = (Status.REFUSED, Status.MISSING, Status.FAILED)
 _SHOWN = 20
+_OF_OBJECT = re.compile(r"^\w+://\S+: (refused: )?")  # the line names file and status already
+_NONE: Mapping[str, Ego4DError] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class Voice:
     as_json: bool
     quiet: bool
     out: Path
+    is_cache: bool = False
 
     @property
     def progress_stream(self) -> TextIO | None:
@@ -50,7 +56,21 @@ class Voice:
         if not self.quiet:
             print(line, file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
-    def plan(self, plan: Plan, free: int, *, is_all: bool) -> None:
+    def goes_on_without(self, refused: Mapping[str, Ego4DError]) -> None:
+        """Tell, on stderr, which datasets cannot be listed, and what to do about it."""
+        for error in refused.values():
+            print_error(error)
+        if refused:
+            print(f"Going on without {' '.join(refused)}.", file=sys.stderr)
+
+    def plan(
+        self,
+        plan: Plan,
+        free: int,
+        *,
+        is_all: bool,
+        refused: Mapping[str, Ego4DError] = _NONE,
+    ) -> None:
         """Show the plan; `is_all` tells that nothing will follow it."""
         for item in plan.items:
             if item.state in NOT_TO_BE_HAD:
@@ -58,18 +78,20 @@ class Voice:
         right, to_get = plan.count(*THERE), plan.count(*TO_GET)
         if right:
             self.say(f"Filtered {right}/{plan.count(*State)} existing videos for download.")
-        if not to_get and not plan.count(*NOT_TO_BE_HAD):
+        if right and not to_get and not plan.count(*NOT_TO_BE_HAD):
+            where = "cache" if self.is_cache else "output directories under"
             self.say(
-                "The latest versions of all requested videos already exist in the output "
-                f"directories under:\n{self.out}"
+                f"The latest versions of all requested videos already exist in the {where}:\n"
+                f"{self.out}"
             )
         if is_all and self.as_json:
-            print_json(_plan_document(plan, free))
+            print_json(_plan_document(plan, free, refused))
         elif not self.quiet and (to_get or is_all):
             stream = sys.stderr if self.as_json else sys.stdout
             rows = [_plan_row(dataset) for dataset in plan.datasets]
             table(rows, _HEADER, right=_HEADER[1:], stream=stream)
-            self.say(_plan_line(plan, free))
+            room = f"the cache takes {human_size(free)}" if self.is_cache else ""
+            self.say(_plan_line(plan, room or f"{human_size(free)} are free"))
 
     def confirms(self, plan: Plan) -> bool:
         """Ask as the official tool does, until there is an answer."""
@@ -85,22 +107,33 @@ class Voice:
                 print("Aborting the download operation.", file=stream)
                 return False
 
-    def report(self, report: Report, seconds: float, again: str) -> int:
-        """Tell what came of it, and return the exit code."""
-        code = report_code(report)
+    def report(self, report: Report, seconds: float, retry: Sequence[str]) -> int:
+        """Tell what came of it, `retry` being the commands that go on, and return the exit code."""
+        return self._report(report, seconds, retry, report_code(report))
+
+    def all_refused(self, refused: Mapping[str, Ego4DError], retry: Sequence[str]) -> int:
+        """Tell that no dataset can be listed, and return the exit code."""
+        codes = {exit_code(error) for error in refused.values()}
+        code = codes.pop() if len(codes) == 1 else ExitCode.FAILURE
+        return self._report(Report(refused=dict(refused)), 0.0, retry, code)
+
+    def _report(self, report: Report, seconds: float, retry: Sequence[str], code: int) -> int:
         if self.as_json:
-            print_json(_report_document(report, seconds, again, code, self.out))
+            print_json(_report_document(report, seconds, retry, code, self.out))
         elif report.files != report.counts[Status.SKIPPED]:
             self.say(_report_line(report, seconds))
         for problem in report.problems[:_SHOWN] if not self.as_json else ():
-            print(f"  {problem.status.value}  {problem.path}: {problem.reason}", file=sys.stderr)
+            reason = _OF_OBJECT.sub("", problem.reason)
+            print(f"  {problem.status.value}  {problem.path}: {reason}", file=sys.stderr)
         if len(report.problems) > _SHOWN and not self.as_json:
             rest = len(report.problems) - _SHOWN
             print(f"  … and {rest} more; --json names all", file=sys.stderr)
-        self._end(report, again)
+        for refusal in report.refused.values():
+            print_error(refusal)
+        self._end(report, retry)
         return code
 
-    def _end(self, report: Report, again: str) -> None:
+    def _end(self, report: Report, retry: Sequence[str]) -> None:
         """Say what ended the run early, and how to go on."""
         error = report.stopped_by
         if isinstance(error, OSError):
@@ -112,17 +145,17 @@ class Voice:
         if error is not None:
             what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
             print(f"{what}; what is here stays. To go on where it ended:", file=sys.stderr)
-        elif report.problems:
-            print("To try just these again (what is right is not fetched):", file=sys.stderr)
-        if error is not None or report.problems:
-            print(f"  {again}", file=sys.stderr)
+        elif retry:
+            print("To try just these again:", file=sys.stderr)
+        for command in retry:
+            print(f"  {command}", file=sys.stderr)
 
 
-def plan_code(plan: Plan) -> ExitCode:
+def plan_code(plan: Plan, refused: Collection[str]) -> ExitCode:
     """Return the exit code of a dry run."""
     lost = plan.count(*NOT_TO_BE_HAD)
     if not lost:
-        return ExitCode.OK
+        return ExitCode.PARTIAL if refused else ExitCode.OK
     return ExitCode.REFUSED if lost == plan.count(*State) else ExitCode.PARTIAL
 
 
@@ -134,7 +167,7 @@ def report_code(report: Report) -> int:
     if error is not None:
         return exit_code(error) if isinstance(error, Ego4DError) else ExitCode.FAILURE
     if not report.problems:
-        return ExitCode.OK
+        return ExitCode.PARTIAL if report.refused else ExitCode.OK
     if report.counts[Status.DONE] + report.counts[Status.SKIPPED]:
         return ExitCode.PARTIAL
     return ExitCode.FAILURE if report.counts[Status.FAILED] else ExitCode.REFUSED
@@ -165,13 +198,16 @@ def _plan_row(dataset: DatasetPlan) -> tuple[str, ...]:
     return name, str(counts[0]), shown[0], str(counts[1]), str(counts[2]), shown[1], str(lost)
 
 
-def _plan_line(plan: Plan, free: int) -> str:
+def _plan_line(plan: Plan, room: str) -> str:
     resumed = f", {human_size(plan.begun_bytes)} of them here already" if plan.begun_bytes else ""
     size = "of unknown size" if plan.unsized else human_size(plan.bytes(*TO_GET))
-    return f"{plan.count(*TO_GET)} files to fetch, {size}{resumed}; {human_size(free)} are free."
+    count = plan.count(*TO_GET)
+    line = f"{count} {'file' if count == 1 else 'files'} to fetch, {size}{resumed}; {room}."
+    unsure = plan.count(State.CHECK)
+    return f"{line}\nHere already of these: {unsure}, fetched if they differ." if unsure else line
 
 
-def _plan_document(plan: Plan, free: int) -> dict[str, object]:
+def _plan_document(plan: Plan, free: int, refused: Mapping[str, Ego4DError]) -> dict[str, object]:
     return {
         "datasets": [
             {
@@ -190,6 +226,7 @@ def _plan_document(plan: Plan, free: int) -> dict[str, object]:
         "resumed_bytes": plan.begun_bytes,
         "files_of_unknown_size": plan.unsized,
         "free_bytes": free,
+        "refused_datasets": _refusals(refused),
         "problems": [
             {"path": item.path, "uid": item.uid, "status": item.state.value, "reason": item.reason}
             for item in plan.items
@@ -198,21 +235,29 @@ def _plan_document(plan: Plan, free: int) -> dict[str, object]:
     }
 
 
+def _refusals(refused: Mapping[str, Ego4DError]) -> list[dict[str, str]]:
+    return [
+        {"dataset": dataset, "reason": str(error), "remedy": error.hint}
+        for dataset, error in refused.items()
+    ]
+
+
 def _report_line(report: Report, seconds: float) -> str:
     counts = [f"{report.counts[Status.DONE]} fetched"]
     counts += [f"{report.counts[Status.SKIPPED]} there already"]
-    counts += [f"{report.counts[status]} {status.value}" for status in _BAD]
+    counts += [f"{count} {bad.value}" for bad in _BAD if (count := report.counts[bad])]
     moved = [f"{human_size(report.fetched_bytes)} from S3"]
     if report.cached_bytes:
         moved.append(f"{human_size(report.cached_bytes)} from the cache")
     if report.resumed_bytes:
         moved.append(f"{human_size(report.resumed_bytes)} from an earlier run")
     speed = human_size(int(report.fetched_bytes / max(seconds, 0.001)))
-    return f"{', '.join(counts)}; {', '.join(moved)} in {seconds:.1f} s ({speed}/s)."
+    pace = f" ({speed}/s)" if report.fetched_bytes else ""
+    return f"{', '.join(counts)}; {', '.join(moved)} in {seconds:.1f} s{pace}."
 
 
 def _report_document(
-    report: Report, seconds: float, again: str, code: int, out: Path
+    report: Report, seconds: float, retry: Sequence[str], code: int, out: Path
 ) -> dict[str, object]:
     error = report.stopped_by
     return {
@@ -228,6 +273,7 @@ def _report_document(
             {"path": p.path, "uid": p.uid, "status": p.status.value, "reason": p.reason}
             for p in report.problems
         ],
-        "retry": again if report.problems or error is not None else None,
+        "refused_datasets": _refusals(report.refused),
+        "retry": list(retry),
         "exit_code": int(code),
     }

@@ -47,7 +47,7 @@ class Progress:
 
     def facts(self, done: int, total: int) -> None:
         """Show how many objects were asked for their size."""
-        if self._is_due():
+        if time.monotonic() - self._began_s >= _LINE_EVERY_S and self._is_due():
             self._line(f"asked for the sizes of {done} of {total} objects")
 
     def show(self, report: Report) -> None:

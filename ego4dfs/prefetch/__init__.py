@@ -10,11 +10,12 @@ from ego4dfs.prefetch.plan import (
     DatasetPlan,
     Item,
     Plan,
-    Planner,
     State,
 )
+from ego4dfs.prefetch.planner import Planner
 from ego4dfs.prefetch.released import ReleaseFiles
 from ego4dfs.prefetch.report import Problem, Report, Status
+from ego4dfs.prefetch.warming import Warmer
 
 __all__ = [
     "JOBS",
@@ -35,5 +36,6 @@ __all__ = [
     "Report",
     "State",
     "Status",
+    "Warmer",
     "unusable",
 ]

@@ -3,6 +3,5 @@
 from ego4dfs.vfs.assemble import open_vfs
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
 from ego4dfs.vfs.vfs import VFS
-from ego4dfs.vfs.warm import Warmer, WarmReport
 
-__all__ = ["VFS", "DirEntry", "Handle", "Stat", "WarmReport", "Warmer", "open_vfs"]
+__all__ = ["VFS", "DirEntry", "Handle", "Stat", "open_vfs"]

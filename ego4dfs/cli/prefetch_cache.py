@@ -1,0 +1,115 @@
+"""`ego4dfs prefetch --to cache`: the selection into the block cache, and pinned with --pin."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ego4dfs.cache import PIN_SHARE, prepare_directory
+from ego4dfs.catalog import Listing, metadata_url
+from ego4dfs.cli import prefetch_output as said
+from ego4dfs.cli.output import ExitCode
+from ego4dfs.cli.progress import Progress
+from ego4dfs.cli.retry import Retry
+from ego4dfs.config import Config
+from ego4dfs.datasets import version_directory
+from ego4dfs.errors import CacheError, ConfigError, Ego4DError
+from ego4dfs.prefetch import TO_GET, Plan, Report, Warmer
+from ego4dfs.vfs import VFS, open_vfs
+
+Listings = Callable[[VFS], tuple[list[Listing], dict[str, Ego4DError]]]
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that say something about copies only. Raises ConfigError."""
+    for name, flag in (("output_directory", "-o"), ("skip_s3_checks", "--skip-s3-checks")):
+        if getattr(args, name, False):
+            hint = "the cache has its --cache-dir, and blocks need the sizes of their objects"
+            raise ConfigError(f"{flag}: not allowed with --to cache", hint=hint)
+
+
+class ToCache:
+    """One run into the cache."""
+
+    def __init__(
+        self, config: Config, args: argparse.Namespace, voice: said.Voice, listings: Listings
+    ) -> None:
+        """Take what is listed from `listings`."""
+        self._config = config
+        self._args = args
+        self._voice = voice
+        self._listings = listings
+        self._pin = getattr(args, "pin", False)
+
+    def run(self, retry: Callable[[Path], Retry]) -> int:
+        """Plan, ask, fetch and report; `retry` is given a place for files of uids."""
+        inner = prepare_directory(self._config.cache_dir)
+        self._voice.say(f"Datasets to download: {' '.join(self._config.datasets)}")
+        self._voice.say(f"Download Path: the cache in {self._config.cache_dir}")
+        self._voice.say("Checking requested datasets and versions...")
+        vfs = open_vfs(self._config, pass_refused=True)
+        try:
+            return self._run(vfs, retry(inner))
+        finally:
+            vfs.close()
+
+    def _run(self, vfs: VFS, retry: Retry) -> int:
+        listings, refused = self._listings(vfs)
+        if not listings:
+            again = retry.commands(Report(refused=refused), vfs.catalog.peek)
+            return self._voice.all_refused(refused, again)
+        self._voice.goes_on_without(refused)
+        directory = version_directory(self._config.version)
+        warmer = Warmer(vfs.store, vfs.facts, vfs.cache, directory=directory)
+        plan = self._plan(warmer, listings)
+        dry = getattr(self._args, "dry_run", False)
+        self._voice.plan(plan, self._room(vfs), refused=refused, is_all=dry)
+        warmer.check_room(plan, pin=self._pin)
+        _check_disk(vfs, plan, self._config.cache_dir)
+        if dry:
+            return said.plan_code(plan, refused)
+        if plan.count(*TO_GET) and not self._config.assume_yes and not self._voice.confirms(plan):
+            return ExitCode.OK
+        warmer.report.refused.update(refused)
+        return self._fetch(vfs, warmer, plan, retry)
+
+    def _plan(self, warmer: Warmer, listings: list[Listing]) -> Plan:
+        url = metadata_url(self._config.version) if self._config.metadata else ""
+        wanted = [] if getattr(self._args, "manifests_only", False) else listings
+        with Progress(self._voice.progress_stream) as progress:
+            return warmer.plan(wanted, metadata_url=url, on_facts=progress.facts)
+
+    def _room(self, vfs: VFS) -> int:
+        return vfs.cache.room_to_pin if self._pin else int(vfs.cache.max_bytes * PIN_SHARE)
+
+    def _fetch(self, vfs: VFS, warmer: Warmer, plan: Plan, retry: Retry) -> int:
+        report, began_s = warmer.report, time.monotonic()
+        with Progress(self._voice.progress_stream) as progress:
+            ended = warmer.run(plan, lambda: progress.show(report), pin=self._pin)
+        if self._pin and report.stopped_by is None:
+            self._voice.say("Pinned: it stays in the cache until `ego4dfs cache unpin`.")
+        again = retry.commands(report, vfs.catalog.peek)
+        code = self._voice.report(report, time.monotonic() - began_s, again)
+        if not ended:
+            # Threads that wait for an answer cannot be stopped, and must not outlive Python.
+            sys.stdout.flush()
+            os._exit(code)
+        return code
+
+
+def _check_disk(vfs: VFS, plan: Plan, directory: Path) -> None:
+    """Refuse what the disk has no room for, though the limit of the cache may have."""
+    disk = os.statvfs(directory)
+    free = disk.f_bavail * disk.f_frsize
+    needed = plan.bytes(*TO_GET) - plan.begun_bytes
+    growth = min(needed, vfs.cache.max_bytes - vfs.cache.used_bytes)
+    if growth > free:
+        raise CacheError(
+            f"{directory}: the cache needs {growth / 2**30:.2f} GiB more for this, and"
+            f" {free / 2**30:.2f} GiB are free",
+            hint="make room, choose less, or name another disk with --cache-dir",
+        )

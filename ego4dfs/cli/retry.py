@@ -1,0 +1,87 @@
+"""The commands that try again what a prefetch could not get, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ego4dfs.catalog import Listing
+from ego4dfs.cli.args import Parser, command_line
+from ego4dfs.config import Config
+from ego4dfs.prefetch import Problem, Report
+
+_UIDS = ("video_uids", "video_uid_file", "clip_uids", "uids_from")
+_FILTERS = ("benchmarks", "universities", "annotations", "splits", "include", "exclude")
+_NAMES_SPELT = 5
+_DATASETS_SPELT = 5
+
+
+class Retry:
+    """Writes command lines for a shell: the one that was given, narrowed to what is left.
+
+    There is one for each dataset, as a name or a uid may be in several. Few files are called by
+    their names, many by a file of uids in `state`. Where neither can be, all of the dataset is
+    named: what is right is not fetched again.
+    """
+
+    def __init__(
+        self, parser: Parser, args: argparse.Namespace, config: Config, state: Path
+    ) -> None:
+        """Start from `args`, of which `config` was made."""
+        self._parser = parser
+        self._args = vars(args)
+        self._state = state
+        # Uids that no flag gave cannot be taken back by a flag, and mix with no file of uids.
+        given = "video_uids" in self._args or "video_uid_file" in self._args
+        self._may_use_file = given or not config.video_uids
+
+    def commands(self, report: Report, listing: Callable[[str], Listing | None]) -> list[str]:
+        """Return the commands that go on with this run; none if nothing is left to do."""
+        if report.stopped_by is not None:
+            return [command_line(self._parser, argparse.Namespace(**self._args))]
+        commands = list(self._of_files(report.problems, listing))
+        if report.refused:
+            commands.append(self._line((), datasets=list(report.refused)))
+        return commands
+
+    def _of_files(
+        self, problems: Sequence[Problem], listing: Callable[[str], Listing | None]
+    ) -> Iterator[str]:
+        by_dataset: dict[str, list[Problem]] = {}
+        for problem in problems:
+            by_dataset.setdefault(problem.dataset, []).append(problem)
+        if by_dataset.pop("", None):
+            yield self._line((*_UIDS, *_FILTERS), manifests_only=True)
+        if len(by_dataset) > _DATASETS_SPELT:
+            yield self._line((), datasets=list(by_dataset), metadata=False)
+            return
+        for dataset, some in by_dataset.items():
+            yield self._of_dataset(dataset, some, listing(dataset))
+
+    def _of_dataset(self, dataset: str, problems: list[Problem], listing: Listing | None) -> str:
+        if len(problems) <= _NAMES_SPELT:
+            # A comma would make two patterns of one.
+            names = [glob.escape(problem.name).replace(",", "?") for problem in problems]
+            drop = (*_UIDS, *_FILTERS)
+            return self._line(drop, datasets=[dataset], metadata=False, include=names)
+        uids = sorted({problem.uid.lower() for problem in problems})
+        if self._may_use_file and listing and listing.listed_uids.issuperset(uids):
+            path = self._write(dataset, uids)
+            if path is not None:
+                file = {"video_uid_file": str(path)}
+                return self._line(_UIDS, datasets=[dataset], metadata=False, **file)
+        return self._line((), datasets=[dataset], metadata=False)
+
+    def _write(self, dataset: str, uids: list[str]) -> Path | None:
+        path = self._state / f"retry-{dataset.replace('/', '-')}.txt"
+        try:
+            path.write_text("".join(f"{uid}\n" for uid in uids))
+        except OSError:  # the disk is full, most likely: the run told that
+            return None
+        return path
+
+    def _line(self, drop: Sequence[str], **changed: object) -> str:
+        kept = {name: value for name, value in self._args.items() if name not in drop}
+        return command_line(self._parser, argparse.Namespace(**{**kept, **changed}))

@@ -1,0 +1,241 @@
+"""Prefetch into the block cache: whole objects before they are read, and pinned if so wished."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, block_key, runs
+from ego4dfs.cache import PIN_SHARE, BlockCache
+from ego4dfs.cache.blockfile import allocated_bytes
+from ego4dfs.catalog import Listing
+from ego4dfs.errors import (
+    CacheError,
+    CredentialsRejected,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+)
+from ego4dfs.facts import FactsIndex
+from ego4dfs.prefetch.lanes import Lanes, Task
+from ego4dfs.prefetch.layout import METADATA
+from ego4dfs.prefetch.plan import THERE, TO_GET, DatasetPlan, Item, Plan, State
+from ego4dfs.prefetch.report import Report, Status
+from ego4dfs.store import ObjectFacts, ObjectStore
+
+_RUN_BLOCKS = 4  # of each thread: what waits for the disk stays below 64 MiB
+_THREADS = 16
+_END_S = 60.0  # a request under way ends by its own time-out before
+_VAIN = 8
+
+
+class Warmer:
+    """Plans and brings objects into the cache; what is there already is not fetched again.
+
+    One for each run. Safe from several threads where it uses them itself.
+    """
+
+    def __init__(
+        self, store: ObjectStore, facts: FactsIndex, cache: BlockCache, *, directory: str = ""
+    ) -> None:
+        """Fetch from `store` into `cache`; `directory` is the version's, for paths in reports."""
+        self.report = Report()
+        self._store = store
+        self._facts = facts
+        self._cache = cache
+        self._directory = directory
+        self._lanes = Lanes(self._stop)
+        self._lock = threading.Lock()  # guards the counts
+        self._left: Counter[str] = Counter()
+        self._failed: set[str] = set()
+        self._vain = 0
+
+    def plan(
+        self,
+        listings: Iterable[Listing],
+        *,
+        metadata_url: str = "",
+        on_facts: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Plan:
+        """Return what is in the cache and what is not, of these datasets and of ego4d.json.
+
+        Raises CredentialsRejected when the key is refused, and StoreUnavailable when nothing
+        answers any more.
+        """
+        rows = [("", 1, [(METADATA, "", metadata_url)])] if metadata_url else []
+        for listing in listings:
+            files = [(entry.name, entry.uid, entry.url) for entry in listing.entries]
+            rows.append((listing.dataset, len(listing.manifest.entries), files))
+        total = sum(len(files) for _, _, files in rows)
+        self._facts.sweep(url for _, _, files in rows for _, _, url in files)
+        datasets, done, begun = [], 0, 0
+        for dataset, count, files in rows:
+            items = []
+            for name, uid, url in files:
+                item, here = self._item(dataset, name, uid, url)
+                items.append(item)
+                begun += here if item.state in TO_GET else 0
+                done += 1
+                on_facts(done, total)
+            datasets.append(DatasetPlan(dataset, count, items))
+        return Plan(datasets, begun_bytes=begun)
+
+    def check_room(self, plan: Plan, *, pin: bool) -> None:
+        """Raise CacheError when the cache, or what may be pinned of it, is too small for all."""
+        refs = self._refs(plan)
+        limit, what = int(self._cache.max_bytes * PIN_SHARE), "fit beside what else is read"
+        if pin:
+            pinned = {found.url for found in self._cache.pins()}
+            refs = {url: ref for url, ref in refs.items() if url not in pinned}
+            limit, what = self._cache.room_to_pin, "can still be pinned"
+        needed = sum(map(_bytes_of, refs.values()))
+        if needed > limit:
+            raise CacheError(
+                f"{needed / 2**30:.2f} GiB are selected, and {limit / 2**30:.2f} GiB {what}",
+                hint="choose less, give a larger --cache-size, or copy to a directory: -o DIR",
+            )
+
+    def run(
+        self, plan: Plan, tick: Callable[[], None] = lambda: None, *, pin: bool = False
+    ) -> bool:
+        """Bring in what is to come, and with `pin` keep all of it from eviction.
+
+        Calls `tick` some times a second from this thread. One object that cannot be had does not
+        stop the others. Returns whether all threads have ended; KeyboardInterrupt and what befalls
+        every object stop the run in order, and are then `report.stopped_by`. Raises CacheError,
+        before a byte is fetched, as `check_room` does.
+        """
+        self.check_room(plan, pin=pin)
+        self.report.files = plan.count(*State)
+        self.report.total_bytes = plan.bytes(*TO_GET)
+        self.report.leave_out(plan)
+        self.report.done(Status.SKIPPED, plan.count(*THERE))
+        refs = self._refs(plan)
+        for ref in refs.values() if pin else ():
+            self._cache.pin(ref.object_id, _keys(ref))
+        tasks = self._tasks([item for item in plan.items if item.state in TO_GET], refs)
+        self._lanes.add("warm", lambda: next(tasks, None), _THREADS)
+        try:
+            self._lanes.run(tick)
+        except KeyboardInterrupt as error:
+            self._stop(error)
+        self._lanes.stop()
+        try:
+            return self._lanes.ended(0.5 if self.report.stopped_by else _END_S)
+        except KeyboardInterrupt as error:
+            self._stop(error)
+            return False
+
+    def _stop(self, error: BaseException) -> None:
+        self.report.stop(error)
+
+    def _item(self, dataset: str, name: str, uid: str, url: str) -> tuple[Item, int]:
+        """Return the plan of one file, and how many of its bytes are in the cache."""
+        directory = f"{self._directory}/{dataset}" if dataset else self._directory
+        try:
+            facts = self._facts.get(url)
+        except (CredentialsRejected, StoreUnavailable):
+            raise
+        except StoreError as error:
+            state = State.MISSING if isinstance(error, ObjectMissing) else State.REFUSED
+            return Item(directory, name, dataset, uid, url, None, state, str(error)), 0
+        ref = self._ref(url, facts)
+        here = ref.size - sum(_length(ref, run) for run in self._missing(ref))
+        state = State.RIGHT if here == ref.size else State.FETCH
+        return Item(directory, name, dataset, uid, url, facts, state), here
+
+    def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
+        return ObjectRef.of(self._store.source, url, facts.size, facts.etag)
+
+    def _refs(self, plan: Plan) -> dict[str, ObjectRef]:
+        return {i.url: self._ref(i.url, i.facts) for i in plan.items if i.facts is not None}
+
+    def _missing(self, ref: ObjectRef) -> list[range]:
+        keys = enumerate(_keys(ref))
+        return list(runs((i for i, key in keys if not self._cache.contains(key)), _RUN_BLOCKS))
+
+    def _tasks(self, items: Sequence[Item], refs: dict[str, ObjectRef]) -> Iterator[Task]:
+        for item in items:
+            ref = refs[item.url]
+            missing = self._missing(ref)
+            here = ref.size - sum(_length(ref, run) for run in missing)
+            self.report.begin(item.path, ref.size)
+            self.report.moved(item.path, resumed=here)
+            with self._lock:
+                self._left[item.path] = len(missing)
+            if not missing:  # it came since the plan was made, or is named twice
+                self._end(item)
+            for run in missing:
+                yield partial(self._bring, item, ref, run)
+
+    def _bring(self, item: Item, ref: ObjectRef, run: range) -> None:
+        if item.path in self._failed:
+            return
+        start, stop = run.start * BLOCK_SIZE, min(run.stop * BLOCK_SIZE, ref.size)
+        try:
+            fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
+            if len(fetched.data) != stop - start or fetched.start != start:
+                raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
+            self._put(ref, run, fetched.data)
+        except StoreError as error:
+            self._fail(item, error)
+            return
+        self.report.moved(item.path, fetched=stop - start)
+        with self._lock:
+            self._vain = 0
+            self._left[item.path] -= 1
+            is_whole = not self._left[item.path]
+        if is_whole:
+            self._end(item)
+
+    def _end(self, item: Item) -> None:
+        self.report.end(item.path)
+        self.report.done()
+
+    def _fail(self, item: Item, error: StoreError) -> None:
+        """Count an object as not to be had; raise what will befall every other one too."""
+        if isinstance(error, CredentialsRejected):
+            raise error
+        with self._lock:
+            if item.path in self._failed:
+                return
+            self._failed.add(item.path)
+            self._vain += isinstance(error, StoreUnavailable)
+            is_vain = self._vain >= _VAIN
+        self.report.end(item.path)
+        self.report.give_up(item, error)
+        if is_vain:
+            raise error
+
+    def _put(self, ref: ObjectRef, run: range, data: memoryview) -> None:
+        """Hand the blocks to the cache and wait until it has them, so that memory is bounded."""
+        stored: list[bool] = []
+        arrived = threading.Semaphore(0)
+
+        def done(is_stored: bool) -> None:  # noqa: FBT001 - its only argument
+            stored.append(is_stored)
+            arrived.release()
+
+        for index in run:
+            start = (index - run.start) * BLOCK_SIZE
+            block = data[start : start + ref.block_length(index)]
+            self._cache.put(block_key(ref.object_id, index), ref.url, block, done)
+        for _ in run:
+            arrived.acquire()
+        if not all(stored):
+            reason = "the cache could not keep it: the disk is full, or the rest is pinned"
+            raise StoreError(f"{ref.url}: {reason}", url=ref.url)
+
+
+def _keys(ref: ObjectRef) -> list[str]:
+    return [block_key(ref.object_id, index) for index in range(ref.block_count)]
+
+
+def _length(ref: ObjectRef, run: range) -> int:
+    return min(run.stop * BLOCK_SIZE, ref.size) - run.start * BLOCK_SIZE
+
+
+def _bytes_of(ref: ObjectRef) -> int:
+    return sum(allocated_bytes(ref.block_length(index)) for index in range(ref.block_count))
