@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ego4dfs.prefetch import NOT_TO_BE_HAD, DatasetPlan, Item, Journal, Layout, Plan, State
+from ego4dfs.catalog import Listing
+from ego4dfs.prefetch import (
+    NOT_TO_BE_HAD,
+    DatasetPlan,
+    Item,
+    Journal,
+    Layout,
+    Plan,
+    Record,
+    State,
+)
 from ego4dfs.prefetch.checksum import Proof, prove
+from ego4dfs.prefetch.plan import is_same_time
+from ego4dfs.prefetch.versions import VersionFile
 from ego4dfs.store import ObjectFacts
 
 _OWN_NAMES = ("manifest.csv", "manifest.ver", "ego4d.json")
@@ -30,6 +42,7 @@ class Verdict(enum.Enum):
     DAMAGED = "damaged"
     MISSING = "missing"
     EXTRA = "extra"
+    STALE = "of another release"  # recorded by prefetch, and not in the manifest any more
     ABSENT = "not on S3"
     UNKNOWN = "unknown"
 
@@ -46,29 +59,68 @@ class Finding:
     reason: str = ""
 
 
-def check_plan(layout: Layout, plan: Plan) -> list[Finding]:
-    """Look at every file of a plan, and for files that none of its datasets lists."""
-    items = list(plan.items)
+def check_plan(
+    layout: Layout, plan: Plan, listings: Iterable[Listing], journal: Journal, release: str
+) -> list[Finding]:
+    """Look at every file of a plan, and for files that no row of these manifests names.
+
+    Those among them that prefetch fetched as part of another release, and nobody changed, are
+    stale.
+    """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as pool:
-        findings = list(pool.map(partial(_check_item, layout.root), items))
-    datasets = [dataset.dataset for dataset in plan.datasets if dataset.dataset]
-    return findings + extras(layout, datasets, (item.path for item in items))
+        findings = list(pool.map(partial(_check_item, layout.root), plan.items))
+    for listing in listings:
+        listed = (layout.relative(listing.dataset, e.name) for e in listing.manifest.entries)
+        records = dict(journal.records(layout.relative_directory(listing.dataset)))
+        for extra in extras(layout, [listing.dataset], listed):
+            record = records.get(extra.path)
+            if record and record.release != release and _is_as_left(layout, extra, record):
+                findings.append(_stale(extra, record))
+            else:
+                findings.append(extra)
+    return findings
 
 
-def check_journal(layout: Layout, journal: Journal, datasets: Sequence[str]) -> list[Finding]:
-    """Look at every file that the journal has in these datasets, without a request."""
+def prune(layout: Layout, journal: Journal, findings: Iterable[Finding]) -> list[Finding]:
+    """Remove the copies that are of another release, and what is recorded of them.
+
+    Returns what was removed. Raises OSError.
+    """
+    stale = [finding for finding in findings if finding.verdict is Verdict.STALE]
+    by_directory: dict[Path, list[str]] = {}
+    for finding in stale:
+        path = layout.root / finding.path
+        path.unlink(missing_ok=True)
+        by_directory.setdefault(path.parent, []).append(path.name)
+    journal.remove(finding.path for finding in stale)
+    for directory, names in by_directory.items():
+        versions = VersionFile(directory)
+        versions.remove(names)
+        versions.save()
+    return stale
+
+
+def check_journal(
+    layout: Layout,
+    journal: Journal,
+    datasets: Sequence[str],
+    admitted: Mapping[str, Collection[str]] | None = None,
+) -> list[Finding]:
+    """Look at every file that the journal has in these datasets, without a request.
+
+    With `admitted`, names by dataset, only at those.
+    """
     known: dict[str, ObjectFacts] = {}
+    recorded: set[str] = set()
     for dataset in datasets:
         directory = layout.relative_directory(dataset)
-        records = journal.records(directory)
-        known |= {
-            path: record.facts
-            for path, record in records.items()
-            if path.rpartition("/")[0] == directory
-        }
+        for path, record in journal.records(directory):
+            recorded.add(path)
+            if admitted is None or path.rpartition("/")[2] in admitted[dataset]:
+                known[path] = record.facts
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as pool:
         findings = list(pool.map(partial(_check, layout.root), known, known.values()))
-    return findings + extras(layout, datasets, known)
+    return findings + extras(layout, datasets, recorded)
 
 
 def datasets_below(layout: Layout) -> tuple[str, ...]:
@@ -102,6 +154,16 @@ def extras(layout: Layout, datasets: Iterable[str], known: Iterable[str]) -> lis
         for path in _files(layout, dataset)
         if path not in expected
     ]
+
+
+def _stale(extra: Finding, record: Record) -> Finding:
+    reason = f"fetched as part of {record.release}; --prune removes it"
+    return replace(extra, verdict=Verdict.STALE, reason=reason)
+
+
+def _is_as_left(layout: Layout, extra: Finding, record: Record) -> bool:
+    found, facts = (layout.root / extra.path).stat(), record.facts
+    return found.st_size == facts.size and is_same_time(found.st_mtime_ns, facts.mtime_ns)
 
 
 def _files(layout: Layout, dataset: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -189,3 +190,29 @@ def test_a_directory_that_is_not_there_is_an_error(release, open_tree, tmp_path)
     release.dataset("annotations", {"a": b""})
     with pytest.raises(ConfigError, match="no such file or directory"):
         open_tree(version=release.version, datasets=["annotations"], copies=str(tmp_path / "x"))
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize("how", ["over", "given"])
+def test_copies_alone_are_enough_for_a_mount(release, prefetch, front, mount, tmp_path, how):
+    """With the server gone, an empty cache, and nothing but what prefetch left on the disk."""
+    files = {"a.json": b"a" * 5000, "b.mp4": seeded("b", 3 * MIB + 1), "empty.json": b""}
+    manifest = release.dataset("annotations", files)
+    release.metadata(b'{"videos": []}')
+    root = tmp_path / "mount0"
+    out = root if how == "over" else tmp_path / "out"
+    prefetch("-y", "-o", str(out))
+    front.stop()
+    shutil.rmtree(os.environ["EGO4DFS_CACHE_DIR"])
+    where = ("--nonempty",) if how == "over" else ("--copies", str(out))
+    root.mkdir(exist_ok=True)
+    mount._mounted.append(root)
+    for datasets in (("--datasets", "annotations"), ()):
+        mount.again(root, "--version", release.version, *where, *datasets)
+        directory = root / release.version / "annotations"
+        assert {path.name: path.read_bytes() for path in directory.iterdir()} == {
+            **files,
+            "manifest.csv": manifest,
+        }
+        assert (root / "ego4d.json").read_bytes() == b'{"videos": []}'
+        mount.unmount(root)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from conftest import run_cli
 from store_fixtures import gateway  # noqa: F401 - a fixture
 
+import ego4dfs
 from ego4dfs.cli.output import ExitCode
 
 
@@ -158,3 +162,50 @@ def test_a_selection_is_counted(doctor):
     assert rows["selection"]["found"] == "1 of 2 files"
     _, rows = doctor("--datasets", "annotations", "--include", "*.mp4")
     assert (rows["selection"]["state"], rows["selection"]["found"]) == ("warn", "0 of 2 files")
+
+
+# --- the table of docs/troubleshooting.md ----------------------------------------------------
+
+PACKAGE = Path(ego4dfs.__file__).parent
+
+
+def _texts(*sources: Path) -> str:
+    """Return all string constants of some modules, those of f-strings in pieces."""
+    trees = [ast.parse(path.read_text()) for path in sources]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return "\n".join(node.value for node in nodes if isinstance(node.value, str))
+
+
+def _documented() -> list[list[str]]:
+    page = PACKAGE.parent / "docs/troubleshooting.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")][1:]
+    return [row.strip("| ").split(" | ") for row in rows]
+
+
+def _checks() -> set[str]:
+    """Return the names that checks are given in the doctor's own code."""
+    names = set()
+    for path in (PACKAGE / "doctor").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            value = node.value if isinstance(node, ast.Assign) else None
+            is_name = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "name"
+            if isinstance(node, ast.Call) and node.args:
+                called = ast.unparse(node.func)
+                value = node.args[0] if called in {"Check", "Check.failed", "_tried"} else None
+                is_name = value is not None
+            if is_name and isinstance(value, ast.Constant):
+                names.add(value.value)
+    return names
+
+
+def test_the_table_of_troubleshooting_has_every_check():
+    documented = {row[0].partition(":")[0] for row in _documented()}
+    assert documented == _checks() | {"a dataset"}
+
+
+@pytest.mark.parametrize("row", _documented(), ids=lambda row: row[0])
+def test_what_the_table_quotes_is_what_is_said(row):
+    said = _texts(*PACKAGE.rglob("*.py"))
+    for quoted in re.findall(r'"([^"]+)"', row[0]):
+        for part in quoted.split(" … "):
+            assert part in said, part

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ego4dfs.errors import ManifestError
-from ego4dfs.manifest import Manifest, _Record, _RowReader, parse
+from ego4dfs.manifest import Manifest, _RowReader, parse
+from ego4dfs.records import Record
 
 HEADER = "video_uid,type,s3_path"
 UID = "8EA8BD4D-0a2b-4c5d-8e6f-0123456789ab"
@@ -237,7 +238,7 @@ def test_many_rows_of_one_name_do_not_look_through_each_other_s():
     rows = _RowReader("t", HEADER.split(","), [])
     taken = rows._taken = Counted(rows._taken)
     urls = [f"s3://b/{number}/aud.wav" for number in range(count)]
-    given = [rows.entry(_Record(2, ["u", "file", url], is_damaged=False)) for url in urls * 2]
+    given = [rows.entry(Record(2, ["u", "file", url], is_damaged=False)) for url in urls * 2]
     assert [entry.name for entry in given[:count] if entry] == [
         "aud.wav",
         *(f"aud~{number}.wav" for number in range(2, count + 1)),

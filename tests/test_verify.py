@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,18 +133,67 @@ def test_offline_asks_nobody(copied):
     assert code == ExitCode.OK
 
 
-def test_a_selection_is_all_that_is_looked_at(copied):
+@pytest.mark.parametrize("how", [(), ("--offline",)], ids=["online", "offline"])
+def test_a_selection_is_all_that_is_looked_at(copied, how):
     rot(copied.files / "a.bin")
-    code, report = copied.verify("--include", "b*", "--no-metadata")
+    code, report = copied.verify("--include", "b*", "--no-metadata", *how)
     assert code == ExitCode.OK
     assert report["files"]["right"] == 1
+
+
+def test_copies_of_another_release_are_told_and_pruned_when_asked(copied):
+    """What the manifest lists no more: removed only if prefetch fetched it, and it is unchanged.
+
+    Releases that share a directory are v2 and v2_1; here the journal is made to tell of another.
+    """
+    with sqlite3.connect(copied.directory / ".ego4dfs/journal.sqlite") as journal:
+        journal.execute("UPDATE files SET release = 'an older one'")
+    journal.close()
+    rows = [f"{n},file,{copied.release.url(f'annotations/{n}')}" for n in ("b.bin",)]
+    copied.release.manifest("annotations", "\n".join(["video_uid,type,s3_path", *rows, ""]))
+    (copied.files / "mine.txt").write_text("my own")
+    (copied.files / "empty.bin").write_text("changed")
+    code, report = copied.verify()
+    stale = {("of another release", "a.bin"), ("extra", "mine.txt"), ("extra", "empty.bin")}
+    assert (code, told(report)) == (ExitCode.OK, stale)
+    code, report = copied.verify("--prune")
+    assert (code, report["removed"]) == (ExitCode.OK, 1)
+    assert told(report) == {("extra", "mine.txt"), ("extra", "empty.bin")}
+    assert sorted(path.name for path in copied.files.iterdir()) == [
+        *("b.bin", "empty.bin", "manifest.csv", "manifest.ver", "mine.txt")
+    ]
+    assert "a.bin" not in (copied.files / "manifest.ver").read_text()
+    assert ("missing", "a.bin") not in told(copied.verify("--offline")[1])
+
+
+def test_offline_every_filter_goes_by_the_manifests_beside_the_copies(copied, tmp_path):
+    (tmp_path / "uids.csv").write_text("video_uid\nb\n")
+    rot(copied.files / "a.bin")
+    nobody = "http://127.0.0.1:9"
+    for flags in (("--video_uids", "b"), ("--uids-from", str(tmp_path / "uids.csv"))):
+        code, report = copied.verify("--offline", *flags, endpoint=nobody)
+        assert (code, report["files"]["right"], told(report)) == (ExitCode.OK, 1, set())
+    code, report = copied.verify("--offline", "--exclude", "b*", endpoint=nobody)
+    assert (code, told(report)) == (ExitCode.FAILURE, {("damaged", "a.bin")})
+
+
+def test_a_filter_that_needs_another_manifest_says_which(copied, cli):
+    flags = ("--version", copied.release.version, "--offline", "--splits", "train")
+    done = cli("verify", "-o", str(copied.directory), *flags, check=False)
+    assert "the manifest of full_scale" in done.stderr
+    assert "--manifests-only --datasets full_scale" in done.stderr
+    assert done.returncode == ExitCode.FAILURE
+
+
+def test_files_that_a_filter_leaves_out_are_not_extra(copied):
+    assert told(copied.verify("--include", "b*")[1]) == set()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--offline", "--repair"), "--repair: not allowed with --offline"),
-        (("--offline", "--include", "*"), "include: not allowed with --offline"),
+        (("--offline", "--prune"), "--prune: not allowed with --offline"),
         (("--version", "v1"), "there are no copies"),
     ],
 )

@@ -1,13 +1,20 @@
 """Which objects there are: manifests, kept and revalidated, and the part of them that is wanted."""
 
 from ego4dfs.catalog.catalog import Catalog, Listing
-from ego4dfs.catalog.kept import SHARING_BUCKET, KeptManifests, manifest_url, metadata_url
+from ego4dfs.catalog.kept import (
+    SHARING_BUCKET,
+    KeptManifest,
+    KeptManifests,
+    manifest_url,
+    metadata_url,
+)
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.catalog.uids import NamedUids, uids_in
 
 __all__ = [
     "SHARING_BUCKET",
     "Catalog",
+    "KeptManifest",
     "KeptManifests",
     "Listing",
     "NamedUids",

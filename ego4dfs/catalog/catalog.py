@@ -161,5 +161,8 @@ class Catalog:
             log.warning("manifest %s: %d more odd rows", manifest.name, rest)
 
     def _tell_unfiltered(self, manifest: Manifest) -> None:
-        if self._selection.benchmarks and "benchmarks" not in manifest.columns:
-            log.warning("manifest %s has no benchmarks column: not filtered by it", manifest.name)
+        if not self._selection.benchmarks or "benchmarks" in manifest.columns:
+            return
+        known = bool(self._selection.untagged_uids) and any(e.uids for e in manifest.entries)
+        effect = "filtered by those of the videos and clips" if known else "not filtered by it"
+        log.warning("manifest %s has no benchmarks column: %s", manifest.name, effect)

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +57,24 @@ class KeptManifests:
     Safe from several threads and processes: a file appears under its name only when complete.
     """
 
-    def __init__(self, directory: Path, store: ObjectStore) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        store: ObjectStore,
+        left: Callable[[str, str], tuple[bytes, int] | None] = lambda _version, _dataset: None,
+    ) -> None:
+        """Keep them below `directory`.
+
+        `left` tells content and mtime_ns of a manifest that lies beside copies: it is made do
+        with where there is neither a kept one nor an answer.
+        """
         self._directory = directory / "manifests"
         self._store = store
+        self._left = left
 
     def is_kept(self, version: str, dataset: str) -> bool:
         """Tell whether a copy is on disk, without a request."""
-        return self._load(version, dataset) is not None
+        return self._at_hand(version, dataset) is not None
 
     def fetch(self, version: str, dataset: str) -> KeptManifest:
         """Return the newest manifest that can be had, revalidated by one conditional request.
@@ -74,6 +86,7 @@ class KeptManifests:
         try:
             return self._ask(version, dataset, kept)
         except StoreError as error:
+            kept = kept or self._at_hand(version, dataset)
             if kept is None:
                 raise self._explained(error, version, dataset) from error
             log.warning("manifest of %s (%s): %s; the kept copy is used", dataset, version, error)
@@ -94,6 +107,11 @@ class KeptManifests:
         if fetched is None:
             raise StoreError(f"manifest of {dataset} ({version}): no answer", url=url)
         return self._keep(version, dataset, fetched)
+
+    def _at_hand(self, version: str, dataset: str) -> KeptManifest | None:
+        kept = self._load(version, dataset)
+        left = self._left(version, dataset) if kept is None else None
+        return KeptManifest(left[0], "", left[1]) if left is not None else kept
 
     def _paths(self, version: str, dataset: str) -> tuple[Path, Path]:
         directory = self._directory / version / dataset
@@ -138,7 +156,9 @@ class KeptManifests:
         if dataset not in datasets.known_names():
             meant = datasets.suggest(dataset)
             advice = f"did you mean {meant}?" if meant else "--list-datasets prints the names"
-            return AccessDenied(f"there is no dataset {dataset!r} in {version}: {advice}", url=url)
+            hint = "`ego4dfs ls --list-datasets` prints all names" if meant else ""
+            message = f"there is no dataset {dataset!r} in {version}: {advice}"
+            return AccessDenied(message, url=url, hint=hint)
         if isinstance(error, AccessDenied) and self._refuses_everything(version):
             return CredentialsRejected(
                 f"this AWS key may not read Ego4D {version}: even its ego4d.json is refused"

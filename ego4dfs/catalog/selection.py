@@ -14,8 +14,9 @@ class Selection:
     """Filters that all must admit an entry; an empty one admits every entry.
 
     All texts but the patterns are lower case. A filter does not touch entries that it says
-    nothing about: files that belong to no video pass the filters of uids, and manifests without a
-    benchmarks column pass `benchmarks`, as in the official tool.
+    nothing about: files that belong to no video pass the filters of uids, and rows of manifests
+    without a benchmarks column pass `benchmarks`, unless other manifests have their videos and
+    clips in other benchmarks only: uids in `untagged_uids`, and none in `tagged_uids`.
 
     `video_uids` admit a video, all its clips, and what was made of it; `clip_uids` admit those
     clips and no others, and what they are `cut_from`. `split_uids` are the videos, and their
@@ -24,6 +25,8 @@ class Selection:
     """
 
     benchmarks: frozenset[str] = frozenset()
+    tagged_uids: frozenset[str] = frozenset()
+    untagged_uids: frozenset[str] = frozenset()
     universities: frozenset[str] = frozenset()
     video_uids: frozenset[str] = frozenset()
     annotations: frozenset[str] = frozenset()
@@ -62,7 +65,10 @@ class Selection:
         )
 
     def _admits_benchmarks(self, entry: Entry) -> bool:
-        if not self.benchmarks or entry.benchmarks is None:
+        if entry.benchmarks is None:
+            is_other = not self.untagged_uids.isdisjoint(entry.uids)
+            return not is_other or not self.tagged_uids.isdisjoint(entry.uids)
+        if not self.benchmarks:
             return True
         return not self.benchmarks.isdisjoint(entry.benchmarks)
 

@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ego4dfs.catalog import metadata_url
+from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, print_json, table
+from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.mount import mounts
@@ -24,14 +25,11 @@ from ego4dfs.verify import (
     check_journal,
     check_plan,
     datasets_below,
+    prune,
     to_repair,
 )
 from ego4dfs.vfs import VFS, open_vfs
 
-_FILTERS = (
-    *("benchmarks", "universities", "video_uids", "annotations", "clip_uids", "splits"),
-    *("uids_from", "include", "exclude"),
-)
 _FINE = (Verdict.RIGHT, Verdict.SIZE_ONLY)
 
 
@@ -39,10 +37,17 @@ def add_arguments(parser: Parser) -> None:
     """Add the flags of `verify`."""
     parser.add_argument("--json", action="store_true", help="print as JSON")
     parser.add_argument(
-        "--offline", action="store_true", help="go by prefetch's journal alone, and ask nobody"
+        "--offline",
+        action="store_true",
+        help="go by prefetch's journal and the manifests beside the copies, and ask nobody",
     )
     parser.add_argument(
         "--repair", action="store_true", help="fetch what is damaged or missing anew"
+    )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove unchanged copies of another release that this one does not list",
     )
     add_selection(parser)
     add_store(parser)
@@ -61,12 +66,11 @@ def run(args: argparse.Namespace) -> int:
     if not config.datasets:
         hint = "check -o and --version, or name --datasets"
         raise ConfigError(f"{layout.dataset('')}: there are no copies", hint=hint)
-    as_json, repair = getattr(args, "json", False), getattr(args, "repair", False)
     try:
         if getattr(args, "offline", False):
-            _check_offline(config, repair=repair)
-            return _say(_offline(layout, config), as_json=as_json)
-        return _online(layout, config, repair=repair, as_json=as_json)
+            _check_offline(args)
+            return _say(_offline(layout, config), {}, as_json=getattr(args, "json", False))
+        return _online(layout, config, args)
     except OSError as error:
         raise unusable(error, layout.root) from error
 
@@ -84,48 +88,58 @@ def _unmounted(directory: Path) -> Path:
     return out
 
 
-def _check_offline(config: Config, *, repair: bool) -> None:
-    if repair:
-        raise ConfigError("--repair: not allowed with --offline", hint="leave one of them out")
-    for name in _FILTERS:
-        if getattr(config, name):
-            raise ConfigError(
-                f"{name}: not allowed with --offline",
-                hint="the journal knows datasets and files, no filters: choose with --datasets",
-            )
+def _check_offline(args: argparse.Namespace) -> None:
+    for name in ("repair", "prune"):
+        if getattr(args, name, False):
+            raise ConfigError(f"--{name}: not allowed with --offline", hint="leave one of them out")
 
 
 def _offline(layout: Layout, config: Config) -> list[Finding]:
     journal = Journal(layout.state, look_only=True)
     try:
-        return check_journal(layout, journal, config.datasets)
+        return check_journal(layout, journal, config.datasets, admitted(layout, config))
     finally:
         journal.close()
 
 
-def _online(layout: Layout, config: Config, *, repair: bool, as_json: bool) -> int:
+def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
+    repair, prunes = getattr(args, "repair", False), getattr(args, "prune", False)
+    if prunes and config.manifest_override_path is not None:
+        raise ConfigError(
+            "--prune: not allowed with --manifest-override-path",
+            hint="what is of another release is told by the release's own manifest",
+        )
     vfs = open_vfs(config)
     try:
-        if repair:
+        if repair or prunes:
             layout.prepare(config.datasets)
-        journal = Journal(layout.state, look_only=not repair)
+        journal = Journal(layout.state, look_only=not (repair or prunes))
         try:
-            plan = _plan(layout, config, vfs, journal)
-            findings = check_plan(layout, plan)
-            ended = True
-            if repair and _broken(findings):
-                ended = _repair(layout, config, vfs, journal, to_repair(plan, findings))
-                again = {finding.path: finding for finding in check_plan(layout, plan)}
-                mended = _broken(findings) - _broken(list(again.values()))
-                code = _say(list(again.values()), as_json=as_json, mended=mended)
-                if mended and code == ExitCode.FAILURE:
-                    code = ExitCode.PARTIAL
-            else:
-                code = _say(findings, as_json=as_json)
+            return _check(layout, config, vfs, journal, args)
         finally:
             journal.close()
     finally:
         vfs.close()
+
+
+def _check(
+    layout: Layout, config: Config, vfs: VFS, journal: Journal, args: argparse.Namespace
+) -> int:
+    """Look, mend and remove as `args` ask, and say what was found in the end."""
+    listings, plan = _plan(layout, config, vfs, journal)
+    findings = check_plan(layout, plan, listings, journal, config.version)
+    mended, ended = 0, True
+    if getattr(args, "repair", False) and _broken(findings):
+        before = _broken(findings)
+        ended = _repair(layout, config, vfs, journal, to_repair(plan, findings))
+        findings = check_plan(layout, plan, listings, journal, config.version)
+        mended = before - _broken(findings)
+    removed = prune(layout, journal, findings) if getattr(args, "prune", False) else []
+    findings = [finding for finding in findings if finding not in removed]
+    counts = {"repaired": mended, "removed": len(removed)}
+    code = _say(findings, counts, as_json=getattr(args, "json", False))
+    if mended and code == ExitCode.FAILURE:
+        code = ExitCode.PARTIAL
     if not ended:
         # Threads that wait for an answer cannot be stopped, and must not outlive Python.
         sys.stdout.flush()
@@ -133,13 +147,13 @@ def _online(layout: Layout, config: Config, *, repair: bool, as_json: bool) -> i
     return code
 
 
-def _plan(layout: Layout, config: Config, vfs: VFS, journal: Journal) -> Plan:
+def _plan(layout: Layout, config: Config, vfs: VFS, journal: Journal) -> tuple[list[Listing], Plan]:
     for error in vfs.catalog.load(config.datasets).values():
         raise error
     planner = Planner(layout, vfs.facts, journal, vfs.store.source)
     url = metadata_url(config.version) if config.metadata else ""
     listings = [vfs.catalog.listing(name) for name in config.datasets]
-    return planner.plan(listings, metadata_url=url)
+    return listings, planner.plan(listings, metadata_url=url)
 
 
 def _repair(layout: Layout, config: Config, vfs: VFS, journal: Journal, plan: Plan) -> bool:
@@ -157,7 +171,7 @@ def _broken(findings: Sequence[Finding]) -> int:
     return sum(finding.verdict in BROKEN for finding in findings)
 
 
-def _say(findings: Sequence[Finding], *, as_json: bool, mended: int = 0) -> int:
+def _say(findings: Sequence[Finding], done: Mapping[str, int], *, as_json: bool) -> int:
     """Print what is not right and the counts, and return the exit code."""
     counts = Counter(finding.verdict for finding in findings)
     told = [finding for finding in findings if finding.verdict not in _FINE]
@@ -165,7 +179,7 @@ def _say(findings: Sequence[Finding], *, as_json: bool, mended: int = 0) -> int:
         print_json(
             {
                 "files": {verdict.value: counts[verdict] for verdict in Verdict},
-                "repaired": mended,
+                **done,
                 "problems": [
                     {"path": f.path, "verdict": f.verdict.value, "reason": f.reason} for f in told
                 ],
@@ -176,5 +190,5 @@ def _say(findings: Sequence[Finding], *, as_json: bool, mended: int = 0) -> int:
             table([(f.verdict.value, f.path, f.reason) for f in told], ("state", "file", "why"))
         parts = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]]
         line = ", ".join(parts) or "no files"
-        print(line + (f"; {mended} repaired" if mended else ""))
+        print("; ".join([line, *(f"{count} {what}" for what, count in done.items() if count)]))
     return ExitCode.FAILURE if _broken(findings) else ExitCode.OK

@@ -38,7 +38,8 @@ class Check:
     @classmethod
     def failed(cls, name: str, error: Ego4DError, state: State = State.FAIL) -> Check:
         """Make the row of something that raised."""
-        return cls(name, state, str(error), error.hint, error if state is State.FAIL else None)
+        found = str(error).removeprefix(f"{getattr(error, 'url', '')}: ")
+        return cls(name, state, found, error.hint, error if state is State.FAIL else None)
 
 
 class Flight(Generic[Result]):

@@ -75,9 +75,7 @@ def _cache(config: Config) -> Iterator[Check]:
     except Ego4DError as error:
         yield Check.failed("cache directory", error)
         return
-    yield Check(
-        "cache directory", State.OK, f"{inner}: {_gib(used)} of {_gib(limit)} at most are used"
-    )
+    yield Check("cache directory", State.OK, f"{_gib(used)} of {_gib(limit)} are used, in {inner}")
     free = shutil.disk_usage(inner).free
     wanted = max(0, limit - used)
     if free < MIN_CACHE_BYTES:

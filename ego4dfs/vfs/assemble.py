@@ -79,19 +79,23 @@ def _open_parts(config: Config) -> _Parts:
     directory = source_directory(inner, store.source)
     names = config.datasets or datasets.known_names()
     override = config.manifest_override_path
+    copies = Copies(config.copies, store.source, metrics.error) if config.copies else None
+    manifests = KeptManifests(directory, store, copies.manifest if copies else _nothing)
     everything = _Parts(
         store=store,
         catalog=Catalog(
-            KeptManifests(directory, store),
+            manifests,
             config.version,
             Selection(),
             override={names[0]: override} if override else {},
         ),
-        cache=BlockCache(inner, metrics, max_bytes=config.cache_max_bytes),
+        cache=BlockCache(
+            inner, metrics, max_bytes=config.cache_max_bytes, eviction=config.eviction
+        ),
         facts=FactsIndex(directory, store),
         metrics=metrics,
         names=names,
-        copies=Copies(config.copies, store.source, metrics.error) if config.copies else None,
+        copies=copies,
     )
     try:
         with _explained(store.source, config.version):
@@ -99,6 +103,10 @@ def _open_parts(config: Config) -> _Parts:
     except BaseException:
         everything.close()
         raise
+
+
+def _nothing(_version: str, _dataset: str) -> None:
+    return None
 
 
 def _chosen(parts: _Parts, config: Config) -> _Parts:
@@ -137,18 +145,22 @@ def _vfs(parts: _Parts, config: Config, reader: Reader, more: Iterable[str] = ()
     return vfs
 
 
-def open_vfs(config: Config) -> VFS:
+def open_vfs(config: Config, *, pass_refused: bool = False) -> VFS:
     """Make the VFS that a Config describes.
 
     Datasets that were named are loaded here, so that a wrong name or key is told at once; those
-    that merely are known are loaded when they are first entered. Raises Ego4DError.
+    that merely are known are loaded when they are first entered. With `pass_refused` a named
+    dataset whose manifest cannot be had is no error here, but when it is asked for; a key that is
+    rejected is one all the same. Raises Ego4DError.
     """
     parts = _open_parts(config)
     vfs = _vfs(parts, config, Reader(parts.store, parts.cache, parts.metrics))
     try:
         with _explained(parts.store.source, config.version):
-            _load_what_must_be_there(parts.catalog, config, parts.names, parts.store)
-        _check_uids(parts.catalog, config, parts.names, parts.named)
+            passed = _load_what_must_be_there(
+                parts.catalog, config, parts.names, parts.store, pass_refused=pass_refused
+            )
+        _check_uids(parts.catalog, config, parts.names, parts.named, all_listed=not passed)
     except BaseException:
         vfs.close()
         raise
@@ -171,8 +183,14 @@ def _explained(source: str, version: str) -> Iterator[None]:
 
 
 def _load_what_must_be_there(
-    catalog: Catalog, config: Config, names: tuple[str, ...], store: ObjectStore
-) -> None:
+    catalog: Catalog,
+    config: Config,
+    names: tuple[str, ...],
+    store: ObjectStore,
+    *,
+    pass_refused: bool = False,
+) -> list[str]:
+    """Load them, and return the named datasets that were passed over."""
     if config.video_uids or config.clip_uids or config.uids_from:
         wanted = names
     elif config.datasets:
@@ -180,15 +198,19 @@ def _load_what_must_be_there(
     else:
         wanted = () if _is_any_kept(catalog, names) else (_PROBE,)
     failed = catalog.load(wanted)
+    passed = [n for n in failed if pass_refused and n in config.datasets]
     for error in failed.values():
-        if isinstance(error, StoreUnavailable):
+        # One that fails beside others that answer is that dataset's trouble, not the network's.
+        if isinstance(error, StoreUnavailable) and not (passed and len(failed) < len(wanted)):
             raise error
     if failed and len(failed) == len(wanted) and not _is_any_kept(catalog, names):
         _check_version(config.version, store)
     for name, error in failed.items():
         # Of datasets that nobody named some may be refused; but no key is no mount.
-        if name in config.datasets or isinstance(error, (CredentialsRejected, ConfigError)):
+        is_wanted = name in config.datasets and name not in passed
+        if is_wanted or isinstance(error, (CredentialsRejected, ConfigError)):
             raise error
+    return passed
 
 
 def _is_any_kept(catalog: Catalog, names: tuple[str, ...]) -> bool:
@@ -211,19 +233,24 @@ def _check_version(version: str, store: ObjectStore) -> None:
 
 
 def _check_uids(
-    catalog: Catalog, config: Config, names: tuple[str, ...], named: NamedUids = NOBODY
+    catalog: Catalog,
+    config: Config,
+    names: tuple[str, ...],
+    named: NamedUids = NOBODY,
+    *,
+    all_listed: bool = True,
 ) -> None:
     """Say which uids none of the loaded datasets has.
 
     In an annotation file that is common, and a warning. Raises ConfigError for those that were
-    given one by one, unless `allow_missing`.
+    given one by one, unless `allow_missing`, or not `all_listed`: a refused dataset may have them.
     """
     asked = {*config.video_uids, *config.clip_uids}
     where = " ".join(config.datasets) or "any dataset"
     unknown = catalog.unknown_uids(names, asked)
     if unknown:
         message = f"{len(unknown)} of {len(asked)} uids not in {where}: {_some(unknown)}"
-        if not config.allow_missing:
+        if all_listed and not config.allow_missing:
             hint = "check the uids and --version, or go on without them: --allow-missing"
             raise ConfigError(message, hint=hint)
         log.warning("%s", message)

@@ -1,7 +1,7 @@
 """From the options that select to a Selection: some of them are said in terms of other files.
 
-A split is written in the manifest of full_scale, the parent of a clip in that of clips, and uids
-may be those of an annotation file.
+A split is written in the manifest of full_scale, the parent of a clip in that of clips, the
+benchmarks of a recording in one of these, and uids may be those of an annotation file.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _PRIMARY = "full_scale"
 _CUTS = "clips"
 _CHUNK_BYTES = 4 << 20
+_NONE: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 NOBODY = NamedUids(frozenset(), frozenset())
 
 
@@ -63,8 +64,11 @@ def choose(config: Config, catalog: Catalog, names: Sequence[str], named: NamedU
         universities=config.universities,
         annotations=config.annotations,
     )
+    tagged, untagged = _tagged(basis, catalog, config.datasets) if config.benchmarks else _NONE
     return replace(
         basis,
+        tagged_uids=tagged,
+        untagged_uids=untagged,
         video_uids=_with_clips(videos, parents),
         clip_uids=frozenset(clips),
         cut_from=frozenset(parents[clip] for clip in clips if clip in parents),
@@ -112,6 +116,32 @@ def _parents(catalog: Catalog) -> Mapping[str, str]:
         log.warning("the videos that clips are cut from are not known: %s", error)
         return {}
     return {uid: e.parent for e in entries if e.parent for uid in e.uids - {e.parent}}
+
+
+def _tagged(
+    selection: Selection, catalog: Catalog, named: Sequence[str]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the uids of the videos and clips that are in a wanted benchmark, and of the others.
+
+    Only manifests with a benchmarks column tell that. They are not asked when every dataset that
+    was named has the column itself; nothing, with a warning, when they cannot be had.
+    """
+    failed = catalog.load(named)
+    columns = [catalog.listing(name).manifest.columns for name in named if name not in failed]
+    if named and all("benchmarks" in of_one for of_one in columns):
+        return _NONE
+    tagged, others = set[str](), set[str]()
+    for name in (_PRIMARY, _CUTS):
+        try:
+            entries = catalog.listing(name).manifest.entries
+        except Ego4DError as error:
+            log.warning("which benchmarks videos and clips are in is not known: %s", error)
+            return _NONE
+        for entry in entries:
+            if entry.benchmarks is not None:
+                is_wanted = not selection.benchmarks.isdisjoint(entry.benchmarks)
+                (tagged if is_wanted else others).update(entry.uids - {entry.parent})
+    return frozenset(tagged), frozenset(others)
 
 
 def _videos_of_splits(splits: Sequence[str], catalog: Catalog) -> set[str]:

@@ -9,6 +9,7 @@ reported once.
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import logging
 import os
@@ -19,7 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
+from ego4dfs.sqliteerrors import for_reading
 from ego4dfs.store import ObjectFacts
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 _JOURNAL = Path(".ego4dfs") / "journal.sqlite"
 _VERSIONS = "manifest.ver"
 _METADATA = "ego4d.json"
+_MANIFEST = "manifest.csv"
 _SECOND_NS = 10**9
 
 
@@ -82,6 +86,15 @@ class Copies:
         """Tell whether there is a file of this path, right or not."""
         return self._status(path) is not None
 
+    def manifest(self, version: str, dataset: str) -> tuple[bytes, int] | None:
+        """Return a manifest that lies beside the copies, and its time; None without one."""
+        path = f"{version_directory(version)}/{dataset}/{_MANIFEST}"
+        try:
+            with open(self._open(path), "rb") as file:  # noqa: PTH123 - a descriptor
+                return file.read(), os.fstat(file.fileno()).st_mtime_ns
+        except OSError:
+            return None
+
     def facts(self, path: str, url: str) -> ObjectFacts | None:
         """Return what the journal knows of the object, if the copy is as it was left."""
         record = self._record(path, url)
@@ -125,7 +138,9 @@ class Copies:
             now = os.fstat(descriptor)
             if (now.st_size, now.st_mtime_ns, now.st_ino) != (copy.size, copy.mtime_ns, copy.inode):
                 return "was changed while it was open"
-            done = os.preadv(descriptor, [view], offset)
+            done = 0
+            while count := os.preadv(descriptor, [view[done:]], offset + done):  # at most 2 GiB
+                done += count
         finally:
             os.close(descriptor)
         return "" if done == len(view) else "was cut short while it was read"
@@ -183,6 +198,8 @@ class Copies:
         known = self._directories.get(directory)
         if known is not None:
             return known
+        if not directory:
+            raise OSError(errno.EBADF, "the directory of copies is closed")
         parent, _, name = directory.rpartition("/")
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=self._below(parent))
@@ -212,11 +229,12 @@ class Copies:
 
 def _journal(path: Path, source: str) -> dict[str, _Record]:
     """Read which copies are complete; a journal that cannot be read says nothing."""
-    if not path.is_file():
+    location = for_reading(path)
+    if not location:
         return {}
     query = "SELECT path, url, size, etag, version_id, mtime_ns FROM files WHERE source = ?"
     try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        database = sqlite3.connect(location, uri=True)
         try:
             rows = database.execute(query, (source,)).fetchall()
         finally:

@@ -1,0 +1,70 @@
+"""What a selection means to `verify --offline`: by the manifests beside the copies alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ego4dfs.catalog import Catalog, KeptManifest, KeptManifests, Selection
+from ego4dfs.config import Config
+from ego4dfs.errors import ConfigError, StoreUnavailable
+from ego4dfs.prefetch import Layout
+from ego4dfs.vfs.choose import choose, named_in
+
+FILTERS = (
+    *("benchmarks", "universities", "video_uids", "annotations", "clip_uids", "splits"),
+    *("uids_from", "include", "exclude"),
+)
+_CHUNK_BYTES = 4 << 20
+
+
+class _Beside(KeptManifests):
+    """The manifests that lie beside copies; nobody is asked for others."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def is_kept(self, version: str, dataset: str) -> bool:
+        """Tell whether it is there."""
+        del version
+        return (self._layout.dataset(dataset) / "manifest.csv").is_file()
+
+    def fetch(self, version: str, dataset: str) -> KeptManifest:
+        """Return it. Raises StoreUnavailable when it is not there."""
+        path = self._layout.dataset(dataset) / "manifest.csv"
+        try:
+            return KeptManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
+        except OSError as error:
+            reason = f"the manifest of {dataset} ({version}) is needed, and not beside the copies"
+            hint = f"prefetch it: --manifests-only --datasets {dataset}; or leave --offline out"
+            raise StoreUnavailable(f"{path}: {reason}", hint=hint) from error
+
+
+def admitted(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | None:
+    """Return the names of the selected files of each dataset; None where no filter was given.
+
+    Raises ConfigError when nothing is selected, and StoreUnavailable when a manifest that a
+    filter needs is not beside the copies.
+    """
+    if not any(getattr(config, name) for name in FILTERS):
+        return None
+    catalog = Catalog(_Beside(layout), config.version, Selection())
+    named = named_in(config, lambda path: _chunks(layout, path))
+    chosen = catalog.selected(choose(config, catalog, config.datasets, named))
+    names = {
+        dataset: frozenset(entry.name for entry in chosen.listing(dataset).entries)
+        for dataset in config.datasets
+    }
+    if not any(names.values()):
+        raise ConfigError(
+            f"no row of {' '.join(config.datasets)} matches this selection",
+            hint="check --benchmarks, --universities, --video_uids and the other filters",
+        )
+    return names
+
+
+def _chunks(layout: Layout, path: str) -> Iterator[bytes]:
+    """Yield a copy's bytes; its path may leave the version's directory out."""
+    file = layout.root / path
+    with (file if file.is_file() else layout.dataset("") / path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk
