@@ -1,15 +1,11 @@
-"""Blocks on their way: who fetches what, how many bytes at once, and who waits for it."""
+"""Bytes on their way: who fetches what, how many bytes at once, and who waits for them."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future
 
-from ego4dfs.blocks import ObjectRef, block_key
-
-Flight = Future[memoryview]
-"""A block on its way: its bytes, or why it did not come."""
+from ego4dfs.blocks import Entry
 
 
 class ByteBudget:
@@ -38,10 +34,77 @@ class ByteBudget:
             self._changed.notify_all()
 
 
-class Flights:
-    """Blocks that are being fetched or written to the cache, by key.
+class Flight:
+    """A block or a part on its way: what of it has come, or why the rest will not.
 
-    A block is in flight from its claim until it is on disk, so a reader finds it here or there.
+    One thread hands bytes in, in order; any number take out what has come, without waiting for
+    the rest. Safe from several threads.
+    """
+
+    __slots__ = ("_arrived", "_changed", "_data", "_error", "entry")
+
+    def __init__(self, entry: Entry) -> None:
+        """Wait for the bytes of `entry`; memory is taken when the first ones come."""
+        self.entry = entry
+        self._data = memoryview(b"")
+        self._arrived = 0
+        self._error: BaseException | None = None
+        self._changed = threading.Condition(threading.Lock())
+
+    def __len__(self) -> int:
+        """Count the bytes that are to come in all."""
+        return self.entry.stop - self.entry.start
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes; only once all have come."""
+        return self._data
+
+    def arrive(self, data: memoryview) -> int:
+        """Take the next bytes out of `data` and return how many those were."""
+        if not self._arrived:
+            self._data = memoryview(bytearray(len(self)))
+        start = self._arrived
+        count = min(len(self) - start, len(data))
+        self._data[start : start + count] = data[:count]
+        self._progress(start + count)
+        return count
+
+    def land(self, data: memoryview) -> None:
+        """Take all bytes at once, without a copy."""
+        self._data = data
+        self._progress(len(data))
+
+    def fail(self, error: BaseException) -> None:
+        """Fail all who wait for bytes that have not come."""
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+    def read_into(self, start: int, view: memoryview) -> None:
+        """Fill `view` with the bytes from `start` of the entry on, once they have come.
+
+        Raises what the flight failed with.
+        """
+        stop = start + len(view)
+        if self._arrived < stop:
+            with self._changed:
+                while self._arrived < stop:
+                    if self._error is not None:
+                        raise self._error
+                    self._changed.wait()
+        view[:] = self._data[start:stop]
+
+    def _progress(self, arrived: int) -> None:
+        with self._changed:
+            self._arrived = arrived
+            self._changed.notify_all()
+
+
+class Flights:
+    """Blocks and parts that are being fetched or written to the cache, by key.
+
+    One is in flight from its claim until it is on disk, so a reader finds it here or there.
     Safe from several threads; the lock is never held over I/O.
     """
 
@@ -51,30 +114,29 @@ class Flights:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Flight | None:
-        """Return the flight of a block, or None."""
+        """Return the flight of a block or a part, or None."""
         return self._flights.get(key)
 
-    def claim(self, ref: ObjectRef, indexes: Iterable[int]) -> dict[int, Flight]:
-        """Return flights for the blocks that nobody fetches yet; they are the caller's to land."""
-        claimed: dict[int, Flight] = {}
+    def claim(self, entries: Iterable[tuple[Entry, tuple[str, ...]]]) -> list[Flight]:
+        """Return flights for the entries that nobody fetches yet; they are the caller's to land.
+
+        With each entry come the keys under which some of its bytes may be in flight as well.
+        """
+        claimed: list[Flight] = []
         with self._lock:
-            for index in indexes:
-                key = block_key(ref.object_id, index)
-                if key not in self._flights:
-                    claimed[index] = self._flights[key] = Future()
+            for entry, others in entries:
+                if entry.key in self._flights or any(key in self._flights for key in others):
+                    continue
+                flight = self._flights[entry.key] = Flight(entry)
+                claimed.append(flight)
         return claimed
 
-    def land(self, key: str, data: memoryview) -> None:
-        """Give the block to all who wait for it; it stays in flight until `end`."""
-        self._flights[key].set_result(data)
-
-    def fail(self, key: str, error: BaseException) -> None:
-        """Fail all who wait for the block, and end its flight: the next reader asks anew."""
-        with self._lock:
-            flight = self._flights.pop(key)
-        flight.set_exception(error)
+    def fail(self, flight: Flight, error: BaseException) -> None:
+        """Fail all who wait, and end the flight: the next reader asks anew."""
+        self.end(flight.entry.key)
+        flight.fail(error)
 
     def end(self, key: str) -> None:
-        """End the flight of a block that is on disk, or will never be."""
+        """End the flight of what is on disk, or will never be."""
         with self._lock:
             del self._flights[key]

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, Span, block_key, runs, spans
+from ego4dfs.blocks import (
+    BLOCK_SIZE,
+    PART_SIZE,
+    Entry,
+    ObjectRef,
+    Span,
+    block_entry,
+    block_key,
+    length_of,
+    missing_entries,
+    overlapping_keys,
+    part_entries,
+    requests,
+    spans,
+)
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader.flights import ByteBudget, Flight, Flights
-from ego4dfs.reader.window import Window
+from ego4dfs.reader.request import Request
+from ego4dfs.reader.window import STEP, Window
 from ego4dfs.store import ObjectStore
 
-MAX_REQUEST_BLOCKS = 8
-MAX_INFLIGHT_BYTES = 96 * BLOCK_SIZE
+MAX_REQUEST_BLOCKS = STEP // BLOCK_SIZE
+MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
 FETCH_THREADS = 16
-MAX_HOMELESS_BLOCKS = 32
+MAX_HOMELESS_BLOCKS = 64  # what is ahead of a reader must not leave before it is read
 
+NEAR = 2 * STEP  # a reader may come there before a whole request has arrived
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
 
 
@@ -52,28 +68,26 @@ class Reader:
         """Fill `view` with the bytes from `offset` on and return how many there were.
 
         Fewer than asked only at the object's end. With a `window` the read counts as one of a
-        sequence, and what comes next may be fetched ahead.
-        Raises StoreError when a block can be had neither from the cache nor from the store.
+        sequence: what comes next may be fetched ahead, and of what is out of sequence only the
+        parts that are read are fetched. Without one, whole blocks are.
+        Raises StoreError when bytes can be had neither from the cache nor from the store.
         """
         stop = min(offset + len(view), ref.size)
-        filled, missed = 0, False
+        filled = 0
         for start in range(offset, stop, _PIECE_BYTES):
             piece_stop = min(stop, start + _PIECE_BYTES)
             part = view[filled : filled + piece_stop - start]
-            missed |= self._read_piece(ref, start, piece_stop, part)
+            self._read_piece(ref, start, piece_stop, part, window)
             filled += piece_stop - start
-        if window is not None and filled:
-            ahead = window.advance(offset, stop, missed=missed)
-            if ahead is not None:
-                self._fetch_ahead(ref, ahead.start, min(ahead.stop, ref.size))
         self._metrics.add("bytes_served", filled)
         return filled
 
     def admit(self, ref: ObjectRef, index: int, data: memoryview) -> None:
         """Put a block into the cache that came by another way than a read."""
-        if self._flights.claim(ref, [index]):
+        for flight in self._claim(ref, [block_entry(ref, index)]):
             self._budget.take(len(data), wait=True)
-            self._land(ref, range(index, index + 1), data)
+            flight.land(data)
+            self._keep(ref, flight)
 
     def close(self) -> None:
         """Wait for requests under way; the cache's writer still has their blocks.
@@ -86,129 +100,176 @@ class Reader:
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=False)
 
-    def _read_piece(self, ref: ObjectRef, start: int, stop: int, view: memoryview) -> bool:
-        """Fill `view` with [start, stop); return whether a block of it was not in the cache."""
-        position, sent = 0, None
+    def _read_piece(
+        self, ref: ObjectRef, start: int, stop: int, view: memoryview, window: Window | None
+    ) -> None:
+        """Fill `view` with [start, stop), and see to what comes behind it meanwhile."""
+        awaited: list[tuple[Span, memoryview]] = []
+        position = 0
         for span in spans(start, stop):
             part = view[position : position + span.stop - span.start]
             position += len(part)
-            if self._from_cache(ref, span, part):
-                continue
-            if sent is None:
-                missing = self._missing(ref, span.index, -(-stop // BLOCK_SIZE))
-                sent = self._fetch(ref, missing, wait=True)
-            self._from_store(ref, span, part, sent.get(span.index))
-        return sent is not None
+            if not self._from_cache(ref, span, part):
+                awaited.append((span, part))
+        ahead = window.advance(start, stop, missed=bool(awaited)) if window else None
+        grain = window.grain if window else BLOCK_SIZE
+        sent: dict[str, Flight] = {}
+        if awaited:
+            first = awaited[0][0].place.start
+            if ahead is not None and grain == PART_SIZE:
+                stop, ahead = ahead.stop, None  # little enough for one request
+            sent = self._fetch(ref, range(first, stop), grain, stop)
+        if window is not None and ahead is not None:
+            self._fetch_ahead(ref, ahead, window, stop + NEAR)
+        for span, part in awaited:
+            self._await(ref, span, part, sent)
 
-    def _from_cache(self, ref: ObjectRef, span: Span, part: memoryview) -> bool:
+    def _from_cache(self, ref: ObjectRef, span: Span, view: memoryview) -> bool:
         key = block_key(ref.object_id, span.index)
-        if self._flights.get(key) is None and self._cache.read_into(key, span.start, part):
+        if self._flights.get(key) is None and (
+            self._cache.read_into(key, span.start, view)
+            or self._from_parts(ref, span, view, {}, landed=True)
+        ):
             self._metrics.add("hits")
             return True
         return False
 
-    def _from_store(
-        self, ref: ObjectRef, span: Span, part: memoryview, flight: Flight | None
-    ) -> None:
-        """Wait for a block in flight; one that has landed and left meanwhile is on disk.
+    def _from_parts(
+        self,
+        ref: ObjectRef,
+        span: Span,
+        view: memoryview,
+        sent: Mapping[str, Flight],
+        *,
+        landed: bool,
+    ) -> bool:
+        """Fill `view` from parts of a block; False when one is not there.
 
-        `flight` is the block's own if this read has sent for it: a flight that fails has left
-        the table before we look, and its error must not cost another request.
+        With `landed`, only those that are on disk are there, else those in flight as well.
+        """
+        place = span.place
+        for part in part_entries(ref, place.start, place.stop):
+            first, last = max(part.start, place.start), min(part.stop, place.stop)
+            piece = view[first - place.start : last - place.start]
+            flight = sent.get(part.key) or self._flights.get(part.key)
+            if flight is None:
+                if not self._cache.read_into(part.key, first - part.start, piece):
+                    return False
+            elif landed:
+                return False
+            else:
+                flight.read_into(first - part.start, piece)
+        return True
+
+    def _await(
+        self, ref: ObjectRef, span: Span, view: memoryview, sent: Mapping[str, Flight]
+    ) -> None:
+        """Wait for bytes in flight; what has landed and left meanwhile is on disk.
+
+        `sent` are the flights of this very read: one that fails has left the table before we
+        look, and its error must not cost another request.
         """
         self._metrics.add("misses")
         key = block_key(ref.object_id, span.index)
         while True:
-            flight = flight or self._flights.get(key)
+            flight = sent.get(key) or self._flights.get(key)
             if flight is not None:
-                part[:] = flight.result()[span.start : span.stop]
+                flight.read_into(span.start, view)
                 return
-            if self._cache.read_into(key, span.start, part):
+            if self._cache.read_into(key, span.start, view):
                 return
-            flight = self._fetch(ref, [span.index], wait=True).get(span.index)
+            if self._from_parts(ref, span, view, sent, landed=False):
+                return
+            place = span.place
+            sent = self._fetch(ref, place, PART_SIZE, place.stop)
 
-    def _missing(self, ref: ObjectRef, first: int, stop: int) -> list[int]:
-        return [
-            index
-            for index in range(first, stop)
-            if not self._cache.contains(block_key(ref.object_id, index))
-        ]
+    def _fetch(self, ref: ObjectRef, wanted: range, grain: int, far: int) -> dict[str, Flight]:
+        """Send for what nobody has sent for, and return its flights by key.
 
-    def _fetch_ahead(self, ref: ObjectRef, start: int, stop: int) -> None:
-        first = -(-start // BLOCK_SIZE)  # the block that holds `start` itself was just read
-        self._fetch(ref, self._missing(ref, first, -(-stop // BLOCK_SIZE)), wait=False)
-
-    def _fetch(self, ref: ObjectRef, indexes: Iterable[int], *, wait: bool) -> dict[int, Flight]:
-        """Send for the blocks that nobody has sent for, and return their flights.
-
-        Without `wait`, only for as many as the budget has room for.
+        What begins at `far` or behind comes request by request instead of piece by piece.
         """
-        sent: dict[int, Flight] = {}
-        for run in runs(indexes, MAX_REQUEST_BLOCKS):
-            length = min(run.stop * BLOCK_SIZE, ref.size) - run.start * BLOCK_SIZE
-            if not self._budget.take(length, wait=wait):
-                break
-            flights = self._flights.claim(ref, run)
-            sent.update(flights)
-            claimed = [index for index in flights if not self._has_landed(ref, index)]
-            spare = length - sum(ref.block_length(index) for index in claimed)
-            self._budget.give_back(spare)
-            for part in runs(claimed, MAX_REQUEST_BLOCKS):
-                self._send(ref, part)
+        sent: dict[str, Flight] = {}
+        for request in self._requests(ref, wanted, grain):
+            self._budget.take(length_of(request), wait=True)
+            sent.update(self._take_off(ref, request, far))
         return sent
 
-    def _has_landed(self, ref: ObjectRef, index: int) -> bool:
+    def _fetch_ahead(self, ref: ObjectRef, ahead: range, window: Window, far: int) -> None:
+        """Send for what will be wanted soon, as far as the budget has room for it."""
+        for request in self._requests(ref, ahead, window.grain):
+            if not self._budget.take(length_of(request), wait=False):
+                window.retreat(request[0].start)
+                return
+            self._take_off(ref, request, far)
+
+    def _requests(self, ref: ObjectRef, wanted: range, grain: int) -> Iterator[list[Entry]]:
+        missing = missing_entries(ref, wanted.start, wanted.stop, grain, self._is_there)
+        return requests(missing, MAX_REQUEST_BLOCKS * BLOCK_SIZE)
+
+    def _take_off(self, ref: ObjectRef, request: list[Entry], far: int) -> dict[str, Flight]:
+        """Fetch of a request, whose bytes the budget has given, what nobody else fetches."""
+        claimed = self._claim(ref, request)
+        flights = {flight.entry: flight for flight in claimed if not self._has_landed(flight)}
+        self._budget.give_back(length_of(request) - sum(map(len, flights.values())))
+        for entries in requests(flights, MAX_REQUEST_BLOCKS * BLOCK_SIZE):
+            self._send(ref, [flights[entry] for entry in entries], far)
+        return {flight.entry.key: flight for flight in claimed}
+
+    def _is_there(self, key: str) -> bool:
+        return self._flights.get(key) is not None or self._cache.contains(key)
+
+    def _claim(self, ref: ObjectRef, entries: Iterable[Entry]) -> list[Flight]:
+        return self._flights.claim((entry, overlapping_keys(ref, entry)) for entry in entries)
+
+    def _has_landed(self, flight: Flight) -> bool:
         """Look again after the claim: an earlier flight may have ended since the first look."""
-        key = block_key(ref.object_id, index)
+        key = flight.entry.key
         if not self._cache.contains(key):
             return False
-        block = memoryview(bytearray(ref.block_length(index)))
-        if not self._cache.read_into(key, 0, block):
+        data = memoryview(bytearray(len(flight)))
+        if not self._cache.read_into(key, 0, data):
             return False
-        self._flights.land(key, block)  # others may have joined this claim meanwhile
+        flight.land(data)  # others may have joined this claim meanwhile
         self._flights.end(key)
         return True
 
-    def _send(self, ref: ObjectRef, run: range) -> None:
+    def _send(self, ref: ObjectRef, flights: list[Flight], far: int) -> None:
         try:
             with self._lock:
                 if self._pool is None and not self._closed:
                     self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
                 pool = self._pool
                 if pool is not None:
-                    pool.submit(self._fly, ref, run)
+                    pool.submit(self._fly, ref, flights, far)
                     return
             error: Exception = StoreUnavailable("the filesystem is closed", url=ref.url)
         except RuntimeError as no_thread:
             error = no_thread
-        self._crash(ref, run, error)
+        self._crash(flights, error)
 
-    def _fly(self, ref: ObjectRef, run: range) -> None:
-        start, stop = run.start * BLOCK_SIZE, min(run.stop * BLOCK_SIZE, ref.size)
+    def _fly(self, ref: ObjectRef, flights: list[Flight], far: int) -> None:
+        """Fetch what the flights are to bring; piece by piece if somebody may soon wait for it."""
+        request = Request(ref.url, flights, lambda flight: self._keep(ref, flight))
+        start, stop = flights[0].entry.start, flights[-1].entry.stop
         try:
-            data = self._read_exactly(ref, start, stop)
+            if start < far:
+                self._store.stream_range(ref.url, start, stop, request, etag=ref.etag)
+            else:
+                # Half the CPU time of a stream, which copies each byte and wakes us for each piece.
+                fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
+                request.land(fetched.start, fetched.data)
+            request.check_end()
         except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
-            self._crash(ref, run, error)
-        else:
-            self._land(ref, run, data)
+            self._crash(request.waiting, error)
 
-    def _read_exactly(self, ref: ObjectRef, start: int, stop: int) -> memoryview:
-        fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
-        if len(fetched.data) != stop - start or fetched.start != start:
-            raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
-        return fetched.data
+    def _crash(self, flights: Iterable[Flight], error: BaseException) -> None:
+        for flight in flights:
+            self._budget.give_back(len(flight))
+            self._flights.fail(flight, error)
 
-    def _crash(self, ref: ObjectRef, run: range, error: BaseException) -> None:
-        for index in run:
-            self._budget.give_back(ref.block_length(index))
-            self._flights.fail(block_key(ref.object_id, index), error)
-
-    def _land(self, ref: ObjectRef, run: range, data: memoryview) -> None:
-        for index in run:
-            start = (index - run.start) * BLOCK_SIZE
-            block = data[start : start + ref.block_length(index)]
-            key = block_key(ref.object_id, index)
-            self._flights.land(key, block)
-            self._cache.put(key, ref.url, block, _Ending(self, key, len(block)))
+    def _keep(self, ref: ObjectRef, flight: Flight) -> None:
+        key = flight.entry.key
+        self._cache.put(key, ref.url, flight.data, _Ending(self, key, len(flight)))
 
     def _ended(self, key: str, length: int, *, stored: bool) -> None:
         """Let go of a block that is on disk; keep the last few that the disk did not take.

@@ -31,6 +31,7 @@ READ_TIMEOUT_S = 20.0
 # obstore's limit for a whole request is 30 s unless told: too short for 16 MiB on a slow line.
 WHOLE_TIMEOUT_S = 6 * 3600
 STREAM_PIECE_BYTES = 256 << 10  # what a killed download loses of each connection
+SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # somebody waits for the first bytes of these
 
 _STATUS = re.compile(r"status: (\d{3}),|status code: (\d{3})")
 _CODE = re.compile(r"<Code>([\w .]{1,80})</Code>")
@@ -131,11 +132,12 @@ class ObstoreS3:
         options: GetOptions = {"range": (start, stop), "if_match": f'"{etag}"'}
         try:
             result: GetResult = obstore.get(self._store(bucket), key, options=options)
-            if result.range[0] != start:
+            if result.range != (start, stop):
                 raise StoreError(f"{url}: the store sent another range than asked", url=url)
             if _facts(result.meta).etag != etag:
                 raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
-            for piece in result.stream(STREAM_PIECE_BYTES):
+            is_short = stop - start <= SHORT_BYTES
+            for piece in result.stream(SHORT_PIECE_BYTES if is_short else STREAM_PIECE_BYTES):
                 yield memoryview(piece)
         except (BaseError, OSError, ValueError) as error:
             raise self._classified(error, url) from None

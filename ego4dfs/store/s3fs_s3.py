@@ -12,13 +12,15 @@ from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.classify import UNTRUSTED, Answer, WrongRegion, error_of, truncated
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
-from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 from ego4dfs.store.regions import Regions
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
 MAX_CONNECTIONS = 64
+STREAM_BYTES = 64 << 10, 256 << 10
+"""A stream hands over what has come, from so much to so much: each piece wakes two threads, and a
+killed download loses what it has not been handed, of each connection."""
 _SPAN = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -51,14 +53,8 @@ class S3fsS3:
 
     def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
         """See ObjectStore."""
-        pin = {"IfMatch": f'"{etag}"'} if etag else {}
-        answer, data = self._call("get_object", url, Range=f"bytes={start}-{stop - 1}", **pin)
-        span = _SPAN.fullmatch(answer.get("ContentRange", ""))
-        if span is None or int(span[1]) != start:
-            raise StoreError(f"{url}: the store sent another range than asked", url=url)
-        facts = _facts(answer, int(span[3]))
-        if etag and facts.etag != etag:
-            raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
+        answer, data = self._call("get_object", url, **_ranged(start, stop, etag))
+        facts = _ranged_facts(answer, url, start, stop, etag)
         wanted = min(stop, facts.size) - start
         if len(data) != wanted:
             raise truncated(url, len(data), wanted)
@@ -66,7 +62,19 @@ class S3fsS3:
 
     def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
         """See ObjectStore."""
-        stream_in_pieces(self, url, start, stop, sink, etag=etag)
+        filesystem, named = self._named(url, _ranged(start, stop, etag))
+        answer = self._await(url, filesystem.loop, _ask, filesystem, "get_object", named)
+        body, position = answer["Body"], start
+        try:
+            _ranged_facts(answer, url, start, stop, etag)
+            while position < stop:
+                data = self._await(url, filesystem.loop, _piece, body, stop - position)
+                if not data:
+                    raise truncated(url, position - start, stop - start)
+                sink(position, memoryview(data))
+                position += len(data)
+        finally:
+            self._await(url, filesystem.loop, _end, body)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""
@@ -87,17 +95,24 @@ class S3fsS3:
 
     def _call(self, method: str, url: str, **arguments: str) -> tuple[dict[str, Any], bytes]:
         """Send one request; return S3's answer and its body."""
+        filesystem, named = self._named(url, arguments)
+        answer: tuple[dict[str, Any], bytes]
+        answer = self._await(url, filesystem.loop, _converse, filesystem, method, named)
+        return answer
+
+    def _named(self, url: str, arguments: dict[str, str]) -> tuple[Any, dict[str, str]]:
+        """Return the filesystem to ask and what to ask it for."""
+        bucket, key = split(url)
+        return self._filesystem(bucket), {**arguments, "Bucket": bucket, "Key": key}
+
+    def _await(self, url: str, loop: Any, coroutine: Any, *arguments: Any) -> Any:
+        """Run a coroutine on the loop of fsspec; raise what breaks in it as a StoreError."""
         from fsspec.asyn import sync  # noqa: PLC0415
 
-        bucket, key = split(url)
-        filesystem = self._filesystem(bucket)
-        arguments |= {"Bucket": bucket, "Key": key}
         try:
-            answer: tuple[dict[str, Any], bytes]
-            answer = sync(filesystem.loop, _converse, filesystem, method, arguments)
+            return sync(loop, coroutine, *arguments)
         except Exception as error:  # noqa: BLE001 - four libraries raise their own from here
             raise self._classified(error, url) from None
-        return answer
 
     def _filesystem(self, bucket: str) -> Any:
         """Return the filesystem of the bucket's region, made anew when the keys are others."""
@@ -119,13 +134,36 @@ class S3fsS3:
         return known
 
 
-async def _converse(
-    filesystem: Any, method: str, arguments: dict[str, str]
-) -> tuple[dict[str, Any], bytes]:
+def _ranged(start: int, stop: int, etag: str) -> dict[str, str]:
+    pin = {"IfMatch": f'"{etag}"'} if etag else {}
+    return {"Range": f"bytes={start}-{stop - 1}", **pin}
+
+
+def _ranged_facts(
+    answer: dict[str, Any], url: str, start: int, stop: int, etag: str
+) -> ObjectFacts:
+    """Return the facts in the answer to a ranged GET, if it is what was asked for."""
+    span = _SPAN.fullmatch(answer.get("ContentRange", ""))
+    if span is None or int(span[1]) != start or int(span[2]) >= stop:
+        raise StoreError(f"{url}: the store sent another range than asked", url=url)
+    facts = _facts(answer, int(span[3]))
+    if etag and facts.etag != etag:
+        raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
+    return facts
+
+
+async def _ask(filesystem: Any, method: str, arguments: dict[str, str]) -> dict[str, Any]:
     await filesystem.set_session()
     client = await filesystem.get_s3(arguments["Bucket"])
     client.meta.events.register("before-call.s3", _stay, unique_id="ego4dfs")
-    answer = await getattr(client, method)(**arguments)
+    answer: dict[str, Any] = await getattr(client, method)(**arguments)
+    return answer
+
+
+async def _converse(
+    filesystem: Any, method: str, arguments: dict[str, str]
+) -> tuple[dict[str, Any], bytes]:
+    answer = await _ask(filesystem, method, arguments)
     body = answer.get("Body")
     if body is None:
         return answer, b""
@@ -134,6 +172,27 @@ async def _converse(
         return answer, b"" if whole else await body.read()
     finally:
         body.close()
+
+
+async def _piece(body: Any, missing: int) -> bytes:
+    """Return the next bytes of a body, none at its end; what came before a cut comes first."""
+    least, most = (min(size, missing) for size in STREAM_BYTES)
+    data = bytearray()
+    while len(data) < least:
+        try:
+            more = await body.read(most - len(data))
+        except Exception:
+            if data:  # the next call raises it again
+                break
+            raise
+        if not more:
+            break
+        data += more
+    return bytes(data)
+
+
+async def _end(body: Any) -> None:
+    body.close()
 
 
 def _stay(context: dict[str, Any], **_: object) -> None:
