@@ -26,8 +26,8 @@ from ego4dfs.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
-_BATCH_BLOCKS = 16
-_TOUCH_EVERY_S = 5.0
+_BATCH_BLOCKS, _TOUCH_EVERY_S = 16, 5.0
+_EXPECTED = (OSError, sqlite3.Error, diskcache.Timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,18 @@ class BlockCache:
     request, never an error.
     """
 
-    def __init__(self, inner: Path, metrics: Metrics, *, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        inner: Path,
+        metrics: Metrics,
+        *,
+        max_bytes: int | None = None,
+        eviction: str | None = None,
+    ) -> None:
         """Open the blocks below `inner` (see prepare_directory).
 
-        `max_bytes` None keeps the limit of an existing cache, or takes `DEFAULT_SHARE` of the
-        free disk for a new one. Raises CacheError when the pinned blocks need more.
+        None keeps what an existing cache has; a new one takes a share of the free disk, and lru.
+        Raises CacheError when the pinned blocks need more.
         """
         self._directory = inner / "blocks"
         try:
@@ -61,7 +68,7 @@ class BlockCache:
         if max_bytes is None and not (self._directory / "cache.db").exists():
             max_bytes = share_of_disk(self._directory)
         pins.check_limit(self._directory, max_bytes)
-        self._index = BlockIndex(self._directory, max_bytes)
+        self._index = BlockIndex(self._directory, max_bytes, eviction)
         self._metrics = metrics
         self._prefix = f"{self._directory}/"
         self._checked: set[str] = set()  # blocks proved sound since this process started
@@ -75,8 +82,13 @@ class BlockCache:
 
     @property
     def max_bytes(self) -> int:
-        """The bound in bytes; the last one that any mount of this directory was given."""
+        """The bound in bytes; the last that any mount of this directory was given."""
         return self._index.max_bytes
+
+    @property
+    def eviction(self) -> str:
+        """What leaves first, `lru` or `none`; the last that any mount of this directory said."""
+        return self._index.eviction
 
     @property
     def used_bytes(self) -> int:
@@ -84,7 +96,6 @@ class BlockCache:
         return self._index.used_bytes
 
     def __len__(self) -> int:
-        """Count the blocks."""
         return len(self._index)
 
     def contains(self, key: str) -> bool:
@@ -182,7 +193,6 @@ class BlockCache:
                 self._writer = writer
 
     def _record_touches(self) -> None:
-        """Have the order of use written down, in a process that only hits, too."""
         try:
             self._start_writer()
         except RuntimeError as error:
@@ -236,8 +246,7 @@ class BlockCache:
         try:
             pinned = [put.key.partition("-")[0] in self._pinning for put in batch]
             rows = ((p.key, len(p.data), p.url, pin) for p, pin in zip(batch, pinned, strict=True))
-            evicted = self._index.reserve(rows)
-            self._metrics.add("evictions", evicted)
+            self._metrics.add("evictions", self._index.reserve(rows))
             for number, put in enumerate(batch):
                 stored[number] = self._store_one(put)
         except Exception as error:  # noqa: BLE001 - the writer lives on: readers wait for `done`
@@ -268,7 +277,7 @@ class BlockCache:
         return True
 
     def _tell_failure(self, error: Exception) -> None:
-        traceback = not _is_expected(error)
+        traceback = not isinstance(error, _EXPECTED)
         self._unwritable.warning("the cache cannot be written: %s", error, traceback=traceback)
         self._metrics.error(f"the cache cannot be written: {error}")
 
@@ -280,16 +289,9 @@ class BlockCache:
 
     def _flush_touched(self) -> None:
         touched, self._touched = self._touched, set()
-        if not touched:
-            return
         try:
-            self._index.touch(list(touched))  # a reader may be adding its last one
+            if touched:
+                self._index.touch(list(touched))  # a reader may be adding its last one
         except Exception as error:  # noqa: BLE001 - the order of use is not worth the writer
-            traceback = not _is_expected(error)
-            self._unwritable.warning(
-                "the order of use was not recorded: %s", error, traceback=traceback
-            )
-
-
-def _is_expected(error: Exception) -> bool:
-    return isinstance(error, (OSError, sqlite3.Error, diskcache.Timeout))
+            text = "the order of use was not recorded: %s"
+            self._unwritable.warning(text, error, traceback=not isinstance(error, _EXPECTED))

@@ -10,7 +10,7 @@ without a file (found out at the next read) instead of a file that nothing count
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 import diskcache
 
 from ego4dfs.cache.blockfile import allocated_bytes
-from ego4dfs.cache.pins import PIN_S, POLICY
+from ego4dfs.cache.eviction import POLICIES
+from ego4dfs.cache.pins import PIN_S
 from ego4dfs.errors import CacheError
 from ego4dfs.forks import disconnect_at_forks, whole
 from ego4dfs.sqliteerrors import remedy
@@ -98,6 +99,16 @@ class _OneConnection(diskcache.Cache):  # type: ignore[misc]
                 self.reset(key, value, update=False)
 
 
+def _opened(directory: Path, settings: Mapping[str, Any]) -> _OneConnection:
+    return _OneConnection(
+        str(directory),
+        timeout=_LOCK_WAIT_S,
+        disk=_BlockDisk,
+        cull_limit=0,  # room is made by `reserve`, for the whole batch
+        **settings,
+    )
+
+
 def relative_name(key: str) -> str:
     """Return where a block lives below the cache: 256 directories, by the key's first byte."""
     return f"{key[:2]}/{key[2:]}"
@@ -109,19 +120,18 @@ class BlockIndex:
     Safe from several threads and processes. Raises CacheError when the index cannot be used.
     """
 
-    def __init__(self, directory: Path, max_bytes: int | None) -> None:
-        """Open or create the index; `max_bytes` None keeps the limit that is stored in it."""
+    def __init__(self, directory: Path, max_bytes: int | None, eviction: str | None = None) -> None:
+        """Open or create the index; None keeps the limit or the policy that is stored in it."""
         settings: dict[str, Any] = {} if max_bytes is None else {"size_limit": max_bytes}
+        if eviction is not None or not (directory / "cache.db").exists():
+            settings["eviction_policy"] = POLICIES[eviction or "lru"]
         try:
             with whole:
-                self._cache = _OneConnection(
-                    str(directory),
-                    timeout=_LOCK_WAIT_S,
-                    disk=_BlockDisk,
-                    eviction_policy=POLICY,
-                    cull_limit=0,  # room is made by `reserve`, for the whole batch
-                    **settings,
-                )
+                self._cache = _opened(directory, settings)
+                if self._cache.eviction_policy not in POLICIES.values():  # of a cache before pins
+                    self._cache.close()
+                    policy = {"eviction_policy": POLICIES["lru"]}
+                    self._cache = _opened(directory, settings | policy)
         except Exception as error:  # sqlite3 and diskcache raise many kinds here
             raise CacheError(
                 f"the cache index in {directory} cannot be opened: {error}",
@@ -134,6 +144,13 @@ class BlockIndex:
         """The bound on the bytes of all blocks, as stored; another process may change it."""
         with whole:
             return int(self._cache.reset("size_limit"))
+
+    @property
+    def eviction(self) -> str:
+        """The word for what leaves first, as stored; another process may change it."""
+        with whole:
+            policy = self._cache.reset("eviction_policy")
+        return next((word for word, name in POLICIES.items() if name == policy), str(policy))
 
     @property
     def used_bytes(self) -> int:
@@ -160,6 +177,7 @@ class BlockIndex:
                         expire = PIN_S if is_pinned else None
                         self._cache.set(key, Reservation(length), tag=url, expire=expire)
             self._cache.reset("size_limit")
+            self._cache.reset("eviction_policy")
             return int(self._cache.cull())
 
     def pin(self, keys: Iterable[str], *, on: bool = True) -> int:

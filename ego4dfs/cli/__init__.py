@@ -26,7 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "prefetch": "copy what is selected to disk, as the official ego4d command does",
     "verify": "compare copies on disk with what they should be, and mend them",
     "ls": "list the same tree without mounting it",
-    "cache": "show, verify, clear or fill the cache of fetched blocks",
+    "cache": "show, verify, clear or unpin the cache of fetched blocks",
     "status": "say what mounts serve, fetch and refuse",
     "doctor": "check FUSE, cache, network, key and datasets, and say what to do",
     "demo": "mount a small sample on a local S3 server, without a licence",

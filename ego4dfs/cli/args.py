@@ -72,6 +72,7 @@ class Parser(argparse.ArgumentParser):
             words = {folded.lstrip("-"): option for folded, option in known.items()}
             close = difflib.get_close_matches(_fold(name).lstrip("-"), words, n=1)
             hint = f"did you mean {words[close[0]]}?" if close else f"see {self.prog} --help"
+            hint = _NEVER_THERE.get(_fold(name), hint)
             raise ConfigError(f"there is no option {name}", hint=hint)
         return meant[0] + equals + value
 
@@ -223,6 +224,12 @@ def add_cache(parser: Parser) -> None:
     group.add_argument(
         "--cache-size", metavar="SIZE", help="bound of the cache, such as 50GiB or 500MB"
     )
+    group.add_argument(
+        "--eviction",
+        metavar="WHICH",
+        help="what leaves a full cache: lru, the least recently used (default), or none, which"
+        " keeps what came first: for training on more than fits",
+    )
 
 
 def config_from(
@@ -273,6 +280,12 @@ def _flag(key: str) -> str:
     if key == "mountpoint":
         return "MOUNTPOINT"
     return "--" + (key if key in _UNDERSCORED else key.replace("_", "-"))
+
+
+_NEVER_THERE = {
+    "--raw-components": "Ego4D's documentation has it, and no tool: the raw recordings are"
+    " datasets, as in --datasets components/videos components/imu"
+}
 
 
 def _fold(option: str) -> str:

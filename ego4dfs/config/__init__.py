@@ -76,6 +76,8 @@ class Config:
     cache_dir: Path = field(default_factory=default_cache_dir)
     cache_max_bytes: int | None = None
     """Bound of the cache; None means the usual share of the disk."""
+    eviction: str | None = None
+    """What leaves a full cache first: lru or none; None means what the cache has, else lru."""
     output_directory: Path | None = None
     """The mountpoint, or where copies go; absolute."""
     copies: Path | None = None
@@ -118,6 +120,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "source": values.source,
     "transport": values.transport,
     "cache_dir": values.path,
+    "eviction": values.eviction,
     "copies": values.path,
     "output_directory": values.path,
     "allow_missing": values.flag,

@@ -249,6 +249,11 @@ def transport(given: Given) -> str:
     return one_of(given, ("auto", "obstore", "s3fs"))
 
 
+def eviction(given: Given) -> str:
+    """Read what leaves a full cache first: the least recently used, or nothing that came first."""
+    return one_of(given, ("lru", "none"))
+
+
 def libfuse(given: Given) -> int | None:
     """Read the major version of libfuse to use; `auto` means whichever is found."""
     word = one_of(Given(str(given.value), given.where), ("auto", "2", "3"))
