@@ -131,6 +131,11 @@ def join(directory: str, name: str) -> str:
     return f"{directory}/{name}" if directory else name
 
 
+def object_urls(children: Mapping[str, Node]) -> list[str]:
+    """Return the URLs of those children that are objects."""
+    return [child.url for child in children.values() if isinstance(child, ObjectFile)]
+
+
 def inode(path: str) -> int:
     """Return a number for a path that is the same on every mount: 63 bits, never 0 or 1."""
     digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()

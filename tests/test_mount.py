@@ -102,7 +102,14 @@ def test_extended_attributes_say_where_the_bytes_come_from(shown):
     assert os.listxattr(shown.directory) == []
 
 
-@pytest.mark.parametrize("name", ["user.other", "user.ego4dfs.other", "security.capability"])
+def test_attributes_of_another_kind_are_not_supported(shown):
+    """`ls -l` asks once for each mount then, and not for each file."""
+    for name in ("system.posix_acl_access", "security.selinux", "security.capability"):
+        with pytest.raises(OSError, match="not supported"):
+            os.getxattr(shown.directory / "odd.pt", name)
+
+
+@pytest.mark.parametrize("name", ["user.other", "user.ego4dfs.other"])
 def test_an_unknown_extended_attribute_is_no_data(shown, name):
     for path in (shown.directory, shown.directory / "odd.pt"):
         with pytest.raises(OSError, match="No data") as caught:

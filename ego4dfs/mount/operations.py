@@ -21,7 +21,7 @@ from ego4dfs.errors import (
     ObjectMissing,
 )
 from ego4dfs.mount.status import STATUS_DIRECTORY, STATUS_PATH, StatusFile
-from ego4dfs.vfs import VFS, Handle, Stat
+from ego4dfs.vfs import VFS, DirEntry, Handle, Stat
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,10 @@ class Operations:
         self._vfs = vfs
         self._on_start = on_start
         self.is_started = False
-        self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
+        self.owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
         self._status = StatusFile(vfs)
         self._handles: dict[int, Handle] = {}
+        self._listings: dict[int, list[tuple[DirEntry, Stat | None]]] = {}
         self._numbers = itertools.count(1)
         self._opened: dict[str, str] = {}  # path -> the ETag whose pages the kernel may hold
         self._sizes: dict[str, int] = {}  # path -> the size that the kernel believes
@@ -78,7 +79,7 @@ class Operations:
         del fh
         found = self._status.stat(path) or self._vfs.stat(path)
         self._sizes[path] = found.size
-        return {**attributes(found), **self._owner}
+        return {**attributes(found), **self.owner}
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
         """Return the names in a directory, with inode and kind, so that `find` needs no stat."""
@@ -88,6 +89,33 @@ class Operations:
         for entry in [] if path == STATUS_DIRECTORY else self._vfs.listdir(path):
             mode = stat.S_IFDIR if entry.is_dir else stat.S_IFREG
             yield entry.name, {"st_mode": mode, "st_ino": entry.inode}, 0
+
+    def opendir(self, path: str) -> int:
+        """Return a number for one reading of a directory."""
+        del path
+        return next(self._numbers)
+
+    def names(self, path: str, fh: int) -> list[tuple[DirEntry, Stat | None]]:
+        """Return the names with the attributes that are known, which the kernel will believe.
+
+        The same list until the directory is released.
+        """
+        if fh not in self._listings:
+            found = [] if path == STATUS_DIRECTORY else self._vfs.listdir_known(path)
+            dots = [(DirEntry(name, 1, is_dir=True), None) for name in (".", "..")]
+            self._listings[fh] = [*dots, *found]
+        return self._listings[fh]
+
+    def tells(self, directory: str, name: str, found: Stat) -> dict[str, int]:
+        """Return attributes that go to the kernel with a name, and remember their size."""
+        self._sizes[f"{directory.rstrip('/')}/{name}"] = found.size
+        return {**attributes(found), **self.owner}
+
+    def releasedir(self, path: str, fh: int) -> int:
+        """Forget an open directory."""
+        del path
+        self._listings.pop(fh, None)
+        return 0
 
     def open(self, path: str, fi: Any) -> int:
         """Open a file; keep the kernel's pages of it only if they are of the same version."""
@@ -151,7 +179,8 @@ class Operations:
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         """Return one extended attribute."""
         del position
-        # `ls -l` asks for ACLs and labels of every file: answered without a look at the tree.
+        if not name.startswith("user."):  # ACLs and labels: `ls -l` asks for them only once then
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         value = self._vfs.xattrs(path).get(name) if name.startswith("user.ego4dfs.") else None
         if value is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,8 +11,14 @@ from typing import Any
 
 from ego4dfs.errors import MountError
 from ego4dfs.mount.binding import Binding
+from ego4dfs.mount.callbacks import (
+    BACKGROUND_REQUESTS,
+    REQUEST_BYTES,
+    faced,
+    session_class,
+)
 from ego4dfs.mount.mountpoint import device_of
-from ego4dfs.mount.operations import Operations, errno_of
+from ego4dfs.mount.operations import Operations
 from ego4dfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -22,8 +26,6 @@ log = logging.getLogger(__name__)
 ATTRIBUTES_KEPT_S = 3600
 """How long the kernel believes names and attributes: a release does not change."""
 
-_REQUEST_BYTES = 1 << 20
-_BACKGROUND_REQUESTS = 64
 _READ_AHEAD_KIB = 1024
 
 
@@ -50,8 +52,8 @@ def serve(
     module = binding.load()
     operations = Operations(vfs, lambda: _started(mountpoint, on_start))
     try:
-        _session_class(module)(
-            _Libfuse3(operations) if binding.version == 3 else _Libfuse2(operations),
+        session_class(module, binding.version)(
+            faced(operations, binding.version),
             str(mountpoint),
             raw_fi=True,
             foreground=True,
@@ -79,12 +81,12 @@ def _kernel_options(binding: Binding, options: MountOptions) -> dict[str, Any]:
         "attr_timeout": ATTRIBUTES_KEPT_S,
         "entry_timeout": ATTRIBUTES_KEPT_S,
         "negative_timeout": ATTRIBUTES_KEPT_S,
-        "max_read": _REQUEST_BYTES,
+        "max_read": REQUEST_BYTES,
         "allow_other": options.allow_other,
     }
     if binding.version == 2:
         kernel["nonempty"] = options.nonempty
-        kernel["max_background"] = _BACKGROUND_REQUESTS
+        kernel["max_background"] = BACKGROUND_REQUESTS
     return kernel
 
 
@@ -95,58 +97,3 @@ def _started(mountpoint: Path, on_start: Callable[[], None]) -> None:
         with suppress(OSError):
             Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(_READ_AHEAD_KIB))
     on_start()
-
-
-class _Libfuse2:
-    """fusepy calls its operations by name instead of by attribute."""
-
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._operations, name)
-
-    def __call__(self, name: str, *arguments: Any) -> Any:
-        return getattr(self._operations, name)(*arguments)
-
-
-class _Libfuse3:
-    """libfuse 3 takes some of its options in `init` only."""
-
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._operations, name)
-
-    def init_with_config(self, connection: Any, config: Any) -> None:
-        """Ask for large requests, many at a time."""
-        del config
-        connection.max_read = _REQUEST_BYTES
-        connection.max_readahead = _REQUEST_BYTES
-        connection.max_background = _BACKGROUND_REQUESTS
-        self._operations.init("/")
-
-
-def _session_class(module: Any) -> Any:
-    """Return the binding's FUSE with reads straight into the kernel's buffer, and our errnos."""
-
-    class Session(module.FUSE):  # type: ignore[misc]
-        def read(self, path: Any, buffer: Any, size: int, offset: int, fip: Any) -> int:
-            del path
-            address = ctypes.addressof(buffer.contents)
-            view = memoryview((ctypes.c_char * size).from_address(address)).cast("B")
-            operations: Operations = self.operations
-            return operations.read_into(fip.contents.fh, offset, view)
-
-        def _wrapper(self, func: Callable[..., Any], *arguments: Any) -> int:
-            # Both bindings turn every exception but OSError into EINVAL, which tells programs
-            # that their call was wrong.
-            try:
-                return func(*arguments) or 0
-            except Exception as error:
-                number = errno_of(error)
-                log.debug("%s: %s", func.__name__, os.strerror(number), exc_info=True)
-                return -number
-
-    return Session

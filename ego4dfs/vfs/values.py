@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.reader import Window
+from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.copies import Copy
 
 
@@ -22,6 +23,11 @@ class Stat:
     size: int
     mtime_ns: int
     is_known: bool = True
+
+    @classmethod
+    def of(cls, number: int, facts: ObjectFacts) -> Stat:
+        """Return the Stat of an object."""
+        return cls(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

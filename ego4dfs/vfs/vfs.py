@@ -30,7 +30,7 @@ from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts, ObjectStore
-from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode
+from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
 
@@ -95,14 +95,18 @@ class VFS:
 
     def listdir(self, path: str) -> list[DirEntry]:
         """Return the names in a directory, in the manifest's order, without a HEAD."""
-        node = self.resolve(path)
-        if not isinstance(node, Directory):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        self._attach(node)
-        return [
-            DirEntry(name, inode(child.path), isinstance(child, Directory))
-            for name, child in self._tree.children(node).items()
-        ]
+        return [_entry(name, child) for name, child in self._children(path).items()]
+
+    def listdir_known(self, path: str) -> list[tuple[DirEntry, Stat | None]]:
+        """Return the same with what the index of facts tells of each object, without a HEAD."""
+        children = self._children(path)
+        known = self.facts.peek_many(object_urls(children))
+        found = []
+        for name, child in children.items():
+            entry = _entry(name, child)
+            facts = known.get(child.url) if isinstance(child, ObjectFile) else None
+            found.append((entry, Stat.of(entry.inode, facts) if facts else None))
+        return found
 
     def open(self, path: str, *, first_offset: int | None = None) -> Handle:
         """Open a file at the version that is current now.
@@ -211,6 +215,13 @@ class VFS:
             self.copies.close()
         self.cache.close()
 
+    def _children(self, path: str) -> dict[str, Node]:
+        node = self.resolve(path)
+        if not isinstance(node, Directory):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        self._attach(node)
+        return self._tree.children(node)
+
     def _attach(self, directory: Directory) -> None:
         if self._tree.is_attached(directory):
             return
@@ -236,7 +247,7 @@ class VFS:
             raise  # says something about the key, nothing about the object
         except (AccessDenied, ObjectMissing):
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
-        return Stat(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
+        return Stat.of(number, facts)
 
     def _sweep_from(self, node: ObjectFile) -> None:
         """Start asking for the rest of a directory once a second file of it is looked at."""
@@ -246,8 +257,7 @@ class VFS:
             return
         directory = self.resolve(parent)
         if isinstance(directory, Directory):
-            children = self._tree.children(directory).values()
-            self.facts.sweep(child.url for child in children if isinstance(child, ObjectFile))
+            self.facts.sweep(object_urls(self._tree.children(directory)))
 
     def _known(self, node: ObjectFile) -> ObjectFacts | None:
         """Return facts without a request: those of the index, else those of a copy."""
@@ -283,3 +293,7 @@ class VFS:
         ref = ObjectRef.of(self.store.source, url, facts.size, facts.etag)
         self._reader.admit(ref, index, fetched.data)
         return facts
+
+
+def _entry(name: str, child: Node) -> DirEntry:
+    return DirEntry(name, inode(child.path), isinstance(child, Directory))

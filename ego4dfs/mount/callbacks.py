@@ -1,0 +1,116 @@
+"""How libfuse calls us: the two bindings' sessions, past their copies and with our errnos."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from ego4dfs.mount.operations import Operations, errno_of
+
+log = logging.getLogger(__name__)
+
+REQUEST_BYTES = 1 << 20
+BACKGROUND_REQUESTS = 64
+
+_FILL_PLUS = 1 << 1  # libfuse 3's fuse.h: all attributes come with the name
+_CAP_READDIRPLUS_AUTO = 1 << 14
+
+
+class _Libfuse2:
+    """fusepy calls its operations by name instead of by attribute."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._operations, name)
+
+    def __call__(self, name: str, *arguments: Any) -> Any:
+        return getattr(self._operations, name)(*arguments)
+
+
+class _Libfuse3:
+    """libfuse 3 takes some of its options in `init` only."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._operations, name)
+
+    def init_with_config(self, connection: Any, config: Any) -> None:
+        """Ask for large requests, many at a time, and for attributes with all names."""
+        del config
+        connection.max_read = REQUEST_BYTES
+        connection.max_readahead = REQUEST_BYTES
+        connection.max_background = BACKGROUND_REQUESTS
+        # Left alone the kernel takes attributes with the first names only: `ls -l` looks at its
+        # files after it has read a page of names, which the kernel does not take for interest.
+        connection.want &= ~_CAP_READDIRPLUS_AUTO
+        self._operations.init("/")
+
+
+def faced(operations: Operations, version: int) -> Any:
+    """Return the operations as the binding of this libfuse calls them."""
+    return _Libfuse3(operations) if version == 3 else _Libfuse2(operations)
+
+
+def session_class(module: Any, version: int) -> Any:
+    """Return the binding's FUSE with reads straight into the kernel's buffer, and our errnos."""
+
+    class Session(module.FUSE):  # type: ignore[misc]
+        def read(self, path: Any, buffer: Any, size: int, offset: int, fip: Any) -> int:
+            del path
+            address = ctypes.addressof(buffer.contents)
+            view = memoryview((ctypes.c_char * size).from_address(address)).cast("B")
+            operations: Operations = self.operations
+            return operations.read_into(fip.contents.fh, offset, view)
+
+        def _wrapper(self, func: Callable[..., Any], *arguments: Any) -> int:
+            # Both bindings turn every exception but OSError into EINVAL, which tells programs
+            # that their call was wrong.
+            try:
+                return func(*arguments) or 0
+            except Exception as error:
+                number = errno_of(error)
+                log.debug("%s: %s", func.__name__, os.strerror(number), exc_info=True)
+                return -number
+
+    return _with_attributes(module, Session) if version == 3 else Session
+
+
+def _with_attributes(module: Any, session: Any) -> Any:
+    """Return the session with listings as only libfuse 3 can have them.
+
+    Attributes that are known come with the names.
+    """
+
+    class Session3(session):  # type: ignore[misc]
+        def readdir_fuse_3(
+            self, path: bytes, buffer: Any, filler: Any, offset: int, fip: Any, flags: int
+        ) -> int:
+            # Names are given with offsets, a page at a time: of a list without them libfuse 3.14
+            # forgets the attributes.
+            del flags
+            operations: Operations = self.operations
+            directory = os.fsdecode(path)
+            names = operations.names(directory, fip.contents.fh)
+            record = module.c_stat()
+            for number in range(offset, len(names)):
+                entry, found = names[number]
+                if found is None:
+                    record.st_mode = stat.S_IFDIR if entry.is_dir else stat.S_IFREG
+                    record.st_ino = entry.inode
+                else:
+                    told = operations.tells(directory, entry.name, found)
+                    module.set_st_attrs(record, told, use_ns=True)
+                how = _FILL_PLUS if found else 0
+                if filler(buffer, os.fsencode(entry.name), record, number + 1, how):
+                    break
+            return 0
+
+    return Session3
