@@ -1,0 +1,1 @@
+"""`scripts/bench`: ego4dfs and its peers, measured side by side against one server."""

@@ -1,0 +1,167 @@
+"""What a command costs: wall time, CPU seconds and peak memory, its children included."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.trouble import RunError
+
+_TICK_S = 0.05  # a look costs the measured tools some 1 ms of a core
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_CLOCK_HZ = os.sysconf("SC_CLK_TCK")
+_LAST_WORDS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run took."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+
+
+class Meter:
+    """Watches a process and its descendants from entry to exit of the `with` block.
+
+    `peak_bytes` is the largest of the sums of resident memory that were seen, and at least the
+    kernel's own high-water mark of each process. `cpu_s` is what they used since entry; it counts
+    children that have ended once their parent has collected them.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.peak_bytes = 0
+        self._cpu_before = cpu_seconds(pid)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"meter of {pid}", daemon=True)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds since entry; ask while the process lives."""
+        return cpu_seconds(self.pid) - self._cpu_before
+
+    def __enter__(self) -> Meter:  # noqa: PYI034 - typing.Self is 3.11
+        """Start watching."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop watching, after a last look."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            found = family(self.pid)
+            together = sum(_resident(pid) for pid in found)
+            marks = max((_high_water(pid) for pid in found), default=0)
+            self.peak_bytes = max(self.peak_bytes, together, marks)
+            if self._over.wait(_TICK_S):
+                return
+
+
+def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    directory: Path | None = None,
+    timeout_s: float = 600.0,
+) -> Usage:
+    """Run a command to its end and return what it took; its output goes to `log`.
+
+    Raises RunError when it does not end with 0, or not in time.
+    """
+    with log.open("wb") as output:
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        late = threading.Event()
+        timer = threading.Timer(timeout_s, _stop, (process.pid, late))
+        timer.start()
+        try:
+            with Meter(process.pid) as meter:
+                _, status, usage = os.wait4(process.pid, 0)
+                wall_s = time.perf_counter() - begin
+        except BaseException:
+            _kill_group(process.pid)
+            raise
+        finally:
+            timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if late.is_set():
+        raise RunError(f"{Path(command[0]).name} was not done after {timeout_s:.0f} s")
+    if process.returncode:
+        words = log.read_text(errors="replace").strip()[-_LAST_WORDS:]
+        raise RunError(f"{Path(command[0]).name} ended with {process.returncode}: {words}")
+    return Usage(wall_s, usage.ru_utime + usage.ru_stime, meter.peak_bytes)
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all its descendants; those that just went are left out."""
+    found = [pid]
+    for parent in found:  # grows on the way
+        try:
+            threads = list(Path(f"/proc/{parent}/task").iterdir())
+        except FileNotFoundError:
+            continue
+        for thread in threads:
+            found += map(int, _read(thread / "children").split())
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process, its descendants and its collected children so far."""
+    return sum(_ticks(member) for member in family(pid)) / _CLOCK_HZ
+
+
+def _ticks(pid: int) -> int:
+    # The name, in brackets, may hold blanks; utime, stime, cutime and cstime are fields 14 to 17.
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return sum(map(int, fields[11:15]))
+
+
+def _resident(pid: int) -> int:
+    fields = _read(Path(f"/proc/{pid}/statm")).split()
+    return int(fields[1]) * _PAGE_BYTES if fields else 0
+
+
+def _high_water(pid: int) -> int:
+    for line in _read(Path(f"/proc/{pid}/status")).splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # the process has ended
+        return ""
+
+
+def _stop(pid: int, late: threading.Event) -> None:
+    late.set()
+    _kill_group(pid)
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

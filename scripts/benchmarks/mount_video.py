@@ -1,0 +1,116 @@
+"""Windows of real videos: what decoding one takes, and what bytes it cannot do without."""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from benchmarks import mount_data
+from benchmarks.servers import Servers
+from benchmarks.trouble import RunError
+from ego4dfs.demo import media
+from ego4dfs.demo.media import FRAME_RATE, Clip
+from ego4dfs.demo.recordings import CONSORTIUM
+
+SECONDS, WINDOW_S = 60, 2
+_PAGE = 4 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Films:
+    """A published dataset of one video under several keys, each read at another place."""
+
+    dataset: str
+    clip: Clip
+    local: Path
+    names: Sequence[str]
+    begins_s: Sequence[int]
+
+
+def publish(servers: Servers, dataset: str, count: int, *, faststart: bool) -> Films:
+    """Make and publish a video; each key is one that no tool has read when its turn comes."""
+    clip = Clip(number=7, duration_s=SECONDS, faststart=faststart)
+    local = media.make_all([clip], servers.directory / "films")[clip]  # made once for all rows
+    uids = [f"{dataset}_{number:02}" for number in range(count)]
+    for uid in uids:
+        servers.s3.put(CONSORTIUM, mount_data.key(dataset, uid), local)
+    mount_data.publish_manifest(servers, dataset, uids)
+    chance = random.Random("windows")
+    begins = [chance.randrange(5, SECONDS - WINDOW_S - 5) for _ in uids]
+    return Films(dataset, clip, local, [f"{uid}.mp4" for uid in uids], begins)
+
+
+def window(source: Path | io.RawIOBase, clip: Clip, begin_s: int) -> float:
+    """Decode a window and return the seconds from open to its last frame; the frames are checked.
+
+    Each frame names itself; RunError when one is missing or another.
+    """
+    begin = time.perf_counter()
+    first, last = begin_s * FRAME_RATE, (begin_s + WINDOW_S) * FRAME_RATE
+    frames = []
+    with av.open(source if isinstance(source, io.RawIOBase) else str(source)) as container:
+        stream = container.streams.video[0]
+        container.seek(int(begin_s / stream.time_base), stream=stream)
+        for frame in container.decode(stream):
+            number = round(frame.time * FRAME_RATE)
+            if number >= first:
+                frames.append(frame)
+            if number >= last - 1:
+                break
+        seconds = time.perf_counter() - begin
+    seen = [media.read_stamp(frame.to_ndarray(format="gray")) for frame in frames]
+    if seen != [(clip.number, number) for number in range(first, last)]:
+        raise RunError(f"other frames than those of second {begin_s} were decoded")
+    return seconds
+
+
+def needed_bytes(films: Films) -> int:
+    """Return what decoding all windows reads of the files, each page of 4 KiB counted once."""
+    total = 0
+    for begin_s in films.begins_s:
+        with _Counting(films.local) as source:
+            window(source, films.clip, begin_s)
+            total += len(source.pages) * _PAGE
+    return total
+
+
+class _Counting(io.RawIOBase):
+    """A local file that notes which pages of it are read."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self.pages: set[int] = set()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read, and note the pages."""
+        at = self._file.tell()
+        data = self._file.read(size)
+        self.pages.update(range(at // _PAGE, -(-(at + len(data)) // _PAGE)))
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """It has places."""
+        return True
+
+    def close(self) -> None:
+        """Close the file too."""
+        self._file.close()
+        super().close()

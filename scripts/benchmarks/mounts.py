@@ -1,0 +1,221 @@
+"""The mounts side by side: how each tool is mounted, watched and taken away again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import peers
+from benchmarks.measure import Meter
+from benchmarks.peers import Tool
+from benchmarks.samples import VERSION
+from benchmarks.servers import Servers
+from benchmarks.stale import mountpoints, unmount
+from benchmarks.trouble import RunError
+from ego4dfs.demo.child import end, spawn
+from ego4dfs.demo.recordings import CONSORTIUM
+
+BINDFS = "bindfs of a local directory"
+OBJECTS = f"public/{VERSION}/objects"
+_READY_TIMEOUT_S = 120.0
+_END_TIMEOUT_S = 5.0
+_LOOK_S = 0.002
+_LAST_WORDS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a command line needs: the dataset, where to mount it, where to cache, the endpoint."""
+
+    dataset: str
+    mountpoint: Path
+    cache: Path
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mounter:
+    """A tool that mounts in the foreground; `folder` is where the files are below the mountpoint.
+
+    `lists` tools ask S3 for listings, which a licensee of Ego4D may not, and show objects under
+    the last part of their keys, without the extension that ego4dfs gives to videos.
+    """
+
+    name: str
+    tool: Tool
+    arguments: Callable[[Place], list[str]]
+    folder: Callable[[Place], Path]
+    lists: bool = True
+
+    def environment(self, servers: Servers, shape: str, cache_dir: Path) -> Mapping[str, str]:
+        """Return the variables of the mount process."""
+        return servers.environment(shape, cache_dir, may_list=self.lists)
+
+
+class Mounted:
+    """A mount that runs: `files` is where the dataset is, `pid` the process that serves it."""
+
+    def __init__(self, mounter: Mounter, servers: Servers, shape: str, place: Place) -> None:
+        self._mounter = mounter
+        self._servers = servers
+        self.shape = shape
+        self.files = mounter.folder(place)
+        self.pid = 0
+
+    def path(self, name: str) -> Path:
+        """Return where a file of the dataset is, by its local name."""
+        return self.files / (name.removesuffix(".mp4") if self._mounter.lists else name)
+
+    def meter(self) -> Meter:
+        """Return a meter of the process that serves, with its children."""
+        return Meter(self.pid)
+
+    def settled(self) -> tuple[float, float] | None:
+        """Return requests and bytes so far, once nothing more comes; None where nobody counts."""
+        before = self._servers.counts(self.shape)
+        while before is not None:
+            time.sleep(0.1)
+            after = self._servers.counts(self.shape)
+            if after is None or after == before:
+                break
+            before = after
+        return (before.requests, before.sent) if before else None
+
+
+def ego4dfs(libfuse: str = "auto", *more: str) -> Mounter:
+    """Return the mount of this checkout, or of that on PYTHONPATH."""
+    name = "ego4dfs mount" + ("" if libfuse == "auto" else f", libfuse {libfuse}")
+
+    def arguments(place: Place) -> list[str]:
+        words = ["mount", str(place.mountpoint), "-f", "--version", VERSION]
+        return [*words, "--datasets", place.dataset, "--libfuse", libfuse, *more]
+
+    def folder(place: Place) -> Path:
+        return place.mountpoint / VERSION.partition("_")[0] / place.dataset
+
+    return Mounter(name, peers.ego4dfs(), arguments, folder, lists=False)
+
+
+def s3fs() -> Mounter:
+    """Return s3fs-fuse with 16 streams and its cache on."""
+
+    def arguments(place: Place) -> list[str]:
+        options = [
+            "ro",
+            f"url={place.endpoint}",
+            "use_path_request_style",
+            "endpoint=us-east-1",
+            f"use_cache={place.cache}",
+            "parallel_count=16",
+            "multipart_size=10",
+        ]
+        words = [CONSORTIUM, str(place.mountpoint), "-f"]
+        return [*words, *(word for option in options for word in ("-o", option))]
+
+    return Mounter(
+        "s3fs-fuse", peers.s3fs(), arguments, lambda p: p.mountpoint / OBJECTS / p.dataset
+    )
+
+
+def rclone() -> Mounter:
+    """Return rclone with its full cache; chunks of 8 MiB suit it best over all rows."""
+
+    def arguments(place: Place) -> list[str]:
+        words = ["mount", f":s3:{CONSORTIUM}/{OBJECTS}/{place.dataset}", str(place.mountpoint)]
+        words += ["--vfs-cache-mode", "full", "--cache-dir", str(place.cache), "--read-only"]
+        # Without the last one it asks for each file's modification time, one after the other.
+        return [*words, "--vfs-read-chunk-size", "8M", "--use-server-modtime"]
+
+    return Mounter("rclone mount", peers.rclone(), arguments, lambda p: p.mountpoint)
+
+
+def bindfs(origin: Path) -> Mounter:
+    """Return a mount of a local directory, whose pages the kernel may keep."""
+
+    def arguments(place: Place) -> list[str]:
+        return ["-f", "-o", "ro,kernel_cache", str(origin), str(place.mountpoint)]
+
+    return Mounter(BINDFS, peers.bindfs(), arguments, lambda p: p.mountpoint, lists=False)
+
+
+@contextmanager
+def mounted(
+    mounter: Mounter, servers: Servers, shape: str, dataset: str, cache_dir: Path
+) -> Iterator[Mounted]:
+    """Mount a dataset; on leaving nothing of it is left, whatever happened.
+
+    Raises RunError when it does not come up, or cannot be taken away.
+    """
+    name = "".join(letter if letter.isalnum() else "-" for letter in mounter.name)
+    mountpoint = servers.directory / "mounts" / f"{name}-{time.monotonic_ns()}"
+    mountpoint.mkdir(parents=True)
+    place = Place(dataset, mountpoint, cache_dir, servers.url(shape))
+    log = servers.directory / f"{mountpoint.name}.log"
+    running = Mounted(mounter, servers, shape, place)
+    child = spawn(
+        [*mounter.tool.command, *mounter.arguments(place)],
+        directory=servers.directory,
+        environment=mounter.environment(servers, shape, cache_dir),
+        log=log,
+    )
+    try:
+        running.pid = child.pid
+        _wait(child, mountpoint, log)
+        yield running
+    finally:
+        _take_away(child, mountpoint)
+
+
+def side_by_side(
+    stack: ExitStack, servers: Servers, tools: Iterable[Mounter], dataset: str
+) -> Iterator[tuple[Mounter, Mounted | None]]:
+    """Mount tools near the server for as long as the stack lives; None is one that is missing.
+
+    Each has a cache of its own, except that all of ego4dfs share one, as they may.
+    """
+    for number, tool in enumerate(tools):
+        if tool.tool.missing:
+            yield tool, None
+            continue
+        place = "side-ours" if tool.tool is peers.ego4dfs() else f"side-{number}"
+        kept = servers.directory / "runs" / place
+        if not kept.exists():
+            servers.empty(place)
+            stack.callback(shutil.rmtree, kept, ignore_errors=True)
+        yield tool, stack.enter_context(mounted(tool, servers, "lan", dataset, kept))
+
+
+def is_mounted(mountpoint: Path) -> bool:
+    """Say whether the kernel has it, without asking the file system itself."""
+    return mountpoint in mountpoints(mountpoint)
+
+
+def _wait(child: subprocess.Popen[bytes], mountpoint: Path, log: Path) -> None:
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    while not is_mounted(mountpoint):
+        if child.poll() is not None or time.monotonic() > deadline:
+            words = log.read_text(errors="replace").strip()[-_LAST_WORDS:]
+            raise RunError(f"did not mount: {words}")
+        time.sleep(_LOOK_S)
+
+
+def _take_away(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
+    deadline = time.monotonic() + _END_TIMEOUT_S
+    while is_mounted(mountpoint) and time.monotonic() < deadline:
+        if unmount(mountpoint):
+            break
+        time.sleep(0.1)  # busy: a reader is about to end
+    if is_mounted(mountpoint):
+        unmount(mountpoint, lazy=True)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=_END_TIMEOUT_S)
+    end(child, patience_s=2.0)
+    if is_mounted(mountpoint):
+        raise RunError(f"{mountpoint} is still mounted; fusermount3 -uz {mountpoint} ends it")
+    with suppress(OSError):
+        mountpoint.rmdir()

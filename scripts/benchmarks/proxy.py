@@ -1,0 +1,198 @@
+"""nginx with Lua in front of the S3 server: a distant bucket, and a count of what passes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from benchmarks.trouble import BenchError
+from ego4dfs.demo import ports
+from ego4dfs.demo.child import end, spawn
+
+_MODULES = Path("/usr/lib/nginx/modules")
+_ATTEMPTS = 5
+_READY_TIMEOUT_S = 10.0
+# A request is counted once its last byte is out, which the tool may know before the log does.
+_LOG_DELAY_S = 0.05
+
+# One process: a master that is killed would leave its workers behind. It passes 1 GB/s, far more
+# than the shape lets through. Host goes on unchanged because the signature covers it.
+_CONFIG = """
+{modules}
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log {directory}/nginx.log warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    lua_shared_dict counts 1m;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    keepalive_requests 1000000;
+    upstream s3 {{ server {upstream}; keepalive 256; keepalive_requests 1000000; }}
+    server {{
+        listen 127.0.0.1:{front} backlog=4096;
+        client_max_body_size 0;
+        limit_rate {rate};
+        access_by_lua_block {{ if {delay} > 0 then ngx.sleep({delay}) end }}
+        log_by_lua_block {{
+            local counts = ngx.shared.counts
+            counts:incr("requests", 1, 0)
+            counts:incr(ngx.req.get_method(), 1, 0)
+            counts:incr("bytes", tonumber(ngx.var.bytes_sent), 0)
+        }}
+        location / {{
+            proxy_pass http://s3;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_buffers 16 64k;
+            proxy_max_temp_file_size 0;
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:{counter};
+        location / {{ content_by_lua_block {{
+            local counts = ngx.shared.counts
+            local function of(name) return counts:get(name) or 0 end
+            ngx.say(string.format(
+                '{{"requests": %d, "bytes": %d, "HEAD": %d, "GET": %d}}',
+                of("requests"), of("bytes"), of("HEAD"), of("GET")))
+        }} }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the way to the server is like; the defaults are loopback as it is."""
+
+    first_byte_s: float = 0.0
+    bytes_per_s: int = 0  # of one connection; 0 = as fast as it goes
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What went through since the proxy started."""
+
+    requests: int = 0
+    sent: int = 0  # bytes to the clients, headers included
+    heads: int = 0
+    gets: int = 0
+
+    def since(self, before: Counts) -> Counts:
+        """Return what was added after `before`."""
+        return Counts(
+            self.requests - before.requests,
+            self.sent - before.sent,
+            self.heads - before.heads,
+            self.gets - before.gets,
+        )
+
+
+def missing() -> str:
+    """Say what of nginx is not there, or nothing."""
+    if _nginx() is None:
+        return "nginx is not installed"
+    if not (_MODULES / "ngx_http_lua_module.so").exists():
+        return "nginx has no Lua module (libnginx-mod-http-lua)"
+    return ""
+
+
+class Proxy:
+    """The proxy as a context manager; `url` is what clients get as endpoint."""
+
+    def __init__(self, directory: Path, upstream: str, shape: Shape) -> None:
+        self._directory = directory
+        self._upstream = upstream.removeprefix("http://")
+        self._shape = shape
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ports: dict[str, int] = {}
+
+    @property
+    def url(self) -> str:
+        """The address to give S3 clients."""
+        return f"http://127.0.0.1:{self._ports['front']}"
+
+    def counts(self) -> Counts:
+        """Return the count of all requests that have ended."""
+        time.sleep(_LOG_DELAY_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self._ports["counter"], timeout=10)
+        try:
+            connection.request("GET", "/")
+            told = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return Counts(told["requests"], told["bytes"], told["HEAD"], told["GET"])
+
+    def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self is 3.11
+        """Start; returns when it answers."""
+        self._directory.mkdir(parents=True)
+        for _ in range(_ATTEMPTS):
+            if self._launch():
+                return self
+        raise BenchError(f"nginx did not start:\n{self._log().read_text()}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        if self._child is not None:
+            end(self._child, patience_s=2.0)
+
+    def _log(self) -> Path:
+        return self._directory / "nginx.out"
+
+    def _launch(self) -> bool:
+        self._ports = ports.pick(("front", "counter"), {})
+        config = self._directory / "nginx.conf"
+        config.write_text(self._config())
+        nginx = _nginx()
+        if nginx is None:
+            raise BenchError(missing())
+        self._child = spawn(
+            [nginx, "-p", str(self._directory), "-c", str(config)],
+            directory=self._directory,
+            environment={},
+            log=self._log(),
+        )
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while self._child.poll() is None and time.monotonic() < deadline:
+            try:
+                self.counts()
+            except (OSError, http.client.HTTPException):
+                continue
+            return True
+        end(self._child, patience_s=2.0)
+        return False
+
+    def _config(self) -> str:
+        names = ("ndk_http_module.so", "ngx_http_lua_module.so")
+        there = [path for path in (_MODULES / name for name in names) if path.exists()]
+        return _CONFIG.format(
+            modules="\n".join(f"load_module {path};" for path in there),
+            directory=self._directory,
+            upstream=self._upstream,
+            rate=self._shape.bytes_per_s,
+            delay=self._shape.first_byte_s,
+            **self._ports,
+        )
+
+
+def _nginx() -> str | None:
+    # sbin is not on the PATH of every user.
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")

@@ -1,0 +1,29 @@
+"""All rows, group by group; a group is a module here, or a few, each with a tuple `ROWS`."""
+
+from __future__ import annotations
+
+from benchmarks.row import Row
+from benchmarks.rows import (
+    mount_epochs,
+    mount_features,
+    mount_latency,
+    mount_list,
+    mount_speed,
+    mount_together,
+    mount_windows,
+    prefetch,
+    prefetch_many,
+)
+
+_MODULES = (
+    prefetch,
+    prefetch_many,
+    mount_list,
+    mount_latency,
+    mount_speed,
+    mount_together,
+    mount_features,
+    mount_windows,
+    mount_epochs,
+)
+ROWS: tuple[Row, ...] = tuple(row for module in _MODULES for row in module.ROWS)

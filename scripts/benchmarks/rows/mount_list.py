@@ -1,0 +1,152 @@
+"""Names and sizes: until a mount shows its first listing, and long listings of many files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from benchmarks import mount_data, mounts, peers, samples, tools
+from benchmarks.copiers import copiers
+from benchmarks.goals import at_most
+from benchmarks.mount_goals import MEMORY, at_most_times
+from benchmarks.mount_reads import MIB
+from benchmarks.mount_runs import OURS, RCLONE, S3FS, cold
+from benchmarks.mounts import Mounted, mounted
+from benchmarks.row import Column, Contender, Row, Sample
+from benchmarks.samples import VERSION
+from benchmarks.servers import Servers
+from benchmarks.trouble import RunError
+
+_ROWS = {10_000: 1.0, 100_000: 3.0}
+_MANY, _MOST_BYTES = 10_000, 1_000
+_HEADS = "official ego4d, its HEAD pass alone"
+_ROUNDS = {OURS: 3, S3FS: 1, RCLONE: 3}  # 10 s and 20 s of the first two
+
+
+@contextmanager
+def _ready(servers: Servers) -> Iterator[Sequence[Contender]]:
+    """Mount, and list the names; no object of theirs need be there."""
+    for count in _ROWS:
+        uids = [f"{number:032x}" for number in range(count)]
+        mount_data.publish_manifest(servers, f"mount_rows_{count}", uids)
+
+    def listing(count: int) -> Sample:
+        kept = servers.empty("cache")
+        first, again = (_time_to_list(servers, count) for _ in range(2))
+        shutil.rmtree(kept)
+        return first | {"again_s": again["wall_s"]}
+
+    yield [
+        Contender(_rows(count), partial(listing, count), peers.ego4dfs().missing) for count in _ROWS
+    ]
+
+
+def _time_to_list(servers: Servers, count: int) -> dict[str, float]:
+    begin = time.perf_counter()
+    kept = servers.directory / "runs" / "cache"
+    with mounted(mounts.ego4dfs(), servers, "wan", f"mount_rows_{count}", kept) as mount:
+        ready_s = time.perf_counter() - begin
+        with mount.meter() as meter:
+            names = os.listdir(mount.files)  # noqa: PTH208 - no objects for 100,000 names
+            wall_s = time.perf_counter() - begin
+        if sum(name.endswith(".mp4") for name in names) != count:
+            raise RunError(f"{len(names)} names of {count}")
+    return {"wall_s": wall_s, "ready_s": ready_s, "peak_mib": meter.peak_bytes / MIB}
+
+
+@contextmanager
+def _long(servers: Servers) -> Iterator[Sequence[Contender]]:
+    """List names with sizes twice over; the official tool asks for sizes before it copies."""
+    samples.publish_metadata(servers.s3)
+    sizes = [number % _MOST_BYTES for number in range(_MANY)]
+    dataset = samples.publish_files(servers.s3, "mount_many", sizes)
+
+    def long(mount: Mounted) -> Sample:
+        before = mount.settled()
+        with mount.meter() as meter:
+            first_s, again_s = (_ls(mount, sum(sizes)) for _ in range(2))
+            cpu_s = meter.cpu_s
+        after = mount.settled()
+        found = {"wall_s": first_s, "again_s": again_s, "cpu_s": cpu_s}
+        if before and after:
+            found["requests"] = after[0] - before[0]
+        return found | {"peak_mib": meter.peak_bytes / MIB}
+
+    official = copiers()[1]
+
+    def heads() -> Sample:
+        words = ["--version", VERSION, "--datasets", dataset.name]
+        asked = [*official.tool.command, "-o", str(servers.empty("out")), *words]
+        command = ["sh", "-c", 'echo n | "$@"', "sh", *asked]  # n: no download, please
+        environment = official.environment(servers, "wan", servers.empty("cache"))
+        return tools.sample(servers, "wan", command, environment)
+
+    yield [
+        *cold(servers, "wan", dataset.name, long, rounds=_ROUNDS),
+        Contender(_HEADS, heads, official.tool.missing, most_rounds=1),
+    ]
+
+
+def _ls(mount: Mounted, size: int) -> float:
+    begin = time.perf_counter()
+    done = subprocess.run(
+        ["ls", "-l", str(mount.files)], capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - begin
+    files = [line.split() for line in done.stdout.splitlines()[1:]]
+    sizes = [int(cells[4]) for cells in files if cells[-1].endswith(".pt")]
+    if done.returncode or (len(sizes), sum(sizes)) != (_MANY, size):
+        raise RunError(f"ls -l: {len(sizes)} files, {sum(sizes)} bytes {done.stderr[:200]}")
+    return seconds
+
+
+def _rows(count: int) -> str:
+    return f"ego4dfs mount, {count:,} rows"
+
+
+ROWS = (
+    Row(
+        "mount-ready",
+        "mount",
+        "mount and list the names of a dataset, distant server",
+        (
+            Column("wall_s", "wall s", spread=True),
+            Column("ready_s", "mounted s"),
+            Column("again_s", "second mount s"),
+            Column("peak_mib", "peak MiB", digits=0),
+        ),
+        _ready,
+        needs_wan=True,
+        goals=[
+            *(
+                at_most(f"at most {bound:g} s with {count:,} rows", "wall_s", bound, _rows(count))
+                for count, bound in _ROWS.items()
+            ),
+            at_most("at most 250 MiB with 100,000 rows", "peak_mib", 250, _rows(100_000)),
+        ],
+    ),
+    Row(
+        "mount-ls",
+        "mount",
+        f"ls -l of {_MANY:,} files, distant server",
+        (
+            Column("wall_s", "first s", spread=True),
+            Column("again_s", "again s"),
+            Column("cpu_s", "CPU s"),
+            Column("peak_mib", "peak MiB", digits=0),
+            Column("requests", "requests", digits=0),
+        ),
+        _long,
+        needs_wan=True,
+        goals=[
+            at_most_times("again as fast as s3fs-fuse", "again_s", 1.0, S3FS),
+            at_most_times("first at least 3 × as fast as the HEAD pass", "wall_s", 1 / 3, _HEADS),
+            MEMORY,
+        ],
+    ),
+)

@@ -1,0 +1,118 @@
+"""Datasets made for measuring: many small files, a few large ones, and what is right of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from benchmarks.trouble import RunError
+from ego4dfs.demo.recordings import CONSORTIUM
+from ego4dfs.demo.release import Manifest, manifest_location, split_location
+from ego4dfs.demo.server import S3Server
+
+VERSION = "v2_1"
+_FILE_HEADER = ("file_uid", "type", "s3_path")
+_VIDEO_HEADER = ("video_uid", "canonical_s3_location")
+_PIECE = 1 << 20
+_BATCH = 2_000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published dataset; `files` has size and checksum by local name."""
+
+    name: str
+    files: Mapping[str, tuple[int, str]]
+
+    @property
+    def prefix(self) -> str:
+        """Where the objects are, as tools that list want it."""
+        return f"{CONSORTIUM}/{_prefix(self.name)}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(size for size, _ in self.files.values())
+
+    def check(self, root: Path, *, suffix: str = "") -> None:
+        """Raise RunError unless each file is somewhere below `root`, whole and right.
+
+        `suffix` is added to names by tools that keep the object's own name.
+        """
+        found = {path.name: path for path in root.rglob("*") if path.is_file()}
+        for name, (size, checksum) in self.files.items():
+            path = found.get(name.removesuffix(suffix) if suffix else name)
+            if path is None:
+                raise RunError(f"{name} was not copied")
+            if path.stat().st_size != size or file_checksum(path) != checksum:
+                raise RunError(f"{name} is not right: {path.stat().st_size} bytes of {size}")
+
+
+def publish_files(server: S3Server, name: str, sizes: Iterable[int]) -> Dataset:
+    """Publish a dataset of files, as features are; sizes in bytes, contents from a seed."""
+    chance = random.Random(name)
+    manifest = Manifest(list(_FILE_HEADER))
+    files: dict[str, tuple[int, str]] = {}
+    batch: list[tuple[str, bytes | Path]] = []
+    for index, size in enumerate(sizes):
+        uid = f"{chance.getrandbits(128):032x}"
+        key, data = f"{_prefix(name)}/{uid}.pt", chance.randbytes(size)
+        location = f"s3://{CONSORTIUM}/{key}"
+        manifest.add({"file_uid": uid, "type": "file", "s3_path": location}, f"{uid}.pt")
+        files[f"{uid}.pt"] = (size, xxhash.xxh3_128_hexdigest(data))
+        batch.append((key, data))
+        if index % _BATCH == _BATCH - 1:
+            server.put_many(CONSORTIUM, batch)
+            batch.clear()
+    server.put_many(CONSORTIUM, batch)
+    return _published(server, name, manifest, files)
+
+
+def publish_videos(server: S3Server, name: str, sizes: Iterable[int], scratch: Path) -> Dataset:
+    """Publish a dataset of videos, whose keys have no extension; bytes that no one can decode."""
+    chance = random.Random(name)
+    manifest = Manifest(list(_VIDEO_HEADER))
+    files: dict[str, tuple[int, str]] = {}
+    for size in sizes:
+        uid = f"{chance.getrandbits(128):032x}"
+        key = f"{_prefix(name)}/{uid}"
+        path = scratch / uid
+        with path.open("wb") as stream:
+            for at in range(0, size, _PIECE):
+                stream.write(chance.randbytes(min(_PIECE, size - at)))
+        files[f"{uid}.mp4"] = (size, file_checksum(path))
+        server.put(CONSORTIUM, key, path)
+        path.unlink()
+        location = f"s3://{CONSORTIUM}/{key}"
+        manifest.add({"video_uid": uid, "canonical_s3_location": location}, f"{uid}.mp4")
+    return _published(server, name, manifest, files)
+
+
+def publish_metadata(server: S3Server) -> None:
+    """Publish the ego4d.json that both downloaders fetch first."""
+    server.put(CONSORTIUM, f"public/{VERSION}/ego4d.json", b'{"videos": [], "clips": []}\n')
+
+
+def file_checksum(path: Path) -> str:
+    """Return the checksum that `Dataset.files` holds."""
+    checksum = xxhash.xxh3_128()
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            checksum.update(piece)
+    return checksum.hexdigest()
+
+
+def _prefix(name: str) -> str:
+    return f"public/{VERSION}/objects/{name}"
+
+
+def _published(
+    server: S3Server, name: str, manifest: Manifest, files: Mapping[str, tuple[int, str]]
+) -> Dataset:
+    bucket, key = split_location(manifest_location(VERSION, name))
+    server.put(bucket, key, manifest.encoded())
+    return Dataset(name, files)

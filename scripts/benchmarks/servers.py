@@ -1,0 +1,123 @@
+"""What all tools talk to: one S3 server in the RAM disk, near or as if far away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks import proxy
+from benchmarks.proxy import Counts, Proxy, Shape
+from benchmarks.stale import mountpoints, unmount
+from benchmarks.trouble import BenchError
+from ego4dfs.demo.recordings import CONSORTIUM
+from ego4dfs.demo.server import S3Server
+
+RAM_DISK = Path("/dev/shm")  # noqa: S108 - it is a RAM disk that is wanted
+NEEDED_BYTES = 6 << 30  # what all groups publish, and the caches of one row
+FAR = Shape(first_byte_s=0.030, bytes_per_s=80_000_000)
+SHAPES = ("lan", "wan")
+
+_PREFIX = "ego4dfs-bench-"
+
+
+class Servers:
+    """The S3 server (`lan`: as it is, uncounted) and the proxy in front of it (`wan`: counted).
+
+    Use it as the context manager `serving`. `wan_missing` says why there is no proxy.
+    """
+
+    def __init__(self, directory: Path, s3: S3Server, far: Proxy | None, wan_missing: str) -> None:
+        self.directory = directory
+        self.s3 = s3
+        self.wan_missing = wan_missing
+        self._far = far
+
+    def url(self, shape: str) -> str:
+        """Return the endpoint of a shape."""
+        if shape == "lan":
+            return self.s3.endpoint_url
+        if self._far is None:
+            raise BenchError(self.wan_missing)
+        return self._far.url
+
+    def counts(self, shape: str) -> Counts | None:
+        """Return the requests and bytes so far, or None where nobody counts."""
+        return self._far.counts() if shape == "wan" and self._far else None
+
+    def environment(self, shape: str, cache: Path, *, may_list: bool = False) -> dict[str, str]:
+        """Return all variables of a tool: keys, endpoint and a home with the keys as a profile.
+
+        `cache` is that of ego4dfs: a run is cold when it is empty.
+        The keys are those of a licensee, who may not list, as at Ego4D; some peers cannot do
+        without listing, they get an identity that may.
+        """
+        identity = self.s3.admin if may_list else self.s3.licensee
+        home = self.directory / ("home-lister" if may_list else "home")
+        keys = self.s3.environment(identity)
+        (home / ".aws").mkdir(parents=True, exist_ok=True)
+        (home / ".aws/credentials").write_text(
+            f"[default]\naws_access_key_id = {identity.access_key}\n"
+            f"aws_secret_access_key = {identity.secret_key}\n"
+        )
+        ours = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home)}
+        if "PYTHONPATH" in os.environ:  # another checkout may be what is measured
+            ours["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        return {
+            **ours,
+            **keys,
+            "AWS_ENDPOINT_URL": self.url(shape),
+            "EGO4DFS_CACHE_DIR": str(cache),
+            "RCLONE_CONFIG": "/dev/null",
+            "RCLONE_S3_PROVIDER": "SeaweedFS",
+            "RCLONE_S3_ENV_AUTH": "true",
+            "RCLONE_S3_ENDPOINT": self.url(shape),
+        }
+
+    def empty(self, name: str) -> Path:
+        """Return an empty directory of this name in the RAM disk; what was in it is gone."""
+        path = self.directory / "runs" / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        return path
+
+
+@contextmanager
+def serving(place: Path = RAM_DISK) -> Iterator[Servers]:
+    """Serve from a directory of our own in `place`, which is taken away in the end."""
+    _check_place(place)
+    _remove_leftovers(place)
+    directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        s3 = stack.enter_context(S3Server(directory / "s3"))
+        s3.create_bucket(CONSORTIUM)
+        lacking = proxy.missing()
+        far = None if lacking else Proxy(directory / "nginx", s3.endpoint_url, FAR)
+        if far:
+            stack.enter_context(far)
+        yield Servers(directory, s3, far, lacking)
+
+
+def _check_place(place: Path) -> None:
+    if not place.is_dir():
+        raise BenchError(f"{place} is not there; name another place with --place")
+    free = shutil.disk_usage(place).free
+    if free < NEEDED_BYTES:
+        raise BenchError(
+            f"{place} has {free >> 20} MiB free, {NEEDED_BYTES >> 20} are needed; "
+            "name another place with --place, best a tmpfs"
+        )
+
+
+def _remove_leftovers(place: Path) -> None:
+    """Take away what runs left behind that were killed."""
+    for path in place.glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            for mountpoint in mountpoints(path):
+                unmount(mountpoint, lazy=True)
+            shutil.rmtree(path, ignore_errors=True)
