@@ -208,7 +208,8 @@ def test_a_mountpoint_that_is_missing_is_asked_for():
     [
         ("--datsets x", "there is no option --datsets", "did you mean --datasets?"),
         ("--video_idus=x", "there is no option --video_idus", "did you mean --video_uids?"),
-        ("--raw_components", "there is no option --raw_components", "see ego4dfs mount --help"),
+        ("--raw_components", "there is no option --raw_components", "components/videos"),
+        ("--colour", "there is no option --colour", "see ego4dfs mount --help"),
         (
             "--video x",
             "--video is short for several options",

@@ -66,18 +66,21 @@ def test_fault_03_yes_goes_with_skip_s3_checks(prefetch, official, release, out)
     assert data_of(tree(out), release, "annotations") == {"a.json": b"a"}
     release.dataset("viz", {"b.jpg": b"b" * 2048})
     said = prefetch("-y", "--no-metadata", "--datasets", "viz").stdout
-    assert "1 files to fetch, 2.0 KiB" in said  # and -y tells count and size
+    assert "1 file to fetch, 2.0 KiB" in said  # and -y tells count and size
 
 
-def test_fault_04_a_failure_is_an_exit_code_and_a_command(prefetch, release):
+def test_fault_04_a_failure_is_an_exit_code_and_a_command(prefetch, official, release, out, front):
     """The official tool only logs files that failed, and ends with 0."""
-    release.dataset("annotations", {"a.json": b"a"})
-    lost = f"lost,file,{release.url('annotations/lost.json')}"
-    here = f"a,file,{release.url('annotations/a.json')}"
-    release.manifest("annotations", f"video_uid,type,s3_path\n{here}\n{lost}\n")
-    done = prefetch("-y", "--skip-s3-checks", "--no-metadata", code=3)
-    assert "lost.json" in done.stderr
-    assert done.stderr.splitlines()[-1].strip().startswith("ego4dfs prefetch")
+    release.dataset("annotations", {"a.json": b"a", "broken.json": b"b" * 5000})
+    front.faults.cut_body_at, front.faults.only = 100, "broken.json"
+    wrong = official("-y", "--no-metadata")
+    assert [*data_of(tree(out.parent / "official"), release, "annotations")] == ["a.json"]
+    assert wrong.returncode == 0, "which is what is wrong"
+    done = prefetch("-y", "--no-metadata", code=3)
+    assert "failed  " in done.stderr
+    retry = done.stderr.splitlines()[-1].strip()
+    assert retry.startswith("ego4dfs prefetch")
+    assert "--include broken.json" in retry
 
 
 def test_fault_05_nothing_but_missing_objects_is_no_success(prefetch, official, release, out):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ LARGE = 24 * MIB
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
+
+
+def versioned(release, content: bytes) -> None:
+    """Publish annotations/a.json in a bucket with versions, as Ego4D's are."""
+    release.server.create_bucket("ego4d-versioned", versioned=True)
+    release.server.put("ego4d-versioned", f"{release.version}/a.json", content)
+    row = f"a,file,s3://ego4d-versioned/{release.version}/a.json"
+    release.manifest("annotations", f"video_uid,type,s3_path\n{row}\n")
 
 
 def test_fault_11_a_stopped_refresh_keeps_the_old_and_what_came(prefetch, release, front, out):
@@ -49,18 +58,39 @@ def test_fault_11_a_stopped_refresh_keeps_the_old_and_what_came(prefetch, releas
     assert front.bytes_sent < 1.3 * LARGE
 
 
-def test_fault_12_a_copy_is_checked_by_more_than_its_size(prefetch, release, out):
+def test_fault_12_a_copy_is_checked_by_more_than_its_size(prefetch, official, release, out):
     """The official tool compares sizes only, and takes changed bytes for right."""
-    release.dataset("annotations", {"a.json": b"right"})
-    prefetch("-y", "--no-metadata")
-    path = out / release.version / "annotations/a.json"
+    versioned(release, b"right")
+    for run, root in ((official, out.parent / "official"), (prefetch, out)):
+        run("-y", "--no-metadata")
+        path = root / release.version / "annotations/a.json"
+        path.write_bytes(b"wrong")  # long after it was published
+        os.utime(path, (time.time() + 60, time.time() + 60))
+        said = run("-y", "--no-metadata").stdout
+        is_ours = root == out
+        found = data_of(tree(root), release, "annotations")
+        assert found == {"a.json": b"right" if is_ours else b"wrong"}
+        assert ("already exist" in said) is not is_ours
+
+
+def test_fault_12_bytes_that_rot_unseen_are_found(prefetch, official, release, out):
+    """There, nothing looks at bytes: neither size nor time tell of these."""
+    versioned(release, b"right")
+    official("-y", "--no-metadata")
+    prefetch("-y", "--no-metadata", "-o", str(out.parent / "official"))
+    path = out.parent / "official" / release.version / "annotations/a.json"
     date = path.stat().st_mtime_ns
     path.write_bytes(b"wrong")
     os.utime(path, ns=(date, date))
-    flags = ("-o", str(out), "--version", release.version, "--datasets", "annotations")
-    done = run_cli("verify", *flags, "--no-metadata", check=False)
+    assert official("-y", "--no-metadata").returncode == 0
+    assert path.read_bytes() == b"wrong"
+    flags = ("--version", release.version, "--datasets", "annotations", "--no-metadata")
+    where = ("-o", str(out.parent / "official"))
+    done = run_cli("verify", *where, *flags, check=False)
     assert done.returncode == 1
-    assert "a.json" in done.stdout + done.stderr
+    assert "a.json" in done.stdout
+    run_cli("verify", *where, *flags, "--repair")
+    assert path.read_bytes() == b"right"
 
 
 def test_fault_13_an_error_of_one_request_stops_nothing(prefetch, release, front, out):
@@ -113,22 +143,46 @@ def test_fault_16_there_is_a_way_to_the_manifest_alone(prefetch, official, relea
     assert (out / "manifest.csv").read_bytes() == manifest
 
 
-def test_fault_24_the_release_of_each_file_is_recorded(prefetch, release, out):
-    """The official tool mixes v2 and v2_1 in one directory and keeps no word of it."""
+def test_fault_24_the_release_of_each_file_is_recorded(prefetch, official, release, out):
+    """The official tool mixes v2 and v2_1 in one directory, and nothing tells which is which."""
     later = f"{release.version}_1"
+    release.metadata(b"{}")
     for version, name in ((release.version, "old.json"), (later, "new.json")):
         url = release.put(name, name.encode())
         manifest = f"video_uid,type,s3_path\n{name},file,{url}\n".encode()
         release.server.put(SHARING, f"public/{version}/annotations/manifest.csv", manifest)
-        prefetch("-y", "--no-metadata", "--version", version)
+        for run in (official, prefetch):
+            run("-y", "--no-metadata", "--version", version)
+    theirs = out.parent / "official" / release.version / "annotations"
+    assert {"old.json", "new.json"} < {path.name for path in theirs.iterdir()}
+    recorded = [path.read_text() for path in theirs.iterdir() if path.name == "manifest.ver"]
+    assert later not in "".join(recorded)
     journal = Journal(out / ".ego4dfs", look_only=True)
     directory = f"{release.version}/annotations"
-    records = journal.records(directory)
+    records = dict(journal.records(directory))
     journal.close()
     assert {path: record.release for path, record in records.items()} == {
         f"{directory}/old.json": release.version,
         f"{directory}/new.json": later,
     }
+
+
+def test_fault_24_copies_of_an_older_release_can_be_removed(prefetch, release, out):
+    """The official tool never takes a file away; what is the user's own stays here, too."""
+    release.dataset("annotations", {"old.json": b"old", "both.json": b"both"})
+    prefetch("-y", "--no-metadata")
+    url = release.url("annotations/both.json")
+    later = f"{release.version}_1"
+    manifest = f"video_uid,type,s3_path\nboth,file,{url}\n".encode()
+    release.server.put(SHARING, f"public/{later}/annotations/manifest.csv", manifest)
+    mine = out / release.version / "annotations/mine.json"
+    mine.write_text("{}")
+    flags = ("-o", str(out), "--version", later, "--datasets", "annotations", "--no-metadata")
+    done = run_cli("verify", *flags)
+    assert f"fetched as part of {release.version}" in done.stdout
+    run_cli("verify", *flags, "--prune")
+    found = data_of(tree(out), release, "annotations")
+    assert found == {"both.json": b"both", "mine.json": b"{}"}
 
 
 def test_fault_27_bypass_asks_nothing_and_takes_no_cut_file(prefetch, official, release, front):
@@ -154,7 +208,7 @@ def test_fault_28_counts_and_sizes_are_what_they_are(prefetch, official, release
     assert "Filtered 1/2 existing videos" in official("-y", "--no-metadata").stdout
     done = prefetch("--no-metadata", "--dry-run", code=3)
     assert "existing videos" not in done.stdout
-    assert "1 files to fetch, 2.0 MiB" in done.stdout
+    assert "1 file to fetch, 2.0 MiB" in done.stdout
     told = json.loads(prefetch("--no-metadata", "--dry-run", "--json", code=3).stdout)
     found = told["datasets"][0]
     assert (found["files"], found["there"], found["to_fetch"]) == (2, 0, 1)

@@ -41,6 +41,9 @@ def test_fault_17_the_flags_of_the_documentation_are_flags(prefetch, official, r
     words = ("--dataset", "clips", "--benchmark", "EM", "--config", str(config))
     prefetch(*words, "--video_uid", UID)
     assert [*data_of(tree(out), release, "clips")] == [f"{UID}.mp4"]
+    # Of the documentation, and in neither tool: here the message says what does it.
+    assert "unrecognized arguments: --raw_components" in official("--raw_components").stderr
+    assert "--datasets components/videos" in prefetch("--raw_components", code=2).stderr
 
 
 def test_fault_18_the_config_file_is_checked(prefetch, official, release, out, tmp_path):
@@ -123,6 +126,33 @@ def test_fault_25_a_benchmark_without_brackets_counts(prefetch, official, releas
     done = prefetch(*flags)
     assert [*data_of(tree(out), release, "annotations")] == ["a.json", "b.json"]
     assert done.stderr.count("rackets") <= 1
+
+
+def test_fault_25_benchmarks_without_a_column_are_those_of_the_recordings(
+    prefetch, official, release, out
+):
+    """The official tool drops the filter where no column is, and fetches all of the dataset."""
+    video, other = UID, UID.replace("1", "2")
+    clip, cut = (uid.replace("0000-4000", "0000-4c11") for uid in (video, other))
+    manifest_of(
+        release, "full_scale", "benchmarks", {f"{video}.mp4": "[FHO]", f"{other}.mp4": "[AV]"}
+    )
+    rows = {f"{clip}.mp4": f"[FHO],{other}", f"{cut}.mp4": f"[AV],{other}"}
+    manifest_of(release, "clips", "benchmarks,parent_video_uid", rows)
+    manifest_of(release, "imu", "x", {f"{video}.csv": "", f"{other}.csv": ""})
+    manifest_of(release, "clip_256ss", "x", {f"{clip}.mp4": "", f"{cut}.mp4": ""})
+    manifest_of(release, "sta_models", "x", {"00000009-0000-4000-8000-00000000000a.pth": ""})
+    names = ("imu", "clip_256ss", "sta_models")
+    flags = ("-y", "--no-metadata", "--benchmarks", "FHO", "--datasets")
+    official(*flags, *names)
+    found = tree(out.parent / "official")
+    assert [len(data_of(found, release, name)) for name in names] == [2, 2, 1]
+    done = prefetch(*flags, *names)
+    assert "has no benchmarks column" in done.stderr
+    found = tree(out)
+    assert [*data_of(found, release, "imu")] == [f"{video}.csv"]
+    assert [*data_of(found, release, "clip_256ss")] == [f"{clip}.mp4"]
+    assert len(data_of(found, release, "sta_models")) == 1  # ids that name no recording
 
 
 def test_fault_26_universities_are_those_of_the_video_too(prefetch, official, release, out):

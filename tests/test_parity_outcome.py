@@ -1,0 +1,87 @@
+"""Official `ego4d` 1.7.3 and `ego4dfs prefetch` come to the same end: answers, finished copies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from officialkit import compared
+
+SAID = (
+    "Download Path: ",
+    "Ego4D Metadata: ",
+    "Manifest downloaded: ",
+    "Filtered ",
+    "The latest versions of all requested videos already exist",
+    "Number of files to download is: ",
+    "Expected size of downloaded files is ",
+    "Aborting the download operation.",
+)
+
+
+def told(stdout: str, out: Path) -> list[str]:
+    """Return what was said of what users of the official tool search for, in any order."""
+    said = stdout.replace(str(out), "OUT")
+    found = re.findall("|".join(f"(?:{re.escape(words)}[^\n(]*)" for words in SAID), said)
+    return sorted({line.rstrip() for line in found})
+
+
+@pytest.mark.parametrize(
+    ("flags", "answer"),
+    [
+        (("--datasets", "viz", "--skip-s3-checks", "--no-metadata"), "y\n"),
+        (("--datasets", "viz", "--skip-s3-checks", "--no-metadata"), "n\n"),
+        (("--datasets", "sta_models", "--no-metadata"), "what\ny\n"),
+        (("--datasets", "viz", "--manifest"), "n\n"),
+    ],
+)
+def test_a_question_and_its_answer_have_the_same_outcome(both, flags, answer):
+    """With -y the official --skip-s3-checks fails (fault 3), so it is answered.
+
+    Without --no-metadata numbers differ: ours count ego4d.json, which comes with the other files.
+    """
+    one, other = both.directory / "official", both.directory / "ours"
+    expected = told(both.official(one, *flags, answer=answer), one)
+    found = told(both.ours(other, *flags, answer=answer), other)
+    if "n\n" in answer and "what" not in answer:
+        # Refused, ours has written nothing; the official tool has fetched manifests before.
+        assert "Aborting the download operation." in found
+        assert not [path for path in compared(one) if not path.endswith((".csv", "ego4d.json"))]
+        assert compared(other) == {}
+        return
+    assert found == expected
+    assert compared(other) == compared(one)
+
+
+@pytest.mark.parametrize("flag", [(), ("--bypass-existing",), ("--skip-s3-checks",)])
+def test_over_a_finished_copy_both_find_nothing_to_do(both, flag):
+    """What has no version the official tool would fetch again (fault 2), but for a run of ours."""
+    one, other = both.directory / "official", both.directory / "ours"
+    flags = ("--datasets", "sta_models", "--no-metadata")
+    both.official(one, *flags)
+    both.ours(other, *flags)
+    before = compared(other)
+    both.front.reset()
+    if flag != ("--bypass-existing",):
+        both.ours(one, *flags)
+    expected = told(both.official(one, *flags, *flag), one)
+    assert told(both.ours(other, *flags, *flag), other) == expected
+    assert both.fetched() == []
+    assert compared(one) == compared(other) == before
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_bypass_existing_keeps_what_lies_there_unless_it_is_cut(both, is_cut):
+    """The one difference: a cut file is known as such by its size (fault 27)."""
+    flags = ("--datasets", "viz", "--no-metadata")
+    for run, out in ((both.official, "official"), (both.ours, "ours")):
+        directory = both.directory / out
+        run(directory, *flags)
+        path = directory / "v2/viz" / both.sample.files["v2_1", "viz"][0].name
+        whole = path.read_bytes()
+        changed = whole[:-1] if is_cut else bytes(len(whole))
+        path.write_bytes(changed)
+        run(directory, *flags, "--bypass-existing")
+        is_ours = run == both.ours
+        assert path.read_bytes() == (whole if is_cut and is_ours else changed)
