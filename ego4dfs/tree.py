@@ -120,6 +120,10 @@ class Tree:
         """Return all that is known below a directory, by name, in listing order."""
         return {**directory.children, **self._files.get(directory.path, {})}
 
+    def siblings(self, path: str) -> dict[str, Node]:
+        """Return all that is known below the directory of a path, itself included."""
+        return self.children(self.directory(path.rpartition("/")[0]))
+
     def child(self, directory: Directory, name: str) -> Node | None:
         """Return one node below a directory, or None when it is not known."""
         node = directory.children.get(name)

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
@@ -81,6 +82,13 @@ class Reader:
             filled += piece_stop - start
         self._metrics.add("bytes_served", filled)
         return filled
+
+    def fetch_soon(self, ref: ObjectRef) -> None:
+        """Send for a small object that is likely to be read next, if there is room for it."""
+        for request in self._requests(ref, range(ref.size), BLOCK_SIZE):
+            if not self._budget.take(length_of(request), wait=False):
+                return
+            self._take_off(ref, request, far=0)
 
     def admit(self, ref: ObjectRef, index: int, data: memoryview) -> None:
         """Put a block into the cache that came by another way than a read."""
@@ -269,9 +277,9 @@ class Reader:
 
     def _keep(self, ref: ObjectRef, flight: Flight) -> None:
         key = flight.entry.key
-        self._cache.put(key, ref.url, flight.data, _Ending(self, key, len(flight)))
+        self._cache.put(key, ref.url, flight.data, partial(self._ended, key, len(flight)))
 
-    def _ended(self, key: str, length: int, *, stored: bool) -> None:
+    def _ended(self, key: str, length: int, stored: bool) -> None:  # noqa: FBT001 - as put says it
         """Let go of a block that is on disk; keep the last few that the disk did not take.
 
         A kernel reads one block by several requests: without those, a full disk would cost as
@@ -285,15 +293,3 @@ class Reader:
                 key, length = self._homeless.popleft()
         self._flights.end(key)
         self._budget.give_back(length)
-
-
-class _Ending:
-    """Called once a block needs no memory any more: by the cache's writer, or for want of one."""
-
-    __slots__ = ("_key", "_length", "_reader")
-
-    def __init__(self, reader: Reader, key: str, length: int) -> None:
-        self._reader, self._key, self._length = reader, key, length
-
-    def __call__(self, stored: bool) -> None:  # noqa: FBT001 - its only argument
-        self._reader._ended(self._key, self._length, stored=stored)  # noqa: SLF001 - one unit

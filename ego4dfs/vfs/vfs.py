@@ -12,7 +12,6 @@ import os
 import sqlite3
 import threading
 import time
-from collections import Counter
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import BlockCache
@@ -32,15 +31,13 @@ from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.copies import Copies
+from ego4dfs.vfs.neighbours import MAX_FILE_BYTES, Neighbours
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
 
 log = logging.getLogger(__name__)
 
 OPEN_REFUSAL_KEPT_S = 2.0
 """How long an open believes an earlier refusal: long enough for one program's retries."""
-
-SWEEP_AT = 2
-"""The how-manieth stat of an unknown file in one directory starts the sweep of the others."""
 
 
 class VFS:
@@ -70,9 +67,9 @@ class VFS:
         self._tree = tree
         self.facts = facts
         self._reader = reader
+        self._neighbours = Neighbours(tree, facts.peek)
         self.store = store
         self._started_ns = time.time_ns()
-        self._unknown_stats: Counter[str] = Counter()
         self._lock = threading.Lock()  # guards the attaching of datasets
 
     def stat(self, path: str) -> Stat:
@@ -241,23 +238,14 @@ class VFS:
         try:
             facts = self._known(node)
             if facts is None:
-                self._sweep_from(node)
+                if self._neighbours.are_to_be_weighed(node.path):
+                    self.facts.sweep(object_urls(self._tree.siblings(node.path)))
                 facts = self.facts.get(node.url)
         except CredentialsRejected:
             raise  # says something about the key, nothing about the object
         except (AccessDenied, ObjectMissing):
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
         return Stat.of(number, facts)
-
-    def _sweep_from(self, node: ObjectFile) -> None:
-        """Start asking for the rest of a directory once a second file of it is looked at."""
-        parent = node.path.rpartition("/")[0]
-        self._unknown_stats[parent] += 1
-        if self._unknown_stats[parent] != SWEEP_AT:
-            return
-        directory = self.resolve(parent)
-        if isinstance(directory, Directory):
-            self.facts.sweep(object_urls(self._tree.children(directory)))
 
     def _known(self, node: ObjectFile) -> ObjectFacts | None:
         """Return facts without a request: those of the index, else those of a copy."""
@@ -276,9 +264,14 @@ class VFS:
                 refusal_kept_s=OPEN_REFUSAL_KEPT_S,
                 ask=None if index is None else lambda url: self._introduce(url, index),
             )
-        ref = ObjectRef.of(self.store.source, node.url, facts.size, facts.etag)
         copy = self.copies.right(node.path, node.url, facts) if self.copies else None
-        return Handle(node.path, ref=ref, copy=copy)
+        if copy is None and facts.size <= MAX_FILE_BYTES:
+            for url, known in self._neighbours.opened(node):
+                self._reader.fetch_soon(self._ref(url, known))
+        return Handle(node.path, ref=self._ref(node.url, facts), copy=copy)
+
+    def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
+        return ObjectRef.of(self.store.source, url, facts.size, facts.etag)
 
     def _introduce(self, url: str, index: int) -> ObjectFacts:
         """Fetch one block of an object that is not known yet, and return the facts with it."""
@@ -289,10 +282,8 @@ class VFS:
             if type(error) is not StoreError:
                 raise
             return self.store.head(url)  # the offset may lie behind the end
-        facts = fetched.facts
-        ref = ObjectRef.of(self.store.source, url, facts.size, facts.etag)
-        self._reader.admit(ref, index, fetched.data)
-        return facts
+        self._reader.admit(self._ref(url, fetched.facts), index, fetched.data)
+        return fetched.facts
 
 
 def _entry(name: str, child: Node) -> DirEntry:
