@@ -8,7 +8,7 @@ cli/manifest.py), widened where that one fails.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,82 +114,87 @@ def _check_header(header: Sequence[str], name: str) -> None:
 
 
 class _RowReader:
-    """Turns the rows of one manifest into entries, in order; remembers the names given."""
+    """Turns the rows of one manifest into entries, in order; remembers the names given.
+
+    100,000 rows take a second or two, so what rows share is worked out once: the places of
+    columns, and the sets that few texts give.
+    """
 
     def __init__(self, name: str, header: Sequence[str], problems: list[Problem]) -> None:
         self._name = name
         self._problems = problems
         self._width = len(header)
-        self._index = {column: i for i, column in reversed(list(enumerate(header)))}
-        self._uid_column = next(c for c in UID_COLUMNS if c in self._index)
-        self._location_column = next(c for c in LOCATION_COLUMNS if c in self._index)
-        self._related = [c for c in RELATED_UID_COLUMNS if c in self._index]
-        self._splits = [c for c in self._index if c.startswith("split_")]
+        index = {column: i for i, column in reversed(list(enumerate(header)))}
+        self._uid_column = next(c for c in UID_COLUMNS if c in index)
+        self._location_column = next(c for c in LOCATION_COLUMNS if c in index)
+        self._uid, self._location = index[self._uid_column], index[self._location_column]
+        # Behind the fields of a row stands an empty one, for columns that are not there.
+        self._type, self._source, self._annotation, self._parent, self._tags = (
+            index.get(column, -1)
+            for column in ("type", "video_source", "annotation", "parent_video_uid", "benchmarks")
+        )
+        self._ends = [index.get(f"parent_{end}_sec", -1) for end in ("start", "end")]
+        self._related = [index[c] for c in RELATED_UID_COLUMNS if c in index]
+        self._splits = [(c.removeprefix("split_"), index[c]) for c in index if c[:6] == "split_"]
         self._taken: dict[str, tuple[int, str]] = dict.fromkeys(RESERVED_NAMES, (0, ""))
         # By plain name: the next number to try, and the row of each URL under a smaller one.
         # Without it 26,000 rows of one name would look through each other's, for minutes.
         self._tried: dict[str, tuple[int, dict[str, int]]] = {}
-        self._sets: dict[frozenset[str], frozenset[str]] = {}
+        self._sets: dict[tuple[str, ...], frozenset[str]] = {}
 
     def entry(self, record: Record) -> Entry | None:
         row, fields = record.row, record.fields
         if record.is_damaged:
             self._report(row, "", "has a quote that is not closed; read without it")
-        if not any(field.strip() for field in fields):
-            self._report(row, "", "is empty; left out")
-            return None
         if len(fields) != self._width:
+            if not any(field.strip() for field in fields):
+                self._leave_out(row, "", "is empty")
+                return None
             self._report(row, "", f"has {len(fields)} fields where the header has {self._width}")
-        uid = self._cell(fields, self._uid_column)
-        url = self._cell(fields, self._location_column)
+            fields = [*fields, *[""] * self._width][: self._width]
+        fields.append("")
+        uid, url = fields[self._uid].strip(), fields[self._location].strip()
         location = _S3_URL.fullmatch(url)
         if location is None:
+            if not any(field.strip() for field in fields):
+                self._leave_out(row, "", "is empty")
+                return None
             what = f"{url!r} is not s3://bucket/key" if url else "is empty"
-            self._report(row, self._location_column, f"{what}; left out")
+            self._leave_out(row, self._location_column, what)
             return None
         bucket, key = location.groups()
         is_video = self._is_video(fields)
-        name = self._unique_name(row, f"{uid}.mp4" if is_video else key.rpartition("/")[2], url)
-        if name is None or (is_video and not self._has_uid(row, uid)):
+        plain = f"{uid}.mp4" if is_video else key.rpartition("/")[2]
+        name = self._unique_name(row, plain, url)
+        if name is None:
+            return None
+        if is_video and not uid:
+            self._leave_out(row, self._uid_column, "is empty")
             return None
         return Entry(
-            row=row,
-            name=name,
-            uid=uid,
-            url=url,
-            uids=self._uids(fields, uid, name, is_video=is_video),
-            benchmarks=self._benchmarks(row, fields),
-            universities=self._set(
-                (university_of_bucket(bucket), self._lower(fields, "video_source"))
-            ),
-            annotation=self._lower(fields, "annotation"),
-            splits=self._split_of(fields),
-            parent=self._lower(fields, "parent_video_uid"),
-            window=self._window(fields),
+            row,
+            name,
+            uid,
+            url,
+            self._uids(fields, uid, name, is_video=is_video),
+            self._benchmarks(row, fields),
+            self._set(university_of_bucket(bucket), fields[self._source].strip().lower()),
+            fields[self._annotation].strip().lower(),
+            self._split_of(fields),
+            fields[self._parent].strip().lower(),
+            self._window(fields),
         )
 
-    def _cell(self, fields: list[str], column: str) -> str:
-        index = self._index.get(column)
-        return fields[index].strip() if index is not None and index < len(fields) else ""
-
-    def _lower(self, fields: list[str], column: str) -> str:
-        return self._cell(fields, column).lower()
-
     def _is_video(self, fields: list[str]) -> bool:
-        kind = self._cell(fields, "type")
+        kind = fields[self._type].strip()
         if kind in _VIDEO_TYPES or kind in _FILE_TYPES:
             return kind in _VIDEO_TYPES
         return self._uid_column != "file_uid"
 
-    def _has_uid(self, row: int, uid: str) -> bool:
-        if not uid:
-            self._report(row, self._uid_column, "is empty; left out")
-        return bool(uid)
-
     def _unique_name(self, row: int, name: str, url: str) -> str | None:
         """Give the first row its plain name, and later ones `stem~2.ext` and so on."""
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            self._report(row, "", f"gives no usable file name ({name!r}); left out")
+            self._leave_out(row, "", f"gives no usable file name ({name!r})")
             return None
         number, row_of = self._tried.get(name, (1, {}))
         candidate = _numbered(name, number)
@@ -204,7 +209,8 @@ class _RowReader:
             self._report(row, "", f"repeats row {row_of[url]} ({name}); shown once")
             return None
         if len(candidate.encode()) > _MAX_NAME_BYTES:
-            self._report(row, "", f"file name is longer than {_MAX_NAME_BYTES} bytes; left out")
+            what = f"file name is longer than {_MAX_NAME_BYTES} bytes"
+            self._leave_out(row, "", what)
             return None
         if number > 1:
             first = self._taken[name][0]
@@ -214,38 +220,50 @@ class _RowReader:
         return candidate
 
     def _uids(self, fields: list[str], uid: str, name: str, *, is_video: bool) -> frozenset[str]:
-        related = {self._lower(fields, column) for column in self._related} if is_video else set()
+        places = [*self._related, self._parent] if is_video else [self._parent]
+        found = {fields[place].strip().lower() for place in places}
         if is_video or (uid and name.startswith(uid)):
             lower = uid.lower()
-            related.add(uid if uid == lower else lower)  # one text less a row
+            found.discard(lower)
+            found.add(uid if uid == lower else lower)  # one text less a row
         named = _UID_AT_START.match(name)
         if named:
-            related.add(named.group().lower())
-        parent = self._lower(fields, "parent_video_uid")
-        return self._set((*related, parent))
+            found.add(named.group().lower())
+        found.discard("")
+        return frozenset(found) if found else self._set()
 
     def _split_of(self, fields: list[str]) -> frozenset[str]:
-        cells = ((c.removeprefix("split_"), self._lower(fields, c)) for c in self._splits)
-        return self._set(f"{benchmark}:{split}" if split else "" for benchmark, split in cells)
+        found = []
+        for benchmark, place in self._splits:
+            split = fields[place].strip().lower()
+            if split:
+                found.append(f"{benchmark}:{split}")
+        return self._set(*found)
 
     def _window(self, fields: list[str]) -> tuple[float, float] | None:
-        start, stop = (self._cell(fields, f"parent_{end}_sec") for end in ("start", "end"))
-        is_told = _SECONDS.fullmatch(start) and _SECONDS.fullmatch(stop)
+        start, stop = (fields[place].strip() for place in self._ends)
+        is_told = start and stop and _SECONDS.fullmatch(start) and _SECONDS.fullmatch(stop)
         return (float(start), float(stop)) if is_told else None
 
     def _benchmarks(self, row: int, fields: list[str]) -> frozenset[str] | None:
-        if "benchmarks" not in self._index:
+        if self._tags == -1:
             return None
-        cell = "".join(self._lower(fields, "benchmarks").split())
+        cell = "".join(fields[self._tags].lower().split())
         inner = cell.removeprefix("[").removesuffix("]")
         if cell and cell != f"[{inner}]":
             self._report(row, "benchmarks", f"{cell!r} lacks its brackets; read as [{inner}]")
-        return self._set(inner.split("|"))
+        return self._set(*inner.split("|"))
 
-    def _set(self, words: Iterable[str | None]) -> frozenset[str]:
+    def _set(self, *words: str | None) -> frozenset[str]:
         """Return the words that say something; rows share equal sets, 216 bytes each if empty."""
-        found = frozenset(word for word in words if word)
-        return self._sets.setdefault(found, found)
+        said = tuple(word for word in words if word)
+        found = self._sets.get(said)
+        if found is None:
+            found = self._sets[said] = frozenset(said)
+        return found
+
+    def _leave_out(self, row: int, column: str, what: str) -> None:
+        self._report(row, column, f"{what}; left out")
 
     def _report(self, row: int, column: str, message: str) -> None:
         self._problems.append(Problem(self._name, row, column, message))

@@ -38,7 +38,9 @@ class Listing:
 
     def selected(self, selection: Selection) -> Listing:
         """Return the same dataset with the entries that another selection admits."""
-        entries = tuple(entry for entry in self.manifest.entries if selection.admits(entry))
+        entries = self.manifest.entries
+        if selection != Selection():
+            entries = tuple(entry for entry in entries if selection.admits(entry))
         return replace(self, entries=entries)
 
     @property

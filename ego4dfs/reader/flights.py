@@ -140,3 +140,30 @@ class Flights:
         """End the flight of what is on disk, or will never be."""
         with self._lock:
             del self._flights[key]
+
+
+class Soon:
+    """Blocks that are fetched before anybody asks, a few at a time. Safe from several threads."""
+
+    def __init__(self, flights: Flights, most: int) -> None:
+        """Let at most `most` of `flights` be of that kind."""
+        self._flights = flights
+        self._most = most
+        self._keys: set[str] = set()
+        self._lock = threading.Lock()  # guards _keys
+
+    def has_room(self, key: str) -> bool:
+        """Take a place for a block that is about to be claimed; it is free when that has landed."""
+        with self._lock:
+            self._keys = self._flying()
+            if len(self._keys) >= self._most:
+                return False
+            self._keys.add(key)
+            return True
+
+    def __len__(self) -> int:
+        """Count those that are on their way."""
+        return len(self._flying())
+
+    def _flying(self) -> set[str]:
+        return {key for key in list(self._keys) if self._flights.get(key) is not None}

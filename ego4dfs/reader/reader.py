@@ -26,14 +26,15 @@ from ego4dfs.blocks import (
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.reader.flights import ByteBudget, Flight, Flights
+from ego4dfs.reader.flights import ByteBudget, Flight, Flights, Soon
 from ego4dfs.reader.request import Request
 from ego4dfs.reader.window import STEP, Window
 from ego4dfs.store import ObjectStore
 
 MAX_REQUEST_BLOCKS = STEP // BLOCK_SIZE
 MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
-FETCH_THREADS = 16
+FETCH_THREADS = 24
+SOON_BLOCKS = 16  # less than the threads: nobody who waits has to queue behind a guess
 MAX_HOMELESS_BLOCKS = 64  # what is ahead of a reader must not leave before it is read
 
 NEAR = 2 * STEP  # a reader may come there before a whole request has arrived
@@ -59,6 +60,7 @@ class Reader:
         self._flights = Flights()
         self._budget = ByteBudget(MAX_INFLIGHT_BYTES)
         self._pool: ThreadPoolExecutor | None = None
+        self._soon = Soon(self._flights, SOON_BLOCKS)
         self._homeless: deque[tuple[str, int]] = deque()
         self._closed = False
         self._lock = threading.Lock()  # guards the start and the end of the pool, and _homeless
@@ -83,12 +85,15 @@ class Reader:
         self._metrics.add("bytes_served", filled)
         return filled
 
-    def fetch_soon(self, ref: ObjectRef) -> None:
-        """Send for a small object that is likely to be read next, if there is room for it."""
+    def fetch_soon(self, ref: ObjectRef) -> bool:
+        """Send for an object of one block that may be read next; False when there is no room."""
+        if not self._soon.has_room(block_key(ref.object_id, 0)):
+            return False
         for request in self._requests(ref, range(ref.size), BLOCK_SIZE):
             if not self._budget.take(length_of(request), wait=False):
-                return
+                return False
             self._take_off(ref, request, far=0)
+        return True
 
     def admit(self, ref: ObjectRef, index: int, data: memoryview) -> None:
         """Put a block into the cache that came by another way than a read."""

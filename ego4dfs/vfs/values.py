@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.reader import Window
@@ -30,8 +31,7 @@ class Stat:
         return cls(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class DirEntry:
+class DirEntry(NamedTuple):
     """One name in a directory."""
 
     name: str

@@ -67,7 +67,7 @@ class VFS:
         self._tree = tree
         self.facts = facts
         self._reader = reader
-        self._neighbours = Neighbours(tree, facts.peek)
+        self._neighbours = Neighbours(tree, facts.peek, self._fetch_soon)
         self.store = store
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
@@ -266,9 +266,11 @@ class VFS:
             )
         copy = self.copies.right(node.path, node.url, facts) if self.copies else None
         if copy is None and facts.size <= MAX_FILE_BYTES:
-            for url, known in self._neighbours.opened(node):
-                self._reader.fetch_soon(self._ref(url, known))
+            self._neighbours.opened(node)
         return Handle(node.path, ref=self._ref(node.url, facts), copy=copy)
+
+    def _fetch_soon(self, url: str, facts: ObjectFacts) -> bool:
+        return self._reader.fetch_soon(self._ref(url, facts))
 
     def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
         return ObjectRef.of(self.store.source, url, facts.size, facts.etag)
