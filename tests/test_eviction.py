@@ -37,7 +37,7 @@ class Epochs:
         return hits / len(order)
 
     def _read_one(self, number: int) -> bool:
-        if key_of(number) in self.index:
+        if self.index.reserved([key_of(number)]):
             self._touched.append(key_of(number))
             if len(self._touched) == TOUCHED_AT_ONCE:  # the cache does it every few seconds
                 self.index.touch(self._touched)

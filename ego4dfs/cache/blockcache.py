@@ -242,38 +242,38 @@ class BlockCache:
         return batch, False
 
     def _store(self, batch: list[_Put]) -> None:
-        stored = [False] * len(batch)
+        """Write blocks whose rows stand; those that were evicted before they came are left out.
+
+        The look behind the writes matters as much: another process that evicts in between finds
+        no file to remove, and nothing would ever count this one.
+        """
+        stored: set[str] = set()
         try:
-            pinned = [put.key.partition("-")[0] in self._pinning for put in batch]
-            rows = ((p.key, len(p.data), p.url, pin) for p, pin in zip(batch, pinned, strict=True))
+            rows = [(p.key, len(p.data), p.url, self._is_pinned(p.key)) for p in batch]
             self._metrics.add("evictions", self._index.reserve(rows))
-            for number, put in enumerate(batch):
-                stored[number] = self._store_one(put)
+            keys = {put.key for put in batch}
+            wanted = self._index.reserved(keys)
+            written = {p.key for p in batch if p.key in wanted and self._write_one(p)}
+            stored = self._index.reserved(written)
+            for key in written - stored:
+                Path(self._prefix + relative_name(key)).unlink(missing_ok=True)
+            self._checked |= stored
         except Exception as error:  # noqa: BLE001 - the writer lives on: readers wait for `done`
             self._tell_failure(error)
         finally:
-            for put, is_stored in zip(batch, stored, strict=True):
-                self._report(put, is_stored)
+            for put in batch:
+                self._report(put, put.key in stored)
 
-    def _store_one(self, put: _Put) -> bool:
-        """Write one block whose row stands; False when it was evicted before its bytes came.
+    def _is_pinned(self, key: str) -> bool:
+        return key.partition("-")[0] in self._pinning
 
-        The look behind the write matters as much: another process that evicts in between finds
-        no file to remove, and nothing would ever count this one.
-        """
-        path = self._directory / relative_name(put.key)
-        if put.key not in self._index:
-            return False
+    def _write_one(self, put: _Put) -> bool:
         try:
-            blockfile.write(path, put.key, put.data)
+            blockfile.write(self._directory / relative_name(put.key), put.key, put.data)
         except OSError as error:
             self._tell_failure(error)
             self._index.forget(put.key)
             return False
-        if put.key not in self._index:
-            path.unlink(missing_ok=True)
-            return False
-        self._checked.add(put.key)
         return True
 
     def _tell_failure(self, error: Exception) -> None:

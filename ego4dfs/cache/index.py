@@ -10,7 +10,7 @@ without a file (found out at the next read) instead of a file that nothing count
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,12 @@ class _OneConnection(diskcache.Cache):  # type: ignore[misc]
             )
             self._restore_pragmas(self._shared)
         return self._shared
+
+    def present(self, keys: Collection[str]) -> set[str]:
+        """Return those of at most some hundred keys that have a row: `in` asks for each alone."""
+        marks = ", ".join("?" * len(keys))
+        query = f"SELECT key FROM Cache WHERE raw = 1 AND key IN ({marks})"  # noqa: S608
+        return {key for (key,) in self._con.execute(query, tuple(keys))}
 
     def close(self) -> None:
         shared, self._shared = self._shared, None
@@ -163,7 +169,7 @@ class BlockIndex:
         with whole:
             return len(self._cache)
 
-    def reserve(self, blocks: Iterable[tuple[str, int, str, bool]]) -> int:
+    def reserve(self, blocks: Sequence[tuple[str, int, str, bool]]) -> int:
         """Make room for blocks given as (key, length, url, pinned); return how many rows left.
 
         After it the bytes of all rows are below the bound. Where pins leave too little room, some
@@ -172,8 +178,9 @@ class BlockIndex:
         """
         with whole:
             with self._cache.transact():
+                known = self._cache.present([key for key, _, _, _ in blocks])
                 for key, length, url, is_pinned in blocks:
-                    if self._cache.get(key) is None:
+                    if key not in known:
                         expire = PIN_S if is_pinned else None
                         self._cache.set(key, Reservation(length), tag=url, expire=expire)
             self._cache.reset("size_limit")
@@ -197,10 +204,10 @@ class BlockIndex:
         with whole:
             self._cache.delete(key)
 
-    def __contains__(self, key: str) -> bool:
-        """Tell whether the block is reserved."""
+    def reserved(self, keys: Collection[str]) -> set[str]:
+        """Return those of the blocks of one batch that are reserved."""
         with whole:
-            return key in self._cache
+            return self._cache.present(keys)
 
     def keys(self) -> list[str]:
         """Return the keys of all rows, oldest first. Raises CacheError at a foreign one."""

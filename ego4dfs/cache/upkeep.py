@@ -48,7 +48,7 @@ def remove_strays(directory: Path, index: BlockIndex) -> int:
     strays = sweep_parts(directory)
     for path in directory.glob("??/*"):
         # Ask the index for each: running mounts have added rows since it was listed.
-        if path.parent.name + path.name not in index:
+        if not index.reserved([path.parent.name + path.name]):
             with suppress(FileNotFoundError):
                 path.unlink()
                 strays += 1
