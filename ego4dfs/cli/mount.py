@@ -34,6 +34,7 @@ from ego4dfs.mount import (
     read_status,
     run_in_background,
     serve,
+    settle_memory,
     unmount,
 )
 from ego4dfs.vfs import open_vfs
@@ -123,6 +124,7 @@ def _serve(
     options: MountOptions,
     on_start: Callable[[], None],
 ) -> None:
+    settle_memory()
     vfs = open_vfs(config)  # threads start with it: after the fork only
     try:
         serve(vfs, mountpoint, binding, options, on_start)

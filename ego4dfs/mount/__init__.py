@@ -8,6 +8,7 @@ from ego4dfs.mount.binding import (
     load_binding,
 )
 from ego4dfs.mount.daemon import run_in_background
+from ego4dfs.mount.memory import settle_memory
 from ego4dfs.mount.mountpoint import (
     Mounted,
     check_mountpoint,
@@ -36,5 +37,6 @@ __all__ = [
     "read_status",
     "run_in_background",
     "serve",
+    "settle_memory",
     "unmount",
 ]
