@@ -16,6 +16,8 @@ from ego4dfs.reader.window import (
     BACK_SLACK,
     FIRST,
     FORWARD_SLACK,
+    GUESS,
+    MAX_GUESS,
     MAX_WINDOW,
     OPEN_AFTER,
     STEP,
@@ -36,7 +38,8 @@ def ahead_of(window: Window, reads: list[tuple[int, int]]) -> list[range]:
 @pytest.mark.parametrize("start", [0, 1, BLOCK_SIZE, 50 * BLOCK_SIZE + 7])
 def test_a_first_read_is_rounded_up_to_a_few_parts(start):
     (ahead,) = ahead_of(Window(), [(start, start + KERNEL)])
-    assert ahead == range(start + KERNEL, (start + FIRST) // PART_SIZE * PART_SIZE)
+    least = GUESS if start else FIRST
+    assert ahead == range(start + KERNEL, (start + least) // PART_SIZE * PART_SIZE)
 
 
 def test_a_first_read_that_met_nothing_missing_fetches_nothing():
@@ -49,7 +52,7 @@ def test_before_the_window_opens_at_most_as_much_is_ahead_as_was_read(start):
     for number, (first, stop) in enumerate(sequence(start, OPEN_AFTER // KERNEL), start=1):
         ahead = window.advance(first, stop)
         furthest = ahead.stop if ahead is not None else furthest
-        assert furthest - start <= max(FIRST, 2 * number * KERNEL)
+        assert furthest - start <= max(GUESS if start else FIRST, 2 * number * KERNEL)
         assert window.grain == PART_SIZE
     window.advance(start + OPEN_AFTER, start + OPEN_AFTER + KERNEL)
     assert window.grain == BLOCK_SIZE
@@ -131,18 +134,45 @@ def test_a_far_seek_closes_the_window(seek):
     target = end - seek
     ahead = window.advance(target, target + KERNEL)
     assert ahead is not None
-    assert ahead.stop <= target + FIRST
+    assert ahead.stop <= target + MAX_GUESS
     assert window.grain == PART_SIZE
 
 
-def test_random_reads_fetch_a_few_parts_only():
-    window, rng = Window(), random.Random(3)
-    position, far = 0, 10 * BLOCK_SIZE
-    for _ in range(200):
-        position += rng.choice([-1, 1]) * rng.randrange(far, 3 * far) + 2000 * BLOCK_SIZE
-        ahead = window.advance(position, position + KERNEL)
-        assert ahead is not None
-        assert ahead.stop <= position + FIRST
+def looks(window: Window, places: list[int], size: int = KERNEL) -> list[int]:
+    """Read so much at places far apart and return what each first read has asked for."""
+    asked = []
+    for place in places:
+        reads = sequence(place, max(1, size // KERNEL))
+        named = ahead_of(window, reads)
+        asked.append(named[0].stop - place if named else KERNEL)
+    return asked
+
+
+PLACES = [number * 100 * BLOCK_SIZE for number in range(1, 40)]
+
+
+def test_random_reads_fetch_a_few_parts_only_once_they_are_known_to_be_such():
+    asked = looks(Window(), random.Random(3).sample(PLACES, len(PLACES)))
+    assert max(asked[:4]) <= GUESS
+    assert max(asked[4:]) <= FIRST
+
+
+def test_windows_are_fetched_at_once_by_the_size_of_those_before():
+    asked = looks(Window(), PLACES, 3 * BLOCK_SIZE // 2)
+    assert asked == [GUESS] + [MAX_GUESS] * (len(PLACES) - 1)
+
+
+def test_an_index_in_front_and_at_the_end_is_no_window():
+    window = Window()
+    ahead_of(window, [(0, KERNEL), (200 * BLOCK_SIZE, 200 * BLOCK_SIZE + 24_000)])
+    window.advance(KERNEL, 3 * KERNEL)  # the kernel, ahead of the program, which is gone
+    assert looks(window, [100 * BLOCK_SIZE]) == [GUESS]
+
+
+def test_a_run_far_longer_than_a_window_is_not_expected_again():
+    window = Window()
+    ahead_of(window, sequence(0, 800))
+    assert looks(window, PLACES[5:])[:6] == [MAX_GUESS] * 4 + [FIRST] * 2
 
 
 def test_what_could_not_be_asked_for_is_named_again():
