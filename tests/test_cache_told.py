@@ -36,7 +36,7 @@ def test_the_remedy_for_the_block_index_is_that_of_its_cause(tmp_path, monkeypat
     ("error", "remedy"), [c for c in CAUSES if isinstance(c[0], sqlite3.Error)]
 )
 def test_the_remedy_for_the_facts_is_that_of_its_cause(tmp_path, monkeypatch, error, remedy):
-    monkeypatch.setattr("ego4dfs.facts.sqlite3.connect", Refusing(error))
+    monkeypatch.setattr("ego4dfs.facts.table.sqlite3.connect", Refusing(error))
     with pytest.raises(CacheError) as caught:
         FactsIndex(tmp_path, CountingStore())
     assert remedy in caught.value.hint

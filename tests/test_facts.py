@@ -18,6 +18,7 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.facts import REFUSAL_KEPT_S, FactsIndex
+from ego4dfs.facts.table import FactsTable
 from ego4dfs.store import ObjectFacts
 
 URLS = [f"s3://b/{i}" for i in range(200)]
@@ -45,7 +46,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_700_000_000.0
-        monkeypatch.setattr("ego4dfs.facts.time.time", lambda: self.now)
+        monkeypatch.setattr("ego4dfs.facts.index.time.time", lambda: self.now)
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_peek_asks_nobody(open_index):
 
 
 def test_peeking_at_many_finds_all_that_is_known_and_asks_nobody(open_index, monkeypatch):
-    monkeypatch.setattr("ego4dfs.facts._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("ego4dfs.facts.table._ROWS_AT_ONCE", 7)
     store = CountingStore(objects())
     for url in URLS[:20]:
         open_index(store).get(url)
@@ -185,6 +186,31 @@ def test_a_sweep_asks_for_nothing_that_is_kept_on_disk(open_index):
     second.sweep([*URLS, "s3://b/new"])
     wait_until(lambda: "s3://b/new" in store.heads)
     assert len(store.heads) == len(URLS) + 1
+
+
+def test_what_a_sweep_has_learned_is_on_disk_when_it_ends(open_index, monkeypatch):
+    writes = []
+    keep = FactsTable.keep
+    monkeypatch.setattr(
+        FactsTable, "keep", lambda table, rows: (writes.append(len(rows)), keep(table, rows))
+    )
+    index = open_index(CountingStore(objects()))
+    index.sweep([*URLS, "s3://b/none"])
+    index._sweeps.shutdown(wait=True)
+    assert sum(writes) == len(URLS)
+    assert len(writes) <= 3  # and not one transaction for each
+    other = open_index(CountingStore({}))
+    assert other.peek_many(URLS) == index.peek_many(URLS)
+    assert len(other.peek_many(URLS)) == len(URLS)
+
+
+def test_a_sweep_that_is_cut_short_keeps_what_it_has_learned(open_index):
+    index = open_index(CountingStore(objects()))
+    index.sweep(URLS[:5])
+    index.sweep(URLS[5:])
+    index.close()
+    known = {url for url, facts in index._known.items() if facts}
+    assert set(open_index(CountingStore({})).peek_many(URLS)) == known
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), CredentialsRejected("expired")])

@@ -31,7 +31,7 @@ def open_store(
     region: str = "",
     transport: str = "auto",
     metrics: Metrics,
-    max_concurrency: int = 64,
+    max_concurrency: int = 128,
 ) -> ObjectStore:
     """Return the store that objects are fetched from.
 
