@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +40,10 @@ _Keep = Callable[[str, ObjectFacts], None]
 
 @dataclass(slots=True)
 class _Sweep:
-    """A sweep under way; `_lock` of its index guards what is left."""
+    """A sweep under way; the `_lock` of its index guards what is left of it."""
 
-    left: int
+    urls: Iterator[str]
+    threads: int
     given_up: bool = False
 
 
@@ -127,9 +128,9 @@ class FactsIndex:
         wanted = list(dict.fromkeys(urls))
         answered = {*self.peek_many(wanted), *self._refused(refusal_kept_s)}
         unknown = [url for url in wanted if url not in answered]
-        sweep = _Sweep(len(unknown))
-        for url in unknown:
-            sweeps.submit(self._sweep_one, url, sweep)
+        sweep = _Sweep(iter(unknown), min(_SWEEP_THREADS, len(unknown)))
+        for _ in range(sweep.threads):  # and not a task for each: those take 1 KB of memory
+            sweeps.submit(self._sweep, sweep)
 
     def close(self) -> None:
         """End the sweeps and close the index."""
@@ -142,21 +143,30 @@ class FactsIndex:
             self._flush()
             self._table.close()
 
+    def _sweep(self, sweep: _Sweep) -> None:
+        """Be one thread of a sweep; the last one writes what was gathered."""
+        while url := self._next_of(sweep):
+            self._sweep_one(url, sweep)
+        with self._lock:
+            sweep.threads -= 1
+            if not sweep.threads:
+                self._flush()
+
+    def _next_of(self, sweep: _Sweep) -> str:
+        if sweep.given_up or self._stop.is_set():
+            return ""
+        with self._lock:
+            return next(sweep.urls, "")
+
     def _sweep_one(self, url: str, sweep: _Sweep) -> None:
         try:
-            if not sweep.given_up and not self._stop.is_set():
-                self._asked_once(url, self._store.head, self._gather)
+            self._asked_once(url, self._store.head, self._gather)
         except (StoreUnavailable, CredentialsRejected):
             sweep.given_up = True
         except StoreError:
             pass  # kept as a refusal; the stat of that file will say so
         except Exception:
             log.exception("the facts of %s could not be kept", url)
-        finally:
-            with self._lock:
-                sweep.left -= 1
-                if not sweep.left:
-                    self._flush()
 
     def _asked_once(self, url: str, ask: _Ask, keep: _Keep) -> ObjectFacts:
         """Ask unless another thread does, and return its answer or ours."""

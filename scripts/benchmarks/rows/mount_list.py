@@ -16,14 +16,15 @@ from benchmarks.goals import at_most
 from benchmarks.mount_goals import MEMORY, at_most_times
 from benchmarks.mount_reads import MIB
 from benchmarks.mount_runs import OURS, RCLONE, S3FS, cold
+from benchmarks.mount_runs import tools as mount_tools
 from benchmarks.mounts import Mounted, mounted
 from benchmarks.row import Column, Contender, Row, Sample
-from benchmarks.samples import VERSION
+from benchmarks.samples import VERSION, Dataset
 from benchmarks.servers import Servers
 from benchmarks.trouble import RunError
 
 _ROWS = {10_000: 1.0, 100_000: 3.0}
-_MANY, _MOST_BYTES = 10_000, 1_000
+_MANY, _VERY_MANY, _MOST_BYTES = 10_000, 100_000, 1_000
 _HEADS = "official ego4d, its HEAD pass alone"
 _ROUNDS = {OURS: 3, S3FS: 1, RCLONE: 3}  # 10 s and 20 s of the first two
 
@@ -63,20 +64,7 @@ def _time_to_list(servers: Servers, count: int) -> dict[str, float]:
 def _long(servers: Servers) -> Iterator[Sequence[Contender]]:
     """List names with sizes twice over; the official tool asks for sizes before it copies."""
     samples.publish_metadata(servers.s3)
-    sizes = [number % _MOST_BYTES for number in range(_MANY)]
-    dataset = samples.publish_files(servers.s3, "mount_many", sizes)
-
-    def long(mount: Mounted) -> Sample:
-        before = mount.settled()
-        with mount.meter() as meter:
-            first_s, again_s = (_ls(mount, sum(sizes)) for _ in range(2))
-            cpu_s = meter.cpu_s
-        after = mount.settled()
-        found = {"wall_s": first_s, "again_s": again_s, "cpu_s": cpu_s}
-        if before and after:
-            found["requests"] = after[0] - before[0]
-        return found | {"peak_mib": meter.peak_bytes / MIB}
-
+    dataset = _published(servers, _MANY)
     official = copiers()[1]
 
     def heads() -> Sample:
@@ -87,12 +75,57 @@ def _long(servers: Servers) -> Iterator[Sequence[Contender]]:
         return tools.sample(servers, "wan", command, environment)
 
     yield [
-        *cold(servers, "wan", dataset.name, long, rounds=_ROUNDS),
+        *cold(servers, "wan", dataset.name, partial(_lists, dataset=dataset), rounds=_ROUNDS),
         Contender(_HEADS, heads, official.tool.missing, most_rounds=1),
     ]
 
 
-def _ls(mount: Mounted, size: int) -> float:
+@contextmanager
+def _longer(servers: Servers) -> Iterator[Sequence[Contender]]:
+    """List many more, once: s3fs-fuse and the official tool would take minutes."""
+    dataset = _published(servers, _VERY_MANY)
+    ours, _, rclone = mount_tools()
+    work = partial(_lists, dataset=dataset)
+    yield cold(
+        servers,
+        "wan",
+        dataset.name,
+        work,
+        mounters=[ours, rclone],
+        rounds=dict.fromkeys((OURS, RCLONE), 1),
+    )
+
+
+def _published(servers: Servers, count: int) -> Dataset:
+    sizes = [number % _MOST_BYTES for number in range(count)]
+    return samples.publish_files(servers.s3, f"mount_many_{count}", sizes)
+
+
+def _lists(mount: Mounted, dataset: Dataset) -> Sample:
+    sizes = [size for size, _ in dataset.files.values()]
+    before = mount.settled()
+    with mount.meter() as meter:
+        first_s, again_s = (_ls(mount, sizes) for _ in range(2))
+        found_s = _find(mount, len(sizes))
+        cpu_s = meter.cpu_s
+    after = mount.settled()
+    found = {"wall_s": first_s, "again_s": again_s, "find_s": found_s, "cpu_s": cpu_s}
+    if before and after:
+        found["requests"] = after[0] - before[0]
+    return found | {"peak_mib": meter.peak_bytes / MIB}
+
+
+def _find(mount: Mounted, count: int) -> float:
+    begin = time.perf_counter()
+    command = ["find", str(mount.files), "-name", "*.pt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - begin
+    if done.returncode or done.stdout.count("\n") != count:
+        raise RunError(f"find: {done.stdout.count(chr(10))} files {done.stderr[:200]}")
+    return seconds
+
+
+def _ls(mount: Mounted, wanted: Sequence[int]) -> float:
     begin = time.perf_counter()
     done = subprocess.run(
         ["ls", "-l", str(mount.files)], capture_output=True, text=True, check=False
@@ -100,7 +133,7 @@ def _ls(mount: Mounted, size: int) -> float:
     seconds = time.perf_counter() - begin
     files = [line.split() for line in done.stdout.splitlines()[1:]]
     sizes = [int(cells[4]) for cells in files if cells[-1].endswith(".pt")]
-    if done.returncode or (len(sizes), sum(sizes)) != (_MANY, size):
+    if done.returncode or (len(sizes), sum(sizes)) != (len(wanted), sum(wanted)):
         raise RunError(f"ls -l: {len(sizes)} files, {sum(sizes)} bytes {done.stderr[:200]}")
     return seconds
 
@@ -109,6 +142,14 @@ def _rows(count: int) -> str:
     return f"ego4dfs mount, {count:,} rows"
 
 
+_LISTED = (
+    Column("wall_s", "first s", spread=True),
+    Column("again_s", "again s"),
+    Column("find_s", "find s then"),
+    Column("cpu_s", "CPU s"),
+    Column("peak_mib", "peak MiB", digits=0),
+    Column("requests", "requests", digits=0),
+)
 ROWS = (
     Row(
         "mount-ready",
@@ -134,13 +175,7 @@ ROWS = (
         "mount-ls",
         "mount",
         f"ls -l of {_MANY:,} files, distant server",
-        (
-            Column("wall_s", "first s", spread=True),
-            Column("again_s", "again s"),
-            Column("cpu_s", "CPU s"),
-            Column("peak_mib", "peak MiB", digits=0),
-            Column("requests", "requests", digits=0),
-        ),
+        _LISTED,
         _long,
         needs_wan=True,
         goals=[
@@ -148,5 +183,14 @@ ROWS = (
             at_most_times("first at least 3 × as fast as the HEAD pass", "wall_s", 1 / 3, _HEADS),
             MEMORY,
         ],
+    ),
+    Row(
+        "mount-ls-many",
+        "mount",
+        f"ls -l of {_VERY_MANY:,} files, once, distant server",
+        _LISTED,
+        _longer,
+        needs_wan=True,
+        goals=[MEMORY],
     ),
 )

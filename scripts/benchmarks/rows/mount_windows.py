@@ -112,6 +112,14 @@ ROWS = (
             needs_wan=True,
             goals=[
                 best_of(
+                    "above a local file at most 0.5 × what the best peer is",
+                    "above_ms",
+                    0.5,
+                    S3FS,
+                    RCLONE,
+                    fewer=True,
+                ),
+                best_of(
                     "at most 0.5 × the bytes of the best peer",
                     "wire_mib",
                     0.5,
