@@ -23,6 +23,7 @@ from cachekit import (
 from mountkit import wait_until
 
 from ego4dfs.cache import FORMAT, BlockCache, prepare_directory
+from ego4dfs.cache.checked import Checked
 from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 
@@ -299,3 +300,27 @@ def test_a_block_takes_whole_clusters_of_the_bound(cache):
     before = cache.used_bytes
     put(cache, 1, length=1)
     assert cache.used_bytes - before >= 4 * KIB
+
+
+def test_what_was_proved_is_forgotten_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr("ego4dfs.cache.checked.MOST", 100)
+    checked = Checked()
+    for number in range(1000):
+        checked.note(key_of(number), key_of(number + 1))
+        assert {key_of(number), key_of(number + 1)} <= checked
+        assert len(checked) <= 100
+
+
+@pytest.mark.parametrize(
+    ("eviction", "blocks", "expected"),
+    [("lru", 200, (8 << 10, 32 << 20)), ("none", 200, (2, 32 << 20))],
+)
+def test_what_is_fetched_ahead_would_still_be_there(tmp_path, eviction, blocks, expected):
+    """A full cache that keeps what came first passes few blocks through."""
+    cache = BlockCache(
+        prepare_directory(tmp_path), Metrics(), max_bytes=256 << 20, eviction=eviction
+    )
+    put(cache, *range(blocks))
+    assert cache.ahead.bounds() == expected
+    cache.close()
+    assert cache.ahead.bounds() == expected  # for a second

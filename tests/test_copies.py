@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from mountkit import MIB, seeded, status
+from mountkit import MIB, seeded, status, wait_until
 
 from ego4dfs.errors import ConfigError
 from ego4dfs.store import ObjectFacts
@@ -78,6 +78,23 @@ def opened(open_tree, release, directory):
         return vfs.read(handle, 0, handle.size)
 
     return vfs, read
+
+
+def test_no_object_with_a_copy_is_asked_about_or_fetched_ahead(release, open_tree, cli, tmp_path):
+    """Only six of forty files have no copy; they are opened in order, next to the others."""
+    files = {f"{number:02}.pt": seeded(str(number), 1000) for number in range(40)}
+    release.dataset("annotations", files)
+    directory = tmp_path / "copies"
+    arguments = ("--version", release.version, "--datasets", "annotations", "--no-metadata")
+    cli("prefetch", "-o", str(directory), "-y", *arguments)
+    lacking = list(files)[:6]
+    for name in lacking:
+        (directory / release.version / "annotations" / name).unlink()
+    vfs, read = opened(open_tree, release, directory)
+    assert [read(name) for name in lacking] == [files[name] for name in lacking]
+    wait_until(lambda: len(vfs._reader._soon) == 0)
+    assert vfs.metrics.bytes_fetched == 6 * 1000
+    assert vfs.metrics.requests["head"] <= 1
 
 
 def spoil_size(path, release):

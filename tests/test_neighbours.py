@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import pytest
@@ -13,6 +14,7 @@ from ego4dfs.store import ObjectFacts
 from ego4dfs.tree import ObjectFile, Tree
 from ego4dfs.vfs.neighbours import (
     EPOCH_AFTER,
+    LATELY_S,
     MAX_IN_ORDER,
     MAX_UNASKED_BYTES,
     Neighbours,
@@ -30,22 +32,24 @@ class Directory:
         self.sizes = dict.fromkeys(map(self.url, NAMES), size)
         tree = Tree.of("v2", ["features"])
         tree.attach(tree.directory("v2/features", "features"), ((n, self.url(n)) for n in NAMES))
-        self._neighbours = Neighbours(tree, self._peek, self._fetch)
+        self._neighbours = Neighbours(tree, self._peek, self._fetch, lambda: self.bounds)
         self.fetched: list[str] = []
         self.opened: list[str] = []
         self.has_room = True
+        self.bounds = (10_000, 1 << 30)  # of a large cache
 
     @staticmethod
     def url(name: str) -> str:
         return f"s3://b/{name}"
 
-    def _peek(self, url: str) -> ObjectFacts | None:
-        return ObjectFacts(self.sizes[url], "e", "", 0) if url in self.sizes else None
+    def _peek(self, file: ObjectFile) -> ObjectFacts | None:
+        size = self.sizes.get(file.url)
+        return ObjectFacts(size, "e", "", 0) if size is not None else None
 
-    def _fetch(self, url: str, facts: ObjectFacts) -> bool:
-        assert facts.size == self.sizes[url]
+    def _fetch(self, file: ObjectFile, facts: ObjectFacts) -> bool:
+        assert facts.size == self.sizes[file.url]
         if self.has_room:
-            self.fetched.append(url.rpartition("/")[2])
+            self.fetched.append(file.path.rpartition("/")[2])
         return self.has_room
 
     def open(self, *names: str) -> None:
@@ -128,6 +132,17 @@ def test_bytes_unasked_are_bounded_and_large_files_left_out():
     assert large.fetched == []
 
 
+def test_no_more_is_unasked_than_the_cache_would_keep():
+    directory = Directory(SIZE)
+    directory.bounds = (7, 1 << 30)
+    directory.open(*sorted(NAMES)[:100])
+    assert len(directory.unasked) == 7
+    directory = Directory(SIZE)
+    directory.bounds = (10_000, 5 * SIZE)
+    directory.open(*sorted(NAMES)[:100])
+    assert len(directory.unasked) == 5
+
+
 def test_files_of_unknown_size_are_not_asked_about():
     directory = Directory()
     directory.sizes.clear()
@@ -143,6 +158,54 @@ def test_what_there_was_no_room_for_is_fetched_later():
     directory.has_room = True
     directory.open(*names[200:400])
     assert set(names) == {*directory.fetched, *directory.opened}
+
+
+def test_a_file_whose_size_becomes_known_later_has_its_turn():
+    directory = Directory()
+    sizes, directory.sizes = directory.sizes, {}
+    names = random.Random(5).sample(NAMES, COUNT)
+    directory.open(*names[:150])
+    assert directory.fetched == []
+    directory.sizes = sizes
+    directory.open(*names[150:400])
+    assert set(names) == {*directory.fetched, *directory.opened}
+
+
+def test_what_nobody_opened_for_long_makes_room(monkeypatch):
+    now_s = 1000.0
+    monkeypatch.setattr("ego4dfs.vfs.neighbours.time.monotonic", lambda: now_s)
+    directory = Directory()
+    directory.bounds = (7, 1 << 30)
+    directory.open(*sorted(NAMES)[:100])
+    assert len(directory.unasked) == 7
+    now_s += LATELY_S + 1
+    directory.open(*sorted(NAMES)[200:204])
+    assert len(directory.unasked) == 14
+
+
+def test_the_next_epoch_has_all_the_room_again():
+    directory = Directory()
+    directory.bounds = (7, 1 << 30)
+    first = sorted(NAMES)[:100]
+    directory.open(*first)
+    directory.fetched.clear()
+    directory.open(*first)
+    assert len(directory.fetched) >= 7
+
+
+def test_threads_that_open_together_fetch_nothing_twice():
+    directory = Directory()
+    names = random.Random(5).sample(NAMES, COUNT)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(directory.open, names))
+    assert len(directory.fetched) == len(set(directory.fetched))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 16])
+def test_a_directory_is_weighed_again_ever_more_seldom(count):
+    neighbours = Directory()._neighbours
+    told = [neighbours.are_to_be_weighed("v2/features/a.pt") for _ in range(count)]
+    assert told[-1] == (count in {2, 4, 16})
 
 
 def test_the_next_epoch_is_ahead_of_too_for_what_has_left_the_cache():

@@ -17,6 +17,8 @@ from pathlib import Path
 import diskcache
 
 from ego4dfs.cache import blockfile, pins, upkeep
+from ego4dfs.cache.ahead import Ahead
+from ego4dfs.cache.checked import Checked
 from ego4dfs.cache.directory import share_of_disk
 from ego4dfs.cache.index import BlockIndex, relative_name
 from ego4dfs.cache.upkeep import CacheReport
@@ -69,9 +71,10 @@ class BlockCache:
             max_bytes = share_of_disk(self._directory)
         pins.check_limit(self._directory, max_bytes)
         self._index = BlockIndex(self._directory, max_bytes, eviction)
+        self.ahead = Ahead(self._index)
         self._metrics = metrics
         self._prefix = f"{self._directory}/"
-        self._checked: set[str] = set()  # blocks proved sound since this process started
+        self._checked = Checked()
         self._touched: set[str] = set()
         self._pinning: set[str] = set()  # objects whose blocks are pinned when they arrive
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
@@ -113,7 +116,7 @@ class BlockCache:
             if key not in self._checked:
                 if not blockfile.is_sound(path, key):
                     return self._drop(key, "is damaged")
-                self._checked.add(key)
+                self._checked.note(key)
             if not blockfile.read_into(path, start, view):
                 return self._drop(key, "is cut short")
         except FileNotFoundError:
@@ -257,7 +260,7 @@ class BlockCache:
             stored = self._index.reserved(written)
             for key in written - stored:
                 Path(self._prefix + relative_name(key)).unlink(missing_ok=True)
-            self._checked |= stored
+            self._checked.note(*stored)
         except Exception as error:  # noqa: BLE001 - the writer lives on: readers wait for `done`
             self._tell_failure(error)
         finally:

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
 from ego4dfs.sqliteerrors import for_reading
 from ego4dfs.store import ObjectFacts
+from ego4dfs.tree import Node, ObjectFile
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,11 @@ class Copies:
                 return file.read(), os.fstat(file.fileno()).st_mtime_ns
         except OSError:
             return None
+
+    def untold(self, children: Mapping[str, Node]) -> list[str]:
+        """Return the URLs of those objects of which no copy's record tells what they are."""
+        files = (node for node in children.values() if isinstance(node, ObjectFile))
+        return [file.url for file in files if self.facts(file.path, file.url) is None]
 
     def facts(self, path: str, url: str) -> ObjectFacts | None:
         """Return what the journal knows of the object, if the copy is as it was left."""

@@ -67,7 +67,7 @@ class VFS:
         self._tree = tree
         self.facts = facts
         self._reader = reader
-        self._neighbours = Neighbours(tree, facts.peek, self._fetch_soon)
+        self._neighbours = Neighbours(tree, self._weighed, self._fetch_soon, cache.ahead.bounds)
         self.store = store
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
@@ -239,7 +239,9 @@ class VFS:
             facts = self._known(node)
             if facts is None:
                 if self._neighbours.are_to_be_weighed(node.path):
-                    self.facts.sweep(object_urls(self._tree.siblings(node.path)))
+                    siblings = self._tree.siblings(node.path)
+                    urls = self.copies.untold(siblings) if self.copies else object_urls(siblings)
+                    self.facts.sweep(urls)
                 facts = self.facts.get(node.url)
         except CredentialsRejected:
             raise  # says something about the key, nothing about the object
@@ -269,8 +271,13 @@ class VFS:
             self._neighbours.opened(node)
         return Handle(node.path, ref=self._ref(node.url, facts), copy=copy)
 
-    def _fetch_soon(self, url: str, facts: ObjectFacts) -> bool:
-        return self._reader.fetch_soon(self._ref(url, facts))
+    def _weighed(self, node: ObjectFile) -> ObjectFacts | None:
+        """Return the facts of an object that may be fetched ahead: not if there is a copy."""
+        has_copy = self.copies is not None and self.copies.is_there(node.path)
+        return None if has_copy else self.facts.peek(node.url)
+
+    def _fetch_soon(self, node: ObjectFile, facts: ObjectFacts) -> bool:
+        return self._reader.fetch_soon(self._ref(node.url, facts))
 
     def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
         return ObjectRef.of(self.store.source, url, facts.size, facts.etag)
