@@ -16,8 +16,7 @@ from ego4dfs.cache import BlockCache
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader, Window
-from ego4dfs.reader.reader import MAX_REQUEST_BLOCKS
-from ego4dfs.reader.window import FIRST
+from ego4dfs.reader.window import FIRST, STEP
 from ego4dfs.store import Fetched, Sink
 
 URL = "s3://b/large"
@@ -134,7 +133,7 @@ def test_adjacent_blocks_share_requests(make, large):
     reader = make(store)
     data = read(reader, ref, 100, 19 * BLOCK_SIZE)
     assert data == large[100 : 100 + 19 * BLOCK_SIZE]
-    longest = MAX_REQUEST_BLOCKS * BLOCK_SIZE
+    longest = STEP
     assert sorted(store.gets) == [
         (URL, 0, longest),
         (URL, longest, 2 * longest),
@@ -196,7 +195,7 @@ def test_reading_on_is_fetched_ahead_and_each_block_once(make, large):
     settle(reader)
     assert asked_once(store)
     assert 40 * BLOCK_SIZE < bytes_asked(store) <= (40 + 64) * BLOCK_SIZE
-    assert max(stop - start for _, start, stop in store.gets) == MAX_REQUEST_BLOCKS * BLOCK_SIZE
+    assert max(stop - start for _, start, stop in store.gets) == STEP
 
 
 def test_reading_on_never_asks_past_the_end(make, large):

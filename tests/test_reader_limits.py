@@ -15,7 +15,8 @@ from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window
 from ego4dfs.reader.flights import ByteBudget
-from ego4dfs.reader.reader import MAX_HOMELESS_BLOCKS, MAX_INFLIGHT_BYTES, MAX_REQUEST_BLOCKS
+from ego4dfs.reader.reader import MAX_HOMELESS_BLOCKS, MAX_INFLIGHT_BYTES, SOON_BLOCKS
+from ego4dfs.reader.window import STEP
 
 
 class SlowDisk:
@@ -45,7 +46,7 @@ def test_bytes_that_wait_for_the_disk_stay_within_the_budget(make, large, monkey
     peak = 0
     with ThreadPoolExecutor(16) as pool:
         reads = [pool.submit(read, reader, ref, 0, 20 * BLOCK_SIZE) for ref in refs]
-        wait_until(lambda: fetched(store) > MAX_INFLIGHT_BYTES - MAX_REQUEST_BLOCKS * BLOCK_SIZE)
+        wait_until(lambda: fetched(store) > MAX_INFLIGHT_BYTES - STEP)
         assert fetched(store) <= MAX_INFLIGHT_BYTES
         disk.gate.set()
         while not all(data.done() for data in reads):
@@ -152,6 +153,36 @@ def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # 
     settle(reader)
     assert fetched(store) == 32 * BLOCK_SIZE
     assert reader._budget._used == 0
+
+
+def test_closing_drops_what_is_still_in_the_queue(make, large, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("ego4dfs.reader.reader.FETCH_THREADS", 1)
+    store = StallingStore()
+    refs = [store.put(f"{URL}{number}", large[:100_000]) for number in range(8)]
+    reader = make(store)
+    assert all(reader.fetch_soon(ref) for ref in refs)
+    assert store.asked.wait(10)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(reader.close)
+        wait_until(lambda: reader._closed)
+        store.gate.set()
+        closing.result(60)
+    assert len(store.gets) == 1
+    settle(reader)
+    assert reader._budget._used == 0
+
+
+def test_guesses_are_few_at_a_time(make, large):  # noqa: F811
+    store = StallingStore()
+    refs = [store.put(f"{URL}{number}", large[:1000]) for number in range(3 * SOON_BLOCKS)]
+    reader = make(store)
+    with ThreadPoolExecutor(16) as pool:
+        sent = sum(pool.map(reader.fetch_soon, refs))
+    assert sent == SOON_BLOCKS
+    store.gate.set()
+    wait_until(lambda: len(reader._soon) == 0)
+    assert all(reader.fetch_soon(ref) for ref in refs[:SOON_BLOCKS])  # there already, or fetched
+    settle(reader)
 
 
 def test_after_closing_nothing_is_asked_for_and_no_thread_is_started(make, large):  # noqa: F811

@@ -189,15 +189,6 @@ def test_the_same_place_over_and_over_does_not_open_the_window_further():
     assert sum(map(len, named)) <= BLOCK_SIZE
 
 
-def test_a_window_may_be_smaller():
-    window = Window(2 * BLOCK_SIZE)
-    furthest = 0
-    for start, stop in sequence(0, 400):
-        ahead = window.advance(start, stop)
-        furthest = ahead.stop if ahead is not None else furthest
-        assert furthest - stop <= 2 * BLOCK_SIZE
-
-
 def test_threads_that_share_a_window_name_each_byte_once():
     """Eight at a time, as kernels do: none falls behind so far that it looks like a seek."""
     window, reads = Window(), sequence(0, 2000)

@@ -149,21 +149,25 @@ class Soon:
         """Let at most `most` of `flights` be of that kind."""
         self._flights = flights
         self._most = most
-        self._keys: set[str] = set()
-        self._lock = threading.Lock()  # guards _keys
+        self._entering: set[str] = set()
+        self._flying: set[str] = set()
+        self._lock = threading.Lock()  # guards both sets
 
-    def has_room(self, key: str) -> bool:
-        """Take a place for a block that is about to be claimed; it is free when that has landed."""
+    def enter(self, key: str) -> bool:
+        """Take a place for a block that is about to be claimed; call `entered` when it is."""
         with self._lock:
-            self._keys = self._flying()
-            if len(self._keys) >= self._most:
+            if key in self._entering or len(self._entering) + len(self) >= self._most:
                 return False
-            self._keys.add(key)
+            self._entering.add(key)
             return True
+
+    def entered(self, key: str) -> None:
+        """Note that the block is claimed, or will not be; its place is free once it has landed."""
+        with self._lock:
+            self._entering.discard(key)
+            self._flying.add(key)
+            self._flying = {key for key in self._flying if self._flights.get(key) is not None}
 
     def __len__(self) -> int:
         """Count those that are on their way."""
-        return len(self._flying())
-
-    def _flying(self) -> set[str]:
-        return {key for key in list(self._keys) if self._flights.get(key) is not None}
+        return sum(self._flights.get(key) is not None for key in tuple(self._flying))

@@ -31,13 +31,13 @@ from ego4dfs.reader.request import Request
 from ego4dfs.reader.window import STEP, Window
 from ego4dfs.store import ObjectStore
 
-MAX_REQUEST_BLOCKS = STEP // BLOCK_SIZE
 MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
 FETCH_THREADS = 24
 SOON_BLOCKS = 16  # less than the threads: nobody who waits has to queue behind a guess
 MAX_HOMELESS_BLOCKS = 64  # what is ahead of a reader must not leave before it is read
 
 NEAR = 2 * STEP  # a reader may come there before a whole request has arrived
+_CLOSED = "the filesystem is closed"
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
 
 
@@ -45,7 +45,7 @@ class Reader:
     """Read byte ranges of objects through the block cache.
 
     Every missing block is fetched by one request, however many readers wait for it; adjacent
-    ones share a request of up to `MAX_REQUEST_BLOCKS`. Bytes that wait for the disk count against
+    ones share a request of up to `STEP` bytes. Bytes that wait for the disk count against
     `MAX_INFLIGHT_BYTES`: readers then wait, read-ahead is skipped.
 
     Safe from several threads. Threads start with the first miss, so a Reader may be made before
@@ -87,12 +87,15 @@ class Reader:
 
     def fetch_soon(self, ref: ObjectRef) -> bool:
         """Send for an object of one block that may be read next; False when there is no room."""
-        if not self._soon.has_room(block_key(ref.object_id, 0)):
+        if not self._soon.enter(key := block_key(ref.object_id, 0)):
             return False
-        for request in self._requests(ref, range(ref.size), BLOCK_SIZE):
-            if not self._budget.take(length_of(request), wait=False):
-                return False
-            self._take_off(ref, request, far=0)
+        try:
+            for request in self._requests(ref, range(ref.size), BLOCK_SIZE):
+                if not self._budget.take(length_of(request), wait=False):
+                    return False
+                self._take_off(ref, request, far=0)
+        finally:
+            self._soon.entered(key)
         return True
 
     def admit(self, ref: ObjectRef, index: int, data: memoryview) -> None:
@@ -197,10 +200,7 @@ class Reader:
             sent = self._fetch(ref, place, PART_SIZE, place.stop)
 
     def _fetch(self, ref: ObjectRef, wanted: range, grain: int, far: int) -> dict[str, Flight]:
-        """Send for what nobody has sent for, and return its flights by key.
-
-        What begins at `far` or behind comes request by request instead of piece by piece.
-        """
+        """Send for what nobody has sent for, and return its flights by key."""
         sent: dict[str, Flight] = {}
         for request in self._requests(ref, wanted, grain):
             self._budget.take(length_of(request), wait=True)
@@ -217,14 +217,14 @@ class Reader:
 
     def _requests(self, ref: ObjectRef, wanted: range, grain: int) -> Iterator[list[Entry]]:
         missing = missing_entries(ref, wanted.start, wanted.stop, grain, self._is_there)
-        return requests(missing, MAX_REQUEST_BLOCKS * BLOCK_SIZE)
+        return requests(missing, STEP)
 
     def _take_off(self, ref: ObjectRef, request: list[Entry], far: int) -> dict[str, Flight]:
         """Fetch of a request, whose bytes the budget has given, what nobody else fetches."""
         claimed = self._claim(ref, request)
         flights = {flight.entry: flight for flight in claimed if not self._has_landed(flight)}
         self._budget.give_back(length_of(request) - sum(map(len, flights.values())))
-        for entries in requests(flights, MAX_REQUEST_BLOCKS * BLOCK_SIZE):
+        for entries in requests(flights, STEP):
             self._send(ref, [flights[entry] for entry in entries], far)
         return {flight.entry.key: flight for flight in claimed}
 
@@ -251,20 +251,21 @@ class Reader:
             with self._lock:
                 if self._pool is None and not self._closed:
                     self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
-                pool = self._pool
-                if pool is not None:
-                    pool.submit(self._fly, ref, flights, far)
+                if self._pool is not None:
+                    self._pool.submit(self._fly, ref, flights, far)
                     return
-            error: Exception = StoreUnavailable("the filesystem is closed", url=ref.url)
+            error: Exception = StoreUnavailable(_CLOSED, url=ref.url)
         except RuntimeError as no_thread:
             error = no_thread
         self._crash(flights, error)
 
     def _fly(self, ref: ObjectRef, flights: list[Flight], far: int) -> None:
-        """Fetch what the flights are to bring; piece by piece if somebody may soon wait for it."""
+        """Fetch what the flights are to bring; piece by piece what begins before `far`."""
         request = Request(ref.url, flights, lambda flight: self._keep(ref, flight))
         start, stop = flights[0].entry.start, flights[-1].entry.stop
         try:
+            if self._closed:  # nobody waits for what is still in the queue
+                raise StoreUnavailable(_CLOSED, url=ref.url)  # noqa: TRY301 - as other errors
             if start < far:
                 self._store.stream_range(ref.url, start, stop, request, etag=ref.etag)
             else:
@@ -287,8 +288,7 @@ class Reader:
     def _ended(self, key: str, length: int, stored: bool) -> None:  # noqa: FBT001 - as put says it
         """Let go of a block that is on disk; keep the last few that the disk did not take.
 
-        A kernel reads one block by several requests: without those, a full disk would cost as
-        many GETs.
+        Without those a full disk would cost a GET for each of the kernel's requests.
         """
         if not stored:
             with self._lock:

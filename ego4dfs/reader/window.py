@@ -36,11 +36,10 @@ class Window:
     window. Safe from several threads: kernels read one file by several requests at a time.
     """
 
-    __slots__ = ("_ahead", "_least", "_lock", "_max", "_next", "_runs", "_start", "_wanting")
+    __slots__ = ("_ahead", "_least", "_lock", "_next", "_runs", "_start", "_wanting")
 
-    def __init__(self, max_bytes: int = MAX_WINDOW) -> None:
-        """Open a window that grows up to `max_bytes`."""
-        self._max = max_bytes
+    def __init__(self) -> None:
+        """Begin with nothing read."""
         self._lock = threading.Lock()
         self._start = 0  # where reading on end began
         self._next = -FORWARD_SLACK - 1  # where it is expected to go on: at first nowhere
@@ -91,10 +90,9 @@ class Window:
         read = self._next - self._start
         if read <= OPEN_AFTER:
             wanted = max(self._least, _power(read))
-            return (self._start + min(read + self._max, wanted)) // PART_SIZE * PART_SIZE
-        room = self._next + min(self._max, 2 * read) - self._ahead
-        step = min(STEP, self._max // 2)
-        return self._ahead + room // step * step
+            return (self._start + min(read + MAX_WINDOW, wanted)) // PART_SIZE * PART_SIZE
+        room = self._next + min(MAX_WINDOW, 2 * read) - self._ahead
+        return self._ahead + room // STEP * STEP
 
 
 def _power(size: int) -> int:
