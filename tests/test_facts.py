@@ -204,6 +204,22 @@ def test_what_a_sweep_has_learned_is_on_disk_when_it_ends(open_index, monkeypatc
     assert len(other.peek_many(URLS)) == len(URLS)
 
 
+def test_a_sweep_makes_do_with_the_threads_that_are_to_be_had(open_index, monkeypatch):
+    submit, made = ThreadPoolExecutor.submit, []
+
+    def scarce(pool, *arguments):
+        if len(made) == 3:
+            raise RuntimeError("can't start new thread")
+        made.append(pool)
+        return submit(pool, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", scarce)
+    index = open_index(CountingStore(objects()))
+    index.sweep(URLS)
+    index._sweeps.shutdown(wait=True)
+    assert len(open_index(CountingStore({})).peek_many(URLS)) == len(URLS)
+
+
 def test_a_sweep_that_is_cut_short_keeps_what_it_has_learned(open_index):
     index = open_index(CountingStore(objects()))
     index.sweep(URLS[:5])

@@ -129,8 +129,14 @@ class FactsIndex:
         answered = {*self.peek_many(wanted), *self._refused(refusal_kept_s)}
         unknown = [url for url in wanted if url not in answered]
         sweep = _Sweep(iter(unknown), min(_SWEEP_THREADS, len(unknown)))
-        for _ in range(sweep.threads):  # and not a task for each: those take 1 KB of memory
-            sweeps.submit(self._sweep, sweep)
+        planned, started = sweep.threads, 0
+        try:
+            while started < planned:  # and not a task for each: those take 1 KB of memory
+                sweeps.submit(self._sweep, sweep)
+                started += 1
+        except RuntimeError as error:  # no more threads are to be had, or it was closed
+            log.info("a sweep has %d of %d threads: %s", started, planned, error)
+            self._leave(sweep, planned - started)
 
     def close(self) -> None:
         """End the sweeps and close the index."""
@@ -147,9 +153,12 @@ class FactsIndex:
         """Be one thread of a sweep; the last one writes what was gathered."""
         while url := self._next_of(sweep):
             self._sweep_one(url, sweep)
+        self._leave(sweep)
+
+    def _leave(self, sweep: _Sweep, threads: int = 1) -> None:
         with self._lock:
-            sweep.threads -= 1
-            if not sweep.threads:
+            sweep.threads -= threads
+            if sweep.threads <= 0:
                 self._flush()
 
     def _next_of(self, sweep: _Sweep) -> str:
