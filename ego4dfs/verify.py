@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -145,6 +145,14 @@ def to_repair(plan: Plan, findings: Iterable[Finding]) -> Plan:
     )
 
 
+def renewed(plan: Plan, peek: Callable[[str], ObjectFacts | None]) -> Plan:
+    """Return the same plan with what is known of its objects now."""
+    datasets = (
+        replace(d, items=[_renewed(i, peek(i.url)) for i in d.items]) for d in plan.datasets
+    )
+    return replace(plan, datasets=list(datasets))
+
+
 def extras(layout: Layout, datasets: Iterable[str], known: Iterable[str]) -> list[Finding]:
     """Return the files in the directories of datasets that nothing accounts for."""
     expected = frozenset(known)
@@ -154,6 +162,10 @@ def extras(layout: Layout, datasets: Iterable[str], known: Iterable[str]) -> lis
         for path in _files(layout, dataset)
         if path not in expected
     ]
+
+
+def _renewed(item: Item, facts: ObjectFacts | None) -> Item:
+    return replace(item, facts=facts) if facts is not None else item
 
 
 def _stale(extra: Finding, record: Record) -> Finding:

@@ -157,6 +157,13 @@ def test_a_cache_that_cannot_be_made_is_told(doctor, tmp_path):
     assert code == ExitCode.FAILURE
 
 
+def test_the_limit_of_a_cache_is_looked_at_and_not_changed(doctor, cli):
+    _, rows = doctor("--cache-size", "128MiB")
+    assert "of 0.12 GiB are used" in rows["cache directory"]["found"]
+    doctor("--cache-size", "200MiB")
+    assert json.loads(cli("cache", "info", "--json").stdout)["limit_bytes"] == 256 << 20
+
+
 def test_a_selection_is_counted(doctor):
     _, rows = doctor("--datasets", "annotations", "--include", "*.csv")
     assert rows["selection"]["found"] == "1 of 2 files"

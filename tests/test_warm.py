@@ -257,6 +257,12 @@ def test_what_was_fetched_to_the_cache_and_pinned_is_mounted_without_a_get(
     assert json.loads(cli("cache", "info", "--json").stdout)["pins"] == []
 
 
+def test_filters_alone_unpin_nothing(cli, licensee):
+    done = cli("cache", "unpin", "--benchmarks", "fho", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "filters need --datasets" in done.stderr
+
+
 def test_a_second_run_fetches_nothing_and_says_so(release, to_cache, front):
     release.dataset("annotations", FILES)
     to_cache("-y")

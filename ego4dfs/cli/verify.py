@@ -26,6 +26,7 @@ from ego4dfs.verify import (
     check_plan,
     datasets_below,
     prune,
+    renewed,
     to_repair,
 )
 from ego4dfs.vfs import VFS, open_vfs
@@ -129,10 +130,15 @@ def _check(
     listings, plan = _plan(layout, config, vfs, journal)
     findings = check_plan(layout, plan, listings, journal, config.version)
     mended, ended = 0, True
+    stopped_by: BaseException | None = None
     if getattr(args, "repair", False) and _broken(findings):
         before = _broken(findings)
-        ended = _repair(layout, config, vfs, journal, to_repair(plan, findings))
-        findings = check_plan(layout, plan, listings, journal, config.version)
+        broken = to_repair(plan, findings)
+        ended, stopped_by = _repair(layout, config, vfs, journal, broken)
+        # Only those are read again, and compared with what was fetched: objects may be others now.
+        again = check_plan(layout, renewed(broken, vfs.facts.peek), (), journal, config.version)
+        found = {finding.path: finding for finding in again}
+        findings = [found.get(finding.path, finding) for finding in findings]
         mended = before - _broken(findings)
     removed = prune(layout, journal, findings) if getattr(args, "prune", False) else []
     findings = [finding for finding in findings if finding not in removed]
@@ -140,10 +146,14 @@ def _check(
     code = _say(findings, counts, as_json=getattr(args, "json", False))
     if mended and code == ExitCode.FAILURE:
         code = ExitCode.PARTIAL
+    if stopped_by is not None and ended:
+        raise stopped_by
     if not ended:
         # Threads that wait for an answer cannot be stopped, and must not outlive Python.
         sys.stdout.flush()
-        os._exit(code)
+        if stopped_by is not None:
+            print(f"ego4dfs: {stopped_by or 'interrupted'}", file=sys.stderr, flush=True)
+        os._exit(ExitCode.FAILURE if stopped_by is not None else code)
     return code
 
 
@@ -156,15 +166,16 @@ def _plan(layout: Layout, config: Config, vfs: VFS, journal: Journal) -> tuple[l
     return listings, planner.plan(listings, metadata_url=url)
 
 
-def _repair(layout: Layout, config: Config, vfs: VFS, journal: Journal, plan: Plan) -> bool:
+def _repair(
+    layout: Layout, config: Config, vfs: VFS, journal: Journal, plan: Plan
+) -> tuple[bool, BaseException | None]:
+    """Fetch; return whether all threads have ended, and what stopped it before its end."""
     means = Means(vfs.store, vfs.facts, vfs.cache, journal, layout, config.version)
     fetcher = Fetcher(means, plan)
     ended = fetcher.run()
     for problem in fetcher.report.problems:
         print(f"ego4dfs: {problem.path}: {problem.reason}", file=sys.stderr)
-    if fetcher.report.stopped_by is not None:
-        raise fetcher.report.stopped_by
-    return ended
+    return ended, fetcher.report.stopped_by
 
 
 def _broken(findings: Sequence[Finding]) -> int:

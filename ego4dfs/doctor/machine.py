@@ -69,8 +69,8 @@ def _capabilities() -> int:
 def _cache(config: Config) -> Iterator[Check]:
     try:
         inner = prepare_directory(config.cache_dir)
-        cache = BlockCache(inner, Metrics(), max_bytes=config.cache_max_bytes)
-        limit, used = cache.max_bytes, cache.used_bytes
+        cache = BlockCache(inner, Metrics())  # and leave its limit as it is
+        limit, used = config.cache_max_bytes or cache.max_bytes, cache.used_bytes
         cache.close()
     except Ego4DError as error:
         yield Check.failed("cache directory", error)
