@@ -7,7 +7,10 @@ import gc
 
 _SETTINGS = (
     (-8, 2),  # M_ARENA_MAX: a heap for each of many threads would each hold blocks of its own
-    (-3, 64 << 20),  # M_MMAP_THRESHOLD: no block or request is mapped, faulted in and unmapped
+    (
+        -3,
+        32 << 20,
+    ),  # M_MMAP_THRESHOLD, at its largest: no block or request is mapped, faulted in and unmapped
     (-1, 128 << 20),  # M_TRIM_THRESHOLD: nor given back at once
 )
 """mallopt(3), with the numbers of glibc's malloc.h."""
