@@ -78,12 +78,13 @@ def _measure(options: argparse.Namespace, rows: Sequence[Row]) -> int:
     outcomes: list[Outcome] = []
     with serving(options.place) as servers:
         about = machine(servers.wan_missing, _command(options), options.rounds)
+        found = table.as_json(outcomes, about)
         for row in rows:
             outcomes.append(run_row(row, servers, options.rounds))
             print(table.markdown(outcomes[-1:]) + "\n" + table.goals(outcomes[-1:]), flush=True)
-    found = table.as_json(outcomes, about)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+            found = table.as_json(outcomes, about)
+            if options.json:  # at each row: what comes later may fail
+                options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.plot:
         draw(found, options.plot)
     failed = [f"{o.row.name} {result.name}" for o in outcomes for result in o.failed]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -85,11 +86,14 @@ def _worker(paths: Sequence[Path], limit: int, *, evict: bool) -> Iterator[subpr
         stderr=subprocess.PIPE,
         text=True,
     )
+    watch = threading.Timer(_TIMEOUT_S, worker.kill)
     try:
+        watch.start()  # a mount that hangs would hold its reader for ever
         _say(worker, json.dumps({"paths": list(map(str, paths)), "limit": limit, "evict": evict}))
         yield worker
         worker.communicate(timeout=_TIMEOUT_S)
     finally:
+        watch.cancel()
         worker.kill()
         worker.communicate()
 

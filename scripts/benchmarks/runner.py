@@ -24,7 +24,7 @@ def run_row(row: Row, servers: Servers, rounds: int) -> Outcome:
     say(f"{row.name}: preparing ({row.title})")
     try:
         return _run_rounds(row, servers, rounds)
-    except (RunError, Ego4DError) as error:
+    except (RunError, Ego4DError, OSError) as error:
         say(f"{row.name}: could not be prepared: {error}")
         return Outcome(row, [Result("all", trouble=f"failed: {error}")])
 
@@ -45,8 +45,9 @@ def _run_once(row: Row, contender: Contender, result: Result, which: str) -> Non
     begin = time.monotonic()
     try:
         sample = contender.run()
-    except RunError as error:
-        result.trouble = f"failed: {error}"
+    except Exception as error:  # noqa: BLE001 - whatever ails one tool must not end the others' run
+        words = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+        result.trouble = f"failed: {words}"
         say(f"{row.name} {which} {contender.name}: {result.trouble}")
         return
     result.samples.append(sample)
