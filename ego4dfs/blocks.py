@@ -84,6 +84,11 @@ def block_key(object_id: str, index: int) -> str:
     return f"{object_id}-{index:x}"
 
 
+def key_before(ref: ObjectRef, position: int) -> str:
+    """Return the name of the block that holds the byte before a position behind the first."""
+    return block_key(ref.object_id, (position - 1) // BLOCK_SIZE)
+
+
 class Entry(NamedTuple):
     """What has one name in the cache: the bytes [start, stop) of an object, a block or a part."""
 

@@ -93,6 +93,22 @@ def test_a_storm_of_seeks_fetches_a_few_times_what_is_read(stored, large):  # no
     assert bytes_asked(store) <= 3 * 200 * 262_144
 
 
+def test_processes_that_read_a_file_together_fetch_it_as_one_does(stored, large):  # noqa: F811
+    """The kernel asks for each page once, by the handle of whoever comes first."""
+    store, reader, ref = stored
+    windows, chance = [Window() for _ in range(16)], random.Random(4)
+    for at in range(0, len(large), BLOCK_SIZE):
+        assert (
+            read(reader, ref, at, BLOCK_SIZE, chance.choice(windows)) == large[at : at + BLOCK_SIZE]
+        )
+        if at % (16 * BLOCK_SIZE) == 0:
+            settle(reader)
+    settle(reader)
+    assert asked_once(store)
+    assert bytes_asked(store) == len(large)
+    assert len(store.gets) <= 60
+
+
 def test_each_of_many_handles_has_a_window_of_its_own(stored, large):  # noqa: F811
     store, reader, ref = stored
 

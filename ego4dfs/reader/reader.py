@@ -16,6 +16,7 @@ from ego4dfs.blocks import (
     Span,
     block_entry,
     block_key,
+    key_before,
     length_of,
     missing_entries,
     overlapping_keys,
@@ -35,7 +36,6 @@ MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
 FETCH_THREADS = 24
 SOON_BLOCKS = 16  # less than the threads: nobody who waits has to queue behind a guess
 MAX_HOMELESS_BLOCKS = 64  # what is ahead of a reader must not leave before it is read
-
 NEAR = 2 * STEP  # a reader may come there before a whole request has arrived
 _CLOSED = "the filesystem is closed"
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
@@ -127,7 +127,10 @@ class Reader:
             position += len(part)
             if not self._from_cache(ref, span, part):
                 awaited.append((span, part))
-        ahead = window.advance(start, stop, missed=bool(awaited)) if window else None
+        ahead = None
+        if window:
+            shared = window.skips(start) and self._is_there(key_before(ref, start))
+            ahead = window.advance(start, stop, missed=bool(awaited), shared=shared)
         grain = window.grain if window else BLOCK_SIZE
         sent: dict[str, Flight] = {}
         if awaited:
@@ -286,10 +289,7 @@ class Reader:
         self._cache.put(key, ref.url, flight.data, partial(self._ended, key, len(flight)))
 
     def _ended(self, key: str, length: int, stored: bool) -> None:  # noqa: FBT001 - as put says it
-        """Let go of a block that is on disk; keep the last few that the disk did not take.
-
-        Without those a full disk would cost a GET for each of the kernel's requests.
-        """
+        """Let go of a block that is on disk; the last few that are not would cost many GETs."""
         if not stored:
             with self._lock:
                 self._homeless.append((key, length))

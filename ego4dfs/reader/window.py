@@ -53,14 +53,22 @@ class Window:
         """The unit to fetch in: parts until the window is open, then blocks."""
         return BLOCK_SIZE if self._next - self._start > OPEN_AFTER else PART_SIZE
 
-    def advance(self, start: int, stop: int, *, missed: bool = True) -> range | None:
+    def skips(self, start: int) -> bool:
+        """Tell whether a read would skip so much that others may have read it, and no more."""
+        return self._next + FORWARD_SLACK < start <= self._next + MAX_WINDOW
+
+    def advance(
+        self, start: int, stop: int, *, missed: bool = True, shared: bool = False
+    ) -> range | None:
         """Note a read of [start, stop); return the bytes to fetch ahead now, or None.
 
-        `missed` says whether some of it was not in the cache.
+        `missed` says whether some of it was not in the cache, `shared` whether others have read
+        what this one skips: processes that read a file together each ask for some of it.
         Each byte ahead is named once while reading goes on, but for a retreat.
         """
         with self._lock:
-            if not self._next - BACK_SLACK <= start <= self._next + FORWARD_SLACK:
+            slack = MAX_WINDOW if shared else FORWARD_SLACK
+            if not self._next - BACK_SLACK <= start <= self._next + slack:
                 self._seek(start, stop)
             self._next = max(self._next, stop)
             self._ahead = max(self._ahead, self._next)
@@ -91,8 +99,8 @@ class Window:
         if read <= OPEN_AFTER:
             wanted = max(self._least, _power(read))
             return (self._start + min(read + MAX_WINDOW, wanted)) // PART_SIZE * PART_SIZE
-        room = self._next + min(MAX_WINDOW, 2 * read) - self._ahead
-        return self._ahead + room // STEP * STEP
+        # To the same borders for all: readers of one file name no fragments of each other's steps.
+        return (self._next + min(MAX_WINDOW, 2 * read)) // STEP * STEP
 
 
 def _power(size: int) -> int:
