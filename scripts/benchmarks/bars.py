@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from statistics import median
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
+_TITLE_WIDTH = 80
 _OURS, _THEIRS = "#d1495b", "#8d99ae"
 
 
@@ -17,7 +19,7 @@ def main(source: str, target: str) -> None:
     """One panel a row, one bar a tool: the median of the headline with its extremes."""
     mpl.use("Agg")
     rows = json.loads(Path(source).read_text())["rows"]
-    heights = [max(1, len(row["results"])) + 1 for row in rows]
+    heights = [max(1, len(row["results"])) + 2 for row in rows]
     figure, panels = plt.subplots(
         len(rows),
         squeeze=False,
@@ -38,8 +40,10 @@ def main(source: str, target: str) -> None:
         panel.set_yticks(range(len(row["results"])), [r["tool"] for r in row["results"]])
         panel.invert_yaxis()
         panel.margins(x=0.15)
-        panel.set_title(f"{row['row']}: {row['title']} ({row['headline']})", fontsize=9, loc="left")
-    figure.savefig(target, dpi=150)
+        better = "more" if row["more_is_better"] else "less"
+        told = f"{row['row']}: {row['title']} ({row['headline']}, {better} is better)"
+        panel.set_title(textwrap.fill(told, _TITLE_WIDTH), fontsize=9, loc="left")
+    figure.savefig(target, dpi=100)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def as_json(outcomes: Iterable[Outcome], about: Mapping[str, Any]) -> dict[str, 
                 "title": outcome.row.title,
                 "headline": outcome.row.columns[0].title,
                 "headline_key": outcome.row.columns[0].key,
+                "more_is_better": outcome.row.columns[0].more_is_better,
                 "goals": {goal.text: goal.verdict(outcome) for goal in outcome.row.goals},
                 "results": [_result(outcome, result) for result in outcome.results],
             }
