@@ -11,7 +11,7 @@ from statistics import median
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-_TITLE_WIDTH = 80
+_TITLE_WIDTH = 70
 _OURS, _THEIRS = "#d1495b", "#8d99ae"
 
 
