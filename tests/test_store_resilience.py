@@ -252,10 +252,10 @@ def test_a_failing_probe_is_one_request(
 def test_one_stalling_object_does_not_shut_out_the_others(
     store: ObjectStore, gateway: Gateway, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(s3fs_s3, "READ_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(s3fs_s3, "READ_TIMEOUT_S", 3.0)
     good, bad = bucket.put("good", DATA), bucket.put("bad", DATA)
-    gateway.faults.only, gateway.faults.stall_s = "bad", 2.0
+    gateway.faults.only, gateway.faults.stall_s = "bad", 5.0
     failed = threading.Event()
 
     def read_bad() -> None:

@@ -30,10 +30,11 @@ class Window:
 
     Until a reader has read `OPEN_AFTER` bytes on end, what is fetched of those is rounded up to
     the next power of two, or to what earlier runs of this reader took: at most as much as is
-    wanted, `FIRST`, or `MAX_GUESS` behind a seek, is fetched for nothing. Then twice as much is
-    fetched ahead as was read, up to the bound. Nothing is fetched ahead of a reader who has met
-    nothing missing yet: what is in the cache is read again without a request. A seek closes the
-    window. Safe from several threads: kernels read one file by several requests at a time.
+    wanted, `FIRST`, or `MAX_GUESS` behind a seek, is fetched for nothing. Then half as much
+    again as was read is fetched ahead, up to the bound, in whole steps. Nothing is fetched ahead of
+    a reader who has met nothing missing yet: what is in the cache is read again without a request.
+    A seek closes the window. Safe from several threads: kernels read one file by several requests
+    at a time.
     """
 
     __slots__ = ("_ahead", "_least", "_lock", "_next", "_runs", "_start", "_wanting")
@@ -100,7 +101,7 @@ class Window:
             wanted = max(self._least, _power(read))
             return (self._start + min(read + MAX_WINDOW, wanted)) // PART_SIZE * PART_SIZE
         # To the same borders for all: readers of one file name no fragments of each other's steps.
-        return (self._next + min(MAX_WINDOW, 2 * read)) // STEP * STEP
+        return (self._next + min(MAX_WINDOW, read + read // 2)) // STEP * STEP
 
 
 def _power(size: int) -> int:
