@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -62,7 +63,12 @@ def mounts(tmp_path, libfuse) -> Iterator[Mounts]:
 
 
 def fetched(root: Path) -> int:
-    return status(root)["bytes_fetched"]
+    """Return the bytes fetched so far, once no more come: what is ahead may still be on its way."""
+    before, now = -1, status(root)["bytes_fetched"]
+    while now != before:
+        time.sleep(0.5)
+        before, now = now, status(root)["bytes_fetched"]
+    return now
 
 
 def look(root: Path, name: str, offset: int, size: int) -> int:
