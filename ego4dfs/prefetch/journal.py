@@ -246,6 +246,9 @@ def _record(row: Sequence[Any]) -> Record:
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> OutputError:
+    if "full" in str(error):  # SQLITE_FULL: the copies will not fit either
+        hint = "make room, or name another directory with -o"
+        return OutputError(f"{path}: no space left on device", hint=hint)
     return OutputError(
         f"the journal {path} cannot be used: {error}",
         hint="if it is damaged, remove it: copies that are right are found all the same",
