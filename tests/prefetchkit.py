@@ -72,8 +72,6 @@ def data_of(found: Mapping[str, bytes], release: Release, dataset: str) -> dict[
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 40 MiB; a remount makes it larger, or read-only."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk takes root")
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], check=True)

@@ -51,8 +51,8 @@ class FactsIndex:
     """ObjectFacts by URL: in memory, then on disk, then by one HEAD.
 
     Safe from several threads and processes. Each URL is asked for by one thread while others
-    wait for its answer. `_lock` guards the tables in memory and the connection; it is never held
-    while the store works.
+    wait for its answer. `_lock` guards what is in memory and each use of the table on disk; it is
+    never held while the store works.
     """
 
     def __init__(self, directory: Path, store: ObjectStore) -> None:
