@@ -65,20 +65,6 @@ def spans(start: int, stop: int) -> Iterator[Span]:
         start += last - first
 
 
-def runs(indexes: Iterable[int], longest: int) -> Iterator[range]:
-    """Join ascending block indexes that are adjacent into runs of at most `longest` blocks."""
-    run: range | None = None
-    for index in indexes:
-        if run is not None and index == run.stop and len(run) < longest:
-            run = range(run.start, index + 1)
-            continue
-        if run is not None:
-            yield run
-        run = range(index, index + 1)
-    if run is not None:
-        yield run
-
-
 def block_key(object_id: str, index: int) -> str:
     """Return the name of a block, unique over all sources, objects and versions."""
     return f"{object_id}-{index:x}"
@@ -100,7 +86,12 @@ class Entry(NamedTuple):
 def block_entry(ref: ObjectRef, index: int) -> Entry:
     """Return block `index` as a whole."""
     start = index * BLOCK_SIZE
-    return Entry(block_key(ref.object_id, index), start, min(start + BLOCK_SIZE, ref.size))
+    return Entry(block_key(ref.object_id, index), start, start + ref.block_length(index))
+
+
+def block_entries(ref: ObjectRef) -> list[Entry]:
+    """Return all blocks of an object, in order; none of an empty one."""
+    return [block_entry(ref, index) for index in range(ref.block_count)]
 
 
 def part_entries(ref: ObjectRef, start: int, stop: int) -> Iterator[Entry]:

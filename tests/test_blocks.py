@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, Span, block_key, runs, spans
+from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, Span, block_entry, block_key, requests, spans
 
 OFFSETS = st.integers(0, 20 * BLOCK_SIZE) | st.builds(
     lambda block, delta: max(0, block * BLOCK_SIZE + delta),
@@ -38,9 +38,17 @@ def test_a_range_up_to_a_border_does_not_touch_the_next_block():
     ]
 
 
+def runs(indexes: list[int], longest: int) -> list[range]:
+    """Join blocks into requests, and return those as ranges of blocks."""
+    ref = ObjectRef.of("source", "s3://b/k", 100 * BLOCK_SIZE, "etag")
+    entries = (block_entry(ref, index) for index in indexes)
+    joined = requests(entries, longest * BLOCK_SIZE)
+    return [range(r[0].start // BLOCK_SIZE, r[-1].stop // BLOCK_SIZE) for r in joined]
+
+
 @given(st.sets(st.integers(0, 60)), st.integers(1, 9))
 def test_runs_cover_exactly_the_blocks_given(indexes, longest):
-    joined = list(runs(sorted(indexes), longest))
+    joined = runs(sorted(indexes), longest)
     assert [index for run in joined for index in run] == sorted(indexes)
     assert all(1 <= len(run) <= longest for run in joined)
 
@@ -48,7 +56,7 @@ def test_runs_cover_exactly_the_blocks_given(indexes, longest):
 @given(st.sets(st.integers(0, 60)), st.integers(1, 9))
 def test_runs_are_as_few_as_can_be(indexes, longest):
     """Two runs that touch stand apart only because the first is full."""
-    joined = list(runs(sorted(indexes), longest))
+    joined = runs(sorted(indexes), longest)
     assert all(
         one.stop < next_one.start or len(one) == longest for one, next_one in pairwise(joined)
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, block_key, runs
+from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef, block_entries, length_of, requests
 from ego4dfs.cache import PIN_SHARE, BlockCache
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.catalog import Listing
@@ -25,7 +25,7 @@ from ego4dfs.prefetch.plan import THERE, TO_GET, DatasetPlan, Item, Plan, State
 from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.store import ObjectFacts, ObjectStore
 
-_RUN_BLOCKS = 4  # of each thread: what waits for the disk stays below 64 MiB
+_REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: what waits for the disk stays below 64 MiB
 _THREADS = 16
 _END_S = 60.0  # a request under way ends by its own time-out before
 _VAIN = 8
@@ -114,7 +114,7 @@ class Warmer:
         self.report.done(Status.SKIPPED, plan.count(*THERE))
         refs = self._refs(plan)
         for ref in refs.values() if pin else ():
-            self._cache.pin(ref.object_id, _keys(ref))
+            self._cache.pin(ref.object_id, (block.key for block in block_entries(ref)))
         tasks = self._tasks([item for item in plan.items if item.state in TO_GET], refs)
         self._lanes.add("warm", lambda: next(tasks, None), _THREADS)
         try:
@@ -142,7 +142,7 @@ class Warmer:
             state = State.MISSING if isinstance(error, ObjectMissing) else State.REFUSED
             return Item(directory, name, dataset, uid, url, None, state, str(error)), 0
         ref = self._ref(url, facts)
-        here = ref.size - sum(_length(ref, run) for run in self._missing(ref))
+        here = ref.size - sum(map(length_of, self._missing(ref)))
         state = State.RIGHT if here == ref.size else State.FETCH
         return Item(directory, name, dataset, uid, url, facts, state), here
 
@@ -152,33 +152,33 @@ class Warmer:
     def _refs(self, plan: Plan) -> dict[str, ObjectRef]:
         return {i.url: self._ref(i.url, i.facts) for i in plan.items if i.facts is not None}
 
-    def _missing(self, ref: ObjectRef) -> list[range]:
-        keys = enumerate(_keys(ref))
-        return list(runs((i for i, key in keys if not self._cache.contains(key)), _RUN_BLOCKS))
+    def _missing(self, ref: ObjectRef) -> list[list[Entry]]:
+        lacking = (block for block in block_entries(ref) if not self._cache.contains(block.key))
+        return list(requests(lacking, _REQUEST_BYTES))
 
     def _tasks(self, items: Sequence[Item], refs: dict[str, ObjectRef]) -> Iterator[Task]:
         for item in items:
             ref = refs[item.url]
             missing = self._missing(ref)
-            here = ref.size - sum(_length(ref, run) for run in missing)
+            here = ref.size - sum(map(length_of, missing))
             self.report.begin(item.path, ref.size)
             self.report.moved(item.path, resumed=here)
             with self._lock:
                 self._left[item.path] = len(missing)
             if not missing:  # it came since the plan was made, or is named twice
                 self._end(item)
-            for run in missing:
-                yield partial(self._bring, item, ref, run)
+            for request in missing:
+                yield partial(self._bring, item, ref, request)
 
-    def _bring(self, item: Item, ref: ObjectRef, run: range) -> None:
+    def _bring(self, item: Item, ref: ObjectRef, request: list[Entry]) -> None:
         if item.path in self._failed:
             return
-        start, stop = run.start * BLOCK_SIZE, min(run.stop * BLOCK_SIZE, ref.size)
+        start, stop = request[0].start, request[-1].stop
         try:
             fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
             if len(fetched.data) != stop - start or fetched.start != start:
                 raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
-            self._put(ref, run, fetched.data)
+            self._put(ref, request, fetched.data)
         except StoreError as error:
             self._fail(item, error)
             return
@@ -209,7 +209,7 @@ class Warmer:
         if is_vain:
             raise error
 
-    def _put(self, ref: ObjectRef, run: range, data: memoryview) -> None:
+    def _put(self, ref: ObjectRef, request: list[Entry], data: memoryview) -> None:
         """Hand the blocks to the cache and wait until it has them, so that memory is bounded."""
         stored: list[bool] = []
         arrived = threading.Semaphore(0)
@@ -218,24 +218,15 @@ class Warmer:
             stored.append(is_stored)
             arrived.release()
 
-        for index in run:
-            start = (index - run.start) * BLOCK_SIZE
-            block = data[start : start + ref.block_length(index)]
-            self._cache.put(block_key(ref.object_id, index), ref.url, block, done)
-        for _ in run:
+        first = request[0].start
+        for key, start, stop in request:
+            self._cache.put(key, ref.url, data[start - first : stop - first], done)
+        for _ in request:
             arrived.acquire()
         if not all(stored):
             reason = "the cache could not keep it: the disk is full, or the rest is pinned"
             raise StoreError(f"{ref.url}: {reason}", url=ref.url)
 
 
-def _keys(ref: ObjectRef) -> list[str]:
-    return [block_key(ref.object_id, index) for index in range(ref.block_count)]
-
-
-def _length(ref: ObjectRef, run: range) -> int:
-    return min(run.stop * BLOCK_SIZE, ref.size) - run.start * BLOCK_SIZE
-
-
 def _bytes_of(ref: ObjectRef) -> int:
-    return sum(allocated_bytes(ref.block_length(index)) for index in range(ref.block_count))
+    return sum(allocated_bytes(stop - start) for _, start, stop in block_entries(ref))
