@@ -11,16 +11,12 @@ from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, human_size, print_json, table
-from ego4dfs.config import Config
+from ego4dfs.config import FILTERS, UIDS, Config
 from ego4dfs.errors import CacheError, ConfigError, masked
 from ego4dfs.metrics import Metrics
 from ego4dfs.vfs import VFS, open_vfs
 
 _PINS_SHOWN = 10
-_FILTERS = (
-    *("benchmarks", "universities", "video_uids", "clip_uids", "splits", "uids_from"),
-    *("annotations", "include", "exclude"),
-)
 _ACTIONS = ("info", "verify", "clear", "unpin")
 
 
@@ -66,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
     urls = None
-    if not config.datasets and any(getattr(config, name) for name in _FILTERS):
+    if not config.datasets and any(getattr(config, name, None) for name in (*UIDS, *FILTERS)):
         raise ConfigError(
             "cache unpin: filters need --datasets", hint="without both, everything is unpinned"
         )

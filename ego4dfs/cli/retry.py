@@ -9,11 +9,9 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.args import Parser, command_line
-from ego4dfs.config import Config
+from ego4dfs.config import FILTERS, UIDS, Config
 from ego4dfs.prefetch import Problem, Report
 
-_UIDS = ("video_uids", "video_uid_file", "clip_uids", "uids_from")
-_FILTERS = ("benchmarks", "universities", "annotations", "splits", "include", "exclude")
 _NAMES_SPELT = 5
 _DATASETS_SPELT = 5
 
@@ -53,7 +51,7 @@ class Retry:
         for problem in problems:
             by_dataset.setdefault(problem.dataset, []).append(problem)
         if by_dataset.pop("", None):
-            yield self._line((*_UIDS, *_FILTERS), manifests_only=True)
+            yield self._line((*UIDS, *FILTERS), manifests_only=True)
         if len(by_dataset) > _DATASETS_SPELT:
             yield self._line((), datasets=list(by_dataset), metadata=False)
             return
@@ -64,14 +62,14 @@ class Retry:
         if len(problems) <= _NAMES_SPELT:
             # A comma would make two patterns of one.
             names = [glob.escape(problem.name).replace(",", "?") for problem in problems]
-            drop = (*_UIDS, *_FILTERS)
+            drop = (*UIDS, *FILTERS)
             return self._line(drop, datasets=[dataset], metadata=False, include=names)
         uids = sorted({problem.uid.lower() for problem in problems})
         if self._may_use_file and listing and listing.listed_uids.issuperset(uids):
             path = self._write(dataset, uids)
             if path is not None:
                 file = {"video_uid_file": str(path)}
-                return self._line(_UIDS, datasets=[dataset], metadata=False, **file)
+                return self._line(UIDS, datasets=[dataset], metadata=False, **file)
         return self._line((), datasets=[dataset], metadata=False)
 
     def _write(self, dataset: str, uids: list[str]) -> Path | None:

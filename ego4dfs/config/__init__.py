@@ -20,7 +20,16 @@ from ego4dfs.config import values
 from ego4dfs.config.values import MIN_CACHE_BYTES, Given, parse_size
 from ego4dfs.errors import ConfigError
 
-__all__ = ["KEYS", "MIN_CACHE_BYTES", "Config", "default_cache_dir", "parse_size", "resolve"]
+__all__ = [
+    "FILTERS",
+    "KEYS",
+    "MIN_CACHE_BYTES",
+    "UIDS",
+    "Config",
+    "default_cache_dir",
+    "parse_size",
+    "resolve",
+]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +43,11 @@ def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     """
     base = Path((os.environ if environ is None else environ).get("XDG_CACHE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".cache") / "ego4dfs"
+
+
+UIDS = ("video_uids", "video_uid_file", "clip_uids", "uids_from")
+FILTERS = ("benchmarks", "universities", "annotations", "splits", "include", "exclude")
+"""The options that narrow a selection, by their keys: those that name uids, and all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
