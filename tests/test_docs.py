@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import reliability
 
 import ego4dfs
 from ego4dfs import errors
@@ -111,6 +112,11 @@ def _error_classes() -> list[type[errors.Ego4DError]]:
 def test_the_cli_reference_is_what_the_parsers_say():
     written = (REFERENCE / "cli.md").read_text()
     assert written == cli_reference(), "run: python tests/test_docs.py"
+
+
+def test_the_table_of_reliability_is_what_the_tests_say():
+    written = reliability.PAGE.read_text()
+    assert written == reliability.page_with_table(written), "run: python tests/reliability.py"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
