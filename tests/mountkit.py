@@ -36,6 +36,17 @@ def seeded(name: str, size: int) -> bytes:
     return Seeded(name).part(0, size)
 
 
+def read_whole(fd: int, size: int, offset: int) -> bytes:
+    """Return `size` bytes, asked for again where the kernel gave fewer; short at an end of file.
+
+    The kernel answers with the pages that it has before it reports the error of the next one.
+    """
+    data = b""
+    while len(data) < size and (piece := os.pread(fd, size - len(data), offset + len(data))):
+        data += piece
+    return data
+
+
 def environment(server: S3Server, home: Path, transport: str, **more: str) -> dict[str, str]:
     """Return the environment of a licensee with an empty home and a cache of its own."""
     home.mkdir(exist_ok=True)
