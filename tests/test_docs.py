@@ -246,7 +246,7 @@ def test_commands_in_examples_exist(page: Path):
 
 
 def test_scripts_of_the_readme_are_there_and_can_be_run():
-    named = set(re.findall(r"scripts/\w+", "".join(page.read_text() for page in PAGES)))
+    named = set(re.findall(r"scripts/[\w-]+", "".join(page.read_text() for page in PAGES)))
     assert {"scripts/demo", "scripts/test"} <= named
     for script in (*named, "scripts/check", "scripts/setup", ".ci/run"):
         assert os.access(ROOT / script, os.X_OK), script
