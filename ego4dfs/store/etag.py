@@ -1,0 +1,167 @@
+"""ETags of S3 as checksums: what they prove about bytes, and in which buckets they are MD5s.
+
+The ETag of an object that was uploaded at once is the MD5 of its bytes; of one that was uploaded
+in parts it is the MD5 of the parts' MD5s, `-` and their number. Under SSE-KMS or SSE-C, and in
+some stores that speak S3's protocol, it looks the same and is no MD5.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+PART_BYTES = tuple(size << 20 for size in (8, 5, 16, 64, 10, 15, 25, 32, 50, 100, 128))
+"""Part sizes that upload tools take: those of the AWS tools and boto3 first."""
+
+_MIB = 1 << 20
+_MAX_DOUBTED = 4096
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_MULTIPART = re.compile(r"[0-9a-f]{32}-([1-9]\d{0,4})")
+
+
+class Proof(enum.Enum):
+    """What came of comparing."""
+
+    RIGHT = "md5"
+    WRONG = "wrong"
+    UNKNOWN = "size"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Bytes compared with an ETag: `found` is the ETag that they give, as far as that is known.
+
+    `part_bytes` is the part size that gave the ETag of an upload in parts, else 0.
+    """
+
+    proof: Proof
+    found: str = ""
+    part_bytes: int = 0
+
+
+def is_md5(etag: str) -> bool:
+    """Tell whether an ETag looks like the MD5 of an object that was uploaded at once."""
+    return _MD5.fullmatch(etag) is not None
+
+
+def part_sizes(size: int, etag: str) -> list[int]:
+    """Return the part sizes that could have given this ETag: the size itself for a plain MD5.
+
+    Empty where the ETag is neither a plain MD5 nor that of an upload in parts of a usual size.
+    """
+    if is_md5(etag):
+        return [max(size, 1)]
+    count = _part_count(etag)
+    whole = [size] if count == 1 and size else []
+    return [*(part for part in PART_BYTES if count and -(-size // part) == count), *whole]
+
+
+def only_part_size(size: int, etag: str) -> int:
+    """Return the part size of an upload in parts if just one whole number of MiB fits, else 0."""
+    count = _part_count(etag)
+    if count < 2:
+        return 0
+    least, most = -(-size // count), (size - 1) // (count - 1)
+    part = most // _MIB * _MIB
+    return part if part >= least and part - _MIB < least else 0
+
+
+def compare(chunks: Callable[[], Iterable[memoryview]], size: int, etag: str) -> Comparison:
+    """Compare bytes with an ETag, for each part size that is possible.
+
+    `chunks` yields all bytes, in order, each time it is called. WRONG only of a plain MD5: a
+    multipart ETag that no usual part size gives proves nothing.
+    """
+    for part in part_sizes(size, etag):
+        found = _etag_of(chunks(), part, is_plain=is_md5(etag))
+        if found == etag:
+            return Comparison(Proof.RIGHT, found, 0 if is_md5(etag) else part)
+        if is_md5(etag):
+            return Comparison(Proof.WRONG, found)
+    return Comparison(Proof.UNKNOWN)
+
+
+class EtagEvidence:
+    """In which buckets ETags are MD5s, as far as this process has seen. Safe from several threads.
+
+    One object that agrees with its ETag proves it for its bucket: by chance that does not happen.
+    Objects that disagree prove nothing, however many and however often: a broken proxy makes such
+    too.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self._lock = threading.Lock()
+        self._digests: set[str] = set()
+        self._parts: set[tuple[str, int]] = set()
+        self._doubted: dict[str, deque[str]] = {}
+
+    def matched(self, bucket: str, part_bytes: int = 0) -> list[str]:
+        """Note that an object agrees with its ETag, in parts of `part_bytes` if it has any.
+
+        Returns, once, the objects that disagreed before this was known.
+        """
+        with self._lock:
+            self._digests.add(bucket)
+            if part_bytes:
+                self._parts.add((bucket, part_bytes))
+            return list(self._doubted.pop(bucket, ()))
+
+    def mismatched(self, bucket: str, url: str) -> None:
+        """Note that an object disagrees with its plain ETag."""
+        with self._lock:
+            if bucket not in self._digests:
+                doubted = self._doubted.setdefault(bucket, deque(maxlen=_MAX_DOUBTED))
+                if url not in doubted:
+                    doubted.append(url)
+
+    def is_digest(self, bucket: str) -> bool | None:
+        """Tell whether the ETags of a bucket are MD5s; None where no object was compared.
+
+        False as long as objects disagreed and none agreed.
+        """
+        with self._lock:
+            return True if bucket in self._digests else False if bucket in self._doubted else None
+
+    def is_part_size(self, bucket: str, part_bytes: int) -> bool:
+        """Tell whether another object of a bucket agrees with its ETag in parts of this size."""
+        with self._lock:
+            return (bucket, part_bytes) in self._parts
+
+
+def _part_count(etag: str) -> int:
+    parts = _MULTIPART.fullmatch(etag)
+    return int(parts[1]) if parts else 0
+
+
+def _etag_of(chunks: Iterable[memoryview], part: int, *, is_plain: bool) -> str:
+    digests = list(_part_digests(chunks, part))
+    if is_plain:
+        return digests[0].hex() if digests else _new().hexdigest()
+    whole = _new()
+    whole.update(b"".join(digests))
+    return f"{whole.hexdigest()}-{len(digests)}"
+
+
+def _part_digests(chunks: Iterable[memoryview], part: int) -> Iterator[bytes]:
+    left, digest = part, _new()
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            piece, rest = rest[:left], rest[left:]
+            digest.update(piece)
+            left -= len(piece)
+            if not left:
+                yield digest.digest()
+                left, digest = part, _new()
+    if left < part:
+        yield digest.digest()
+
+
+def _new() -> hashlib._Hash:
+    return hashlib.md5(usedforsecurity=False)

@@ -1,0 +1,85 @@
+"""ETags as checksums: which part sizes fit, what is proved, and in which buckets they are MD5s."""
+
+import hashlib
+import random
+
+from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, compare, only_part_size, part_sizes
+
+MIB = 1 << 20
+DATA = random.Random(8).randbytes(20 * MIB + 5)
+
+
+def md5_of(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def multipart(data: bytes, part: int) -> str:
+    digests = [md5_of(data[i : i + part]) for i in range(0, len(data), part)]
+    return f"{md5_of(b''.join(digests)).hex()}-{len(digests)}"
+
+
+def chunked(data: bytes, size: int = 3 * MIB - 1):
+    """Chunks that agree with no part."""
+    return lambda: (memoryview(data)[i : i + size] for i in range(0, len(data), size))
+
+
+def test_bytes_agree_with_the_md5_or_the_md5_of_parts():
+    md5 = md5_of(DATA).hex()
+    assert compare(chunked(DATA), len(DATA), md5) == Comparison(Proof.RIGHT, md5)
+    for part in (5 * MIB, 8 * MIB, 16 * MIB):
+        etag = multipart(DATA, part)
+        assert compare(chunked(DATA), len(DATA), etag) == Comparison(Proof.RIGHT, etag, part)
+
+
+def test_an_empty_object_agrees_with_the_md5_of_nothing():
+    md5 = md5_of(b"").hex()
+    assert compare(chunked(b""), 0, md5) == Comparison(Proof.RIGHT, md5)
+
+
+def test_one_flipped_byte_is_wrong_of_a_plain_md5_and_unknown_of_parts():
+    flipped = bytes([DATA[0] ^ 1]) + DATA[1:]
+    md5 = md5_of(DATA).hex()
+    found = md5_of(flipped).hex()
+    assert compare(chunked(flipped), len(DATA), md5) == Comparison(Proof.WRONG, found)
+    etag = multipart(DATA, 8 * MIB)
+    assert compare(chunked(flipped), len(DATA), etag) == Comparison(Proof.UNKNOWN)
+
+
+def test_a_part_size_is_certain_only_where_one_whole_number_of_mib_fits():
+    assert only_part_size(800 * MIB, "0" * 32 + "-100") == 8 * MIB
+    assert only_part_size(800 * MIB - 1, "0" * 32 + "-100") == 8 * MIB
+    assert only_part_size(20 * MIB, "0" * 32 + "-3") == 0  # 7, 8 or 9 MiB
+    assert only_part_size(20 * MIB, "0" * 32 + "-1") == 0
+    assert only_part_size(20 * MIB, "0" * 32) == 0
+    assert part_sizes(20 * MIB, "0" * 32 + "-3") == [8 * MIB]
+
+
+def test_no_number_of_disagreements_makes_an_etag_no_md5_once_another_object_agreed():
+    evidence = EtagEvidence()
+    assert evidence.is_digest("bucket") is None
+    evidence.matched("bucket")
+    for number in range(100):
+        evidence.mismatched("bucket", f"s3://bucket/{number}")
+    assert evidence.is_digest("bucket") is True
+    assert evidence.is_digest("another") is None
+
+
+def test_objects_that_disagreed_first_are_named_when_another_one_agrees():
+    evidence = EtagEvidence()
+    evidence.mismatched("bucket", "s3://bucket/a")
+    evidence.mismatched("bucket", "s3://bucket/a")
+    evidence.mismatched("other", "s3://other/a")
+    assert evidence.is_digest("bucket") is False
+    assert evidence.matched("bucket") == ["s3://bucket/a"]
+    assert evidence.matched("bucket") == []
+    assert evidence.is_digest("bucket") is True
+    assert evidence.is_digest("other") is False
+
+
+def test_a_part_size_is_known_of_the_bucket_where_it_was_seen():
+    evidence = EtagEvidence()
+    evidence.matched("bucket", 8 * MIB)
+    assert evidence.is_part_size("bucket", 8 * MIB)
+    assert not evidence.is_part_size("bucket", 5 * MIB)
+    assert not evidence.is_part_size("other", 8 * MIB)
+    assert evidence.is_digest("bucket") is True
