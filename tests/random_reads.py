@@ -1,0 +1,228 @@
+"""Random reads through a mount while the gateway in front of the store goes from fault to fault.
+
+`python tests/random_reads.py READS` prints what came of it; `scripts/random-reads` sets up first.
+The cache is smaller than the data, so blocks are evicted all the time. Every byte is compared.
+An error is an honest answer; wrong bytes, a wrong size, an end of file inside a file, and a read
+that outlives the stated deadline are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+from conftest import SHARING, Mounts, Release
+from gateway import Faults, Gateway
+from mountkit import MIB, Seeded, environment, read_whole, status
+
+from ego4dfs.demo.server import S3Server
+
+KINDS: dict[str, dict[str, object]] = {
+    "none": {},
+    "503 SlowDown": {"slow_down_every": 2},
+    "connections reset": {"reset_every": 3},
+    "bodies cut": {"cut_body_at": 70_000, "cut_body_every": 2},
+    "late answers": {"latency_s": 0.4},
+    "silence before the answer": {"stall_s": 7.0, "only": "/0"},
+    "silence in the body": {"stall_body_s": 7.0, "stall_body_every": 4},
+    "slow bodies": {"bytes_per_s": 300_000.0, "piece_bytes": 16 << 10},
+    "ranges ignored": {"hide_range": True, "only": "/1"},
+    "another version": {"etag": "0" * 32, "only": "/2"},
+}
+SIZES = [0, 1, 4096, 256 << 10, (256 << 10) + 1, MIB - 1, MIB, MIB + 1, 3 * MIB + 7, 8 * MIB + 999]
+FILES_OF_EACH_SIZE = 9
+CACHE = "64MiB"
+READERS = 8
+LONGEST_READ = 96 << 10
+FAULT_S = 1.0
+DEADLINE_S = 60.0
+
+
+@dataclass
+class Report:
+    """What happened, by kind."""
+
+    reads: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    wrong_bytes: list[str] = field(default_factory=list)
+    false_ends: list[str] = field(default_factory=list)
+    wrong_sizes: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    slowest_s: float = 0.0
+    evictions: int = 0
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing happened that must not happen."""
+        bad = (self.wrong_bytes, self.false_ends, self.wrong_sizes, self.unreadable)
+        return not any(bad) and self.slowest_s <= DEADLINE_S
+
+    def __str__(self) -> str:
+        errors = ", ".join(f"{count} {name}" for name, count in self.errors.most_common())
+        faults = ", ".join(f"{count} × {name}" for name, count in self.faults.items())
+        return (
+            f"{self.reads} reads, {self.evictions} blocks evicted\n"
+            f"faults: {faults}\nerrors: {errors or 'none'}\n"
+            f"wrong bytes: {len(self.wrong_bytes)}, ends of file inside a file: "
+            f"{len(self.false_ends)}, wrong sizes: {len(self.wrong_sizes)}, "
+            f"unreadable once the faults are over: {len(self.unreadable)}\n"
+            f"slowest call: {self.slowest_s:.2f} s of at most {DEADLINE_S:.0f} s"
+        )
+
+
+class Readers:
+    """Threads that read random ranges until `reads` are done or `seconds` are over."""
+
+    def __init__(self, directory: Path, report: Report, *, reads: int, seconds: float) -> None:
+        self._directory = directory
+        self._report = report
+        self._reads = reads
+        self._until = time.monotonic() + seconds
+        self._lock = threading.Lock()  # guards the report
+        self._threads: list[threading.Thread] = []
+
+    def start(self, seed: int) -> None:
+        """Start them."""
+        for number in range(READERS):
+            dice = random.Random(f"{seed}-{number}")
+            self._threads.append(threading.Thread(target=self._work, args=(dice,)))
+            self._threads[-1].start()
+
+    @property
+    def are_done(self) -> bool:
+        """Whether all of them have ended."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self, dice: random.Random) -> None:
+        while self._report.reads < self._reads and time.monotonic() < self._until:
+            name = dice.choice(NAMES)
+            began_s = time.monotonic()
+            try:
+                self._read_some(name, dice)
+            except OSError as error:
+                with self._lock:
+                    self._report.errors[errno.errorcode[error.errno]] += 1
+                    self._note_time(began_s)
+
+    def _read_some(self, name: str, dice: random.Random) -> None:
+        """Open a file, compare its size and some ranges of it."""
+        began_s = time.monotonic()
+        fd = os.open(self._directory / name, os.O_RDONLY)
+        try:
+            size = os.fstat(fd).st_size
+            with self._lock:
+                self._note_time(began_s)
+                if size != SIZE_OF[name]:
+                    self._report.wrong_sizes.append(f"{name}: {size}")
+            for _ in range(dice.randint(1, 12)):
+                offset = dice.randrange(SIZE_OF[name] + 1)
+                count = min(dice.randint(1, LONGEST_READ), SIZE_OF[name] - offset)
+                if dice.random() < 0.7:
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                self._compare(fd, name, offset, count)
+        finally:
+            os.close(fd)
+
+    def _compare(self, fd: int, name: str, offset: int, count: int) -> None:
+        began_s = time.monotonic()
+        found = read_whole(fd, count, offset)
+        wanted = Seeded(name).part(offset, count)
+        with self._lock:
+            self._note_time(began_s)
+            self._report.reads += 1
+            if len(found) < count:
+                self._report.false_ends.append(f"{name}: {offset + len(found)}")
+            if found != wanted[: len(found)]:
+                self._report.wrong_bytes.append(f"{name}: {offset}+{count}")
+
+    def _note_time(self, began_s: float) -> None:
+        self._report.slowest_s = max(self._report.slowest_s, time.monotonic() - began_s)
+
+
+NAMES = [f"{kind}{size}.mp4" for kind in range(FILES_OF_EACH_SIZE) for size in SIZES]
+SIZE_OF = dict(zip(NAMES, SIZES * FILES_OF_EACH_SIZE, strict=True))
+
+
+def run(
+    directory: Path, *, reads: int, seconds: float, libfuse: str, transport: str, seed: int = 1
+) -> Report:
+    """Read through a mount while faults come and go; return what happened."""
+    report = Report()
+    with ExitStack() as stack:
+        server = stack.enter_context(S3Server(directory / "s3"))
+        server.create_bucket(SHARING)
+        Release(server, "v1").dataset("clips", {n: Seeded(n).part(0, SIZE_OF[n]) for n in NAMES})
+        front = stack.enter_context(Gateway(server.endpoint_url))
+        env = environment(server, directory / "home", transport, AWS_ENDPOINT_URL_S3=front.url)
+        mounts = Mounts(directory, libfuse)
+        stack.callback(mounts.clear)
+        root = mounts("--version", "v1", "--datasets", "clips", "--cache-size", CACHE, env=env)
+        readers = Readers(root / "v1/clips", report, reads=reads, seconds=seconds)
+        readers.start(seed)
+        for kind in cycle(KINDS):
+            if readers.are_done:
+                break
+            front.faults = Faults(**KINDS[kind])
+            report.faults[kind] += 1
+            time.sleep(FAULT_S)
+        front.faults = Faults()
+        _read_all(root / "v1/clips", report)
+        report.evictions = status(root)["evictions"]
+    return report
+
+
+def _read_all(directory: Path, report: Report) -> None:
+    """Read each file whole, now that nothing fails; a refusal or an outage may be remembered."""
+    until = time.monotonic() + 10.0
+    for name in NAMES:
+        wanted = Seeded(name).part(0, SIZE_OF[name])
+        while True:
+            try:
+                if (directory / name).read_bytes() != wanted:
+                    report.wrong_bytes.append(f"{name}: whole")
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    report.unreadable.append(f"{name}: {error}")
+                    break
+                time.sleep(0.1)
+
+
+def main() -> int:
+    """Run as a command; exit with 1 when something happened that must not happen."""
+    parser = argparse.ArgumentParser(prog="scripts/random-reads", description=__doc__)
+    parser.add_argument("reads", type=int, nargs="?", default=100_000, help="default: 100000")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="end after so long")
+    parser.add_argument("--libfuse", default="3", choices=("2", "3"))
+    parser.add_argument("--transport", default="obstore", choices=("obstore", "s3fs"))
+    parser.add_argument("--seed", type=int, default=1, help="default: 1")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="random-reads-") as directory:
+        report = run(
+            Path(directory),
+            reads=given.reads,
+            seconds=given.seconds,
+            libfuse=given.libfuse,
+            transport=given.transport,
+            seed=given.seed,
+        )
+    print(report)
+    for line in (*report.wrong_bytes, *report.false_ends, *report.wrong_sizes, *report.unreadable):
+        print(line)
+    return 0 if report.is_right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
