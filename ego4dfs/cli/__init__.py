@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from ego4dfs import __version__
-from ego4dfs.cli import args, output
+from ego4dfs.cli import args, output, streams
 from ego4dfs.errors import ConfigError
 
 COMMANDS: Mapping[str, str] = {
@@ -31,6 +31,9 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "check FUSE, cache, network, key and datasets, and say what to do",
     "demo": "mount a small sample on a local S3 server, without a licence",
 }
+
+_WORKERS = frozenset(("mount", "unmount", "prefetch", "demo"))
+"""Commands whose work is not their output: it goes on when nothing can be printed."""
 
 _HELP = """\
 usage: ego4dfs COMMAND [OPTIONS]
@@ -103,6 +106,8 @@ def _dispatch(words: list[str]) -> int:
     if getattr(given, "list_datasets", False):
         args.list_datasets(sys.stdout)
         return output.ExitCode.OK
+    if name in _WORKERS and not getattr(given, "dry_run", False):
+        streams.is_courtesy()
     return _load(name).run(given)
 
 

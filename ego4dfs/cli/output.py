@@ -7,6 +7,7 @@ wrong and the remedy. Anything else is our mistake: one line, and the traceback 
 from __future__ import annotations
 
 import enum
+import errno
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TextIO
 
+from ego4dfs.cli.streams import StreamLost, print_product, standard_streams
 from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError, masked
 
 Row = Sequence[object]
@@ -70,26 +72,44 @@ def guard(run: Callable[[], int]) -> int:
 
     A closed pipe and Ctrl-C end it quietly, with the codes a shell gives for the signals.
     """
-    show_warnings()
-    try:
+    with standard_streams() as out:
+        show_warnings()
+        code = _guarded(run)
         try:
-            code = run()
-        except SystemExit as done:  # argparse after --help
-            code = done.code if isinstance(done.code, int) else ExitCode.OK
-        sys.stdout.flush()
+            out.flush()
+        except StreamLost as lost:
+            return _lost(lost.error)
+        if out.lost is not None and code == ExitCode.OK:
+            return _lost(out.lost)
+    return code
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    try:
+        return run()
+    except SystemExit as done:  # argparse after --help
+        return done.code if isinstance(done.code, int) else ExitCode.OK
     except Ego4DError as error:
         print_error(error)
         return exit_code(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # Python flushes stdout once more while it exits; that must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except StreamLost as lost:
+        return _lost(lost.error)
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback in the user's face
         _print_unexpected(error)
         return ExitCode.FAILURE
-    return code
+
+
+def _lost(error: OSError) -> int:
+    """Return the code of a command that could not print what it was asked for.
+
+    A reader that has gone has seen enough, as `head`: no message then.
+    """
+    if error.errno == errno.EPIPE:
+        return 128 + signal.SIGPIPE
+    print(f"ego4dfs: standard output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+    return ExitCode.FAILURE
 
 
 def print_error(error: Ego4DError) -> None:
@@ -199,4 +219,6 @@ def _rich_table(
 
 def print_json(document: object) -> None:
     """Print one JSON document on stdout; paths become texts."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, default=os.fspath))
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=os.fspath)
+    # Bytes of names that are no text become escapes, which are right in JSON.
+    print_product(text.encode("utf-8", "backslashreplace").decode())

@@ -98,7 +98,10 @@ class Voice:
         stream = sys.stderr if self.as_json else sys.stdout
         while True:
             print(_question(plan), end="", file=stream, flush=True)
-            answer = sys.stdin.readline()
+            try:
+                answer = sys.stdin.readline()
+            except OSError:  # the terminal has gone
+                answer = ""
             if not answer:
                 raise ConfigError("nobody is there to answer", hint="-y fetches without asking")
             if answer.strip().lower() in {"", "y", "yes"}:

@@ -1,0 +1,159 @@
+"""Standard streams that are closed, full or gone are no trouble of the work."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+
+import pytest
+from conftest import EGO4DFS
+from mountkit import seeded
+from prefetchkit import data_of, tree
+
+from ego4dfs.cli.streams import Stream, StreamLost
+
+FILES = {f"{name}.bin": seeded(name, 100_000) for name in "abc"}
+
+
+def shell(line: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line.replace("ego4dfs", shlex.join(EGO4DFS), 1)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        **settings,
+    )
+
+
+@pytest.mark.fault(
+    area="terminal",
+    fault="standard streams closed, full, or a pipe that nobody reads",
+    face="prefetch",
+    sees="copying goes on to its end; the exit code is that of the copy",
+    deadline="none: nothing waits",
+)
+@pytest.mark.parametrize(
+    "how",
+    [
+        ">/dev/full 2>&1",
+        "<&- >&- 2>&-",
+        "2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}",
+        "| true; exit ${PIPESTATUS[0]}",
+    ],
+)
+def test_copying_does_not_end_with_the_streams(how, release, front, tmp_path):
+    release.dataset("annotations", FILES)
+    line = f"ego4dfs prefetch -y -o out --no-metadata --version {release.version} {how}"
+    done = shell(line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert data_of(tree(tmp_path / "out"), release, "annotations") == FILES
+
+
+@pytest.mark.fault(
+    area="terminal",
+    fault="the terminal goes away under a run that ignores SIGHUP",
+    face="prefetch",
+    sees="copying goes on to its end; the exit code is that of the copy",
+    deadline="none: nothing waits",
+)
+def test_copying_outlives_its_terminal(release, front, tmp_path):
+    release.dataset("annotations", FILES)
+    words = f"prefetch -y -o out --no-metadata --version {release.version}"
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        ["sh", "-c", f'trap "" HUP; exec {shlex.join(EGO4DFS)} {words}'],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    assert os.read(ours, 1)
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert data_of(tree(tmp_path / "out"), release, "annotations") == FILES
+
+
+@pytest.mark.fault(
+    area="terminal",
+    fault="standard output is full or closed",
+    face="ls, status, verify, cache",
+    sees="one line that says so, and exit code 1",
+    deadline="at once",
+)
+@pytest.mark.parametrize(
+    ("how", "why"), [(">/dev/full", "no space left on device"), (">&-", "bad file descriptor")]
+)
+def test_what_is_asked_for_and_cannot_be_printed_is_a_failure(how, why):
+    for command in ("status --json", "--help", "ls --list-datasets"):
+        done = shell(f"ego4dfs {command} {how}")
+        assert (done.returncode, done.stderr) == (1, f"ego4dfs: standard output: {why}\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_to_tell():
+    done = shell("ego4dfs --help | true; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stderr) in ((0, ""), (128 + signal.SIGPIPE, ""))
+
+
+@pytest.mark.parametrize("asked", [("--json",), ("--dry-run",)])
+def test_a_report_that_was_asked_for_is_told_to_be_lost(asked, release, front, tmp_path):
+    release.dataset("annotations", FILES)
+    words = shlex.join(asked)
+    line = f"ego4dfs prefetch -y -o out --no-metadata --version {release.version} {words}"
+    done = shell(f"{line} >/dev/full", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ego4dfs: standard output: no space left on device\n")
+    came = data_of(tree(tmp_path / "out"), release, "annotations")
+    assert came == (FILES if "--json" in asked else {})
+
+
+def test_a_question_without_a_terminal_is_refused(release, front, tmp_path):
+    release.dataset("annotations", FILES)
+    line = f"ego4dfs prefetch -o out --no-metadata --version {release.version} <&-"
+    done = shell(line, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "hint: -y fetches without asking" in done.stderr
+
+
+def test_closed_streams_keep_their_numbers_free_of_files():
+    script = (
+        "import os; from ego4dfs.cli import streams\n"
+        "with streams.standard_streams():\n"
+        "    opened = os.open('/', os.O_RDONLY)\n"
+        "os._exit(opened)"
+    )
+    line = 'exec "$1" -c "$2" <&- >&- 2>&-'
+    done = subprocess.run(["sh", "-c", line, "sh", EGO4DFS[0], script], check=False, timeout=60)
+    assert done.returncode > 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_text_that_is_none_is_printed_as_its_bytes_and_never_fails(encoding):
+    script = (
+        "from ego4dfs.cli import streams\nwith streams.standard_streams(): print('a\\udcff\u2026')"
+    )
+    done = subprocess.run(
+        [EGO4DFS[0], "-c", script],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=60,
+    )
+    more = "\u2026".encode() if encoding == "utf-8" else b"\\u2026"
+    assert done.stdout == b"a\xff" + more + b"\n"
+
+
+def test_a_stream_drops_what_follows_its_first_failure(tmp_path):
+    with open("/dev/full", "w") as full:
+        stream = Stream(full, is_product=False)
+        for _ in range(3):
+            assert print("x", file=stream, flush=True) is None
+        stream.write_product("y")
+        assert stream.lost is not None
+    with open("/dev/full", "w") as full, pytest.raises(StreamLost):
+        print("x", file=Stream(full, is_product=True), flush=True)
