@@ -7,6 +7,8 @@ cli/manifest.py), widened where that one fails.
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ _S3_URL = re.compile(r"s3://([^/\s]+)/(.*[^/])", re.DOTALL)
 _UID_AT_START = re.compile(r"(grp-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _MAX_NAME_BYTES = 255
+_CHUNK_BYTES = 1 << 20
+_PROBLEMS_KEPT = 1000
 
 
 class Entry(NamedTuple):
@@ -68,12 +72,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The entries of one manifest.csv in its order, and what was wrong with the others."""
+    """The entries of one manifest.csv in its order, and what was wrong with the others.
+
+    `problems` are the first thousand; `problem_count` counts all.
+    """
 
     name: str
     columns: tuple[str, ...]
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...]
+    problem_count: int
 
 
 def parse(content: bytes, name: str) -> Manifest:
@@ -83,23 +91,28 @@ def parse(content: bytes, name: str) -> Manifest:
     it is odd. Raises ManifestError when there is no usable header.
     """
     problems: list[Problem] = []
-    text = _decode(content, name, problems)
+    _check_encoding(content, name, problems)
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
     records = records_of(text)
     first = next(records, Record(1, [], is_damaged=False))
     header = [column.strip() for column in first.fields]
     _check_header(header, name)
     reader = _RowReader(name, header, problems)
     entries = [entry for record in records if (entry := reader.entry(record)) is not None]
-    return Manifest(name, tuple(header), tuple(entries), tuple(problems))
+    return Manifest(name, tuple(header), tuple(entries), tuple(problems), reader.problem_count)
 
 
-def _decode(content: bytes, name: str, problems: list[Problem]) -> str:
+def _check_encoding(content: bytes, name: str, problems: list[Problem]) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    view = memoryview(content)
     try:
-        return content.decode("utf-8-sig")
+        for start in range(0, len(content), _CHUNK_BYTES):
+            stop = start + _CHUNK_BYTES
+            decoder.decode(view[start:stop], final=stop >= len(content))
     except UnicodeDecodeError as error:
-        row = content.count(b"\n", 0, error.start) + 1
+        at = start - (len(error.object) - len(view[start:stop])) + error.start
+        row = content.count(b"\n", 0, at) + 1
         problems.append(Problem(name, row, "", "holds bytes that are not UTF-8; shown as �"))
-        return content.decode("utf-8-sig", errors="replace")
 
 
 def _check_header(header: Sequence[str], name: str) -> None:
@@ -123,6 +136,7 @@ class _RowReader:
     def __init__(self, name: str, header: Sequence[str], problems: list[Problem]) -> None:
         self._name = name
         self._problems = problems
+        self.problem_count = len(problems)
         self._width = len(header)
         index = {column: i for i, column in reversed(list(enumerate(header)))}
         self._uid_column = next(c for c in UID_COLUMNS if c in index)
@@ -266,7 +280,9 @@ class _RowReader:
         self._report(row, column, f"{what}; left out")
 
     def _report(self, row: int, column: str, message: str) -> None:
-        self._problems.append(Problem(self._name, row, column, message))
+        self.problem_count += 1
+        if len(self._problems) < _PROBLEMS_KEPT:
+            self._problems.append(Problem(self._name, row, column, message))
 
 
 def _numbered(name: str, number: int) -> str:

@@ -201,7 +201,7 @@ def test_an_empty_uid_file_is_refused(tmp_path, content):
 def test_a_uid_file_must_be_a_text_that_is_there(tmp_path):
     assert "there is no file" in refused(video_uid_file=tmp_path / "none")[0]
     assert "there is no file" in refused(video_uid_file=tmp_path)[0]
-    (tmp_path / "video").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "video").write_bytes(b"\x00\x00\x00\x18ftypisom")
     assert "cannot read" in refused(video_uid_file=tmp_path / "video")[0]
 
 

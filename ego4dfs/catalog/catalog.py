@@ -158,8 +158,8 @@ class Catalog:
     def _tell(self, manifest: Manifest) -> None:
         for problem in manifest.problems[:_PROBLEMS_SHOWN]:
             log.warning("%s", problem)
-        if len(manifest.problems) > _PROBLEMS_SHOWN:
-            rest = len(manifest.problems) - _PROBLEMS_SHOWN
+        rest = manifest.problem_count - _PROBLEMS_SHOWN
+        if rest > 0:
             log.warning("manifest %s: %d more odd rows", manifest.name, rest)
 
     def _tell_unfiltered(self, manifest: Manifest) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs import datasets
-from ego4dfs.config import values
+from ego4dfs.config import files, values
 from ego4dfs.config.values import MIN_CACHE_BYTES, Given, parse_size
 from ego4dfs.errors import ConfigError
 
@@ -40,9 +40,18 @@ def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     """Return $XDG_CACHE_HOME/ego4dfs, else ~/.cache/ego4dfs.
 
     A relative XDG_CACHE_HOME is ignored, as its specification asks.
+    Raises ConfigError for a user without a home directory.
     """
     base = Path((os.environ if environ is None else environ).get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "ego4dfs"
+    if base.is_absolute():
+        return base / "ego4dfs"
+    try:
+        return Path.home() / ".cache" / "ego4dfs"
+    except RuntimeError as error:
+        raise ConfigError(
+            "there is no home directory to keep the cache in: HOME is not set",
+            hint="name a directory of your own with --cache-dir or EGO4DFS_CACHE_DIR",
+        ) from error
 
 
 UIDS = ("video_uids", "video_uid_file", "clip_uids", "uids_from")
@@ -178,7 +187,8 @@ def resolve(
     _check_keys(layers[-1])
     chosen = _merge(layers)
     fields: dict[str, Any] = {KEYS[key].field: KEYS[key].read(at) for key, at in chosen.items()}
-    fields.setdefault("cache_dir", default_cache_dir(environ))
+    if "cache_dir" not in fields:
+        fields["cache_dir"] = default_cache_dir(environ)
     config = Config(**fields)
     _check_override(config, chosen)
     _doubt(config, chosen)
@@ -190,8 +200,8 @@ def _from_file(config_path: object) -> dict[str, Given]:
         return {}
     path = values.file(Given(config_path, "--config_path"))
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        content = json.loads(files.text(path))
+    except (OSError, ValueError, RecursionError) as error:
         hint = "the config file is one JSON object"
         raise ConfigError(f"{path} cannot be read as JSON: {error}", hint=hint) from error
     if not isinstance(content, dict):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs import datasets
+from ego4dfs.config import files
 from ego4dfs.errors import ConfigError
 
 UNITS: Mapping[str, int] = {
@@ -23,6 +24,7 @@ UNITS: Mapping[str, int] = {
     **{unit: 1024**power for power, unit in enumerate(("KIB", "MIB", "GIB", "TIB"), start=1)},
 }
 MIN_CACHE_BYTES = 64 * 2**20
+_BLANKS = str.maketrans("\n\t\v\f\r\u2028\u2029\ufeff\xa0", " " * 9)
 SIZE_HINT = "write it like 50GiB (1024³), 500MB (1000²), 1.5TiB, or as a number of bytes"
 
 
@@ -156,6 +158,9 @@ def path(given: Given) -> Path:
         return Path(os.path.abspath(Path(value).expanduser()))  # noqa: PTH100 - resolve() follows links
     except RuntimeError as error:
         raise ConfigError(f"{given.where}: {error}", hint="write the path without ~") from None
+    except OSError as error:
+        hint = "write an absolute path, or start in a directory that is there"
+        raise ConfigError(f"{given.where}: {error.strerror}", hint=hint) from None
 
 
 def file(given: Given) -> Path:
@@ -170,9 +175,15 @@ def uid_file(given: Given) -> tuple[str, ...]:
     """Read the uids from a file in which blanks or commas separate them."""
     found = file(given)
     try:
-        content = found.read_text(encoding="utf-8-sig")
+        content = files.text(found)
+    except ConfigError as error:
+        raise _placed(error, given) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{given.where}: cannot read {found}: {error}") from error
+        hint = "one uid on each line, as plain text"
+        raise ConfigError(f"{given.where}: cannot read {found}: {error}", hint=hint) from error
+    if not content.translate(_BLANKS).isprintable():
+        hint = "one uid on each line, as plain text"
+        raise ConfigError(f"{given.where}: cannot read {found}: it is no text", hint=hint)
     read = uids(Given(content, given.where))
     if not read:
         hint = "put one uid on each line, or leave the option out to select all"

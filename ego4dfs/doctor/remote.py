@@ -138,7 +138,7 @@ def _datasets(config: Config, manifests: KeptManifests) -> Iterator[Check]:
 def _manifest(version: str, manifests: KeptManifests, name: str) -> str:
     kept = manifests.revalidate(version, name)
     manifest = parse(kept.content, f"{version}/{name}")
-    odd = f", {len(manifest.problems)} odd rows" if manifest.problems else ""
+    odd = f", {manifest.problem_count} odd rows" if manifest.problem_count else ""
     return f"{len(manifest.entries)} files{odd}"
 
 

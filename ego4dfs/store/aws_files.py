@@ -129,4 +129,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _expanded(path: str) -> Path:
-    return Path(os.path.expandvars(path)).expanduser()
+    try:
+        return Path(os.path.expandvars(path)).expanduser()
+    except RuntimeError:  # a user without a home directory has no such file
+        return Path(os.devnull)

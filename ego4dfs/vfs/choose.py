@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ego4dfs.catalog import Catalog, NamedUids, Selection, uids_in
 from ego4dfs.config import Config
+from ego4dfs.config.files import chunks
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError, Ego4DError, NotFound
 from ego4dfs.tree import join
@@ -37,9 +38,10 @@ def named_in(config: Config, read: Callable[[str], Iterator[bytes]]) -> NamedUid
         return NOBODY
     path = Path(config.uids_from)
     try:
-        named = uids_in(_chunks(path) if path.is_absolute() else read(config.uids_from))
-    except OSError as error:
-        raise ConfigError(f"--uids-from {path}: {error.strerror or error}") from error
+        named = uids_in(chunks(path) if path.is_absolute() else read(config.uids_from))
+    except (OSError, ConfigError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ConfigError(f"--uids-from {path}: {reason}") from error
     if not named.videos and not named.clips:
         hint = "it should be JSON or CSV with values of video_uid or clip_uid"
         raise ConfigError(f"--uids-from {path}: names no video and no clip", hint=hint)
@@ -91,12 +93,6 @@ def tree_bytes(vfs: VFS, path: str) -> Iterator[bytes]:
         raise FileNotFoundError(errno.ENOENT, "neither on disk nor in the tree", path) from error
     for offset in range(0, handle.size, _CHUNK_BYTES):
         yield vfs.read(handle, offset, _CHUNK_BYTES)
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
 
 
 def _holds_bare_clips(dataset: str) -> bool:

@@ -1,0 +1,57 @@
+"""Files that a user names: read within bounds of time and size, in whatever Unicode they are."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ego4dfs.errors import ConfigError
+
+PIPE_WAIT_S = 30.0
+"""How long a pipe may be silent."""
+_TEXT_BYTES = 64 << 20
+_CHUNK_BYTES = 4 << 20
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file, or of a pipe that a program writes meanwhile.
+
+    Raises OSError, and ConfigError for a device, or a pipe that is silent for too long.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(fd).st_mode
+        is_device = stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not os.isatty(fd))
+        if is_device:
+            raise ConfigError(f"{path} is a device", hint="name a file")
+        waiting = select.poll()
+        waiting.register(fd, select.POLLIN)
+        while chunk := _next(fd, path, waiting if stat.S_ISFIFO(mode) else None):
+            yield chunk
+    finally:
+        os.close(fd)
+
+
+def _next(fd: int, path: Path, waiting: select.poll | None) -> bytes:
+    if waiting is not None and not waiting.poll(PIPE_WAIT_S * 1000):
+        hint = "start the program that writes it, or name a file"
+        raise ConfigError(f"{path} is a pipe, and nothing came for {PIPE_WAIT_S:.0f} s", hint=hint)
+    return os.read(fd, _CHUNK_BYTES)
+
+
+def text(path: Path) -> str:
+    """Return what a small file says: UTF-8, or UTF-16 with its mark.
+
+    Raises OSError, UnicodeDecodeError, and ConfigError for what is no such file.
+    """
+    content = bytearray()
+    for chunk in chunks(path):
+        content += chunk
+        if len(content) > _TEXT_BYTES:
+            raise ConfigError(f"{path} is larger than 64 MiB", hint="name the file that is meant")
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
