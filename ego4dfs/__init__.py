@@ -9,7 +9,10 @@ The command line is `ego4dfs`; see its `--help`.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
+
+from ego4dfs.text import PlainRecords
 
 if TYPE_CHECKING:
     from ego4dfs.filesystem import Ego4DFileSystem
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Ego4DFileSystem", "__version__"]
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(PlainRecords())
 
 
 def __getattr__(name: str) -> object:

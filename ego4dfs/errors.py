@@ -15,27 +15,20 @@
         └── StoreUnavailable   no usable answer in time: network, time-out, 5xx
 
 `str(error)` is one line that says what was wrong and where; `error.hint` is the remedy. Neither
-shows a password that stands in a URL.
+shows a password that stands in a URL, nor a character that does not print: names come from outside.
 """
 
 from __future__ import annotations
 
-import re
-
-_USER = re.compile(r"//[^/\s]*@")
-
-
-def masked(text: str) -> str:
-    """Return `text` without the users and passwords of the URLs in it."""
-    return _USER.sub("//", text)
+from ego4dfs.text import masked, printable
 
 
 class Ego4DError(Exception):
     """Base of all errors; `hint` says what the user can do, or is empty."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(masked(message))
-        self.hint = masked(hint)
+        super().__init__(printable(masked(message)))
+        self.hint = printable(masked(hint))
 
 
 class ConfigError(Ego4DError):

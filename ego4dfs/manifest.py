@@ -119,7 +119,6 @@ def _check_header(header: Sequence[str], name: str) -> None:
     for what, wanted in (("an id", UID_COLUMNS), ("a location", LOCATION_COLUMNS)):
         if not any(column in header for column in wanted):
             shown = ", ".join(header)[:120] or "nothing"
-            shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
             raise ManifestError(
                 f"manifest {name}, row 1: no column holds {what}; found {shown}",
                 hint=f"expected one of {', '.join(wanted)}: is this file a manifest.csv?",

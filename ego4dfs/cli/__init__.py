@@ -96,10 +96,10 @@ def _dispatch(words: list[str]) -> int:
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in {"", "-h", "--help", "help"}:
-        print(help_text(), end="", file=sys.stdout if name else sys.stderr)
+        (sys.stdout if name else sys.stderr).write(help_text())
         return output.ExitCode.OK if name else output.ExitCode.USAGE
     if name in {"-V", "--version"}:
-        print(f"ego4dfs {__version__}")
+        output.say(f"ego4dfs {__version__}")
         return output.ExitCode.OK
     _check_name(name)
     given = parser_of(name).parse(rest)

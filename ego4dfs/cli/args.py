@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 from ego4dfs import config, datasets
 from ego4dfs.errors import ConfigError
+from ego4dfs.text import shell_word
 
 _Group = argparse._ArgumentGroup  # noqa: SLF001 - argparse gives its groups no public name
 
@@ -265,15 +265,16 @@ def command_line(parser: Parser, args: argparse.Namespace) -> str:
         given = getattr(args, action.dest)
         values = [] if action.nargs == 0 else given if isinstance(given, list) else [given]
         words += [*action.option_strings[-1:], *map(str, values)]
-    return shlex.join(words)
+    return " ".join(map(shell_word, words))
 
 
 def list_datasets(stream: TextIO) -> None:
     """Print every known dataset and what it is, in the official tool's form."""
-    print("\nAvailable Ego4D datasets:", file=stream)
-    for dataset in datasets.known():
-        print(f"   {dataset.name:<21}\t{dataset.description}", file=stream)
-    print(file=stream)
+    stream.write("\nAvailable Ego4D datasets:\n")
+    stream.writelines(
+        f"   {dataset.name:<21}\t{dataset.description}\n" for dataset in datasets.known()
+    )
+    stream.write("\n")
 
 
 def _flag(key: str) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode, human_size, print_json, table
+from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
 from ego4dfs.config import FILTERS, UIDS, Config
-from ego4dfs.errors import CacheError, ConfigError, masked
+from ego4dfs.errors import CacheError, ConfigError
 from ego4dfs.metrics import Metrics
+from ego4dfs.text import masked
 from ego4dfs.vfs import VFS, open_vfs
 
 _PINS_SHOWN = 10
@@ -73,7 +74,7 @@ def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
         finally:
             vfs.close()
     count = cache.unpin(urls)
-    print_json({"blocks": count}) if as_json else print(f"{count} blocks may be evicted again")
+    print_json({"blocks": count}) if as_json else say(f"{count} blocks may be evicted again")
 
 
 def _urls(vfs: VFS, config: Config) -> list[str]:
@@ -125,11 +126,11 @@ def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
         rows.append(("pinned", f"{size} of {len(pins)} objects; {room} more can be pinned"))
     table(rows, (str(inner), ""))
     if pins:
-        print()
+        say("")
         most = sorted(pins, key=lambda pin: -pin.bytes)[:_PINS_SHOWN]
         table([(pin.url, human_size(pin.bytes)) for pin in most], ("pinned", "size"))
     if len(pins) > _PINS_SHOWN:
-        print(f"… and {len(pins) - _PINS_SHOWN} more; --json names all")
+        say(f"… and {len(pins) - _PINS_SHOWN} more; --json names all")
 
 
 def _verify(cache: BlockCache, *, as_json: bool) -> int:
@@ -154,4 +155,4 @@ def _clear(cache: BlockCache, inner: Path, *, everything: bool, as_json: bool) -
     if as_json:
         print_json({"blocks": count})
     else:
-        print(f"{count} blocks dropped" + (", and all manifests and sizes" if everything else ""))
+        say(f"{count} blocks dropped" + (", and all manifests and sizes" if everything else ""))

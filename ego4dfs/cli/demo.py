@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ego4dfs.cli.args import Parser
-from ego4dfs.cli.output import ExitCode
+from ego4dfs.cli.output import ExitCode, say
 from ego4dfs.config import default_cache_dir
 from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.mount import check_mountpoint, load_binding, mounted_at, unmount
@@ -73,9 +73,7 @@ def _keep() -> None:
         raise MountError(f"a demo is up already in {directory}", hint="ego4dfs demo --stop")
     _remove()
     directory.mkdir(parents=True, mode=0o700)
-    print(
-        "Starting an S3 server with a sample of Ego4D's shape; this takes some seconds", flush=True
-    )
+    say("Starting an S3 server with a sample of Ego4D's shape; this takes some seconds", flush=True)
     kept = keeper.start(directory)
     try:
         story = Story(directory)
@@ -93,7 +91,7 @@ def _stop() -> None:
     if kept is None and not _directory().exists():
         raise MountError("no demo is up", hint="ego4dfs demo --keep starts one")
     _end(kept)
-    print("the demo has ended and is removed")
+    say("the demo has ended and is removed")
 
 
 def _end(kept: Kept | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode, human_size, print_json, table
+from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
 from ego4dfs.errors import ConfigError, NotFound, StoreError
 from ego4dfs.tree import Directory, join
 from ego4dfs.vfs import VFS, open_vfs
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, "json", False):
             print_json(names)
         else:
-            print("\n".join(names)) if names else None
+            say(*names)
     finally:
         vfs.close()
     return ExitCode.OK

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import logging
 import os
-import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +22,7 @@ from ego4dfs.cli.args import (
     config_from,
     mountpoint_of,
 )
-from ego4dfs.cli.output import ExitCode
+from ego4dfs.cli.output import ExitCode, log_to, say
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.mount import (
@@ -37,6 +36,7 @@ from ego4dfs.mount import (
     settle_memory,
     unmount,
 )
+from ego4dfs.text import shell_word
 from ego4dfs.vfs import open_vfs
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _serve_with_log(
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("ego4dfs")
-    logger.handlers = [handler]
+    log_to(handler)
     logger.setLevel(min(logger.level, logging.INFO))
     log.info("mounting %s with libfuse %d", mountpoint, binding.version)
     _serve(config, mountpoint, binding, options, on_start)
@@ -133,7 +133,7 @@ def _serve(
 
 
 def _say_foreground(mountpoint: Path) -> None:
-    print(f"Ego4D is at {mountpoint}; Ctrl-C unmounts it.", flush=True)
+    say(f"Ego4D is at {mountpoint}; Ctrl-C unmounts it.", flush=True)
 
 
 def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
@@ -144,11 +144,11 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
         with suppress(MountError):
             unmount(mountpoint, lazy=True)
         raise MountError(f"{error} right after the mount", hint=f"see {log_path}") from error
-    shown = shlex.quote(str(mountpoint))
-    print(f"Ego4D is at {mountpoint}")
-    print(f"  look      ls {shown}/{version}        and: ego4dfs status {shown}")
-    print(f"  end       ego4dfs unmount {shown}")
-    print(f"  log       {log_path}")
+    shown = shell_word(str(mountpoint))
+    say(f"Ego4D is at {mountpoint}")
+    say(f"  look      ls {shown}/{version}        and: ego4dfs status {shown}")
+    say(f"  end       ego4dfs unmount {shown}")
+    say(f"  log       {log_path}")
 
 
 def _log_path(inner: Path, mountpoint: Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import errno
-import json
 import logging
 import os
 import signal
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import TextIO
 
 from ego4dfs.cli.streams import StreamLost, print_product, standard_streams
-from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError, masked
+from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
+from ego4dfs.text import PlainRecords, json_text, masked, printable
 
 Row = Sequence[object]
 
@@ -108,15 +108,31 @@ def _lost(error: OSError) -> int:
     """
     if error.errno == errno.EPIPE:
         return 128 + signal.SIGPIPE
-    print(f"ego4dfs: standard output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+    say(f"ego4dfs: standard output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
     return ExitCode.FAILURE
+
+
+def say(*lines: str, file: TextIO | None = None, end: str = "\n", flush: bool = False) -> None:
+    """Print lines for people on stdout, or on `file`.
+
+    What does not print is escaped, line ends too: all that a command says passes here.
+    """
+    stream = file or sys.stdout
+    stream.write("".join(f"{printable(line)}{end}" for line in lines))
+    if flush:
+        stream.flush()
+
+
+def log_to(handler: logging.Handler) -> None:
+    """Give the package's log to `handler`, and to no other."""
+    logging.getLogger("ego4dfs").handlers = [PlainRecords(), handler]
 
 
 def print_error(error: Ego4DError) -> None:
     """Print on stderr what was wrong and, if the error knows it, the remedy."""
-    print(f"ego4dfs: {error}", file=sys.stderr)
+    say(f"ego4dfs: {error}", file=sys.stderr)
     if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr)
+        say(f"  hint: {error.hint}", file=sys.stderr)
 
 
 def show_warnings() -> None:
@@ -133,17 +149,17 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         level = record.levelname.lower()
-        print(f"ego4dfs: {level}: {record.getMessage()}", file=sys.stderr)
+        say(f"ego4dfs: {level}: {record.getMessage()}", file=sys.stderr)
 
 
 def _print_unexpected(error: Exception) -> None:
     report = masked("".join(traceback.format_exception(error)))
-    print(f"ego4dfs: unexpected {type(error).__name__}: {masked(str(error))}", file=sys.stderr)
+    say(f"ego4dfs: unexpected {type(error).__name__}: {masked(str(error))}", file=sys.stderr)
     written = None if _debug() else _write_report(report)
     if written:
-        print(f"  hint: this is a bug; its traceback is in {written}", file=sys.stderr)
+        say(f"  hint: this is a bug; its traceback is in {written}", file=sys.stderr)
     else:
-        print(report, end="", file=sys.stderr)
+        say(*report.splitlines(), file=sys.stderr)
 
 
 def _write_report(report: str) -> Path | None:
@@ -188,7 +204,8 @@ def table(
     tables, as plain aligned text without trailing blanks.
     """
     stream = stream or sys.stdout
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    header, right = [printable(name) for name in header], {printable(name) for name in right}
     if stream.isatty() and len(cells) <= MAX_RICH_ROWS:
         _rich_table(cells, header, right, stream)
         return
@@ -198,7 +215,7 @@ def table(
             cell.rjust(width) if name in right else cell.ljust(width)
             for cell, width, name in zip(line, widths, header, strict=True)
         )
-        print("  ".join(padded).rstrip(), file=stream)
+        say("  ".join(padded).rstrip(), file=stream)
 
 
 def _rich_table(
@@ -218,7 +235,5 @@ def _rich_table(
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document on stdout; paths become texts."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=os.fspath)
-    # Bytes of names that are no text become escapes, which are right in JSON.
-    print_product(text.encode("utf-8", "backslashreplace").decode())
+    """Print one JSON document on stdout; paths become texts. It has names exactly as they are."""
+    print_product(json_text(document, default=os.fspath))

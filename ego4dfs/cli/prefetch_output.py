@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
-from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_error, print_json, table
+from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_error, print_json, say, table
 from ego4dfs.errors import ConfigError, Ego4DError
 from ego4dfs.prefetch import (
     NOT_TO_BE_HAD,
@@ -51,17 +51,17 @@ class Voice:
         """Where progress goes, if anywhere."""
         return None if self.quiet else sys.stderr
 
-    def say(self, line: str) -> None:
-        """Print one line, unless asked to be quiet."""
+    def say(self, *lines: str) -> None:
+        """Print lines, unless asked to be quiet."""
         if not self.quiet:
-            print(line, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+            say(*lines, file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
     def goes_on_without(self, refused: Mapping[str, Ego4DError]) -> None:
         """Tell, on stderr, which datasets cannot be listed, and what to do about it."""
         for error in refused.values():
             print_error(error)
         if refused:
-            print(f"Going on without {' '.join(refused)}.", file=sys.stderr)
+            say(f"Going on without {' '.join(refused)}.", file=sys.stderr)
 
     def plan(
         self,
@@ -81,8 +81,8 @@ class Voice:
         if right and not to_get and not plan.count(*NOT_TO_BE_HAD):
             where = "cache" if self.is_cache else "output directories under"
             self.say(
-                f"The latest versions of all requested videos already exist in the {where}:\n"
-                f"{self.out}"
+                f"The latest versions of all requested videos already exist in the {where}:",
+                f"{self.out}",
             )
         if is_all and self.as_json:
             print_json(_plan_document(plan, free, refused))
@@ -91,13 +91,15 @@ class Voice:
             rows = [_plan_row(dataset) for dataset in plan.datasets]
             table(rows, _HEADER, right=_HEADER[1:], stream=stream)
             room = f"the cache takes {human_size(free)}" if self.is_cache else ""
-            self.say(_plan_line(plan, room or f"{human_size(free)} are free"))
+            self.say(*_plan_lines(plan, room or f"{human_size(free)} are free"))
 
     def confirms(self, plan: Plan) -> bool:
         """Ask as the official tool does, until there is an answer."""
         stream = sys.stderr if self.as_json else sys.stdout
         while True:
-            print(_question(plan), end="", file=stream, flush=True)
+            *above, asked = _question(plan)
+            say(*above, file=stream)
+            say(asked, end="", file=stream, flush=True)
             try:
                 answer = sys.stdin.readline()
             except OSError:  # the terminal has gone
@@ -107,7 +109,7 @@ class Voice:
             if answer.strip().lower() in {"", "y", "yes"}:
                 return True
             if answer.strip().lower() in {"n", "no"}:
-                print("Aborting the download operation.", file=stream)
+                say("Aborting the download operation.", file=stream)
                 return False
 
     def report(self, report: Report, seconds: float, retry: Sequence[str]) -> int:
@@ -127,10 +129,10 @@ class Voice:
             self.say(_report_line(report, seconds))
         for problem in report.problems[:_SHOWN] if not self.as_json else ():
             reason = _OF_OBJECT.sub("", problem.reason)
-            print(f"  {problem.status.value}  {problem.path}: {reason}", file=sys.stderr)
+            say(f"  {problem.status.value}  {problem.path}: {reason}", file=sys.stderr)
         if len(report.problems) > _SHOWN and not self.as_json:
             rest = len(report.problems) - _SHOWN
-            print(f"  … and {rest} more; --json names all", file=sys.stderr)
+            say(f"  … and {rest} more; --json names all", file=sys.stderr)
         for refusal in report.refused.values():
             print_error(refusal)
         self._end(report, retry)
@@ -147,11 +149,11 @@ class Voice:
             raise error
         if error is not None:
             what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
-            print(f"{what}; what is here stays. To go on where it ended:", file=sys.stderr)
+            say(f"{what}; what is here stays. To go on where it ended:", file=sys.stderr)
         elif retry:
-            print("To try just these again:", file=sys.stderr)
+            say("To try just these again:", file=sys.stderr)
         for command in retry:
-            print(f"  {command}", file=sys.stderr)
+            say(f"  {command}", file=sys.stderr)
 
 
 def plan_code(plan: Plan, refused: Collection[str]) -> ExitCode:
@@ -176,15 +178,16 @@ def report_code(report: Report) -> int:
     return ExitCode.FAILURE if report.counts[Status.FAILED] else ExitCode.REFUSED
 
 
-def _question(plan: Plan) -> str:
+def _question(plan: Plan) -> tuple[str, ...]:
     asked = "Do you want to start the download? ([y]/n) "
     if plan.unsized:
         return (
-            f"Number of files to download is: {plan.count(*TO_GET)}\n"
-            f"Run without --skip-s3-checks for a size estimate.\n{asked}"
+            f"Number of files to download is: {plan.count(*TO_GET)}",
+            "Run without --skip-s3-checks for a size estimate.",
+            asked,
         )
     size = plan.bytes(*TO_GET) / _GIB  # GiB, though the official text says otherwise
-    return f"Expected size of downloaded files is {size:.4f} GB. {asked}"
+    return (f"Expected size of downloaded files is {size:.4f} GB. {asked}",)
 
 
 def _named(item: Item) -> str:
@@ -201,13 +204,14 @@ def _plan_row(dataset: DatasetPlan) -> tuple[str, ...]:
     return name, str(counts[0]), shown[0], str(counts[1]), str(counts[2]), shown[1], str(lost)
 
 
-def _plan_line(plan: Plan, room: str) -> str:
+def _plan_lines(plan: Plan, room: str) -> tuple[str, ...]:
     resumed = f", {human_size(plan.begun_bytes)} of them here already" if plan.begun_bytes else ""
     size = "of unknown size" if plan.unsized else human_size(plan.bytes(*TO_GET))
     count = plan.count(*TO_GET)
     line = f"{count} {'file' if count == 1 else 'files'} to fetch, {size}{resumed}; {room}."
     unsure = plan.count(State.CHECK)
-    return f"{line}\nHere already of these: {unsure}, fetched if they differ." if unsure else line
+    here = (f"Here already of these: {unsure}, fetched if they differ.",) if unsure else ()
+    return (line, *here)
 
 
 def _plan_document(plan: Plan, free: int, refused: Mapping[str, Ego4DError]) -> dict[str, object]:

@@ -7,8 +7,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from ego4dfs.cli.output import human_size
+from ego4dfs.cli.output import human_size, say
 from ego4dfs.prefetch import Report
+from ego4dfs.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -67,7 +68,7 @@ class Progress:
         return True
 
     def _line(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        say(text, file=self._stream, flush=True)
 
     def _draw(self, report: Report) -> None:
         if self._bars is None:
@@ -77,7 +78,7 @@ class Progress:
         self._bar("", files, report.moved_bytes, report.total_bytes)
         under_way = dict(list(report.under_way().items())[:_FILES_SHOWN])
         for path, (there, size) in under_way.items():
-            self._bar(path, path.rpartition("/")[2], there, size)
+            self._bar(path, printable(path.rpartition("/")[2]), there, size)
         for path in [path for path in self._tasks if path and path not in under_way]:
             self._bars.remove_task(self._tasks.pop(path))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.cli.args import Parser
-from ego4dfs.cli.output import ExitCode, human_size, print_json, table
+from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
 from ego4dfs.errors import MountError
 from ego4dfs.mount import is_dead, mounted_at, mounts, read_status
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if as_json:
         print_json([{"mountpoint": path, **status} for path, status in found.items()])
     elif not found:
-        print("no ego4dfs is mounted")
+        say("no ego4dfs is mounted")
     for path, status in {} if as_json else found.items():
         _print_one(path, status)
     return ExitCode.FAILURE if any(s.get("dead") for s in found.values()) else ExitCode.OK

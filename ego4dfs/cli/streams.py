@@ -123,7 +123,7 @@ def print_product(text: str) -> None:
     if isinstance(sys.stdout, Stream) and not sys.stdout.is_product:
         sys.stdout.write_product(f"{text}\n")
     else:
-        print(text)
+        sys.stdout.write(f"{text}\n")
 
 
 def _open_closed() -> None:

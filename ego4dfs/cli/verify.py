@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode, print_json, table
+from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
@@ -152,7 +152,7 @@ def _check(
         # Threads that wait for an answer cannot be stopped, and must not outlive Python.
         sys.stdout.flush()
         if stopped_by is not None:
-            print(f"ego4dfs: {stopped_by or 'interrupted'}", file=sys.stderr, flush=True)
+            say(f"ego4dfs: {stopped_by or 'interrupted'}", file=sys.stderr, flush=True)
         os._exit(ExitCode.FAILURE if stopped_by is not None else code)
     return code
 
@@ -174,7 +174,7 @@ def _repair(
     fetcher = Fetcher(means, plan)
     ended = fetcher.run()
     for problem in fetcher.report.problems:
-        print(f"ego4dfs: {problem.path}: {problem.reason}", file=sys.stderr)
+        say(f"ego4dfs: {problem.path}: {problem.reason}", file=sys.stderr)
     return ended, fetcher.report.stopped_by
 
 
@@ -201,5 +201,5 @@ def _say(findings: Sequence[Finding], done: Mapping[str, int], *, as_json: bool)
             table([(f.verdict.value, f.path, f.reason) for f in told], ("state", "file", "why"))
         parts = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]]
         line = ", ".join(parts) or "no files"
-        print("; ".join([line, *(f"{count} {what}" for what, count in done.items() if count)]))
+        say("; ".join([line, *(f"{count} {what}" for what, count in done.items() if count)]))
     return ExitCode.FAILURE if _broken(findings) else ExitCode.OK

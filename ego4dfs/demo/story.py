@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from ego4dfs.demo.sample import Sample, build
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.window import Window, decode_middle
 from ego4dfs.errors import Ego4DError
+from ego4dfs.text import printable, shell_word
 
 MIB = 1 << 20
 DATASETS = ("full_scale", "clips", "annotations", "imu", "slowfast8x8_r101_k400")
@@ -63,14 +63,14 @@ class Story:
     def show(self, kept: Kept) -> None:
         """Mount a server that stays up, read from it, and say how to play and how to stop."""
         self._first_touch(kept.environment())
-        mountpoint = shlex.quote(str(self._mountpoint))
+        mountpoint = shell_word(str(self._mountpoint))
         self._next("Server and mount stay up. Play:")
         self._command(f"ls -l {mountpoint}/v2/full_scale")
         self._command(f"ffplay {mountpoint}/v2/full_scale/{self._video().name}")
         self._command(f"ego4dfs status {mountpoint}")
         self._next("The sample without the mount: ego4dfs ls, and ego4d:// from Python")
         for name, value in kept.environment().items():
-            self._command(f"export {name}={shlex.quote(value)}")
+            self._command(f"export {name}={shell_word(value)}")
         self._command("ego4dfs ls -l v2/annotations --datasets annotations")
         self._next("Stop it all and remove it")
         self._command("ego4dfs demo --stop")
@@ -154,7 +154,8 @@ class Story:
             stdin=subprocess.DEVNULL,
         )
         if done.returncode:
-            raise Ego4DError(done.stderr.strip().removeprefix("ego4dfs: "))
+            message, _, rest = done.stderr.strip().removeprefix("ego4dfs: ").partition("\n")
+            raise Ego4DError(message, hint=rest.strip().removeprefix("hint: "))
 
     def _is_mounted(self) -> bool:
         return os.path.ismount(self._mountpoint)
@@ -177,4 +178,4 @@ class Story:
         self._say(f"$ {command}")
 
     def _say(self, text: str) -> None:
-        print(f"   {text}", flush=True)
+        print(f"   {printable(text)}", flush=True)

@@ -99,52 +99,46 @@ def error_of(answer: Answer, url: str) -> StoreError:
     """Return the error that `answer` means for the object `url`."""
     if answer.code in _REJECTED:
         text, hint = _REJECTED[answer.code]
-        return CredentialsRejected(f"{_shown(url)}: {text} ({answer.code})", url=url, hint=hint)
+        return CredentialsRejected(f"{url}: {text} ({answer.code})", url=url, hint=hint)
     if answer.code in _ELSEWHERE or answer.status in {301, 307, 308} or answer.region:
         return _wrong_region(answer, url)
     if answer.code in _MISSING or answer.status == 404:
         what = "bucket" if answer.code == "NoSuchBucket" else "object"
-        return ObjectMissing(f"{_shown(url)}: no such {what} in the store", url=url)
+        return ObjectMissing(f"{url}: no such {what} in the store", url=url)
     if answer.code in _PASSING or answer.status in {408, 425, 429} or answer.status >= 500:
         said = answer.code or "an error"
-        return StoreUnavailable(
-            f"{_shown(url)}: the store answered {answer.status} {said}", url=url
-        )
+        return StoreUnavailable(f"{url}: the store answered {answer.status} {said}", url=url)
     if not answer.status:
         kind = StoreUnavailable if answer.begun else Unreachable
-        return kind(f"{_shown(url)}: {answer.reason or 'no answer from the store'}", url=url)
+        return kind(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
     return _refused(answer, url)
 
 
 def _refused(answer: Answer, url: str) -> StoreError:
     if answer.status == 401:
-        text = (
-            f"{_shown(url)}: the store does not accept this access key (401 {answer.code})".rstrip()
-        )
+        text = f"{url}: the store does not accept this access key (401 {answer.code})".rstrip()
         return CredentialsRejected(text, url=url, hint=RENEW)
     if answer.status == 403:
         reason = "" if answer.code in {"", "AccessDenied"} else f" ({answer.code})"
         return AccessDenied(
-            f"{_shown(url)}: refused{reason}: not licensed, not published or not there",
+            f"{url}: refused{reason}: not licensed, not published or not there",
             url=url,
             hint="licensees get 403 for a missing key too; check the dataset and your licence",
         )
     if answer.status == 400 and not answer.code:
-        return Unexplained(f"{_shown(url)}: the store answered 400", url=url)
+        return Unexplained(f"{url}: the store answered 400", url=url)
     if answer.status == 412:
-        return ObjectChanged(
-            f"{_shown(url)}: the object was replaced since it was first seen", url=url
-        )
+        return ObjectChanged(f"{url}: the object was replaced since it was first seen", url=url)
     if answer.status == 416:
-        return StoreError(f"{_shown(url)}: the range starts at or past the object's end", url=url)
+        return StoreError(f"{url}: the range starts at or past the object's end", url=url)
     said = f"{answer.status} {answer.code}".strip()
-    return StoreError(f"{_shown(url)}: the store answered {said}", url=url)
+    return StoreError(f"{url}: the store answered {said}", url=url)
 
 
 def _wrong_region(answer: Answer, url: str) -> WrongRegion:
     named = f"is in region {answer.region}" if answer.region else "is in another region"
     return WrongRegion(
-        f"{_shown(url)}: the bucket {named}",
+        f"{url}: the bucket {named}",
         url=url,
         region=answer.region,
         hint="" if answer.region else "set AWS_REGION to the bucket's region",
@@ -153,11 +147,4 @@ def _wrong_region(answer: Answer, url: str) -> WrongRegion:
 
 def truncated(url: str, got: int, wanted: int) -> StoreUnavailable:
     """Return the error for an answer that ended after `got` of `wanted` bytes."""
-    return StoreUnavailable(
-        f"{_shown(url)}: the answer was cut after {got} of {wanted} bytes", url=url
-    )
-
-
-def _shown(url: str) -> str:
-    """Return `url` on one line; S3 allows line ends in keys."""
-    return url if url.isprintable() else repr(url)
+    return StoreUnavailable(f"{url}: the answer was cut after {got} of {wanted} bytes", url=url)

@@ -17,12 +17,12 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreError,
     StoreUnavailable,
-    masked,
 )
 from ego4dfs.store.classify import Unreachable, truncated
 from ego4dfs.store.location import segments
 from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
+from ego4dfs.text import masked
 
 _ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum", "Content-MD5", "Digest")
 _TIMES = (

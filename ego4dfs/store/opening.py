@@ -8,7 +8,7 @@ import re
 import threading
 from pathlib import Path
 
-from ego4dfs.errors import ConfigError, masked
+from ego4dfs.errors import ConfigError
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import aws_files
 from ego4dfs.store.breaker import Breaker
@@ -18,6 +18,7 @@ from ego4dfs.store.local_source import LocalSource
 from ego4dfs.store.protocol import ObjectStore
 from ego4dfs.store.regions import Regions
 from ego4dfs.store.resilient import Parts, ResilientStore
+from ego4dfs.text import masked
 
 TRANSPORTS = ("auto", "obstore", "s3fs")
 _AWS = "s3.amazonaws.com"

@@ -1,0 +1,90 @@
+"""Text from outside on terminals, in logs, in shells and in JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ego4dfs import text
+from ego4dfs.errors import Ego4DError
+
+HOSTILE = {
+    "a line end": "\n",
+    "a carriage return": "\r",
+    "a line separator": "\u2028",
+    "a next-line control": "\x85",
+    "an escape sequence": "\x1b[2J",
+    "a title": "\x1b]0;title\x07",
+    "a C1 sequence": "\x9b31m",
+    "backspaces": "\x08\x08",
+    "DEL": "\x7f",
+    "a bidi override": "\u202e",
+    "an isolate": "\u2066",
+    "a byte order mark": "\ufeff",
+    "a lone surrogate": "\udce9",
+    "a tab": "\t",
+}
+
+
+@pytest.mark.parametrize("letters", HOSTILE.values(), ids=HOSTILE)
+def test_what_does_not_print_is_escaped(letters):
+    shown = text.printable(f"a{letters}b")
+    assert shown.isprintable()
+    assert shown.encode("ascii").decode("unicode_escape") == f"a{letters}b"
+
+
+@pytest.mark.parametrize("plain", ["", "a b", "é", "日本", "naïve\\n", "🎬"])
+def test_what_prints_stays_as_it_is(plain):
+    assert text.printable(plain) == plain
+
+
+@pytest.mark.parametrize("letters", HOSTILE.values(), ids=HOSTILE)
+def test_json_is_exact_and_prints(letters):
+    document = {f"k{letters}": [letters, "日本\U000e0001"]}
+    shown = text.json_text(document)
+    assert shown.replace("\n", "").isprintable()
+    assert json.loads(shown) == document
+
+
+@pytest.mark.parametrize("letters", [*HOSTILE.values(), "'", "\\", "it's \x1b7 \\"])
+def test_a_shell_reads_back_the_word(letters):
+    word = text.shell_word(f"a{letters}1")
+    assert word.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert done.stdout == os.fsencode(f"a{letters}1")
+
+
+def test_errors_are_one_line_that_prints():
+    error = Ego4DError("s3://b/a\nego4dfs: forged", hint="x\x1b[2J")
+    assert (str(error), error.hint) == ("s3://b/a\\nego4dfs: forged", "x\\x1b[2J")
+
+
+def test_a_record_is_one_line_without_passwords(caplog):
+    logging.getLogger("ego4dfs.any").warning("%s is odd", "http://me:secret@host/a\nb")
+    assert caplog.messages == ["http://host/a\\nb is odd"]
+
+
+def test_no_line_of_a_traceback_passes_for_a_record(caplog):
+    def fail():
+        raise ValueError("a\n2026-01-01 WARNING ego4dfs: forged\x1b[2J")
+
+    try:
+        fail()
+    except ValueError:
+        logging.getLogger("ego4dfs.any").exception("trouble")
+    first, *others = caplog.text.splitlines()
+    assert first.endswith("trouble")
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+
+
+def test_warnings_are_printed_where_no_log_is_set_up():
+    script = "import logging, ego4dfs; logging.getLogger('ego4dfs.any').warning('%s', 'a\\nb')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "a\\nb\n"
