@@ -58,6 +58,7 @@ class Gateway:
         self.bytes_sent = 0
         self.concurrent = 0
         self.peak = 0
+        self.abandoned = 0  # connections older than so many abandonings get no answer any more
         self._faulty: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._server: Server | None = None
@@ -88,6 +89,15 @@ class Gateway:
             server.shutdown()
             server.server_close()
             server.drop_all()
+
+    def abandon_connections(self) -> None:
+        """Answer on new connections only: those that exist are of a network that is gone."""
+        self.abandoned += 1
+
+    @property
+    def connections(self) -> int:
+        """How many connections clients hold open."""
+        return self._server.open_connections if self._server else 0
 
     def reset(self) -> None:
         """Behave, and count from zero."""
@@ -150,6 +160,11 @@ class Server(ThreadingHTTPServer):
         with self._open_lock:
             self._open.discard(request)
         super().shutdown_request(request)
+
+    @property
+    def open_connections(self) -> int:
+        with self._open_lock:
+            return len(self._open)
 
     def drop_all(self) -> None:
         with self._open_lock:

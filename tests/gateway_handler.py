@@ -27,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.onward: http.client.HTTPConnection | None = None
+        self.born = self.server.gateway.abandoned
 
     def finish(self) -> None:
         if self.onward is not None:
@@ -57,6 +58,10 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, gateway: Gateway) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
+        if self.born < gateway.abandoned:
+            self.connection.recv(1)  # until the client gives the connection up
+            self.close_connection = True
+            return
         if gateway.faults.only in self.path and self._struck(gateway, gateway.faults):
             return
         self._forward(gateway, body)

@@ -63,7 +63,8 @@ _MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
 class Answer:
     """What a store said: HTTP status, S3's error code, and the region it named.
 
-    Status 0 means that no whole answer came: `reason` says why, `begun` whether part of one did.
+    Status 0 means that no whole answer came: `reason` says why, `begun` whether part of one did,
+    and `connected` whether there was a connection that it could have come over.
     """
 
     status: int = 0
@@ -71,13 +72,21 @@ class Answer:
     region: str = ""
     reason: str = ""
     begun: bool = False
+    connected: bool = True
 
 
-UNTRUSTED = Answer(reason="the certificate is not trusted; AWS_CA_BUNDLE can name one that is")
+CANNOT_CONNECT = Answer(reason="cannot connect to the store", connected=False)
+UNTRUSTED = Answer(
+    connected=False, reason="the certificate is not trusted; AWS_CA_BUNDLE can name one that is"
+)
 
 
 class Unreachable(StoreUnavailable):
     """Nothing at the endpoint answered, as opposed to an answer that says 503."""
+
+
+class NoConnection(Unreachable):
+    """No connection to the endpoint could be made."""
 
 
 class Unexplained(StoreError):  # noqa: N818 - a state
@@ -109,7 +118,8 @@ def error_of(answer: Answer, url: str) -> StoreError:
         said = answer.code or "an error"
         return StoreUnavailable(f"{url}: the store answered {answer.status} {said}", url=url)
     if not answer.status:
-        kind = StoreUnavailable if answer.begun else Unreachable
+        silent = Unreachable if answer.connected else NoConnection
+        kind = StoreUnavailable if answer.begun else silent
         return kind(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
     return _refused(answer, url)
 

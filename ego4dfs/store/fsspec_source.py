@@ -82,6 +82,11 @@ class FsspecSource:
             return None
         return self._read(url, before, 0, before.size)
 
+    def renew(self, url: str) -> None:
+        """Make the filesystem anew at the next call: its connections may be dead."""
+        del url
+        self.close()
+
     def close(self) -> None:
         """Forget the filesystem."""
         with self._lock:

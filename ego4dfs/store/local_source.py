@@ -61,6 +61,9 @@ class LocalSource:
                 return None
             return _read(descriptor, url, before, 0, before.size)
 
+    def renew(self, url: str) -> None:
+        """Nothing is held between calls."""
+
     def close(self) -> None:
         """Nothing is held between calls."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError, NotModifiedError
@@ -16,20 +16,31 @@ from obstore.store import S3Store
 
 from ego4dfs.errors import ConfigError, ObjectChanged, StoreError
 from ego4dfs.store.aws_files import Keys
-from ego4dfs.store.classify import UNTRUSTED, Answer, WrongRegion, error_of, truncated
+from ego4dfs.store.classify import (
+    CANNOT_CONNECT,
+    UNTRUSTED,
+    Answer,
+    WrongRegion,
+    error_of,
+    truncated,
+)
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
-from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink
+from ego4dfs.store.pools import Pools
+from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink
 from ego4dfs.store.regions import Regions
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, S3Config, S3Credential
 
+Result = TypeVar("Result")
+
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20.0
 # obstore's limit for a whole request is 30 s unless told: too short for 16 MiB on a slow line.
 WHOLE_TIMEOUT_S = 6 * 3600
+IDLE_TIMEOUT_S = 20  # S3 itself closes idle connections about then
 STREAM_PIECE_BYTES = 256 << 10  # what a killed download loses of each connection
 SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # somebody waits for the first bytes of these
 
@@ -38,7 +49,7 @@ _CODE = re.compile(r"<Code>([\w .]{1,80})</Code>")
 _REGION = re.compile(r"<Region>([\w-]{1,64})</Region>")
 _KIND = re.compile(r"kind: (Connect|Timeout|Interrupted|Decode|Request|Unknown)\b")
 _BROKEN = {
-    "Connect": Answer(reason="cannot connect to the store"),
+    "Connect": CANNOT_CONNECT,
     "Timeout": Answer(reason="the store did not answer in time"),
     "Request": Answer(reason="the store closed the connection"),
 }
@@ -50,8 +61,7 @@ _runtime: dict[str, int] = {}  # the process that started obstore's threads, onc
 class ObstoreS3:
     """Objects of S3 read with obstore, one connection pool per bucket.
 
-    Safe from several threads; `_lock` guards `_stores`. `other` serves the keys
-    that obstore has no name for.
+    Safe from several threads. `other` serves the keys that obstore has no name for.
     """
 
     def __init__(
@@ -59,14 +69,13 @@ class ObstoreS3:
         endpoint_url: str,
         credentials: Credentials,
         regions: Regions,
-        other: ObjectStore,
+        other: Adapter,
     ) -> None:
         self._endpoint_url = endpoint_url
         self._credentials = credentials
         self._regions = regions
         self._other = other
-        self._lock = threading.Lock()
-        self._stores: dict[str, tuple[object, S3Store]] = {}
+        self._pools: Pools[S3Store] = Pools(lambda: READ_TIMEOUT_S)
 
     @property
     def source(self) -> str:
@@ -79,7 +88,7 @@ class ObstoreS3:
         if not expressible(key):
             return self._other.head(url)
         try:
-            return _facts(obstore.head(self._store(bucket), key))
+            return _facts(self._timed(bucket, lambda store: obstore.head(store, key)))
         except (BaseError, OSError, ValueError) as error:
             raise self._classified(error, url) from None
 
@@ -120,18 +129,22 @@ class ObstoreS3:
             return None
         return _whole(fetched, url, fetched.facts.size)
 
+    def renew(self, url: str) -> None:
+        """See Adapter."""
+        self._other.renew(url)
+        self._pools.renew(split(url)[0])
+
     def close(self) -> None:
         """Forget the connections; they end with the requests that still use them."""
         self._other.close()
-        with self._lock:
-            self._stores.clear()
+        self._pools.clear()
 
     def _pieces(self, url: str, start: int, stop: int, etag: str) -> Iterator[memoryview]:
         """Yield the body of one GET; what a sink raises does not pass through here."""
         bucket, key = split(url)
         options: GetOptions = {"range": (start, stop), "if_match": f'"{etag}"'}
         try:
-            result: GetResult = obstore.get(self._store(bucket), key, options=options)
+            result = self._ask(bucket, key, options)
             if result.range != (start, stop):
                 raise StoreError(f"{url}: the store sent another range than asked", url=url)
             if _facts(result.meta).etag != etag:
@@ -145,7 +158,7 @@ class ObstoreS3:
     def _get(self, url: str, options: GetOptions) -> Fetched:
         bucket, key = split(url)
         try:
-            result: GetResult = obstore.get(self._store(bucket), key, options=options)
+            result = self._ask(bucket, key, options)
             start, _ = result.range
             return Fetched(memoryview(result.bytes()), start, _facts(result.meta))
         except NotModifiedError:
@@ -153,23 +166,33 @@ class ObstoreS3:
         except (BaseError, OSError, ValueError) as error:
             raise self._classified(error, url) from None
 
+    def _ask(self, bucket: str, key: str, options: GetOptions) -> GetResult:
+        return self._timed(bucket, lambda store: obstore.get(store, key, options=options))
+
+    def _timed(self, bucket: str, ask: Callable[[S3Store], Result]) -> Result:
+        """Send a request; take note of how long its answer took to begin."""
+        store = self._store(bucket)
+        began_s = time.monotonic()
+        result = ask(store)
+        self._pools.answered(bucket, time.monotonic() - began_s)
+        return result
+
     def _store(self, bucket: str) -> S3Store:
         """Return the store of `bucket`, made anew whenever its region or the keys are others."""
         region, keys = self._regions.of(bucket), self._credentials.keys()
         _runtime.setdefault("pid", os.getpid())
-        with self._lock:
-            made_for, store = self._stores.get(bucket, (None, None))
-            if store is None or made_for != (region, keys):
-                store = S3Store(
-                    bucket,
-                    config=_config(bucket, region, self._endpoint_url),
-                    client_options=_client_options(self._endpoint_url),
-                    retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
-                    # Not as settings: obstore would add an AWS_SESSION_TOKEN it finds around.
-                    credential_provider=lambda: _credential(keys),
-                )
-                self._stores[bucket] = ((region, keys), store)
-            return store
+
+        def make(read_timeout_s: float) -> S3Store:
+            return S3Store(
+                bucket,
+                config=_config(bucket, region, self._endpoint_url),
+                client_options=_client_options(self._endpoint_url, read_timeout_s),
+                retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
+                # Not as settings: obstore would add an AWS_SESSION_TOKEN it finds around.
+                credential_provider=lambda: _credential(keys),
+            )
+
+        return self._pools.client(bucket, (region, keys), make)
 
     def _classified(self, error: Exception, url: str) -> StoreError:
         known = error_of(answer_in(str(error)), url)
@@ -233,12 +256,13 @@ def _credential(keys: Keys) -> S3Credential:
     }
 
 
-def _client_options(endpoint_url: str) -> ClientConfig:
+def _client_options(endpoint_url: str, read_timeout_s: float) -> ClientConfig:
     options: ClientConfig = {
         "allow_http": endpoint_url.startswith("http://"),
         "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
-        "read_timeout": timedelta(seconds=READ_TIMEOUT_S),
+        "read_timeout": timedelta(seconds=read_timeout_s),
         "timeout": timedelta(seconds=WHOLE_TIMEOUT_S),
+        "pool_idle_timeout": timedelta(seconds=IDLE_TIMEOUT_S),
     }
     bundle = os.environ.get("AWS_CA_BUNDLE")
     if bundle:

@@ -15,7 +15,7 @@ from ego4dfs.store.breaker import Breaker
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.fsspec_source import FsspecSource
 from ego4dfs.store.local_source import LocalSource
-from ego4dfs.store.protocol import ObjectStore
+from ego4dfs.store.protocol import Adapter, ObjectStore
 from ego4dfs.store.regions import Regions
 from ego4dfs.store.resilient import Parts, ResilientStore
 from ego4dfs.text import masked
@@ -98,7 +98,7 @@ def _s3(
     )
 
 
-def _mirror(source: str) -> ObjectStore:
+def _mirror(source: str) -> Adapter:
     """Return the adapter for a mirror; the local one does without fsspec's import."""
     scheme, separator, rest = source.partition("://")
     if not separator:
@@ -108,7 +108,7 @@ def _mirror(source: str) -> ObjectStore:
     return FsspecSource(source)
 
 
-def _unsigned(adapter: ObjectStore, max_concurrency: int) -> Parts:
+def _unsigned(adapter: Adapter, max_concurrency: int) -> Parts:
     return Parts(
         adapter=adapter,
         credentials=None,
@@ -117,9 +117,7 @@ def _unsigned(adapter: ObjectStore, max_concurrency: int) -> Parts:
     )
 
 
-def _adapter(
-    transport: str, endpoint: str, credentials: Credentials, regions: Regions
-) -> ObjectStore:
+def _adapter(transport: str, endpoint: str, credentials: Credentials, regions: Regions) -> Adapter:
     from ego4dfs.store.s3fs_s3 import S3fsS3  # noqa: PLC0415
 
     s3fs = S3fsS3(endpoint, credentials, regions)

@@ -70,3 +70,10 @@ class ObjectStore(Protocol):
 
     def close(self) -> None:
         """Let go of connections and threads; requests under way end, and none is tried again."""
+
+
+class Adapter(ObjectStore, Protocol):
+    """An ObjectStore of one transport: one attempt per call, over connections that it keeps."""
+
+    def renew(self, url: str) -> None:
+        """Let the next request for the bucket of `url` use new connections only."""

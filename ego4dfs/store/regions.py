@@ -53,6 +53,11 @@ class Regions:
                 self.learn(bucket, self._first_guess(bucket))
             return self._known[bucket]
 
+    def peek(self, bucket: str) -> str:
+        """Return the region that is known of `bucket`, or ''."""
+        with self._lock:
+            return self._known.get(bucket, "")
+
     def learn(self, bucket: str, region: str) -> None:
         """Keep what a server said about `bucket`; a text that cannot be a region is ignored."""
         if _NAME.fullmatch(region):

@@ -17,10 +17,10 @@ from ego4dfs.errors import (
 )
 from ego4dfs.metrics import Metrics
 from ego4dfs.store.breaker import Breaker, CircuitOpen
-from ego4dfs.store.classify import Unexplained, Unreachable, WrongRegion
+from ego4dfs.store.classify import NoConnection, Unexplained, Unreachable, WrongRegion
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.patience import MANIFESTS, OBJECTS, Patience
-from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink
+from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, ObjectStore, Sink
 
 Result = TypeVar("Result")
 _REMEDIES = 2  # a wrong region and a renewed key can meet in one request
@@ -30,7 +30,7 @@ _REMEDIES = 2  # a wrong region and a renewed key can meet in one request
 class Parts:
     """What the requests of one process go through."""
 
-    adapter: ObjectStore
+    adapter: Adapter
     credentials: Credentials | None
     breaker: Breaker
     slots: threading.BoundedSemaphore
@@ -146,8 +146,10 @@ class ResilientStore:
             self._metrics.request(kind)
             try:
                 result = ask(parts.adapter)
-            except Unreachable:
+            except Unreachable as error:
                 self._metrics.offline = True
+                if not isinstance(error, NoConnection):
+                    parts.adapter.renew(url)  # its connections may be of a network that is gone
                 raise
             except StoreError:
                 self._answered(parts, bucket)

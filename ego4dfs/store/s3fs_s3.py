@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ego4dfs.errors import ObjectChanged, StoreError
 from ego4dfs.store.aws_files import Keys
-from ego4dfs.store.classify import UNTRUSTED, Answer, WrongRegion, error_of, truncated
+from ego4dfs.store.classify import (
+    CANNOT_CONNECT,
+    UNTRUSTED,
+    Answer,
+    WrongRegion,
+    error_of,
+    truncated,
+)
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
+from ego4dfs.store.pools import Pools
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 from ego4dfs.store.regions import Regions
 
@@ -28,18 +38,26 @@ class _NotModified(Exception):  # noqa: N818 - an answer
     """The object is still the version that is known."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    filesystem: Any
+    method: str
+    arguments: dict[str, str]
+    answered: Callable[[float], None]
+    """Called with the seconds until the answer began."""
+
+
 class S3fsS3:
     """Objects of S3 read with s3fs's own client calls, for its file calls never pin a version.
 
-    Safe from several threads; `_lock` guards `_filesystems`.
+    One pool of connections per region. Safe from several threads.
     """
 
     def __init__(self, endpoint_url: str, credentials: Credentials, regions: Regions) -> None:
         self._endpoint_url = endpoint_url
         self._credentials = credentials
         self._regions = regions
-        self._lock = threading.Lock()
-        self._filesystems: dict[str, tuple[Keys, Any]] = {}
+        self._pools: Pools[Any] = Pools(lambda: READ_TIMEOUT_S)
 
     @property
     def source(self) -> str:
@@ -62,19 +80,20 @@ class S3fsS3:
 
     def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
         """See ObjectStore."""
-        filesystem, named = self._named(url, _ranged(start, stop, etag))
-        answer = self._await(url, filesystem.loop, _ask, filesystem, "get_object", named)
+        request = self._request("get_object", url, _ranged(start, stop, etag))
+        loop = request.filesystem.loop
+        answer = self._await(url, loop, _ask, request)
         body, position = answer["Body"], start
         try:
             _ranged_facts(answer, url, start, stop, etag)
             while position < stop:
-                data = self._await(url, filesystem.loop, _piece, body, stop - position)
+                data = self._await(url, loop, _piece, body, stop - position)
                 if not data:
                     raise truncated(url, position - start, stop - start)
                 sink(position, memoryview(data))
                 position += len(data)
         finally:
-            self._await(url, filesystem.loop, _end, body)
+            self._await(url, loop, _end, body)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""
@@ -88,22 +107,39 @@ class S3fsS3:
             raise truncated(url, len(data), wanted)
         return Fetched(memoryview(data), 0, _facts(answer, wanted))
 
+    def renew(self, url: str) -> None:
+        """See Adapter."""
+        region = self._regions.peek(split(url)[0])
+        if region:
+            self._pools.renew(region)
+
     def close(self) -> None:
         """Forget the sessions; s3fs closes what nobody holds any more."""
-        with self._lock:
-            self._filesystems.clear()
+        self._pools.clear()
 
     def _call(self, method: str, url: str, **arguments: str) -> tuple[dict[str, Any], bytes]:
         """Send one request; return S3's answer and its body."""
-        filesystem, named = self._named(url, arguments)
+        request = self._request(method, url, arguments)
         answer: tuple[dict[str, Any], bytes]
-        answer = self._await(url, filesystem.loop, _converse, filesystem, method, named)
+        answer = self._await(url, request.filesystem.loop, _converse, request)
         return answer
 
-    def _named(self, url: str, arguments: dict[str, str]) -> tuple[Any, dict[str, str]]:
-        """Return the filesystem to ask and what to ask it for."""
+    def _request(self, method: str, url: str, arguments: dict[str, str]) -> _Request:
         bucket, key = split(url)
-        return self._filesystem(bucket), {**arguments, "Bucket": bucket, "Key": key}
+        region, keys = self._regions.of(bucket), self._credentials.keys()
+        filesystem = self._pools.client(
+            region,
+            keys,
+            lambda read_timeout_s: _new_filesystem(
+                self._endpoint_url, region, keys, read_timeout_s
+            ),
+        )
+        return _Request(
+            filesystem,
+            method,
+            {**arguments, "Bucket": bucket, "Key": key},
+            lambda took_s: self._pools.answered(region, took_s),
+        )
 
     def _await(self, url: str, loop: Any, coroutine: Any, *arguments: Any) -> Any:
         """Run a coroutine on the loop of fsspec; raise what breaks in it as a StoreError."""
@@ -113,16 +149,6 @@ class S3fsS3:
             return sync(loop, coroutine, *arguments)
         except Exception as error:  # noqa: BLE001 - four libraries raise their own from here
             raise self._classified(error, url) from None
-
-    def _filesystem(self, bucket: str) -> Any:
-        """Return the filesystem of the bucket's region, made anew when the keys are others."""
-        region, keys = self._regions.of(bucket), self._credentials.keys()
-        with self._lock:
-            made_for, filesystem = self._filesystems.get(region, (None, None))
-            if filesystem is None or made_for != keys:
-                filesystem = _new_filesystem(self._endpoint_url, region, keys)
-                self._filesystems[region] = (keys, filesystem)
-            return filesystem
 
     def _classified(self, error: Exception, url: str) -> StoreError | _NotModified:
         answer = answer_in(error)
@@ -152,23 +178,24 @@ def _ranged_facts(
     return facts
 
 
-async def _ask(filesystem: Any, method: str, arguments: dict[str, str]) -> dict[str, Any]:
+async def _ask(request: _Request) -> dict[str, Any]:
+    filesystem = request.filesystem
     await filesystem.set_session()
-    client = await filesystem.get_s3(arguments["Bucket"])
+    client = await filesystem.get_s3(request.arguments["Bucket"])
     client.meta.events.register("before-call.s3", _stay, unique_id="ego4dfs")
-    answer: dict[str, Any] = await getattr(client, method)(**arguments)
+    began_s = time.monotonic()
+    answer: dict[str, Any] = await getattr(client, request.method)(**request.arguments)
+    request.answered(time.monotonic() - began_s)
     return answer
 
 
-async def _converse(
-    filesystem: Any, method: str, arguments: dict[str, str]
-) -> tuple[dict[str, Any], bytes]:
-    answer = await _ask(filesystem, method, arguments)
+async def _converse(request: _Request) -> tuple[dict[str, Any], bytes]:
+    answer = await _ask(request)
     body = answer.get("Body")
     if body is None:
         return answer, b""
     try:
-        whole = "Range" in arguments and "ContentRange" not in answer
+        whole = "Range" in request.arguments and "ContentRange" not in answer
         return answer, b"" if whole else await body.read()
     finally:
         body.close()
@@ -200,7 +227,7 @@ def _stay(context: dict[str, Any], **_: object) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _new_filesystem(endpoint_url: str, region: str, keys: Keys) -> Any:
+def _new_filesystem(endpoint_url: str, region: str, keys: Keys, read_timeout_s: float) -> Any:
     from s3fs import S3FileSystem  # noqa: PLC0415
 
     return S3FileSystem(
@@ -211,7 +238,7 @@ def _new_filesystem(endpoint_url: str, region: str, keys: Keys) -> Any:
         client_kwargs={"region_name": region},
         config_kwargs={
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "read_timeout": READ_TIMEOUT_S,
+            "read_timeout": read_timeout_s,
             "max_pool_connections": MAX_CONNECTIONS,
             "retries": {"total_max_attempts": 1},
             "s3": {"addressing_style": "path" if endpoint_url else "auto"},
@@ -243,7 +270,7 @@ def _broken(error: Exception) -> Answer:
     if isinstance(error, exceptions.SSLError) or "Certificate" in str(error):
         return UNTRUSTED
     if isinstance(error, exceptions.EndpointConnectionError):
-        return Answer(reason="cannot connect to the store")
+        return CANNOT_CONNECT
     if isinstance(error, (exceptions.ResponseStreamingError, ClientPayloadError)):
         return Answer(reason="the answer was cut", begun=True)
     if isinstance(error, (exceptions.HTTPClientError, ClientError, OSError)):

@@ -1,0 +1,120 @@
+"""The connections of a store: bounded in number, and renewed when they are dead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from mountkit import wait_until
+
+from ego4dfs.errors import StoreError
+from ego4dfs.store import ObjectStore, pools
+from ego4dfs.store.pools import Pools
+from tests.gateway import Gateway
+
+if TYPE_CHECKING:
+    from tests.store_fixtures import Aws, Bucket
+
+pytest_plugins = ["tests.store_fixtures"]
+
+DATA = bytes(range(256)) * 64
+READERS = 4
+
+
+@pytest.mark.fault(
+    area="network",
+    fault="connections that died with a change of network (VPN, Wi-Fi, NAT, resume)",
+    face="all",
+    sees="reads under way take a few seconds longer and are right",
+    deadline="5 s after new connections work",
+)
+@pytest.mark.parametrize("transport", ["obstore", "s3fs"])
+def test_dead_connections_are_replaced_by_new_ones_after_the_first_time_out(
+    transport: str,
+    licensed: Aws,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pools, "FIRST_TIMEOUT_S", 0.5)
+    url = bucket.put("a.bin", DATA)
+    store = opened(endpoint_url=gateway.url, transport=transport)
+
+    def read(start: int) -> bool:
+        return bytes(store.read_range(url, start, start + 10).data) == DATA[start : start + 10]
+
+    with ThreadPoolExecutor(READERS) as readers:
+        gateway.faults.latency_s = 0.05  # so that each reader has a connection of its own
+        assert all(readers.map(read, range(READERS)))
+        gateway.abandon_connections()
+        began_s = time.monotonic()
+        assert all(readers.map(read, range(4 * READERS)))
+    assert time.monotonic() - began_s < 5
+
+
+@pytest.mark.parametrize("transport", ["obstore", "s3fs"])
+def test_a_slow_store_is_waited_for_longer_after_the_first_time_out(
+    transport: str,
+    licensed: Aws,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One request more, once; then its slowness is known."""
+    monkeypatch.setattr(pools, "FIRST_TIMEOUT_S", 0.3)
+    url = bucket.put("a.bin", DATA)
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    gateway.faults.stall_s = 0.6
+    assert store.head(url).size == len(DATA)
+    assert store.head(url).size == len(DATA)
+    assert gateway.methods == {"HEAD": 3}
+
+
+@pytest.mark.fault(
+    area="answers",
+    fault="a release in hundreds of buckets",
+    face="all",
+    sees="connections to the buckets used last are kept, at most 128",
+    deadline="none: a bound",
+)
+def test_connections_do_not_grow_with_the_number_of_buckets(
+    licensed: Aws, gateway: Gateway, opened: Callable[..., ObjectStore]
+) -> None:
+    store = opened(endpoint_url=gateway.url, transport="obstore")
+
+    def refused(number: int) -> None:
+        with pytest.raises(StoreError):
+            store.read_range(f"s3://no-such-bucket-{number}/key", 0, 1)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(refused, range(200)))
+    assert gateway.requests == 200
+    wait_until(lambda: gateway.connections <= 128)
+
+
+def test_many_failures_at_once_renew_a_client_once() -> None:
+    made: list[float] = []
+    clients: Pools[int] = Pools(lambda: 20.0)
+
+    def client() -> int:
+        return clients.client("bucket", "settings", lambda timeout_s: made.append(timeout_s) or 0)
+
+    client()
+    for _ in range(READERS):
+        clients.renew("bucket")
+        client()
+    assert made == [pools.FIRST_TIMEOUT_S, 20.0]
+
+
+def test_the_client_not_used_for_longest_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "MOST_CLIENTS", 2)
+    made: list[str] = []
+    clients: Pools[str] = Pools(lambda: 20.0)
+    for name in ("a", "b", "a", "c", "a", "b"):
+        clients.client(name, None, lambda _, name=name: made.append(name) or name)
+    assert made == ["a", "b", "c", "b"]
