@@ -10,8 +10,9 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from ego4dfs.datasets import university_of_bucket
@@ -30,6 +31,7 @@ _UID_AT_START = re.compile(r"(grp-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", 
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _MAX_NAME_BYTES = 255
 _CHUNK_BYTES = 1 << 20
+_LINE_CHARACTERS = 16 << 20  # of a file that has no lines, so much is taken at a time
 _PROBLEMS_KEPT = 1000
 
 
@@ -92,14 +94,31 @@ def parse(content: bytes, name: str) -> Manifest:
     """
     problems: list[Problem] = []
     _check_encoding(content, name, problems)
-    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
-    records = records_of(text)
-    first = next(records, Record(1, [], is_damaged=False))
-    header = [column.strip() for column in first.fields]
-    _check_header(header, name)
+    records = _records(content)
+    header = _header(records, name)
     reader = _RowReader(name, header, problems)
     entries = [entry for record in records if (entry := reader.entry(record)) is not None]
     return Manifest(name, tuple(header), tuple(entries), tuple(problems), reader.problem_count)
+
+
+def check(content: bytes, name: str) -> None:
+    """Raise ManifestError when there is no usable header, as `parse` would, without reading rows.
+
+    A page that something between here and the store answered in its place has none.
+    """
+    _header(_records(content), name)
+
+
+def _records(content: bytes) -> Iterator[Record]:
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
+    return records_of(iter(partial(text.readline, _LINE_CHARACTERS), ""))
+
+
+def _header(records: Iterator[Record], name: str) -> list[str]:
+    first = next(records, Record(1, [], is_damaged=False))
+    header = [column.strip() for column in first.fields]
+    _check_header(header, name)
+    return header
 
 
 def _check_encoding(content: bytes, name: str, problems: list[Problem]) -> None:
@@ -119,6 +138,12 @@ def _check_header(header: Sequence[str], name: str) -> None:
     for what, wanted in (("an id", UID_COLUMNS), ("a location", LOCATION_COLUMNS)):
         if not any(column in header for column in wanted):
             shown = ", ".join(header)[:120] or "nothing"
+            if shown.startswith("<"):
+                raise ManifestError(
+                    f"manifest {name}, row 1: begins with {shown[:40]}: a web page, no manifest",
+                    hint="something answered in place of its manifest.csv, such as a page to sign"
+                    " in to this network: look with a browser, or check the proxy",
+                )
             raise ManifestError(
                 f"manifest {name}, row 1: no column holds {what}; found {shown}",
                 hint=f"expected one of {', '.join(wanted)}: is this file a manifest.csv?",

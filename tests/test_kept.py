@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import pytest
 from fakes import FailingStore
 
 from ego4dfs.catalog import Catalog, KeptManifests, Selection, manifest_url
-from ego4dfs.errors import StoreUnavailable
+from ego4dfs.errors import ManifestError, StoreUnavailable
 
 MANIFEST = b"video_uid,s3_path\na,s3://b/a\n"
 DAMAGED = MANIFEST.replace(b"s3://b/a", b"s3://b/X")
@@ -65,14 +66,14 @@ def test_damaged_facts_are_a_reason_to_fetch_anew(kept, path, facts):
 
 def test_two_threads_never_write_one_partial_file(store, tmp_path, path, monkeypatch):
     """Two filesystems in one process may keep the same manifest at the same time."""
-    partials, both, write = [], threading.Barrier(2), Path.write_bytes
+    partials, both, rename = [], threading.Barrier(2), Path.replace
 
-    def write_together(self: Path, content: bytes) -> int:
+    def rename_together(self: Path, target: Path) -> Path:
         partials.append(self.name)
         both.wait(10)
-        return write(self, content)
+        return rename(self, target)
 
-    monkeypatch.setattr(Path, "write_bytes", write_together)
+    monkeypatch.setattr(Path, "replace", rename_together)
     with ThreadPoolExecutor(2) as pool:
         keepers = [KeptManifests(tmp_path, store) for _ in range(2)]
         list(pool.map(lambda keeper: keeper.fetch("v2", "clips"), keepers))
@@ -91,3 +92,122 @@ def test_a_failure_that_is_told_again_does_not_grow(store, tmp_path):
         told.append((len(caught.traceback), caught.value.url, caught.value.hint))
     assert len(store.reads) == 1
     assert set(told[1:]) == {(told[1][0], "s3://b/a", "wait")}
+
+
+PORTAL = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Welcome</body></html>\n"
+NO_MANIFESTS = (PORTAL, b"\n", b"\0" * 5000, b'{"error": "quota"}', b"name,size\na,1\n")
+
+
+@pytest.mark.fault(
+    area="answers",
+    fault="a page of the network, or another text, answers in place of a manifest",
+    face="all",
+    sees="the kept manifest is used and stays kept, with a warning; without one, what came is said",
+    deadline="at once",
+)
+@pytest.mark.parametrize("answer", NO_MANIFESTS)
+def test_an_answer_that_is_no_manifest_never_replaces_the_kept_one(
+    kept, store, path, answer, caplog
+):
+    store.objects[manifest_url("v2", "clips")] = answer
+    assert kept.fetch("v2", "clips").content == MANIFEST
+    assert "the kept copy is used" in caplog.text
+    store.fail(StoreUnavailable("gone"))
+    assert KeptManifests(path.parents[3], store).fetch("v2", "clips").content == MANIFEST
+
+
+@pytest.mark.parametrize("answer", NO_MANIFESTS)
+def test_without_a_kept_manifest_the_error_says_what_came(store, tmp_path, answer):
+    store.objects[manifest_url("v2", "clips")] = answer
+    keeper = KeptManifests(tmp_path, store)
+    with pytest.raises(ManifestError, match="manifest v2/clips") as caught:
+        keeper.fetch("v2", "clips")
+    assert ("<!DOCTYPE html>" in str(caught.value)) == (answer == PORTAL)
+    assert not keeper.is_kept("v2", "clips")
+
+
+def test_a_page_that_was_kept_by_an_earlier_version_is_fetched_anew(store, tmp_path, path):
+    facts = {
+        "etag": "e",
+        "mtime_ns": 0,
+        "digest": hashlib.blake2b(PORTAL, digest_size=16).hexdigest(),
+    }
+    path.parent.mkdir(parents=True)
+    path.write_bytes(PORTAL)
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    assert KeptManifests(tmp_path, store).fetch("v2", "clips").content == MANIFEST
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="a power cut, or kill -9, while a manifest is replaced",
+    face="all",
+    sees="the old manifest or the new one, also offline",
+    deadline="at once",
+)
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_crash_between_two_renames_leaves_the_old_manifest_or_the_new(
+    kept, store, path, renames, monkeypatch
+):
+    new = MANIFEST + b"b,s3://b/b\n"
+    store.objects[manifest_url("v2", "clips")] = new
+    left, replace = [None] * renames, Path.replace
+
+    def crash(self: Path, target: Path) -> Path:
+        if not left:
+            raise OSError("crashed")
+        left.pop()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", crash)
+    assert kept.fetch("v2", "clips").content == new
+    monkeypatch.undo()
+    store.fail(StoreUnavailable("gone"))
+    after = KeptManifests(path.parents[3], store).fetch("v2", "clips").content
+    assert after == (new if renames == 2 else MANIFEST)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["manifest.csv", "manifest.json"]
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="a changed byte in what is kept beside a manifest",
+    face="all",
+    sees="the manifest is fetched anew",
+    deadline="at once",
+)
+def test_a_flipped_byte_of_the_facts_is_a_reason_to_fetch_anew(kept, path, store):
+    facts_path = path.with_suffix(".json")
+    content = facts_path.read_bytes()
+    for place in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        facts_path.write_bytes(flipped)
+        found = kept.fetch("v2", "clips")
+        assert (found.content, found.mtime_ns) == (MANIFEST, 1_600_000_000 * 10**9)
+        store.reads.clear()
+        facts_path.write_bytes(content)
+
+
+def test_facts_of_an_earlier_version_have_no_proof_and_are_believed(kept, path, store):
+    facts_path = path.with_suffix(".json")
+    facts = json.loads(facts_path.read_bytes())
+    del facts["proof"]
+    facts_path.write_text(json.dumps(facts))
+    store.fail(StoreUnavailable("gone"))
+    assert kept.fetch("v2", "clips").content == MANIFEST
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="a kept manifest that cannot be read",
+    face="all",
+    sees="it is fetched anew, with a warning",
+    deadline="at once",
+)
+@pytest.mark.parametrize("name", ["manifest.csv", "manifest.json"])
+def test_an_unreadable_kept_manifest_is_fetched_anew(kept, path, name, caplog):
+    """A directory in its place is unreadable for root, too."""
+    path.with_name(name).unlink()
+    path.with_name(name).mkdir()
+    assert kept.fetch("v2", "clips").content == MANIFEST
+    assert "cannot be read" in caplog.text

@@ -1,9 +1,10 @@
 """Manifests as they came from the store, kept on disk and revalidated by ETag.
 
     <source directory>/manifests/<version>/<dataset>/manifest.csv    byte for byte
-    <source directory>/manifests/<version>/<dataset>/manifest.json   etag, mtime_ns, digest
+    <source directory>/manifests/<version>/<dataset>/manifest.json   etag, mtime_ns, digest, proof
 
-A kept copy is what makes a mount work offline and after the licence key has expired.
+A kept copy is what makes a mount work offline and after the licence key has expired. So only an
+answer that is a manifest takes its place, and a power cut leaves the old or the new one.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ego4dfs import datasets
+from ego4dfs.durable import replace_whole
 from ego4dfs.errors import (
     AccessDenied,
-    CacheError,
     CredentialsRejected,
+    ManifestError,
     ObjectMissing,
     StoreError,
 )
-from ego4dfs.store import Fetched, ObjectStore
+from ego4dfs.manifest import check
+from ego4dfs.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -79,16 +81,18 @@ class KeptManifests:
     def fetch(self, version: str, dataset: str) -> KeptManifest:
         """Return the newest manifest that can be had, revalidated by one conditional request.
 
-        Raises StoreError, with the likely cause in words, when there is neither a copy nor an
-        answer.
+        Raises StoreError, with the likely cause in words, or ManifestError for an answer that is
+        no manifest, when there is no copy either.
         """
         kept = self._load(version, dataset)
         try:
             return self._ask(version, dataset, kept)
-        except StoreError as error:
+        except (StoreError, ManifestError) as error:
             kept = kept or self._at_hand(version, dataset)
-            if kept is None:
+            if kept is None and isinstance(error, StoreError):
                 raise self._explained(error, version, dataset) from error
+            if kept is None:
+                raise
             log.warning("manifest of %s (%s): %s; the kept copy is used", dataset, version, error)
             return kept
 
@@ -106,7 +110,10 @@ class KeptManifests:
             return kept
         if fetched is None:
             raise StoreError(f"manifest of {dataset} ({version}): no answer", url=url)
-        return self._keep(version, dataset, fetched)
+        manifest = KeptManifest(bytes(fetched.data), fetched.facts.etag, fetched.facts.mtime_ns)
+        check(manifest.content, f"{version}/{dataset}")
+        self._keep(version, dataset, manifest, kept)
+        return manifest
 
     def _at_hand(self, version: str, dataset: str) -> KeptManifest | None:
         kept = self._load(version, dataset)
@@ -118,33 +125,37 @@ class KeptManifests:
         return directory / "manifest.csv", directory / "manifest.json"
 
     def _load(self, version: str, dataset: str) -> KeptManifest | None:
+        """Return the copy on disk; None where it is damaged, unreadable, or no manifest."""
         content_path, facts_path = self._paths(version, dataset)
         try:
             facts = json.loads(facts_path.read_bytes())
             content = content_path.read_bytes()
-            if _digest(content) != facts["digest"]:
-                return None  # damaged, or a crash between the two renames; fetched anew
-            return KeptManifest(content, facts["etag"], facts["mtime_ns"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            digest = _digest(content)
+            for of_one in (facts, facts.get("before") or {}):
+                if of_one.get("digest") == digest and _is_proved(of_one):
+                    check(content, f"{version}/{dataset}")
+                    return KeptManifest(content, str(of_one["etag"]), int(of_one["mtime_ns"]))
+        except FileNotFoundError:
             return None
         except OSError as error:
-            raise CacheError(f"kept manifest {content_path}: {error.strerror}") from error
+            log.warning("kept manifest %s cannot be read: %s", content_path, error.strerror)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ManifestError):
+            log.warning("kept manifest %s is damaged and not used", content_path)
+        return None
 
-    def _keep(self, version: str, dataset: str, fetched: Fetched) -> KeptManifest:
-        manifest = KeptManifest(bytes(fetched.data), fetched.facts.etag, fetched.facts.mtime_ns)
+    def _keep(
+        self, version: str, dataset: str, manifest: KeptManifest, before: KeptManifest | None
+    ) -> None:
+        """Replace the copy on disk; until it is there, the facts describe the old one, too."""
         content_path, facts_path = self._paths(version, dataset)
-        facts = {
-            "etag": manifest.etag,
-            "mtime_ns": manifest.mtime_ns,
-            "digest": _digest(manifest.content),
-        }
+        facts = _facts(manifest)
         try:
             content_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_whole(content_path, manifest.content)
-            _write_whole(facts_path, json.dumps(facts).encode())
+            both = {**facts, "before": _facts(before)} if before else facts
+            replace_whole(facts_path, json.dumps(both).encode())
+            replace_whole(content_path, manifest.content)
         except OSError as error:
             log.warning("manifest of %s cannot be kept: %s", dataset, error)
-        return manifest
 
     def _explained(self, error: StoreError, version: str, dataset: str) -> StoreError:
         """Say which of the causes of a refusal it is: a typo, the key, or the dataset."""
@@ -189,8 +200,20 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    writer = f"{os.getpid()}.{threading.get_native_id()}"
-    partial = path.with_name(f".{path.name}.{writer}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _facts(manifest: KeptManifest) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "etag": manifest.etag,
+        "mtime_ns": manifest.mtime_ns,
+        "digest": _digest(manifest.content),
+    }
+    return {**facts, "proof": _proof(facts)}
+
+
+def _proof(facts: dict[str, Any]) -> str:
+    told = json.dumps([facts["etag"], facts["mtime_ns"], facts["digest"]])
+    return _digest(told.encode())
+
+
+def _is_proved(facts: dict[str, Any]) -> bool:
+    """Tell whether the facts are as they were written; earlier versions wrote no proof."""
+    return "proof" not in facts or facts["proof"] == _proof(facts)
