@@ -58,7 +58,7 @@ def test_few_files_are_called_by_their_names(prefetch, release, front, tmp_path,
     done = prefetch("-y", "--no-metadata", "--annotations", "x", code=3)
     [line] = told(done)
     words = shlex.split(line)
-    assert words[words.index("--include") + 1] == "it's [[]1]?2.json"
+    assert words[words.index("--include") + 1] == "it's [[]1][,]2.json"
     assert "--annotations" not in line
     release.put(f"annotations/{NAMES[1]}", b"now it is there")
     forget()
@@ -67,6 +67,21 @@ def test_few_files_are_called_by_their_names(prefetch, release, front, tmp_path,
     [read] = objects_read(front)
     assert read.endswith("/it%27s%20%5B1%5D%2C2.json")
     assert len(data_of(tree(tmp_path / "out"), release, "annotations")) == 3
+
+
+def test_several_hostile_names_and_patterns_are_pasted_as_they_are(prefetch, release, paste):
+    names = ("-y.json", "a,b [x].json", "a.b [x].json", "$(x) *?.json", "it's.json")
+    lost = [name for name in names if name != "a.b [x].json"]
+    annotated(release, "annotations", names)
+    release.put("annotations/a.b [x].json", b"there")
+    done = prefetch("-y", "--no-metadata", "--include", "*.json", "--include", "x*", code=3)
+    [line] = told(done)
+    for name in lost:
+        release.put(f"annotations/{name}", name.encode())
+    forget()
+    shown = json.loads(paste([f"{line} --dry-run --json"]).stdout)["datasets"]
+    assert [(d["files"], d["to_fetch"]) for d in shown] == [(4, 4)]
+    paste([line])
 
 
 UIDS = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(12)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -256,7 +256,9 @@ def mountpoint_of(settled: config.Config) -> Path:
 
 def command_line(parser: Parser, args: argparse.Namespace) -> str:
     """Return the command that says the same as `args`, to be pasted into a shell."""
-    words = parser.prog.split()
+    options: list[str] = []
+    first: list[str] = []  # a list of names would swallow them
+    last: list[str] = []
     for action in parser._actions:  # noqa: SLF001 - as in Parser
         if action.dest not in args or (
             action.nargs == 0 and getattr(args, action.dest) != action.const
@@ -264,8 +266,30 @@ def command_line(parser: Parser, args: argparse.Namespace) -> str:
             continue
         given = getattr(args, action.dest)
         values = [] if action.nargs == 0 else given if isinstance(given, list) else [given]
-        words += [*action.option_strings[-1:], *map(str, values)]
-    return " ".join(map(shell_word, words))
+        if action.option_strings:
+            options += _option_words(action, [str(value) for value in values])
+        elif str(given).startswith("-"):
+            last = ["--", str(given)]
+        else:
+            first.append(str(given))
+    return " ".join(map(shell_word, [*parser.prog.split(), *first, *options, *last]))
+
+
+def _option_words(action: argparse.Action, values: list[str]) -> Iterator[str]:
+    """Yield the words that give an option these values, in this order."""
+    option = action.option_strings[-1]
+    is_open = False  # a value may follow without the option's name
+    if not values:
+        yield option
+    for value in values:
+        if value.startswith("-") or (action.nargs and value.startswith(("/", "~", "."))):
+            yield f"{option}={value}"
+            is_open = False
+        elif is_open:
+            yield value
+        else:
+            yield from (option, value)
+            is_open = bool(action.nargs)
 
 
 def list_datasets(stream: TextIO) -> None:

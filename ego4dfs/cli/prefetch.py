@@ -36,6 +36,7 @@ from ego4dfs.prefetch import (
     Report,
     unusable,
 )
+from ego4dfs.text import shell_word
 from ego4dfs.vfs import VFS, open_vfs
 
 _DEFAULT_DATASETS = ("annotations",)
@@ -264,9 +265,10 @@ def _checked_output(config: Config) -> Path:
     for mount in mounts():
         at = mount.mountpoint
         if mount.is_ours and (at == out or at in out.parents or out in at.parents):
+            unmount = f"`ego4dfs unmount {shell_word(str(at))}`"
             raise MountError(
                 f"{out}: an ego4dfs is mounted at {at}, and a mount is read-only",
-                hint=f"`ego4dfs unmount {at}` first, or name another directory with -o",
+                hint=f"{unmount} first, or name another directory with -o",
             )
     return out
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -60,10 +59,9 @@ class Retry:
 
     def _of_dataset(self, dataset: str, problems: list[Problem], listing: Listing | None) -> str:
         if len(problems) <= _NAMES_SPELT:
-            # A comma would make two patterns of one.
-            names = [glob.escape(problem.name).replace(",", "?") for problem in problems]
+            patterns = [exact_pattern(problem.name) for problem in problems]
             drop = (*UIDS, *FILTERS)
-            return self._line(drop, datasets=[dataset], metadata=False, include=names)
+            return self._line(drop, datasets=[dataset], metadata=False, include=patterns)
         uids = sorted({problem.uid.lower() for problem in problems})
         if self._may_use_file and listing and listing.listed_uids.issuperset(uids):
             path = self._write(dataset, uids)
@@ -83,3 +81,13 @@ class Retry:
     def _line(self, drop: Sequence[str], **changed: object) -> str:
         kept = {name: value for name, value in self._args.items() if name not in drop}
         return command_line(self._parser, argparse.Namespace(**{**kept, **changed}))
+
+
+def exact_pattern(name: str) -> str:
+    """Return the pattern, as one word of a list, that this name matches and no other."""
+    # Outer blanks and commas would end a word of a list, and a dash would begin an option.
+    inner = range(len(name) - len(name.lstrip().lstrip("-")), len(name.rstrip()))
+    return "".join(
+        f"[{letter}]" if letter in "*?[," or place not in inner else letter
+        for place, letter in enumerate(name)
+    )

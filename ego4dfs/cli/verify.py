@@ -18,6 +18,7 @@ from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.mount import mounts
 from ego4dfs.prefetch import Fetcher, Journal, Layout, Means, Plan, Planner, unusable
+from ego4dfs.text import shell_word
 from ego4dfs.verify import (
     BROKEN,
     Finding,
@@ -84,7 +85,7 @@ def _unmounted(directory: Path) -> Path:
         if mount.is_ours and (at == out or at in out.parents or out in at.parents):
             raise MountError(
                 f"{out}: an ego4dfs is mounted at {at}, and hides the copies",
-                hint=f"`ego4dfs unmount {at}` first",
+                hint=f"`ego4dfs unmount {shell_word(str(at))}` first",
             )
     return out
 

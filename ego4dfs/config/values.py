@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ UNITS: Mapping[str, int] = {
     **{unit: 1000**power for power, unit in enumerate(("KB", "MB", "GB", "TB"), start=1)},
     **{unit: 1024**power for power, unit in enumerate(("KIB", "MIB", "GIB", "TIB"), start=1)},
 }
+_PATTERN = re.compile(r"(?:\[!?\]?[^\]]*\]|[^,])+")
 MIN_CACHE_BYTES = 64 * 2**20
 _BLANKS = str.maketrans("\n\t\v\f\r\u2028\u2029\ufeff\xa0", " " * 9)
 SIZE_HINT = "write it like 50GiB (1024³), 500MB (1000²), 1.5TiB, or as a number of bytes"
@@ -89,7 +90,11 @@ def flag(given: Given) -> bool:
     return spelt[str(given.value).strip().lower()]
 
 
-def words(given: Given) -> tuple[str, ...]:
+def _at_commas(text: str) -> list[str]:
+    return text.split(",")
+
+
+def words(given: Given, *, parts: Callable[[str], list[str]] = _at_commas) -> tuple[str, ...]:
     """Read a list of words, each kept once, in order.
 
     A word may hold several, separated by commas. In JSON a list is wanted: the official tool
@@ -105,7 +110,7 @@ def words(given: Given) -> tuple[str, ...]:
     for item in items:
         if not isinstance(item, str):
             raise Given(item, given.where).wrong("a list of texts is wanted")
-    split = (word.strip() for item in items for word in item.split(","))
+    split = (word.strip() for item in items for word in parts(item))
     return tuple(dict.fromkeys(word for word in split if word))
 
 
@@ -201,8 +206,8 @@ def splits(given: Given) -> tuple[str, ...]:
 
 
 def patterns(given: Given) -> tuple[str, ...]:
-    """Read a list of glob patterns of file names."""
-    found = words(given)
+    """Read a list of glob patterns of file names; a comma in brackets is part of its pattern."""
+    found = words(given, parts=_PATTERN.findall)
     for pattern in found:
         if "/" in pattern:
             hint = "choose the directory with --datasets"
