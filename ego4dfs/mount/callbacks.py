@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ego4dfs.mount.operations import Operations, errno_of
@@ -14,7 +15,11 @@ from ego4dfs.mount.operations import Operations, errno_of
 log = logging.getLogger(__name__)
 
 REQUEST_BYTES = 1 << 20
-BACKGROUND_REQUESTS = 64
+BACKGROUND_REQUESTS = 2048
+"""How many requests that nobody waits for directly, buffered reads among them, the kernel has
+under way. At the bound it keeps all others back, also those that the cache could answer."""
+IDLE_WORKERS = 16
+"""How many of libfuse 3's threads stay when they have nothing to do."""
 
 _FILL_PLUS = 1 << 1  # libfuse 3's fuse.h: all attributes come with the name
 _CAP_READDIRPLUS_AUTO = 1 << 14
@@ -52,6 +57,18 @@ class _Libfuse3:
         # files after it has read a page of names, which the kernel does not take for interest.
         connection.want &= ~_CAP_READDIRPLUS_AUTO
         self._operations.init("/")
+
+
+def libfuse_version(module: Any) -> tuple[int, int]:
+    """Return the version of the library that a binding has loaded."""
+    number = int(module._libfuse.fuse_version())  # noqa: SLF001 - neither binding tells it
+    return divmod(number, 100 if number >= 100 else 10)
+
+
+def loop_exit(module: Any) -> Callable[[], object]:
+    """Return what marks the loop as to be ended; to be called from within a callback."""
+    library = module._libfuse  # noqa: SLF001 - the bindings can end it from within callbacks only
+    return partial(library.fuse_exit, ctypes.c_void_p(library.fuse_get_context().contents.fuse))
 
 
 def faced(operations: Operations, version: int) -> Any:

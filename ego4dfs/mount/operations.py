@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,12 @@ from ego4dfs.mount.status import STATUS_DIRECTORY, STATUS_PATH, StatusFile
 from ego4dfs.vfs import VFS, DirEntry, Handle, Stat
 
 log = logging.getLogger(__name__)
+
+WORKERS = 4096
+"""The bound on libfuse's threads: one for each request under way."""
+MAX_READS = WORKERS - 128
+"""How many reads are answered at a time: what lists, looks up or shows the state needs a thread
+however many reads wait for the store."""
 
 READ_SIZE = 128 * 1024
 """st_blksize: Python and cp read in units of it; libfuse 2 asks in such units whatever is set."""
@@ -65,6 +72,7 @@ class Operations:
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, list[tuple[DirEntry, Stat | None]]] = {}
         self._numbers = itertools.count(1)
+        self._reads = threading.Semaphore(MAX_READS)
         self._opened: dict[str, str] = {}  # path -> the ETag whose pages the kernel may hold
         self._sizes: dict[str, int] = {}  # path -> the size that the kernel believes
 
@@ -139,7 +147,12 @@ class Operations:
         handle = self._handles[fh]
         if self._opened.get(handle.path, handle.etag) != handle.etag:
             raise ObjectChanged(f"{handle.path} was replaced and opened anew since")
-        return self._vfs.read_into(handle, offset, view)
+        if not self._reads.acquire(blocking=False):
+            raise OSError(errno.EIO, f"{MAX_READS} reads wait for the store already", handle.path)
+        try:
+            return self._vfs.read_into(handle, offset, view)
+        finally:
+            self._reads.release()
 
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
         """Tell the binding that files can be read; the session sends it to `read_into`."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from ego4dfs.errors import MountError
 from ego4dfs.mount.binding import Binding
 from ego4dfs.mount.callbacks import (
     BACKGROUND_REQUESTS,
+    IDLE_WORKERS,
     REQUEST_BYTES,
     faced,
+    libfuse_version,
+    loop_exit,
     session_class,
 )
+from ego4dfs.mount.loop import Loop
 from ego4dfs.mount.mountpoint import device_of
-from ego4dfs.mount.operations import Operations
+from ego4dfs.mount.operations import WORKERS, Operations
 from ego4dfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -27,6 +32,7 @@ ATTRIBUTES_KEPT_S = 3600
 """How long the kernel believes names and attributes: a release does not change."""
 
 _READ_AHEAD_KIB = 1024
+_WORKERS_BOUNDED_SINCE = (3, 12)  # earlier ones start as many as there are requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +56,18 @@ def serve(
     mount. Raises MountError when it does not.
     """
     module = binding.load()
-    operations = Operations(vfs, lambda: _started(mountpoint, on_start))
+    loop = Loop(mountpoint, vfs.close)
+    operations = Operations(vfs, partial(_started, loop, module, mountpoint, on_start))
+    session = partial(
+        session_class(module, binding.version),
+        faced(operations, binding.version),
+        str(mountpoint),
+        raw_fi=True,
+        foreground=True,
+        **_kernel_options(binding.version, module, options),
+    )
     try:
-        session_class(module, binding.version)(
-            faced(operations, binding.version),
-            str(mountpoint),
-            raw_fi=True,
-            foreground=True,
-            **_kernel_options(binding, options),
-        )
+        loop.run(session)
     except RuntimeError as error:
         if operations.is_started:
             # libfuse 3 ends with a code of its own when a signal has told it to end.
@@ -71,7 +80,7 @@ def serve(
         ) from error
 
 
-def _kernel_options(binding: Binding, options: MountOptions) -> dict[str, Any]:
+def _kernel_options(version: int, module: Any, options: MountOptions) -> dict[str, Any]:
     kernel: dict[str, Any] = {
         "fsname": "ego4dfs",
         "subtype": "ego4dfs",
@@ -84,14 +93,19 @@ def _kernel_options(binding: Binding, options: MountOptions) -> dict[str, Any]:
         "max_read": REQUEST_BYTES,
         "allow_other": options.allow_other,
     }
-    if binding.version == 2:
+    if version == 2:
         kernel["nonempty"] = options.nonempty
         kernel["max_background"] = BACKGROUND_REQUESTS
+    else:
+        kernel["max_idle_threads"] = IDLE_WORKERS
+        if libfuse_version(module) >= _WORKERS_BOUNDED_SINCE:
+            kernel["max_threads"] = WORKERS
     return kernel
 
 
-def _started(mountpoint: Path, on_start: Callable[[], None]) -> None:
+def _started(loop: Loop, module: Any, mountpoint: Path, on_start: Callable[[], None]) -> None:
     device = device_of(mountpoint)
+    loop.started(device, loop_exit(module))
     if device:
         # The kernel reads 128 KiB ahead unless told otherwise; only root may tell.
         with suppress(OSError):

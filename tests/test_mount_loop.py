@@ -1,0 +1,122 @@
+"""Many readers of what does not come: everything else is answered, and the mount ends in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+from mountkit import MIB, is_mounted, is_running, seeded, status, wait_until
+
+from tests.gateway import Faults, Gateway
+
+READERS = 24  # libfuse 3 has ten threads unless it is told otherwise
+FAULTS = {
+    "stalls": Faults(stall_s=300, only="/lost"),
+    "trickles": Faults(piece_bytes=64, bytes_per_s=16, only="/lost"),
+}
+
+
+@pytest.fixture
+def gateway(server):
+    with Gateway(server.endpoint_url) as gateway:
+        yield gateway
+
+
+def read(path):
+    with suppress(OSError), path.open("rb") as file:
+        file.read(1)
+
+
+def ended_in_s(pid):
+    """Send SIGTERM and return how long the process lived on."""
+    start_s = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not is_running(pid))
+    return time.monotonic() - start_s
+
+
+@pytest.mark.fuse
+@pytest.mark.fault(
+    area="mount",
+    fault="many readers of objects that stall or trickle",
+    face="mount",
+    sees="listings, sizes that are known, cached reads and `status` are answered meanwhile",
+    deadline="0.5 s",
+)
+@pytest.mark.fault(
+    area="mount",
+    fault="SIGTERM while reads wait for the store",
+    face="mount",
+    sees="the mount and its process are gone; the reads fail",
+    deadline="5 s",
+)
+@pytest.mark.parametrize("kind", FAULTS)
+def test_readers_that_wait_hold_up_nobody_else_and_not_the_end(mount, release, gateway, kind):
+    lost = {f"lost{number}.bin": b"x" * MIB for number in range(READERS)}
+    release.dataset("annotations", {"good.bin": seeded("good", MIB), **lost})
+    root = mount(
+        *("--version", release.version, "--datasets", "annotations"),
+        *("--endpoint-url", gateway.url),
+    )
+    directory = root / release.version / "annotations"
+    good = directory / "good.bin"
+    assert good.read_bytes() == seeded("good", MIB)
+    names = sorted(os.listdir(directory))
+    for name in names:
+        (directory / name).stat()
+    pid = status(root)["pid"]
+    gateway.faults = FAULTS[kind]
+    readers = [threading.Thread(target=read, args=[directory / name], daemon=True) for name in lost]
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: status(root)["misses"] > READERS // 2)
+
+    start_s = time.monotonic()
+    assert status(root)["pid"] == pid
+    assert sorted(os.listdir(directory)) == names
+    assert {(directory / name).stat().st_size for name in lost} == {MIB}
+    with good.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert file.read() == seeded("good", MIB)
+    took_s = time.monotonic() - start_s
+    assert all(reader.is_alive() for reader in readers)
+    assert took_s < 2.0  # four answers of 0.5 s
+
+    assert ended_in_s(pid) < 6.0
+    assert not is_mounted(root)
+    for reader in readers:
+        reader.join(10)
+        assert not reader.is_alive()
+
+
+SESSION = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from ego4dfs.mount import loop
+loop.GRACE_S, loop.END_S = 0.2, 0.6
+kind = sys.argv[1]
+wait = lambda: time.sleep(60)
+run = loop.Loop(Path("/nowhere"), wait if kind == "close hangs" else lambda: print("closed"))
+marked = threading.Event()
+run.started("", marked.set)
+threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+run.run(marked.wait if kind == "loop ends" else wait)
+print("ended")
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("loop ends", "ended\n"), ("loop hangs", ""), ("close hangs", "")],
+)
+def test_a_signal_ends_the_process_whatever_hangs(kind, said):
+    """A loop that hears of the signal returns; else the process ends with code 0."""
+    command = [sys.executable, "-c", SESSION, kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout.replace("closed\n", "")) == (0, said), done.stderr
