@@ -68,7 +68,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return opened[1]
         with self._lock:
             if self._opened is None or self._opened[0] != os.getpid():
-                self._opened = (os.getpid(), open_vfs(self._config))
+                self._opened = (os.getpid(), open_vfs(self._config, must_match=False))
             return self._opened[1]
 
     def close(self) -> None:

@@ -168,7 +168,8 @@ def test_a_selection_is_counted(doctor):
     _, rows = doctor("--datasets", "annotations", "--include", "*.csv")
     assert rows["selection"]["found"] == "1 of 2 files"
     _, rows = doctor("--datasets", "annotations", "--include", "*.mp4")
-    assert (rows["selection"]["state"], rows["selection"]["found"]) == ("warn", "0 of 2 files")
+    assert rows["selection"]["state"] == "fail"
+    assert rows["selection"]["found"] == "0 of 2 rows of annotations match this selection"
 
 
 # --- the table of docs/troubleshooting.md ----------------------------------------------------

@@ -71,6 +71,8 @@ class Catalog:
         self._override = dict(override or {})
         self._listings: dict[str, Listing] = {}
         self._failures: dict[str, tuple[float, Ego4DError]] = {}
+        self._warned_of: frozenset[str] | None = None  # None: no warnings yet
+        self._parsed: dict[str, tuple[bytes, Manifest]] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()  # guards _locks
 
@@ -81,6 +83,24 @@ class Catalog:
     def peek(self, dataset: str) -> Listing | None:
         """Return the listing if it is loaded, without a request."""
         return self._listings.get(dataset)
+
+    def at_hand(self, dataset: str) -> Listing | None:
+        """Return the listing that is loaded, or that the kept manifest gives; asks nobody.
+
+        None if there is neither. A kept manifest may not be the newest.
+        """
+        listing = self._listings.get(dataset)
+        if listing is not None or dataset in self._override:
+            return listing
+        kept = self._manifests.at_hand(self.version, dataset)
+        if kept is None:
+            return None
+        try:
+            manifest = parse(kept.content, f"{self.version}/{dataset}")
+        except ManifestError:
+            return None
+        self._parsed[dataset] = (kept.content, manifest)
+        return Listing(dataset, (), kept.content, kept.mtime_ns, manifest).selected(self._selection)
 
     def listing(self, dataset: str) -> Listing:
         """Return the dataset's listing, loading it first if need be.
@@ -112,6 +132,10 @@ class Catalog:
         listed = (self._listings[name].listed_uids for name in datasets if name in self._listings)
         return sorted(frozenset(uids).difference(*listed))
 
+    def warn_if_empty(self, *, except_for: Iterable[str]) -> None:
+        """Warn from now on of each dataset that is loaded and has rows, but none selected."""
+        self._warned_of = frozenset(except_for)
+
     def selected(self, selection: Selection) -> Catalog:
         """Return the catalog of another selection; what is loaded already is loaded there too."""
         other = Catalog(self._manifests, self.version, selection, override=self._override)
@@ -135,14 +159,20 @@ class Catalog:
     def _load(self, dataset: str) -> Listing:
         try:
             kept = self._read(dataset)
-            manifest = parse(kept.content, f"{self.version}/{dataset}")
+            content, manifest = self._parsed.pop(dataset, (b"", None))
+            if manifest is None or content != kept.content:
+                manifest = parse(kept.content, f"{self.version}/{dataset}")
         except (StoreError, ManifestError, ConfigError) as error:
             self._failures[dataset] = (time.monotonic(), error)
             raise
         self._tell(manifest)
         self._tell_unfiltered(manifest)
         listing = Listing(dataset, (), kept.content, kept.mtime_ns, manifest)
-        return listing.selected(self._selection)
+        listing = listing.selected(self._selection)
+        rows, known = len(manifest.entries), self._warned_of
+        if rows and not listing.entries and known is not None and dataset not in known:
+            log.warning("0 of %d rows of %s match this selection", rows, dataset)
+        return listing
 
     def _read(self, dataset: str) -> KeptManifest:
         path = self._override.get(dataset)

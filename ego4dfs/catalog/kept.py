@@ -76,7 +76,7 @@ class KeptManifests:
 
     def is_kept(self, version: str, dataset: str) -> bool:
         """Tell whether a copy is on disk, without a request."""
-        return self._at_hand(version, dataset) is not None
+        return self.at_hand(version, dataset) is not None
 
     def fetch(self, version: str, dataset: str) -> KeptManifest:
         """Return the newest manifest that can be had, revalidated by one conditional request.
@@ -88,7 +88,7 @@ class KeptManifests:
         try:
             return self._ask(version, dataset, kept)
         except (StoreError, ManifestError) as error:
-            kept = kept or self._at_hand(version, dataset)
+            kept = kept or self.at_hand(version, dataset)
             if kept is None and isinstance(error, StoreError):
                 raise self._explained(error, version, dataset) from error
             if kept is None:
@@ -115,7 +115,8 @@ class KeptManifests:
         self._keep(version, dataset, manifest, kept)
         return manifest
 
-    def _at_hand(self, version: str, dataset: str) -> KeptManifest | None:
+    def at_hand(self, version: str, dataset: str) -> KeptManifest | None:
+        """Return the copy that is kept, or lies beside copies, without a request."""
         kept = self._load(version, dataset)
         left = self._left(version, dataset) if kept is None else None
         return KeptManifest(left[0], "", left[1]) if left is not None else kept

@@ -20,7 +20,7 @@ from typing import TextIO
 
 from ego4dfs.cli.streams import StreamLost, print_product, standard_streams
 from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
-from ego4dfs.text import PlainRecords, json_text, masked, printable
+from ego4dfs.text import json_text, masked, printable
 
 Row = Sequence[object]
 
@@ -124,8 +124,10 @@ def say(*lines: str, file: TextIO | None = None, end: str = "\n", flush: bool = 
 
 
 def log_to(handler: logging.Handler) -> None:
-    """Give the package's log to `handler`, and to no other."""
-    logging.getLogger("ego4dfs").handlers = [PlainRecords(), handler]
+    """Give the package's log to `handler` in place of stderr."""
+    logger = logging.getLogger("ego4dfs")
+    others = [other for other in logger.handlers if not isinstance(other, _StderrHandler)]
+    logger.handlers = [*others, handler]
 
 
 def print_error(error: Ego4DError) -> None:

@@ -160,7 +160,7 @@ class _Command:
         voice.say(f"Datasets to download: {' '.join(self._config.datasets)}")
         voice.say(f"Download Path: {self._layout.root / self._layout.version_name}")
         voice.say("Checking requested datasets and versions...")
-        return open_vfs(self._config, pass_refused=True)
+        return open_vfs(self._config, pass_refused=True, must_match=not self._manifests_only)
 
     def _plan(self, vfs: VFS, journal: Journal, listings: Sequence[Listing]) -> Plan:
         with Progress(self._voice.progress_stream) as progress:

@@ -16,6 +16,8 @@ from ego4dfs.errors import Ego4DError, MountError
 
 log = logging.getLogger(__name__)
 
+_WARNINGS_SHOWN = 20
+
 Serve = Callable[[Callable[[], None]], None]
 
 
@@ -54,13 +56,15 @@ def run_in_background(serve: Serve, log_path: Path) -> int:
 def _be_daemon(serve: Serve, writer: int, log_fd: int, log_path: Path) -> NoReturn:
     status = 1
     report = _Report(writer)
+    early = _Warnings()
+    logging.getLogger("ego4dfs").addHandler(early)
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for target, source in ((0, null), (1, log_fd), (2, log_fd)):
             os.dup2(source, target)
         os.chdir("/")  # a working directory would keep other filesystems busy
-        serve(lambda: report.send({"started": True}))
+        serve(lambda: report.send({"started": True, "warnings": early.end()}))
         status = 0
     except Ego4DError as error:
         log.error("%s", error)  # noqa: TRY400 - expected errors need no traceback
@@ -72,6 +76,23 @@ def _be_daemon(serve: Serve, writer: int, log_fd: int, log_path: Path) -> NoRetu
     finally:
         logging.shutdown()
         os._exit(status)
+
+
+class _Warnings(logging.Handler):
+    """Remembers what is warned of before the start: who mounts should see it, not the log only."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember one record."""
+        self._texts.append(record.getMessage())
+
+    def end(self) -> list[str]:
+        """Return what was warned of, and remember no more."""
+        logging.getLogger("ego4dfs").removeHandler(self)
+        return self._texts[:_WARNINGS_SHOWN]
 
 
 def _public_kind(error: Ego4DError) -> str:
@@ -103,6 +124,8 @@ def _raise_report(report: bytes, log_path: Path) -> None:
         raise MountError("the mount process ended without a word", hint=f"see {log_path}")
     content = json.loads(report)
     if "started" in content:
+        for warning in content["warnings"]:
+            log.warning("%s", warning)
         return
     kind = getattr(errors, content["kind"], MountError)
     raise kind(content["text"], hint=content["hint"])

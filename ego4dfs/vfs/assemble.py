@@ -25,6 +25,7 @@ from ego4dfs.store import ObjectStore, check_profile, open_store
 from ego4dfs.tree import Tree
 from ego4dfs.vfs.choose import NOBODY, choose, named_in, tree_bytes
 from ego4dfs.vfs.copies import Copies
+from ego4dfs.vfs.unmatched import check_matches
 from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -145,13 +146,14 @@ def _vfs(parts: _Parts, config: Config, reader: Reader, more: Iterable[str] = ()
     return vfs
 
 
-def open_vfs(config: Config, *, pass_refused: bool = False) -> VFS:
+def open_vfs(config: Config, *, pass_refused: bool = False, must_match: bool = True) -> VFS:
     """Make the VFS that a Config describes.
 
     Datasets that were named are loaded here, so that a wrong name or key is told at once; those
     that merely are known are loaded when they are first entered. With `pass_refused` a named
     dataset whose manifest cannot be had is no error here, but when it is asked for; a key that is
-    rejected is one all the same. Raises Ego4DError.
+    rejected is one all the same. A selection that matches no row of the named datasets is an
+    error, or a warning without `must_match`. Raises Ego4DError.
     """
     parts = _open_parts(config)
     vfs = _vfs(parts, config, Reader(parts.store, parts.cache, parts.metrics))
@@ -161,6 +163,7 @@ def open_vfs(config: Config, *, pass_refused: bool = False) -> VFS:
                 parts.catalog, config, parts.names, parts.store, pass_refused=pass_refused
             )
         _check_uids(parts.catalog, config, parts.names, parts.named, all_listed=not passed)
+        _check_matches(parts.catalog, config, must_match=must_match)
     except BaseException:
         vfs.close()
         raise
@@ -259,6 +262,17 @@ def _check_uids(
     if absent and config.datasets:
         count = f"{len(absent)} of {len(from_file)}"
         log.warning("%s uids of %s are not in %s", count, config.uids_from, where)
+
+
+def _check_matches(catalog: Catalog, config: Config, *, must_match: bool) -> None:
+    loaded = [name for name in datasets.known_names() if catalog.peek(name)]
+    try:
+        check_matches(config, catalog, [*loaded, *({_PROBE} - {*loaded})])
+    except ConfigError as error:
+        if must_match:
+            raise
+        log.warning("%s; %s", error, error.hint)
+    catalog.warn_if_empty(except_for=config.datasets)
 
 
 def _some(uids: list[str]) -> str:

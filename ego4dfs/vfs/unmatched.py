@@ -1,0 +1,101 @@
+"""What of a selection matches nothing, and what was probably meant.
+
+A misspelt filter would show an empty tree, or leave one dataset out, without a word.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ego4dfs.catalog import Catalog, Listing
+from ego4dfs.config import FILTERS, UIDS, Config
+from ego4dfs.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_CHECK = "check --benchmarks, --universities, --video_uids and the other filters"
+_SHOWN = 8
+
+
+def check_matches(config: Config, catalog: Catalog, at_hand: Sequence[str]) -> None:
+    """Say which datasets and which words of the filters match nothing.
+
+    Goes by the manifests of the datasets that were named, kept ones as they are: the store is
+    asked only when nothing matches by those. When no dataset was named, by `at_hand`, those whose
+    manifests can be had without a request. Warns of what matches nothing beside something that
+    does. Raises ConfigError when nothing matches at all.
+    """
+    if not any(getattr(config, name, None) for name in (*FILTERS, *UIDS)):
+        return
+    names = config.datasets or at_hand
+    listings = _at_hand(catalog, names)
+    if config.datasets and not any(listing.entries for listing in listings):
+        catalog.load(names)  # a kept manifest may be an old one
+        listings = _at_hand(catalog, names)
+    _check(config, [listing for listing in listings if listing.manifest.entries])
+
+
+def _at_hand(catalog: Catalog, names: Sequence[str]) -> list[Listing]:
+    found = map(catalog.at_hand, names)
+    return [listing for listing in found if listing is not None]
+
+
+def _check(config: Config, listings: Sequence[Listing]) -> None:
+    rows = sum(len(listing.manifest.entries) for listing in listings)
+    doubts = list(_doubts(config, listings))
+    if rows and config.datasets and not any(listing.entries for listing in listings):
+        named = " ".join(listing.dataset for listing in listings)
+        hint = "; ".join(map(str, doubts)) or _CHECK
+        raise ConfigError(f"0 of {rows} rows of {named} match this selection", hint=hint)
+    strange = [doubt for doubt in doubts if doubt.option == "--benchmarks"]
+    if not config.datasets and strange and len(strange) == len(config.benchmarks):
+        raise ConfigError(f"--benchmarks: {strange[0].what}", hint=strange[0].meant)
+    for doubt in doubts:
+        log.warning("%s", doubt)
+    for listing in listings if config.datasets else ():
+        if not listing.entries:
+            count = len(listing.manifest.entries)
+            log.warning("0 of %d rows of %s match this selection", count, listing.dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A word of a filter that no row has, and what was probably meant."""
+
+    option: str
+    what: str
+    meant: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.what}" + (f"; {self.meant}" if self.meant else "")
+
+
+def _doubts(config: Config, listings: Sequence[Listing]) -> Iterator[_Doubt]:
+    entries = [entry for listing in listings for entry in listing.manifest.entries]
+    if config.benchmarks:
+        found = set[str]().union(*{e.benchmarks for e in entries if e.benchmarks})
+        yield from _unknown("--benchmarks", config.benchmarks, {name.upper() for name in found})
+    if config.annotations:
+        found = {entry.annotation for entry in entries if entry.annotation}
+        texts = {*found, *(entry.name.lower() for entry in entries if entry.annotation)}
+        words = [w for w in config.annotations if not any(w.lower() in text for text in texts)]
+        yield from _unknown("--annotations", words, found)
+    # Without --datasets, datasets that are not at hand may have such names.
+    for pattern in config.include if config.datasets else ():
+        if not any(fnmatchcase(entry.name, pattern) for entry in entries):
+            yield _Doubt("--include", f"no name matches {pattern}")
+
+
+def _unknown(option: str, wanted: Sequence[str], found: set[str]) -> Iterator[_Doubt]:
+    """Yield a doubt for each of `wanted` that is not found, if anything is."""
+    known = {name.lower(): name for name in found}
+    for word in wanted if known else ():
+        if word.lower() not in known:
+            close = difflib.get_close_matches(word.lower(), known, n=1)
+            some = ", ".join(sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+            meant = f"did you mean {known[close[0]]}?" if close else f"there are {some}"
+            yield _Doubt(option, f"no row has {word}", meant)
