@@ -27,6 +27,16 @@ def replace_whole(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are not there, for this user alone."""
+    missing = []
+    while not directory.exists():
+        missing.append(directory)
+        directory = directory.parent
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 def _sync_directory(directory: Path) -> None:
     """Bring a new name to the disk; filesystems that cannot keep the order of names themselves."""
     with suppress(OSError):

@@ -14,13 +14,41 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 from weakref import WeakValueDictionary
+
+from ego4dfs.sqliteerrors import is_locked
 
 log = logging.getLogger(__name__)
 
 whole = threading.RLock()
 """Held while an index is used, and while the process forks."""
+
+
+LOCK_STEP_S = 0.1
+"""How long a connection waits for another process at a time; `whole` is held meanwhile."""
+
+_PAUSE_S = 0.02
+_T = TypeVar("_T")
+
+
+def use(operation: Callable[[], _T], *, wait_s: float) -> _T:
+    """Use an index under `whole`, and again for `wait_s` while another process holds it.
+
+    Between two attempts `whole` is free: who uses another index, or forks, waits for one step at
+    most. The operation may be done in part, and then again. Raises what it raises.
+    """
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            with whole:
+                return operation()
+        except Exception as error:
+            if not is_locked(error) or time.monotonic() >= until_s:
+                raise
+        time.sleep(_PAUSE_S)
 
 
 class Connected(Protocol):

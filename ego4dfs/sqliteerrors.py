@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Tell whether the cause of an error is that another process holds the database."""
+    while error is not None:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            return True
+        error = error.__cause__ or error.__context__  # diskcache raises its own in its place
+    return False
 
 
 def remedy(error: Exception, *, clear: str) -> str:

@@ -190,13 +190,16 @@ def test_a_sweep_asks_for_nothing_that_is_kept_on_disk(open_index):
 
 def test_what_a_sweep_has_learned_is_on_disk_when_it_ends(open_index, monkeypatch):
     writes = []
-    keep = FactsTable.keep
-    monkeypatch.setattr(
-        FactsTable, "keep", lambda table, rows: (writes.append(len(rows)), keep(table, rows))
-    )
+    apply = FactsTable.apply
+
+    def counted(table, changes):
+        writes.append(len(changes))
+        return apply(table, changes)
+
+    monkeypatch.setattr(FactsTable, "apply", counted)
     index = open_index(CountingStore(objects()))
     index.sweep([*URLS, "s3://b/none"])
-    index._sweeps.shutdown(wait=True)
+    assert index._sweeps.wait(60)
     assert sum(writes) == len(URLS)
     assert len(writes) <= 3  # and not one transaction for each
     other = open_index(CountingStore({}))
@@ -205,18 +208,19 @@ def test_what_a_sweep_has_learned_is_on_disk_when_it_ends(open_index, monkeypatc
 
 
 def test_a_sweep_makes_do_with_the_threads_that_are_to_be_had(open_index, monkeypatch):
-    submit, made = ThreadPoolExecutor.submit, []
+    start, made = threading.Thread.start, []
 
-    def scarce(pool, *arguments):
-        if len(made) == 3:
-            raise RuntimeError("can't start new thread")
-        made.append(pool)
-        return submit(pool, *arguments)
+    def scarce(thread):
+        if thread.name == "facts":
+            if len(made) == 3:
+                raise RuntimeError("can't start new thread")
+            made.append(thread)
+        start(thread)
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", scarce)
+    monkeypatch.setattr(threading.Thread, "start", scarce)
     index = open_index(CountingStore(objects()))
     index.sweep(URLS)
-    index._sweeps.shutdown(wait=True)
+    assert index._sweeps.wait(60)
     assert len(open_index(CountingStore({})).peek_many(URLS)) == len(URLS)
 
 
@@ -236,7 +240,7 @@ def test_a_sweep_ends_when_every_head_would_end_the_same_way(open_index, error):
     store.fail(error)
     index = open_index(store)
     index.sweep(many)
-    index._sweeps.shutdown(wait=True)
+    assert index._sweeps.wait(60)
     assert 1 <= len(store.heads) <= 48  # those that were on their way
 
 
@@ -245,7 +249,7 @@ def test_a_sweep_goes_on_behind_refused_objects(open_index):
     store.fail(AccessDenied("no"), only="s3://b/1")
     index = open_index(store)
     index.sweep(URLS)
-    index._sweeps.shutdown(wait=True)
+    assert index._sweeps.wait(60)
     assert len(store.heads) == len(URLS)
     assert index.totals()[0] == len([url for url in URLS if "s3://b/1" not in url])
 

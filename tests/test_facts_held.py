@@ -1,0 +1,145 @@
+"""A facts index that another process holds: it costs requests and no time, and nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from fakes import CountingStore, StallingStore
+from lockkit import held
+from mountkit import wait_until
+
+from ego4dfs.facts import FactsIndex, index, queue, table
+
+URLS = [f"s3://b/{i}" for i in range(50)]
+WHOM = ["writers", "all"]
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    return CountingStore({url: url.encode() for url in URLS})
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch):
+    """Let what is put off be tried again soon."""
+    monkeypatch.setattr(table, "HELD_S", 0.5)
+    monkeypatch.setattr(queue, "HELD_S", 0.5)
+
+
+def filled(tmp_path, store) -> FactsIndex:
+    """Return an index that has ten facts on disk, one of them in memory, and no connection now.
+
+    So it is behind each fork; nobody can shut out a connection that is there already.
+    """
+    first = FactsIndex(tmp_path, store)
+    for url in URLS[:10]:
+        first.get(url)
+    first.close()
+    store.heads.clear()
+    second = FactsIndex(tmp_path, store)
+    second.get(URLS[0])
+    second._table.disconnect()
+    return second
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="another process holds the facts index and never lets go",
+    face="all",
+    sees="known files as ever; others cost a request each, and are written down later",
+    deadline="0.3 s, once in 3 s",
+)
+@pytest.mark.parametrize("against", WHOM)
+def test_facts_are_had_within_moments_while_another_process_holds_them(tmp_path, store, against):
+    facts = filled(tmp_path, store)
+    with held(tmp_path / "facts.sqlite", against=against):
+        began_s = time.monotonic()
+        assert [facts.get(url).size for url in URLS] == [len(url) for url in URLS]
+        assert facts.totals()[0] >= 0
+        facts.forget(URLS[1])
+        facts.sweep([f"{url}-" for url in URLS])
+        assert time.monotonic() - began_s < 3  # was 30 for each
+        assert URLS[0] not in store.heads
+    facts.close()
+
+
+@pytest.mark.parametrize("against", WHOM)
+def test_what_could_not_be_written_is_written_when_the_other_lets_go(tmp_path, store, against):
+    facts = filled(tmp_path, store)
+    with held(tmp_path / "facts.sqlite", against=against):
+        for url in URLS[10:]:
+            facts.get(url)
+        store.objects[URLS[1]] = b"replaced"
+        facts.forget(URLS[1])
+        assert facts.peek(URLS[1]) is None
+    wait_until(lambda: not facts._queue._changes)
+    other = FactsIndex(tmp_path, CountingStore())
+    assert set(other.peek_many(URLS)) == {*URLS} - {URLS[1]}
+    facts.close()
+    other.close()
+
+
+def test_an_index_can_be_opened_while_another_process_holds_it(tmp_path, store):
+    filled(tmp_path, store).close()
+    with held(tmp_path / "facts.sqlite", against="all"):
+        facts = FactsIndex(tmp_path, store)
+        assert facts.get(URLS[5]).size == len(URLS[5])
+    wait_until(lambda: facts.peek(URLS[6]) is not None)
+    facts.close()
+
+
+def test_one_thread_that_waits_for_the_other_process_stops_no_thread_that_knows(
+    tmp_path, store, monkeypatch
+):
+    monkeypatch.setattr(table, "LOCK_WAIT_S", 1.5)
+    facts = filled(tmp_path, store)
+    with held(tmp_path / "facts.sqlite", against="all"):
+        waiting = threading.Thread(target=facts.get, args=(URLS[1],))
+        waiting.start()
+        began_s = time.monotonic()
+        for _ in range(100):
+            assert facts.get(URLS[0]).size == len(URLS[0])
+        assert time.monotonic() - began_s < 1
+        waiting.join()
+    facts.close()
+
+
+@pytest.mark.fault(
+    area="processes",
+    fault="requests for facts that are never answered, at the end of a process",
+    face="all",
+    sees="the end is not kept waiting for them",
+    deadline="2 s",
+)
+def test_close_waits_for_no_answer_that_does_not_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "CLOSE_WAIT_S", 0.2)
+    store = StallingStore()
+    facts = FactsIndex(tmp_path, store)
+    facts.sweep(URLS)
+    assert store.asked.wait(10)
+    began_s = time.monotonic()
+    facts.close()
+    assert time.monotonic() - began_s < 2
+    assert all(t.daemon for t in threading.enumerate() if t.name == "facts")
+    store.gate.set()
+
+
+@pytest.mark.parametrize("away", ["removed", "renamed"])
+def test_facts_are_written_anew_where_the_directory_was(tmp_path, store, away):
+    home = tmp_path / "source"
+    home.mkdir()
+    facts = FactsIndex(home, store)
+    facts.get(URLS[0])
+    if away == "renamed":
+        home.rename(tmp_path / "elsewhere")
+    else:
+        for path in home.iterdir():
+            path.unlink()
+        home.rmdir()
+    facts.get(URLS[1])
+    facts.close()
+    again = FactsIndex(home, CountingStore())
+    assert again.peek(URLS[1]) == store.head(URLS[1])
+    again.close()

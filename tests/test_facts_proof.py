@@ -1,0 +1,117 @@
+"""Rows of facts carry a checksum: one that was changed is never believed."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from fakes import CountingStore, FailingStore
+
+from ego4dfs.errors import AccessDenied
+from ego4dfs.facts import FactsIndex
+from ego4dfs.store import ObjectFacts
+
+URL, OTHER = "s3://b/a", "s3://b/bb"
+
+
+@pytest.fixture
+def store() -> FailingStore:
+    return FailingStore({URL: b"12345", OTHER: b"1234567890"})
+
+
+def changed(tmp_path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(tmp_path / "facts.sqlite", isolation_level=None)) as database:
+        database.execute(statement, values)
+
+
+def asked_once(tmp_path, store: CountingStore) -> None:
+    facts = FactsIndex(tmp_path, store)
+    facts.get(URL)
+    facts.get(OTHER)
+    facts.close()
+    store.heads.clear()
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="a changed byte in what is remembered of an object: size, ETag, version or time",
+    face="all",
+    sees="the object is asked about again",
+    deadline="one request",
+)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "size = 4",
+        "size = 6",
+        "size = 'x'",
+        "size = -1",
+        "etag = 'other'",
+        "etag = x'ff00'",
+        "etag = CAST(x'fffe' AS TEXT)",
+        "version_id = 'v'",
+        "mtime_ns = mtime_ns + 1",
+        "proof = NULL",
+        "proof = x'00'",
+        f"url = '{URL}x'",
+    ],
+)
+def test_a_row_that_was_changed_is_dropped_and_asked_for_again(tmp_path, store, change):
+    asked_once(tmp_path, store)
+    changed(tmp_path, f"UPDATE facts SET {change} WHERE url = ?", URL)  # noqa: S608
+    facts = FactsIndex(tmp_path, store)
+    assert facts.peek(f"{URL}x") is None
+    assert [facts.get(url).size for url in (OTHER, URL)] == [10, 5]
+    assert store.heads == [URL]
+    facts.close()
+    again = FactsIndex(tmp_path, CountingStore())
+    assert again.peek(URL) == store.head(URL)
+    again.close()
+
+
+def test_rows_that_changed_places_are_dropped(tmp_path, store):
+    asked_once(tmp_path, store)
+    for old, new in ((URL, "s3://b/x"), (OTHER, URL), ("s3://b/x", OTHER)):
+        changed(tmp_path, "UPDATE facts SET url = ? WHERE url = ?", new, old)
+    facts = FactsIndex(tmp_path, store)
+    assert [facts.get(url).size for url in (URL, OTHER)] == [5, 10]
+    facts.close()
+
+
+def test_a_refusal_that_was_changed_is_not_believed(tmp_path, store):
+    store.fail(AccessDenied("no", url=URL))
+    facts = FactsIndex(tmp_path, store)
+    with pytest.raises(AccessDenied):
+        facts.get(URL)
+    store.fail(None)
+    with pytest.raises(AccessDenied):
+        facts.get(URL)
+    changed(tmp_path, "UPDATE refusals SET at = at + 1")
+    assert facts.get(URL).size == 5
+    facts.close()
+
+
+def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, store):
+    """A cache of all of Ego4D has 9,645 of them: asking again would take minutes."""
+    known = ObjectFacts(5, "etag", "v", 7)
+    changed(
+        tmp_path,
+        "CREATE TABLE facts (url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL,"
+        " version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL) WITHOUT ROWID",
+    )
+    changed(
+        tmp_path,
+        "CREATE TABLE refusals (url TEXT PRIMARY KEY, missing INTEGER NOT NULL,"
+        " message TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
+    )
+    changed(tmp_path, "INSERT INTO facts VALUES (?, 5, 'etag', 'v', 7)", URL)
+    facts = FactsIndex(tmp_path, store)
+    assert facts.get(URL) == known
+    assert facts.get(OTHER).size == 10
+    assert store.heads == [OTHER]
+    facts.close()
+    changed(tmp_path, "UPDATE facts SET size = 6 WHERE url = ?", URL)
+    again = FactsIndex(tmp_path, store)
+    assert again.peek(URL) is None
+    again.close()
