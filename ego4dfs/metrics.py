@@ -26,6 +26,8 @@ class Metrics:
     errors: int = 0
     last_error: str = ""
     offline: bool = False
+    throttled_answers: int = 0
+    _throttled_until_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def request(self, kind: str) -> None:
@@ -44,6 +46,12 @@ class Metrics:
             self.errors += 1
             self.last_error = message
 
+    def throttle(self, until_s: float) -> None:
+        """Count one answer that asked to slow down, obeyed until this monotonic time."""
+        with self._lock:
+            self.throttled_answers += 1
+            self._throttled_until_s = max(self._throttled_until_s, until_s)
+
     def snapshot(self) -> dict[str, object]:
         """Return the counters as plain values, consistent with each other."""
         with self._lock:
@@ -59,4 +67,6 @@ class Metrics:
                 "errors": self.errors,
                 "last_error": self.last_error,
                 "offline": self.offline,
+                "throttled": time.monotonic() < self._throttled_until_s,
+                "throttled_answers": self.throttled_answers,
             }

@@ -24,7 +24,10 @@ class Faults:
 
     hide_missing: bool = False  # 404 becomes 403 AccessDenied, as for licensees
     refuse_listing: bool = False  # LIST and GetBucketLocation answer 403
-    slow_down_every: int = 0  # every nth request answers 503 SlowDown; 1 = all
+    slow_down_every: int = 0  # every nth request answers `slow_down`; 1 = all
+    slow_down: tuple[int, str] = (503, "SlowDown")
+    retry_after_s: int = 0  # told with it
+    trickle_s: float = 0.0  # bodies come in pieces of `piece_bytes`, one in so many seconds
     cut_body_at: int | None = None  # bodies end after so many bytes, the connection closed
     cut_body_every: int = 1  # every nth of the bodies that could be cut
     reset_every: int = 0  # every nth request has its connection reset without an answer

@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             sever(self.connection)
             self.close_connection = True
         elif gateway.strikes(faults.slow_down_every, "slow"):
-            self._refuse(503, "SlowDown")
+            self._refuse(*faults.slow_down)
         elif faults.refuse_listing and self._lists():
             self._refuse(403, "AccessDenied")
         else:
@@ -116,6 +116,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/xml")
         if region and self.server.gateway.faults.region_in_header:
             self.send_header("x-amz-bucket-region", region)
+        if status in {429, 503} and self.server.gateway.faults.retry_after_s:
+            self.send_header("Retry-After", str(self.server.gateway.faults.retry_after_s))
         self.send_header("Content-Length", "0" if self.command == "HEAD" else str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -193,6 +195,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.gateway.sending(count)
             self.wfile.write(buffer[:count])
             left = None if left is None else left - count
+            if mine and faults.trickle_s:
+                self.wfile.flush()
+                time.sleep(faults.trickle_s)
             if faults.bytes_per_s:
                 self.wfile.flush()
                 time.sleep(count / faults.bytes_per_s)

@@ -22,6 +22,7 @@ PROMISED = {
     *("pid", "uptime_s", "requests", "bytes_fetched", "bytes_served", "hits", "misses"),
     "bytes_from_copies",
     *("evictions", "cache_bytes", "cache_limit_bytes", "errors", "last_error", "offline"),
+    *("throttled", "throttled_answers"),
 }
 
 

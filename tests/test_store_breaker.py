@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ego4dfs.store.breaker import OPEN_S, Breaker, CircuitOpen
+from ego4dfs.store.classify import NoConnection, Unreachable
 
 
 class Clock:
@@ -25,6 +26,12 @@ def breaker(clock: Clock) -> Breaker:
     return Breaker("http://store", clock)
 
 
+@pytest.fixture
+def hosts(clock: Clock) -> Breaker:
+    """Each bucket is behind a host of its own."""
+    return Breaker("AWS", clock, one_host=False)
+
+
 def blocked(breaker: Breaker, bucket: str) -> bool:
     try:
         breaker.check(bucket, f"s3://{bucket}/key")
@@ -33,27 +40,85 @@ def blocked(breaker: Breaker, bucket: str) -> bool:
     return False
 
 
-def give_up(breaker: Breaker, clock: Clock, bucket: str) -> None:
-    began_s = clock.now_s
+def refused(breaker: Breaker, clock: Clock, bucket: str) -> None:
+    url, began_s = f"s3://{bucket}/key", clock.now_s
     clock.now_s += 3
-    breaker.give_up(bucket, began_s, "cannot connect")
+    breaker.give_up(bucket, url, began_s, NoConnection(f"{url}: cannot connect"))
+
+
+def silent(breaker: Breaker, clock: Clock, bucket: str, key: str, *, lasts_s: float = 3) -> None:
+    url, began_s = f"s3://{bucket}/{key}", clock.now_s
+    clock.now_s += lasts_s
+    breaker.give_up(bucket, url, began_s, Unreachable(f"{url}: no answer in time"))
 
 
 def test_closed_at_first(breaker: Breaker) -> None:
     assert not blocked(breaker, "a")
 
 
-def test_when_nothing_answers_all_buckets_are_given_up(breaker: Breaker, clock: Clock) -> None:
-    give_up(breaker, clock, "a")
+def test_one_silent_object_says_nothing_of_its_bucket(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(3):
+        silent(breaker, clock, "a", "one")
+    assert not blocked(breaker, "a")
+
+
+def test_two_silent_objects_give_up_their_bucket(breaker: Breaker, clock: Clock) -> None:
+    silent(breaker, clock, "a", "one")
+    silent(breaker, clock, "a", "two")
+    assert blocked(breaker, "a")
+
+
+def test_an_answer_between_two_silent_objects_keeps_their_bucket(
+    breaker: Breaker, clock: Clock
+) -> None:
+    silent(breaker, clock, "a", "one")
+    breaker.answered("a")
+    clock.now_s += 1
+    silent(breaker, clock, "a", "two")
+    assert not blocked(breaker, "a")
+
+
+def test_silence_of_one_bucket_is_no_outage_of_others(breaker: Breaker, clock: Clock) -> None:
+    """That nobody asks another bucket meanwhile is no evidence."""
+    for bucket in "abc":
+        silent(breaker, clock, bucket, "one")
+        silent(breaker, clock, bucket, "two")
+    assert blocked(breaker, "c")
+    assert not blocked(breaker, "d")
+
+
+def test_a_host_without_connection_gives_up_all_its_buckets(breaker: Breaker, clock: Clock) -> None:
+    refused(breaker, clock, "a")
     assert blocked(breaker, "a")
     assert blocked(breaker, "b")
+
+
+def test_a_bucket_with_a_host_of_its_own_is_given_up_alone(hosts: Breaker, clock: Clock) -> None:
+    refused(hosts, clock, "a")
+    assert blocked(hosts, "a")
+    assert not blocked(hosts, "b")
+
+
+def test_two_hosts_without_connection_are_an_outage_of_all(hosts: Breaker, clock: Clock) -> None:
+    refused(hosts, clock, "a")
+    refused(hosts, clock, "b")
+    assert blocked(hosts, "c")
+
+
+def test_two_hosts_without_connection_and_one_that_answered_between_are_none(
+    hosts: Breaker, clock: Clock
+) -> None:
+    refused(hosts, clock, "a")
+    hosts.answered("c")
+    refused(hosts, clock, "b")
+    assert not blocked(hosts, "d")
 
 
 def test_when_another_bucket_answers_only_this_one_is(breaker: Breaker, clock: Clock) -> None:
     began_s = clock.now_s
     clock.now_s += 1
     breaker.answered("b")
-    breaker.give_up("a", began_s, "cannot connect")
+    breaker.give_up("a", "s3://a/key", began_s, NoConnection("s3://a/key: cannot connect"))
     assert blocked(breaker, "a")
     assert not blocked(breaker, "b")
 
@@ -62,38 +127,38 @@ def test_a_bucket_that_answered_meanwhile_is_not_given_up(breaker: Breaker, cloc
     began_s = clock.now_s
     clock.now_s += 1
     breaker.answered("a")
-    breaker.give_up("a", began_s, "no answer in time")
+    breaker.give_up("a", "s3://a/key", began_s, NoConnection("s3://a/key: cannot connect"))
     assert not blocked(breaker, "a")
 
 
 def test_an_answer_before_the_outage_does_not_count(breaker: Breaker, clock: Clock) -> None:
     breaker.answered("a")
     clock.now_s += 1
-    give_up(breaker, clock, "a")
+    refused(breaker, clock, "a")
     assert blocked(breaker, "a")
 
 
 def test_one_probe_is_let_through_when_the_time_is_over(breaker: Breaker, clock: Clock) -> None:
-    give_up(breaker, clock, "a")
+    refused(breaker, clock, "a")
     clock.now_s += OPEN_S
     assert [blocked(breaker, "a") for _ in range(3)] == [False, True, True]
 
 
 def test_a_probe_that_never_returns_is_followed_by_another(breaker: Breaker, clock: Clock) -> None:
-    give_up(breaker, clock, "a")
+    refused(breaker, clock, "a")
     for _ in range(3):
         clock.now_s += OPEN_S
         assert not blocked(breaker, "a")
 
 
 def test_any_answer_closes(breaker: Breaker, clock: Clock) -> None:
-    give_up(breaker, clock, "a")
+    refused(breaker, clock, "a")
     breaker.answered("b")
     assert not blocked(breaker, "a")
 
 
 def test_the_message_names_the_store_and_since_when(breaker: Breaker, clock: Clock) -> None:
-    give_up(breaker, clock, "a")
+    refused(breaker, clock, "a")
     with pytest.raises(
         CircuitOpen, match=r"http://store has not answered since \d\d:\d\d:\d\d"
     ) as e:
@@ -103,8 +168,8 @@ def test_the_message_names_the_store_and_since_when(breaker: Breaker, clock: Clo
 
 
 def test_since_when_stays_while_the_outage_lasts(breaker: Breaker, clock: Clock) -> None:
-    give_up(breaker, clock, "a")
+    refused(breaker, clock, "a")
     first = breaker._outages[""].since_s
     clock.now_s += 60
-    give_up(breaker, clock, "a")
+    refused(breaker, clock, "a")
     assert breaker._outages[""].since_s == first

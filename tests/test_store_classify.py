@@ -12,7 +12,14 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.store.classify import Answer, Unexplained, Unreachable, WrongRegion, error_of
+from ego4dfs.store.classify import (
+    Answer,
+    Throttled,
+    Unexplained,
+    Unreachable,
+    WrongRegion,
+    error_of,
+)
 from ego4dfs.store.obstore_s3 import answer_in, expressible
 
 URL = "s3://bucket/key"
@@ -38,12 +45,12 @@ URL = "s3://bucket/key"
         (404, "", ObjectMissing),
         (412, "PreconditionFailed", ObjectChanged),
         (416, "InvalidRange", StoreError),
-        (503, "SlowDown", StoreUnavailable),
-        (503, "", StoreUnavailable),
+        (503, "SlowDown", Throttled),
+        (503, "", Throttled),
         (500, "InternalError", StoreUnavailable),
         (502, "", StoreUnavailable),
         (400, "RequestTimeout", StoreUnavailable),
-        (429, "", StoreUnavailable),
+        (429, "", Throttled),
         (400, "AuthorizationHeaderMalformed", WrongRegion),
         (301, "PermanentRedirect", WrongRegion),
         (307, "", WrongRegion),

@@ -74,7 +74,7 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
     share = f" ({100 * status['hits'] / reads:.1f} % from the cache)" if reads else ""
     cache = f"{human_size(status['cache_bytes'])} of {human_size(status['cache_limit_bytes'])}"
     rows = [
-        ("state", "offline: cached bytes only" if status["offline"] else "online"),
+        ("state", _state(status)),
         ("process", f"pid {status['pid']}, up {timedelta(seconds=int(status['uptime_s']))}"),
         ("served", human_size(status["bytes_served"]) + share),
         ("fetched", human_size(status["bytes_fetched"])),
@@ -86,3 +86,9 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
     if status["last_error"]:
         rows.append(("last error", status["last_error"]))
     table(rows, (str(mountpoint), ""))
+
+
+def _state(status: dict[str, Any]) -> str:
+    if status["offline"]:
+        return "offline: cached bytes only"
+    return "throttled: the store asked to slow down" if status.get("throttled") else "online"

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ego4dfs.store.classify import Unreachable
+from ego4dfs.store.classify import NoConnection, Unreachable
 
 OPEN_S = 5.0
+SILENT_OBJECTS = 2
+"""So many different objects of a bucket must be silent: one alone says nothing of the others."""
 _EVERYWHERE = ""
 
 
@@ -27,17 +29,28 @@ class _Outage:
 class Breaker:
     """Remember which buckets do not answer, so that ten thousand requests do not wait for each.
 
-    A bucket is given up when the patience with one request for it is spent and no other request
-    for it was answered meanwhile; if no bucket answered either, all are. After OPEN_S one request
-    is let through, and its outcome decides. Safe from several threads.
+    A bucket is given up when no connection could be made, or when requests for `SILENT_OBJECTS`
+    of its objects were not answered and no other request for it was meanwhile. All buckets are
+    given up only on evidence: no connection to the host that serves all of them, or none to two
+    of them. After OPEN_S one request is let through, and its outcome decides. Safe from several
+    threads.
     """
 
-    def __init__(self, endpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        one_host: bool = True,
+    ) -> None:
         self._endpoint = endpoint
         self._clock = clock
+        self._one_host = one_host
         self._lock = threading.Lock()
         self._outages: dict[str, _Outage] = {}
         self._answered_s: dict[str, float] = {}
+        self._silent: dict[str, set[str]] = {}  # by bucket, since its last answer
+        self._unconnected: set[str] = set()  # buckets, since the last answer of any
 
     def check(self, bucket: str, url: str) -> None:
         """Raise CircuitOpen when `bucket` is given up and this request is not the next probe."""
@@ -54,20 +67,36 @@ class Breaker:
         """Take note of any answer, refusals included."""
         with self._lock:
             self._answered_s[bucket] = self._clock()
+            self._silent.pop(bucket, None)
+            self._unconnected.clear()
             if self._outages:
                 self._outages.pop(bucket, None)
                 self._outages.pop(_EVERYWHERE, None)
 
-    def give_up(self, bucket: str, began_s: float, reason: str) -> None:
-        """Fail requests for OPEN_S; `began_s` is when the vain request was first sent."""
+    def give_up(self, bucket: str, url: str, began_s: float, error: Unreachable) -> None:
+        """Note that a request, first sent at `began_s`, was not answered; see the class."""
         now_s = self._clock()
         with self._lock:
             if self._answered_s.get(bucket, 0.0) > began_s:
                 return
-            alone = any(answered_s > began_s for answered_s in self._answered_s.values())
-            scope = bucket if alone else _EVERYWHERE
+            scope = self._scope(bucket, url, began_s, is_connected=type(error) is not NoConnection)
+            if scope is None:
+                return
+            reason = str(error).rpartition(": ")[2]
             outage = self._outages.setdefault(scope, _Outage(began_s, 0.0, reason))
             outage.retry_at_s = now_s + OPEN_S
+
+    def _scope(self, bucket: str, url: str, began_s: float, *, is_connected: bool) -> str | None:
+        """Return what is given up: a bucket, everything, or None; `_lock` is held."""
+        if is_connected:
+            silent = self._silent.setdefault(bucket, set())
+            if len(silent) < SILENT_OBJECTS:
+                silent.add(url)
+            return bucket if len(silent) >= SILENT_OBJECTS else None
+        self._unconnected.add(bucket)
+        if any(answered_s > began_s for answered_s in self._answered_s.values()):
+            return bucket
+        return _EVERYWHERE if self._one_host or len(self._unconnected) > 1 else bucket
 
     def _refusal(self, outage: _Outage, now_s: float, url: str) -> CircuitOpen:
         since = time.strftime("%H:%M:%S", time.localtime(time.time() - now_s + outage.since_s))

@@ -46,15 +46,14 @@ _ELSEWHERE = {
     "IllegalLocationConstraintException",
     "IncorrectEndpoint",
 }
-_PASSING = {
+_PASSING = {"InternalError", "RequestTimeout", "RequestTimeoutException"}
+_THROTTLED = {
     "SlowDown",
     "ServiceUnavailable",
-    "InternalError",
-    "RequestTimeout",
-    "RequestTimeoutException",
     "RequestLimitExceeded",
     "Throttling",
     "ThrottlingException",
+    "TooManyRequests",
 }
 _MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
 
@@ -73,6 +72,7 @@ class Answer:
     reason: str = ""
     begun: bool = False
     connected: bool = True
+    retry_after_s: float = 0.0
 
 
 CANNOT_CONNECT = Answer(reason="cannot connect to the store", connected=False)
@@ -87,6 +87,18 @@ class Unreachable(StoreUnavailable):
 
 class NoConnection(Unreachable):
     """No connection to the endpoint could be made."""
+
+
+class Stalled(StoreUnavailable):
+    """An answer began, and then brought next to nothing."""
+
+
+class Throttled(StoreUnavailable):
+    """The store asks for fewer requests; `retry_after_s` is when to come again, 0 if not said."""
+
+    def __init__(self, message: str, *, url: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, url=url)
+        self.retry_after_s = retry_after_s
 
 
 class Unexplained(StoreError):  # noqa: N818 - a state
@@ -114,14 +126,21 @@ def error_of(answer: Answer, url: str) -> StoreError:
     if answer.code in _MISSING or answer.status == 404:
         what = "bucket" if answer.code == "NoSuchBucket" else "object"
         return ObjectMissing(f"{url}: no such {what} in the store", url=url)
-    if answer.code in _PASSING or answer.status in {408, 425, 429} or answer.status >= 500:
-        said = answer.code or "an error"
-        return StoreUnavailable(f"{url}: the store answered {answer.status} {said}", url=url)
-    if not answer.status:
-        silent = Unreachable if answer.connected else NoConnection
-        kind = StoreUnavailable if answer.begun else silent
-        return kind(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
-    return _refused(answer, url)
+    return _passing(answer, url) or _refused(answer, url)
+
+
+def _passing(answer: Answer, url: str) -> StoreUnavailable | None:
+    """Return the error for what may pass, or None."""
+    said = f"{url}: the store answered {answer.status} {answer.code or 'an error'}"
+    if answer.code in _THROTTLED or answer.status in {429, 503}:
+        return Throttled(said, url=url, retry_after_s=answer.retry_after_s)
+    if answer.code in _PASSING or answer.status in {408, 425} or answer.status >= 500:
+        return StoreUnavailable(said, url=url)
+    if answer.status:
+        return None
+    silent = Unreachable if answer.connected else NoConnection
+    kind = StoreUnavailable if answer.begun else silent
+    return kind(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
 
 
 def _refused(answer: Answer, url: str) -> StoreError:
@@ -153,6 +172,11 @@ def _wrong_region(answer: Answer, url: str) -> WrongRegion:
         region=answer.region,
         hint="" if answer.region else "set AWS_REGION to the bucket's region",
     )
+
+
+def too_slow(url: str) -> Stalled:
+    """Return the error for an answer that began, and brings next to nothing."""
+    return Stalled(f"{url}: the store did not send enough in time", url=url)
 
 
 def truncated(url: str, got: int, wanted: int) -> StoreUnavailable:

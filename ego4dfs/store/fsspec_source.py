@@ -18,7 +18,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.store.classify import Unreachable, truncated
+from ego4dfs.store.classify import NoConnection, truncated
 from ego4dfs.store.location import segments
 from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
@@ -131,7 +131,7 @@ def _filesystem(source: str, url: str) -> tuple[Any, str]:
         raise ConfigError(f"source {source!r}: {error}") from None
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise Unreachable(f"{url}: the mirror cannot be opened: {reason}", url=url) from None
+        raise NoConnection(f"{url}: the mirror cannot be opened: {reason}", url=url) from None
     except Exception as error:  # noqa: BLE001 - each raises its own, and may quote passwords
         raise ConfigError(
             f"source {source!r}: cannot be opened ({type(error).__name__})",

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +15,7 @@ import obstore
 from obstore.exceptions import BaseError, NotModifiedError
 from obstore.store import S3Store
 
+from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S, Floor
 from ego4dfs.errors import ConfigError, ObjectChanged, StoreError
 from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.classify import (
@@ -22,12 +24,14 @@ from ego4dfs.store.classify import (
     Answer,
     WrongRegion,
     error_of,
+    too_slow,
     truncated,
 )
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
 from ego4dfs.store.pools import Pools
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink
+from ego4dfs.store.rates import Rates
 from ego4dfs.store.regions import Regions
 
 if TYPE_CHECKING:
@@ -36,10 +40,11 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 20.0
-# obstore's limit for a whole request is 30 s unless told: too short for 16 MiB on a slow line.
-WHOLE_TIMEOUT_S = 6 * 3600
+READ_TIMEOUT_S = QUIET_S
+WHOLE_TIMEOUT_S = ATTEMPT_S
+"""obstore's own waits cannot be interrupted: a body that trickles ends with this."""
+WATCHED_TIMEOUT_S = 6 * 3600.0
+"""Bodies that are slow are read as they come, and given up when they miss the floor."""
 IDLE_TIMEOUT_S = 20  # S3 itself closes idle connections about then
 STREAM_PIECE_BYTES = 256 << 10  # what a killed download loses of each connection
 SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # somebody waits for the first bytes of these
@@ -55,12 +60,15 @@ _BROKEN = {
 }
 _CUT = Answer(reason="the answer was cut", begun=True)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNKNOWN_BYTES = 8 << 20  # manifests
 _runtime: dict[str, int] = {}  # the process that started obstore's threads, once one did
 
 
 class ObstoreS3:
-    """Objects of S3 read with obstore, one connection pool per bucket.
+    """Objects of S3 read with obstore, one connection pool per bucket, and one for slow bodies.
 
+    A request is bounded by `WHOLE_TIMEOUT_S`. Of a bucket whose bodies were too slow for that,
+    they are read piece by piece as they come, for as long as they bring enough.
     Safe from several threads. `other` serves the keys that obstore has no name for.
     """
 
@@ -76,6 +84,7 @@ class ObstoreS3:
         self._regions = regions
         self._other = other
         self._pools: Pools[S3Store] = Pools(lambda: READ_TIMEOUT_S)
+        self._rates = Rates()
 
     @property
     def source(self) -> str:
@@ -99,7 +108,7 @@ class ObstoreS3:
         options: GetOptions = {"range": (start, stop)}
         if etag:
             options["if_match"] = f'"{etag}"'
-        fetched = self._get(url, options)
+        fetched = self._get(url, options, stop - start)
         if fetched.start != start:
             raise StoreError(f"{url}: the store sent another range than asked", url=url)
         if etag and fetched.facts.etag != etag:
@@ -124,7 +133,7 @@ class ObstoreS3:
             return self._other.read(url, unless_etag=unless_etag)
         options: GetOptions = {"if_none_match": f'"{unless_etag}"'} if unless_etag else {}
         try:
-            fetched = self._get(url, options)
+            fetched = self._get(url, options, _UNKNOWN_BYTES)
         except NotModifiedError:
             return None
         return _whole(fetched, url, fetched.facts.size)
@@ -132,7 +141,9 @@ class ObstoreS3:
     def renew(self, url: str) -> None:
         """See Adapter."""
         self._other.renew(url)
-        self._pools.renew(split(url)[0])
+        bucket = split(url)[0]
+        self._pools.renew(bucket)
+        self._pools.renew(_watched(bucket))
 
     def close(self) -> None:
         """Forget the connections; they end with the requests that still use them."""
@@ -144,55 +155,85 @@ class ObstoreS3:
         bucket, key = split(url)
         options: GetOptions = {"range": (start, stop), "if_match": f'"{etag}"'}
         try:
-            result = self._ask(bucket, key, options)
-            if result.range != (start, stop):
-                raise StoreError(f"{url}: the store sent another range than asked", url=url)
-            if _facts(result.meta).etag != etag:
-                raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
-            is_short = stop - start <= SHORT_BYTES
-            for piece in result.stream(SHORT_PIECE_BYTES if is_short else STREAM_PIECE_BYTES):
-                yield memoryview(piece)
+            is_slow = self._rates.is_slow(bucket, stop - start)
+            result = self._ask(bucket, key, options, is_slow)
         except (BaseError, OSError, ValueError) as error:
             raise self._classified(error, url) from None
+        if result.range != (start, stop):
+            raise StoreError(f"{url}: the store sent another range than asked", url=url)
+        if _facts(result.meta).etag != etag:
+            raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
+        is_short = stop - start <= SHORT_BYTES
+        least = SHORT_PIECE_BYTES if is_short else STREAM_PIECE_BYTES
+        yield from self._body(url, result, 1 if is_slow else least)
 
-    def _get(self, url: str, options: GetOptions) -> Fetched:
+    def _get(self, url: str, options: GetOptions, size: int) -> Fetched:
+        """Return what one GET brings; about `size` bytes are expected."""
         bucket, key = split(url)
+        is_slow = self._rates.is_slow(bucket, size)
         try:
-            result = self._ask(bucket, key, options)
-            start, _ = result.range
-            return Fetched(memoryview(result.bytes()), start, _facts(result.meta))
+            result = self._ask(bucket, key, options, is_slow)
         except NotModifiedError:
             raise
         except (BaseError, OSError, ValueError) as error:
             raise self._classified(error, url) from None
+        start, _ = result.range
+        pieces = list(self._body(url, result, 1 if is_slow else 0))
+        data = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+        return Fetched(data, start, _facts(result.meta))
 
-    def _ask(self, bucket: str, key: str, options: GetOptions) -> GetResult:
-        return self._timed(bucket, lambda store: obstore.get(store, key, options=options))
+    def _body(self, url: str, result: GetResult, least: int) -> Iterator[memoryview]:
+        """Yield the body in pieces of `least` bytes, 0 for all at once."""
+        bucket, floor = split(url)[0], Floor()
+        began_s, size = time.monotonic(), 0
+        try:
+            for piece in result.stream(least) if least else (result.bytes(),):
+                yield memoryview(piece)
+                size += len(piece)
+                if floor.is_missed(len(piece)):
+                    raise too_slow(url)
+        except (BaseError, OSError, ValueError) as error:
+            answer = answer_in(str(error))
+            if answer is _BROKEN["Timeout"]:
+                self._rates.note_slow(bucket)
+                raise too_slow(url) from None
+            raise error_of(replace(answer, begun=True), url) from None
+        self._rates.note(bucket, size, began_s)
 
-    def _timed(self, bucket: str, ask: Callable[[S3Store], Result]) -> Result:
+    def _ask(self, bucket: str, key: str, options: GetOptions, is_slow: bool) -> GetResult:  # noqa: FBT001
+        return self._timed(bucket, lambda store: obstore.get(store, key, options=options), is_slow)
+
+    def _timed(
+        self,
+        bucket: str,
+        ask: Callable[[S3Store], Result],
+        is_slow: bool = False,  # noqa: FBT001, FBT002
+    ) -> Result:
         """Send a request; take note of how long its answer took to begin."""
-        store = self._store(bucket)
+        store = self._store(bucket, is_slow)
         began_s = time.monotonic()
         result = ask(store)
         self._pools.answered(bucket, time.monotonic() - began_s)
         return result
 
-    def _store(self, bucket: str) -> S3Store:
+    def _store(self, bucket: str, is_slow: bool) -> S3Store:  # noqa: FBT001
         """Return the store of `bucket`, made anew whenever its region or the keys are others."""
         region, keys = self._regions.of(bucket), self._credentials.keys()
+        whole_s = WATCHED_TIMEOUT_S if is_slow else WHOLE_TIMEOUT_S
         _runtime.setdefault("pid", os.getpid())
 
         def make(read_timeout_s: float) -> S3Store:
             return S3Store(
                 bucket,
                 config=_config(bucket, region, self._endpoint_url),
-                client_options=_client_options(self._endpoint_url, read_timeout_s),
+                client_options=_client_options(self._endpoint_url, read_timeout_s, whole_s),
                 retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
                 # Not as settings: obstore would add an AWS_SESSION_TOKEN it finds around.
                 credential_provider=lambda: _credential(keys),
             )
 
-        return self._pools.client(bucket, (region, keys), make)
+        name = _watched(bucket) if is_slow else bucket
+        return self._pools.client(name, (region, keys), make)
 
     def _classified(self, error: Exception, url: str) -> StoreError:
         known = error_of(answer_in(str(error)), url)
@@ -256,12 +297,17 @@ def _credential(keys: Keys) -> S3Credential:
     }
 
 
-def _client_options(endpoint_url: str, read_timeout_s: float) -> ClientConfig:
+def _watched(bucket: str) -> str:
+    """Return the name of the pool of the bucket's slow bodies."""
+    return f"{bucket} slow"
+
+
+def _client_options(endpoint_url: str, read_timeout_s: float, whole_s: float) -> ClientConfig:
     options: ClientConfig = {
         "allow_http": endpoint_url.startswith("http://"),
-        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+        "connect_timeout": timedelta(seconds=CONNECT_S),
         "read_timeout": timedelta(seconds=read_timeout_s),
-        "timeout": timedelta(seconds=WHOLE_TIMEOUT_S),
+        "timeout": timedelta(seconds=whole_s),
         "pool_idle_timeout": timedelta(seconds=IDLE_TIMEOUT_S),
     }
     bundle = os.environ.get("AWS_CA_BUNDLE")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import threading
 from pathlib import Path
 
 from ego4dfs.errors import ConfigError
@@ -15,9 +14,11 @@ from ego4dfs.store.breaker import Breaker
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.fsspec_source import FsspecSource
 from ego4dfs.store.local_source import LocalSource
+from ego4dfs.store.pacing import Pacing
 from ego4dfs.store.protocol import Adapter, ObjectStore
 from ego4dfs.store.regions import Regions
 from ego4dfs.store.resilient import Parts, ResilientStore
+from ego4dfs.store.slots import Slots
 from ego4dfs.text import masked
 
 TRANSPORTS = ("auto", "obstore", "s3fs")
@@ -46,7 +47,7 @@ def open_store(
     if source:
         mirror = _mirror(source)
         return ResilientStore(
-            mirror.source, metrics, lambda: _unsigned(_mirror(source), max_concurrency)
+            mirror.source, metrics, lambda: _unsigned(_mirror(source), metrics, max_concurrency)
         )
     endpoint = _checked(endpoint_url or _endpoint_of_environment())
     return ResilientStore(
@@ -93,8 +94,9 @@ def _s3(
     return Parts(
         adapter=_adapter(transport, endpoint, credentials, regions),
         credentials=credentials,
-        breaker=Breaker(masked(endpoint) or _AWS),
-        slots=threading.BoundedSemaphore(max_concurrency),
+        breaker=Breaker(masked(endpoint) or _AWS, one_host=bool(endpoint)),
+        slots=Slots(max_concurrency),
+        pacing=Pacing(metrics),
     )
 
 
@@ -108,12 +110,13 @@ def _mirror(source: str) -> Adapter:
     return FsspecSource(source)
 
 
-def _unsigned(adapter: Adapter, max_concurrency: int) -> Parts:
+def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Parts:
     return Parts(
         adapter=adapter,
         credentials=None,
         breaker=Breaker(adapter.source),
-        slots=threading.BoundedSemaphore(max_concurrency),
+        slots=Slots(max_concurrency),
+        pacing=Pacing(metrics),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -90,7 +91,9 @@ class Regions:
             return str(error.headers.get("x-amz-bucket-region", ""))
         except (OSError, HTTPException) as error:
             reason = f"{base} did not say where the bucket is ({type(error).__name__})"
-            raise error_of(Answer(reason=reason), f"s3://{bucket}") from None
+            cause = getattr(error, "reason", error)
+            connected = not isinstance(cause, (socket.gaierror, ConnectionRefusedError))
+            raise error_of(Answer(reason=reason, connected=connected), f"s3://{bucket}") from None
 
     def _first_guess(self, bucket: str) -> str:
         configured = usable(self._configured(), aws=not self._endpoint_url)

@@ -14,13 +14,23 @@ from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
     StoreError,
+    StoreUnavailable,
 )
 from ego4dfs.metrics import Metrics
 from ego4dfs.store.breaker import Breaker, CircuitOpen
-from ego4dfs.store.classify import NoConnection, Unexplained, Unreachable, WrongRegion
+from ego4dfs.store.classify import (
+    NoConnection,
+    Stalled,
+    Throttled,
+    Unexplained,
+    Unreachable,
+    WrongRegion,
+)
 from ego4dfs.store.credentials import Credentials
+from ego4dfs.store.pacing import Pacing
 from ego4dfs.store.patience import MANIFESTS, OBJECTS, Patience
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, ObjectStore, Sink
+from ego4dfs.store.slots import Slots
 
 Result = TypeVar("Result")
 _REMEDIES = 2  # a wrong region and a renewed key can meet in one request
@@ -33,15 +43,17 @@ class Parts:
     adapter: Adapter
     credentials: Credentials | None
     breaker: Breaker
-    slots: threading.BoundedSemaphore
+    slots: Slots
+    pacing: Pacing
 
 
 class ResilientStore:
     """An ObjectStore that retries what may pass, and nothing else.
 
-    At most as many requests are under way as there are slots. StoreUnavailable is tried again
-    with back-off; a rejected key once the AWS chain gives another; a wrong region once the right
-    one is learned. When the store is gone, further requests fail at once.
+    At most as many requests are under way for each bucket as it has slots. StoreUnavailable is
+    tried again with back-off; a rejected key once the AWS chain gives another; a wrong region once
+    the right one is learned. When the store asks to slow down, all requests for that bucket wait.
+    When it is gone, further requests fail at once.
 
     Safe from several threads. A forked child makes `Parts` of its own, for locks held and
     threads run by the parent do not come along; `_lock` guards that making.
@@ -90,6 +102,7 @@ class ResilientStore:
                 url,
                 lambda store: store.stream_range(url, flow.position, stop, flow, etag=etag),
             ),
+            lambda: flow.position,
         )
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
@@ -111,14 +124,18 @@ class ResilientStore:
             self._parts.adapter.close()
 
     def _patiently(
-        self, url: str, patience: Patience, attempt: Callable[[Parts], Result]
+        self,
+        url: str,
+        patience: Patience,
+        attempt: Callable[[Parts], Result],
+        position: Callable[[], int] = lambda: 0,
     ) -> Result:
         parts, began_s = self._mine(), time.monotonic()
         try:
-            return patience.spend(lambda: _with_remedies(parts, attempt), self._stop)
+            return patience.spend(lambda: _with_remedies(parts, attempt), self._stop, position)
         except (StoreError, ConfigError) as error:
             if isinstance(error, Unreachable) and not isinstance(error, CircuitOpen):
-                parts.breaker.give_up(_bucket(url), began_s, _reason(error))
+                parts.breaker.give_up(_bucket(url), url, began_s, error)
             self._metrics.error(str(error))
             raise
 
@@ -141,7 +158,10 @@ class ResilientStore:
         if parts.credentials is not None:
             parts.credentials.keys()  # without a key there is no request to count
         bucket = _bucket(url)
-        with parts.slots:
+        pause_s = parts.pacing.pause_s(bucket)
+        if pause_s and self._stop.wait(pause_s):
+            raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
+        with parts.slots.taken(bucket, url):
             parts.breaker.check(bucket, url)
             self._metrics.request(kind)
             try:
@@ -151,15 +171,21 @@ class ResilientStore:
                 if not isinstance(error, NoConnection):
                     parts.adapter.renew(url)  # its connections may be of a network that is gone
                 raise
-            except StoreError:
-                self._answered(parts, bucket)
+            except StoreError as error:
+                self._answered(parts, bucket, error)
+                if isinstance(error, Stalled):
+                    parts.adapter.renew(url)
                 raise
         self._answered(parts, bucket)
         return result
 
-    def _answered(self, parts: Parts, bucket: str) -> None:
+    def _answered(self, parts: Parts, bucket: str, error: StoreError | None = None) -> None:
         self._metrics.offline = False
         parts.breaker.answered(bucket)
+        if isinstance(error, Throttled):
+            parts.pacing.slow_down(bucket, error.retry_after_s)
+        else:
+            parts.pacing.answered(bucket)
 
     def _mine(self) -> Parts:
         """Return this process's parts, made at its first request."""
@@ -209,7 +235,3 @@ def _with_remedies(parts: Parts, attempt: Callable[[Parts], Result]) -> Result:
 
 def _bucket(url: str) -> str:
     return url.partition("://")[2].partition("/")[0]
-
-
-def _reason(error: Unreachable) -> str:
-    return str(error).rpartition(": ")[2]

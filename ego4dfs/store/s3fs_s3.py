@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S, Floor
 from ego4dfs.errors import ObjectChanged, StoreError
 from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.classify import (
@@ -17,6 +18,7 @@ from ego4dfs.store.classify import (
     Answer,
     WrongRegion,
     error_of,
+    too_slow,
     truncated,
 )
 from ego4dfs.store.credentials import Credentials
@@ -25,17 +27,21 @@ from ego4dfs.store.pools import Pools
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 from ego4dfs.store.regions import Regions
 
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 20
+READ_TIMEOUT_S = QUIET_S
 MAX_CONNECTIONS = 64
 STREAM_BYTES = 64 << 10, 256 << 10
 """A stream hands over what has come, from so much to so much: each piece wakes two threads, and a
 killed download loses what it has not been handed, of each connection."""
+_READ_BYTES = 1 << 20  # at most: what has come is taken
 _SPAN = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class _NotModified(Exception):  # noqa: N818 - an answer
     """The object is still the version that is known."""
+
+
+class _Slow(Exception):  # noqa: N818 - a state
+    """The body brings less than the floor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +89,11 @@ class S3fsS3:
         request = self._request("get_object", url, _ranged(start, stop, etag))
         loop = request.filesystem.loop
         answer = self._await(url, loop, _ask, request)
-        body, position = answer["Body"], start
+        body, position, floor = answer["Body"], start, Floor()
         try:
             _ranged_facts(answer, url, start, stop, etag)
             while position < stop:
-                data = self._await(url, loop, _piece, body, stop - position)
+                data = self._await(url, loop, _piece, body, stop - position, floor)
                 if not data:
                     raise truncated(url, position - start, stop - start)
                 sink(position, memoryview(data))
@@ -147,6 +153,8 @@ class S3fsS3:
 
         try:
             return sync(loop, coroutine, *arguments)
+        except _Slow:
+            raise too_slow(url) from None
         except Exception as error:  # noqa: BLE001 - four libraries raise their own from here
             raise self._classified(error, url) from None
 
@@ -184,7 +192,9 @@ async def _ask(request: _Request) -> dict[str, Any]:
     client = await filesystem.get_s3(request.arguments["Bucket"])
     client.meta.events.register("before-call.s3", _stay, unique_id="ego4dfs")
     began_s = time.monotonic()
-    answer: dict[str, Any] = await getattr(client, request.method)(**request.arguments)
+    # The client's own time-outs begin anew with each byte of the answer's head.
+    asked = getattr(client, request.method)(**request.arguments)
+    answer: dict[str, Any] = await asyncio.wait_for(asked, ATTEMPT_S)
     request.answered(time.monotonic() - began_s)
     return answer
 
@@ -196,18 +206,38 @@ async def _converse(request: _Request) -> tuple[dict[str, Any], bytes]:
         return answer, b""
     try:
         whole = "Range" in request.arguments and "ContentRange" not in answer
-        return answer, b"" if whole else await body.read()
+        return answer, b"" if whole else await _all(body)
     finally:
         body.close()
 
 
-async def _piece(body: Any, missing: int) -> bytes:
+async def _some(body: Any, most: int) -> bytes:
+    """Return what has come; the head of the answer was there, so silence is a slow body."""
+    try:
+        data: bytes = await body.read(most)
+    except Exception as error:
+        if _is_timeout(error):
+            raise _Slow from None
+        raise
+    return data
+
+
+async def _all(body: Any) -> bytes:
+    floor, pieces = Floor(), []
+    while piece := await _some(body, _READ_BYTES):
+        pieces.append(piece)
+        if floor.is_missed(len(piece)):
+            raise _Slow
+    return b"".join(pieces)
+
+
+async def _piece(body: Any, missing: int, floor: Floor) -> bytes:
     """Return the next bytes of a body, none at its end; what came before a cut comes first."""
     least, most = (min(size, missing) for size in STREAM_BYTES)
     data = bytearray()
     while len(data) < least:
         try:
-            more = await body.read(most - len(data))
+            more = await _some(body, most - len(data))
         except Exception:
             if data:  # the next call raises it again
                 break
@@ -215,6 +245,8 @@ async def _piece(body: Any, missing: int) -> bytes:
         if not more:
             break
         data += more
+        if floor.is_missed(len(more)):
+            raise _Slow
     return bytes(data)
 
 
@@ -237,7 +269,7 @@ def _new_filesystem(endpoint_url: str, region: str, keys: Keys, read_timeout_s: 
         endpoint_url=endpoint_url or f"https://s3.{region}.amazonaws.com",
         client_kwargs={"region_name": region},
         config_kwargs={
-            "connect_timeout": CONNECT_TIMEOUT_S,
+            "connect_timeout": CONNECT_S,
             "read_timeout": read_timeout_s,
             "max_pool_connections": MAX_CONNECTIONS,
             "retries": {"total_max_attempts": 1},
@@ -258,14 +290,25 @@ def answer_in(error: Exception) -> Answer:
         status=int(meta.get("HTTPStatusCode", 0)),
         code="" if code.isdigit() else code,  # a HEAD has no code; botocore repeats the status
         region=told.get("Region") or "",
+        retry_after_s=_seconds(meta.get("HTTPHeaders", {}).get("retry-after", "")),
     )
+
+
+def _seconds(retry_after: str) -> float:
+    """Return a Retry-After in seconds; one that is a date is left to our own pauses."""
+    return float(retry_after) if retry_after.isdecimal() else 0.0
+
+
+def _is_timeout(error: Exception) -> bool:
+    timeouts = (TimeoutError, asyncio.TimeoutError)
+    return isinstance(error, timeouts) or "Timeout" in type(error).__name__
 
 
 def _broken(error: Exception) -> Answer:
     from aiohttp import ClientError, ClientPayloadError  # noqa: PLC0415
     from botocore import exceptions  # noqa: PLC0415
 
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError)) or "Timeout" in type(error).__name__:
+    if _is_timeout(error):
         return Answer(reason="the store did not answer in time")
     if isinstance(error, exceptions.SSLError) or "Certificate" in str(error):
         return UNTRUSTED

@@ -1,0 +1,263 @@
+"""How long a request to the store may take: silence, bodies that trickle, throttling."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ego4dfs import deadline
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.metrics import Metrics
+from ego4dfs.store import ObjectStore, obstore_s3, pacing, patience, resilient, s3fs_s3
+from tests.gateway import Gateway
+
+if TYPE_CHECKING:
+    from tests.store_fixtures import Aws, Bucket
+
+pytest_plugins = ["tests.store_fixtures"]
+
+DATA = bytes(range(256)) * (1 << 10)
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.fixture(params=["obstore", "s3fs"])
+def store(
+    request: pytest.FixtureRequest,
+    gateway: Gateway,
+    licensed: Aws,
+    opened: Callable[..., ObjectStore],
+) -> ObjectStore:
+    return opened(endpoint_url=gateway.url, transport=request.param)
+
+
+@pytest.fixture
+def url(bucket: Bucket) -> str:
+    return bucket.put("a.bin", DATA)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt has 0.8 seconds instead of 15, and none begins after 1."""
+    for module in (deadline, s3fs_s3):
+        monkeypatch.setattr(module, "ATTEMPT_S", 0.8)
+    monkeypatch.setattr(obstore_s3, "WHOLE_TIMEOUT_S", 0.8)
+    monkeypatch.setattr(patience, "QUIET_S", 0.2)
+    for name in ("OBJECTS", "MANIFESTS"):
+        limits = getattr(resilient, name)
+        patient = patience.Patience(limits.attempts, 1.0)
+        monkeypatch.setattr(resilient, name, patient)
+
+
+def streamed(store: ObjectStore, url: str, etag: str) -> bytes:
+    data = bytearray()
+    store.stream_range(url, 0, len(DATA), lambda _, piece: data.extend(piece), etag=etag)
+    return bytes(data)
+
+
+def read_by(how: str, store: ObjectStore, url: str, etag: str) -> bytes:
+    if how == "stream":
+        return streamed(store, url, etag)
+    if how == "range":
+        return bytes(store.read_range(url, 0, len(DATA)).data)
+    found = store.read(url)
+    assert found is not None
+    return bytes(found.data)
+
+
+@pytest.mark.fault(
+    area="network",
+    fault="a body that trickles",
+    face="all",
+    sees="the request is given up and tried again, then it fails",
+    deadline="40 s",
+)
+@pytest.mark.parametrize("how", ["stream", "range", "manifest"])
+@pytest.mark.usefixtures("hasty")
+def test_a_body_that_trickles_is_given_up(
+    store: ObjectStore, gateway: Gateway, url: str, how: str, metrics: Metrics
+) -> None:
+    etag = store.head(url).etag
+    gateway.faults.trickle_s, gateway.faults.piece_bytes = 0.1, 16
+    began_s = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="in time"):
+        read_by(how, store, url, etag)
+    assert time.monotonic() - began_s < 10
+    assert gateway.methods["GET"] >= 2
+    assert not metrics.offline  # it answered
+
+
+@pytest.mark.parametrize("how", ["stream", "range", "manifest"])
+@pytest.mark.usefixtures("hasty")
+def test_a_slow_line_goes_on_for_as_long_as_it_brings_enough(
+    store: ObjectStore, gateway: Gateway, url: str, how: str, metrics: Metrics
+) -> None:
+    """Longer than two attempts may take: what comes slowly is no failure."""
+    etag = store.head(url).etag
+    gateway.faults.trickle_s, gateway.faults.piece_bytes = 0.03, 4096
+    assert read_by(how, store, url, etag) == DATA
+    assert metrics.errors == 0
+
+
+def test_a_bucket_is_asked_for_in_whole_answers_again_once_it_is_fast(
+    gateway: Gateway, licensed: Aws, url: str, opened: Callable[..., ObjectStore]
+) -> None:
+    store = opened(endpoint_url=gateway.url, transport="obstore")
+    rates = store._mine().adapter._rates
+    rates.note_slow("store-plain")
+    assert rates.is_slow("store-plain", len(DATA))
+    assert bytes(store.read_range(url, 0, len(DATA)).data) == DATA
+    assert not rates.is_slow("store-plain", len(DATA))
+
+
+@pytest.mark.fault(
+    area="network",
+    fault="the store asks to slow down (503 SlowDown, 429)",
+    face="all",
+    sees="everything to that bucket slows down; `status` says throttled; no error",
+    deadline="5 minutes",
+)
+@pytest.mark.parametrize("refusal", [(503, "SlowDown"), (429, "TooManyRequests")])
+def test_throttling_slows_down_and_fails_nothing(
+    store: ObjectStore,
+    gateway: Gateway,
+    url: str,
+    metrics: Metrics,
+    refusal: tuple[int, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seven refusals are more than the five attempts that other failures get."""
+    monkeypatch.setattr(pacing, "FIRST_S", 0.01)
+    monkeypatch.setattr(pacing, "MOST_S", 0.05)
+    gateway.faults.slow_down_every, gateway.faults.times = 1, 7
+    gateway.faults.slow_down = refusal
+    assert store.head(url).size == len(DATA)
+    assert metrics.snapshot()["throttled_answers"] == 7
+    assert metrics.errors == 0
+
+
+def test_throttling_without_end_ends_in_an_error(
+    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "FIRST_S", 0.2)
+    monkeypatch.setattr(pacing, "MOST_S", 0.2)
+    limits = patience.Patience(attempts=5, timeout_s=20.0, throttled_s=2.0)
+    monkeypatch.setattr(resilient, "OBJECTS", limits)
+    gateway.faults.slow_down_every = 1
+    with pytest.raises(StoreUnavailable, match="503"):
+        store.read_range(url, 0, 10)
+    assert gateway.methods["GET"] > 5
+
+
+def test_all_requests_to_a_throttled_bucket_wait_together(
+    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was refused; what others want of the bucket is not sent meanwhile."""
+    monkeypatch.setattr(pacing, "FIRST_S", 1.0)
+    monkeypatch.setattr(pacing, "MOST_S", 1.0)
+    gateway.faults.slow_down_every, gateway.faults.times = 1, 1
+    threads = [threading.Thread(target=store.head, args=[url])]
+    threads[0].start()
+    while not gateway.log:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    threads += [threading.Thread(target=store.head, args=[url]) for _ in range(4)]
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.3)
+    assert gateway.methods == {"HEAD": 1}
+    for thread in threads:
+        thread.join(30)
+    assert gateway.methods == {"HEAD": 6}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_pauses_double_up_to_a_bound_and_shrink_with_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pacing, "FIRST_S", 0.5)
+    monkeypatch.setattr(pacing, "MOST_S", 16.0)
+    clock = Clock()
+    paces = pacing.Pacing(Metrics(), clock)
+    steps = []
+    for _ in range(8):
+        paces.slow_down("a")
+        steps.append(paces._paces["a"].step_s)
+        clock.now_s += 100
+    assert steps == [0.5, 1, 2, 4, 8, 16, 16, 16]
+    for _ in range(6):
+        paces.answered("a")
+    assert paces.pause_s("a") == 0.0
+    assert not paces._paces
+
+
+def test_refusals_of_one_moment_count_once() -> None:
+    clock = Clock()
+    paces = pacing.Pacing(Metrics(), clock)
+    for _ in range(50):
+        paces.slow_down("a")
+    assert paces._paces["a"].step_s == pacing.FIRST_S
+    assert paces.pause_s("b") == 0.0
+
+
+def test_retry_after_is_obeyed_up_to_a_bound() -> None:
+    clock = Clock()
+    paces = pacing.Pacing(Metrics(), clock)
+    paces.slow_down("a", 20.0)
+    assert 20.0 <= paces.pause_s("a") <= 21.0
+    paces.slow_down("b", 3600.0)
+    assert 60.0 <= paces.pause_s("b") <= 61.0
+
+
+def test_s3fs_reads_retry_after_and_obstore_does_not_tell_it(
+    store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
+) -> None:
+    """Obstore's errors hold no headers: our own pauses do there."""
+    gateway.faults.slow_down_every, gateway.faults.times, gateway.faults.retry_after_s = 1, 1, 1
+    began_s = time.monotonic()
+    store.read_range(url, 0, 10)
+    waited_s = time.monotonic() - began_s
+    uses_s3fs = type(store._mine().adapter) is s3fs_s3.S3fsS3
+    assert waited_s >= 1.0 if uses_s3fs else metrics.snapshot()["throttled_answers"] == 1
+
+
+@pytest.mark.fault(
+    area="network",
+    fault="one bucket is silent",
+    face="all",
+    sees="its objects fail; those of other buckets are served",
+    deadline="40 s",
+)
+def test_a_silent_bucket_with_all_its_slots_taken_stops_no_other(
+    gateway: Gateway,
+    licensed: Aws,
+    bucket: Bucket,
+    versioned: Bucket,
+    opened: Callable[..., ObjectStore],
+) -> None:
+    store = opened(endpoint_url=gateway.url, max_concurrency=3)
+    healthy = versioned.put("a", DATA)
+    silent = [bucket.put(str(number), b"x") for number in range(6)]
+    gateway.faults.only, gateway.faults.stall_s = "store-plain", 3.0
+    threads = [threading.Thread(target=store.head, args=[url]) for url in silent]
+    for thread in threads:
+        thread.start()
+    while gateway.concurrent < 3:
+        time.sleep(0.01)
+    began_s = time.monotonic()
+    for _ in range(9):
+        assert store.head(healthy).size == len(DATA)
+    assert time.monotonic() - began_s < 2.5
+    assert gateway.concurrent == 3
+    for thread in threads:
+        thread.join(30)
