@@ -9,7 +9,7 @@ import subprocess
 from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ego4dfs.cli import parser_of
@@ -50,6 +50,7 @@ def options(parser: Parser) -> st.SearchStrategy[dict[str, object]]:
     deadline="at once",
 )
 @pytest.mark.parametrize("name", PARSERS)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_a_printed_command_says_what_was_given(name, data):
     said = data.draw(options(PARSERS[name]))
@@ -65,6 +66,7 @@ def test_a_positional_argument_is_no_name_of_a_list(path):
     assert vars(PARSERS["mount"].parse(shlex.split(line)[2:])) == said
 
 
+@settings(deadline=None, max_examples=60)
 @given(names=st.lists(NAMES, min_size=1, max_size=5), others=st.lists(NAMES, max_size=20))
 def test_patterns_of_names_match_those_names_alone(names, others):
     taken = patterns(Given([exact_pattern(name) for name in names], "--include"))

@@ -34,7 +34,7 @@ def listing(refs):
     nothing = frozenset()
     rows = [(f"f{i}", "", ref.url) for i, ref in enumerate(refs)]
     entries = tuple(Entry(i, *row, nothing, None, nothing, "") for i, row in enumerate(rows))
-    return Listing("d", entries, b"", 0, Manifest("d", (), entries, ()))
+    return Listing("d", entries, b"", 0, Manifest("d", (), entries, (), 0))
 
 
 class Rig:

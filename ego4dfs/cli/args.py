@@ -215,6 +215,16 @@ def add_store(parser: Parser) -> None:
     )
 
 
+def add_retry_for(group: argparse._ActionsContainer) -> None:
+    """Add the flag that says how long to wait for the store."""
+    group.add_argument(
+        "--retry-for",
+        metavar="TIME",
+        help="how long to wait while the store does not answer: 30s, 10m, 1h (default) or 1d; with"
+        " 0 it is given up after some seconds",
+    )
+
+
 def add_cache(parser: Parser) -> None:
     """Add the flags of the block cache."""
     group = parser.add_argument_group("cache")

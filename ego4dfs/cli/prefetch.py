@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli import prefetch_output as said
-from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
+from ego4dfs.cli.args import Parser, add_cache, add_retry_for, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.cli.prefetch_cache import ToCache, check_flags
 from ego4dfs.cli.progress import Progress
@@ -30,6 +31,7 @@ from ego4dfs.prefetch import (
     Journal,
     Layout,
     Means,
+    Outage,
     Plan,
     Planner,
     ReleaseFiles,
@@ -67,6 +69,7 @@ def add_arguments(parser: Parser) -> None:
         type=int,
         help=f"ranges of large files fetched at once, small files four times as many ({JOBS})",
     )
+    add_retry_for(group)
     group.add_argument("--json", action="store_true", help="print the plan or the report as JSON")
     group.add_argument("--quiet", action="store_true", help="print nothing but what went wrong")
     add_store(parser)
@@ -164,6 +167,8 @@ class _Command:
 
     def _plan(self, vfs: VFS, journal: Journal, listings: Sequence[Listing]) -> Plan:
         with Progress(self._voice.progress_stream) as progress:
+            outage = Outage(self._config.retry_for_s)
+            outage.on_wait = partial(progress.outage, outage)
             planner = Planner(
                 self._layout,
                 vfs.facts,
@@ -173,6 +178,7 @@ class _Command:
                 bypass=self._config.bypass_existing,
                 compares=True,
                 on_facts=progress.facts,
+                outage=outage,
             )
             url = metadata_url(self._config.version) if self._config.metadata else ""
             return planner.plan([] if self._manifests_only else listings, metadata_url=url)
@@ -216,7 +222,7 @@ class _Command:
         self._layout.prepare(tuple(listing.dataset for listing in listings))
         self._write_manifests(vfs, listings)
         means = Means(vfs.store, vfs.facts, vfs.cache, journal, self._layout, self._config.version)
-        fetcher = Fetcher(means, plan, jobs=self._jobs)
+        fetcher = Fetcher(means, plan, jobs=self._jobs, retry_for_s=self._config.retry_for_s)
         fetcher.report.refused.update(refused)
         began_s = time.monotonic()
         with Progress(self._voice.progress_stream) as progress:

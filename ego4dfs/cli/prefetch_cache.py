@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ego4dfs.cache import PIN_SHARE, prepare_directory
@@ -64,7 +65,8 @@ class ToCache:
             return self._voice.all_refused(refused, again)
         self._voice.goes_on_without(refused)
         directory = version_directory(self._config.version)
-        warmer = Warmer(vfs.store, vfs.facts, vfs.cache, directory=directory)
+        patience = {"retry_for_s": self._config.retry_for_s}
+        warmer = Warmer(vfs.store, vfs.facts, vfs.cache, directory=directory, **patience)
         plan = self._plan(warmer, listings)
         dry = getattr(self._args, "dry_run", False)
         self._voice.plan(plan, self._room(vfs), refused=refused, is_all=dry)
@@ -81,7 +83,10 @@ class ToCache:
         url = metadata_url(self._config.version) if self._config.metadata else ""
         wanted = [] if getattr(self._args, "manifests_only", False) else listings
         with Progress(self._voice.progress_stream) as progress:
-            return warmer.plan(wanted, metadata_url=url, on_facts=progress.facts)
+            warmer.report.outage.on_wait = partial(progress.outage, warmer.report.outage)
+            plan = warmer.plan(wanted, metadata_url=url, on_facts=progress.facts)
+        warmer.report.outage.on_wait = lambda: None
+        return plan
 
     def _room(self, vfs: VFS) -> int:
         return vfs.cache.room_to_pin if self._pin else int(vfs.cache.max_bytes * PIN_SHARE)

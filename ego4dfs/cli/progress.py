@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from ego4dfs.cli.output import human_size, say
-from ego4dfs.prefetch import Report
+from ego4dfs.cli.output import human_size, human_time, say
+from ego4dfs.prefetch import Outage, Report
 from ego4dfs.text import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from ego4dfs.cli.bars import Bars
 
 _LINE_EVERY_S = 5.0
 _BAR_EVERY_S = 0.2
@@ -26,11 +26,12 @@ class Progress:
     def __init__(self, stream: TextIO | None) -> None:
         """Show it on `stream`, or nowhere."""
         self._stream = stream
-        self._is_terminal = stream is not None and stream.isatty()
+        is_dumb = os.environ.get("TERM", "") in {"dumb", "unknown"}
+        self._is_terminal = stream is not None and stream.isatty() and not is_dumb
         self._next_s = time.monotonic() + (0.0 if self._is_terminal else _LINE_EVERY_S)
         self._began_s = time.monotonic()
         self._bars: Bars | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._is_out = False
 
     def __enter__(self) -> Progress:  # noqa: PYI034 - typing.Self is 3.11
         """Begin; nothing is shown before there is something to show."""
@@ -53,12 +54,28 @@ class Progress:
 
     def show(self, report: Report) -> None:
         """Show the state of a run."""
+        self.outage(report.outage)
         if not self._is_due() or not report.moved_bytes + report.total_bytes:
             return
         if self._is_terminal:
             self._draw(report)
-        else:
-            self._line(_told(report, time.monotonic() - self._began_s))
+        elif not self._is_out:
+            self._line(_state(report, time.monotonic() - self._began_s))
+
+    def outage(self, outage: Outage) -> None:
+        """Show that the store does not answer, or that it does again.
+
+        On a terminal that stands below the bars; elsewhere it is a line each.
+        """
+        lasts_s = outage.lasts_s
+        if self._is_terminal and self._bars is not None:
+            self._bars.note = _unreachable(lasts_s, outage.retry_for_s) if lasts_s else ""
+        elif bool(lasts_s) != self._is_out and self._stream is not None:
+            if lasts_s:
+                self._line(_unreachable(lasts_s, outage.retry_for_s))
+            else:
+                self._line("store reachable again")
+        self._is_out = bool(lasts_s)
 
     def _is_due(self) -> bool:
         now_s = time.monotonic()
@@ -71,53 +88,41 @@ class Progress:
         say(text, file=self._stream, flush=True)
 
     def _draw(self, report: Report) -> None:
+        if self._stream is None:
+            return
         if self._bars is None:
-            self._bars = self._new_bars()
+            from ego4dfs.cli.bars import Bars  # noqa: PLC0415 - only a terminal pays for it
+
+            self._bars = Bars(self._stream)
             self._bars.start()
-        files = f"{report.finished} of {report.files} files"
-        self._bar("", files, report.moved_bytes, report.total_bytes)
+        self._bars.show("", _files(report), report.moved_bytes, report.total_bytes)
         under_way = dict(list(report.under_way().items())[:_FILES_SHOWN])
         for path, (there, size) in under_way.items():
-            self._bar(path, printable(path.rpartition("/")[2]), there, size)
-        for path in [path for path in self._tasks if path and path not in under_way]:
-            self._bars.remove_task(self._tasks.pop(path))
-
-    def _bar(self, key: str, text: str, done: int, total: int) -> None:
-        if self._bars is None:
-            return
-        total = max(total, done)
-        if key not in self._tasks:
-            self._tasks[key] = self._bars.add_task(text, total=total, completed=done)
-        self._bars.update(self._tasks[key], description=text, completed=done, total=total)
-
-    def _new_bars(self) -> Bars:
-        from rich.console import Console  # noqa: PLC0415 - only a terminal pays for it
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        return Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=self._stream),
-        )
+            self._bars.show(path, printable(path.rpartition("/")[2]), there, size)
+        self._bars.keep(["", *under_way])
 
 
-def _told(report: Report, seconds: float) -> str:
+def _state(report: Report, seconds: float) -> str:
     """Return the state of a run in one line."""
     speed = report.fetched_bytes / max(seconds, 0.001)
     left = max(0, report.total_bytes - report.moved_bytes)
     time_left = f", {timedelta(seconds=int(left / speed))} left" if speed >= 1 and left else ""
     total = f" of {human_size(report.total_bytes)}" if report.total_bytes else ""
     return (
-        f"{report.finished} of {report.files} files, {human_size(report.moved_bytes)}{total},"
+        f"{_files(report)}, {human_size(report.moved_bytes)}{total},"
         f" {human_size(int(speed))}/s{time_left}"
     )
+
+
+def _files(report: Report) -> str:
+    """Return how many files are right, and how many could not be had."""
+    count = len(report.problems)
+    failed = f", {count} failed" if count else ""
+    return f"{report.finished} of {report.files} files{failed}"
+
+
+def _unreachable(lasts_s: float, retry_for_s: float) -> str:
+    since = time.strftime("%H:%M", time.localtime(time.time() - lasts_s))
+    left_s = retry_for_s - lasts_s
+    rest = f"retrying for up to {human_time(left_s)}" if left_s > 0 else "retrying"
+    return f"store unreachable since {since}, {rest}"

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ego4dfs.catalog import Listing, metadata_url
-from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
+from ego4dfs.cli.args import Parser, add_cache, add_retry_for, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, print_json, say, table
+from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
@@ -51,6 +52,7 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="remove unchanged copies of another release that this one does not list",
     )
+    add_retry_for(parser)
     add_selection(parser)
     add_store(parser)
     add_cache(parser)
@@ -172,8 +174,9 @@ def _repair(
 ) -> tuple[bool, BaseException | None]:
     """Fetch; return whether all threads have ended, and what stopped it before its end."""
     means = Means(vfs.store, vfs.facts, vfs.cache, journal, layout, config.version)
-    fetcher = Fetcher(means, plan)
-    ended = fetcher.run()
+    fetcher = Fetcher(means, plan, retry_for_s=config.retry_for_s)
+    with Progress(sys.stderr) as progress:
+        ended = fetcher.run(lambda: progress.show(fetcher.report))
     for problem in fetcher.report.problems:
         say(f"ego4dfs: {problem.path}: {problem.reason}", file=sys.stderr)
     return ended, fetcher.report.stopped_by

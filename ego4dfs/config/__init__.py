@@ -111,6 +111,8 @@ class Config:
     assume_yes: bool = False
     bypass_existing: bool = False
     skip_s3_checks: bool = False
+    retry_for_s: float = 3600.0
+    """How long prefetch waits for a store that does not answer."""
     libfuse: int | None = None
     """Major version of libfuse: 2, 3, or None for whichever is found."""
 
@@ -158,6 +160,7 @@ KEYS: Mapping[str, _Key] = {
     "video_uid_file": _Key(values.uid_file, "video_uids"),
     "cache_size": _Key(values.cache_bytes, "cache_max_bytes"),
     "bypass_version_check": _Key(values.flag, "bypass_existing"),  # the official name
+    "retry_for": _Key(values.duration, "retry_for_s"),
     "mountpoint": _Key(values.path, "output_directory"),
 }
 """Every key of a config file; with EGO4DFS_ before it in capitals, every variable."""

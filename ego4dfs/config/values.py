@@ -237,6 +237,15 @@ def cache_bytes(given: Given) -> int:
     return size
 
 
+def duration(given: Given) -> float:
+    """Read a time such as 30s, 10m, 2h or 1d, or a number of seconds, as seconds."""
+    text = str(given.value).strip().lower()
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", text, re.ASCII)
+    if found is None or isinstance(given.value, bool):
+        raise given.wrong("a time is wanted", "write it like 30s, 10m, 2h or 1d; 0 is none")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
 def endpoint(given: Given) -> str:
     """Read the URL of an S3 server; empty means Amazon's own."""
     url = optional_text(given)

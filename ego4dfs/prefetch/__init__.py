@@ -3,6 +3,7 @@
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher, Means
 from ego4dfs.prefetch.journal import Journal, Record
 from ego4dfs.prefetch.layout import Layout, unusable
+from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
     NOT_TO_BE_HAD,
     THERE,
@@ -28,6 +29,7 @@ __all__ = [
     "Journal",
     "Layout",
     "Means",
+    "Outage",
     "Plan",
     "Planner",
     "Problem",

@@ -22,9 +22,6 @@ NEAR_BYTES, FAR_BYTES = 2 << 20, 8 << 20
 the first byte is long in coming, small ones would spend their time waiting."""
 FAR_S = 0.025
 
-_VAIN_ROUNDS = 3
-_ROUND_WAIT_S = 2.0
-
 
 class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
     """The run is to end; what was written stays and is resumed."""
@@ -142,15 +139,17 @@ class RangeFetcher:
 
     def _stream(self, copy: Copy, row: int, position: int, stop: int) -> int:
         """Fetch what the cache has not; an answer that got somewhere gives new patience."""
-        vain = 0
+        outage = self._report.outage
+        patience = outage.patience()
         while position < stop:
             sink = _Sink(self, copy, row, position)
             try:
                 self._store.stream_range(copy.item.url, position, stop, sink, etag=copy.facts.etag)
-            except StoreUnavailable:
-                vain = 0 if sink.position > position else vain + 1
-                if vain == _VAIN_ROUNDS or self._lanes.stopping.wait(_ROUND_WAIT_S * vain):
+            except StoreUnavailable as error:
+                if not patience.allows(error, is_further=sink.position > position):
                     raise
+            else:
+                outage.answered()
             position = sink.position
         return position
 

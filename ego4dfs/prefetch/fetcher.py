@@ -21,6 +21,7 @@ from ego4dfs.prefetch.journal import Journal
 from ego4dfs.prefetch.landing import Landing
 from ego4dfs.prefetch.lanes import Lanes, Task
 from ego4dfs.prefetch.layout import Layout
+from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.partfile import PartFile
 from ego4dfs.prefetch.plan import THERE, TO_GET, Item, Plan, State
 from ego4dfs.prefetch.report import Report
@@ -57,12 +58,18 @@ class Fetcher:
     are to be resumed.
     """
 
-    def __init__(self, means: Means, plan: Plan, *, jobs: int = JOBS) -> None:
-        """Get ready; `jobs` ranges of large files are fetched at once."""
+    def __init__(
+        self, means: Means, plan: Plan, *, jobs: int = JOBS, retry_for_s: float = 0.0
+    ) -> None:
+        """Get ready; `jobs` ranges of large files are fetched at once.
+
+        An outage of the store is waited out for `retry_for_s`.
+        """
         self.report = Report(plan.count(*State), plan.bytes(*TO_GET))
         self._means = means
         self._plan = plan
         self._lanes = Lanes(self._stop)
+        self.report.outage = Outage(retry_for_s, self._lanes.stopping)
         told = {"source": means.store.source, "release": means.release}
         self._landing = Landing(means.layout, means.journal, self.report, **told)
         self._ranges = RangeFetcher(means.store, means.cache, self.report, self._lanes)
@@ -136,7 +143,7 @@ class Fetcher:
     def _fail(self, item: Item, error: StoreError) -> None:
         """Count a file as not to be had; raise what will befall every other file too."""
         self.report.end(item.path)
-        if isinstance(error, CredentialsRejected):
+        if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
         if isinstance(error, StoreUnavailable):
             self._vain += 1
@@ -147,7 +154,7 @@ class Fetcher:
     def _is_right(self, item: Item) -> bool:
         """Tell whether the file that lies there is the object; record it if so."""
         path = self._means.layout.root / item.path
-        facts = item.facts or self._means.facts.get(item.url)
+        facts = item.facts or self._ask(item.url)
         try:
             if path.stat().st_size != facts.size:
                 return False
@@ -194,8 +201,11 @@ class Fetcher:
     def _open(self, item: Item) -> None:
         if item.state is State.CHECK and self._is_right(item):
             return
-        facts = item.facts or self._means.facts.get(item.url)
+        facts = item.facts or self._ask(item.url)
         self._begin(item, facts)
+
+    def _ask(self, url: str) -> ObjectFacts:
+        return self.report.outage.attempt(lambda: self._means.facts.get(url))
 
     def _part(self, item: Item, facts: ObjectFacts) -> PartFile:
         path = self._means.layout.root / item.path
@@ -270,7 +280,7 @@ class Fetcher:
             raise copy.error or StoreError(f"{url}: its bytes do not agree with its ETag", url=url)
         if copy.error is not None:
             self._means.facts.forget(url)
-        facts = self._means.facts.get(url)
+        facts = self._ask(url)
         self._begin(item, facts, attempt=copy.attempt + 1, md5=md5)
 
 

@@ -16,6 +16,7 @@ from ego4dfs.prefetch.checksum import Proof, prove
 from ego4dfs.prefetch.here import Here
 from ego4dfs.prefetch.journal import Journal
 from ego4dfs.prefetch.layout import METADATA, Layout
+from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan, State
 from ego4dfs.prefetch.questions import Questions
 from ego4dfs.store import ObjectFacts
@@ -35,7 +36,8 @@ class Planner:
 
     `skip_checks` asks the store for no facts; `bypass` lets a file count by its presence.
     `compares` reads files of which nothing tells what they are, up to COMPARED_BYTES of them.
-    `on_facts` hears how many objects of how many were asked for.
+    `on_facts` hears how many objects of how many were asked for; `outage` says how long to wait
+    for a store that does not answer.
     """
 
     layout: Layout
@@ -46,6 +48,7 @@ class Planner:
     bypass: bool = False
     compares: bool = False
     on_facts: Callable[[int, int], None] = field(default=lambda _done, _total: None)
+    outage: Outage = field(default_factory=Outage)
 
     def plan(self, listings: Iterable[Listing], *, metadata_url: str = "") -> Plan:
         """Return the plan of these datasets, and of ego4d.json if its URL is given.
@@ -91,7 +94,7 @@ class Planner:
                 if is_old or here.is_doubtful(entry, facts) or not (kept_s and entry.url in peeked):
                     old[entry.url] = facts
         if not self.skip_checks:
-            questions = Questions(self.facts, self.on_facts)
+            questions = Questions(self.facts, self.on_facts, self.outage)
             unknown = (e for e in entries if e.url not in known)
             known |= questions.ask(
                 [e.url for e in unknown if not (self.bypass and e.name in here.sizes)]

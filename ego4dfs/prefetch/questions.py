@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ego4dfs.errors import CredentialsRejected, StoreError, StoreUnavailable
 from ego4dfs.facts import FactsIndex
+from ego4dfs.prefetch.outage import Outage
 from ego4dfs.store import ObjectFacts
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,14 @@ _VAIN = 8
 class Questions:
     """Asks for facts, many at a time, by one HEAD each."""
 
-    def __init__(self, facts: FactsIndex, on_facts: Callable[[int, int], None]) -> None:
-        """Ask through the index; `on_facts` hears how many objects of how many were asked for."""
+    def __init__(
+        self, facts: FactsIndex, on_facts: Callable[[int, int], None], outage: Outage
+    ) -> None:
+        """Ask through the index; `on_facts` hears how many objects of how many were asked for.
+
+        What `outage` says is waited for, if nothing answers any more.
+        """
+        self._outage = outage
         self._facts = facts
         self._on_facts = on_facts
 
@@ -40,7 +47,10 @@ class Questions:
                 answer = self._answer(url)
                 vain = vain + 1 if isinstance(answer, StoreUnavailable) else 0
                 if isinstance(answer, StoreUnavailable) and vain >= min(_VAIN, len(urls)):
-                    raise answer
+                    answer = self._wait_out(url, answer)
+                    self._facts.sweep(some, refusal_kept_s=REFUSAL_KEPT_S)
+                    known |= {u: self._answer(u) for u in known if _is_unknown(known[u])}
+                    vain = 0
                 known[url] = answer
             self._on_facts(first + len(some), len(urls))
         return known
@@ -81,12 +91,28 @@ class Questions:
             if self._facts.peek(url) is None:
                 self._facts.learn(url, old[url])
 
-    def _answer(self, url: str, *, raises: bool = True) -> ObjectFacts | StoreError:
+    def _wait_out(self, url: str, failed: StoreUnavailable) -> ObjectFacts | StoreError:
+        """Return what the store says once it answers. Raises StoreUnavailable after too long."""
+        if not self._outage.retry_for_s:
+            raise failed
+        return self._outage.attempt(lambda: self._answer(url, raises_unavailable=True))
+
+    def _answer(
+        self, url: str, *, raises: bool = True, raises_unavailable: bool = False
+    ) -> ObjectFacts | StoreError:
         try:
             return self._facts.get(url, refusal_kept_s=REFUSAL_KEPT_S)
         except CredentialsRejected as error:
             if raises:
                 raise
             return error
+        except StoreUnavailable as error:
+            if raises_unavailable:
+                raise
+            return error
         except StoreError as error:
             return error
+
+
+def _is_unknown(answer: ObjectFacts | StoreError) -> bool:
+    return isinstance(answer, StoreUnavailable)

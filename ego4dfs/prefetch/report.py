@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing, StoreError
+from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import NOT_TO_BE_HAD, Item, Plan, State
 
 
@@ -47,6 +48,7 @@ class Report:
 
     Safe from several threads; `_lock` guards all of it. `active` are the large files under way,
     as path -> [bytes there, bytes in all]. `refused` are datasets whose manifest could not be had.
+    `outage` tells whether the store answers.
     """
 
     files: int = 0
@@ -59,6 +61,7 @@ class Report:
     stopped_by: BaseException | None = None
     refused: dict[str, Ego4DError] = field(default_factory=dict)
     active: dict[str, list[int]] = field(default_factory=dict)
+    outage: Outage = field(default_factory=Outage)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def done(self, status: Status = Status.DONE, count: int = 1) -> None:
@@ -118,8 +121,8 @@ class Report:
 
     @property
     def finished(self) -> int:
-        """Files that have ended one way or another."""
-        return sum(self.counts.values())
+        """Files that are right."""
+        return self.counts[Status.DONE] + self.counts[Status.SKIPPED]
 
     def under_way(self) -> dict[str, tuple[int, int]]:
         """Return the large files under way, as path -> (bytes there, bytes in all)."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import (
     AccessDenied,
@@ -21,8 +19,6 @@ from ego4dfs.store import Fetched, ObjectFacts, ObjectStore
 
 SMALL_BYTES = 1 << 20
 """Up to here a file is small."""
-
-_ROUNDS = 3
 
 
 class SmallReader:
@@ -58,7 +54,8 @@ class SmallReader:
         except (AccessDenied, ObjectChanged, ObjectMissing, StoreUnavailable):
             raise
         except StoreError:
-            empty = self._facts.get(item.url)  # an empty object has no first byte to ask for
+            # An empty object has no first byte to ask for.
+            empty = self._report.outage.attempt(lambda: self._facts.get(item.url))
             if empty.size:
                 raise
             return memoryview(b""), empty
@@ -69,9 +66,11 @@ class SmallReader:
 
     def _read_patiently(self, url: str, facts: ObjectFacts | None) -> Fetched:
         stop, etag = (facts.size, facts.etag) if facts else (SMALL_BYTES, "")
-        for vain in range(1, _ROUNDS):
-            with suppress(StoreUnavailable):
-                return self._store.read_range(url, 0, stop, etag=etag)
-            if self._lanes.stopping.wait(2.0 * vain):
-                raise Stopped
-        return self._store.read_range(url, 0, stop, etag=etag)
+        try:
+            return self._report.outage.attempt(
+                lambda: self._store.read_range(url, 0, stop, etag=etag)
+            )
+        except StoreUnavailable as error:
+            if self._lanes.stopping.is_set():
+                raise Stopped from error
+            raise

@@ -21,6 +21,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts import FactsIndex
 from ego4dfs.prefetch.lanes import Lanes, Task
 from ego4dfs.prefetch.layout import METADATA
+from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.plan import THERE, TO_GET, DatasetPlan, Item, Plan, State
 from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.store import ObjectFacts, ObjectStore
@@ -38,15 +39,24 @@ class Warmer:
     """
 
     def __init__(
-        self, store: ObjectStore, facts: FactsIndex, cache: BlockCache, *, directory: str = ""
+        self,
+        store: ObjectStore,
+        facts: FactsIndex,
+        cache: BlockCache,
+        *,
+        directory: str = "",
+        retry_for_s: float = 0.0,
     ) -> None:
-        """Fetch from `store` into `cache`; `directory` is the version's, for paths in reports."""
-        self.report = Report()
+        """Fetch from `store` into `cache`; `directory` is the version's, for paths in reports.
+
+        An outage of the store is waited out for `retry_for_s`.
+        """
+        self._lanes = Lanes(self._stop)
+        self.report = Report(outage=Outage(retry_for_s, self._lanes.stopping))
         self._store = store
         self._facts = facts
         self._cache = cache
         self._directory = directory
-        self._lanes = Lanes(self._stop)
         self._lock = threading.Lock()  # guards the counts
         self._left: Counter[str] = Counter()
         self._failed: set[str] = set()
@@ -135,7 +145,7 @@ class Warmer:
         """Return the plan of one file, and how many of its bytes are in the cache."""
         directory = f"{self._directory}/{dataset}" if dataset else self._directory
         try:
-            facts = self._facts.get(url)
+            facts = self._ask(url)
         except (CredentialsRejected, StoreUnavailable):
             raise
         except StoreError as error:
@@ -145,6 +155,12 @@ class Warmer:
         here = ref.size - sum(map(length_of, self._missing(ref)))
         state = State.RIGHT if here == ref.size else State.FETCH
         return Item(directory, name, dataset, uid, url, facts, state), here
+
+    def _ask(self, url: str) -> ObjectFacts:
+        outage = self.report.outage
+        if not outage.retry_for_s:
+            return self._facts.get(url)
+        return outage.attempt(lambda: self._facts.get(url))
 
     def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
         return ObjectRef.of(self._store.source, url, facts.size, facts.etag)
@@ -175,7 +191,9 @@ class Warmer:
             return
         start, stop = request[0].start, request[-1].stop
         try:
-            fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
+            fetched = self.report.outage.attempt(
+                lambda: self._store.read_range(ref.url, start, stop, etag=ref.etag)
+            )
             if len(fetched.data) != stop - start or fetched.start != start:
                 raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
             self._put(ref, request, fetched.data)
@@ -196,7 +214,7 @@ class Warmer:
 
     def _fail(self, item: Item, error: StoreError) -> None:
         """Count an object as not to be had; raise what will befall every other one too."""
-        if isinstance(error, CredentialsRejected):
+        if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
         with self._lock:
             if item.path in self._failed:

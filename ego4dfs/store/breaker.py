@@ -103,5 +103,5 @@ class Breaker:
         return CircuitOpen(
             f"{url}: {self._endpoint} has not answered since {since} ({outage.reason})",
             url=url,
-            hint="check the network; the store is tried again every few seconds",
+            hint="check the network",
         )

@@ -1,0 +1,65 @@
+"""Progress bars on a terminal. Imported only where there is one: rich takes longer than most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from ego4dfs.cli.output import human_size
+
+
+class Bars(Progress):
+    """One bar for all and one for each file under way, with `note` in a line below."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.note = ""
+        super().__init__(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            _Speed(),
+            TimeRemainingColumn(),
+            console=Console(file=stream),
+        )
+        self._shown: dict[str, TaskID] = {}
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is drawn."""
+        yield from super().get_renderables()
+        if self.note:
+            yield Text(self.note, no_wrap=True, overflow="ellipsis")
+
+    def show(self, key: str, text: str, done: int, total: int) -> None:
+        """Show how far one thing is."""
+        total = max(total, done)
+        if key not in self._shown:
+            self._shown[key] = self.add_task(text, total=total, completed=done)
+        self.update(self._shown[key], description=text, completed=done, total=total)
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Show no others."""
+        kept = frozenset(keys)
+        for key in [key for key in self._shown if key not in kept]:
+            self.remove_task(self._shown.pop(key))
+
+
+class _Speed(ProgressColumn):
+    """The speed, in the units of the sizes beside it."""
+
+    def render(self, task: Task) -> Text:
+        """Return it, or a question mark."""
+        speed = task.finished_speed or task.speed
+        return Text("?" if speed is None else f"{human_size(int(speed))}/s")

@@ -1,0 +1,139 @@
+"""Outages: how long a run waits for a store that gives no usable answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from ego4dfs.errors import StoreError, StoreUnavailable
+
+_ROUNDS = 3
+_PAUSES_S = (2.0, 4.0, 5.0)
+"""Between attempts; each attempt has the store's own retries inside it."""
+_SLICE_S = 0.5
+
+Result = TypeVar("Result")
+
+
+class OutageTooLong(StoreUnavailable):
+    """The store gave no usable answer for as long as a run was to wait for it."""
+
+
+class Outage:
+    """Whether the store answers, as the requests of one run see it. Safe from several threads.
+
+    `retry_for_s` bounds one outage; with 0 only a few rounds are tried. A request that fails
+    while others are answered is no outage: it has those few rounds too. Once `stopping` is set
+    nobody waits. `on_wait` is called twice a second by each thread that waits.
+    """
+
+    def __init__(
+        self,
+        retry_for_s: float = 0.0,
+        stopping: threading.Event | None = None,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.retry_for_s = retry_for_s
+        self.on_wait = on_wait
+        self._stopping = stopping or threading.Event()
+        self._lock = threading.Lock()
+        self._answered_s = 0.0  # of the monotonic clock, as all here
+        self._began_s = 0.0
+
+    @property
+    def lasts_s(self) -> float:
+        """How long the outage has lasted, in seconds; 0 while the store answers."""
+        with self._lock:
+            return time.monotonic() - self._began_s if self._began_s else 0.0
+
+    def answered(self) -> None:
+        """Note that the store gave a usable answer."""
+        with self._lock:
+            self._answered_s = time.monotonic()
+            self._began_s = 0.0
+
+    def patience(self) -> Patience:
+        """Return the patience of one request that is about to be sent."""
+        return Patience(self)
+
+    def attempt(self, call: Callable[[], Result]) -> Result:
+        """Return what `call` returns, tried again while patience lasts. Raises StoreError."""
+        patience = self.patience()
+        while not (results := self._results(call, patience)):
+            pass
+        return results[0]
+
+    def _results(self, call: Callable[[], Result], patience: Patience) -> list[Result]:
+        """Return what one call returns, or nothing when another one is to be made."""
+        try:
+            result = call()
+        except StoreUnavailable as error:
+            if not patience.allows(error):
+                raise
+            return []
+        except StoreError:
+            self.answered()
+            raise
+        self.answered()
+        return [result]
+
+    def has_begun(self, sent_s: float) -> bool:
+        """Tell whether nothing was answered since a request was sent that failed; note it."""
+        with self._lock:
+            if self._answered_s > sent_s:
+                return False
+            self._began_s = self._began_s or sent_s
+            return True
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; tell whether the run goes on."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            self.on_wait()
+            if self._stopping.wait(min(left_s, _SLICE_S)):
+                return False
+        return not self._stopping.is_set()
+
+
+class Patience:
+    """How often and how long one request is tried again; used from one thread."""
+
+    def __init__(self, outage: Outage) -> None:
+        self._outage = outage
+        self._rounds = self._vain_rounds = 0
+        self._sent_s = self._first_s = time.monotonic()
+
+    def allows(self, error: StoreUnavailable, *, is_further: bool = False) -> bool:
+        """Wait after a failed attempt, and tell whether there is to be another one.
+
+        `is_further` tells that it brought something: then patience begins anew. False means that
+        the run is to end. Raises `error` when patience is over, or OutageTooLong.
+        """
+        if is_further:
+            self._outage.answered()
+            self._rounds = self._vain_rounds = 0
+            self._first_s = self._sent_s = time.monotonic()
+            return self._outage.pause(0.0)
+        self._rounds += 1
+        is_outage = self._outage.has_begun(self._sent_s)
+        if not is_outage or not self._outage.retry_for_s:
+            self._vain_rounds += 1
+        if self._vain_rounds >= _ROUNDS:
+            raise error
+        waited_s = time.monotonic() - self._first_s
+        if is_outage and self._rounds >= _ROUNDS and waited_s >= self._outage.retry_for_s:
+            raise _too_long(waited_s, error) from error
+        goes_on = self._outage.pause(_PAUSES_S[min(self._rounds, len(_PAUSES_S)) - 1])
+        self._sent_s = time.monotonic()
+        return goes_on
+
+
+def _too_long(waited_s: float, error: StoreUnavailable) -> OutageTooLong:
+    since = time.strftime("%H:%M:%S", time.localtime(time.time() - waited_s))
+    return OutageTooLong(
+        f"no usable answer from the store since {since}: {error}",
+        url=error.url,
+        hint="check the network; --retry-for says how long to wait for the store",
+    )
