@@ -276,7 +276,7 @@ def _info(path: str, found: Stat) -> dict[str, Any]:
         "type": "directory" if found.is_dir else "file",
         "mtime": found.mtime_ns / 1e9,
         "ino": found.inode,
-        "mode": 0o40555 if found.is_dir else 0o100444,
+        "mode": 0o40755 if found.is_dir else 0o100644,
     }
 
 

@@ -69,8 +69,9 @@ def status(mountpoint: Path) -> dict[str, Any]:
 
 def is_mounted(mountpoint: Path) -> bool:
     """Look into the kernel's table only: nothing here can hang."""
+    table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     escaped = str(mountpoint).replace(" ", r"\040")
-    return f" {escaped} " in Path("/proc/self/mountinfo").read_text()
+    return f" {escaped} " in table
 
 
 def is_running(pid: int) -> bool:

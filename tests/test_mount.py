@@ -50,7 +50,7 @@ def test_a_file_has_the_attributes_of_its_object(shown):
         found = (shown.directory / name).stat()
         size = len(shown.files[name])
         assert stat.S_ISREG(found.st_mode)
-        assert stat.S_IMODE(found.st_mode) == 0o444
+        assert stat.S_IMODE(found.st_mode) == 0o644
         assert (found.st_uid, found.st_gid, found.st_nlink) == (os.geteuid(), os.getegid(), 1)
         assert (found.st_size, found.st_blocks) == (size, -(-size // 512))
         assert found.st_mtime_ns == last_modified_ns(shown, name)
@@ -60,7 +60,7 @@ def test_a_directory_has_the_attributes_of_one(shown):
     for path in (shown.root, shown.directory.parent, shown.directory):
         found = path.stat()
         assert stat.S_ISDIR(found.st_mode)
-        assert stat.S_IMODE(found.st_mode) == 0o555
+        assert stat.S_IMODE(found.st_mode) == 0o755
         assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())
     manifest = shown.directory / "manifest.csv"
     assert shown.directory.stat().st_mtime_ns == manifest.stat().st_mtime_ns

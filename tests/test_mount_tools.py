@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable
@@ -103,3 +104,28 @@ def test_the_usual_tools_find_what_they_would_find_in_a_download(shown, tmp_path
     assert bytes.fromhex(tail.replace("\n", "").replace(" ", "")) == shown.files["large.mp4"][-100:]
     run("tar -cf {copy}.tar -C {root} . && tar -df {copy}.tar -C {root}", tmp_path, **names)
     assert run("wc -c < nothing.json", shown.directory).strip() == "0"
+
+
+@pytest.mark.fault(
+    area="mount",
+    fault="modes that travel along with `cp -r` or `shutil.copytree`",
+    face="mount",
+    sees="copies that their owner can change, copy over and remove",
+    deadline="at once",
+)
+def test_copies_can_be_changed_copied_over_and_removed(shown, tmp_path):
+    """Modes travel along with `cp -r` and copytree: those of a copy must let its owner write."""
+    copy = tmp_path / "copy"
+    for _ in range(2):
+        shutil.copytree(shown.directory, copy, dirs_exist_ok=True)
+    found = [copy, *copy.rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_dir()} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {0o644}
+
+
+def test_a_name_that_is_too_long_is_said_to_be(shown):
+    with pytest.raises(OSError, match="too long") as caught:
+        os.stat(shown.directory / ("x" * 256))
+    assert caught.value.errno == errno.ENAMETOOLONG
+    with pytest.raises(FileNotFoundError):
+        os.stat(shown.directory / ("x" * 255))

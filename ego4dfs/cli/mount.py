@@ -152,7 +152,7 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
 
 
 def _log_path(inner: Path, mountpoint: Path) -> Path:
-    digest = hashlib.blake2b(str(mountpoint).encode(), digest_size=4).hexdigest()
+    digest = hashlib.blake2b(os.fsencode(mountpoint), digest_size=4).hexdigest()
     return inner / "logs" / f"{mountpoint.name}-{digest}.log"
 
 

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ego4dfs.mount.operations import Operations, errno_of
@@ -23,6 +24,21 @@ IDLE_WORKERS = 16
 
 _FILL_PLUS = 1 << 1  # libfuse 3's fuse.h: all attributes come with the name
 _CAP_READDIRPLUS_AUTO = 1 << 14
+
+
+class MountpointArgument(str):
+    """A path as a binding takes it: both encode it as UTF-8, fusepy strictly."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, path: Path) -> MountpointArgument:
+        """Return a path whose bytes stay as they are, whatever the locale's encoding."""
+        return cls(os.fsencode(path).decode("utf-8", "surrogateescape"))
+
+    def encode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> bytes:
+        """Return the bytes of the path."""
+        return super().encode(encoding, errors)
 
 
 class _Libfuse2:
@@ -111,10 +127,10 @@ def _with_attributes(module: Any, session: Any) -> Any:
             self, path: bytes, buffer: Any, filler: Any, offset: int, fip: Any, flags: int
         ) -> int:
             # Names are given with offsets, a page at a time: of a list without them libfuse 3.14
-            # forgets the attributes.
+            # forgets the attributes. They are UTF-8 whatever the locale, as in the other calls.
             del flags
             operations: Operations = self.operations
-            directory = os.fsdecode(path)
+            directory = path.decode("utf-8", "surrogateescape")
             names = operations.names(directory, fip.contents.fh)
             record = module.c_stat()
             for number in range(offset, len(names)):
@@ -126,7 +142,7 @@ def _with_attributes(module: Any, session: Any) -> Any:
                     told = operations.tells(directory, entry.name, found)
                     module.set_st_attrs(record, told, use_ns=True)
                 how = _FILL_PLUS if found else 0
-                if filler(buffer, os.fsencode(entry.name), record, number + 1, how):
+                if filler(buffer, entry.name.encode(), record, number + 1, how):
                     break
             return 0
 

@@ -32,6 +32,8 @@ MAX_READS = WORKERS - 128
 """How many reads are answered at a time: what lists, looks up or shows the state needs a thread
 however many reads wait for the store."""
 
+MAX_NAME_BYTES = 255
+
 READ_SIZE = 128 * 1024
 """st_blksize: Python and cp read in units of it; libfuse 2 asks in such units whatever is set."""
 
@@ -85,7 +87,12 @@ class Operations:
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
         """Return the attributes of a path."""
         del fh
-        found = self._status.stat(path) or self._vfs.stat(path)
+        try:
+            found = self._status.stat(path) or self._vfs.stat(path)
+        except NotFound:
+            if len(path.rpartition("/")[2].encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None
+            raise
         self._sizes[path] = found.size
         return {**attributes(found), **self.owner}
 
@@ -129,7 +136,6 @@ class Operations:
         """Open a file; keep the kernel's pages of it only if they are of the same version."""
         if path == STATUS_PATH:
             handle = self._status.open()
-            fi.direct_io = 1
         else:
             handle = self._vfs.open(path)
             self._correct_size(path, handle)
@@ -145,6 +151,8 @@ class Operations:
     def read_into(self, fh: int, offset: int, view: memoryview) -> int:
         """Fill the kernel's buffer and return how many bytes there were."""
         handle = self._handles[fh]
+        if handle.path == STATUS_PATH:
+            return self._status.read_into(handle, offset, view)
         if self._opened.get(handle.path, handle.etag) != handle.etag:
             raise ObjectChanged(f"{handle.path} was replaced and opened anew since")
         if not self._reads.acquire(blocking=False):
@@ -186,7 +194,7 @@ class Operations:
             "f_frsize": unit,
             "f_blocks": -(-used_bytes // unit),
             "f_files": files,
-            "f_namemax": 255,
+            "f_namemax": MAX_NAME_BYTES,
         }
 
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
@@ -197,7 +205,7 @@ class Operations:
         value = self._vfs.xattrs(path).get(name) if name.startswith("user.ego4dfs.") else None
         if value is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-        return value.encode()
+        return value.encode("utf-8", "surrogateescape")
 
     def listxattr(self, path: str) -> list[str]:
         """Return the names of all extended attributes."""
@@ -206,12 +214,13 @@ class Operations:
 
 def attributes(found: Stat) -> dict[str, int]:
     """Return a Stat as the kernel's fields, but for the owner."""
+    # Copies take the modes along and must be their owner's to change; writes here end with EROFS.
     # tar takes a file of size 0 that all may read for empty, and does not open it: one that is
-    # refused is 0440, so that it hears of the refusal.
-    file_mode = stat.S_IFREG | (0o444 if found.is_known else 0o440)
+    # refused is 0640, so that it hears of the refusal.
+    file_mode = stat.S_IFREG | (0o644 if found.is_known else 0o640)
     return {
         "st_ino": found.inode,
-        "st_mode": stat.S_IFDIR | 0o555 if found.is_dir else file_mode,
+        "st_mode": stat.S_IFDIR | 0o755 if found.is_dir else file_mode,
         "st_nlink": 2 if found.is_dir else 1,
         "st_size": found.size,
         "st_blocks": -(-found.size // 512),

@@ -16,6 +16,7 @@ from ego4dfs.mount.callbacks import (
     BACKGROUND_REQUESTS,
     IDLE_WORKERS,
     REQUEST_BYTES,
+    MountpointArgument,
     faced,
     libfuse_version,
     loop_exit,
@@ -61,7 +62,7 @@ def serve(
     session = partial(
         session_class(module, binding.version),
         faced(operations, binding.version),
-        str(mountpoint),
+        MountpointArgument.of(mountpoint),
         raw_fi=True,
         foreground=True,
         **_kernel_options(binding.version, module, options),
