@@ -19,6 +19,25 @@ from mountkit import is_running, wait_until
 NOBODY = 65534  # a user that every Linux knows by name, as fusermount wants it
 PACKAGE = Path(__file__).parent.parent
 
+# What `unshare --mount --propagation slave` does, in a chroot too: there "/" is no mount whose
+# propagation could be changed, but entering the namespace that one is in leads to its real root.
+_UNSHARE = """
+import ctypes, os, sys
+NEWNS, SLAVE_AND_BELOW = 0x20000, 0x80000 | 0x4000
+libc = ctypes.CDLL(None, use_errno=True)
+def check(result):
+    if result:
+        sys.exit("no mount namespace: " + os.strerror(ctypes.get_errno()))
+check(libc.unshare(NEWNS))
+root = os.open("/", os.O_RDONLY)
+check(libc.setns(os.open("/proc/self/ns/mnt", os.O_RDONLY), NEWNS))
+check(libc.mount(None, b"/", None, SLAVE_AND_BELOW, None))
+os.fchdir(root)
+os.chroot(".")
+os.chdir("/")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
 
 class Namespace:
     """Commands run as `nobody` (or as root) in a private view of the filesystem."""
@@ -30,7 +49,7 @@ class Namespace:
         self.directory = directory
         script = f"set -e\n{_reachable(directory)}\n{setup}\necho ready\nexec sleep 600"
         self._keeper = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script],
+            [sys.executable, "-c", _UNSHARE, "sh", "-c", script],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -47,7 +66,7 @@ class Namespace:
         if words[0] == "ego4dfs":
             words = [sys.executable, "-m", *words]
         other = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        enter = [which("nsenter"), f"--target={self._keeper.pid}", "--mount", "--wdns=/"]
+        enter = [which("nsenter"), f"--target={self._keeper.pid}", "--mount", "--root", "--wdns=/"]
         return subprocess.run(
             [*enter, "--", *([] if root else [which("setpriv"), *other]), *words],
             env=dict(os.environ if env is None else env),

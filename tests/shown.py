@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,19 @@ def shown(server, tmp_path_factory, libfuse, transport) -> Iterator[Shown]:
         mounts.clear()
 
 
+@contextmanager
+def shared_media() -> Iterator[Path]:
+    """Hold the directory of the sample's videos alone: they take 20 s to make, so all share them.
+
+    The name of each file says how it was made, so that none from an earlier run is a wrong one.
+    """
+    directory = Path(__file__).parents[1] / ".pytest_cache" / "media"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
+
+
 @dataclass(frozen=True)
 class Sampled:
     """The demo's sample, on a server of its own."""
@@ -68,4 +83,6 @@ class Sampled:
 @pytest.fixture(scope="session")
 def sampled(tmp_path_factory) -> Iterator[Sampled]:
     with S3Server(tmp_path_factory.mktemp("sampled") / "s3") as running:
-        yield Sampled(running, build(running, tmp_path_factory.mktemp("media")))
+        with shared_media() as media:
+            sample = build(running, media)
+        yield Sampled(running, sample)

@@ -20,6 +20,7 @@ import numpy as np
 import obstore
 import pytest
 from obstore.store import S3Store
+from shown import shared_media
 
 from ego4dfs.demo.features import tensor_file
 from ego4dfs.demo.media import FRAME_RATE, Clip, make, make_all, read_stamp
@@ -31,24 +32,19 @@ EGO4D = Path(sys.executable).with_name("ego4d")
 
 
 @pytest.fixture(scope="module")
-def media_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("media")
-
-
-@pytest.fixture(scope="module")
-def clean(
-    tmp_path_factory: pytest.TempPathFactory, media_directory: Path
-) -> Iterator[tuple[S3Server, Sample]]:
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, Sample]]:
     with S3Server(tmp_path_factory.mktemp("clean")) as server:
-        yield server, build(server, media_directory)
+        with shared_media() as media:
+            sample = build(server, media)
+        yield server, sample
 
 
 @pytest.fixture(scope="module")
-def dirty(
-    tmp_path_factory: pytest.TempPathFactory, media_directory: Path
-) -> Iterator[tuple[S3Server, Sample]]:
+def dirty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, Sample]]:
     with S3Server(tmp_path_factory.mktemp("dirty")) as server:
-        yield server, build(server, media_directory, dirty_rows=True)
+        with shared_media() as media:
+            sample = build(server, media, dirty_rows=True)
+        yield server, sample
 
 
 def store(server: S3Server, bucket: str) -> S3Store:
