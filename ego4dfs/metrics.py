@@ -6,6 +6,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+NOT_ASKED, ONLINE, OFFLINE, KEY_REFUSED = "not asked", "online", "offline", "key refused"
+"""States of the store, by the last request that says something about it."""
+
 
 @dataclass(slots=True)
 class Metrics:
@@ -25,10 +28,15 @@ class Metrics:
     evictions: int = 0
     errors: int = 0
     last_error: str = ""
-    offline: bool = False
+    store: str = NOT_ASKED
     throttled_answers: int = 0
     _throttled_until_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def offline(self) -> bool:
+        """Whether the last request found nobody to answer."""
+        return self.store == OFFLINE
 
     def request(self, kind: str) -> None:
         """Count one request of kind `head`, `get` or `manifest`."""
@@ -67,6 +75,7 @@ class Metrics:
                 "errors": self.errors,
                 "last_error": self.last_error,
                 "offline": self.offline,
+                "store": self.store,
                 "throttled": time.monotonic() < self._throttled_until_s,
                 "throttled_answers": self.throttled_answers,
             }

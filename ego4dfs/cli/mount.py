@@ -6,10 +6,13 @@ import argparse
 import hashlib
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ego4dfs import datasets
 from ego4dfs.cache import prepare_directory
@@ -23,8 +26,10 @@ from ego4dfs.cli.args import (
     mountpoint_of,
 )
 from ego4dfs.cli.output import ExitCode, log_to, say
+from ego4dfs.cli.state import remedy_of, state_of
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
+from ego4dfs.metrics import NOT_ASKED, ONLINE
 from ego4dfs.mount import (
     Binding,
     MountOptions,
@@ -37,10 +42,11 @@ from ego4dfs.mount import (
     unmount,
 )
 from ego4dfs.text import shell_word
-from ego4dfs.vfs import open_vfs
+from ego4dfs.vfs import open_vfs, probe
 
 log = logging.getLogger(__name__)
 
+_STATE_WAIT_S = 2.0
 _FUSE_CONF = Path("/etc/fuse.conf")
 
 
@@ -126,7 +132,9 @@ def _serve(
 ) -> None:
     settle_memory()
     vfs = open_vfs(config)  # threads start with it: after the fork only
+    asker = threading.Thread(target=probe, args=[vfs], name="probe", daemon=True)
     try:
+        asker.start()
         serve(vfs, mountpoint, binding, options, on_start)
     finally:
         vfs.close()
@@ -139,7 +147,7 @@ def _say_foreground(mountpoint: Path) -> None:
 def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
     """Make sure that the tree answers, then say how to go on."""
     try:
-        read_status(mountpoint)
+        status = _answered(mountpoint)
     except MountError as error:
         with suppress(MountError):
             unmount(mountpoint, lazy=True)
@@ -149,6 +157,20 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
     say(f"  look      ls {shown}/{version}        and: ego4dfs status {shown}")
     say(f"  end       ego4dfs unmount {shown}")
     say(f"  log       {log_path}")
+    if status.get("store") != ONLINE:
+        say(f"  state     {state_of(status)}")
+    if remedy_of(status):
+        say(f"  remedy    {remedy_of(status)}")
+
+
+def _answered(mountpoint: Path) -> dict[str, Any]:
+    """Return the status, once the store has answered or a moment has passed."""
+    deadline = time.monotonic() + _STATE_WAIT_S
+    status = read_status(mountpoint)
+    while status.get("store") == NOT_ASKED and time.monotonic() < deadline:
+        time.sleep(0.02)
+        status = read_status(mountpoint)
+    return status
 
 
 def _log_path(inner: Path, mountpoint: Path) -> Path:

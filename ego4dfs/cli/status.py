@@ -10,6 +10,7 @@ from typing import Any
 
 from ego4dfs.cli.args import Parser
 from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
+from ego4dfs.cli.state import remedy_of, state_of
 from ego4dfs.errors import MountError
 from ego4dfs.mount import is_dead, mounted_at, mounts, read_status
 
@@ -74,7 +75,7 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
     share = f" ({100 * status['hits'] / reads:.1f} % from the cache)" if reads else ""
     cache = f"{human_size(status['cache_bytes'])} of {human_size(status['cache_limit_bytes'])}"
     rows = [
-        ("state", _state(status)),
+        ("state", state_of(status)),
         ("process", f"pid {status['pid']}, up {timedelta(seconds=int(status['uptime_s']))}"),
         ("served", human_size(status["bytes_served"]) + share),
         ("fetched", human_size(status["bytes_fetched"])),
@@ -83,12 +84,8 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
         ("cache", f"{cache}, {status['evictions']} blocks evicted"),
         ("errors", str(status["errors"])),
     ]
+    if remedy_of(status):
+        rows.insert(1, ("remedy", remedy_of(status)))
     if status["last_error"]:
         rows.append(("last error", status["last_error"]))
     table(rows, (str(mountpoint), ""))
-
-
-def _state(status: dict[str, Any]) -> str:
-    if status["offline"]:
-        return "offline: cached bytes only"
-    return "throttled: the store asked to slow down" if status.get("throttled") else "online"

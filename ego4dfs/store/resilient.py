@@ -16,7 +16,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.metrics import Metrics
+from ego4dfs.metrics import KEY_REFUSED, OFFLINE, ONLINE, Metrics
 from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.classify import (
     NoConnection,
@@ -136,6 +136,8 @@ class ResilientStore:
         except (StoreError, ConfigError) as error:
             if isinstance(error, Unreachable) and not isinstance(error, CircuitOpen):
                 parts.breaker.give_up(_bucket(url), url, began_s, error)
+            if isinstance(error, CredentialsRejected):
+                self._metrics.store = KEY_REFUSED
             self._metrics.error(str(error))
             raise
 
@@ -167,7 +169,7 @@ class ResilientStore:
             try:
                 result = ask(parts.adapter)
             except Unreachable as error:
-                self._metrics.offline = True
+                self._metrics.store = OFFLINE
                 if not isinstance(error, NoConnection):
                     parts.adapter.renew(url)  # its connections may be of a network that is gone
                 raise
@@ -180,7 +182,8 @@ class ResilientStore:
         return result
 
     def _answered(self, parts: Parts, bucket: str, error: StoreError | None = None) -> None:
-        self._metrics.offline = False
+        if not isinstance(error, AccessDenied):  # which may be about the key, or the object
+            self._metrics.store = ONLINE
         parts.breaker.answered(bucket)
         if isinstance(error, Throttled):
             parts.pacing.slow_down(bucket, error.retry_after_s)

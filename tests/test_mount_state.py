@@ -1,0 +1,81 @@
+"""What a mount says of the store: nothing that was not asked, and a remedy where it has one."""
+
+from __future__ import annotations
+
+import pytest
+from mountkit import status
+
+from ego4dfs.cli.state import remedy_of, state_of
+from ego4dfs.metrics import Metrics
+from tests.gateway import Faults, Gateway
+
+
+@pytest.fixture
+def gateway(server):
+    with Gateway(server.endpoint_url) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def said(cli, mount, release, gateway, tmp_path, libfuse):
+    """Mount over kept manifests with what went wrong meanwhile; return the root and stdout."""
+    release.dataset("annotations", {"a.bin": b"x" * 1000})
+    release.metadata(b"{}")
+    arguments = ["--version", release.version, "--datasets", "annotations"]
+    arguments += ["--endpoint-url", gateway.url, "--libfuse", libfuse]
+    mount.unmount(mount(*arguments))
+
+    def again():
+        root = tmp_path / "mount0"
+        return root, cli("mount", str(root), *arguments).stdout
+
+    return again
+
+
+def test_nothing_is_known_of_a_store_that_was_not_asked():
+    found = Metrics().snapshot()
+    assert state_of(found) == "not known: the store has not answered yet"
+    assert (found["offline"], remedy_of(found)) == (False, "")
+
+
+@pytest.mark.fuse
+def test_a_store_that_answers_is_online_and_not_worth_a_line(said, cli):
+    root, text = said()
+    assert "state" not in text
+    assert status(root)["store"] == "online"
+    assert "online" in cli("status", str(root)).stdout
+
+
+@pytest.mark.fuse
+@pytest.mark.fault(
+    area="network",
+    fault="a mount over kept manifests without a network",
+    face="mount, status",
+    sees="it is mounted; `mount` and `status` say `offline` and the remedy",
+    deadline="2 s",
+)
+def test_without_a_network_mount_and_status_say_so(said, cli, gateway):
+    gateway.stop()
+    root, text = said()
+    assert "  state     offline: only what is cached can be read\n" in text
+    assert "  remedy    check the network" in text
+    shown = cli("status", str(root)).stdout
+    assert "offline: only what is cached can be read" in shown
+    assert "check the network" in shown
+
+
+@pytest.mark.fuse
+@pytest.mark.fault(
+    area="keys",
+    fault="a mount over kept manifests with a key that is refused",
+    face="mount, status",
+    sees="it is mounted; `mount` and `status` say `key refused` and the remedy",
+    deadline="2 s",
+)
+def test_with_a_refused_key_mount_and_status_say_so(said, cli, gateway, server):
+    gateway.faults = Faults(rejected_keys={server.licensee.access_key: "InvalidAccessKeyId"})
+    root, text = said()
+    assert "  state     key refused: only what is cached can be read\n" in text
+    assert "  remedy    renew the key" in text
+    assert status(root)["store"] == "key refused"
+    assert "key refused: only what is cached" in cli("status", str(root)).stdout
