@@ -22,7 +22,9 @@ from ego4dfs.records import Record, records_of
 UID_COLUMNS = ("file_uid", "video_uid", "exported_clip_uid", "clip_uid")
 LOCATION_COLUMNS = ("canonical_s3_location", "s3_path", "path")
 RELATED_UID_COLUMNS = ("video_uid", "exported_clip_uid", "clip_uid", "parent_video_uid")
-RESERVED_NAMES = ("manifest.csv", "manifest.ver")  # the official tool's own files in a dataset
+RESERVED_NAMES = ("manifest.csv", "manifest.ver", ".ego4dfs")
+"""The official tool's own files in a dataset's directory, and our directory for files under way."""
+
 
 _VIDEO_TYPES = ("mp4", "video")
 _FILE_TYPES = ("file", "json")

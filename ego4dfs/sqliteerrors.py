@@ -29,10 +29,19 @@ def remedy(error: Exception, *, clear: str) -> str:
 def for_reading(path: Path) -> str:
     """Return what to open for looking at a database; "" where there is none to be read.
 
-    One that nobody writes is opened as it lies: in a directory that cannot be written SQLite can
-    make none of the files that it keeps beside one that is in use.
+    One with a write-ahead log that nobody writes is opened as it lies: in a directory that cannot
+    be written SQLite can make none of the files that it keeps beside one that is in use.
     """
     if not os.access(path, os.R_OK):
         return ""  # none, or somebody else's
-    is_idle = not path.with_name(f"{path.name}-wal").exists()
+    is_idle = not path.with_name(f"{path.name}-wal").exists() and _has_log(path)
     return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if is_idle else ''}"
+
+
+def _has_log(path: Path) -> bool:
+    """Tell whether a database is of the kind that has a write-ahead log."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError:
+        return False

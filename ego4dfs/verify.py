@@ -25,10 +25,13 @@ from ego4dfs.prefetch import (
     Record,
     State,
 )
-from ego4dfs.prefetch.checksum import Proof, prove
+from ego4dfs.prefetch.checksum import compare_file
+from ego4dfs.prefetch.evidence import BucketEvidence
+from ego4dfs.prefetch.folder import Folders
 from ego4dfs.prefetch.plan import is_same_time
 from ego4dfs.prefetch.versions import VersionFile
 from ego4dfs.store import ObjectFacts
+from ego4dfs.store.etag import Proof
 
 _OWN_NAMES = ("manifest.csv", "manifest.ver", "ego4d.json")
 _THREADS = 4
@@ -67,8 +70,9 @@ def check_plan(
     Those among them that prefetch fetched as part of another release, and nobody changed, are
     stale.
     """
+    check = partial(_check_item, layout.root, BucketEvidence(journal))
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as pool:
-        findings = list(pool.map(partial(_check_item, layout.root), plan.items))
+        findings = list(pool.map(check, plan.items))
     for listing in listings:
         listed = (layout.relative(listing.dataset, e.name) for e in listing.manifest.entries)
         records = dict(journal.records(layout.relative_directory(listing.dataset)))
@@ -87,16 +91,20 @@ def prune(layout: Layout, journal: Journal, findings: Iterable[Finding]) -> list
     Returns what was removed. Raises OSError.
     """
     stale = [finding for finding in findings if finding.verdict is Verdict.STALE]
-    by_directory: dict[Path, list[str]] = {}
-    for finding in stale:
-        path = layout.root / finding.path
-        path.unlink(missing_ok=True)
-        by_directory.setdefault(path.parent, []).append(path.name)
-    journal.remove(finding.path for finding in stale)
-    for directory, names in by_directory.items():
-        versions = VersionFile(directory)
-        versions.remove(names)
-        versions.save()
+    by_directory: dict[str, list[str]] = {}
+    folders = Folders(layout.root)
+    try:
+        for finding in stale:
+            directory, _, name = finding.path.rpartition("/")
+            folders.folder(directory).remove(name)
+            by_directory.setdefault(directory, []).append(name)
+        journal.remove(finding.path for finding in stale)
+        for directory, names in by_directory.items():
+            versions = VersionFile(layout.root / directory)
+            versions.remove(names)
+            versions.save(folders.folder(directory))
+    finally:
+        folders.close()
     return stale
 
 
@@ -110,16 +118,17 @@ def check_journal(
 
     With `admitted`, names by dataset, only at those.
     """
-    known: dict[str, ObjectFacts] = {}
+    known: dict[str, Record] = {}
     recorded: set[str] = set()
     for dataset in datasets:
         directory = layout.relative_directory(dataset)
         for path, record in journal.records(directory):
             recorded.add(path)
             if admitted is None or path.rpartition("/")[2] in admitted[dataset]:
-                known[path] = record.facts
+                known[path] = record
+    check = partial(_check_record, layout.root, BucketEvidence(journal))
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as pool:
-        findings = list(pool.map(partial(_check, layout.root), known, known.values()))
+        findings = list(pool.map(check, known, known.values()))
     return findings + extras(layout, datasets, recorded)
 
 
@@ -175,7 +184,7 @@ def _stale(extra: Finding, record: Record) -> Finding:
 
 def _is_as_left(layout: Layout, extra: Finding, record: Record) -> bool:
     found, facts = (layout.root / extra.path).stat(), record.facts
-    return found.st_size == facts.size and is_same_time(found.st_mtime_ns, facts.mtime_ns)
+    return found.st_size == facts.size and is_same_time(found.st_mtime_ns, record.file_mtime_ns)
 
 
 def _files(layout: Layout, dataset: str) -> Iterator[str]:
@@ -189,28 +198,35 @@ def _files(layout: Layout, dataset: str) -> Iterator[str]:
                 yield layout.relative(dataset, entry.name)
 
 
-def _check_item(root: Path, item: Item) -> Finding:
+def _check_item(root: Path, evidence: BucketEvidence, item: Item) -> Finding:
     if item.state in NOT_TO_BE_HAD:
         return Finding(item.path, Verdict.ABSENT, item.reason)
     if item.facts is None:
         there = (root / item.path).is_file()
         reason = "what it should be cannot be asked now"
         return Finding(item.path, Verdict.UNKNOWN if there else Verdict.MISSING, reason)
-    return _check(root, item.path, item.facts)
+    return _check(root / item.path, evidence, item.path, item.url, item.facts)
 
 
-def _check(root: Path, path: str, facts: ObjectFacts) -> Finding:
-    file = root / path
+def _check_record(root: Path, evidence: BucketEvidence, path: str, record: Record) -> Finding:
+    return _check(root / path, evidence, path, record.url, record.facts)
+
+
+def _check(
+    file: Path, evidence: BucketEvidence, path: str, url: str, facts: ObjectFacts
+) -> Finding:
     try:
         size = file.stat().st_size
         if size != facts.size:
             found = f"has {size} bytes where the object has {facts.size}"
             return Finding(path, Verdict.DAMAGED, found)
-        proof, found = prove(file, facts.size, facts.etag)
+        compared = compare_file(file, facts.size, facts.etag)
     except FileNotFoundError:
         return Finding(path, Verdict.MISSING)
     except OSError as error:
         return Finding(path, Verdict.DAMAGED, f"cannot be read: {error.strerror}")
+    proof = evidence.proof(url, facts.size, facts.etag, compared)
     if proof is Proof.WRONG:
-        return Finding(path, Verdict.DAMAGED, f"has MD5 {found} where the object has {facts.etag}")
+        found = f"MD5 {compared.found}" if compared.found else "another checksum of parts"
+        return Finding(path, Verdict.DAMAGED, f"has {found} where the object has {facts.etag}")
     return Finding(path, Verdict.RIGHT if proof is Proof.RIGHT else Verdict.SIZE_ONLY)

@@ -22,7 +22,7 @@ from ego4dfs.config import resolve
 from ego4dfs.demo.server import S3Server
 from ego4dfs.vfs import VFS, open_vfs
 
-pytest_plugins = ("prefetchkit", "officialkit", "shown")
+pytest_plugins = ("copybench", "prefetchkit", "officialkit", "shown")
 
 SHARING = "ego4d-consortium-sharing"
 EGO4DFS = [sys.executable, "-m", "ego4dfs"]

@@ -30,6 +30,7 @@ class CountingStore:
         self.gets: list[tuple[str, int, int]] = []
         self.heads: list[str] = []
         self.reads: list[str] = []
+        self.renewed: list[str] = []
         self.closed = False
         self.in_flight = self.peak = 0
         self._lock = threading.Lock()
@@ -81,6 +82,10 @@ class CountingStore:
         if unless_etag == facts.etag:
             return None
         return Fetched(memoryview(self.objects[url]), 0, facts)
+
+    def renew(self, url: str) -> None:
+        with self._lock:
+            self.renewed.append(url)
 
     def close(self) -> None:
         self.closed = True

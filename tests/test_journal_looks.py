@@ -59,10 +59,12 @@ def test_a_journal_is_read_where_nothing_can_be_written(read_only):
     assert not copies.is_there("v2/viz/a")
 
 
-def test_a_journal_that_is_somebody_elses_is_an_empty_one(tmp_path, monkeypatch):
+def test_a_journal_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
     state = written(tmp_path / ".ego4dfs")
     monkeypatch.setattr("ego4dfs.sqliteerrors.os.access", lambda *_: False)
-    assert looked(state) == []
+    with pytest.raises(OutputError, match="permission denied") as caught:
+        looked(state)
+    assert "chmod -R g+rwX" in caught.value.hint
 
 
 def test_a_journal_that_is_damaged_is_named_with_its_remedy(tmp_path):

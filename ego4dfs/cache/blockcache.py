@@ -142,6 +142,12 @@ class BlockCache:
             return
         self._puts.put(_Put(key, url, data, done))
 
+    def drop(self, keys: Iterable[str], why: str) -> None:
+        """Drop those of some blocks that are here: their bytes were found wrong."""
+        for key in keys:
+            if self.contains(key):
+                self._drop(key, why)
+
     @property
     def room_to_pin(self) -> int:
         """Bytes that may still be pinned."""

@@ -215,7 +215,7 @@ class _Command:
         free = self._layout.free_bytes()
         self._voice.plan(plan, free, is_all=False)
         needed = plan.bytes(*TO_GET) - plan.begun_bytes
-        if needed > free:
+        if free is not None and needed > free:
             raise _no_room(needed, free, self._layout.root)
         if plan.count(*TO_GET) and not self._config.assume_yes and not self._voice.confirms(plan):
             return ExitCode.OK

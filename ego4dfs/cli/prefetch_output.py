@@ -66,7 +66,7 @@ class Voice:
     def plan(
         self,
         plan: Plan,
-        free: int,
+        free: int | None,
         *,
         is_all: bool,
         refused: Mapping[str, Ego4DError] = _NONE,
@@ -90,8 +90,7 @@ class Voice:
             stream = sys.stderr if self.as_json else sys.stdout
             rows = [_plan_row(dataset) for dataset in plan.datasets]
             table(rows, _HEADER, right=_HEADER[1:], stream=stream)
-            room = f"the cache takes {human_size(free)}" if self.is_cache else ""
-            self.say(*_plan_lines(plan, room or f"{human_size(free)} are free"))
+            self.say(*_plan_lines(plan, _room(free, is_cache=self.is_cache)))
 
     def confirms(self, plan: Plan) -> bool:
         """Ask as the official tool does, until there is an answer."""
@@ -214,7 +213,15 @@ def _plan_lines(plan: Plan, room: str) -> tuple[str, ...]:
     return (line, *here)
 
 
-def _plan_document(plan: Plan, free: int, refused: Mapping[str, Ego4DError]) -> dict[str, object]:
+def _room(free: int | None, *, is_cache: bool) -> str:
+    if free is None:
+        return "how much is free is not known"
+    return f"the cache takes {human_size(free)}" if is_cache else f"{human_size(free)} are free"
+
+
+def _plan_document(
+    plan: Plan, free: int | None, refused: Mapping[str, Ego4DError]
+) -> dict[str, object]:
     return {
         "datasets": [
             {

@@ -10,6 +10,7 @@ from ego4dfs.catalog import Listing
 from ego4dfs.cli.args import Parser, command_line
 from ego4dfs.config import FILTERS, UIDS, Config
 from ego4dfs.prefetch import Problem, Report
+from ego4dfs.prefetch.folder import write_whole
 
 _NAMES_SPELT = 5
 _DATASETS_SPELT = 5
@@ -73,7 +74,7 @@ class Retry:
     def _write(self, dataset: str, uids: list[str]) -> Path | None:
         path = self._state / f"retry-{dataset.replace('/', '-')}.txt"
         try:
-            path.write_text("".join(f"{uid}\n" for uid in uids))
+            write_whole(path, "".join(f"{uid}\n" for uid in uids).encode())
         except OSError:  # the disk is full, most likely: the run told that
             return None
         return path

@@ -1,4 +1,4 @@
-"""Files and bytes in memory compared with the ETag of their object."""
+"""Files compared with the ETags of their objects."""
 
 from __future__ import annotations
 
@@ -6,29 +6,19 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ego4dfs.store.etag import Proof, compare, is_md5, part_sizes
-
-__all__ = ["Proof", "part_sizes", "prove", "prove_bytes"]
+from ego4dfs.store.etag import Comparison, compare
 
 _READ_BYTES = 1 << 20
 
 
-def prove(path: Path, size: int, etag: str) -> tuple[Proof, str]:
-    """Read the file and compare it with the ETag, for each part size that is possible.
-
-    WRONG only of a plain MD5: a multipart ETag that no usual part size gives proves nothing.
-    The text is the MD5 that was found instead.
-    """
-    compared = compare(partial(_chunks, path), size, etag)
-    return compared.proof, compared.found
+def compare_file(path: Path, size: int, etag: str) -> Comparison:
+    """Read a file and compare it with an ETag. Raises OSError."""
+    return compare(partial(_chunks, path), size, etag)
 
 
-def prove_bytes(data: memoryview, etag: str) -> tuple[Proof, str]:
-    """Compare bytes in memory with a plain MD5; UNKNOWN if the ETag is none."""
-    if not is_md5(etag):
-        return Proof.UNKNOWN, ""
-    compared = compare(lambda: [data], len(data), etag)
-    return compared.proof, compared.found
+def compare_bytes(data: memoryview, etag: str) -> Comparison:
+    """Compare bytes in memory with an ETag."""
+    return compare(lambda: [data], len(data), etag)
 
 
 def _chunks(path: Path) -> Iterator[memoryview]:

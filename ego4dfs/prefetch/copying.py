@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -31,22 +30,23 @@ class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
 class Copy:
     """A file under way: which ranges nobody fetches yet, and how many are being fetched.
 
-    Only the lanes' lock guards `todo`, `busy` and `error`.
+    `found` is the checksum that the attempt before this one gave. Only the lanes' lock guards
+    `todo`, `busy` and `error`.
     """
 
     item: Item
     facts: ObjectFacts
     part: PartFile
     attempt: int = 0
-    md5: str = ""
+    found: str = ""
     todo: deque[tuple[int, int]] = field(default_factory=deque)
     busy: int = 0
-    error: StoreError | None = None
+    error: StoreError | OSError | None = None
 
     @classmethod
-    def of(cls, item: Item, facts: ObjectFacts, part: PartFile, attempt: int, md5: str) -> Copy:
+    def of(cls, item: Item, facts: ObjectFacts, part: PartFile, attempt: int, found: str) -> Copy:
         """Begin with what the part file lacks."""
-        return cls(replace(item, facts=facts), facts, part, attempt, md5, deque(part.missing))
+        return cls(replace(item, facts=facts), facts, part, attempt, found, deque(part.missing))
 
     def take(self, size: int) -> tuple[int, int]:
         """Return the next range to fetch, up to a multiple of `size`, and count it as busy."""
@@ -111,7 +111,7 @@ class RangeFetcher:
         return data
 
     def _take_cached(self, copy: Copy, row: int, position: int, stop: int) -> int:
-        if not self._cache_has_blocks:
+        if not self._may_be_cached(copy):
             return position
         ref = self._ref(copy)
         for span in spans(position, stop):
@@ -124,7 +124,7 @@ class RangeFetcher:
 
     def _uncached(self, copy: Copy, position: int, stop: int) -> int:
         """Return where the next cached block begins, or `stop`."""
-        if self._cache_has_blocks:
+        if self._may_be_cached(copy):
             object_id = self._ref(copy).object_id
             for span in spans(position, stop):
                 if self._cache.contains(block_key(object_id, span.index)):
@@ -132,6 +132,10 @@ class RangeFetcher:
                     if border > position:
                         return border
         return stop
+
+    def _may_be_cached(self, copy: Copy) -> bool:
+        """Tell whether to look into the cache: not again for bytes that were found wrong."""
+        return self._cache_has_blocks and not copy.attempt
 
     def _cached(self, ref: ObjectRef, index: int, start: int, view: memoryview) -> bool:
         key = block_key(ref.object_id, index)
@@ -182,12 +186,3 @@ class _Sink:
             self._began_s = 0.0
         self._fetcher._write(self._copy, self._row, offset, data, fetched=len(data), cached=0)  # noqa: SLF001 - one unit
         self.position = offset + len(data)
-
-
-def sync_directory(path: str | os.PathLike[str]) -> None:
-    """Bring the names in a directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ego4dfs.cache import BlockCache
@@ -15,8 +16,10 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.facts import FactsIndex
-from ego4dfs.prefetch.checksum import Proof, prove, prove_bytes
+from ego4dfs.prefetch.checksum import compare_bytes, compare_file
 from ego4dfs.prefetch.copying import Copy, RangeFetcher, Stopped
+from ego4dfs.prefetch.evidence import BucketEvidence
+from ego4dfs.prefetch.folder import Folders
 from ego4dfs.prefetch.journal import Journal
 from ego4dfs.prefetch.landing import Landing
 from ego4dfs.prefetch.lanes import Lanes, Task
@@ -24,9 +27,19 @@ from ego4dfs.prefetch.layout import Layout
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.partfile import PartFile
 from ego4dfs.prefetch.plan import THERE, TO_GET, Item, Plan, State
+from ego4dfs.prefetch.proving import (
+    ATTEMPTS,
+    Prover,
+    Verdict,
+    disagreement,
+    doubt,
+    warn_of_sizes,
+)
 from ego4dfs.prefetch.report import Report
 from ego4dfs.prefetch.small import SMALL_BYTES, SmallReader
+from ego4dfs.prefetch.troubles import Troubles, is_hopeless
 from ego4dfs.store import ObjectFacts, ObjectStore
+from ego4dfs.store.etag import Comparison, Proof, compare
 
 JOBS = 8
 SMALL_JOBS_PER_JOB = 4
@@ -34,7 +47,6 @@ SMALL_JOBS_PER_JOB = 4
 _SAVE_EVERY_S = 15.0
 _END_S = 0.5
 _DRAIN_S = 30.0
-_ATTEMPTS = 3
 _VAIN_FILES_IN_A_ROW = 16
 
 
@@ -70,11 +82,19 @@ class Fetcher:
         self._plan = plan
         self._lanes = Lanes(self._stop)
         self.report.outage = Outage(retry_for_s, self._lanes.stopping)
+        self._evidence = BucketEvidence(means.journal, means.store.source)
+        self._prover = Prover(means.store, means.cache, self._evidence)
+        self._folders = Folders(means.layout.root)
+        self._data_names = frozenset(i.path for i in plan.items if i.name.endswith(".part"))
         told = {"source": means.store.source, "release": means.release}
-        self._landing = Landing(means.layout, means.journal, self.report, **told)
+        self._landing = Landing(
+            means.layout, self._folders, means.journal, self.report, self._is_data, **told
+        )
         self._ranges = RangeFetcher(means.store, means.cache, self.report, self._lanes)
         self._whole = SmallReader(means.store, means.facts, self._ranges, self.report, self._lanes)
         self._active: list[Copy] = []
+        self._doubtful: list[Copy] = []
+        self._troubles = Troubles(means.layout.root)
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
         self._vain = 0
@@ -104,12 +124,15 @@ class Fetcher:
             self._stop(error)
             ended = self._lanes.ended(_END_S)
         try:
+            if ended:
+                self._decide_doubtful()
             self._landing.save()
-        except OSError as error:
+        except (StoreError, OSError) as error:
             self._stop(error)
         if ended:
             for copy in self._active:
                 copy.part.close()
+            self._folders.close()
         return ended
 
     def _stop(self, error: BaseException) -> None:
@@ -137,13 +160,15 @@ class Fetcher:
     def _guarded(self, item: Item, work: Callable[[Item], None]) -> None:
         try:
             work(item)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             self._fail(item, error)
 
-    def _fail(self, item: Item, error: StoreError) -> None:
-        """Count a file as not to be had; raise what will befall every other file too."""
+    def _fail(self, item: Item, error: StoreError | OSError) -> None:
+        """Count a file as not to be had; raise what will be so for every other file too."""
         self.report.end(item.path)
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
+            raise error
+        if isinstance(error, OSError) and self._troubles.concern_all(error):
             raise error
         if isinstance(error, StoreUnavailable):
             self._vain += 1
@@ -158,58 +183,49 @@ class Fetcher:
         try:
             if path.stat().st_size != facts.size:
                 return False
-            proof, _ = prove(path, facts.size, facts.etag)
+            found = compare_file(path, facts.size, facts.etag)
         except OSError:
             return False  # gone, or not ours to read: it is fetched
+        proof = self._evidence.proof(item.url, facts.size, facts.etag, found)
         if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.lenient):
             return False
         self._landing.accept(item, facts, proof.value)
         return True
 
     def _fetch_small(self, item: Item) -> None:
-        if item.state is State.CHECK and self._is_right(item):
-            return
-        facts, found = item.facts, ""
-        for _ in range(_ATTEMPTS):
-            try:
-                data, facts = self._whole.read(item, facts)
-            except ObjectChanged:
-                self._means.facts.forget(item.url)
-                facts = None
-                continue
-            if len(data) < facts.size:
-                self._begin(item, facts, head=data)
-                return
-            proof, md5 = prove_bytes(data, facts.etag)
-            if proof is Proof.WRONG and md5 == found:
-                proof = Proof.UNKNOWN  # twice the same: this ETag is no MD5 of the bytes
-            if proof is not Proof.WRONG:
-                self._land_small(item, facts, data, proof.value)
-                return
-            found = md5
-        raise StoreError(f"{item.url}: its bytes do not agree with its ETag", url=item.url)
-
-    def _land_small(self, item: Item, facts: ObjectFacts, data: memoryview, checksum: str) -> None:
-        part = self._part(item, facts)
-        try:
-            part.fill(data)
-            self._landing.land(item, facts, part, checksum)
-        finally:
-            part.close()
-        self._vain = 0
+        if item.state is not State.CHECK or not self._is_right(item):
+            self._read_whole(item)
 
     def _open(self, item: Item) -> None:
-        if item.state is State.CHECK and self._is_right(item):
+        if item.state is not State.CHECK or not self._is_right(item):
+            self._begin(item, item.facts or self._ask(item.url))
+
+    def _read_whole(self, item: Item, *, attempt: int = 0, found: str = "") -> None:
+        """Fetch a file that is small, or of which no size is known, by one request."""
+        try:
+            data, facts = self._whole.read(item, past_cache=attempt > 0)
+        except ObjectChanged as error:
+            self._fetch_again(item, error, attempt=attempt, found=found)
             return
-        facts = item.facts or self._ask(item.url)
-        self._begin(item, facts)
+        if len(data) < facts.size:
+            self._begin(item, facts, head=data, attempt=attempt, found=found)
+            return
+        with _closing(self._part(item, facts)) as part:
+            part.fill(data)
+            copy = Copy.of(item, facts, part, attempt, found)
+            self._settle(copy, compare_bytes(data, facts.etag))
 
     def _ask(self, url: str) -> ObjectFacts:
         return self.report.outage.attempt(lambda: self._means.facts.get(url))
 
     def _part(self, item: Item, facts: ObjectFacts) -> PartFile:
-        path = self._means.layout.root / item.path
-        return PartFile(path, item.path, item.url, facts, self._means.journal)
+        folder, _ = self._folders.split(item.path)
+        means = self._means
+        return PartFile(folder, item.path, item.url, facts, means.journal, is_data=self._is_data)
+
+    def _is_data(self, path: str) -> bool:
+        """Tell whether a path is the name of a copy, whatever it ends in."""
+        return path in self._data_names or self._means.journal.is_complete(path)
 
     def _begin(
         self,
@@ -218,14 +234,14 @@ class Fetcher:
         *,
         head: memoryview | None = None,
         attempt: int = 0,
-        md5: str = "",
+        found: str = "",
     ) -> None:
         """Go on with a large file, or begin it; `head` are bytes that are here already."""
         part = self._part(item, facts)
         if head is not None and part.missing == [(0, facts.size)]:
             part.write(0, 0, head)
             part.missing = [(len(head), facts.size)]
-        copy = Copy.of(item, facts, part, attempt, md5)
+        copy = Copy.of(item, facts, part, attempt, found)
         self.report.begin(item.path, facts.size)
         missing = sum(stop - start for start, stop in part.missing)
         self.report.moved(item.path, resumed=facts.size - missing - len(head or b""))
@@ -235,17 +251,19 @@ class Fetcher:
             self._close(copy)
 
     def _fetch_range(self, copy: Copy, start: int, stop: int) -> None:
-        error: StoreError | None = None
+        error: StoreError | OSError | None = None
         try:
             self._ranges.fetch(copy, start, stop)
-        except StoreError as raised:
+        except (StoreError, OSError) as raised:
             error = raised
         over: list[Copy] = []
         self._lanes.locked(partial(self._range_ended, copy, error, over))
         if over:
-            self._close(copy)
+            self._guarded(copy.item, lambda _: self._close(copy))
 
-    def _range_ended(self, copy: Copy, error: StoreError | None, over: list[Copy]) -> None:
+    def _range_ended(
+        self, copy: Copy, error: StoreError | OSError | None, over: list[Copy]
+    ) -> None:
         copy.busy -= 1
         copy.error = copy.error or error
         if copy.is_over:
@@ -253,35 +271,86 @@ class Fetcher:
             over.append(copy)
 
     def _close(self, copy: Copy) -> None:
-        """End a file whose ranges have all ended: name it, begin it anew, or give it up."""
-        try:
-            proof, md5 = (Proof.WRONG, "")
-            if copy.error is None:
-                proof, md5 = prove(copy.part.part, copy.facts.size, copy.facts.etag)
-                if proof is Proof.WRONG and md5 == copy.md5:
-                    proof = Proof.UNKNOWN  # twice the same: this ETag is no MD5 of the bytes
-            if proof is not Proof.WRONG:
-                self._landing.land(copy.item, copy.facts, copy.part, proof.value)
-                self.report.end(copy.item.path)
-                self._vain = 0
-                return
-            if copy.error is not None and not isinstance(copy.error, ObjectChanged):
-                copy.part.sync()
-                self._fail(copy.item, copy.error)
-                return
-            copy.part.discard()
-        finally:
-            copy.part.close()
-        self._guarded(copy.item, partial(self._begin_anew, copy, md5))
+        """End a file whose ranges have all ended."""
+        error = copy.error
+        with _closing(copy.part):
+            if error is None:
+                found = compare(copy.part.chunks, copy.facts.size, copy.facts.etag)
+                self._settle(copy, found)
+            elif isinstance(error, ObjectChanged):
+                copy.part.discard()
+                self._fetch_again(copy.item, error, attempt=copy.attempt, found="")
+            else:
+                if isinstance(error, StoreError):
+                    copy.part.sync()
+                raise error
 
-    def _begin_anew(self, copy: Copy, md5: str, item: Item) -> None:
-        url = item.url
-        if copy.attempt + 1 == _ATTEMPTS:
-            raise copy.error or StoreError(f"{url}: its bytes do not agree with its ETag", url=url)
-        if copy.error is not None:
-            self._means.facts.forget(url)
-        facts = self._ask(url)
-        self._begin(item, facts, attempt=copy.attempt + 1, md5=md5)
+    def _settle(self, copy: Copy, found: Comparison) -> None:
+        """Name a file whose bytes are all here, fetch it again, keep it open, or give it up."""
+        outcome = self._prover.outcome(copy, found)
+        self.report.end(copy.item.path)
+        if outcome.verdict is Verdict.ACCEPT:
+            self._accept(copy, outcome.checksum)
+        elif outcome.verdict is Verdict.OPEN:
+            self._lanes.locked(partial(self._doubtful.append, copy))
+        else:
+            copy.part.discard()
+            error = disagreement(copy)
+            if outcome.verdict is Verdict.REJECT:
+                raise error
+            self._prover.distrust(copy)
+            self._fetch_again(copy.item, error, attempt=copy.attempt, found=found.found)
+
+    def _accept(self, copy: Copy, checksum: str) -> None:
+        self._landing.land(copy.item, copy.facts, copy.part, checksum)
+        self._vain = 0
+        self._troubles.over()
+
+    def _fetch_again(self, item: Item, error: StoreError, *, attempt: int, found: str) -> None:
+        """Fetch a file from its beginning, unless that was tried too often."""
+        if attempt + 1 == ATTEMPTS:
+            raise error
+        if isinstance(error, ObjectChanged):
+            self._means.facts.forget(item.url)
+            item = replace(item, facts=None)
+        if item.size <= SMALL_BYTES:
+            self._read_whole(item, attempt=attempt + 1, found=found)
+        else:
+            facts = item.facts or self._ask(item.url)
+            self._begin(item, facts, attempt=attempt + 1, found=found)
+
+    def _decide_doubtful(self) -> None:
+        """Decide about files of buckets of which too little was known when they came."""
+        accepted = []
+        for copy in self._doubtful:
+            outcome = self._prover.last_outcome(copy)
+            try:
+                if outcome.verdict is Verdict.ACCEPT:
+                    self._accept(copy, outcome.checksum)
+                    accepted.append(copy)
+                elif outcome.verdict is Verdict.REJECT or self.report.stopped_by is None:
+                    copy.part.discard()
+                    is_known = outcome.verdict is Verdict.REJECT
+                    self._fail(copy.item, disagreement(copy) if is_known else doubt(copy))
+            except OSError as error:
+                self._fail(copy.item, error)
+            finally:
+                copy.part.close()
+        warn_of_sizes(accepted)
+
+
+@contextmanager
+def _closing(part: PartFile) -> Iterator[PartFile]:
+    """Close a part file in the end, and remove it if it can never get its name."""
+    try:
+        yield part
+    except OSError as error:
+        if is_hopeless(error):
+            with suppress(OSError):
+                part.discard()
+        raise
+    finally:
+        part.close()
 
 
 class _Ticks:

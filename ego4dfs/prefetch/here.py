@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from ego4dfs.manifest import Entry
-from ego4dfs.prefetch.checksum import Proof
+from ego4dfs.prefetch.evidence import BucketEvidence
 from ego4dfs.prefetch.journal import Journal, Record
 from ego4dfs.prefetch.layout import METADATA, Layout
 from ego4dfs.prefetch.plan import State, is_same_time
 from ego4dfs.prefetch.versions import NAME, VersionFile
 from ego4dfs.store import ObjectFacts
+from ego4dfs.store.etag import Proof, is_md5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Here:
     sizes: dict[str, tuple[int, int]]
     records: dict[str, Record]
     versions: VersionFile
+    evidence: BucketEvidence
 
     @classmethod
     def look(
@@ -45,6 +48,7 @@ class Here:
         dataset: str,
         entries: Iterable[Entry],
         known: Mapping[str, ObjectFacts],
+        evidence: BucketEvidence,
     ) -> Here:
         """Look for the files of these entries in the directory, which need not exist.
 
@@ -61,7 +65,7 @@ class Here:
             entry = by_name.get(path[len(prefix) + 1 :])
             if entry is not None:
                 records[entry.name] = _sharing(record, entry, known.get(entry.url))
-        return cls(layout, dataset, prefix, sizes, records, VersionFile(directory))
+        return cls(layout, dataset, prefix, sizes, records, VersionFile(directory), evidence)
 
     def path(self, name: str) -> str:
         """Return a file's path below the root."""
@@ -112,6 +116,9 @@ class Here:
         record = self.record(entry)
         if record is None or not self._is_untouched(entry, record):
             return None
+        is_by_size = record.checksum != Proof.RIGHT.value and is_md5(record.facts.etag)
+        if is_by_size and self.evidence.are_checksums(entry.url):
+            return State.CHECK  # it passed when less was known of its bucket
         if facts is None or facts.etag == record.facts.etag:
             same = facts is None or facts.version_id == record.facts.version_id
             return State.RIGHT if same else State.ADOPT
@@ -161,7 +168,7 @@ class Here:
     def _is_untouched(self, entry: Entry, record: Record) -> bool:
         """Tell whether a file is as we left it."""
         size, mtime_ns = self.sizes.get(entry.name, (-1, 0))
-        return size == record.facts.size and is_same_time(mtime_ns, record.facts.mtime_ns)
+        return size == record.facts.size and is_same_time(mtime_ns, record.file_mtime_ns)
 
 
 def _sizes(directory: Path, by_name: Mapping[str, Entry]) -> dict[str, tuple[int, int]]:
@@ -171,9 +178,10 @@ def _sizes(directory: Path, by_name: Mapping[str, Entry]) -> dict[str, tuple[int
         with os.scandir(directory) as found:
             for file in found:
                 entry = by_name.get(file.name)
-                if entry is not None and file.is_file():
-                    status = file.stat()
-                    sizes[entry.name] = (status.st_size, status.st_mtime_ns)
+                with suppress(OSError):  # a link that leads nowhere to be looked at
+                    if entry is not None and file.is_file():
+                        status = file.stat()
+                        sizes[entry.name] = (status.st_size, status.st_mtime_ns)
     return sizes
 
 

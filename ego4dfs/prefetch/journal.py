@@ -1,13 +1,13 @@
 """The journal: which copies are complete, and which bytes of the others are on disk.
 
-`<root>/.ego4dfs/journal.sqlite`, private. A range is noted twice. Once it is written, with the
+`<root>/.ego4dfs/journal.sqlite`. A range is noted twice. Once it is written, with the
 boot of this machine: the bytes are in the page cache, which outlives a killed process but not a
 reboot. And once it is synced, without: then it is on disk for good.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import sqlite3
 import sys
@@ -19,12 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ego4dfs.errors import OutputError
-from ego4dfs.sqliteerrors import for_reading
+from ego4dfs.prefetch import journalfile
+from ego4dfs.prefetch.plan import is_same_time
 from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
-_LOCK_WAIT_S = 30
 _AT_ONCE = 1000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
@@ -41,6 +40,11 @@ CREATE TABLE IF NOT EXISTS ranges (
     PRIMARY KEY (path, start)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS asked (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS evidence (
+    source TEXT NOT NULL, bucket TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL,
+    PRIMARY KEY (source, bucket, kind, detail)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS times (path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -49,6 +53,7 @@ class Record:
     """A complete copy: the object version that it is, and how that was proved (`checksum`).
 
     `asked_s` is when S3 said last that this is the latest version, in seconds since the epoch.
+    `set_mtime_ns` is the time of the file where that of the object could not be set, else 0.
     """
 
     url: str
@@ -57,6 +62,12 @@ class Record:
     facts: ObjectFacts
     checksum: str
     asked_s: float = 0.0
+    set_mtime_ns: int = 0
+
+    @property
+    def file_mtime_ns(self) -> int:
+        """The time that the file has if nobody changed it."""
+        return self.set_mtime_ns or self.facts.mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +81,15 @@ class Begun:
     ranges: tuple[tuple[int, int], ...]
 
 
+class JournalError(OSError):
+    """The journal cannot be written: nothing that a run does can be recorded."""
+
+
 class Journal:
     """The journal of one directory of copies, held by one process at a time.
 
-    Safe from several threads. Raises OutputError when it cannot be opened or read, and OSError
-    when it cannot be written.
+    Safe from several threads. Raises OutputError when it cannot be opened or read, and
+    JournalError when it cannot be written.
     """
 
     def __init__(self, state: Path, *, look_only: bool = False) -> None:
@@ -84,30 +99,36 @@ class Journal:
         """
         self._lock = threading.Lock()  # guards the connection
         self._boot = _boot_id()
-        self._held = -1 if look_only else _hold(state)
-        path = state / NAME
+        self._path = state / NAME
+        self._held = -1
+        if look_only:
+            self._db = journalfile.open_to_look(self._path)
+        else:
+            self._held, self._db = journalfile.open_to_write(self._path)
         try:
-            location = for_reading(path) if look_only else str(path)
-            self._db = _connect(location or ":memory:")
-            if not look_only:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = NORMAL")
-                path.chmod(0o600)
-            if not (look_only and location):
+            if look_only and not self._names():  # none, or one that was not begun
+                self._db.close()
+                self._db = sqlite3.connect(":memory:", check_same_thread=False)
+            if not look_only or not self._names():
                 self._db.executescript(_SCHEMA)
+            self._tables = self._names()
         except sqlite3.Error as error:
             self._release()
-            raise _unusable(path, error) from error
-        self._path = path
+            raise journalfile.unusable(self._path, error) from error
 
     def records(self, directory: str) -> Iterator[tuple[str, Record]]:
         """Yield the complete copies in a directory, not below it, by path.
 
         They are read as they are asked for: there may be 100,000.
         """
+        # An earlier version of ego4dfs, whose journal is only looked at, had no such table.
+        has_times = "times" in self._tables
+        times = "COALESCE(times.mtime_ns, 0)" if has_times else "0"
+        join = "LEFT JOIN times USING (path)" if has_times else ""
         rows = self._select(
-            "SELECT path, url, source, release, checksum, COALESCE(at, 0.0),"
-            " size, etag, version_id, mtime_ns FROM files LEFT JOIN asked USING (path)"
+            "SELECT path, url, source, release, checksum, COALESCE(at, 0.0),"  # noqa: S608 - constants
+            f" {times}, size, etag, version_id, files.mtime_ns"
+            f" FROM files LEFT JOIN asked USING (path) {join}"
             " WHERE path >= ? AND path < ? AND instr(substr(path, ?), '/') = 0",
             # 0 is the letter behind the slash
             (f"{directory}/", f"{directory}0", len(directory) + 2),
@@ -115,11 +136,41 @@ class Journal:
         while some := self._fetch(rows):
             yield from ((row[0], _record(row)) for row in some)
 
+    def is_complete(self, path: str) -> bool:
+        """Tell whether there is a record of a complete copy at this path."""
+        with self._lock:
+            query = "SELECT 1 FROM files WHERE path = ?"
+            return self._db.execute(query, (path,)).fetchone() is not None
+
     def asked(self, paths: Iterable[str]) -> None:
         """Note copies of which S3 said just now that they are the latest; not if looking only."""
         rest = iter(paths)
         while self._held >= 0 and (some := list(islice(rest, _AT_ONCE))):
             self._write(*(_asked(path) for path in some))
+
+    def evidence(self, source: str) -> list[tuple[str, str, str]]:
+        """Return what is known of the ETags in buckets, as (bucket, kind, detail).
+
+        An earlier version of ego4dfs noted for each copy only whether its ETag had proved it.
+        """
+        bucket = "substr(url, 6, instr(substr(url, 6), '/') - 1)"  # behind s3://
+        query = (
+            f"SELECT DISTINCT {bucket}, 'agreed', '' FROM files"  # noqa: S608 - a constant
+            " WHERE ? IN ('', source) AND checksum = 'md5'"
+        )
+        rows = self._select(query, (source,)).fetchall()
+        if "evidence" in self._tables:
+            query = "SELECT bucket, kind, detail FROM evidence WHERE ? IN ('', source)"
+            rows += self._select(query, (source,)).fetchall()
+        return rows
+
+    def note_evidence(
+        self, source: str, bucket: str, kind: str, detail: str, *, against: str = ""
+    ) -> None:
+        """Note something of the ETags in a bucket, which ends what was noted as `against`."""
+        ended = "DELETE FROM evidence WHERE source = ? AND bucket = ? AND kind = ?"
+        noted = "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?)"
+        self._write((ended, (source, bucket, against)), (noted, (source, bucket, kind, detail)))
 
     def begun(self, path: str) -> Begun | None:
         """Return what is known of a copy under way; ranges that a reboot may have lost are out."""
@@ -190,19 +241,23 @@ class Journal:
             self._db.close()
             self._release()
 
+    def _names(self) -> frozenset[str]:
+        rows = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return frozenset(name for (name,) in rows)
+
     def _select(self, query: str, row: tuple[object, ...] = ()) -> sqlite3.Cursor:
         with self._lock:
             try:
                 return self._db.execute(query, row)
             except sqlite3.Error as error:
-                raise _unusable(self._path, error) from error
+                raise journalfile.unusable(self._path, error) from error
 
     def _fetch(self, rows: sqlite3.Cursor) -> list[Any]:
         with self._lock:
             try:
                 return rows.fetchmany(_AT_ONCE)
             except sqlite3.Error as error:
-                raise _unusable(self._path, error) from error
+                raise journalfile.unusable(self._path, error) from error
 
     def _release(self) -> None:
         if self._held >= 0:
@@ -222,7 +277,8 @@ class Journal:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 full = "full" in str(error) or "disk I/O" in str(error)
-                raise OSError(28 if full else 5, f"the journal: {error}") from error
+                number = errno.ENOSPC if full else errno.EIO
+                raise JournalError(number, f"the journal: {error}", str(self._path)) from error
 
 
 def _done(path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -231,6 +287,10 @@ def _done(path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]
     told = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
     yield "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *told)
     yield _asked(path)
+    if is_same_time(record.file_mtime_ns, facts.mtime_ns):
+        yield "DELETE FROM times WHERE path = ?", (path,)
+    else:
+        yield "INSERT OR REPLACE INTO times VALUES (?, ?)", (path, record.file_mtime_ns)
     yield "DELETE FROM parts WHERE path = ?", (path,)
     yield "DELETE FROM ranges WHERE path = ?", (path,)
 
@@ -242,50 +302,7 @@ def _asked(path: str) -> tuple[str, tuple[object, ...]]:
 def _record(row: Sequence[Any]) -> Record:
     """Make a record of a row; what all rows have in common is one object, for there are many."""
     source, release, checksum = map(sys.intern, row[2:5])
-    return Record(row[1], source, release, ObjectFacts(*row[6:]), checksum, row[5])
-
-
-def _unusable(path: Path, error: sqlite3.Error) -> OutputError:
-    if "full" in str(error):  # SQLITE_FULL: the copies will not fit either
-        hint = "make room, or name another directory with -o"
-        return OutputError(f"{path}: no space left on device", hint=hint)
-    return OutputError(
-        f"the journal {path} cannot be used: {error}",
-        hint="if it is damaged, remove it: copies that are right are found all the same",
-    )
-
-
-def _connect(database: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        database,
-        timeout=_LOCK_WAIT_S,
-        check_same_thread=False,
-        isolation_level=None,
-        uri=database.startswith("file:"),
-    )
-
-
-def _hold(state: Path) -> int:
-    """Lock the directory for this process; the lock ends with it, however it ends."""
-    path = state / "lock"
-    try:
-        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}") from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(held, 20, 0).decode(errors="replace").strip()
-        os.close(held)
-        raise OutputError(
-            f"{state.parent}: another prefetch is at work there (pid {pid})",
-            hint="wait until it is done, or end it: it can be resumed",
-        ) from None
-    except OSError:
-        return held  # a filesystem without locks: better to go on than not at all
-    os.ftruncate(held, 0)
-    os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
-    return held
+    return Record(row[1], source, release, ObjectFacts(*row[7:]), checksum, row[5], row[6])
 
 
 def _boot_id() -> str:

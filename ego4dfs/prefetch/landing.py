@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 
-from ego4dfs.prefetch.copying import sync_directory
+from ego4dfs.prefetch.folder import HIDDEN, Folders
 from ego4dfs.prefetch.journal import Journal, Record
 from ego4dfs.prefetch.layout import Layout
 from ego4dfs.prefetch.partfile import PartFile
@@ -30,12 +28,22 @@ class Landing:
     """
 
     def __init__(
-        self, layout: Layout, journal: Journal, report: Report, *, source: str, release: str
+        self,
+        layout: Layout,
+        folders: Folders,
+        journal: Journal,
+        report: Report,
+        is_data: Callable[[str], bool],
+        *,
+        source: str,
+        release: str,
     ) -> None:
-        """Record copies as of `release` of `source`."""
+        """Record copies as of `release` of `source`; `is_data` tells paths that are copies."""
         self._layout = layout
+        self._folders = folders
         self._journal = journal
         self._report = report
+        self._is_data = is_data
         self._source = source
         self._release = release
         self._landed: deque[tuple[Item, ObjectFacts]] = deque()
@@ -45,17 +53,17 @@ class Landing:
     def land(self, item: Item, facts: ObjectFacts, part: PartFile, checksum: str) -> None:
         """Give a copy that was proved its name, and record it."""
         if not item.is_ours:
-            self._set_aside(part.path)
-        part.finish(facts.mtime_ns)
-        self._journal.complete([(item.path, self._record(item, facts, checksum))])
+            self._set_aside(item.path)
+        mtime_ns = part.finish(facts.mtime_ns)
+        self._journal.complete([(item.path, self._record(item, facts, checksum, mtime_ns))])
         self._landed.append((item, facts))
         self._report.done()
 
     def accept(self, item: Item, facts: ObjectFacts, checksum: str) -> None:
         """Record a file that lay there and is right, and give it the time of its object."""
         self._clear(item)
-        self._date(item, facts)
-        self._journal.complete([(item.path, self._record(item, facts, checksum))])
+        mtime_ns = self._date(item, facts)
+        self._journal.complete([(item.path, self._record(item, facts, checksum, mtime_ns))])
         self._landed.append((item, facts))
         self._report.done(Status.SKIPPED)
 
@@ -69,8 +77,9 @@ class Landing:
             self._landed.append((item, item.facts))
             if item.state is State.ADOPT:
                 self._clear(item)
-                self._date(item, item.facts)
-                adopted.append((item.path, self._record(item, item.facts, item.checksum)))
+                mtime_ns = self._date(item, item.facts)
+                record = self._record(item, item.facts, item.checksum, mtime_ns)
+                adopted.append((item.path, record))
         self._journal.complete(adopted)
         self._report.done(Status.SKIPPED, count)
 
@@ -85,31 +94,45 @@ class Landing:
             if dataset not in self._versions:
                 self._versions[dataset] = VersionFile(directory)
             self._versions[dataset].update(some)
-            sync_directory(directory)
-            self._versions[dataset].save()
+            folder = self._folders.folder(self._layout.relative_directory(dataset))
+            folder.sync()
+            self._versions[dataset].save(folder)
 
     def _clear(self, item: Item) -> None:
         """Remove what a copy under way left, when the file has become right in another way."""
         begun = self._journal.begun(item.path)
-        if begun is not None:
-            with suppress(OSError):
-                (self._layout.root / item.directory / begun.part_name).unlink()
+        if begun is None:
+            return
+        hidden, _, name = begun.part_name.rpartition("/")
+        with suppress(OSError):
+            if hidden == HIDDEN:
+                with self._folders.folder(item.directory).below(HIDDEN) as folder:
+                    folder.remove(name)
+            elif not hidden and not self._is_data(f"{item.directory}/{name}"):
+                self._folders.folder(item.directory).remove(name)
 
-    def _date(self, item: Item, facts: ObjectFacts) -> None:
-        """By its time a file is known again; one that is not ours to change is proved each time."""
-        with suppress(PermissionError, FileNotFoundError):
-            os.utime(self._layout.root / item.path, ns=(facts.mtime_ns, facts.mtime_ns))
+    def _date(self, item: Item, facts: ObjectFacts) -> int:
+        """Give a file the time of its object where that is allowed; return the one it has then.
 
-    def _record(self, item: Item, facts: ObjectFacts, checksum: str) -> Record:
-        return Record(item.url, self._source, self._release, facts, checksum)
+        By its time a file is known again.
+        """
+        folder, name = self._folders.split(item.path)
+        with suppress(FileNotFoundError):
+            return folder.date(name, facts.mtime_ns) or 0
+        return 0
 
-    def _set_aside(self, path: Path) -> None:
+    def _record(self, item: Item, facts: ObjectFacts, checksum: str, mtime_ns: int) -> Record:
+        return Record(item.url, self._source, self._release, facts, checksum, set_mtime_ns=mtime_ns)
+
+    def _set_aside(self, path: str) -> None:
         """Keep a file that neither tool wrote: it is somebody's work."""
-        with self._lock, suppress(FileNotFoundError):
-            path.lstat()
-            aside, number = path.with_name(f"{path.name}.orig"), 1
-            while aside.exists():
+        folder, name = self._folders.split(path)
+        with self._lock:
+            if folder.status(name) is None:
+                return
+            aside, number = f"{name}.orig", 1
+            while folder.status(aside) is not None:
                 number += 1
-                aside = path.with_name(f"{path.name}.orig~{number}")
-            path.rename(aside)
-            log.warning("%s was not written by ego4dfs or ego4d: it is now %s", path, aside.name)
+                aside = f"{name}.orig~{number}"
+            folder.rename(name, folder, aside)
+            log.warning("%s was not written by ego4dfs or ego4d: it is now %s", path, aside)

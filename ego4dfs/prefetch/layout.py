@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs import datasets
 from ego4dfs.errors import OutputError
+from ego4dfs.prefetch.folder import HIDDEN, Folder
 
-STATE_DIRECTORY = ".ego4dfs"
+STATE_DIRECTORY = HIDDEN
 METADATA = "ego4d.json"
+
+_ROOM = "make room, or name another directory with -o"
+_HINTS = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "name a directory that can be written, with -o",
+    errno.EACCES: "ask its owner to share it (chmod -R g+rwX), or name another one with -o",
+    errno.ELOOP: "remove the link, make it yourself, or name another directory with -o",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +29,8 @@ class Layout:
     """The paths of one version below `root`; relative ones are texts with slashes.
 
     <root>/ego4d.json · <root>/<v1|v2>/ego4d.json · <root>/<v1|v2>/<dataset>/<name>
-    <root>/.ego4dfs/     our own journal, private
+    <root>/.ego4dfs/                  our own records
+    <directory>/.ego4dfs/<name>.part  a copy under way, in each directory of copies
     """
 
     root: Path
@@ -52,17 +64,20 @@ class Layout:
         return f"{self.relative_directory(dataset)}/{name}"
 
     def prepare(self, names: tuple[str, ...]) -> None:
-        """Create the directories. Raises OutputError."""
+        """Create the directories, with the modes that the umask allows. Raises OutputError."""
         try:
-            for name in names:
-                self.dataset(name).mkdir(parents=True, exist_ok=True)
             self.root.mkdir(parents=True, exist_ok=True)
-            self.state.mkdir(mode=0o700, exist_ok=True)
+            with Folder.at(self.root) as root:
+                for path in (STATE_DIRECTORY, *map(self.relative_directory, names)):
+                    root.below(path, make=True).close()
         except OSError as error:
             raise unusable(error, self.root) from error
 
-    def free_bytes(self) -> int:
-        """Return the bytes that may still be written below the root, which need not exist yet."""
+    def free_bytes(self) -> int | None:
+        """Return the bytes that may still be written below the root, which need not exist yet.
+
+        None where the filesystem does not say: some report a disk of no blocks.
+        """
         path = self.root
         while not path.exists() and path != path.parent:
             path = path.parent
@@ -70,22 +85,7 @@ class Layout:
             disk = os.statvfs(path)
         except OSError as error:
             raise unusable(error, path) from error
-        return disk.f_bavail * disk.f_frsize
-
-
-def write_whole(path: Path, content: bytes, *, mtime_ns: int = 0) -> None:
-    """Write a file that appears under its name only once it is on the disk, or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if mtime_ns:
-            os.utime(partial, ns=(mtime_ns, mtime_ns))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        return disk.f_bavail * disk.f_frsize if disk.f_blocks else None
 
 
 def unusable(error: OSError, path: Path) -> OutputError:
@@ -93,5 +93,5 @@ def unusable(error: OSError, path: Path) -> OutputError:
     where = error.filename or path
     return OutputError(
         f"{where}: {(error.strerror or str(error)).lower()}",
-        hint="make room, or name another directory with -o" if error.errno == 28 else "",
+        hint=_HINTS.get(error.errno or 0, ""),
     )

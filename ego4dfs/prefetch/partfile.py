@@ -1,21 +1,24 @@
-"""One copy under way: `<name>.part`, filled range by range, then given its name at once."""
+"""One copy under way: filled range by range in a hidden directory, then given its name at once."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import threading
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
+from ego4dfs.prefetch.courtesy import courtesy
+from ego4dfs.prefetch.folder import HIDDEN, Folder
 from ego4dfs.prefetch.journal import Begun, Journal
 from ego4dfs.store import ObjectFacts
 
 SYNC_EVERY_BYTES = 256 << 20
 """How much a power cut may cost of one file."""
 
-
-_OURS = ".ego4dfs.part"
 _MAX_NAME_BYTES = 255
+_READ_BYTES = 1 << 20
 
 
 class PartFile:
@@ -26,33 +29,61 @@ class PartFile:
     """
 
     def __init__(
-        self, path: Path, key: str, url: str, facts: ObjectFacts, journal: Journal
+        self,
+        folder: Folder,
+        key: str,
+        url: str,
+        facts: ObjectFacts,
+        journal: Journal,
+        *,
+        is_data: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         """Go on with what the journal knows of this version, else begin anew.
 
-        `path` is the name that the copy will have, `key` its name in the journal.
+        `folder` is where the copy will be, `key` its path in the journal, which ends in its name.
+        `is_data` tells paths that are copies themselves: earlier versions of ego4dfs had part
+        files among them.
         """
-        self.path = path
+        self._folder = folder
+        self._name = key.rpartition("/")[2]
         self._key = key
         self._journal = journal
         self._lock = threading.Lock()
         self._unsynced: dict[int, int] = {}
         self._unsynced_bytes = 0
+        self._part = part_name(self._name)
+        self._hidden: Folder | None = None
+        self._fd = -1
+        _check(folder, self._name)
         begun = journal.begun(key)
+        if begun is not None and not begun.part_name.startswith(f"{HIDDEN}/"):
+            old = f"{key.rpartition('/')[0]}/{begun.part_name}"
+            if "/" not in begun.part_name and not is_data(old):
+                _bring_in(folder, begun.part_name, self._part)
         fits = begun is not None and (begun.url, begun.etag, begun.size) == (
             url,
             facts.etag,
             facts.size,
         )
-        name = begun.part_name if begun else _free_name(path)
-        self.part = path.with_name(name)
-        self.missing = _gaps(begun, facts.size, self.part) if begun and fits else [(0, facts.size)]
-        if not fits or self.missing == [(0, facts.size)]:
-            journal.begin(key, url, facts, name)
-            self.missing = [(0, facts.size)] if facts.size else []
-            self._fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        else:
-            self._fd = os.open(self.part, os.O_RDWR | os.O_CLOEXEC)
+        self.missing = [(0, facts.size)]
+        if begun is not None and fits and self._resume(begun, facts.size):
+            return
+        journal.begin(key, url, facts, f"{HIDDEN}/{self._part}")
+        self.missing = [(0, facts.size)] if facts.size else []
+        self._hidden, self._fd = folder.create_hidden(self._part)
+
+    def _resume(self, begun: Begun, size: int) -> bool:
+        """Open the part file, and tell whether anything in it counts."""
+        try:
+            self._opened()
+        except OSError:  # gone, or not ours: a new one takes its place
+            self.close()
+            return False
+        self.missing = _gaps(begun, size, os.fstat(self._fd).st_size)
+        if self.missing == [(0, size)]:
+            self.close()
+            return False
+        return True
 
     def write(self, start: int, offset: int, data: memoryview) -> None:
         """Write bytes that continue the range begun at `start`, and note them."""
@@ -74,44 +105,89 @@ class PartFile:
         while position < len(data):
             position += os.pwrite(self._fd, data[position:], position)
 
+    def chunks(self) -> Iterator[memoryview]:
+        """Yield all bytes, in order."""
+        buffer, position = memoryview(bytearray(_READ_BYTES)), 0
+        while count := os.preadv(self._fd, [buffer], position):
+            yield buffer[:count]
+            position += count
+
     def sync(self) -> None:
         """Bring what was written so far to the disk, then note that it is there."""
         with self._lock:
             ranges, self._unsynced, self._unsynced_bytes = self._unsynced, {}, 0
         if ranges:
-            os.fdatasync(self._fd)
+            with courtesy("to sync files"):
+                os.fdatasync(self._fd)
             self._journal.synced(self._key, ranges.items())
 
-    def finish(self, mtime_ns: int) -> None:
-        """Give the whole file its time and its name; a power cut leaves it so or as it was."""
-        os.utime(self._fd, ns=(mtime_ns, mtime_ns))
-        os.fsync(self._fd)
-        self.part.replace(self.path)
+    def finish(self, mtime_ns: int) -> int:
+        """Give the whole file its time and its name; a power cut leaves it so or as it was.
+
+        Returns the time that the file has, which is another one where it cannot be set.
+        """
+        hidden = self._opened()
+        with courtesy("to set times"):
+            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+        with courtesy("to sync files"):
+            os.fsync(self._fd)
+        self._close_file()  # network filesystems may set the time now
+        hidden.rename(self._part, self._folder, self._name)
+        found = self._folder.status(self._name)
+        return found.st_mtime_ns if found is not None else mtime_ns
 
     def discard(self) -> None:
         """Remove what is there: its bytes are wrong, or of a version that is gone."""
-        self.part.unlink(missing_ok=True)
+        self._opened().remove(self._part)
         self._journal.forget(self._key)
 
     def close(self) -> None:
-        """Let go of the file; what was written stays, to be resumed."""
-        os.close(self._fd)
+        """Let go of the file; what was written stays, to be resumed or finished."""
+        if self._fd >= 0:
+            self._close_file()
+        if self._hidden is not None:
+            self._hidden.close()
+            self._hidden = None
+
+    def _opened(self) -> Folder:
+        """Return the hidden directory, with the file open, after `close` too."""
+        if self._hidden is None:
+            self._hidden = self._folder.below(HIDDEN)
+        if self._fd < 0:
+            self._fd = self._hidden.open(self._part)
+        return self._hidden
+
+    def _close_file(self) -> None:
+        descriptor, self._fd = self._fd, -1
+        os.close(descriptor)
 
 
-def _free_name(path: Path) -> str:
-    """Return a name for the part file at which nothing lies that may be someone else's."""
-    plain = path.with_name(f"{path.name}.part")
-    if len(plain.name.encode()) > _MAX_NAME_BYTES - len(_OURS):
-        return hashlib.blake2b(path.name.encode(), digest_size=16).hexdigest() + _OURS
-    return path.name + _OURS if plain.exists() else plain.name
+def part_name(name: str) -> str:
+    """Return the name of a part file in the hidden directory, another one for each name."""
+    part = f"{name}.part"
+    if len(part.encode()) <= _MAX_NAME_BYTES:
+        return part
+    return f"{hashlib.blake2b(name.encode(), digest_size=24).hexdigest()}.long"
 
 
-def _gaps(begun: Begun, size: int, part: Path) -> list[tuple[int, int]]:
-    """Return the ranges that are not on disk, in order."""
-    try:
-        present = part.stat().st_size
-    except FileNotFoundError:
-        return [(0, size)]
+def _check(folder: Folder, name: str) -> None:
+    """Refuse at once what could not be given its name in the end."""
+    found = folder.status(name)
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        number = errno.EISDIR
+        raise IsADirectoryError(number, os.strerror(number), str(folder.path / name))
+
+
+def _bring_in(folder: Folder, old: str, part: str) -> None:
+    """Move the part file of an earlier version of ego4dfs, which had it beside the copies."""
+    found = folder.status(old)
+    if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+        with folder.below(HIDDEN, make=True) as hidden:
+            folder.rename(old, hidden, part)
+
+
+def _gaps(begun: Begun, size: int, present: int) -> list[tuple[int, int]]:
+    """Return the ranges that are not on disk, in order; `present` is the size of the part file."""
     gaps, position = [], 0
     for start, stop in begun.ranges:
         if stop > min(present, size):

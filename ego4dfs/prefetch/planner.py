@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
 from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import Entry
-from ego4dfs.prefetch.checksum import Proof, prove
+from ego4dfs.prefetch.checksum import compare_file
+from ego4dfs.prefetch.evidence import BucketEvidence
 from ego4dfs.prefetch.here import Here
 from ego4dfs.prefetch.journal import Journal
 from ego4dfs.prefetch.layout import METADATA, Layout
@@ -20,6 +22,7 @@ from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan, State
 from ego4dfs.prefetch.questions import Questions
 from ego4dfs.store import ObjectFacts
+from ego4dfs.store.etag import Proof
 
 ASKED_KEPT_S = 12 * 3600.0
 """How long a copy that was the latest counts as such: twice a day a run asks for each object."""
@@ -57,12 +60,13 @@ class Planner:
         answers any more; a refusal of one object is its own state.
         """
         begun = self.journal.begun_bytes()
-        datasets = [self._metadata(metadata_url)] if metadata_url else []
+        evidence = BucketEvidence(self.journal, self.source)
+        datasets = [self._metadata(metadata_url, evidence)] if metadata_url else []
         for listing in listings:
-            items = self._items(listing.dataset, listing.entries)
+            items = self._items(listing.dataset, listing.entries, evidence)
             datasets.append(DatasetPlan(listing.dataset, len(listing.manifest.entries), items))
         if self.compares:
-            datasets = self._compared(datasets)
+            datasets = self._compared(datasets, evidence)
         to_get = [item for d in datasets for item in d.items if item.state in TO_GET]
         return Plan(
             datasets,
@@ -70,18 +74,23 @@ class Planner:
             unsized=sum(item.facts is None for item in to_get),
         )
 
-    def _metadata(self, url: str) -> DatasetPlan:
+    def _metadata(self, url: str, evidence: BucketEvidence) -> DatasetPlan:
         """Plan ego4d.json; as it changes within a version, its facts are asked for each time."""
         nothing: frozenset[str] = frozenset()
         entry = Entry(0, METADATA, "", url, nothing, None, nothing, "")
-        items = [replace(i, is_ours=True) for i in self._items("", [entry], kept_s=0.0)]
+        items = [replace(i, is_ours=True) for i in self._items("", [entry], evidence, kept_s=0.0)]
         return DatasetPlan("", 1, items)
 
     def _items(
-        self, dataset: str, entries: Sequence[Entry], *, kept_s: float = ASKED_KEPT_S
+        self,
+        dataset: str,
+        entries: Sequence[Entry],
+        evidence: BucketEvidence,
+        *,
+        kept_s: float = ASKED_KEPT_S,
     ) -> list[Item]:
         peeked = self.facts.peek_many(entry.url for entry in entries)
-        here = Here.look(self.layout, self.journal, dataset, entries, peeked)
+        here = Here.look(self.layout, self.journal, dataset, entries, peeked, evidence)
         since_s = time.time() - kept_s
         known: dict[str, ObjectFacts | StoreError] = {}
         old: dict[str, ObjectFacts] = {}
@@ -139,25 +148,30 @@ class Planner:
         found = here.judge(entry, facts, source=self.source, bypass=self.bypass)
         return Item(*item, facts, found.state, is_ours=found.is_ours, lenient=found.lenient)
 
-    def _compared(self, datasets: Sequence[DatasetPlan]) -> list[DatasetPlan]:
+    def _compared(
+        self, datasets: Sequence[DatasetPlan], evidence: BucketEvidence
+    ) -> list[DatasetPlan]:
         """Read the files of which nothing tells what they are, as far as that is soon done."""
         cheap = list(_cheap(item for dataset in datasets for item in dataset.items))
         if not cheap:
             return list(datasets)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="compare") as pool:
-            found = {item.path: item for item in pool.map(self._compare, cheap)}
+            compared = pool.map(partial(self._compare, evidence), cheap)
+            found = {item.path: item for item in compared}
         return [
             replace(dataset, items=[found.get(item.path, item) for item in dataset.items])
             for dataset in datasets
         ]
 
-    def _compare(self, item: Item) -> Item:
-        if item.facts is None:
+    def _compare(self, evidence: BucketEvidence, item: Item) -> Item:
+        facts = item.facts
+        if facts is None:
             return item
         try:
-            proof, _ = prove(self._file(item), item.facts.size, item.facts.etag)
+            found = compare_file(self._file(item), facts.size, facts.etag)
         except OSError:
             return item  # whoever fetches will see
+        proof = evidence.proof(item.url, facts.size, facts.etag, found)
         if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.lenient):
             return replace(item, state=State.FETCH)
         return replace(item, state=State.ADOPT, checksum=proof.value)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
-from ego4dfs.prefetch.layout import METADATA, Layout, write_whole
+from ego4dfs.prefetch.folder import Folder
+from ego4dfs.prefetch.layout import METADATA, Layout
+
+_MANIFEST = "manifest.csv"
 
 
 class ReleaseFiles:
@@ -18,21 +22,20 @@ class ReleaseFiles:
 
     def manifest(self, listing: Listing) -> Path:
         """Write a dataset's manifest.csv byte for byte and return its path."""
-        return _write(self._layout.dataset(listing.dataset) / "manifest.csv", listing)
+        return self._write(self._layout.relative(listing.dataset, _MANIFEST), listing)
 
     def top_manifest(self, listing: Listing) -> Path:
         """Write a manifest to the root, as `--manifest` asks, and return its path."""
-        return _write(self._layout.root / "manifest.csv", listing)
+        return self._write(_MANIFEST, listing)
 
     def offer_metadata(self) -> None:
         """Let the version's directory have the ego4d.json of the root, if it has none.
 
         Whether it is the right one is then seen as for any other file.
         """
-        path, top = self._layout.metadata, self._layout.root / METADATA
-        if not path.exists() and top.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _link(top, path)
+        top = self._layout.root / METADATA
+        if not self._layout.metadata.exists() and top.is_file():
+            self._share("", self._layout.version_name)
 
     def metadata(self) -> Path | None:
         """Show the version's ego4d.json in the root too; return its path, or None without one."""
@@ -40,28 +43,29 @@ class ReleaseFiles:
         if not path.exists():
             return None
         if not (top.exists() and top.samefile(path)):
-            _link(path, top)
+            self._share(self._layout.version_name, "")
         return top
 
-
-def _write(path: Path, listing: Listing) -> Path:
-    if path.is_file() and path.read_bytes() == listing.content:
+    def _write(self, relative: str, listing: Listing) -> Path:
+        path = self._layout.root / relative
+        if path.is_file() and path.read_bytes() == listing.content:
+            return path
+        directory, _, name = relative.rpartition("/")
+        with Folder.at(self._layout.root) as root, root.below(directory, make=True) as folder:
+            folder.write_whole(name, listing.content, mtime_ns=listing.mtime_ns)
         return path
-    write_whole(path, listing.content, mtime_ns=listing.mtime_ns)
-    return path
 
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or where that cannot be, copy it."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        os.link(source, partial)
-    except OSError:
-        _copy(source, partial)
-    partial.replace(target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    import shutil  # noqa: PLC0415 - rarely needed
-
-    shutil.copy2(source, target)
+    def _share(self, source: str, target: str) -> None:
+        """Give ego4d.json a second name in another directory, or where that cannot be, copy it."""
+        with (
+            Folder.at(self._layout.root) as root,
+            root.below(source) as there,
+            root.below(target, make=True) as here,
+        ):
+            found = there.status(METADATA)
+            if found is not None and stat.S_ISREG(found.st_mode):
+                with suppress(OSError):
+                    here.share(METADATA, there)
+                    return
+            path = there.path / METADATA
+            here.write_whole(METADATA, path.read_bytes(), mtime_ns=path.stat().st_mtime_ns)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing, StoreError
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import NOT_TO_BE_HAD, Item, Plan, State
+from ego4dfs.prefetch.troubles import reason_of
 
 
 class Status(enum.Enum):
@@ -75,12 +76,13 @@ class Report:
             self.counts[status] += 1
             self.problems.append(Problem(path, uid, status, reason))
 
-    def give_up(self, item: Item, error: StoreError) -> None:
-        """Count a file that cannot be had, for what the store said."""
+    def give_up(self, item: Item, error: StoreError | OSError) -> None:
+        """Count a file that cannot be had, for what the store or the disk said."""
         status = Status.FAILED
         if isinstance(error, (ObjectMissing, AccessDenied)):
             status = Status.MISSING if isinstance(error, ObjectMissing) else Status.REFUSED
-        self._problem(item.path, item.uid, status, str(error))
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        self._problem(item.path, item.uid, status, reason)
 
     def leave_out(self, plan: Plan) -> None:
         """Count the files that cannot be had as the plan knows already."""

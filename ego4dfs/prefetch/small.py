@@ -39,11 +39,12 @@ class SmallReader:
         self._report = report
         self._lanes = lanes
 
-    def read(self, item: Item, facts: ObjectFacts | None) -> tuple[memoryview, ObjectFacts]:
+    def read(self, item: Item, *, past_cache: bool) -> tuple[memoryview, ObjectFacts]:
         """Return a small file's bytes, or the first ones of a file that turns out to be large."""
+        facts = item.facts
         if facts is not None and not facts.size:
             return memoryview(b""), facts
-        if facts is not None:
+        if facts is not None and not past_cache:
             ref = ObjectRef.of(self._store.source, item.url, facts.size, facts.etag)
             cached = self._ranges.read_cached(ref)
             if cached is not None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ego4dfs.prefetch.layout import write_whole
+from ego4dfs.prefetch.folder import Folder, write_whole
 
 NAME = "manifest.ver"
 _FIELDS = ("uid", "version", "filename")
@@ -84,11 +84,18 @@ class VersionFile:
         self._changed = self._changed or len(kept) < len(self._rows)
         self._rows = kept
 
-    def save(self) -> bool:
-        """Write the file if anything changed, complete or not at all; tell whether it was."""
+    def save(self, folder: Folder | None = None) -> bool:
+        """Write the file if anything changed, complete or not at all; tell whether it was.
+
+        `folder` is its directory, where that is open.
+        """
         if not self._changed:
             return False
-        write_whole(self._path, _text(self._rows).encode())
+        content = _text(self._rows).encode()
+        if folder is None:
+            write_whole(self._path, content)
+        else:
+            folder.write_whole(NAME, content)
         self._changed = False
         return True
 

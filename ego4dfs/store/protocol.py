@@ -68,12 +68,12 @@ class ObjectStore(Protocol):
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """Fetch a whole small object, or None when its ETag is still `unless_etag`."""
 
+    def renew(self, url: str) -> None:
+        """Let the next request for the bucket of `url` use new connections only."""
+
     def close(self) -> None:
         """Let go of connections and threads; requests under way end, and none is tried again."""
 
 
 class Adapter(ObjectStore, Protocol):
     """An ObjectStore of one transport: one attempt per call, over connections that it keeps."""
-
-    def renew(self, url: str) -> None:
-        """Let the next request for the bucket of `url` use new connections only."""

@@ -115,6 +115,10 @@ class ResilientStore:
             ),
         )
 
+    def renew(self, url: str) -> None:
+        """See ObjectStore."""
+        self._mine().adapter.renew(url)
+
     def close(self) -> None:
         """See ObjectStore. In a forked child only what the child itself made is closed."""
         if self._pid != os.getpid():

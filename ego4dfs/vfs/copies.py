@@ -47,10 +47,11 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What the journal says of a copy: which object it is of."""
+    """What the journal says of a copy: which object it is of, and the time that it was left."""
 
     url: str
     facts: ObjectFacts
+    mtime_ns: int
 
 
 class Copies:
@@ -108,7 +109,7 @@ class Copies:
         if record is None or found is None:
             return None
         facts = record.facts
-        right = found.st_size == facts.size and _same_time(found.st_mtime_ns, facts.mtime_ns)
+        right = found.st_size == facts.size and _same_time(found.st_mtime_ns, record.mtime_ns)
         return facts if right else None
 
     def right(self, path: str, url: str, facts: ObjectFacts) -> Copy | None:
@@ -163,7 +164,7 @@ class Copies:
         if found.st_size != facts.size:
             return f"has {found.st_size} bytes where the object has {facts.size}"
         record = self._record(path, url)
-        if record is not None and not _same_time(found.st_mtime_ns, record.facts.mtime_ns):
+        if record is not None and not _same_time(found.st_mtime_ns, record.mtime_ns):
             return "was changed since it was fetched"
         told, wanted = self._version(path), facts.version_id
         if record is not None:
@@ -239,16 +240,22 @@ def _journal(path: Path, source: str) -> dict[str, _Record]:
     if not location:
         return {}
     query = "SELECT path, url, size, etag, version_id, mtime_ns FROM files WHERE source = ?"
+    times_query = "SELECT path, mtime_ns FROM times"
     try:
         database = sqlite3.connect(location, uri=True)
         try:
             rows = database.execute(query, (source,)).fetchall()
+            # An earlier version of ego4dfs had no such table.
+            has_times = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'times'")
+            times = dict(database.execute(times_query)) if has_times.fetchone() else {}
         finally:
             database.close()
     except sqlite3.Error as error:
         log.warning("%s cannot be read: %s", path, error)
         return {}
-    return {row[0]: _Record(row[1], ObjectFacts(*row[2:])) for row in rows}
+    return {
+        row[0]: _Record(row[1], ObjectFacts(*row[2:]), times.get(row[0], row[5])) for row in rows
+    }
 
 
 def _same_time(found_ns: int, told_ns: int) -> bool:

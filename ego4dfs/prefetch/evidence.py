@@ -1,0 +1,97 @@
+"""In which buckets ETags are checksums, by all that was fetched into one directory of copies.
+
+An object that agrees with its ETag proves it for its bucket, and for good. Objects of a bucket in
+which none ever agreed, several of them and each twice the same over different connections, show
+that ETags are no checksums there, as under SSE-KMS: then a size is all that can be compared. One
+object that disagrees, however often, shows nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ego4dfs.prefetch.journal import Journal
+from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, is_md5, only_part_size
+from ego4dfs.store.location import split
+
+OBJECTS_AGAINST = 3
+"""How many objects of a bucket must disagree, and none agree, until its ETags are no checksums."""
+
+_AGREED, _PARTS, _DISAGREED = "agreed", "parts", "disagreed"
+
+
+class BucketEvidence:
+    """What is known of buckets, kept in the journal. Safe from several threads.
+
+    `agreed` and `disagreed` raise JournalError; a journal that is only looked at is not written.
+    """
+
+    def __init__(self, journal: Journal, source: str = "") -> None:
+        """Know what earlier runs found about the buckets of `source`, or of all sources."""
+        self._journal = journal
+        self._source = source
+        self._evidence = EtagEvidence()
+        self._against: dict[str, set[str]] = {}
+        self._lock = threading.Lock()  # guards `_against`
+        for bucket, kind, detail in journal.evidence(source):
+            if kind == _DISAGREED:
+                self._against.setdefault(bucket, set()).add(detail)
+            else:
+                self._evidence.matched(bucket, int(detail) if kind == _PARTS else 0)
+        self._none_before = frozenset(
+            bucket for bucket, urls in self._against.items() if len(urls) >= OBJECTS_AGAINST
+        )
+
+    def are_checksums(self, url: str) -> bool:
+        """Tell whether an object of the same bucket agreed with its ETag."""
+        return bool(self._evidence.is_digest(_bucket(url)))
+
+    def are_none(self, url: str) -> bool:
+        """Tell whether several objects of the same bucket disagreed and none agreed."""
+        if self.are_checksums(url):
+            return False
+        with self._lock:
+            return len(self._against.get(_bucket(url), ())) >= OBJECTS_AGAINST
+
+    def proof(self, url: str, size: int, etag: str, found: Comparison) -> Proof:
+        """Return what a comparison proves, seen with what earlier runs found in its bucket."""
+        is_none = _bucket(url) in self._none_before and not self.are_checksums(url)
+        if found.proof is Proof.WRONG and is_none:
+            return Proof.UNKNOWN
+        if found.proof is Proof.UNKNOWN and not is_md5(etag):
+            part = only_part_size(size, etag)
+            if part and self._evidence.is_part_size(_bucket(url), part):
+                return Proof.WRONG  # the same tool uploaded it, and in these parts it is another
+        return found.proof
+
+    def agreed(self, url: str, found: Comparison) -> None:
+        """Note that an object agrees with its ETag."""
+        bucket = _bucket(url)
+        known = self._evidence.is_part_size if found.part_bytes else self._is_digest
+        if known(bucket, found.part_bytes):
+            return
+        self._evidence.matched(bucket, found.part_bytes)
+        with self._lock:
+            self._against.pop(bucket, None)
+        detail = str(found.part_bytes) if found.part_bytes else ""
+        kind = _PARTS if found.part_bytes else _AGREED
+        self._journal.note_evidence(self._source, bucket, kind, detail, against=_DISAGREED)
+
+    def disagreed(self, url: str) -> None:
+        """Note that an object gave the same other checksum twice, asked for independently."""
+        bucket = _bucket(url)
+        if self.are_checksums(url):
+            return
+        with self._lock:
+            against = self._against.setdefault(bucket, set())
+            if url in against or len(against) >= OBJECTS_AGAINST:
+                return
+            against.add(url)
+        self._journal.note_evidence(self._source, bucket, _DISAGREED, url)
+
+    def _is_digest(self, bucket: str, _part_bytes: int) -> bool:
+        return bool(self._evidence.is_digest(bucket))
+
+
+def _bucket(url: str) -> str:
+    return split(url)[0]

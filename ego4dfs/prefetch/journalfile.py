@@ -1,0 +1,174 @@
+"""The journal's file: opened by one process at a time, on filesystems that lack something too.
+
+Nothing in its directory is opened for writing that is a link or has a name elsewhere, as others
+may write there. SQLite opens by path; so its files are looked at before it does.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import mmap
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from ego4dfs.errors import OutputError
+from ego4dfs.prefetch.courtesy import REFUSALS
+from ego4dfs.prefetch.folder import Folder
+from ego4dfs.sqliteerrors import for_reading
+
+log = logging.getLogger(__name__)
+
+LOCK = "lock"
+
+_LOCK_WAIT_S = 30
+_NO_LOCKS = REFUSALS | {errno.ENOLCK}
+_SIDES = ("-journal", "-wal", "-shm")
+
+
+def open_to_write(path: Path) -> tuple[int, sqlite3.Connection]:
+    """Open or create the journal; return the lock that keeps others out, and the connection.
+
+    Raises OutputError.
+    """
+    try:
+        with Folder.at(path.parent.parent) as root, root.below(path.parent.name) as folder:
+            held, has_locks = _hold(folder)
+            try:
+                return held, _open(folder, path, has_locks=has_locks)
+            except BaseException:
+                os.close(held)
+                raise
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
+    except OSError as error:
+        raise _refused(path.parent, error) from error
+
+
+def open_to_look(path: Path) -> sqlite3.Connection:
+    """Open the journal to look at it; without one an empty one. Raises OutputError."""
+    location = for_reading(path)
+    if not location and _is_there(path):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        raise _refused(path.parent, error)
+    try:
+        return _connect(location or ":memory:")
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: sqlite3.Error) -> OutputError:
+    """Return the error that says why the journal cannot be used."""
+    reason = str(error)
+    if "full" in reason:  # SQLITE_FULL: the copies will not fit either
+        hint = "make room, or name another directory with -o"
+        return OutputError(f"{path}: no space left on device", hint=hint)
+    hint = "if it is damaged, remove it: copies that are right are found all the same"
+    if "readonly" in reason or "unable to open" in reason:
+        hint = _shared(path.parent)
+    return OutputError(f"the journal {path} cannot be used: {error}", hint=hint)
+
+
+def _refused(state: Path, error: OSError) -> OutputError:
+    """Return the error that names a file that cannot be opened, and what its owner can do."""
+    hint = _shared(state) if error.errno in (errno.EACCES, errno.EPERM) else ""
+    if error.errno in (errno.ELOOP, errno.EEXIST):
+        hint = "remove it: ego4dfs makes a new one"
+    where = error.filename or state
+    return OutputError(f"{where}: {(error.strerror or str(error)).lower()}", hint=hint)
+
+
+def _shared(state: Path) -> str:
+    return f"if others use this directory too, its owner can share it: chmod -R g+rwX {state}"
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
+    os.close(folder.open_or_create(path.name))
+    for side in _SIDES:
+        if folder.status(path.name + side) is not None:
+            os.close(folder.open(path.name + side))
+    uri = f"{path.absolute().as_uri()}{'' if has_locks else '?nolock=1'}"
+    database = _connect(uri)
+    try:
+        # Where memory cannot be shared, SQLite keeps no write-ahead log for several connections.
+        if has_locks and _shares_memory(folder):
+            database.execute("PRAGMA journal_mode = WAL")
+        else:
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            database.execute("PRAGMA journal_mode = TRUNCATE")
+            database.execute("PRAGMA locking_mode = NORMAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _shares_memory(folder: Folder) -> bool:
+    name = f"memory.{os.getpid()}"
+    try:
+        folder.remove(name)
+        descriptor = folder.create(name)
+        try:
+            os.ftruncate(descriptor, mmap.PAGESIZE)
+            with closing(mmap.mmap(descriptor, mmap.PAGESIZE)) as shared:
+                shared[0] = 1
+        finally:
+            os.close(descriptor)
+            folder.remove(name)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        return False
+    return True
+
+
+def _connect(database: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        database,
+        timeout=_LOCK_WAIT_S,
+        check_same_thread=False,
+        isolation_level=None,
+        uri=database.startswith("file:"),
+    )
+
+
+def _hold(folder: Folder) -> tuple[int, bool]:
+    """Lock the directory for this process; the lock ends with it, however it ends.
+
+    The second value tells whether the filesystem has locks.
+    """
+    held = folder.open_or_create(LOCK)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(held, 20, 0).decode(errors="replace").strip()
+        os.close(held)
+        raise OutputError(
+            f"{folder.path.parent}: another prefetch is at work there (pid {pid})",
+            hint="wait until it is done, or end it: it can be resumed",
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            os.close(held)
+            raise
+        # Better to go on than not at all.
+        log.warning("%s: no locks there (%s): run one prefetch at a time", folder.path, error)
+        return held, False
+    os.ftruncate(held, 0)
+    os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+    return held, True

@@ -1,0 +1,163 @@
+"""Directories of copies in which others may write: planted links and names lead nowhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from copybench import MIB, Bench
+from fakes import FailingStore
+
+from ego4dfs.errors import OutputError
+from ego4dfs.prefetch import Journal, Layout, State, Status
+from ego4dfs.prefetch.folder import Folder, Folders, write_whole
+
+STRANGER = 12345
+
+
+def stranger_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every link count as another user's: an ordinary user cannot make any."""
+    monkeypatch.setattr(Folder, "at", classmethod(_at_without_owners))
+
+
+def _at_without_owners(cls, path):
+    return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY), path, frozenset({STRANGER}))
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory elsewhere with a file; nothing in it may change."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_bytes(b"precious")
+    os.utime(elsewhere / "file", ns=(10**18, 10**18))
+    return elsewhere
+
+
+def is_untouched(outside: Path) -> bool:
+    file = outside / "file"
+    same = (file.read_bytes(), file.stat().st_mtime_ns) == (b"precious", 10**18)
+    return same and os.listdir(outside) == ["file"]
+
+
+@pytest.mark.parametrize("size", [70, 3 * MIB])
+@pytest.mark.parametrize("target", ["file", "new"])
+@pytest.mark.parametrize("name", ["a.mp4", ".ego4dfs/a.mp4.part", "a.mp4.part", "manifest.ver"])
+@pytest.mark.fault(
+    area="disk",
+    fault="a planted link under a name that is written",
+    face="prefetch",
+    sees="the copy is made; nothing outside the directory changes",
+    deadline="at once",
+)
+def test_a_planted_link_is_replaced_and_not_followed(bench, outside, name, target, size):
+    bench.put(a=b"a" * size)
+    (bench.directory / name).parent.mkdir(exist_ok=True)
+    (bench.directory / name).symlink_to(outside / target)
+    report = bench.fetch()
+    assert report.counts[Status.DONE] == 1
+    assert (bench.directory / "a.mp4").read_bytes() == b"a" * size
+    assert not (bench.directory / "a.mp4").is_symlink()
+    assert is_untouched(outside)
+
+
+def test_a_part_file_with_another_name_elsewhere_is_not_gone_on_with(bench, outside):
+    """A hard link: what is written into it would be written there."""
+    bench.put(a=b"a" * 3 * MIB)
+    facts = bench.store._facts("s3://b/a.mp4")
+    bench.journal.begin("v9/clips/a.mp4", "s3://b/a.mp4", facts, ".ego4dfs/a.mp4.part")
+    bench.journal.written("v9/clips/a.mp4", 0, 4)
+    (bench.directory / ".ego4dfs").mkdir()
+    os.link(outside / "file", bench.directory / ".ego4dfs/a.mp4.part")
+    assert bench.fetch().counts[Status.DONE] == 1
+    assert (bench.directory / "a.mp4").read_bytes() == b"a" * 3 * MIB
+    assert is_untouched(outside)
+
+
+def test_the_time_of_what_a_link_leads_to_is_not_set(bench, outside):
+    bench.put(a=b"precious")
+    (bench.directory / "a.mp4").symlink_to(outside / "file")
+    assert bench.fetch().counts[Status.SKIPPED] == 1
+    assert is_untouched(outside)
+    assert bench.plan().count(State.RIGHT) == 1  # known again by the time that it has
+
+
+@pytest.mark.parametrize("name", ["v9/clips", "v9", ".ego4dfs"])
+def test_a_directory_that_another_user_linked_is_refused(tmp_path, outside, monkeypatch, name):
+    layout = Layout(tmp_path / "out", "v9")
+    (layout.root / name).parent.mkdir(parents=True)
+    (layout.root / name).symlink_to(outside)
+    stranger_made(monkeypatch)
+    with pytest.raises(
+        OutputError, match=r"is a link that another user made \(uid \d+\)"
+    ) as caught:
+        layout.prepare(("clips",))
+    assert "remove the link" in caught.value.hint
+    assert is_untouched(outside)
+
+
+def test_a_dataset_that_its_user_linked_to_another_disk_is_written_there(tmp_path):
+    disk = tmp_path / "disk2"
+    disk.mkdir()
+    (tmp_path / "out/v9").mkdir(parents=True)
+    (tmp_path / "out/v9/clips").symlink_to(disk)
+    bench = Bench(tmp_path, FailingStore())
+    bench.put(a=b"a" * 3 * MIB)
+    try:
+        assert bench.fetch().counts[Status.DONE] == 1
+        assert sorted(os.listdir(disk)) == ["a.mp4", "manifest.ver"]
+    finally:
+        bench.close()
+
+
+@pytest.mark.parametrize("name", ["lock", "journal.sqlite", "journal.sqlite-wal"])
+def test_a_link_in_place_of_our_own_records_is_refused(tmp_path, outside, name):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    (state / name).symlink_to(outside / "file")
+    with pytest.raises(OutputError, match=name) as caught:
+        Journal(state)
+    assert "remove it" in caught.value.hint
+    assert is_untouched(outside)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "manifest.ver"
+    write_whole(path, b"old")
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    monkeypatch.undo()
+    write_whole(path, b"new")
+    assert os.listdir(tmp_path) == ["manifest.ver"]
+
+
+def _full(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_errors_name_the_whole_path(tmp_path):
+    with Folder.at(tmp_path) as folder, pytest.raises(FileNotFoundError) as caught:
+        folder.open("a")
+    assert caught.value.filename == str(tmp_path / "a")
+
+
+def test_a_hidden_directory_that_vanishes_is_made_again(tmp_path, monkeypatch):
+    """Another thread finds it empty and removes it between its making and the first file in it."""
+    folders = Folders(tmp_path)
+    folder, true, times = folders.folder("v9"), Folder.create, iter([True, True])
+
+    def create(self, name):
+        if next(times, False):
+            folder.remove_hidden()
+        return true(self, name)
+
+    monkeypatch.setattr(Folder, "create", create)
+    hidden, descriptor = folder.create_hidden("a.part")
+    os.close(descriptor)
+    hidden.close()
+    assert os.listdir(tmp_path / "v9/.ego4dfs") == ["a.part"]
+    folders.close()

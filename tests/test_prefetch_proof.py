@@ -1,0 +1,212 @@
+"""Copies whose bytes do not agree with their ETags: fetched anew, kept open, accepted, refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+
+import pytest
+from copybench import MIB, Bench
+
+from ego4dfs.metrics import Metrics
+from ego4dfs.prefetch import Record, Report, State, Status
+from ego4dfs.prefetch.evidence import OBJECTS_AGAINST, BucketEvidence
+from ego4dfs.reader import Reader
+from ego4dfs.store.etag import Comparison, Proof
+from ego4dfs.verify import Verdict, check_journal, check_plan
+
+SIZES = (70, 3 * MIB)
+
+
+def spoil(bench: Bench, is_spoilt: Callable[[str, int], bool]) -> None:
+    """Have the store send the first byte of objects wrong, by their URL and how often asked."""
+    true, asked = bench.store.read_range, dict.fromkeys(bench.store.objects, 0)
+
+    def read_range(url, start, stop, *, etag=""):
+        fetched = true(url, start, stop, etag=etag)
+        if start:
+            return fetched
+        asked[url] += 1
+        if not is_spoilt(url, asked[url]):
+            return fetched
+        return dataclasses.replace(fetched, data=memoryview(b"\0" + bytes(fetched.data)[1:]))
+
+    bench.store.read_range = read_range
+
+
+def encrypt(bench: Bench, *names: str) -> None:
+    """Give objects, or all, ETags that look like MD5s and are none, as under SSE-KMS."""
+    true = bench.store._facts
+
+    def facts(url):
+        found = true(url)
+        name = url.rpartition("/")[2].partition(".")[0]
+        if names and name not in names:
+            return found
+        return dataclasses.replace(found, etag=hashlib.sha256(url.encode()).hexdigest()[:32])
+
+    bench.store._facts = facts
+
+
+def counted(report: Report) -> dict[Status, int]:
+    return {status: count for status, count in report.counts.items() if count}
+
+
+def copied(bench: Bench) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in bench.directory.glob("*.mp4")}
+
+
+def verdicts(bench: Bench) -> dict[str, Verdict]:
+    found = check_plan(bench.layout, bench.plan(), (), bench.journal, bench.layout.version)
+    assert check_journal(bench.layout, bench.journal, ["clips"]) == found
+    return {finding.path.rpartition("/")[2][0]: finding.verdict for finding in found}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.fault(
+    area="disk",
+    fault="a cached block that was wrong when it arrived",
+    face="prefetch",
+    sees="the file is fetched past the cache, and is right",
+    deadline="at once",
+)
+def test_a_wrong_block_of_the_cache_is_dropped_and_the_file_fetched_past_it(bench, size):
+    data = os.urandom(size - 1) + b"\1"
+    bench.put(a=b"\1" + data)
+    url = "s3://b/a.mp4"
+    spoil(bench, lambda _, count: count == 1)
+    reader = Reader(bench.store, bench.cache, Metrics())
+    reader.read_into(bench.store.ref(url), 0, memoryview(bytearray(size + 1)))
+    reader.close()
+    bench.cache.close()
+    assert len(bench.cache)
+    assert bench.fetch().counts[Status.DONE] == 1
+    assert copied(bench) == {"a": b"\1" + data}
+    assert bench.store.renewed == [url]
+    assert not len(bench.cache)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.fault(
+    area="answers",
+    fault="the same wrong bytes each time, in a bucket whose ETags are MD5s",
+    face="prefetch",
+    sees="that file fails and is named; the others are copied",
+    deadline="at once",
+)
+def test_the_same_wrong_bytes_twice_are_no_copy_where_others_agree(bench, size):
+    bench.put(a=b"a" * size, b=b"b" * size, c=b"c" * 10)
+    spoil(bench, lambda url, _: url.endswith("a.mp4"))
+    report = bench.fetch()
+    assert [problem.path for problem in report.problems] == ["v9/clips/a.mp4"]
+    assert "do not agree with its ETag" in report.problems[0].reason
+    assert copied(bench) == {"b": b"b" * size, "c": b"c" * 10}
+    assert sorted(path.name for path in bench.directory.iterdir()) == [
+        *("b.mp4", "c.mp4", "manifest.ver")
+    ]
+
+
+def test_wrong_bytes_that_come_before_all_others_are_no_copy(bench):
+    """No object had agreed yet when they came: what came later counts all the same."""
+    bench.put(a=b"a" * 70, b=b"b" * 3 * MIB)
+    spoil(bench, lambda url, _: url.endswith("a.mp4"))
+    first = bench.plan()
+    assert counted(bench.fetch(first)) == {Status.DONE: 1, Status.FAILED: 1}
+    assert set(copied(bench)) == {"b"}
+
+
+def test_one_object_alone_proves_nothing_and_is_no_copy(bench):
+    bench.put(a=b"a" * 70)
+    spoil(bench, lambda *_: True)
+    report = bench.fetch()
+    assert report.counts[Status.FAILED] == 1
+    assert "nor is it known" in report.problems[0].reason
+    assert not copied(bench)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_where_several_disagree_and_none_agrees_a_size_is_all_there_is(bench, caplog, size):
+    names = "abcdef"
+    bench.put(**{name: name.encode() * size for name in names})
+    encrypt(bench)
+    report = bench.fetch()
+    assert counted(report) == {Status.DONE: len(names)}
+    assert copied(bench) == {name: name.encode() * size for name in names}
+    assert "of 6 files only the size was compared" in caplog.text
+    assert set(verdicts(bench).values()) == {Verdict.SIZE_ONLY}
+    assert bench.plan().count(State.RIGHT) == len(names)
+
+
+def test_what_is_known_of_a_bucket_is_known_to_the_next_run(bench):
+    bench.put(a=b"a" * 70)
+    bench.fetch()
+    bench.put(b=b"b" * 70)
+    spoil(bench, lambda url, _: url.endswith("b.mp4"))
+    assert counted(bench.fetch()) == {Status.SKIPPED: 1, Status.FAILED: 1}
+    assert set(copied(bench)) == {"a"}
+
+
+def test_evidence_against_a_bucket_grows_over_runs(bench):
+    for name in "abc":
+        bench.put(**{name: name.encode() * 70})
+        encrypt(bench)
+        bench.fetch()
+    assert bench.fetch().counts[Status.FAILED] == 0
+    assert set(copied(bench)) == set("abc")
+    bench.put(d=b"d" * 70)
+    encrypt(bench)
+    bench.store.gets.clear()
+    bench.fetch()
+    assert [url for url, _, _ in bench.store.gets] == ["s3://b/d.mp4"]
+
+
+def test_a_copy_passed_by_its_size_is_looked_at_again_once_its_bucket_has_md5s(bench):
+    bench.put(**{name: name.encode() * 70 for name in "abc"})
+    encrypt(bench, *"abc")
+    bench.fetch()
+    bench.put(d=b"d" * 70)
+    assert bench.fetch().counts[Status.DONE] == 1
+    assert bench.plan().count(State.CHECK) == 3
+    assert [verdict for _, verdict in sorted(verdicts(bench).items())] == [
+        *[Verdict.DAMAGED] * 3,
+        Verdict.RIGHT,
+    ]
+
+
+def test_bytes_changed_on_disk_count_for_nothing_in_a_bucket(bench):
+    bench.put(**{name: name.encode() * 70 for name in "abcd"})
+    bench.fetch()
+    for name in "abcd":
+        (bench.directory / f"{name}.mp4").write_bytes(b"x" * 70)
+    assert set(verdicts(bench).values()) == {Verdict.DAMAGED}
+    assert counted(bench.fetch()) == {Status.DONE: 4}
+
+
+def test_parts_of_the_only_size_that_fits_are_proved_where_another_object_was(bench):
+    evidence = BucketEvidence(bench.journal, "memory")
+    unknown, etag = Comparison(Proof.UNKNOWN), f"{'0' * 32}-3"
+    assert evidence.proof("s3://b/y", 20 * MIB, etag, unknown) is Proof.UNKNOWN
+    evidence.agreed("s3://b/x", Comparison(Proof.RIGHT, "e", 8 * MIB))
+    for seen in (evidence, BucketEvidence(bench.journal, "memory")):
+        assert seen.proof("s3://b/y", 20 * MIB, etag, unknown) is not Proof.RIGHT
+        assert seen.proof("s3://other/y", 20 * MIB, etag, unknown) is Proof.UNKNOWN
+
+
+def test_a_journal_of_an_earlier_version_proves_its_buckets(bench):
+    """It noted for each copy whether its ETag had proved it, and nothing of buckets."""
+    bench.put(a=b"a")
+    bench.journal.complete(
+        [
+            (
+                "v9/clips/a.mp4",
+                Record("s3://b/a.mp4", "memory", "v9", bench.store._facts("s3://b/a.mp4"), "md5"),
+            )
+        ]
+    )
+    evidence = BucketEvidence(bench.journal, "memory")
+    for number in range(OBJECTS_AGAINST):
+        evidence.disagreed(f"s3://b/{number}")
+    assert evidence.are_checksums("s3://b/z")
+    assert not evidence.are_none("s3://b/z")
