@@ -132,11 +132,32 @@ def check_journal(
     return findings + extras(layout, datasets, recorded)
 
 
-def datasets_below(layout: Layout) -> tuple[str, ...]:
-    """Return the datasets that have a directory of copies: those with a manifest.csv."""
+def datasets_below(layout: Layout) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the datasets that have a directory of copies: those with a manifest.csv.
+
+    Links to directories are followed. With them come the paths of directories that are passed
+    over, and why.
+    """
     version = layout.dataset("")
-    found = version.rglob("manifest.csv") if version.is_dir() else ()
-    return tuple(sorted(str(path.parent.relative_to(version)) for path in found))
+    seen: set[tuple[int, int]] = set()
+    found: list[str] = []
+    passed_over: dict[str, str] = {}
+    for directory, below, files in os.walk(version, followlinks=True):
+        status = Path(directory).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link to where this came from
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        name = str(Path(directory).relative_to(version))
+        if name == ".":
+            lost = (Path(directory) / file for file in files)
+            lost = (path for path in lost if path.is_symlink() and not path.exists())
+            passed_over |= {path.name: "a link to what is not there" for path in lost}
+        elif "manifest.csv" in files:
+            found.append(name)
+        elif files:
+            passed_over[name] = "no manifest.csv is there"
+    return tuple(sorted(found)), passed_over
 
 
 def to_repair(plan: Plan, findings: Iterable[Finding]) -> Plan:

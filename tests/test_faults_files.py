@@ -89,7 +89,7 @@ def test_fault_12_bytes_that_rot_unseen_are_found(prefetch, official, release, o
     done = run_cli("verify", *where, *flags, check=False)
     assert done.returncode == 1
     assert "a.json" in done.stdout
-    run_cli("verify", *where, *flags, "--repair")
+    run_cli("verify", *where, *flags, "--repair", "-y")
     assert path.read_bytes() == b"right"
 
 

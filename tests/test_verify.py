@@ -109,7 +109,7 @@ def test_repair_fetches_what_is_broken_and_nothing_else(copied, gateway):  # noq
     rot(copied.files / "b.bin")
     (copied.files / "empty.bin").unlink()
     (copied.files / "mine.txt").write_text("my own")
-    code, report = copied.verify("--repair")
+    code, report = copied.verify("--repair", "-y")
     assert (code, report["repaired"]) == (ExitCode.OK, 2)
     assert told(report) == {("extra", "mine.txt")}
     assert {name: (copied.files / name).read_bytes() for name in FILES} == FILES
@@ -123,7 +123,7 @@ def test_what_cannot_be_repaired_is_still_told(copied):
     shorten(copied.files / "a.bin")
     key = f"public/{copied.release.version}/objects/annotations/a.bin"
     obstore.delete(copied.release.server._store(SHARING), key)
-    code, report = copied.verify("--repair")
+    code, report = copied.verify("--repair", "-y")
     assert (code, report["repaired"]) == (ExitCode.PARTIAL, 1)
     assert told(report) == {("damaged", "a.bin")}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -93,8 +93,11 @@ class Parser(argparse.ArgumentParser):
         return paths + others
 
 
-def add_selection(parser: Parser, *, copies: bool = False) -> None:
-    """Add the official flags that select what to show or, with `copies`, to copy, and where."""
+def add_selection(parser: Parser, *, copies: bool = False, asks: bool = False) -> None:
+    """Add the official flags that select what to show or, with `copies`, to copy, and where.
+
+    `asks` tells that the command asks before it fetches, though it copies nothing else.
+    """
     group = parser.add_argument_group(
         "selection", "as in the official ego4d command; dashes and underscores are the same"
     )
@@ -121,7 +124,7 @@ def add_selection(parser: Parser, *, copies: bool = False) -> None:
     )
     _add_more_filters(group)
     _add_switches(group)
-    _add_copying(parser, hidden=not copies)
+    _add_copying(parser, shown=_COPYING if copies else [("-y", "--yes")] if asks else [])
 
 
 def _add_more_filters(group: _Group) -> None:
@@ -175,16 +178,16 @@ _COPYING = {
 }
 
 
-def _add_copying(parser: Parser, *, hidden: bool) -> None:
-    """Add the official flags that steer copying; `hidden` where they have no effect.
+def _add_copying(parser: Parser, *, shown: Collection[tuple[str, ...]]) -> None:
+    """Add the official flags that steer copying; only those `shown` have an effect.
 
     They are taken there too, so that a command line of `ego4d` can be pasted.
     """
     group = parser.add_argument_group("copying")
     for spellings, text in _COPYING.items():
         dest = "assume_yes" if "-y" in spellings else spellings[0][2:].replace("-", "_")
-        shown = argparse.SUPPRESS if hidden else text
-        group.add_argument(*spellings, dest=dest, action="store_true", help=shown)
+        effect = text if spellings in shown else argparse.SUPPRESS
+        group.add_argument(*spellings, dest=dest, action="store_true", help=effect)
 
 
 def add_mountpoint(parser: Parser) -> None:

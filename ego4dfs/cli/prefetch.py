@@ -21,7 +21,7 @@ from ego4dfs.cli.output import ExitCode
 from ego4dfs.cli.prefetch_cache import ToCache, check_flags
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry import Retry
-from ego4dfs.config import Config
+from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, MountError, OutputError
 from ego4dfs.mount import mounts
 from ego4dfs.prefetch import (
@@ -36,6 +36,7 @@ from ego4dfs.prefetch import (
     Planner,
     ReleaseFiles,
     Report,
+    Selections,
     unusable,
 )
 from ego4dfs.text import shell_word
@@ -221,6 +222,7 @@ class _Command:
             return ExitCode.OK
         self._layout.prepare(tuple(listing.dataset for listing in listings))
         self._write_manifests(vfs, listings)
+        self._remember(plan)
         means = Means(vfs.store, vfs.facts, vfs.cache, journal, self._layout, self._config.version)
         fetcher = Fetcher(means, plan, jobs=self._jobs, retry_for_s=self._config.retry_for_s)
         fetcher.report.refused.update(refused)
@@ -233,6 +235,15 @@ class _Command:
             sys.stdout.flush()
             os._exit(code)
         return code
+
+    def _remember(self, plan: Plan) -> None:
+        """Note what is selected, for `verify`: nothing else is missing."""
+        config, selections = self._config, Selections(self._layout.state)
+        is_all = not has_filters(config) and config.manifest_override_path is None
+        for dataset in plan.datasets:
+            names = None if is_all else [item.name for item in dataset.items]
+            selections.add(config.version, dataset.dataset, names)
+        selections.save()
 
     def _write_manifests(self, vfs: VFS, listings: Sequence[Listing]) -> None:
         files = ReleaseFiles(self._layout)

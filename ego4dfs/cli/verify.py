@@ -13,12 +13,13 @@ from pathlib import Path
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_retry_for, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, print_json, say, table
+from ego4dfs.cli.prefetch_output import Voice
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.verify_offline import admitted
-from ego4dfs.config import Config
+from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.mount import mounts
-from ego4dfs.prefetch import Fetcher, Journal, Layout, Means, Plan, Planner, unusable
+from ego4dfs.prefetch import Expected, Fetcher, Journal, Layout, Means, Plan, Planner, unusable
 from ego4dfs.text import shell_word
 from ego4dfs.verify import (
     BROKEN,
@@ -45,7 +46,9 @@ def add_arguments(parser: Parser) -> None:
         help="go by prefetch's journal and the manifests beside the copies, and ask nobody",
     )
     parser.add_argument(
-        "--repair", action="store_true", help="fetch what is damaged or missing anew"
+        "--repair",
+        action="store_true",
+        help="fetch what is damaged or missing anew, after a question",
     )
     parser.add_argument(
         "--prune",
@@ -53,7 +56,7 @@ def add_arguments(parser: Parser) -> None:
         help="remove unchanged copies of another release that this one does not list",
     )
     add_retry_for(parser)
-    add_selection(parser)
+    add_selection(parser, asks=True)
     add_store(parser)
     add_cache(parser)
 
@@ -66,7 +69,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("no output directory was given", hint=hint)
     layout = Layout(_unmounted(config.output_directory), config.version)
     if not config.datasets:
-        config = replace(config, datasets=datasets_below(layout))
+        found, passed_over = datasets_below(layout)
+        config = replace(config, datasets=found)
+        for name, reason in passed_over.items():
+            shown = layout.relative_directory(name)
+            say(f"ego4dfs: {shown} was not looked at: {reason}", file=sys.stderr)
     if not config.datasets:
         hint = "check -o and --version, or name --datasets"
         raise ConfigError(f"{layout.dataset('')}: there are no copies", hint=hint)
@@ -130,14 +137,16 @@ def _check(
     layout: Layout, config: Config, vfs: VFS, journal: Journal, args: argparse.Namespace
 ) -> int:
     """Look, mend and remove as `args` ask, and say what was found in the end."""
-    listings, plan = _plan(layout, config, vfs, journal)
+    expected = Expected(layout, journal, config.version)
+    listings, plan = _plan(layout, config, vfs, journal, args, expected)
     findings = check_plan(layout, plan, listings, journal, config.version)
     mended, ended = 0, True
     stopped_by: BaseException | None = None
     if getattr(args, "repair", False) and _broken(findings):
         before = _broken(findings)
         broken = to_repair(plan, findings)
-        ended, stopped_by = _repair(layout, config, vfs, journal, broken)
+        if _is_agreed(layout, config, broken, as_json=getattr(args, "json", False)):
+            ended, stopped_by = _repair(layout, config, vfs, journal, broken)
         # Only those are read again, and compared with what was fetched: objects may be others now.
         again = check_plan(layout, renewed(broken, vfs.facts.peek), (), journal, config.version)
         found = {finding.path: finding for finding in again}
@@ -146,6 +155,7 @@ def _check(
     removed = prune(layout, journal, findings) if getattr(args, "prune", False) else []
     findings = [finding for finding in findings if finding not in removed]
     counts = {"repaired": mended, "removed": len(removed)}
+    _say_unknown(expected.unknown)
     code = _say(findings, counts, as_json=getattr(args, "json", False))
     if mended and code == ExitCode.FAILURE:
         code = ExitCode.PARTIAL
@@ -160,13 +170,42 @@ def _check(
     return code
 
 
-def _plan(layout: Layout, config: Config, vfs: VFS, journal: Journal) -> tuple[list[Listing], Plan]:
+def _is_agreed(layout: Layout, config: Config, plan: Plan, *, as_json: bool) -> bool:
+    """Show what a repair would fetch, and ask, unless that is not wanted. Raises ConfigError."""
+    voice = Voice(as_json=as_json, quiet=False, out=layout.root)
+    voice.plan(plan, layout.free_bytes(), is_all=False)
+    return config.assume_yes or voice.confirms(plan)
+
+
+def _say_unknown(datasets: Sequence[str]) -> None:
+    for name in datasets:
+        say(
+            f"ego4dfs: {name}: only what lies there was compared, for no prefetch of this release"
+            " has selected any of it",
+            f"  hint: to look for missing files select them: --datasets {name}",
+            file=sys.stderr,
+        )
+
+
+def _plan(
+    layout: Layout,
+    config: Config,
+    vfs: VFS,
+    journal: Journal,
+    args: argparse.Namespace,
+    expected: Expected,
+) -> tuple[list[Listing], Plan]:
     for error in vfs.catalog.load(config.datasets).values():
         raise error
     planner = Planner(layout, vfs.facts, journal, vfs.store.source)
-    url = metadata_url(config.version) if config.metadata else ""
     listings = [vfs.catalog.listing(name) for name in config.datasets]
-    return listings, planner.plan(listings, metadata_url=url)
+    has_metadata = config.metadata and ("metadata" in args or expected.has_metadata())
+    url = metadata_url(config.version) if has_metadata else ""
+    if has_filters(config) or config.manifest_override_path is not None:
+        return listings, planner.plan(listings, metadata_url=url)
+    is_named = "datasets" in args
+    wanted = [expected.of(listing, is_named=is_named) for listing in listings]
+    return listings, planner.plan(wanted, metadata_url=url)
 
 
 def _repair(

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ego4dfs.catalog import Catalog, KeptManifest, KeptManifests, Selection
-from ego4dfs.config import Config
+from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.prefetch import Layout
 from ego4dfs.vfs.choose import choose, named_in
 
-FILTERS = (
-    *("benchmarks", "universities", "video_uids", "annotations", "clip_uids", "splits"),
-    *("uids_from", "include", "exclude"),
-)
 _CHUNK_BYTES = 4 << 20
 
 
@@ -45,7 +41,7 @@ def admitted(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | N
     Raises ConfigError when nothing is selected, and StoreUnavailable when a manifest that a
     filter needs is not beside the copies.
     """
-    if not any(getattr(config, name) for name in FILTERS):
+    if not has_filters(config):
         return None
     catalog = Catalog(_Beside(layout), config.version, Selection())
     named = named_in(config, lambda path: _chunks(layout, path))

@@ -27,6 +27,7 @@ __all__ = [
     "UIDS",
     "Config",
     "default_cache_dir",
+    "has_filters",
     "parse_size",
     "resolve",
 ]
@@ -115,6 +116,11 @@ class Config:
     """How long prefetch waits for a store that does not answer."""
     libfuse: int | None = None
     """Major version of libfuse: 2, 3, or None for whichever is found."""
+
+
+def has_filters(config: Config) -> bool:
+    """Tell whether anything but the datasets narrows the selection."""
+    return any(getattr(config, KEYS[name].field) for name in (*UIDS, *FILTERS))
 
 
 @dataclass(frozen=True, slots=True)

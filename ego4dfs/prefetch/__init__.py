@@ -16,6 +16,7 @@ from ego4dfs.prefetch.plan import (
 from ego4dfs.prefetch.planner import Planner
 from ego4dfs.prefetch.released import ReleaseFiles
 from ego4dfs.prefetch.report import Problem, Report, Status
+from ego4dfs.prefetch.selections import Expected, Selections
 from ego4dfs.prefetch.warming import Warmer
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "THERE",
     "TO_GET",
     "DatasetPlan",
+    "Expected",
     "Fetcher",
     "Item",
     "Journal",
@@ -36,6 +38,7 @@ __all__ = [
     "Record",
     "ReleaseFiles",
     "Report",
+    "Selections",
     "State",
     "Status",
     "Warmer",

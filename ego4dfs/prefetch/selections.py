@@ -1,0 +1,122 @@
+"""What was selected for a directory of copies, in all runs so far: what else is not missing.
+
+`<root>/.ego4dfs/selections.json`: for each release and dataset `null`, for all of it, or a list of
+names. Whoever holds the journal writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from ego4dfs.catalog import Listing
+from ego4dfs.prefetch.journal import Journal
+from ego4dfs.prefetch.layout import METADATA, Layout, write_whole
+
+NAME = "selections.json"
+
+log = logging.getLogger(__name__)
+
+_Names = set[str] | None
+
+
+class Selections:
+    """The union of the selections of all runs; one that cannot be read counts as unknown."""
+
+    def __init__(self, state: Path) -> None:
+        """Read what is known in the directory `state`."""
+        self._path = state / NAME
+        self._known: dict[tuple[str, str], _Names] = {}
+        try:
+            if self._path.is_file():
+                self._known = _parsed(json.loads(self._path.read_bytes()))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            log.warning(
+                "%s cannot be read, so what was selected is not known: %s", self._path, error
+            )
+
+    def add(self, release: str, dataset: str, names: Iterable[str] | None) -> None:
+        """Note that these files of a dataset are selected, or all with None."""
+        key = (release, dataset)
+        before = self._known.get(key, set())
+        self._known[key] = None if names is None or before is None else before | set(names)
+
+    def admits(self, release: str, dataset: str) -> Callable[[str], bool] | None:
+        """Return what tells whether a name was selected; None if no run selected any of it."""
+        if (release, dataset) not in self._known:
+            return None
+        names = self._known[release, dataset]
+        return (lambda _name: True) if names is None else names.__contains__
+
+    def save(self) -> None:
+        """Write it, complete or not at all. Raises OSError."""
+        document: dict[str, dict[str, list[str] | None]] = {}
+        for (release, dataset), names in sorted(self._known.items()):
+            listed = None if names is None else sorted(names)
+            document.setdefault(release, {})[dataset] = listed
+        write_whole(self._path, f"{json.dumps(document, indent=1)}\n".encode())
+
+
+def _parsed(document: dict[str, dict[str, list[str] | None]]) -> dict[tuple[str, str], _Names]:
+    return {
+        (release, dataset): None if names is None else set(names)
+        for release, datasets in document.items()
+        for dataset, names in datasets.items()
+    }
+
+
+class Expected:
+    """Which files of a release should be there, where nobody says.
+
+    Those that a run selected or fetched, and those that lie there. `unknown` are the datasets of
+    which no run selected anything: of them nothing is missing but what was fetched.
+    """
+
+    def __init__(self, layout: Layout, journal: Journal, release: str) -> None:
+        """Look at what is remembered of `release`."""
+        self._layout = layout
+        self._journal = journal
+        self._release = release
+        self._selections = Selections(layout.state)
+        self._begun = journal.begun_bytes()
+        self.unknown: list[str] = []
+
+    def of(self, listing: Listing, *, is_named: bool) -> Listing:
+        """Return a listing without the files that nobody selected.
+
+        A dataset that is named, and of which nothing is remembered, is expected as a whole.
+        """
+        dataset = listing.dataset
+        admits = self._selections.admits(self._release, dataset)
+        if admits is None:
+            if is_named:
+                return listing
+            self.unknown.append(dataset)
+        directory = self._layout.relative_directory(dataset)
+        records = self._journal.records(directory)
+        fetched = {path for path, record in records if record.release == self._release}
+        present = _names_in(self._layout.dataset(dataset))
+        entries = tuple(
+            entry
+            for entry in listing.entries
+            if entry.name in present
+            or (admits is not None and admits(entry.name))
+            or (path := f"{directory}/{entry.name}") in fetched
+            or path in self._begun
+        )
+        return replace(listing, entries=entries)
+
+    def has_metadata(self) -> bool:
+        """Tell whether ego4d.json should be there."""
+        is_selected = self._selections.admits(self._release, "") is not None
+        return is_selected or METADATA in _names_in(self._layout.dataset(""))
+
+
+def _names_in(directory: Path) -> frozenset[str]:
+    try:
+        return frozenset(path.name for path in directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()

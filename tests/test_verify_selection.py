@@ -1,0 +1,148 @@
+"""What `ego4dfs verify` misses is what was selected, and it fetches that only when asked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from conftest import EGO4DFS
+from prefetchkit import data_of, tree
+
+from ego4dfs.cli.output import ExitCode
+
+FILES = {f"{name}.bin": name.encode() * 100 for name in "abcde"}
+
+
+@pytest.fixture
+def run(release, licensee, tmp_path):
+    """Run `verify` or `prefetch` on tmp_path/out; returns it done."""
+    release.dataset("annotations", FILES)
+    release.metadata(b"{}")
+
+    def run(command: str, *words: str, answer: str = ""):
+        where = ("-o", str(tmp_path / "out"), "--version", release.version)
+        return subprocess.run(
+            [*EGO4DFS, command, *where, *words],
+            input=answer,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def report(done) -> dict:
+    return json.loads(done.stdout)
+
+
+def test_what_no_run_selected_is_not_missing(run):
+    run("prefetch", "-y", "--include", "a*", "--no-metadata")
+    run("prefetch", "-y", "--include", "b*", "--no-metadata")
+    done = run("verify", "--json")
+    assert done.returncode == ExitCode.OK, done.stdout + done.stderr
+    assert report(done)["files"]["right"] == 2
+    assert run("verify", "--datasets", "annotations").stdout == "2 right\n"
+
+
+def test_what_a_run_selected_is_missing_until_it_is_there(run, tmp_path, release):
+    run("prefetch", "-y", "--include", "[ab]*", "--no-metadata")
+    directory = tmp_path / "out" / release.version / "annotations"
+    (directory / "b.bin").unlink()
+    done = run("verify", "--json")
+    assert (done.returncode, report(done)["files"]["missing"]) == (ExitCode.FAILURE, 1)
+
+
+def test_all_of_a_dataset_that_was_selected_as_a_whole_is_missing(run, tmp_path, release):
+    """Those too that a run which was interrupted never came to."""
+    run("prefetch", "-y")
+    state = tmp_path / "out/.ego4dfs"
+    (state / "journal.sqlite").unlink()
+    shutil.rmtree(tmp_path / "out" / release.version)
+    done = run("verify", "--json", "--datasets", "annotations")
+    assert report(done)["files"]["missing"] == len(FILES) + 1  # ego4d.json
+
+
+def test_a_selection_on_the_command_line_counts_as_it_is(run):
+    run("prefetch", "-y", "--include", "a*", "--no-metadata")
+    done = run("verify", "--include", "*", "--no-metadata", "--json")
+    assert report(done)["files"]["missing"] == len(FILES) - 1
+
+
+@pytest.fixture
+def foreign(run, release, tmp_path):
+    """Copies of another tool: no journal of ours."""
+    run("prefetch", "-y", "--include", "[ab]*", "--no-metadata")
+    shutil.rmtree(tmp_path / "out/.ego4dfs")
+    return tmp_path / "out" / release.version / "annotations"
+
+
+def test_of_copies_whose_selection_is_unknown_nothing_is_missing_and_it_is_said(run, foreign):
+    done = run("verify")
+    assert (done.returncode, done.stdout) == (ExitCode.OK, "2 right\n")
+    assert "annotations: only what lies there was compared" in done.stderr
+    (foreign / "a.bin").write_bytes(b"")
+    assert "1 damaged" in run("verify").stdout
+    assert "3 missing" in run("verify", "--datasets", "annotations", "--no-metadata").stdout
+
+
+def test_a_repair_shows_its_plan_and_fetches_only_when_agreed(run, tmp_path, release):
+    run("prefetch", "-y", "--include", "[ab]*", "--no-metadata")
+    before = tree(tmp_path / "out")
+    (tmp_path / "out" / release.version / "annotations/b.bin").unlink()
+    done = run("verify", "--repair")
+    assert done.returncode == ExitCode.USAGE
+    assert "1 file to fetch, 100 B" in done.stdout
+    assert "hint: -y fetches without asking" in done.stderr
+    done = run("verify", "--repair", answer="n\n")
+    assert done.returncode == ExitCode.FAILURE
+    assert set(data_of(tree(tmp_path / "out"), release, "annotations")) == {"a.bin"}
+    done = run("verify", "--repair", answer="y\n")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("content", [b"\0" * 100, b"[1]", b'{"v1": {"x": 3}}'])
+def test_a_damaged_memory_counts_as_none(run, tmp_path, content):
+    run("prefetch", "-y", "--include", "a*", "--no-metadata")
+    path = tmp_path / "out/.ego4dfs/selections.json"
+    path.write_bytes(content)
+    done = run("verify")
+    assert done.returncode == ExitCode.OK
+    assert f"{path} cannot be read" in done.stderr
+    run("prefetch", "-y", "--include", "a*", "--no-metadata")
+    assert json.loads(path.read_text())
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="a dataset's directory is a link to another disk",
+    face="verify",
+    sees="it is followed; what is passed over is named",
+    deadline="at once",
+)
+def test_a_linked_dataset_is_verified(run, tmp_path, release):
+    run("prefetch", "-y")
+    directory = tmp_path / "out" / release.version / "annotations"
+    elsewhere = tmp_path / "disk"
+    shutil.move(directory, elsewhere)
+    directory.symlink_to(elsewhere)
+    (directory.parent / "loop").symlink_to(directory.parent)
+    assert run("verify").stdout == f"{len(FILES) + 1} right\n"
+    (elsewhere / "a.bin").write_bytes(b"cut")
+    assert run("verify").returncode == ExitCode.FAILURE
+
+
+def test_what_is_passed_over_is_named(run, tmp_path, release):
+    run("prefetch", "-y")
+    version = tmp_path / "out" / release.version
+    (version / "mine").mkdir()
+    (version / "mine/file").write_text("x")
+    (version / "clips").symlink_to(tmp_path / "gone")
+    done = run("verify")
+    shown = f"ego4dfs: {release.version}"
+    assert f"{shown}/mine was not looked at: no manifest.csv is there" in done.stderr
+    assert f"{shown}/clips was not looked at: a link to what is not there" in done.stderr
