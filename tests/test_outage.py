@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
+from copybench import Bench
 from fakes import FailingStore
-from test_prefetch_parts import Bench
 
 from ego4dfs.cli.output import human_time
 from ego4dfs.cli.progress import Progress

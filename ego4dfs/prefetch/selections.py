@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
+from ego4dfs.prefetch.folder import write_whole
 from ego4dfs.prefetch.journal import Journal
-from ego4dfs.prefetch.layout import METADATA, Layout, write_whole
+from ego4dfs.prefetch.layout import METADATA, Layout
 
 NAME = "selections.json"
 
