@@ -27,8 +27,12 @@ class ObjectRef:
 
     @classmethod
     def of(cls, source: str, url: str, size: int, etag: str) -> ObjectRef:
-        """Name the version: 32 hex digits that differ with the source, the URL or the ETag."""
-        identity = f"{source}\0{url}\0{etag}".encode()
+        """Name the version: 32 hex digits that differ with source, URL, ETag or size.
+
+        The size is part of it because facts can be wrong: blocks of an object that was taken for
+        smaller or larger must not serve it.
+        """
+        identity = f"{source}\0{url}\0{etag}\0{size}".encode()
         return cls(url, size, etag, hashlib.blake2b(identity, digest_size=16).hexdigest())
 
     @property

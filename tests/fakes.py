@@ -12,7 +12,7 @@ from collections import Counter
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
-from ego4dfs.store import Fetched, ObjectFacts, Sink
+from ego4dfs.store import Fetched, ObjectFacts, Sink, WrongSize
 
 MTIME_NS = 1_600_000_000 * 10**9
 
@@ -54,7 +54,9 @@ class CountingStore:
         self.obey(url)
         return self._facts(url)
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
         with self._lock:
             self.gets.append((url, start, stop))
             self.in_flight += stop - start
@@ -64,6 +66,8 @@ class CountingStore:
             facts = self._facts(url)
             if etag and etag != facts.etag:
                 raise ObjectChanged(f"{url}: has another ETag", url=url)
+            if size is not None and size != facts.size:
+                raise WrongSize(url, size, facts)
             if start >= facts.size:
                 raise StoreError(f"{url}: starts past the end", url=url)
             return Fetched(memoryview(self.objects[url])[start:stop], start, facts)
@@ -71,8 +75,17 @@ class CountingStore:
             with self._lock:
                 self.in_flight -= stop - start
 
-    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
-        sink(start, self.read_range(url, start, stop, etag=etag).data)
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
+        sink(start, self.read_range(url, start, stop, etag=etag, size=size).data)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         with self._lock:

@@ -18,6 +18,15 @@ from tests.gateway_handler import Handler, sever
 PIECE_BYTES = 1 << 20
 
 
+@dataclass(frozen=True)
+class Reply:
+    """An answer that is not the store's."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
 @dataclass
 class Faults:
     """What goes wrong; the defaults are an honest proxy, `only` limits faults to matching keys."""
@@ -43,6 +52,9 @@ class Faults:
     region_in_header: bool = True
     redirect: bool = False  # the wrong region answers 301 PermanentRedirect instead of 400
     hide_range: bool = False  # 206 becomes 200 without Content-Range, as if Range were unknown
+    reply: Reply | None = None  # sent in the store's place
+    headers: dict[str, str] = field(default_factory=dict)  # sent instead of true ones; '' = none
+    head_size_off: int = 0  # added to the Content-Length of a HEAD
     etag: str = ""  # told instead of the true one, as if If-Match were unknown
     times: int | None = None  # how many more requests the counted faults may hit
     only: str = ""

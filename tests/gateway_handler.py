@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.gateway import Faults, Gateway, Server
+    from tests.gateway import Faults, Gateway, Reply, Server
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/")
@@ -73,6 +73,8 @@ class Handler(BaseHTTPRequestHandler):
             self._note(0)
             sever(self.connection)
             self.close_connection = True
+        elif faults.reply is not None:
+            self._reply(faults.reply)
         elif gateway.strikes(faults.slow_down_every, "slow"):
             self._refuse(*faults.slow_down)
         elif faults.refuse_listing and self._lists():
@@ -124,6 +126,17 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.wfile.flush()
 
+    def _reply(self, reply: Reply) -> None:
+        self._note(reply.status)
+        self.send_response_only(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
+        self.wfile.flush()
+
     def _forward(self, gateway: Gateway, body: bytes) -> None:
         answer = self._ask_upstream(gateway, body)
         if answer.status == 404 and gateway.faults.hide_missing and self.command in {"GET", "HEAD"}:
@@ -148,11 +161,25 @@ class Handler(BaseHTTPRequestHandler):
     def _send_headers(
         self, answer: http.client.HTTPResponse, hidden: set[str], faults: Faults
     ) -> None:
+        told = {name.lower(): value for name, value in faults.headers.items()}
+        if faults.only not in self.path:
+            told = {}
         for name, value in answer.getheaders():
-            if name.lower() == "etag" and faults.etag:
+            if name.lower() in told:
+                self._send_told(name, told[name.lower()])
+            elif name.lower() == "content-length" and self.command == "HEAD":
+                self.send_header(name, str(int(value) + faults.head_size_off))
+            elif name.lower() == "etag" and faults.etag:
                 self.send_header(name, f'"{faults.etag}"')
             elif name.lower() not in _HOP_BY_HOP | hidden:
                 self.send_header(name, value)
+
+    def _send_told(self, name: str, value: str) -> None:
+        if value:
+            self.send_header(name, value)
+        elif name.lower() == "content-length":
+            self.send_header("Connection", "close")
+            self.close_connection = True
 
     def _ask_upstream(self, gateway: Gateway, body: bytes) -> http.client.HTTPResponse:
         """Ask over the kept connection, or a new one when that was closed while idle."""

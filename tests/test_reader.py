@@ -251,8 +251,10 @@ class FailingBehind(CountingStore):
 
     border = 5 * BLOCK_SIZE
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
-        fetched = super().read_range(url, start, stop, etag=etag)
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
+        fetched = super().read_range(url, start, stop, etag=etag, size=size)
         if start >= self.border:
             raise StoreUnavailable("gone")
         return fetched
@@ -284,12 +286,23 @@ def test_a_replaced_object_is_an_error_and_never_other_bytes(make, large):
 class LyingStore(CountingStore):
     """Sends `answer(fetched)` in place of what was asked for."""
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
-        fetched = super().read_range(url, start, stop, etag=etag)
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
+        fetched = super().read_range(url, start, stop, etag=etag, size=size)
         return self.answer(fetched)
 
-    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
-        fetched = self.read_range(url, start, stop, etag=etag)
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
+        fetched = self.read_range(url, start, stop, etag=etag, size=size)
         sink(fetched.start, fetched.data)
 
 

@@ -280,7 +280,7 @@ def test_a_leading_slash_is_part_of_the_key(
     store = opened(endpoint_url=gateway.url, transport=transport)
     with pytest.raises(ObjectMissing):
         store.head("s3://cmu//key")
-    assert gateway.log == [("HEAD", "/cmu//key", 404)]
+    assert {path for _, path, _ in gateway.log} == {"/cmu//key"}
 
 
 @pytest.mark.parametrize("key", ["a/../b", "../../etc/passwd", "./a", "a//b"])

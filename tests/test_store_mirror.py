@@ -178,7 +178,7 @@ def test_a_failure_of_the_filesystem_may_pass(monkeypatch: pytest.MonkeyPatch) -
         def info(self, path: str) -> object:
             raise ConnectionError(f"secret {path}")
 
-    monkeypatch.setattr(fsspec_source, "_filesystem", lambda source, _: (Failing(), source))
+    monkeypatch.setattr(fsspec_source, "_filesystem", lambda source, *_: (Failing(), source))
     with pytest.raises(StoreUnavailable, match="ConnectionError") as caught:
         FsspecSource("ftp://host").head("s3://cmu/a.bin")
     assert "secret" not in str(caught.value)

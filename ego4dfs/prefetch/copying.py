@@ -148,7 +148,14 @@ class RangeFetcher:
         while position < stop:
             sink = _Sink(self, copy, row, position)
             try:
-                self._store.stream_range(copy.item.url, position, stop, sink, etag=copy.facts.etag)
+                self._store.stream_range(
+                    copy.item.url,
+                    position,
+                    stop,
+                    sink,
+                    etag=copy.facts.etag,
+                    size=copy.facts.size,
+                )
             except StoreUnavailable as error:
                 if not patience.allows(error, is_further=sink.position > position):
                     raise

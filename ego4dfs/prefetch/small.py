@@ -67,9 +67,10 @@ class SmallReader:
 
     def _read_patiently(self, url: str, facts: ObjectFacts | None) -> Fetched:
         stop, etag = (facts.size, facts.etag) if facts else (SMALL_BYTES, "")
+        size = facts.size if facts else None
         try:
             return self._report.outage.attempt(
-                lambda: self._store.read_range(url, 0, stop, etag=etag)
+                lambda: self._store.read_range(url, 0, stop, etag=etag, size=size)
             )
         except StoreUnavailable as error:
             if self._lanes.stopping.is_set():

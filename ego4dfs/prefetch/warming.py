@@ -192,7 +192,7 @@ class Warmer:
         start, stop = request[0].start, request[-1].stop
         try:
             fetched = self.report.outage.attempt(
-                lambda: self._store.read_range(ref.url, start, stop, etag=ref.etag)
+                lambda: self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
             )
             if len(fetched.data) != stop - start or fetched.start != start:
                 raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)

@@ -270,10 +270,12 @@ class Reader:
             if self._closed:  # nobody waits for what is still in the queue
                 raise StoreUnavailable(_CLOSED, url=ref.url)  # noqa: TRY301 - as other errors
             if start < far:
-                self._store.stream_range(ref.url, start, stop, request, etag=ref.etag)
+                self._store.stream_range(
+                    ref.url, start, stop, request, etag=ref.etag, size=ref.size
+                )
             else:
                 # Half the CPU time of a stream, which copies each byte and wakes us for each piece.
-                fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag)
+                fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
                 request.land(fetched.start, fetched.data)
             request.check_end()
         except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it

@@ -2,7 +2,7 @@
 
 from ego4dfs.store.credentials import check_profile
 from ego4dfs.store.opening import TRANSPORTS, open_store
-from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink
+from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink, WrongSize
 
 __all__ = [
     "TRANSPORTS",
@@ -10,6 +10,7 @@ __all__ = [
     "ObjectFacts",
     "ObjectStore",
     "Sink",
+    "WrongSize",
     "check_profile",
     "open_store",
 ]

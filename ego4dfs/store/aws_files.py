@@ -20,6 +20,10 @@ _PLAIN = {
     "output",
     "cli_pager",
     "s3",
+    "ca_bundle",
+    "endpoint_url",
+    "ignore_configured_endpoint_urls",
+    "services",
 }
 _PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _ROLE_VARIABLES = ("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CREDENTIAL_EXPIRATION")
@@ -81,6 +85,24 @@ def region(profile: str) -> str:
             return os.environ[name]
     credentials, config = _sections(profile or _env_profile() or "default")
     return config.get("region") or credentials.get("region", "")
+
+
+def setting(profile: str, name: str) -> str:
+    """Return what the config file says of `name` in `profile`, or ''."""
+    return _sections(profile or _env_profile() or "default")[1].get(name, "").strip()
+
+
+def service_setting(profile: str, service: str, name: str) -> str:
+    """Return a setting of one service in the `services` that `profile` names, or ''."""
+    heading = f"services {setting(profile, 'services')}"
+    parsed = _parsed(paths()[1])
+    if not parsed.has_section(heading):
+        return ""
+    for line in parsed.get(heading, service, fallback="").splitlines():
+        key, separator, value = line.partition("=")
+        if separator and key.strip() == name:
+            return value.strip()
+    return ""
 
 
 def _env_profile() -> str:

@@ -16,6 +16,8 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
+from ego4dfs.store.network import INTERCEPTED_HINT, PROXY_LOGIN, PROXY_LOGIN_HINT
+from ego4dfs.text import masked
 
 RENEW = (
     "Ego4D licence keys expire 14 days after approval: sign the licence again at "
@@ -63,7 +65,9 @@ class Answer:
     """What a store said: HTTP status, S3's error code, and the region it named.
 
     Status 0 means that no whole answer came: `reason` says why, `begun` whether part of one did,
-    and `connected` whether there was a connection that it could have come over.
+    and `connected` whether there was a connection that it could have come over. `foreign` says
+    why an answer cannot be the store's, `location` where it leads, and `has_body` that a refusal
+    could have had S3's error code in it.
     """
 
     status: int = 0
@@ -73,9 +77,13 @@ class Answer:
     begun: bool = False
     connected: bool = True
     retry_after_s: float = 0.0
+    foreign: str = ""
+    location: str = ""
+    has_body: bool = False
 
 
 CANNOT_CONNECT = Answer(reason="cannot connect to the store", connected=False)
+NO_PROXY = Answer(reason="cannot connect to the proxy", connected=False)
 UNTRUSTED = Answer(
     connected=False, reason="the certificate is not trusted; AWS_CA_BUNDLE can name one that is"
 )
@@ -101,6 +109,10 @@ class Throttled(StoreUnavailable):
         self.retry_after_s = retry_after_s
 
 
+class ForeignAnswer(Unreachable):
+    """What answered is not the store but something before it: a captive portal, or a proxy."""
+
+
 class Unexplained(StoreError):  # noqa: N818 - a state
     """A HEAD was refused with 400; only the body of a GET can say why."""
 
@@ -118,6 +130,10 @@ class WrongRegion(StoreError):  # noqa: N818 - a state
 
 def error_of(answer: Answer, url: str) -> StoreError:
     """Return the error that `answer` means for the object `url`."""
+    return _intercepted(answer, url) or _said(answer, url)
+
+
+def _said(answer: Answer, url: str) -> StoreError:
     if answer.code in _REJECTED:
         text, hint = _REJECTED[answer.code]
         return CredentialsRejected(f"{url}: {text} ({answer.code})", url=url, hint=hint)
@@ -141,6 +157,34 @@ def _passing(answer: Answer, url: str) -> StoreUnavailable | None:
     silent = Unreachable if answer.connected else NoConnection
     kind = StoreUnavailable if answer.begun else silent
     return kind(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
+
+
+def foreign(url: str, reason: str) -> ForeignAnswer:
+    """Return the error for an answer that cannot be the store's."""
+    return ForeignAnswer(
+        f"{url}: the answer is not the store's: {reason}", url=url, hint=INTERCEPTED_HINT
+    )
+
+
+def _intercepted(answer: Answer, url: str) -> StoreError | None:
+    """Return the error for what was not said by the store at all."""
+    if answer.status == 407:
+        return NoConnection(f"{url}: {PROXY_LOGIN}", url=url, hint=PROXY_LOGIN_HINT)
+    reason = answer.foreign or _foreign(answer)
+    return foreign(url, reason) if reason else None
+
+
+def _foreign(answer: Answer) -> str:
+    """Say why an answer that is no object cannot be S3's, or ''."""
+    if answer.status == 511:
+        return "the network wants a login (511)"
+    if answer.code or answer.region:
+        return ""
+    if answer.location:
+        return f"it leads to {masked(answer.location)!r}"
+    if answer.status in {401, 403, 404} and answer.has_body:
+        return f"{answer.status} without S3's error code"
+    return ""
 
 
 def _refused(answer: Answer, url: str) -> StoreError:

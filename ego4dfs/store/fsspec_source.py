@@ -18,8 +18,17 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.store.classify import NoConnection, truncated
+from ego4dfs.store.answers import check_version, etag_of, is_web_page
+from ego4dfs.store.classify import (
+    Answer,
+    NoConnection,
+    Unreachable,
+    error_of,
+    foreign,
+    truncated,
+)
 from ego4dfs.store.location import segments
+from ego4dfs.store.network import Network
 from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 from ego4dfs.text import masked
@@ -47,8 +56,9 @@ class FsspecSource:
     its making.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, network: Network | None = None) -> None:
         self._source = source.rstrip("/")
+        self._network = network or Network()
         self._lock = threading.Lock()
         self._made: tuple[Any, str] | None = None
 
@@ -62,18 +72,28 @@ class FsspecSource:
         filesystem, path = self._at(url)
         return _facts(self._call(url, filesystem.info, path), url)
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
         """See ObjectStore."""
         before = self.head(url)
-        if etag and before.etag != etag:
-            raise _changed(url)
+        check_version(url, before, etag=etag, size=size)
         if start >= before.size:
             raise StoreError(f"{url}: the range starts at or past the object's end", url=url)
         return self._read(url, before, start, min(stop, before.size))
 
-    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
         """See ObjectStore."""
-        stream_in_pieces(self, url, start, stop, sink, etag=etag)
+        stream_in_pieces(self, url, range(start, stop), sink, etag=etag, size=size)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""
@@ -95,11 +115,17 @@ class FsspecSource:
     def _read(self, url: str, before: ObjectFacts, start: int, stop: int) -> Fetched:
         filesystem, path = self._at(url)
         data = b""
-        if stop > start:
+        # One byte more than there is: an object that has it is larger than its facts say.
+        end = stop + (stop == before.size)
+        if end > start:
             # By name: s3fs puts another argument between path and start.
-            data = self._call(url, filesystem.cat_file, path, start=start, end=stop)
-        if self.head(url).etag != before.etag:
+            data = self._call(url, filesystem.cat_file, path, start=start, end=end)
+        after = self.head(url)
+        if after.etag != before.etag:
             raise _changed(url)
+        if len(data) > stop - start:
+            told = f"the mirror tells {before.size} bytes of it and has more"
+            raise StoreError(f"{url}: {told}", url=url)
         if len(data) != stop - start:
             raise truncated(url, len(data), stop - start)
         return Fetched(memoryview(data), start, before)
@@ -108,7 +134,7 @@ class FsspecSource:
         steps = segments(url)
         with self._lock:
             if self._made is None:
-                self._made = _filesystem(self._source, url)
+                self._made = _filesystem(self._source, url, self._network)
             filesystem, root = self._made
         return filesystem, "/".join([root.rstrip("/"), *steps])
 
@@ -119,13 +145,18 @@ class FsspecSource:
             raise _classified(error, url) from None
 
 
-def _filesystem(source: str, url: str) -> tuple[Any, str]:
+def _filesystem(source: str, url: str, network: Network) -> tuple[Any, str]:
     """Make the filesystem; some connect while they are made. `url` is what it is wanted for."""
     from fsspec.core import url_to_fs  # noqa: PLC0415
 
+    from ego4dfs.store.http_mirror import options_for  # noqa: PLC0415
+
     try:
         made: tuple[Any, str] = url_to_fs(
-            source, skip_instance_cache=True, use_listings_cache=False
+            source,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            **options_for(source, network),
         )
     except (ImportError, ValueError) as error:
         raise ConfigError(f"source {source!r}: {error}") from None
@@ -143,6 +174,8 @@ def _filesystem(source: str, url: str) -> tuple[Any, str]:
 def _facts(info: Mapping[str, Any], url: str) -> ObjectFacts:
     if info.get("type") == "directory":
         raise ObjectMissing(f"{url}: a directory in the mirror, not an object", url=url)
+    if is_web_page(str(info.get("mimetype", ""))) and not url.endswith((".html", ".htm")):
+        raise foreign(url, "it is a web page")
     size = info.get("size")
     if size is None:
         raise StoreError(f"{url}: the mirror does not tell its size", url=url)
@@ -152,7 +185,7 @@ def _facts(info: Mapping[str, Any], url: str) -> ObjectFacts:
     seed = f"{info.get('ino')} {mtime_ns} {size}" + ("" if is_lasting else _SALT)
     made_up = hashlib.sha256(seed.encode()).hexdigest()[:32]
     version_id = str(info.get("VersionId") or info.get("version_id") or "")
-    etag = told.strip('"') or made_up
+    etag = etag_of(told) or made_up
     return ObjectFacts(int(size), etag, version_id, mtime_ns, is_lasting=is_lasting)
 
 
@@ -174,9 +207,27 @@ def _changed(url: str) -> ObjectChanged:
     return ObjectChanged(f"{url}: the object was replaced since it was first seen", url=url)
 
 
-def _classified(error: Exception, url: str) -> StoreError:
-    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+def _classified(error: BaseException, url: str) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    # fsspec makes FileNotFoundError of all that keeps it from a web server.
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        return _classified(error.__cause__, url)
+    status = getattr(error, "status", 0)
+    if status in {404, 410} or isinstance(
+        error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+    ):
         return ObjectMissing(f"{url}: no such object in the mirror", url=url)
-    if isinstance(error, PermissionError) or getattr(error, "status", 0) in {401, 403}:
+    if status == 407:
+        return error_of(Answer(407), url)
+    if isinstance(error, PermissionError) or status in {401, 403}:
         return AccessDenied(f"{url}: the mirror refused it", url=url)
-    return StoreUnavailable(f"{url}: the mirror failed ({type(error).__name__})", url=url)
+    kind = Unreachable if _is_silence(error) else StoreUnavailable
+    return kind(f"{url}: the mirror failed ({type(error).__name__})", url=url)
+
+
+def _is_silence(error: BaseException) -> bool:
+    """Tell whether nothing answered at all."""
+    if isinstance(error, (TimeoutError, ConnectionError)):
+        return True
+    return any(kind.__name__ == "ClientConnectionError" for kind in type(error).__mro__)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
+from ego4dfs.store.answers import check_version
 from ego4dfs.store.classify import truncated
 from ego4dfs.store.location import segments
 from ego4dfs.store.pieces import stream_in_pieces
@@ -39,19 +40,29 @@ class LocalSource:
         with self._open(url) as descriptor:
             return _facts(descriptor)
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
         """See ObjectStore."""
         with self._open(url) as descriptor:
             before = _facts(descriptor)
-            if etag and before.etag != etag:
-                raise _changed(url)
+            check_version(url, before, etag=etag, size=size)
             if start >= before.size:
                 raise StoreError(f"{url}: the range starts at or past the object's end", url=url)
             return _read(descriptor, url, before, start, min(stop, before.size))
 
-    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
         """See ObjectStore."""
-        stream_in_pieces(self, url, start, stop, sink, etag=etag)
+        stream_in_pieces(self, url, range(start, stop), sink, etag=etag, size=size)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""

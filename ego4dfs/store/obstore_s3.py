@@ -5,37 +5,45 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError, NotModifiedError
 from obstore.store import S3Store
 
 from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S, Floor
-from ego4dfs.errors import ConfigError, ObjectChanged, StoreError
+from ego4dfs.errors import StoreError
+from ego4dfs.store.answers import (
+    check_version,
+    etag_of,
+    header_of,
+    is_web_page,
+    lacking,
+    pin_of,
+)
 from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.classify import (
-    CANNOT_CONNECT,
-    UNTRUSTED,
-    Answer,
     WrongRegion,
     error_of,
+    foreign,
     too_slow,
     truncated,
 )
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
+from ego4dfs.store.network import Network
+from ego4dfs.store.obstore_text import NOT_PARTIAL, NOWHERE, TIMED_OUT, answer_in
 from ego4dfs.store.pools import Pools
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink
 from ego4dfs.store.rates import Rates
 from ego4dfs.store.regions import Regions
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult, ObjectMeta
+    from obstore import GetOptions, GetResult
     from obstore.store import ClientConfig, S3Config, S3Credential
 
 Result = TypeVar("Result")
@@ -49,16 +57,6 @@ IDLE_TIMEOUT_S = 20  # S3 itself closes idle connections about then
 STREAM_PIECE_BYTES = 256 << 10  # what a killed download loses of each connection
 SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # somebody waits for the first bytes of these
 
-_STATUS = re.compile(r"status: (\d{3}),|status code: (\d{3})")
-_CODE = re.compile(r"<Code>([\w .]{1,80})</Code>")
-_REGION = re.compile(r"<Region>([\w-]{1,64})</Region>")
-_KIND = re.compile(r"kind: (Connect|Timeout|Interrupted|Decode|Request|Unknown)\b")
-_BROKEN = {
-    "Connect": CANNOT_CONNECT,
-    "Timeout": Answer(reason="the store did not answer in time"),
-    "Request": Answer(reason="the store closed the connection"),
-}
-_CUT = Answer(reason="the answer was cut", begun=True)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNKNOWN_BYTES = 8 << 20  # manifests
 _runtime: dict[str, int] = {}  # the process that started obstore's threads, once one did
@@ -69,7 +67,8 @@ class ObstoreS3:
 
     A request is bounded by `WHOLE_TIMEOUT_S`. Of a bucket whose bodies were too slow for that,
     they are read piece by piece as they come, for as long as they bring enough.
-    Safe from several threads. `other` serves the keys that obstore has no name for.
+    Safe from several threads. `other` serves the keys that obstore has no name for, and whatever
+    obstore must not be trusted with.
     """
 
     def __init__(
@@ -77,12 +76,15 @@ class ObstoreS3:
         endpoint_url: str,
         credentials: Credentials,
         regions: Regions,
+        network: Network,
         other: Adapter,
     ) -> None:
         self._endpoint_url = endpoint_url
         self._credentials = credentials
         self._regions = regions
+        self._network = network
         self._other = other
+        self._proxies: dict[str, str] = {}
         self._pools: Pools[S3Store] = Pools(lambda: READ_TIMEOUT_S)
         self._rates = Rates()
 
@@ -93,35 +95,42 @@ class ObstoreS3:
 
     def head(self, url: str) -> ObjectFacts:
         """See ObjectStore."""
-        bucket, key = split(url)
-        if not expressible(key):
-            return self._other.head(url)
-        try:
-            return _facts(self._timed(bucket, lambda store: obstore.head(store, key)))
-        except (BaseError, OSError, ValueError) as error:
-            raise self._classified(error, url) from None
+        result = self._get(url, {"head": True})
+        return self._other.head(url) if result is None else _facts(result, url)
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
         """See ObjectStore."""
-        if not expressible(split(url)[1]):
-            return self._other.read_range(url, start, stop, etag=etag)
-        options: GetOptions = {"range": (start, stop)}
-        if etag:
-            options["if_match"] = f'"{etag}"'
-        fetched = self._get(url, options, stop - start)
-        if fetched.start != start:
+        result = self._get(url, _ranged(start, stop, etag), stop - start)
+        if result is None:
+            return self._other.read_range(url, start, stop, etag=etag, size=size)
+        facts = _facts(result, url)
+        check_version(url, facts, etag=etag, size=size)
+        if result.range[0] != start:
             raise StoreError(f"{url}: the store sent another range than asked", url=url)
-        if etag and fetched.facts.etag != etag:
-            raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
-        return _whole(fetched, url, min(stop, fetched.facts.size) - start)
+        return self._whole(result, url, start, min(stop, facts.size), facts)
 
-    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
         """See ObjectStore."""
-        if not expressible(split(url)[1]):
-            self._other.stream_range(url, start, stop, sink, etag=etag)
+        result = self._get(url, _ranged(start, stop, etag))
+        if result is None:
+            self._other.stream_range(url, start, stop, sink, etag=etag, size=size)
             return
+        check_version(url, _facts(result, url), etag=etag, size=size)
+        if result.range != (start, stop):
+            raise StoreError(f"{url}: the store sent another range than asked", url=url)
         position = start
-        for piece in self._pieces(url, start, stop, etag):
+        for piece in self._pieces(url, result, stop - start):
             sink(position, piece)
             position += len(piece)
         if position != stop:
@@ -129,14 +138,15 @@ class ObstoreS3:
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""
-        if not expressible(split(url)[1]):
-            return self._other.read(url, unless_etag=unless_etag)
-        options: GetOptions = {"if_none_match": f'"{unless_etag}"'} if unless_etag else {}
+        options: GetOptions = {"if_none_match": header_of(unless_etag)} if unless_etag else {}
         try:
-            fetched = self._get(url, options, _UNKNOWN_BYTES)
+            result = self._get(url, options, _UNKNOWN_BYTES)
         except NotModifiedError:
             return None
-        return _whole(fetched, url, fetched.facts.size)
+        if result is None:
+            return self._other.read(url, unless_etag=unless_etag)
+        facts = _facts(result, url)
+        return self._whole(result, url, 0, facts.size, facts)
 
     def renew(self, url: str) -> None:
         """See Adapter."""
@@ -150,37 +160,43 @@ class ObstoreS3:
         self._other.close()
         self._pools.clear()
 
-    def _pieces(self, url: str, start: int, stop: int, etag: str) -> Iterator[memoryview]:
-        """Yield the body of one GET; what a sink raises does not pass through here."""
-        bucket, key = split(url)
-        options: GetOptions = {"range": (start, stop), "if_match": f'"{etag}"'}
-        try:
-            is_slow = self._rates.is_slow(bucket, stop - start)
-            result = self._ask(bucket, key, options, is_slow)
-        except (BaseError, OSError, ValueError) as error:
-            raise self._classified(error, url) from None
-        if result.range != (start, stop):
-            raise StoreError(f"{url}: the store sent another range than asked", url=url)
-        if _facts(result.meta).etag != etag:
-            raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
-        is_short = stop - start <= SHORT_BYTES
-        least = SHORT_PIECE_BYTES if is_short else STREAM_PIECE_BYTES
-        yield from self._body(url, result, 1 if is_slow else least)
+    def _get(self, url: str, options: GetOptions, size: int = 0) -> GetResult | None:
+        """Send one request and return its answer, or None where the other transport must ask.
 
-    def _get(self, url: str, options: GetOptions, size: int) -> Fetched:
-        """Return what one GET brings; about `size` bytes are expected."""
+        About `size` bytes are expected.
+        """
         bucket, key = split(url)
+        if not expressible(key) or self._leads_astray(bucket):
+            return None
         is_slow = self._rates.is_slow(bucket, size)
         try:
-            result = self._ask(bucket, key, options, is_slow)
+            result = self._timed(bucket, key, options, is_slow)
         except NotModifiedError:
             raise
         except (BaseError, OSError, ValueError) as error:
+            if NOT_PARTIAL in str(error):
+                return None
             raise self._classified(error, url) from None
-        start, _ = result.range
-        pieces = list(self._body(url, result, 1 if is_slow else 0))
+        # Whether a whole page of HTML is an object is told by headers that obstore does not show.
+        return None if is_web_page(result.attributes.get("Content-Type", "")) else result
+
+    def _pieces(self, url: str, result: GetResult, length: int) -> Iterator[memoryview]:
+        """Yield the body of one GET; what a sink raises does not pass through here."""
+        least = SHORT_PIECE_BYTES if length <= SHORT_BYTES else STREAM_PIECE_BYTES
+        yield from self._body(url, result, 1 if self._is_slow(url, length) else least)
+
+    def _whole(
+        self, result: GetResult, url: str, start: int, stop: int, facts: ObjectFacts
+    ) -> Fetched:
+        """Return the body of one GET, which is to hold bytes [start, stop)."""
+        pieces = list(self._body(url, result, 1 if self._is_slow(url, stop - start) else 0))
         data = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-        return Fetched(data, start, _facts(result.meta))
+        if len(data) != stop - start:
+            raise truncated(url, len(data), stop - start)
+        return Fetched(data, start, facts)
+
+    def _is_slow(self, url: str, size: int) -> bool:
+        return self._rates.is_slow(split(url)[0], size)
 
     def _body(self, url: str, result: GetResult, least: int) -> Iterator[memoryview]:
         """Yield the body in pieces of `least` bytes, 0 for all at once."""
@@ -194,39 +210,55 @@ class ObstoreS3:
                     raise too_slow(url)
         except (BaseError, OSError, ValueError) as error:
             answer = answer_in(str(error))
-            if answer is _BROKEN["Timeout"]:
+            if answer is TIMED_OUT:
                 self._rates.note_slow(bucket)
                 raise too_slow(url) from None
             raise error_of(replace(answer, begun=True), url) from None
         self._rates.note(bucket, size, began_s)
 
-    def _ask(self, bucket: str, key: str, options: GetOptions, is_slow: bool) -> GetResult:  # noqa: FBT001
-        return self._timed(bucket, lambda store: obstore.get(store, key, options=options), is_slow)
+    def _leads_astray(self, bucket: str) -> bool:
+        """Tell whether obstore would follow a redirect to another host from here.
+
+        It cannot be told not to. Sent directly, what leads to another host ends at a proxy that
+        is not there; through a proxy, everything would go through. On plain HTTP another port of
+        the same host is not kept from, and a session token must not get there.
+        """
+        endpoint = _endpoint(bucket, self._regions.of(bucket), self._endpoint_url)
+        if endpoint not in self._proxies:
+            self._proxies[endpoint] = self._network.proxy(endpoint)
+        if self._proxies[endpoint]:
+            return True
+        return endpoint.startswith("http://") and bool(self._credentials.keys().token)
 
     def _timed(
         self,
         bucket: str,
-        ask: Callable[[S3Store], Result],
-        is_slow: bool = False,  # noqa: FBT001, FBT002
-    ) -> Result:
+        key: str,
+        options: GetOptions,
+        is_slow: bool,  # noqa: FBT001
+    ) -> GetResult:
         """Send a request; take note of how long its answer took to begin."""
         store = self._store(bucket, is_slow)
         began_s = time.monotonic()
-        result = ask(store)
+        result = obstore.get(store, key, options=options)
         self._pools.answered(bucket, time.monotonic() - began_s)
         return result
 
     def _store(self, bucket: str, is_slow: bool) -> S3Store:  # noqa: FBT001
         """Return the store of `bucket`, made anew whenever its region or the keys are others."""
         region, keys = self._regions.of(bucket), self._credentials.keys()
+        endpoint = _endpoint(bucket, region, self._endpoint_url)
         whole_s = WATCHED_TIMEOUT_S if is_slow else WHOLE_TIMEOUT_S
         _runtime.setdefault("pid", os.getpid())
 
         def make(read_timeout_s: float) -> S3Store:
+            certificates = self._network.certificates()
             return S3Store(
                 bucket,
                 config=_config(bucket, region, self._endpoint_url),
-                client_options=_client_options(self._endpoint_url, read_timeout_s, whole_s),
+                client_options=_client_options(
+                    endpoint, certificates, read_timeout_s=read_timeout_s, whole_s=whole_s
+                ),
                 retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
                 # Not as settings: obstore would add an AWS_SESSION_TOKEN it finds around.
                 credential_provider=lambda: _credential(keys),
@@ -254,32 +286,21 @@ def expressible(key: str) -> bool:
     )
 
 
-def answer_in(text: str) -> Answer:
-    """Find status, code and region in obstore's text, which has no fields for them."""
-    status = _STATUS.search(text)
-    code, region, kind = _CODE.search(text), _REGION.search(text), _KIND.search(text)
-    if status:
-        return Answer(
-            int(status[1] or status[2]), code[1] if code else "", region[1] if region else ""
-        )
-    if "BareRedirect" in text:
-        return Answer(301)
-    if "InvalidCertificate" in text:
-        return UNTRUSTED
-    if kind and "HTTP error" in text:
-        return _BROKEN.get(kind[1], _CUT)
-    return Answer(200, "with something else than was asked")
+def _endpoint(bucket: str, region: str, endpoint_url: str) -> str:
+    """Return the URL that requests for a bucket go to."""
+    if endpoint_url:
+        return endpoint_url.rstrip("/")
+    host = f"s3.{region}.amazonaws.com"
+    return f"https://{host}" if "." in bucket else f"https://{bucket}.{host}"
 
 
 def _config(bucket: str, region: str, endpoint_url: str) -> S3Config:
     """Return S3Store's settings, each given, for obstore takes what is not from AWS_* variables."""
-    on_host = not endpoint_url and "." not in bucket
-    host = f"{bucket}.s3.{region}.amazonaws.com" if on_host else f"s3.{region}.amazonaws.com"
-    endpoint = endpoint_url.rstrip("/") or f"https://{host}"
+    endpoint = _endpoint(bucket, region, endpoint_url)
     config: S3Config = {
         "region": region,
         "endpoint": endpoint,
-        "virtual_hosted_style_request": on_host,
+        "virtual_hosted_style_request": not endpoint_url and "." not in bucket,
         "skip_signature": False,
         "s3_express": False,
     }
@@ -302,33 +323,37 @@ def _watched(bucket: str) -> str:
     return f"{bucket} slow"
 
 
-def _client_options(endpoint_url: str, read_timeout_s: float, whole_s: float) -> ClientConfig:
+def _client_options(
+    endpoint: str, certificates: bytes, *, read_timeout_s: float, whole_s: float
+) -> ClientConfig:
     options: ClientConfig = {
-        "allow_http": endpoint_url.startswith("http://"),
+        "allow_http": endpoint.startswith("http://"),
         "connect_timeout": timedelta(seconds=CONNECT_S),
         "read_timeout": timedelta(seconds=read_timeout_s),
         "timeout": timedelta(seconds=whole_s),
         "pool_idle_timeout": timedelta(seconds=IDLE_TIMEOUT_S),
+        # Requests to any host but the endpoint's, as after a redirect, end here.
+        "proxy_url": f"http://{NOWHERE}",
+        "proxy_excludes": urlsplit(endpoint).hostname or "",
     }
-    bundle = os.environ.get("AWS_CA_BUNDLE")
-    if bundle:
-        try:
-            options["root_certificate"] = Path(bundle).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"AWS_CA_BUNDLE {bundle!r}: {error.strerror}") from None
+    if certificates:
+        options["root_certificate"] = certificates
     return options
 
 
-def _facts(meta: ObjectMeta) -> ObjectFacts:
+def _ranged(start: int, stop: int, etag: str) -> GetOptions:
+    pin = pin_of(etag)
+    return {"range": (start, stop), "if_match": pin} if pin else {"range": (start, stop)}
+
+
+def _facts(result: GetResult, url: str) -> ObjectFacts:
+    meta = result.meta
+    etag, mtime_s = etag_of(meta["e_tag"] or ""), int(meta["last_modified"].timestamp())
+    if lack := lacking(etag=etag, has_time=mtime_s != 0):
+        raise foreign(url, lack)
     return ObjectFacts(
         size=meta["size"],
-        etag=(meta["e_tag"] or "").strip('"'),
+        etag=etag,
         version_id=meta["version"] or "",
-        mtime_ns=int(meta["last_modified"].timestamp()) * 1_000_000_000,
+        mtime_ns=mtime_s * 1_000_000_000,
     )
-
-
-def _whole(fetched: Fetched, url: str, wanted: int) -> Fetched:
-    if len(fetched.data) != wanted:
-        raise truncated(url, len(fetched.data), wanted)
-    return fetched

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ego4dfs.store.breaker import Breaker
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.fsspec_source import FsspecSource
 from ego4dfs.store.local_source import LocalSource
+from ego4dfs.store.network import Network, configured_endpoint
 from ego4dfs.store.pacing import Pacing
 from ego4dfs.store.protocol import Adapter, ObjectStore
 from ego4dfs.store.regions import Regions
@@ -37,19 +37,21 @@ def open_store(
 ) -> ObjectStore:
     """Return the store that objects are fetched from.
 
-    That is S3 at `endpoint_url` (else the one of AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, else
-    AWS), or with `source` a mirror at any fsspec URL or path, laid out `<source>/<bucket>/<key>`.
-    Keys come from `profile`, or from the normal AWS chain when none is named. `region` is where
+    That is S3 at `endpoint_url` (else the one of the environment or the profile, else AWS), or
+    with `source` a mirror at any fsspec URL or path, laid out `<source>/<bucket>/<key>`. Keys
+    come from `profile`, or from the normal AWS chain when none is named. `region` is where
     buckets are taken to be when neither they nor AWS say. No request is made and no thread
     started here. Raises ConfigError for a transport that does not exist or is not installed.
     """
     _check(transport)
     if source:
-        mirror = _mirror(source)
+        network = Network(profile)
         return ResilientStore(
-            mirror.source, metrics, lambda: _unsigned(_mirror(source), metrics, max_concurrency)
+            _mirror(source, network).source,
+            metrics,
+            lambda: _unsigned(_mirror(source, network), metrics, max_concurrency),
         )
-    endpoint = _checked(endpoint_url or _endpoint_of_environment())
+    endpoint = _checked(configured_endpoint(endpoint_url, profile))
     return ResilientStore(
         masked(endpoint) or _AWS,
         metrics,
@@ -74,13 +76,6 @@ def _checked(endpoint: str) -> str:
     )
 
 
-def _endpoint_of_environment() -> str:
-    """Return the endpoint that other AWS tools would use; the profile's own is left out."""
-    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
-        return ""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-
-
 def _s3(
     endpoint: str,
     profile: str,
@@ -89,10 +84,10 @@ def _s3(
     metrics: Metrics,
     max_concurrency: int,
 ) -> Parts:
-    credentials = Credentials(profile)
-    regions = Regions(endpoint, lambda: region or aws_files.region(profile), metrics)
+    credentials, network = Credentials(profile), Network(profile)
+    regions = Regions(endpoint, lambda: region or aws_files.region(profile), metrics, network)
     return Parts(
-        adapter=_adapter(transport, endpoint, credentials, regions),
+        adapter=_adapter(transport, endpoint, credentials, regions, network),
         credentials=credentials,
         breaker=Breaker(masked(endpoint) or _AWS, one_host=bool(endpoint)),
         slots=Slots(max_concurrency),
@@ -100,14 +95,14 @@ def _s3(
     )
 
 
-def _mirror(source: str) -> Adapter:
+def _mirror(source: str, network: Network) -> Adapter:
     """Return the adapter for a mirror; the local one does without fsspec's import."""
     scheme, separator, rest = source.partition("://")
     if not separator:
         return LocalSource(Path(source).expanduser().absolute())
     if scheme in {"file", "local"}:
         return LocalSource(Path(rest).absolute())
-    return FsspecSource(source)
+    return FsspecSource(source, network)
 
 
 def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Parts:
@@ -120,14 +115,16 @@ def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Parts
     )
 
 
-def _adapter(transport: str, endpoint: str, credentials: Credentials, regions: Regions) -> Adapter:
+def _adapter(
+    transport: str, endpoint: str, credentials: Credentials, regions: Regions, network: Network
+) -> Adapter:
     from ego4dfs.store.s3fs_s3 import S3fsS3  # noqa: PLC0415
 
-    s3fs = S3fsS3(endpoint, credentials, regions)
+    s3fs = S3fsS3(endpoint, credentials, regions, network)
     if transport == "s3fs":
         return s3fs
     try:
         from ego4dfs.store.obstore_s3 import ObstoreS3, forked  # noqa: PLC0415
     except ImportError:
         return s3fs
-    return s3fs if forked() else ObstoreS3(endpoint, credentials, regions, s3fs)
+    return s3fs if forked() else ObstoreS3(endpoint, credentials, regions, network, s3fs)

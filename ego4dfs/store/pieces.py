@@ -8,10 +8,12 @@ PIECE_BYTES = 8 << 20
 
 
 def stream_in_pieces(
-    store: ObjectStore, url: str, start: int, stop: int, sink: Sink, *, etag: str
+    store: ObjectStore, url: str, place: range, sink: Sink, *, etag: str, size: int | None
 ) -> None:
     """Serve `stream_range` by one `read_range` per piece."""
-    while start < stop:
-        data = store.read_range(url, start, min(stop, start + PIECE_BYTES), etag=etag).data
+    start = place.start
+    while start < place.stop:
+        stop = min(place.stop, start + PIECE_BYTES)
+        data = store.read_range(url, start, stop, etag=etag, size=size).data
         sink(start, data)
         start += len(data)

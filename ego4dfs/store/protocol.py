@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ego4dfs.errors import ObjectChanged
+
 Sink = Callable[[int, memoryview], None]
 """Takes the bytes of an object from an offset on; they are the store's again when it returns."""
 
@@ -14,9 +16,10 @@ Sink = Callable[[int, memoryview], None]
 class ObjectFacts:
     """What a store says about one object without its bytes.
 
-    `etag` carries no quotes. `version_id` is empty where the bucket keeps no versions.
-    `mtime_ns` is the store's LastModified in nanoseconds since the epoch. Facts that are not
-    lasting must be asked for again by the next process: the store tells no version.
+    `etag` carries no quotes, but for a weak one, which is as it came: `W/"x"`. `version_id` is
+    empty where the bucket keeps no versions. `mtime_ns` is the store's LastModified in nanoseconds
+    since the epoch. Facts that are not lasting must be asked for again by the next process: the
+    store tells no version.
     """
 
     size: int
@@ -35,6 +38,14 @@ class Fetched:
     facts: ObjectFacts
 
 
+class WrongSize(ObjectChanged):
+    """The object has the ETag that was asked for and another size; `facts` are the true ones."""
+
+    def __init__(self, url: str, assumed: int, facts: ObjectFacts) -> None:
+        super().__init__(f"{url}: it has {facts.size} bytes and not {assumed}", url=url)
+        self.facts = facts
+
+
 class ObjectStore(Protocol):
     """Read-only access to objects named by `s3://bucket/key` URLs.
 
@@ -50,15 +61,27 @@ class ObjectStore(Protocol):
     def head(self, url: str) -> ObjectFacts:
         """Fetch the facts of one object with one HEAD."""
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
         """Fetch bytes [start, stop), cut at the object's end; `stop > start`.
 
-        With `etag` the bytes are of exactly that version, or `ObjectChanged` is raised.
+        With `etag` the bytes are of exactly that version, or `ObjectChanged` is raised; with
+        `size` the object has exactly that size, or `WrongSize` is raised with the true facts.
         A short answer is never returned as if it were whole. Raises `StoreError` when `start`
         is at or past the end.
         """
 
-    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
         """Hand bytes [start, stop) of exactly that version to `sink`, in order, as they arrive.
 
         `stop` is not behind the object's end. When this raises, a part may have been handed

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from ego4dfs.errors import ConfigError
 from ego4dfs.metrics import Metrics
 from ego4dfs.store.classify import Answer, WrongRegion, error_of
-
-if TYPE_CHECKING:
-    import ssl
+from ego4dfs.store.network import Network
 
 DEFAULT = "us-east-1"
 AWS_URL = "https://s3.amazonaws.com"
@@ -31,8 +26,15 @@ class Regions:
     gate is, so that the threads that need one answer send one question.
     """
 
-    def __init__(self, endpoint_url: str, configured: Callable[[], str], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        endpoint_url: str,
+        configured: Callable[[], str],
+        metrics: Metrics,
+        network: Network | None = None,
+    ) -> None:
         self._endpoint_url = endpoint_url
+        self._network = network or Network()
         self._configured = configured
         self._metrics = metrics
         self._lock = threading.Lock()
@@ -77,42 +79,28 @@ class Regions:
         S3 names it even when it answers 403. Raises StoreUnavailable when nothing answers.
         """
         from http.client import HTTPException  # noqa: PLC0415
-        from urllib.error import HTTPError  # noqa: PLC0415
         from urllib.parse import quote  # noqa: PLC0415
-        from urllib.request import Request, urlopen  # noqa: PLC0415
 
-        base = self._endpoint_url or AWS_URL
-        request = Request(f"{base.rstrip('/')}/{quote(bucket)}", method="HEAD")  # noqa: S310
+        base = (self._endpoint_url or AWS_URL).rstrip("/")
         self._metrics.request("head")
         try:
-            with urlopen(request, timeout=TIMEOUT_S, context=_trust()) as answer:  # noqa: S310
-                return str(answer.headers.get("x-amz-bucket-region", ""))
-        except HTTPError as error:
-            return str(error.headers.get("x-amz-bucket-region", ""))
+            status, headers = self._network.head(f"{base}/{quote(bucket)}", TIMEOUT_S)
         except (OSError, HTTPException) as error:
             reason = f"{base} did not say where the bucket is ({type(error).__name__})"
             cause = getattr(error, "reason", error)
             connected = not isinstance(cause, (socket.gaierror, ConnectionRefusedError))
-            raise error_of(Answer(reason=reason, connected=connected), f"s3://{bucket}") from None
+            proxied = "407" in str(error)  # of a tunnel there is no answer but this text
+            answer = Answer(407) if proxied else Answer(reason=reason, connected=connected)
+            raise error_of(answer, f"s3://{bucket}") from None
+        if status == 407:
+            raise error_of(Answer(407), f"s3://{bucket}")
+        return str(headers.get("x-amz-bucket-region", ""))
 
     def _first_guess(self, bucket: str) -> str:
         configured = usable(self._configured(), aws=not self._endpoint_url)
         if self._endpoint_url:
             return configured or DEFAULT
         return self.ask(bucket) or configured or DEFAULT
-
-
-def _trust() -> ssl.SSLContext | None:
-    """Return what AWS_CA_BUNDLE says to trust, as AWS's own tools read it; None = as usual."""
-    bundle = os.environ.get("AWS_CA_BUNDLE")
-    if not bundle:
-        return None
-    import ssl  # noqa: PLC0415
-
-    try:
-        return ssl.create_default_context(cafile=bundle)
-    except OSError as error:
-        raise ConfigError(f"AWS_CA_BUNDLE {bundle!r}: {error.strerror}") from None
 
 
 def usable(region: str, *, aws: bool) -> str:

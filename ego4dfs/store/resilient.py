@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from ego4dfs.errors import (
     AccessDenied,
     ConfigError,
     CredentialsRejected,
+    ObjectMissing,
     StoreError,
     StoreUnavailable,
 )
@@ -29,10 +31,18 @@ from ego4dfs.store.classify import (
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.pacing import Pacing
 from ego4dfs.store.patience import MANIFESTS, OBJECTS, Patience
-from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, ObjectStore, Sink
+from ego4dfs.store.protocol import (
+    Adapter,
+    Fetched,
+    ObjectFacts,
+    ObjectStore,
+    Sink,
+    WrongSize,
+)
 from ego4dfs.store.slots import Slots
 
 Result = TypeVar("Result")
+EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 _REMEDIES = 2  # a wrong region and a renewed key can meet in one request
 
 
@@ -78,32 +88,69 @@ class ResilientStore:
         """See ObjectStore. A HEAD refused without a reason costs a GET of one byte to learn it."""
         return self._patiently(url, OBJECTS, lambda parts: self._head(parts, url))
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
         """See ObjectStore."""
-        fetched = self._patiently(
-            url,
-            OBJECTS,
-            lambda parts: self._send(
-                parts, "get", url, lambda store: store.read_range(url, start, stop, etag=etag)
-            ),
-        )
+
+        def ask(store: ObjectStore) -> Fetched:
+            return store.read_range(url, start, stop, etag=etag, size=size)
+
+        with self._true_size(url, size):
+            fetched = self._patiently(
+                url, OBJECTS, lambda parts: self._send(parts, "get", url, ask)
+            )
         self._metrics.add("bytes_fetched", len(fetched.data))
         return fetched
 
-    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
         """See ObjectStore. A retry asks for what is not handed over yet."""
         flow = _Flow(start, sink, self._metrics)
-        self._patiently(
-            url,
-            OBJECTS,
-            lambda parts: self._send(
-                parts,
-                "get",
+
+        def ask(store: ObjectStore) -> None:
+            store.stream_range(url, flow.position, stop, flow, etag=etag, size=size)
+
+        with self._true_size(url, size):
+            self._patiently(
                 url,
-                lambda store: store.stream_range(url, flow.position, stop, flow, etag=etag),
-            ),
-            lambda: flow.position,
-        )
+                OBJECTS,
+                lambda parts: self._send(parts, "get", url, ask),
+                lambda: flow.position,
+            )
+
+    @contextmanager
+    def _true_size(self, url: str, assumed: int | None) -> Iterator[None]:
+        """Look whether a refused range was behind the end of an object that was taken for larger.
+
+        Raises WrongSize then: what refuses a range (416) does not tell the transports the size.
+        """
+        try:
+            yield
+        except StoreError as error:
+            if assumed is None or type(error) is not StoreError:
+                raise
+            facts = self._facts_of_get(url)
+            if facts.size == assumed:
+                raise
+            raise WrongSize(url, assumed, facts) from None
+
+    def _facts_of_get(self, url: str) -> ObjectFacts:
+        """Return facts by a GET of one byte: a HEAD may be what was wrong."""
+        try:
+            return self.read_range(url, 0, 1).facts
+        except StoreError as error:
+            if type(error) is not StoreError:
+                raise
+            return self.head(url)  # an empty object has no first byte
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore. It gives up sooner than the others: callers keep copies."""
@@ -147,15 +194,27 @@ class ResilientStore:
 
     def _head(self, parts: Parts, url: str) -> ObjectFacts:
         try:
-            return self._send(parts, "head", url, lambda store: store.head(url))
+            facts = self._send(parts, "head", url, lambda store: store.head(url))
+            if facts.size or parts.credentials is None or facts.etag == EMPTY_MD5:
+                return facts
         except CredentialsRejected:
             raise
-        except (AccessDenied, Unexplained):
+        except (AccessDenied, ObjectMissing, Unexplained):
             if parts.credentials is None:
                 raise
-            # A HEAD's answer has no body, so the code that tells refusals apart is missing.
-            byte = self._send(parts, "get", url, lambda store: store.read_range(url, 0, 1))
-            return byte.facts
+            return self._first_byte(parts, url)
+        # Nothing is ever fetched of an object without bytes, so nothing else would find out.
+        try:
+            return self._first_byte(parts, url)
+        except StoreError as error:
+            if type(error) is not StoreError:
+                raise
+            return facts
+
+    def _first_byte(self, parts: Parts, url: str) -> ObjectFacts:
+        """Return facts by a GET: its answer has what a HEAD's lacks, the code of a refusal too."""
+        byte = self._send(parts, "get", url, lambda store: store.read_range(url, 0, 1))
+        return byte.facts
 
     def _send(
         self, parts: Parts, kind: str, url: str, ask: Callable[[ObjectStore], Result]

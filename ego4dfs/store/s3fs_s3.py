@@ -10,19 +10,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S, Floor
-from ego4dfs.errors import ObjectChanged, StoreError
+from ego4dfs.errors import StoreError
+from ego4dfs.store.answers import (
+    check_version,
+    etag_of,
+    header_of,
+    is_web_page,
+    lacking,
+    pin_of,
+)
 from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.classify import (
     CANNOT_CONNECT,
+    NO_PROXY,
     UNTRUSTED,
     Answer,
     WrongRegion,
     error_of,
+    foreign,
     too_slow,
     truncated,
 )
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
+from ego4dfs.store.network import Network
 from ego4dfs.store.pools import Pools
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
 from ego4dfs.store.regions import Regions
@@ -59,10 +70,13 @@ class S3fsS3:
     One pool of connections per region. Safe from several threads.
     """
 
-    def __init__(self, endpoint_url: str, credentials: Credentials, regions: Regions) -> None:
+    def __init__(
+        self, endpoint_url: str, credentials: Credentials, regions: Regions, network: Network
+    ) -> None:
         self._endpoint_url = endpoint_url
         self._credentials = credentials
         self._regions = regions
+        self._network = network
         self._pools: Pools[Any] = Pools(lambda: READ_TIMEOUT_S)
 
     @property
@@ -73,25 +87,38 @@ class S3fsS3:
     def head(self, url: str) -> ObjectFacts:
         """See ObjectStore."""
         answer, _ = self._call("head_object", url)
-        return _facts(answer, answer["ContentLength"])
+        return _facts(answer, url, answer.get("ContentLength"))
 
-    def read_range(self, url: str, start: int, stop: int, *, etag: str = "") -> Fetched:
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
         """See ObjectStore."""
         answer, data = self._call("get_object", url, **_ranged(start, stop, etag))
-        facts = _ranged_facts(answer, url, start, stop, etag)
+        facts = _ranged_facts(answer, url, start, stop)
+        check_version(url, facts, etag=etag, size=size)
         wanted = min(stop, facts.size) - start
         if len(data) != wanted:
             raise truncated(url, len(data), wanted)
         return Fetched(memoryview(data), start, facts)
 
-    def stream_range(self, url: str, start: int, stop: int, sink: Sink, *, etag: str) -> None:
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
         """See ObjectStore."""
         request = self._request("get_object", url, _ranged(start, stop, etag))
         loop = request.filesystem.loop
         answer = self._await(url, loop, _ask, request)
         body, position, floor = answer["Body"], start, Floor()
         try:
-            _ranged_facts(answer, url, start, stop, etag)
+            facts = _ranged_facts(answer, url, start, stop)
+            check_version(url, facts, etag=etag, size=size)
             while position < stop:
                 data = self._await(url, loop, _piece, body, stop - position, floor)
                 if not data:
@@ -103,15 +130,15 @@ class S3fsS3:
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""
-        condition = {"IfNoneMatch": f'"{unless_etag}"'} if unless_etag else {}
+        condition = {"IfNoneMatch": header_of(unless_etag)} if unless_etag else {}
         try:
             answer, data = self._call("get_object", url, **condition)
         except _NotModified:
             return None
-        wanted = answer["ContentLength"]
-        if len(data) != wanted:
-            raise truncated(url, len(data), wanted)
-        return Fetched(memoryview(data), 0, _facts(answer, wanted))
+        facts = _facts(answer, url, answer.get("ContentLength"))
+        if len(data) != facts.size:
+            raise truncated(url, len(data), facts.size)
+        return Fetched(memoryview(data), 0, facts)
 
     def renew(self, url: str) -> None:
         """See Adapter."""
@@ -137,7 +164,7 @@ class S3fsS3:
             region,
             keys,
             lambda read_timeout_s: _new_filesystem(
-                self._endpoint_url, region, keys, read_timeout_s
+                self._endpoint_url, region, keys, read_timeout_s, self._network
             ),
         )
         return _Request(
@@ -169,20 +196,16 @@ class S3fsS3:
 
 
 def _ranged(start: int, stop: int, etag: str) -> dict[str, str]:
-    pin = {"IfMatch": f'"{etag}"'} if etag else {}
-    return {"Range": f"bytes={start}-{stop - 1}", **pin}
+    pin = pin_of(etag)
+    return {"Range": f"bytes={start}-{stop - 1}", **({"IfMatch": pin} if pin else {})}
 
 
-def _ranged_facts(
-    answer: dict[str, Any], url: str, start: int, stop: int, etag: str
-) -> ObjectFacts:
+def _ranged_facts(answer: dict[str, Any], url: str, start: int, stop: int) -> ObjectFacts:
     """Return the facts in the answer to a ranged GET, if it is what was asked for."""
     span = _SPAN.fullmatch(answer.get("ContentRange", ""))
+    facts = _facts(answer, url, int(span[3]) if span else 0)
     if span is None or int(span[1]) != start or int(span[2]) >= stop:
         raise StoreError(f"{url}: the store sent another range than asked", url=url)
-    facts = _facts(answer, int(span[3]))
-    if etag and facts.etag != etag:
-        raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
     return facts
 
 
@@ -259,21 +282,29 @@ def _stay(context: dict[str, Any], **_: object) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _new_filesystem(endpoint_url: str, region: str, keys: Keys, read_timeout_s: float) -> Any:
+def _new_filesystem(
+    endpoint: str, region: str, keys: Keys, read_timeout_s: float, network: Network
+) -> Any:
     from s3fs import S3FileSystem  # noqa: PLC0415
 
+    from ego4dfs.store.s3fs_session import StraightSession  # noqa: PLC0415
+
+    address = endpoint or f"https://s3.{region}.amazonaws.com"
+    proxy = network.proxy(address)
     return S3FileSystem(
         key=keys.access_key,
         secret=keys.secret_key,
         token=keys.token or None,
-        endpoint_url=endpoint_url or f"https://s3.{region}.amazonaws.com",
-        client_kwargs={"region_name": region},
+        endpoint_url=address,
+        client_kwargs={"region_name": region, "verify": network.ca_bundle() or True},
         config_kwargs={
             "connect_timeout": CONNECT_S,
             "read_timeout": read_timeout_s,
             "max_pool_connections": MAX_CONNECTIONS,
             "retries": {"total_max_attempts": 1},
-            "s3": {"addressing_style": "path" if endpoint_url else "auto"},
+            "s3": {"addressing_style": "path" if endpoint else "auto"},
+            "proxies": dict.fromkeys(("http", "https"), proxy) if proxy else {},
+            "http_session_cls": StraightSession,
         },
         skip_instance_cache=True,  # else a renewed key meets the session of the old one
     )
@@ -285,12 +316,16 @@ def answer_in(error: Exception) -> Answer:
     if not isinstance(response, dict):
         return _broken(error)
     told, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
-    code = str(told.get("Code", ""))
+    code, headers = str(told.get("Code", "")), meta.get("HTTPHeaders", {})
+    status = int(meta.get("HTTPStatusCode", 0))
+    moved = status in {301, 307, 400}  # others may name the region they were signed for
     return Answer(
-        status=int(meta.get("HTTPStatusCode", 0)),
+        status=status,
         code="" if code.isdigit() else code,  # a HEAD has no code; botocore repeats the status
-        region=told.get("Region") or "",
-        retry_after_s=_seconds(meta.get("HTTPHeaders", {}).get("retry-after", "")),
+        retry_after_s=_seconds(headers.get("retry-after", "")),
+        region=told.get("Region") or (headers.get("x-amz-bucket-region", "") if moved else ""),
+        location=headers.get("location", "") if status // 100 == 3 else "",
+        has_body=getattr(error, "operation_name", "") == "GetObject",
     )
 
 
@@ -305,26 +340,48 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _broken(error: Exception) -> Answer:
+    """Find out what broke in one of four libraries."""
     from aiohttp import ClientError, ClientPayloadError  # noqa: PLC0415
     from botocore import exceptions  # noqa: PLC0415
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
+    if isinstance(error, exceptions.ProxyConnectionError):
+        status = getattr(error.kwargs.get("error"), "status", 0)
+        return Answer(407) if status == 407 else NO_PROXY
     if _is_timeout(error):
         return Answer(reason="the store did not answer in time")
-    if isinstance(error, exceptions.SSLError) or "Certificate" in str(error):
+    if "Certificate" in str(error):
         return UNTRUSTED
-    if isinstance(error, exceptions.EndpointConnectionError):
-        return CANNOT_CONNECT
-    if isinstance(error, (exceptions.ResponseStreamingError, ClientPayloadError)):
-        return Answer(reason="the answer was cut", begun=True)
-    if isinstance(error, (exceptions.HTTPClientError, ClientError, OSError)):
-        return Answer(reason="the store closed the connection")
-    return Answer(200, f"with something else than was asked ({type(error).__name__})")
+    kinds: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
+        ((exceptions.SSLError,), UNTRUSTED),
+        ((ResponseParserError,), Answer(200, foreign="it is not in the form of S3")),
+        ((exceptions.EndpointConnectionError,), CANNOT_CONNECT),
+        (
+            (exceptions.ResponseStreamingError, ClientPayloadError),
+            Answer(reason="the answer was cut", begun=True),
+        ),
+        (
+            (exceptions.HTTPClientError, ClientError, OSError),
+            Answer(reason="the store closed the connection"),
+        ),
+    )
+    unknown = Answer(200, f"with something else than was asked ({type(error).__name__})")
+    return next((answer for kind, answer in kinds if isinstance(error, kind)), unknown)
 
 
-def _facts(answer: dict[str, Any], size: int) -> ObjectFacts:
+def _facts(answer: dict[str, Any], url: str, size: int | None) -> ObjectFacts:
+    """Return the facts in an answer; raises ForeignAnswer for one that cannot be the store's."""
+    etag, modified = etag_of(answer.get("ETag", "")), answer.get("LastModified")
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    reason = lacking(etag=etag, has_time=modified is not None, has_length=size is not None)
+    is_signed = any(name.startswith("x-amz-") for name in headers)
+    if not is_signed and is_web_page(headers.get("content-type", "")):
+        reason = reason or "it is a web page"
+    if reason:
+        raise foreign(url, reason)
     return ObjectFacts(
-        size=size,
-        etag=answer["ETag"].strip('"'),
+        size=size or 0,
+        etag=etag,
         version_id=answer.get("VersionId", ""),
-        mtime_ns=int(answer["LastModified"].timestamp()) * 1_000_000_000,
+        mtime_ns=int(modified.timestamp()) * 1_000_000_000,  # type: ignore[union-attr]
     )

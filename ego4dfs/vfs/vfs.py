@@ -28,7 +28,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
-from ego4dfs.store import ObjectFacts, ObjectStore
+from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.neighbours import MAX_FILE_BYTES, Neighbours
@@ -141,8 +141,10 @@ class VFS:
             handle.copy = None
         try:
             return self._reader.read_into(handle.ref, offset, view, handle.window)
-        except ObjectChanged:
+        except ObjectChanged as error:
             self.facts.forget(handle.ref.url)
+            if isinstance(error, WrongSize):
+                self.facts.learn(handle.ref.url, error.facts)
             log.info("%s changed in the store while it was open", handle.path)
             raise
         except StoreError as error:

@@ -1,0 +1,52 @@
+"""What fsspec's HTTP and S3 filesystems are told when they read a mirror."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from ego4dfs.store.classify import foreign
+from ego4dfs.store.network import Network
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 20.0
+
+
+def options_for(source: str, network: Network) -> dict[str, Any]:
+    """Return fsspec's options for a mirror at an `http`, `https` or `s3` URL, else none.
+
+    Proxy and trusted certificates are those of `network`; no redirect leads to another host.
+    """
+    scheme = source.partition("://")[0]
+    if scheme in {"http", "https"}:
+        return _http_options(source, network)
+    if scheme in {"s3", "s3a"}:
+        from ego4dfs.store.s3fs_session import StraightSession  # noqa: PLC0415
+
+        return {"config_kwargs": {"http_session_cls": StraightSession}}
+    return {}
+
+
+def _http_options(source: str, network: Network) -> dict[str, Any]:
+    from aiohttp import ClientTimeout, TraceConfig  # noqa: PLC0415
+
+    redirects = TraceConfig()
+    redirects.on_request_redirect.append(_refuse_other_host)
+    timeout = ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
+    options: dict[str, Any] = {
+        "client_kwargs": {"trace_configs": [redirects], "timeout": timeout},
+    }
+    if source.startswith("https://"):
+        options["ssl"] = network.trust()
+    if proxy := network.proxy(source):
+        options["proxy"] = proxy
+    return options
+
+
+async def _refuse_other_host(session: object, context: SimpleNamespace, told: Any) -> None:
+    """Raise ForeignAnswer for a redirect to another host, before a request is sent there."""
+    del session, context
+    location = told.response.headers.get("Location", "")
+    target = told.url.join(type(told.url)(location))
+    if target.origin() != told.url.origin():
+        raise foreign(str(told.url.with_user(None)), f"it leads to {location!r}")

@@ -1,0 +1,28 @@
+"""aiobotocore's HTTP session, which follows no redirect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiobotocore.httpsession import AIOHTTPSession
+
+
+class StraightSession(AIOHTTPSession):  # type: ignore[misc]
+    """Requests go to the host they are for, and nowhere else.
+
+    aiohttp follows redirects to any host, with the session token. What S3 means by one, another
+    region, is acted on where regions are known.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> _Straight:
+        return _Straight(await super()._get_session(proxy_url))
+
+
+class _Straight:
+    """The one call that aiobotocore makes of an aiohttp session."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def request(self, *arguments: Any, **options: Any) -> Any:
+        return self._session.request(*arguments, allow_redirects=False, **options)
