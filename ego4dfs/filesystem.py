@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
@@ -25,6 +24,7 @@ from ego4dfs.names import Names
 from ego4dfs.oserrors import as_os_errors, refuse_write
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 from ego4dfs.vfs import VFS, Handle, Stat, open_vfs
+from ego4dfs.workers import each
 
 _RANGE_THREADS = 16
 
@@ -194,8 +194,12 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         ends = [ends] * count if isinstance(ends, int) or ends is None else ends
         if len(starts) != count or len(ends) != count:
             raise ValueError("paths, starts and ends must be of one length")
-        with ThreadPoolExecutor(_RANGE_THREADS) as pool:
-            results = list(pool.map(self._range_or_error, paths, starts, ends))
+        results = each(
+            lambda span: self._range_or_error(*span),
+            zip(paths, starts, ends, strict=True),
+            threads=_RANGE_THREADS,
+            name="ranges",
+        )
         for result in results:
             if isinstance(result, BaseException) and on_error == "raise":
                 raise result

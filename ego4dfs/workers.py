@@ -12,7 +12,9 @@ import os
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
 from ego4dfs.deadline import CLOSE_S, Deadline
 
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 MOST_THREADS = 256
 IDLE_S = 30.0
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _Task = tuple[str, int, Callable[[], object]]
 
 
@@ -38,8 +42,7 @@ class Workers:
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[_Task] = deque()
         self._running: Counter[str] = Counter()
-        self._taken: Counter[str] = Counter()  # running and waiting
-        self._threads = self._idle = 0
+        self._threads = 0
         self._closed = False
         _all.add(self)
 
@@ -52,13 +55,22 @@ class Workers:
         with self._changed:
             if self._closed:
                 return False
-            has_thread = self._idle > len(self._waiting) or self._taken[group] >= most
-            if not has_thread and not self._start() and not self._threads:
-                return False
             self._waiting.append((group, most, task))
-            self._taken[group] += 1
+            if self._lacks_thread() and not self._start() and not self._threads:
+                self._waiting.pop()
+                return False
             self._changed.notify()
             return True
+
+    def _lacks_thread(self) -> bool:
+        """Tell whether a task could run that no thread is free for; `_changed` is held."""
+        free = self._threads - self._running.total()
+        running = self._running.copy()
+        for group, most, _ in self._waiting:
+            if running[group] < most:
+                running[group] += 1
+                free -= 1
+        return free < 0
 
     def close(self, wait_s: float = CLOSE_S) -> bool:
         """Take nothing more; wait for what runs and what was taken. False if that took too long."""
@@ -66,7 +78,9 @@ class Workers:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._taken, deadline.remaining_s)
+            return self._changed.wait_for(
+                lambda: not (self._waiting or self._running), deadline.remaining_s
+            )
 
     def _start(self) -> bool:
         """Start one more thread, if that may be and can be; `_changed` is held."""
@@ -91,24 +105,19 @@ class Workers:
             finally:
                 del call, task  # what it holds is not to live until the next one comes
                 with self._changed:
-                    for count in (self._running, self._taken):
-                        count[group] -= 1
-                        if not count[group]:
-                            del count[group]
+                    self._running[group] -= 1
+                    if not self._running[group]:
+                        del self._running[group]
                     self._changed.notify_all()
 
     def _next(self) -> _Task | None:
         """Wait for a task whose group may have one more thread; None when there is none to come."""
         with self._changed:
-            self._idle += 1
-            try:
-                while (task := self._runnable()) is None:
-                    ended = self._closed and not self._waiting
-                    if ended or not (self._changed.wait(IDLE_S) or self._waiting):
-                        self._threads -= 1
-                        return None
-            finally:
-                self._idle -= 1
+            while (task := self._runnable()) is None:
+                ended = self._closed and not self._waiting
+                if ended or not (self._changed.wait(IDLE_S) or self._waiting):
+                    self._threads -= 1
+                    return None
             self._running[task[0]] += 1
             return task
 
@@ -133,3 +142,60 @@ def _close_all() -> None:
     deadline = Deadline.after(CLOSE_S)
     for workers in list(_all):
         workers.close(deadline.remaining_s)
+
+
+def _settle(future: Future[Result], function: Callable[[Item], Result], item: Item) -> None:
+    try:
+        future.set_result(function(item))
+    except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+        future.set_exception(error)
+
+
+def each(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, name: str
+) -> list[Result]:
+    """Return what `function` gives for each item, in order, from up to so many threads.
+
+    The caller's thread is one of them, so it works where no other is to be had: with all threads
+    taken, and at the end of the interpreter. Raises the first exception of `function`.
+    """
+    todo = list(items)
+    futures: list[Future[Result]] = [Future() for _ in todo]
+    numbers = iter(range(len(todo)))  # a range's iterator may be shared by threads
+
+    def work() -> None:
+        for number in numbers:
+            _settle(futures[number], function, todo[number])
+
+    workers = Workers(name)
+    others = min(threads, len(todo)) - 1
+    for _ in range(others):
+        if not workers.submit(work, most=others):
+            break
+    work()
+    try:
+        return [future.result() for future in futures]
+    finally:
+        workers.close(0.0)
+
+
+class Overdue(Exception):  # noqa: N818 - a state
+    """A call has not returned in time; its thread is left alone."""
+
+
+def within(seconds: float, call: Callable[[], Result], *, name: str) -> Result:
+    """Return what `call` returns, from a thread of its own, if it does so in so many seconds.
+
+    Raises Overdue if it does not. Where no thread is to be had it runs in the caller's, unbounded.
+    """
+    future: Future[Result] = Future()
+    thread = threading.Thread(
+        target=lambda: _settle(future, lambda _: call(), None), name=name, daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError:
+        return call()
+    if not wait([future], seconds).done:
+        raise Overdue
+    return future.result()

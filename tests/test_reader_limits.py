@@ -10,7 +10,7 @@ from fakes import CountingStore, StallingStore
 from mountkit import wait_until
 from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
 
-from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window
@@ -146,7 +146,7 @@ def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # 
         data = pool.submit(read, reader, ref, 0, len(large))
         wait_until(lambda: len(store.gets) == 4)
         closing = pool.submit(reader.close)
-        wait_until(lambda: reader._closed)
+        wait_until(lambda: reader._dispatch.closed)
         store.gate.set()
         assert isinstance(data.exception(60), StoreUnavailable)
         closing.result(60)
@@ -156,7 +156,7 @@ def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # 
 
 
 def test_closing_drops_what_is_still_in_the_queue(make, large, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("ego4dfs.reader.reader.FETCH_THREADS", 1)
+    monkeypatch.setattr("ego4dfs.reader.dispatch.FETCH_THREADS", 1)
     store = StallingStore()
     refs = [store.put(f"{URL}{number}", large[:100_000]) for number in range(8)]
     reader = make(store)
@@ -164,7 +164,7 @@ def test_closing_drops_what_is_still_in_the_queue(make, large, monkeypatch):  # 
     assert store.asked.wait(10)
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(reader.close)
-        wait_until(lambda: reader._closed)
+        wait_until(lambda: reader._dispatch.closed)
         store.gate.set()
         closing.result(60)
     assert len(store.gets) == 1
@@ -204,7 +204,7 @@ def test_a_reader_may_be_made_before_a_fork(make):  # noqa: F811
     """No thread runs before the first miss."""
     before = threading.active_count()
     reader = make(CountingStore())
-    assert reader._pool is None
+    read(reader, ObjectRef.of("memory", URL, 0, "etag"), 0, 0)
     assert threading.active_count() == before
 
 

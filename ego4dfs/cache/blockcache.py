@@ -22,6 +22,7 @@ from ego4dfs.cache.checked import Checked
 from ego4dfs.cache.directory import share_of_disk
 from ego4dfs.cache.index import BlockIndex, relative_name
 from ego4dfs.cache.upkeep import CacheReport
+from ego4dfs.deadline import CLOSE_S
 from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 from ego4dfs.seldom import Seldom
@@ -184,12 +185,12 @@ class BlockCache:
         return count
 
     def close(self) -> None:
-        """Write what was handed over, then stop the writer."""
+        """Write what was handed over, a second at most, then stop the writer."""
         self._closed = True
         writer = self._writer
         if writer is not None:
             self._puts.put(None)
-            writer.join()
+            writer.join(CLOSE_S / 4)
             self._writer = None
         self._flush_touched()
         self._index.close()

@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ego4dfs.catalog.kept import KeptManifest, KeptManifests
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.errors import ConfigError, Ego4DError, ManifestError, StoreError
 from ego4dfs.manifest import Entry, Manifest, parse
+from ego4dfs.workers import each
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +123,8 @@ class Catalog:
     def load(self, datasets: Iterable[str]) -> dict[str, Ego4DError]:
         """Load several datasets at once and return the error of each that failed."""
         names = list(datasets)
-        with ThreadPoolExecutor(_LOADERS, thread_name_prefix="manifest") as pool:
-            outcomes = pool.map(self._error_of, names)
-            return {name: error for name, error in zip(names, outcomes, strict=True) if error}
+        outcomes = each(self._error_of, names, threads=_LOADERS, name="manifest")
+        return {name: error for name, error in zip(names, outcomes, strict=True) if error}
 
     def unknown_uids(self, datasets: Iterable[str], uids: Iterable[str]) -> list[str]:
         """Return those of `uids` that no row of these loaded datasets has, sorted."""

@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from pathlib import Path
 
+from ego4dfs.deadline import THROTTLED_S
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -147,7 +149,11 @@ class FactsIndex:
                 asking = self._asking[url] = Future()
         if mine:
             self._ask(url, asking, ask, keep)
-        return asking.result()
+        try:
+            return asking.result(THROTTLED_S)
+        except FutureTimeoutError:
+            text = f"{url}: another thread has asked for it, and has no answer"
+            raise StoreUnavailable(text, url=url) from None
 
     def _ask(self, url: str, asking: Future[ObjectFacts], ask: _Ask, keep: _Keep) -> None:
         try:

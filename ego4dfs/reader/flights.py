@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from ego4dfs.blocks import Entry
+from ego4dfs.deadline import ANSWER_S, THROTTLED_S, Deadline
+from ego4dfs.errors import StoreUnavailable
+
+MIB_S = 60.0
+"""A read may take longer by this for each MiB of it: slow lines are slow for large reads."""
+OVERDUE_S = 3.0
+_LOOK_S = 0.5  # so often a reader that waits for memory looks for what is overdue
 
 
 class ByteBudget:
     """A bound on bytes in memory. Safe from several threads."""
 
-    def __init__(self, max_bytes: int) -> None:
-        """Allow `max_bytes` at a time, and always at least one request."""
+    def __init__(self, max_bytes: int, overdue_bytes: Callable[[], int] = lambda: 0) -> None:
+        """Allow `max_bytes` at a time, and always at least one request.
+
+        `overdue_bytes` is how much of what was taken has been waited for in vain: it takes no
+        memory yet, and a store that hangs must not keep others waiting.
+        """
         self._max_bytes = max_bytes
+        self._overdue_bytes = overdue_bytes
         self._used = 0
         self._changed = threading.Condition()
 
     def take(self, amount: int, *, wait: bool) -> bool:
-        """Take `amount` bytes; without `wait`, return False when they are not to be had now."""
+        """Take `amount` bytes; without `wait`, return False when they are not to be had now.
+
+        Raises StoreUnavailable when they are not to be had in time.
+        """
+        deadline = Deadline.after(ANSWER_S)
         with self._changed:
             while self._used and self._used + amount > self._max_bytes:
                 if not wait:
                     return False
-                self._changed.wait()
+                if self._used - self._overdue_bytes() + amount <= self._max_bytes:
+                    break
+                if deadline.has_passed:
+                    raise StoreUnavailable("bytes that wait for the disk fill the memory for them")
+                self._changed.wait(_LOOK_S)
             self._used += amount
             return True
 
@@ -41,11 +62,13 @@ class Flight:
     the rest. Safe from several threads.
     """
 
-    __slots__ = ("_arrived", "_changed", "_data", "_error", "entry")
+    __slots__ = ("_arrived", "_changed", "_data", "_error", "_made_s", "entry", "is_begun")
 
     def __init__(self, entry: Entry) -> None:
         """Wait for the bytes of `entry`; memory is taken when the first ones come."""
         self.entry = entry
+        self.is_begun = False  # whether the request has left the queue
+        self._made_s = time.monotonic()
         self._data = memoryview(b"")
         self._arrived = 0
         self._error: BaseException | None = None
@@ -54,6 +77,16 @@ class Flight:
     def __len__(self) -> int:
         """Count the bytes that are to come in all."""
         return self.entry.stop - self.entry.start
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since somebody asked for it."""
+        return time.monotonic() - self._made_s
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it has been waited for for a while and nothing has come."""
+        return not self._arrived and self.age_s >= OVERDUE_S
 
     @property
     def data(self) -> memoryview:
@@ -84,16 +117,26 @@ class Flight:
     def read_into(self, start: int, view: memoryview) -> None:
         """Fill `view` with the bytes from `start` of the entry on, once they have come.
 
-        Raises what the flight failed with.
+        Raises what the flight failed with, and StoreUnavailable when its time is over: a library
+        that hangs keeps its thread, and nobody else.
         """
         stop = start + len(view)
         if self._arrived < stop:
-            with self._changed:
-                while self._arrived < stop:
-                    if self._error is not None:
-                        raise self._error
-                    self._changed.wait()
+            self._wait_for(stop, Deadline.after(THROTTLED_S + MIB_S * len(view) / 2**20))
         view[:] = self._data[start:stop]
+
+    def _wait_for(self, stop: int, deadline: Deadline) -> None:
+        with self._changed:
+            while self._arrived < stop:
+                if self._error is not None:
+                    raise self._error
+                left_s = deadline.remaining_s
+                if not self.is_begun:
+                    left_s = min(left_s, ANSWER_S - self.age_s)
+                if left_s <= 0:
+                    self._error = StoreUnavailable("the store did not send enough in time")
+                    raise self._error
+                self._changed.wait(left_s)
 
     def _progress(self, arrived: int) -> None:
         with self._changed:
@@ -135,6 +178,15 @@ class Flights:
         """Fail all who wait, and end the flight: the next reader asks anew."""
         self.end(flight.entry.key)
         flight.fail(error)
+
+    def fail_all(self, error: BaseException) -> None:
+        """Fail all who wait for anything; what is under way may still arrive."""
+        for flight in list(self._flights.values()):
+            flight.fail(error)
+
+    def overdue_bytes(self) -> int:
+        """Count the bytes that were asked for a while ago and of which none have come."""
+        return sum(len(flight) for flight in list(self._flights.values()) if flight.is_overdue)
 
     def end(self, key: str) -> None:
         """End the flight of what is on disk, or will never be."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ego4dfs.blocks import (
@@ -25,19 +24,16 @@ from ego4dfs.blocks import (
     spans,
 )
 from ego4dfs.cache import BlockCache
-from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
+from ego4dfs.reader.dispatch import Dispatch
 from ego4dfs.reader.flights import ByteBudget, Flight, Flights, Soon
-from ego4dfs.reader.request import Request
 from ego4dfs.reader.window import STEP, Window
 from ego4dfs.store import ObjectStore
 
 MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
-FETCH_THREADS = 24
 SOON_BLOCKS = 16  # less than the threads: nobody who waits has to queue behind a guess
 MAX_HOMELESS_BLOCKS = 64  # what is ahead of a reader must not leave before it is read
 NEAR = 2 * STEP  # a reader may come there before a whole request has arrived
-_CLOSED = "the filesystem is closed"
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
 
 
@@ -48,22 +44,22 @@ class Reader:
     ones share a request of up to `STEP` bytes. Bytes that wait for the disk count against
     `MAX_INFLIGHT_BYTES`: readers then wait, read-ahead is skipped.
 
+    A read ends within the deadlines of the store, or of those that wait for its flights.
+
     Safe from several threads. Threads start with the first miss, so a Reader may be made before
     a fork.
     """
 
     def __init__(self, store: ObjectStore, cache: BlockCache, metrics: Metrics) -> None:
         """Read from `store` through `cache`, counting into `metrics`."""
-        self._store = store
         self._cache = cache
         self._metrics = metrics
         self._flights = Flights()
-        self._budget = ByteBudget(MAX_INFLIGHT_BYTES)
-        self._pool: ThreadPoolExecutor | None = None
+        self._budget = ByteBudget(MAX_INFLIGHT_BYTES, self._flights.overdue_bytes)
+        self._dispatch = Dispatch(store, self._flights, self._budget, self._keep)
         self._soon = Soon(self._flights, SOON_BLOCKS)
         self._homeless: deque[tuple[str, int]] = deque()
-        self._closed = False
-        self._lock = threading.Lock()  # guards the start and the end of the pool, and _homeless
+        self._lock = threading.Lock()  # guards _homeless
 
     def read_into(
         self, ref: ObjectRef, offset: int, view: memoryview, window: Window | None = None
@@ -93,7 +89,7 @@ class Reader:
             for request in self._requests(ref, range(ref.size), BLOCK_SIZE):
                 if not self._budget.take(length_of(request), wait=False):
                     return False
-                self._take_off(ref, request, far=0)
+                self._take_off(ref, request, far=0, urgent=False)
         finally:
             self._soon.entered(key)
         return True
@@ -106,15 +102,12 @@ class Reader:
             self._keep(ref, flight)
 
     def close(self) -> None:
-        """Wait for requests under way; the cache's writer still has their blocks.
+        """Wait for requests under way, two seconds at most; the cache's writer has their blocks.
 
-        Reads that would need another request fail with StoreUnavailable from now on.
+        Reads that would need another request fail with StoreUnavailable from now on, and so do
+        those that wait for one that hangs.
         """
-        with self._lock:
-            self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=False)
+        self._dispatch.close()
 
     def _read_piece(
         self, ref: ObjectRef, start: int, stop: int, view: memoryview, window: Window | None
@@ -207,7 +200,7 @@ class Reader:
         sent: dict[str, Flight] = {}
         for request in self._requests(ref, wanted, grain):
             self._budget.take(length_of(request), wait=True)
-            sent.update(self._take_off(ref, request, far))
+            sent.update(self._take_off(ref, request, far, urgent=True))
         return sent
 
     def _fetch_ahead(self, ref: ObjectRef, ahead: range, window: Window, far: int) -> None:
@@ -216,19 +209,21 @@ class Reader:
             if not self._budget.take(length_of(request), wait=False):
                 window.retreat(request[0].start)
                 return
-            self._take_off(ref, request, far)
+            self._take_off(ref, request, far, urgent=False)
 
     def _requests(self, ref: ObjectRef, wanted: range, grain: int) -> Iterator[list[Entry]]:
         missing = missing_entries(ref, wanted.start, wanted.stop, grain, self._is_there)
         return requests(missing, STEP)
 
-    def _take_off(self, ref: ObjectRef, request: list[Entry], far: int) -> dict[str, Flight]:
+    def _take_off(
+        self, ref: ObjectRef, request: list[Entry], far: int, *, urgent: bool
+    ) -> dict[str, Flight]:
         """Fetch of a request, whose bytes the budget has given, what nobody else fetches."""
         claimed = self._claim(ref, request)
         flights = {flight.entry: flight for flight in claimed if not self._has_landed(flight)}
         self._budget.give_back(length_of(request) - sum(map(len, flights.values())))
         for entries in requests(flights, STEP):
-            self._send(ref, [flights[entry] for entry in entries], far)
+            self._dispatch.send(ref, [flights[entry] for entry in entries], far, urgent=urgent)
         return {flight.entry.key: flight for flight in claimed}
 
     def _is_there(self, key: str) -> bool:
@@ -248,43 +243,6 @@ class Reader:
         flight.land(data)  # others may have joined this claim meanwhile
         self._flights.end(key)
         return True
-
-    def _send(self, ref: ObjectRef, flights: list[Flight], far: int) -> None:
-        try:
-            with self._lock:
-                if self._pool is None and not self._closed:
-                    self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
-                if self._pool is not None:
-                    self._pool.submit(self._fly, ref, flights, far)
-                    return
-            error: Exception = StoreUnavailable(_CLOSED, url=ref.url)
-        except RuntimeError as no_thread:
-            error = no_thread
-        self._crash(flights, error)
-
-    def _fly(self, ref: ObjectRef, flights: list[Flight], far: int) -> None:
-        """Fetch what the flights are to bring; piece by piece what begins before `far`."""
-        request = Request(ref.url, flights, lambda flight: self._keep(ref, flight))
-        start, stop = flights[0].entry.start, flights[-1].entry.stop
-        try:
-            if self._closed:  # nobody waits for what is still in the queue
-                raise StoreUnavailable(_CLOSED, url=ref.url)  # noqa: TRY301 - as other errors
-            if start < far:
-                self._store.stream_range(
-                    ref.url, start, stop, request, etag=ref.etag, size=ref.size
-                )
-            else:
-                # Half the CPU time of a stream, which copies each byte and wakes us for each piece.
-                fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
-                request.land(fetched.start, fetched.data)
-            request.check_end()
-        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
-            self._crash(request.waiting, error)
-
-    def _crash(self, flights: Iterable[Flight], error: BaseException) -> None:
-        for flight in flights:
-            self._budget.give_back(len(flight))
-            self._flights.fail(flight, error)
 
     def _keep(self, ref: ObjectRef, flight: Flight) -> None:
         key = flight.entry.key

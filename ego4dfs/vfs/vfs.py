@@ -16,6 +16,7 @@ import time
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import BlockCache
 from ego4dfs.catalog import Catalog
+from ego4dfs.deadline import CLOSE_S
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -33,6 +34,7 @@ from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode,
 from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.neighbours import MAX_FILE_BYTES, Neighbours
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
+from ego4dfs.workers import Overdue, within
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +208,13 @@ class VFS:
         }
 
     def close(self) -> None:
-        """Finish requests and writes under way and let go of everything."""
+        """Finish requests and writes under way and let go of everything, in CLOSE_S seconds."""
+        try:
+            within(CLOSE_S, self._close, name="close")
+        except Overdue:
+            log.warning("closed while something below hangs; what was not written is left out")
+
+    def _close(self) -> None:
         self.store.close()  # first: what waits to try a request again need not be waited for
         self.facts.close()
         self._reader.close()

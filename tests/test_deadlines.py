@@ -1,0 +1,267 @@
+"""How long a read may take, whatever hangs below it; and what is served meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fakes import CountingStore, FailingStore, StallingStore
+from mountkit import wait_until
+from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
+
+from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.cache import BlockCache
+from ego4dfs.config import resolve
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader import Window, dispatch, flights
+from ego4dfs.reader.flights import ByteBudget
+from ego4dfs.vfs import open_vfs, vfs
+
+GOOD = "s3://healthy/good"
+
+
+class HalfStalling(StallingStore):
+    """Only what is below URL stalls."""
+
+    def obey(self, url: str) -> None:
+        if url.startswith(URL):
+            super().obey(url)
+
+
+@pytest.fixture
+def stalling(make):  # noqa: F811
+    """A store whose objects below URL stall, and a reader of it."""
+    store = HalfStalling()
+    yield store, make(store)
+    store.gate.set()
+
+
+@pytest.mark.fault(
+    area="network",
+    fault="a library that never returns",
+    face="all",
+    sees="the read fails with EIO; its thread is left alone and other reads are served",
+    deadline="5 minutes, and 1 minute for each MiB that is read",
+)
+def test_a_read_ends_though_its_request_never_does(stalling, large, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(flights, "THROTTLED_S", 0.2)
+    monkeypatch.setattr(flights, "MIB_S", 0.0)
+    store, reader = stalling
+    ref = store.put(URL, large[:1000])
+    with pytest.raises(StoreUnavailable, match="in time"):
+        read(reader, ref, 0, 10)
+    with pytest.raises(StoreUnavailable, match="in time"):  # at once: it is the same request
+        read(reader, ref, 0, 10)
+    assert len(store.gets) == 1
+
+
+def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):  # noqa: F811
+    """Neither their threads nor the memory they were promised."""
+    store, reader = stalling
+    bad = [store.put(f"{URL}{number}", large[: 2 * BLOCK_SIZE]) for number in range(64)]
+    good = store.put(GOOD, large[: 40 * BLOCK_SIZE])
+    with ThreadPoolExecutor(64) as pool:
+        reads = [pool.submit(read, reader, ref, 0, 2 * BLOCK_SIZE) for ref in bad]
+        wait_until(lambda: reader._budget._used >= 72 * BLOCK_SIZE)
+        began_s = time.monotonic()
+        assert read(reader, good, 0, 40 * BLOCK_SIZE) == large[: 40 * BLOCK_SIZE]
+        assert time.monotonic() - began_s < 20
+        assert not any(data.done() for data in reads)
+        store.gate.set()
+        assert all(data.result(60) == large[: 2 * BLOCK_SIZE] for data in reads)
+    settle(reader)
+
+
+def test_reads_of_the_bucket_that_hangs_are_urgent_too(stalling, large):  # noqa: F811
+    """Its threads for what nobody waits for are taken; a reader is served all the same."""
+    store, reader = stalling
+    bad = [store.put(f"{URL}{number}", large[:1000]) for number in range(30)]
+    with ThreadPoolExecutor(30) as pool:
+        reads = [pool.submit(read, reader, ref, 0, 1000) for ref in bad]
+        wait_until(lambda: len(store.gets) == 30)
+        assert len(store.gets) > dispatch.FETCH_THREADS
+        store.gate.set()
+        assert all(data.result(60) == large[:1000] for data in reads)
+
+
+def test_a_slow_failure_is_not_waited_for_again_page_by_page(make, large, monkeypatch):  # noqa: F811
+    """The kernel asks again, in smaller pieces, for what it could not have: that fails at once."""
+    monkeypatch.setattr(dispatch, "SLOW_FAILURE_S", 0.1)
+    store = SlowlyFailing()
+    ref = store.put(URL, large)
+    reader = make(store)
+    with pytest.raises(StoreUnavailable, match="silent"):
+        read(reader, ref, 0, 128 << 10)
+    for page in range(32):
+        with pytest.raises(StoreUnavailable, match="silent"):
+            read(reader, ref, page * 4096, 4096)
+    assert len(store.gets) == 1
+    other = store.put(GOOD, large[:10])
+    assert read(reader, other, 0, 10) == large[:10]
+
+
+def test_a_slow_failure_is_forgotten_after_seconds(make, large, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(dispatch, "SLOW_FAILURE_S", 0.1)
+    monkeypatch.setattr(dispatch, "REMEMBERED_S", 0.2)
+    store = SlowlyFailing()
+    ref = store.put(URL, large[:10])
+    reader = make(store)
+    with pytest.raises(StoreUnavailable):
+        read(reader, ref, 0, 10)
+    store.fail(None)
+    time.sleep(0.3)
+    assert read(reader, ref, 0, 10) == large[:10]
+
+
+class SlowlyFailing(FailingStore):
+    """Fails requests for URL after a while, as a store that is silent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fail(StoreUnavailable("silent"), only=URL)
+
+    def obey(self, url: str) -> None:
+        if self.error is not None and url.startswith(URL):
+            time.sleep(0.2)
+        super().obey(url)
+
+
+def test_a_fast_failure_is_asked_about_again(make, large):  # noqa: F811
+    store = FailingStore()
+    ref = store.put(URL, large[:10])
+    store.fail(StoreUnavailable("refused"), times=1)
+    reader = make(store)
+    with pytest.raises(StoreUnavailable):
+        read(reader, ref, 0, 10)
+    assert read(reader, ref, 0, 10) == large[:10]
+
+
+def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(dispatch, "CLOSE_S", 0.2)
+    store, reader = stalling
+    ref = store.put(URL, large[:1000])
+    with ThreadPoolExecutor(1) as pool:
+        data = pool.submit(read, reader, ref, 0, 10)
+        assert store.asked.wait(10)
+        reader.close()
+        assert isinstance(data.exception(10), StoreUnavailable)
+
+
+@pytest.mark.fault(
+    area="processes",
+    fault="something below hangs while the filesystem is closed",
+    face="all",
+    sees="it is closed all the same",
+    deadline="4 s",
+)
+def test_a_filesystem_is_closed_whatever_hangs(tmp_path, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(vfs, "CLOSE_S", 0.2)
+    monkeypatch.setattr(BlockCache, "close", lambda _: gate.wait(60))
+    (tmp_path / "mirror").mkdir()
+    manifests = tmp_path / "mirror/ego4d-consortium-sharing/public/v2/annotations"
+    manifests.mkdir(parents=True)
+    (manifests / "manifest.csv").write_text("file_uid,type,s3_path\n")
+    settings = {"source": tmp_path / "mirror", "cache_dir": tmp_path / "cache"}
+    config = resolve({**settings, "datasets": ["annotations"], "version": "v2"})
+    opened = open_vfs(config)
+    began_s = time.monotonic()
+    opened.close()
+    assert time.monotonic() - began_s < 20
+    gate.set()
+
+
+def test_memory_promised_to_what_does_not_come_is_given_to_others():
+    budget = ByteBudget(100, lambda: 80)
+    assert budget.take(90, wait=True)
+    assert budget.take(50, wait=True)
+    assert not budget.take(50, wait=False)
+
+
+def test_memory_that_never_gets_free_is_an_error(monkeypatch):
+    monkeypatch.setattr(flights, "ANSWER_S", 0.2)
+    budget = ByteBudget(100)
+    assert budget.take(90, wait=True)
+    with pytest.raises(StoreUnavailable, match="disk"):
+        budget.take(50, wait=True)
+
+
+@pytest.mark.fault(
+    area="processes",
+    fault="no more threads are to be had",
+    face="all",
+    sees="reads go on, one after the other",
+    deadline="none: nothing fails",
+)
+def test_reads_without_a_thread_to_be_had_are_served(make, large, monkeypatch):  # noqa: F811
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader, window = make(store), Window()
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for at in range(0, 20 * BLOCK_SIZE, BLOCK_SIZE):
+        assert read(reader, ref, at, BLOCK_SIZE, window) == large[at : at + BLOCK_SIZE]
+    assert set(store.blocks_asked(BLOCK_SIZE).values()) == {1}
+
+
+LATE = """
+import atexit, os, sys, threading, time
+sys.path[:0] = sys.argv[2:]
+import fsspec
+from pathlib import Path
+
+source, when = Path(sys.argv[1]), os.environ["WHEN"]
+fs = fsspec.filesystem(
+    "ego4d", source=str(source), cache_dir=str(source.parent / "cache"), cache_size="64MiB",
+    datasets=["annotations"], version="v2",
+)
+fs.ls("v2/annotations", detail=False)
+
+def late():
+    if when == "thread":
+        threading.main_thread().join()
+        time.sleep(0.3)
+    data = fs.cat_ranges(["v2/annotations/a.json"] * 3, [0, 4, 8], [4, 8, 12])
+    assert data == [b"0123", b"4567", b"89ab"], data
+    assert fs.cat_file("v2/annotations/b.json") == b"b" * 3_000_000
+    print("read", flush=True)
+    if when == "thread":
+        fs.close()
+
+if when == "thread":
+    threading.Thread(target=late).start()
+else:
+    atexit.register(late)
+"""
+
+
+@pytest.mark.fault(
+    area="processes",
+    fault="reads at the end of the interpreter",
+    face="ego4d://",
+    sees="threads that outlive the main thread and atexit handlers read as ever",
+    deadline="at once",
+)
+@pytest.mark.parametrize("when", ["thread", "atexit"])
+def test_what_is_not_cached_is_read_at_the_end_of_the_interpreter(tmp_path, when):
+    base = "s3://ego4d-consortium-sharing/public/v2/annotations"
+    place = tmp_path / "mirror" / base.removeprefix("s3://")
+    place.mkdir(parents=True)
+    (place / "a.json").write_bytes(b"0123456789abcdef")
+    (place / "b.json").write_bytes(b"b" * 3_000_000)
+    rows = "".join(f"{name},json,{base}/{name}.json\n" for name in "ab")
+    (place / "manifest.csv").write_text(f"file_uid,type,s3_path\n{rows}")
+    command = [sys.executable, "-c", LATE, str(tmp_path / "mirror"), str(Path.cwd())]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WHEN": when}
+    done = subprocess.run(
+        command, env=environment, timeout=100, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "read\n"), done.stderr

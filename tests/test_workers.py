@@ -1,0 +1,146 @@
+"""Threads that are shared out, bounded, and never waited for without a bound."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from mountkit import wait_until
+
+from ego4dfs import workers
+from ego4dfs.workers import Overdue, Workers, each, within
+
+
+class Gate:
+    """Tasks that wait until it is opened, and count."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.begun = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self.begun += 1
+        assert self.open.wait(60)
+
+
+def test_a_group_has_so_many_threads_at_a_time():
+    gate, many = Gate(), Workers("test")
+    assert all(many.submit(gate, group="a", most=3) for _ in range(8))
+    wait_until(lambda: gate.begun == 3)
+    time.sleep(0.05)
+    assert gate.begun == 3
+    gate.open.set()
+    assert many.close(10)
+    assert gate.begun == 8
+
+
+def test_a_group_that_hangs_takes_nothing_from_another():
+    gate, done, many = Gate(), threading.Event(), Workers("test")
+    for _ in range(8):
+        many.submit(gate, group="hangs", most=4)
+    assert many.submit(done.set, group="healthy", most=4)
+    assert done.wait(10)
+    gate.open.set()
+    assert many.close(10)
+
+
+def test_urgent_tasks_of_a_group_pass_those_that_nobody_waits_for():
+    gate, done, many = Gate(), threading.Event(), Workers("test")
+    for _ in range(8):
+        many.submit(gate, group="a", most=4)
+    wait_until(lambda: gate.begun == 4)
+    many.submit(done.set, group="a", most=8)
+    assert done.wait(10)
+    gate.open.set()
+    assert many.close(10)
+
+
+def test_closing_waits_no_longer_than_it_is_told():
+    gate, many = Gate(), Workers("test")
+    many.submit(gate, most=1)
+    began_s = time.monotonic()
+    assert not many.close(0.1)
+    assert time.monotonic() - began_s < 5
+    assert not many.submit(gate, most=1)
+    gate.open.set()
+
+
+def test_threads_end_when_they_have_nothing_to_do(monkeypatch):
+    monkeypatch.setattr(workers, "IDLE_S", 0.05)
+    many = Workers("idlers")
+    many.submit(lambda: None, most=1)
+    wait_until(lambda: not any(t.name == "idlers" for t in threading.enumerate()))
+    done = threading.Event()
+    assert many.submit(done.set, most=1)
+    assert done.wait(10)
+
+
+def test_a_task_that_fails_costs_no_thread():
+    many, done = Workers("test"), threading.Event()
+    many.submit(lambda: 1 / 0, most=1)
+    many.submit(done.set, most=1)
+    assert done.wait(10)
+
+
+def refuse(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_nothing_is_taken_when_no_thread_is_to_be_had(monkeypatch):
+    """And nothing runs later what was refused."""
+    ran = []
+    many = Workers("test")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert not many.submit(lambda: ran.append(1), most=4)
+    assert many.submit(lambda: ran.append(2), most=4)
+    assert many.close(10)
+    assert ran == [2]
+
+
+def test_a_task_waits_for_a_thread_that_is_there_when_no_other_is_to_be_had(monkeypatch):
+    gate, done, many = Gate(), threading.Event(), Workers("test")
+    many.submit(gate, most=4)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert many.submit(done.set, most=4)
+    gate.open.set()
+    assert done.wait(10)
+
+
+def test_each_gives_results_in_order_from_several_threads():
+    barrier = threading.Barrier(3)
+
+    def double(number: int) -> int:
+        if number < 3:
+            barrier.wait(30)  # three at a time, or never
+        return 2 * number
+
+    assert each(double, range(9), threads=3, name="test") == [2 * n for n in range(9)]
+
+
+def test_each_works_without_another_thread(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert each(str, range(3), threads=3, name="test") == ["0", "1", "2"]
+
+
+def test_each_raises_what_its_function_raises():
+    with pytest.raises(ZeroDivisionError):
+        each(lambda number: 1 / number, [1, 0], threads=2, name="test")
+
+
+def test_a_call_that_does_not_return_in_time_is_left_alone():
+    gate = Gate()
+    with pytest.raises(Overdue):
+        within(0.1, gate, name="test")
+    gate.open.set()
+
+
+def test_a_call_that_returns_in_time_gives_what_it_gives(monkeypatch):
+    assert within(60, lambda: 7, name="test") == 7
+    with pytest.raises(ZeroDivisionError):
+        within(60, lambda: 1 / 0, name="test")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert within(60, lambda: 7, name="test") == 7
