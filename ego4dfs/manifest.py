@@ -237,12 +237,12 @@ class _RowReader:
             self._leave_out(row, "", f"gives no usable file name ({name!r})")
             return None
         number, row_of = self._tried.get(name, (1, {}))
-        candidate = _numbered(name, number)
+        candidate = numbered(name, number)
         while url not in row_of and candidate in self._taken:
             other, taken_url = self._taken[candidate]
             row_of.setdefault(taken_url, other)
             number += 1
-            candidate = _numbered(name, number)
+            candidate = numbered(name, number)
         if number > 1:
             self._tried[name] = number, row_of
         if url in row_of:
@@ -311,7 +311,7 @@ class _RowReader:
             self._problems.append(Problem(self._name, row, column, message))
 
 
-def _numbered(name: str, number: int) -> str:
+def numbered(name: str, number: int) -> str:
     """Return `name` for 1, else `stem~number.ext`."""
     if number == 1:
         return name

@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import traceback
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -86,3 +87,11 @@ class PlainRecords(logging.Handler):
 def _indented(parts: list[str]) -> str:
     lines = masked("".join(parts)).rstrip("\n").split("\n")
     return "\n".join(f"  {printable(line)}" for line in lines)
+
+
+def folded(name: str) -> str:
+    """Return what is the same of all file names that some disk takes for one."""
+    if name.isascii():
+        return name.lower().rstrip(" .")
+    plain = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+    return plain.rstrip(" .")

@@ -28,10 +28,12 @@ from ego4dfs.prefetch import (
 from ego4dfs.prefetch.checksum import compare_file
 from ego4dfs.prefetch.evidence import BucketEvidence
 from ego4dfs.prefetch.folder import Folders
+from ego4dfs.prefetch.folding import disk_names, with_disk_names
 from ego4dfs.prefetch.plan import is_same_time
 from ego4dfs.prefetch.versions import VersionFile
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
+from ego4dfs.text import folded
 
 _OWN_NAMES = ("manifest.csv", "manifest.ver", "ego4d.json")
 _THREADS = 4
@@ -74,7 +76,10 @@ def check_plan(
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as pool:
         findings = list(pool.map(check, plan.items))
     for listing in listings:
-        listed = (layout.relative(listing.dataset, e.name) for e in listing.manifest.entries)
+        entries = listing.manifest.entries
+        names = disk_names(layout, listing.dataset, entries, may_write=journal.may_write)
+        there = with_disk_names(entries, names)
+        listed = (layout.relative(listing.dataset, entry.name) for entry in there)
         records = dict(journal.records(layout.relative_directory(listing.dataset)))
         for extra in extras(layout, [listing.dataset], listed):
             record = records.get(extra.path)
@@ -186,12 +191,23 @@ def renewed(plan: Plan, peek: Callable[[str], ObjectFacts | None]) -> Plan:
 def extras(layout: Layout, datasets: Iterable[str], known: Iterable[str]) -> list[Finding]:
     """Return the files in the directories of datasets that nothing accounts for."""
     expected = frozenset(known)
+    found = [path for dataset in datasets for path in _files(layout, dataset)]
+    strange = [path for path in found if path not in expected]
+    by_key = {folded(path): path for path in expected} if strange else {}
+    reason = "no row and no record names it; left alone"
     return [
-        Finding(path, Verdict.EXTRA, "no row and no record names it; left alone")
-        for dataset in datasets
-        for path in _files(layout, dataset)
-        if path not in expected
+        Finding(path, Verdict.EXTRA, reason)
+        for path in strange
+        if not _is_one(layout.root, path, by_key.get(folded(path)))
     ]
+
+
+def _is_one(root: Path, listed: str, expected: str | None) -> bool:
+    """Tell whether the disk lists a file by another spelling than the one it is expected by."""
+    try:
+        return expected is not None and (root / expected).samefile(root / listed)
+    except OSError:
+        return False
 
 
 def _renewed(item: Item, facts: ObjectFacts | None) -> Item:

@@ -182,7 +182,14 @@ class _Command:
                 outage=outage,
             )
             url = metadata_url(self._config.version) if self._config.metadata else ""
-            return planner.plan([] if self._manifests_only else listings, metadata_url=url)
+            plan = planner.plan([] if self._manifests_only else listings, metadata_url=url)
+        if planner.renamed:
+            path, name = next(iter(planner.renamed.items()))
+            self._voice.say(
+                f"This disk takes {len(planner.renamed)} names for those of other files;"
+                f" {path} is copied as {name}, and so on."
+            )
+        return plan
 
     def listings(self, vfs: VFS) -> tuple[list[Listing], dict[str, Ego4DError]]:
         """Return what can be listed, and why the other datasets cannot.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ego4dfs.catalog import Catalog, KeptManifest, KeptManifests, Selection
+from ego4dfs.catalog import Catalog, KeptManifest, KeptManifests, Listing, Selection
 from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.prefetch import Layout
+from ego4dfs.prefetch.folding import disk_names, with_disk_names
 from ego4dfs.vfs.choose import choose, named_in
 
 _CHUNK_BYTES = 4 << 20
@@ -47,8 +48,7 @@ def admitted(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | N
     named = named_in(config, lambda path: _chunks(layout, path))
     chosen = catalog.selected(choose(config, catalog, config.datasets, named))
     names = {
-        dataset: frozenset(entry.name for entry in chosen.listing(dataset).entries)
-        for dataset in config.datasets
+        dataset: _names(layout, dataset, chosen.listing(dataset)) for dataset in config.datasets
     }
     if not any(names.values()):
         raise ConfigError(
@@ -56,6 +56,11 @@ def admitted(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | N
             hint="check --benchmarks, --universities, --video_uids and the other filters",
         )
     return names
+
+
+def _names(layout: Layout, dataset: str, listing: Listing) -> frozenset[str]:
+    other = disk_names(layout, dataset, listing.manifest.entries, may_write=False)
+    return frozenset(entry.name for entry in with_disk_names(listing.entries, other))
 
 
 def _chunks(layout: Layout, path: str) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from ego4dfs.prefetch.plan import State, is_same_time
 from ego4dfs.prefetch.versions import NAME, VersionFile
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof, is_md5
+from ego4dfs.text import folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,16 +174,28 @@ class Here:
 
 
 def _sizes(directory: Path, by_name: Mapping[str, Entry]) -> dict[str, tuple[int, int]]:
-    """Return size and time of the files that entries name."""
+    """Return size and time of the files that entries name.
+
+    Some disks list a file by another spelling than the one by which it was made.
+    """
     sizes: dict[str, tuple[int, int]] = {}
+    strange: set[str] = set()
     if directory.is_dir():
         with os.scandir(directory) as found:
             for file in found:
                 entry = by_name.get(file.name)
+                if entry is None:
+                    strange.add(folded(file.name))
                 with suppress(OSError):  # a link that leads nowhere to be looked at
                     if entry is not None and file.is_file():
                         status = file.stat()
                         sizes[entry.name] = (status.st_size, status.st_mtime_ns)
+    for name in by_name if strange else ():
+        if name not in sizes and folded(name) in strange:
+            with suppress(OSError):
+                status = (directory / name).stat()
+                if stat.S_ISREG(status.st_mode):
+                    sizes[name] = (status.st_size, status.st_mtime_ns)
     return sizes
 
 

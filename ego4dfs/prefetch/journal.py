@@ -116,6 +116,11 @@ class Journal:
             self._release()
             raise journalfile.unusable(self._path, error) from error
 
+    @property
+    def may_write(self) -> bool:
+        """Whether it was opened to be written, and not to be looked at only."""
+        return self._held >= 0
+
     def records(self, directory: str) -> Iterator[tuple[str, Record]]:
         """Yield the complete copies in a directory, not below it, by path.
 
@@ -145,7 +150,7 @@ class Journal:
     def asked(self, paths: Iterable[str]) -> None:
         """Note copies of which S3 said just now that they are the latest; not if looking only."""
         rest = iter(paths)
-        while self._held >= 0 and (some := list(islice(rest, _AT_ONCE))):
+        while self.may_write and (some := list(islice(rest, _AT_ONCE))):
             self._write(*(_asked(path) for path in some))
 
     def evidence(self, source: str) -> list[tuple[str, str, str]]:

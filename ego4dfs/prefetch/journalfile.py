@@ -12,6 +12,7 @@ import logging
 import mmap
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -100,17 +101,18 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
     for side in _SIDES:
         if folder.status(path.name + side) is not None:
             os.close(folder.open(path.name + side))
+    shares_memory, syncs = _abilities(folder)
     uri = f"{path.absolute().as_uri()}{'' if has_locks else '?nolock=1'}"
     database = _connect(uri)
     try:
+        database.execute(f"PRAGMA synchronous = {'NORMAL' if syncs else 'OFF'}")
         # Where memory cannot be shared, SQLite keeps no write-ahead log for several connections.
-        if has_locks and _shares_memory(folder):
+        if has_locks and shares_memory:
             database.execute("PRAGMA journal_mode = WAL")
         else:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("PRAGMA journal_mode = TRUNCATE")
             database.execute("PRAGMA locking_mode = NORMAL")
-        database.execute("PRAGMA synchronous = NORMAL")
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error:
         database.close()
@@ -118,20 +120,29 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
     return database
 
 
-def _shares_memory(folder: Folder) -> bool:
-    name = f"memory.{os.getpid()}"
+def _abilities(folder: Folder) -> tuple[bool, bool]:
+    """Tell whether files there can be mapped for sharing, and whether they can be synced."""
+    name = f"probe.{os.getpid()}"
+    folder.remove(name)
+    descriptor = folder.create(name)
     try:
+        os.ftruncate(descriptor, mmap.PAGESIZE)
+        return _can(lambda: _map(descriptor)), _can(lambda: os.fsync(descriptor))
+    finally:
+        os.close(descriptor)
         folder.remove(name)
-        descriptor = folder.create(name)
-        try:
-            os.ftruncate(descriptor, mmap.PAGESIZE)
-            with closing(mmap.mmap(descriptor, mmap.PAGESIZE)) as shared:
-                shared[0] = 1
-        finally:
-            os.close(descriptor)
-            folder.remove(name)
+
+
+def _map(descriptor: int) -> None:
+    with closing(mmap.mmap(descriptor, mmap.PAGESIZE)) as shared:
+        shared[0] = 1
+
+
+def _can(call: Callable[[], None]) -> bool:
+    try:
+        call()
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise
         return False
     return True

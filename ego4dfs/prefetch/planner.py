@@ -15,6 +15,7 @@ from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import Entry
 from ego4dfs.prefetch.checksum import compare_file
 from ego4dfs.prefetch.evidence import BucketEvidence
+from ego4dfs.prefetch.folding import disk_names, with_disk_names
 from ego4dfs.prefetch.here import Here
 from ego4dfs.prefetch.journal import Journal
 from ego4dfs.prefetch.layout import METADATA, Layout
@@ -51,6 +52,8 @@ class Planner:
     bypass: bool = False
     compares: bool = False
     on_facts: Callable[[int, int], None] = field(default=lambda _done, _total: None)
+    renamed: dict[str, str] = field(default_factory=dict)
+    """After `plan`: the names that files have because the disk takes their own for others'."""
     outage: Outage = field(default_factory=Outage)
 
     def plan(self, listings: Iterable[Listing], *, metadata_url: str = "") -> Plan:
@@ -63,7 +66,17 @@ class Planner:
         evidence = BucketEvidence(self.journal, self.source)
         datasets = [self._metadata(metadata_url, evidence)] if metadata_url else []
         for listing in listings:
-            items = self._items(listing.dataset, listing.entries, evidence)
+            names = disk_names(
+                self.layout,
+                listing.dataset,
+                listing.manifest.entries,
+                may_write=self.journal.may_write,
+            )
+            self.renamed |= {
+                self.layout.relative(listing.dataset, name): new for name, new in names.items()
+            }
+            entries = with_disk_names(listing.entries, names)
+            items = self._items(listing.dataset, entries, evidence)
             datasets.append(DatasetPlan(listing.dataset, len(listing.manifest.entries), items))
         if self.compares:
             datasets = self._compared(datasets, evidence)

@@ -24,6 +24,7 @@ from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
 from ego4dfs.sqliteerrors import for_reading
 from ego4dfs.store import ObjectFacts
+from ego4dfs.text import folded
 from ego4dfs.tree import Node, ObjectFile
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,13 @@ class Copies:
             for path, record in self._records.items()
             if path.endswith(f"/{_METADATA}")
         }
+        # On a disk where case does not count, prefetch gives a later file another name.
+        self._renamed = {
+            (path.rpartition("/")[0], record.url): path
+            for path, record in self._records.items()
+            if "~" in path
+        }
+        self._folded: frozenset[str] | None = None
         self._directories: dict[str, int] = {"": self._root}
         self._versions: dict[str, dict[str, str]] = {}
         self._told: set[str] = set()
@@ -104,6 +112,7 @@ class Copies:
 
     def facts(self, path: str, url: str) -> ObjectFacts | None:
         """Return what the journal knows of the object, if the copy is as it was left."""
+        path = self._on_disk(path, url)
         record = self._record(path, url)
         found = self._status(path) if record is not None else None
         if record is None or found is None:
@@ -114,6 +123,7 @@ class Copies:
 
     def right(self, path: str, url: str, facts: ObjectFacts) -> Copy | None:
         """Return the copy if it is of this very version, else None."""
+        path = self._on_disk(path, url)
         found = self._status(path)
         if found is None:
             return None
@@ -164,6 +174,8 @@ class Copies:
         if found.st_size != facts.size:
             return f"has {found.st_size} bytes where the object has {facts.size}"
         record = self._record(path, url)
+        if record is None and self._is_anothers(path):
+            return "may be another file, whose name differs only in case"
         if record is not None and not _same_time(found.st_mtime_ns, record.mtime_ns):
             return "was changed since it was fetched"
         told, wanted = self._version(path), facts.version_id
@@ -174,6 +186,20 @@ class Copies:
         if _same_time(found.st_mtime_ns, facts.mtime_ns):
             return ""
         return "has another time than the object, and no record says what it is"
+
+    def _on_disk(self, path: str, url: str) -> str:
+        """Return where the copy of an object lies, which may be under another name."""
+        if path in self._records:
+            return path
+        return self._renamed.get((path.rpartition("/")[0], url), path)
+
+    def _is_anothers(self, path: str) -> bool:
+        """Tell whether a path without a record differs only in case from one with a record."""
+        if path in self._records:
+            return False
+        if self._folded is None:
+            self._folded = frozenset(map(folded, self._records))
+        return folded(path) in self._folded
 
     def _record(self, path: str, url: str) -> _Record | None:
         """Return the record of a copy; the root's ego4d.json is another name of its version's."""

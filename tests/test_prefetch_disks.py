@@ -1,0 +1,239 @@
+"""Copies on disks that lack something, refuse one file, or are shared by several users."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from copybench import MIB, Bench
+from fakes import FailingStore
+from oddfs import odd
+from prefetchkit import data_of, tree
+
+from ego4dfs.errors import OutputError
+from ego4dfs.prefetch import Journal, Layout, State, Status
+from ego4dfs.prefetch.folder import Folder
+from ego4dfs.prefetch.troubles import Troubles
+from ego4dfs.verify import Verdict, check_plan
+
+FILES = {"a.bin": b"a" * 70, "b.bin": b"b" * 3 * MIB}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lacks", [("times", "modes", "syncs", "maps"), ("blocks",)], ids="-".join)
+@pytest.mark.fault(
+    area="disk",
+    fault="a filesystem without times, modes, syncs, shared memory or a count of blocks",
+    face="prefetch,verify",
+    sees="all is copied, with one warning; a second run fetches nothing",
+    deadline="at once",
+)
+def test_a_filesystem_that_lacks_a_call_takes_copies(
+    prefetch, release, tmp_path, cli, front, lacks
+):
+    release.dataset("annotations", FILES)
+    with odd(tmp_path / "source", tmp_path / "odd", *lacks) as disk:
+        prefetch("-y", "--no-metadata", "-o", str(disk))
+        assert data_of(tree(disk), release, "annotations") == FILES
+        front.reset()
+        again = prefetch("-y", "--no-metadata", "-o", str(disk))
+        assert "already exist" in again.stdout
+        assert not any(path.endswith(".bin") for _, path, _ in front.log)
+        where = ("-o", str(disk), "--version", release.version)
+        assert "2 right" in cli("verify", *where, "--offline").stdout
+
+
+@pytest.mark.parametrize("size", [70, 3 * MIB])
+@pytest.mark.parametrize("refused", ["utime", "fsync", "fdatasync", "chmod"])
+def test_a_courtesy_call_that_is_refused_costs_no_copy(bench, monkeypatch, size, refused):
+    def refuse(*_arguments: object, **_named: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    bench.put(a=b"a" * size)
+    monkeypatch.setattr(os, refused, refuse)
+    assert bench.fetch().counts[Status.DONE] == 1
+    monkeypatch.undo()
+    assert bench.plan().count(State.RIGHT) == 1
+    [found] = check_plan(bench.layout, bench.plan(), (), bench.journal, "v9")
+    assert found.verdict is Verdict.RIGHT
+
+
+def test_a_file_changed_after_it_was_copied_without_its_time_is_noticed(bench, monkeypatch):
+    bench.put(a=b"a" * 70)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "utime", _refused)
+        bench.fetch()
+    path = bench.directory / "a.mp4"
+    path.write_bytes(b"b" * 70)
+    os.utime(path, (1e9, 1e9))
+    assert bench.plan().count(State.RIGHT) == 0
+    bench.fetch()
+    assert path.read_bytes() == b"a" * 70
+
+
+def _refused(*_arguments: object, **_named: object) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_disk_that_tells_no_blocks_is_no_full_one(tmp_path, monkeypatch):
+    layout = Layout(tmp_path, "v9")
+    assert layout.free_bytes()
+    nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing)
+    assert layout.free_bytes() is None
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    area="disk",
+    fault="files too large for the disk, or with names that it does not take",
+    face="prefetch",
+    sees="these fail and are named; the others are copied; exit code 3",
+    deadline="at once",
+)
+def test_files_that_a_disk_does_not_take_stop_no_others(prefetch, release, tmp_path):
+    bad = {"large1.bin": b"x" * 3 * MIB, "large2.bin": b"y" * 2 * MIB, "a:b.bin": b"colon"}
+    good = {f"{number:02}.bin": bytes([number]) * 1000 for number in range(40)}
+    release.dataset("annotations", {**bad, **good})
+    with odd(tmp_path / "source", tmp_path / "odd", "large", "colons") as disk:
+        done = prefetch("-y", "--no-metadata", "-o", str(disk), code=3)
+        assert data_of(tree(disk), release, "annotations") == good
+        assert not list(disk.rglob("*.part"))
+    told = [line for line in done.stderr.splitlines() if line.startswith("  failed")]
+    assert len(told) == 3
+    assert sum("too large for this disk" in line for line in told) == 2
+    assert sum("a:b.bin: this disk takes no file of this name" in line for line in told) == 1
+
+
+@pytest.mark.parametrize("size", [70, 3 * MIB])
+def test_a_directory_in_the_place_of_a_file_fails_that_file(bench, size):
+    bench.put(a=b"a" * size, b=b"b" * size)
+    (bench.directory / "a.mp4").mkdir()
+    report = bench.fetch()
+    assert [p.reason for p in report.problems] == ["a directory lies under this name"]
+    assert (bench.directory / "a.mp4").is_dir()
+    assert (bench.directory / "b.mp4").read_bytes() == b"b" * size
+    assert not [url for url, _, _ in bench.store.gets if url.endswith("a.mp4") and size > MIB]
+
+
+@pytest.mark.parametrize("size", [70, 3 * MIB])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.EIO, errno.EFBIG])
+def test_an_error_of_one_file_is_that_files(bench, monkeypatch, number, size):
+    bench.put(a=b"a" * size, b=b"b" * size)
+    true = Folder.rename
+
+    def rename(self, name, folder, new_name):
+        if new_name == "a.mp4":
+            raise OSError(number, os.strerror(number), new_name)
+        true(self, name, folder, new_name)
+
+    monkeypatch.setattr(Folder, "rename", rename)
+    report = bench.fetch()
+    assert report.stopped_by is None
+    assert [(p.path, p.status) for p in report.problems] == [("v9/clips/a.mp4", Status.FAILED)]
+    assert (bench.directory / "b.mp4").read_bytes() == b"b" * size
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_an_error_of_the_disk_stops_the_run(tmp_path, number):
+    assert Troubles(tmp_path).concern_all(OSError(number, "disk"))
+
+
+def test_the_same_error_for_many_files_in_a_row_stops_the_run(tmp_path):
+    troubles, error = Troubles(tmp_path), OSError(errno.EIO, "disk")
+    assert not any(troubles.concern_all(error) for _ in range(10))
+    troubles.over()
+    assert any(troubles.concern_all(error) for _ in range(16))
+    assert not any(troubles.concern_all(OSError(errno.EFBIG, "large")) for _ in range(99))
+    assert Troubles(tmp_path / "gone").concern_all(FileNotFoundError(errno.ENOENT, "gone"))
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_modes_are_those_that_the_umask_allows(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        bench = Bench(tmp_path, FailingStore())
+        bench.put(a=b"a", b=b"b" * 3 * MIB)
+        bench.fetch()
+        state = bench.layout.state
+        found = [*bench.directory.iterdir(), *(path for path in state.iterdir())]
+        assert {path.stat().st_mode & 0o777 for path in found} == {0o666 & ~umask}
+        assert {p.stat().st_mode & 0o777 for p in (state, bench.directory)} == {0o777 & ~umask}
+        bench.close()
+    finally:
+        os.umask(before)
+
+
+def test_a_journal_that_may_not_be_written_is_told_with_its_remedy(tmp_path, monkeypatch):
+    layout = Layout(tmp_path, "v9")
+    layout.prepare(())
+
+    def create(self, name):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path / name))
+
+    monkeypatch.setattr(Folder, "open_or_create", create)
+    with pytest.raises(OutputError, match=r"\.ego4dfs/lock: permission denied") as caught:
+        Journal(layout.state)
+    assert "chmod -R g+rwX" in caught.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    area="disk",
+    fault="names that differ in case only, on a disk where case does not count",
+    face="prefetch,verify,mount",
+    sees="both are copied, the second as stem~2.ext; later runs fetch nothing",
+    deadline="at once",
+)
+def test_names_that_a_disk_takes_for_one_are_both_kept(
+    prefetch, release, tmp_path, cli, front, open_tree
+):
+    files = {
+        "Notes.json": b"first",
+        "notes.json": b"other",
+        "STRASSE.json": b"ss",
+        "Straße.json": b"sz",
+    }
+    release.dataset("annotations", files)
+    with odd(tmp_path / "source", tmp_path / "odd", "case") as disk:
+        done = prefetch("-y", "--no-metadata", "-o", str(disk))
+        assert "takes 2 names for those of other files" in done.stdout
+        kept = {
+            "Notes.json": b"first",
+            "notes~2.json": b"other",
+            "STRASSE.json": b"ss",
+            "Straße~2.json": b"sz",
+        }
+        assert data_of(tree(disk), release, "annotations") == kept
+        front.reset()
+        where = ("-o", str(disk), "--version", release.version)
+        assert "already exist" in prefetch("-y", "--no-metadata", "-o", str(disk)).stdout
+        one = prefetch("-y", "--no-metadata", "-o", str(disk), "--include", "notes.json")
+        assert "already exist" in one.stdout
+        assert "4 right\n" in cli("verify", *where, "--no-metadata").stdout
+        assert "4 right\n" in cli("verify", *where, "--offline").stdout
+        assert not any(path.endswith(".json") for verb, path, _ in front.log if verb == "GET")
+        vfs = open_tree(version=release.version, datasets=["annotations"], copies=str(disk))
+        for name, data in files.items():
+            handle = vfs.open(f"{release.version}/annotations/{name}")
+            assert vfs.read(handle, 0, 100) == data
+        assert vfs.metrics.bytes_from_copies == sum(map(len, files.values()))
+        vfs.close()
+
+
+def test_names_that_differ_in_case_stay_where_case_counts(bench):
+    bench.store.objects |= {"s3://b/Notes.json": b"first", "s3://b/notes.json": b"other"}
+    bench.fetch()
+    assert (bench.directory / "Notes.json").read_bytes() == b"first"
+    assert (bench.directory / "notes.json").read_bytes() == b"other"
+
+
+def test_a_dry_run_makes_no_file_to_see_whether_case_counts(tmp_path, monkeypatch):
+    bench = Bench(tmp_path, FailingStore())
+    bench.store.objects |= {"s3://b/Notes.json": b"first", "s3://b/notes.json": b"other"}
+    bench.journal.close()
+    bench.journal = Journal(bench.layout.state, look_only=True)
+    monkeypatch.setattr(Folder, "create", None)
+    assert bench.plan().count(State.FETCH) == 2
+    bench.close()
