@@ -74,9 +74,10 @@ def normalise(name: str) -> str:
     """
     clean = name.strip().rstrip("/").lower()
     parts = clean.split("/")
-    if not clean or any(part in {"", ".", ".."} for part in parts) or _UNPRINTABLE.search(clean):
+    is_path = not any(part in {"", ".", ".."} for part in parts)
+    if not is_path or len(clean) > _NAME_MAX or _UNPRINTABLE.search(clean):
         raise ConfigError(
-            f"{name!r} cannot be the name of a dataset",
+            f"{name[:_NAME_MAX]!r} cannot be the name of a dataset",
             hint="names look like full_scale or components/videos; see --list-datasets",
         )
     return clean
@@ -121,6 +122,7 @@ def _squash(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+_NAME_MAX = 255  # as a directory's
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
 _VERSION = re.compile(r"v[0-9]+(_[0-9]+)?")
 _UNIVERSITIES = {bucket: name for name, buckets in UNIVERSITY_BUCKETS.items() for bucket in buckets}

@@ -213,7 +213,7 @@ def test_a_dataset_that_is_not_published_is_told_apart(place):
     [("fullscale", "did you mean full_scale?"), ("zebra", "--list-datasets prints the names")],
 )
 def test_a_dataset_that_does_not_exist_is_told_apart(place, typo, advice):
-    said = refused(place, "mount", "{mp}", "--datasets", typo, code=4)
+    said = refused(place, "mount", "{mp}", "--datasets", typo, code=2)
     assert said.splitlines()[0] == f"ego4dfs: there is no dataset '{typo}' in v2_1: {advice}"
     assert "--list-datasets" in said
 

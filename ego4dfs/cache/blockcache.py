@@ -19,7 +19,7 @@ import diskcache
 from ego4dfs.cache import blockfile, pins, upkeep
 from ego4dfs.cache.ahead import Ahead
 from ego4dfs.cache.checked import Checked
-from ego4dfs.cache.directory import share_of_disk
+from ego4dfs.cache.directory import doubt_limit, share_of_disk
 from ego4dfs.cache.index import BlockIndex, relative_name
 from ego4dfs.cache.upkeep import CacheReport
 from ego4dfs.deadline import CLOSE_S
@@ -70,6 +70,8 @@ class BlockCache:
             raise CacheError(f"cache directory {self._directory}: {error.strerror}") from error
         if max_bytes is None and not (self._directory / "cache.db").exists():
             max_bytes = share_of_disk(self._directory)
+        elif max_bytes is not None:
+            doubt_limit(self._directory, max_bytes)
         pins.check_limit(self._directory, max_bytes)
         self._index = BlockIndex(self._directory, max_bytes, eviction)
         self.ahead = Ahead(self._index)

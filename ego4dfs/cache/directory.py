@@ -8,12 +8,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ego4dfs.errors import CacheError
+
+log = logging.getLogger(__name__)
 
 FORMAT = "v1"
 """Name of the on-disk format; another block size, key or checksum is another format."""
@@ -75,3 +78,16 @@ def _usable(directory: Path) -> Iterator[None]:
             f"cache directory {directory}: {(error.strerror or str(error)).lower()}",
             hint="name another one with --cache-dir or EGO4DFS_CACHE_DIR",
         ) from error
+
+
+def doubt_limit(directory: Path, max_bytes: int) -> None:
+    """Warn of a limit that cannot be reached: the disk would fill up first."""
+    disk = os.statvfs(directory)
+    size = disk.f_blocks * disk.f_frsize
+    if 0 < size < max_bytes:
+        log.warning(
+            "the cache may take %d GiB, but its whole disk has %d GiB (%s)",
+            max_bytes >> 30,
+            size >> 30,
+            directory,
+        )

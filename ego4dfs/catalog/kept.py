@@ -21,6 +21,7 @@ from ego4dfs import datasets
 from ego4dfs.durable import replace_whole
 from ego4dfs.errors import (
     AccessDenied,
+    ConfigError,
     CredentialsRejected,
     ManifestError,
     ObjectMissing,
@@ -158,19 +159,13 @@ class KeptManifests:
         except OSError as error:
             log.warning("manifest of %s cannot be kept: %s", dataset, error)
 
-    def _explained(self, error: StoreError, version: str, dataset: str) -> StoreError:
+    def _explained(self, error: StoreError, version: str, dataset: str) -> StoreError | ConfigError:
         """Say which of the causes of a refusal it is: a typo, the key, or the dataset."""
         if isinstance(error, CredentialsRejected) or not isinstance(
             error, (AccessDenied, ObjectMissing)
         ):
             return error
         url = manifest_url(version, dataset)
-        if dataset not in datasets.known_names():
-            meant = datasets.suggest(dataset)
-            advice = f"did you mean {meant}?" if meant else "--list-datasets prints the names"
-            hint = "`ego4dfs ls --list-datasets` prints all names" if meant else ""
-            message = f"there is no dataset {dataset!r} in {version}: {advice}"
-            return AccessDenied(message, url=url, hint=hint)
         if isinstance(error, AccessDenied) and self._refuses_everything(version):
             return CredentialsRejected(
                 f"this AWS key may not read Ego4D {version}: even its ego4d.json is refused"
@@ -180,6 +175,12 @@ class KeptManifests:
                 hint="is it the key from your Ego4D e-mail? name its profile with"
                 " --aws_profile_name; if it is older than 14 days, sign the licence again",
             )
+        if dataset not in datasets.known_names():
+            meant = datasets.suggest(dataset)
+            advice = f"did you mean {meant}?" if meant else "--list-datasets prints the names"
+            hint = "`ego4dfs ls --list-datasets` prints all names" if meant else ""
+            message = f"there is no dataset {dataset!r} in {version}: {advice}"
+            return ConfigError(message, hint=hint)
         return AccessDenied(
             f"dataset {dataset} is refused in {version}, though the key works for others",
             url=url,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from ego4dfs import config, datasets
+from ego4dfs.config import values
 from ego4dfs.errors import ConfigError
 from ego4dfs.text import shell_word
 
@@ -41,6 +42,8 @@ class Parser(argparse.ArgumentParser):
         """Return what the command line says. Raises ConfigError, or SystemExit after --help."""
         end = argv.index("--") if "--" in argv else len(argv)
         words = [self._spell(word) for word in argv[:end]]
+        if "-lh" in self._option_string_actions and {"-l", "--long"} & {*words}:
+            words = [word for word in words if word != "-h"]  # units, as ls(1) has it, and no help
         return self.parse_args([*self._paths_first(words), *argv[end:]])
 
     def format_help(self) -> str:
@@ -93,18 +96,24 @@ class Parser(argparse.ArgumentParser):
         return paths + others
 
 
-def add_selection(parser: Parser, *, copies: bool = False, asks: bool = False) -> None:
+def add_selection(
+    parser: Parser,
+    *,
+    copies: bool = False,
+    asks: bool = False,
+    default: str = "all",
+    output: str = "no effect here",
+) -> None:
     """Add the official flags that select what to show or, with `copies`, to copy, and where.
 
     `asks` tells that the command asks before it fetches, though it copies nothing else.
+    `default` says which datasets are meant without --datasets, `output` what -o is here.
     """
     group = parser.add_argument_group(
         "selection", "as in the official ego4d command; dashes and underscores are the same"
     )
-    group.add_argument(
-        "-o", "--output_directory", metavar="DIR", help="the official name for the mountpoint"
-    )
-    _add_list(group, "--datasets", help="datasets to show (default: all); see --list-datasets")
+    group.add_argument("-o", "--output_directory", metavar="DIR", help=output)
+    _add_list(group, "--datasets", help=f"datasets (default: {default}); see --list-datasets")
     group.add_argument("--version", help="version of Ego4D: v1, v2 or v2_1 (default: v2_1)")
     _add_list(group, "--benchmarks", help="only files of these benchmarks: EM, FHO, AV, ...")
     _add_list(group, "--universities", help="only files of these universities")
@@ -255,6 +264,14 @@ def config_from(
     keys = {*config.KEYS, "config_path"}
     given = {key: value for key, value in vars(args).items() if key in keys}
     return config.resolve(given, environ=environ, named=_flag)
+
+
+def path_of(text: str, what: str) -> Path:
+    """Return a path of the command line, absolute, `~` expanded; links are not followed.
+
+    Raises ConfigError that calls it `what`.
+    """
+    return values.path(values.Given(text, what))
 
 
 def mountpoint_of(settled: config.Config) -> Path:

@@ -25,7 +25,8 @@ def add_arguments(parser: Parser) -> None:
     """Add the flags of `cache`."""
     parser.add_argument(
         "action",
-        choices=_ACTIONS,
+        nargs="?",
+        metavar="|".join(_ACTIONS),
         help="info: where and how full; verify: check every block, drop damaged ones; clear: drop"
         " all blocks; unpin: let pinned blocks go, those of --datasets or all (`prefetch --to cache"
         " --pin` pins)",
@@ -41,6 +42,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do one of the actions."""
+    if getattr(args, "action", None) not in _ACTIONS:
+        given = f"there is no action {args.action}" if "action" in args else "no action was given"
+        raise ConfigError(given, hint=f"say first what to do: ego4dfs cache {'|'.join(_ACTIONS)}")
     config = config_from(args)
     as_json = getattr(args, "json", False)
     inner = prepare_directory(config.cache_dir)

@@ -21,7 +21,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "path", nargs="?", metavar="PATH", help="directory or file, as in a mount: v2/full_scale"
     )
-    parser.add_argument("-l", "--long", action="store_true", help="show sizes and times too")
+    parser.add_argument(
+        "-l", "--long", action="store_true", help="show sizes, with units, and times too"
+    )
+    # As people write it to ls(1), where -h asks for units.
+    parser.add_argument("-lh", "-hl", dest="long", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print as JSON")
     add_selection(parser)
     add_store(parser)
@@ -31,9 +35,10 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List one directory, or show one file."""
     vfs = open_vfs(config_from(args))
-    path = getattr(args, "path", "").strip("/")
+    given = getattr(args, "path", "")
+    path = given.strip("/")
     try:
-        names = _names(vfs, path)
+        names = _names(vfs, path, given)
         if getattr(args, "long", False):
             return _print_long(vfs, path, names, as_json=getattr(args, "json", False))
         if getattr(args, "json", False):
@@ -45,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _names(vfs: VFS, path: str) -> list[str]:
+def _names(vfs: VFS, path: str, given: str) -> list[str]:
     try:
         if not isinstance(vfs.resolve(path), Directory):
             return [path.rpartition("/")[2]]
@@ -53,7 +58,7 @@ def _names(vfs: VFS, path: str) -> list[str]:
     except (NotFound, NotADirectoryError) as error:
         hint = "paths are as in a mount: v2/full_scale/<uid>.mp4"
         raise ConfigError(
-            f"{path}: no such file or directory in this selection", hint=hint
+            f"{given}: no such file or directory in this selection", hint=hint
         ) from error
 
 

@@ -24,6 +24,7 @@ from ego4dfs.cli.args import (
     add_store,
     config_from,
     mountpoint_of,
+    path_of,
 )
 from ego4dfs.cli.output import ExitCode, log_to, say
 from ego4dfs.cli.state import remedy_of, state_of
@@ -53,7 +54,7 @@ _FUSE_CONF = Path("/etc/fuse.conf")
 def add_arguments(parser: Parser) -> None:
     """Add the flags of `mount`."""
     add_mountpoint(parser)
-    add_selection(parser)
+    add_selection(parser, output="the official name for the mountpoint")
     add_store(parser)
     add_cache(parser)
     group = parser.add_argument_group("mount")
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if getattr(args, "foreground", False):
         _serve(config, mountpoint, binding, options, lambda: _say_foreground(mountpoint))
         return ExitCode.OK
-    log_path = Path(getattr(args, "log_file", _log_path(inner, mountpoint))).expanduser().absolute()
+    log_path = path_of(getattr(args, "log_file", str(_log_path(inner, mountpoint))), "--log-file")
     _check_outside(mountpoint, log_path, "the log", "--log-file")
     run_in_background(
         lambda on_start: _serve_with_log(config, mountpoint, binding, options, on_start), log_path

@@ -155,6 +155,10 @@ class _StderrHandler(logging.Handler):
 
 
 def _print_unexpected(error: Exception) -> None:
+    if isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and not _debug():
+        # A path that was given and cannot be used, wherever it was met: no mistake of ours.
+        print_error(Ego4DError(f"{os.fsdecode(error.filename)}: {error.strerror}"))
+        return
     report = masked("".join(traceback.format_exception(error)))
     say(f"ego4dfs: unexpected {type(error).__name__}: {masked(str(error))}", file=sys.stderr)
     written = None if _debug() else _write_report(report)

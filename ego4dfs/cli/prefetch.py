@@ -48,7 +48,7 @@ _TOP_MANIFEST = "full_scale"
 
 def add_arguments(parser: Parser) -> None:
     """Add the flags of `prefetch`."""
-    add_selection(parser, copies=True)
+    add_selection(parser, copies=True, default="annotations", output="directory for the copies")
     group = parser.add_argument_group("fetching")
     group.add_argument(
         "--dry-run", action="store_true", help="show what would be fetched, and fetch nothing"

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ego4dfs.cli.args import Parser
+from ego4dfs.cli.args import Parser, path_of
 from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
 from ego4dfs.cli.state import remedy_of, state_of
 from ego4dfs.errors import MountError
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the counters of one mount or of all."""
     as_json = getattr(args, "json", False)
     if "mountpoint" in args:
-        mountpoint = Path(os.path.realpath(Path(args.mountpoint).expanduser()))
+        mountpoint = Path(os.path.realpath(path_of(args.mountpoint, "MOUNTPOINT")))
         status = _status_of(mountpoint)
         print_json(status) if as_json else _print_one(mountpoint, status)
         return ExitCode.OK

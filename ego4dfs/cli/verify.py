@@ -56,7 +56,12 @@ def add_arguments(parser: Parser) -> None:
         help="remove unchanged copies of another release that this one does not list",
     )
     add_retry_for(parser)
-    add_selection(parser, asks=True)
+    add_selection(
+        parser,
+        asks=True,
+        default="those with copies below -o",
+        output="directory of the copies",
+    )
     add_store(parser)
     add_cache(parser)
 

@@ -171,7 +171,8 @@ def path(given: Given) -> Path:
 def file(given: Given) -> Path:
     """Read the path of a file that must be there."""
     found = path(given)
-    if not found.exists() or found.is_dir():  # a pipe of the shell's <(command) is welcome
+    # A pipe of the shell's <(command) is welcome.
+    if not _exists(found) or found.is_dir():
         raise ConfigError(f"{given.where}: there is no file {found}", hint="check the path")
     return found
 
@@ -218,9 +219,16 @@ def patterns(given: Given) -> tuple[str, ...]:
 def file_or_tree_path(given: Given) -> str:
     """Read the path of a file on disk, made absolute, or else one that the tree may have."""
     spelt = path(given)
+    if not _exists(spelt):
+        return os.fspath(text(given)).strip("/")
     if spelt.is_dir():
         raise given.wrong("a file is wanted")
-    return str(spelt) if spelt.exists() else os.fspath(text(given)).strip("/")
+    return str(spelt)
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether there is such a file; no name is too long to ask."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some names
 
 
 def cache_bytes(given: Given) -> int:

@@ -99,7 +99,10 @@ def _mirror(source: str, network: Network) -> Adapter:
     """Return the adapter for a mirror; the local one does without fsspec's import."""
     scheme, separator, rest = source.partition("://")
     if not separator:
-        return LocalSource(Path(source).expanduser().absolute())
+        try:
+            return LocalSource(Path(source).expanduser().absolute())
+        except RuntimeError as error:
+            raise ConfigError(f"source {source}: {error}", hint="write it without ~") from None
     if scheme in {"file", "local"}:
         return LocalSource(Path(rest).absolute())
     return FsspecSource(source, network)

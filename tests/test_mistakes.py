@@ -1,0 +1,175 @@
+"""Command lines with mistakes: each gets a line that says which, and none ends as a bug of ours."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from test_unmatched import mirror, options  # noqa: F401 - fixtures
+
+from ego4dfs import cli
+
+COMMANDS = ("ls", "prefetch", "verify", "cache", "status", "doctor", "unmount", "mount")
+ACTIONS = ("info", "verify", "unpin", "infoo", "", "clips")
+VALUED = (
+    *("--datasets", "--version", "--benchmarks", "--universities", "--video_uids", "--splits"),
+    *("--video_uid_file", "--uids-from", "--annotations", "--clip_uids", "--include", "--exclude"),
+    *("--manifest-override-path", "--config_path", "--aws_profile_name", "--endpoint-url"),
+    *("--source", "--transport", "--cache-dir", "--cache-size", "--eviction", "--jobs", "--to"),
+    *("--libfuse", "--copies", "--log-file", "-o", "--retry-for", "--verify"),
+)
+SWITCHES = (
+    *("-l", "-h", "-lh", "--json", "--all", "--pin", "--dry-run", "--manifests-only", "--quiet"),
+    *("--offline", "--prune", "--metadata", "--no-metadata", "--manifest", "--list-datasets"),
+    *("--allow-missing", "--nonempty", "--", "-", "---", "--=", "-x", "--dat", "--video", "--c"),
+)
+VALUES = (
+    *(
+        "",
+        " ",
+        ",",
+        "0",
+        "-1",
+        "1e999",
+        "nan",
+        "900TiB",
+        "10",
+        "é",
+        "日本",
+        "\x1b[2J",
+        "\n",
+        "\x00",
+    ),
+    *("a" * 300, "a/" * 3000, "/", ".", "..", "~", "~nobody-such", "/dev/null", "/dev/full"),
+    *("/proc/self/mem", "/etc/passwd", "/root/../etc", "clips", "full_scale", "Clips", "clips/"),
+    *("v1", "v2", "v99", "V2", "s3://b/k", "http://[", "http://x:99999", "file:///", "memory://"),
+    *("[", "*", "**", "[!", "{}", "%s", "$(id)", "-", "--", "fho:train", ":", "train", "cmu"),
+    *("[]", "null", "\udcff", "\ufeff", "2", "3", "lru", "none", "directory", "cache", "obstore"),
+)
+
+
+def line_of(dice: random.Random, place: Path) -> list[str]:
+    """Return a command line of which some words make no sense."""
+    values = [
+        *VALUES,
+        str(place),
+        str(place / "none"),
+        str(place / "file"),
+        str(place / "odd.json"),
+    ]
+    command = dice.choice(COMMANDS)
+    words = [command]
+    if command == "cache":
+        words.append(dice.choice(ACTIONS))
+    for _ in range(dice.randrange(5)):
+        kind = dice.random()
+        if kind < 0.6:
+            words += [dice.choice(VALUED), *dice.choices(values, k=dice.choice((0, 1, 1, 1, 2)))]
+        elif kind < 0.8:
+            words.append(dice.choice(SWITCHES))
+        else:
+            words.append(dice.choice(values))
+    return words
+
+
+def is_harmless(words: list[str]) -> bool:
+    """Tell whether it can do no more than to fail: it copies and mounts nothing anywhere."""
+    return not {"-o", "--output_directory"} & {*words} or words[0] in {"verify", "ls", "cache"}
+
+
+@pytest.fixture
+def place(options, tmp_path, monkeypatch):  # noqa: F811
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "odd.json").write_bytes(b'{"datasets": [1, null, {}], "cache_size": [], "x": 1}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path
+
+
+@pytest.mark.fault(
+    area="input",
+    fault="command lines with mistakes",
+    face="all",
+    sees="one line that says what is wrong, and a remedy; exit code 2 or the one of its cause",
+    deadline="at once",
+)
+@pytest.mark.parametrize("seed", range(8))
+def test_no_mistake_ends_as_unexpected(place, seed, capfd):
+    dice = random.Random(seed)
+    for _ in range(40):
+        words = line_of(dice, place)
+        if not is_harmless(words) or words[0] == "mount":
+            words = ["ls", *words[1:]]
+        code = cli.main(words)
+        said = capfd.readouterr().err
+        assert "unexpected" not in said, words
+        assert "Traceback" not in said, words
+        assert code in range(6), words
+        assert code or not said.startswith("ego4dfs: error"), words
+
+
+def said_by(capsys, *words: str) -> tuple[int, str]:
+    code = cli.main(words)
+    return code, capsys.readouterr().err
+
+
+def test_a_path_comes_back_as_it_was_written(place, capsys):
+    _, said = said_by(capsys, "ls", "/x/y")
+    assert said.startswith("ego4dfs: /x/y: no such file or directory in this selection")
+
+
+def test_cache_without_an_action_says_which_there_are(place, capsys):
+    code, said = said_by(capsys, "cache", "--datasets", "clips", "info")
+    assert code == 2
+    assert "ego4dfs cache info|verify|clear|unpin" in said
+
+
+@pytest.mark.parametrize("flags", [("-lh",), ("-hl",), ("-l", "-h"), ("-h", "-l")])
+def test_ls_takes_h_beside_l_as_ls_does(place, flags, capsys):
+    assert cli.main(["ls", "v2/clips", "--datasets", "clips", *flags]) == 0
+    assert "1 B" in capsys.readouterr().out
+
+
+def test_ls_h_alone_is_help(place, capsys):
+    assert cli.main(["ls", "-h"]) == 0
+    assert "usage: ego4dfs ls" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "default", "directory"),
+    [
+        ("mount", "default: all", "the official name for the mountpoint"),
+        ("prefetch", "default: annotations", "directory for the copies"),
+        ("verify", "default: those with copies below -o", "directory of the copies"),
+        ("ls", "default: all", "no effect here"),
+    ],
+)
+def test_help_says_what_holds_for_that_command(command, default, directory):
+    text = " ".join(cli.parser_of(command).format_help().split())
+    assert default in text
+    assert f"--output_directory DIR {directory}" in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "~nobody-such"),
+        ("unmount", "~nobody-such"),
+        ("ls", "--source", "~nobody-such"),
+        ("ls", "--cache-dir", "~nobody-such"),
+        ("unmount", "a" * 300),
+        ("ls", "--config_path", "a/" * 3000),
+    ],
+    ids=lambda words: " ".join(words)[:40],
+)
+def test_a_path_that_cannot_be_is_no_bug_of_ours(place, words, capsys):
+    code, said = said_by(capsys, *words)
+    assert code
+    assert "unexpected" not in said
+    assert len(said.splitlines()) <= 2
+
+
+def test_a_limit_above_the_disk_is_warned_of(place, caplog):
+    assert cli.main(["ls", "--datasets", "clips", "--cache-size", "900TiB"]) == 0
+    assert "the cache may take 921600 GiB, but its whole disk has" in caplog.text
