@@ -23,11 +23,13 @@ from itertools import cycle
 from pathlib import Path
 
 from conftest import SHARING, Mounts, Release
-from gateway import Faults, Gateway
+from gateway import Faults, Gateway, Reply
 from mountkit import MIB, Seeded, environment, read_whole, status
 
+from ego4dfs.deadline import ANSWER_S
 from ego4dfs.demo.server import S3Server
 
+SIGN_IN = b"<!DOCTYPE html><title>Sign in</title>"
 KINDS: dict[str, dict[str, object]] = {
     "none": {},
     "503 SlowDown": {"slow_down_every": 2},
@@ -39,6 +41,15 @@ KINDS: dict[str, dict[str, object]] = {
     "slow bodies": {"bytes_per_s": 300_000.0, "piece_bytes": 16 << 10},
     "ranges ignored": {"hide_range": True, "only": "/1"},
     "another version": {"etag": "0" * 32, "only": "/2"},
+    "503 with Retry-After": {"slow_down_every": 1, "retry_after_s": 1, "only": "/3"},
+    "bodies that trickle": {"trickle_s": 2.0, "piece_bytes": 64, "only": "/4"},
+    "a sign-in page": {"reply": Reply(200, {"Content-Type": "text/html"}, SIGN_IN)},
+    "a redirect": {"reply": Reply(302, {"Location": "http://127.0.0.1:9/"})},
+    "sizes of HEAD too small": {"head_size_off": -137, "only": "/5"},
+    "sizes of HEAD too large": {"head_size_off": 137, "only": "/6"},
+    "weak ETags": {"headers": {"ETag": 'W/"0"'}, "only": "/7"},
+    "no ETag": {"headers": {"ETag": ""}, "only": "/8"},
+    "no Last-Modified": {"headers": {"Last-Modified": ""}, "only": "/0"},
 }
 SIZES = [0, 1, 4096, 256 << 10, (256 << 10) + 1, MIB - 1, MIB, MIB + 1, 3 * MIB + 7, 8 * MIB + 999]
 FILES_OF_EACH_SIZE = 9
@@ -46,7 +57,7 @@ CACHE = "64MiB"
 READERS = 8
 LONGEST_READ = 96 << 10
 FAULT_S = 1.0
-DEADLINE_S = 60.0
+DEADLINE_S = ANSWER_S + 10.0  # and what a busy machine adds
 
 
 @dataclass
@@ -117,21 +128,23 @@ class Readers:
                     self._note_time(began_s)
 
     def _read_some(self, name: str, dice: random.Random) -> None:
-        """Open a file, compare its size and some ranges of it."""
+        """Open a file, compare some ranges of it, and then its size."""
         began_s = time.monotonic()
         fd = os.open(self._directory / name, os.O_RDONLY)
         try:
-            size = os.fstat(fd).st_size
             with self._lock:
                 self._note_time(began_s)
-                if size != SIZE_OF[name]:
-                    self._report.wrong_sizes.append(f"{name}: {size}")
             for _ in range(dice.randint(1, 12)):
                 offset = dice.randrange(SIZE_OF[name] + 1)
                 count = min(dice.randint(1, LONGEST_READ), SIZE_OF[name] - offset)
                 if dice.random() < 0.7:
                     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 self._compare(fd, name, offset, count)
+            # Before the first read a size is the word of one HEAD, which may be wrong.
+            size = os.fstat(fd).st_size
+            if size != SIZE_OF[name]:
+                with self._lock:
+                    self._report.wrong_sizes.append(f"{name}: {size}")
         finally:
             os.close(fd)
 
