@@ -37,6 +37,15 @@ def make_private(directory: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file of this name from another that gets the name; None if none has."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _sync_directory(directory: Path) -> None:
     """Bring a new name to the disk; filesystems that cannot keep the order of names themselves."""
     with suppress(OSError):

@@ -85,7 +85,7 @@ class Manifest:
     columns: tuple[str, ...]
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...]
-    problem_count: int
+    problem_count: int = 0
 
 
 def parse(content: bytes, name: str) -> Manifest:

@@ -10,7 +10,7 @@ from pathlib import Path
 def is_locked(error: BaseException | None) -> bool:
     """Tell whether the cause of an error is that another process holds the database."""
     while error is not None:
-        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        if "locked" in str(error) and isinstance(error, sqlite3.OperationalError):
             return True
         error = error.__cause__ or error.__context__  # diskcache raises its own in its place
     return False

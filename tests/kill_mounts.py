@@ -26,7 +26,7 @@ from gateway import Gateway
 from mountkit import MIB, Seeded, environment, is_running, read_whole, status, wait_until
 
 from ego4dfs.blocks import Entry, ObjectRef, block_entries, part_entries
-from ego4dfs.cache.index import relative_name
+from ego4dfs.cache.database import relative_name
 from ego4dfs.demo.server import S3Server
 
 FILES, FILE_BYTES = 40, 3 * MIB + 12345

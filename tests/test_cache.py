@@ -85,7 +85,7 @@ def test_closing_writes_what_was_handed_over(tmp_path):
 
 def test_a_cache_may_be_opened_before_a_fork(cache):
     """No thread runs before the first hit or put."""
-    assert cache._writer is None
+    assert not cache._writer.is_started
 
 
 def test_one_cache_shows_what_another_of_the_directory_has_put(tmp_path, cache):
@@ -143,7 +143,7 @@ def test_the_block_used_longest_ago_leaves_first(tmp_path):
     put(cache, *range(20))
     for number in kept:
         assert got(cache, number) is not None
-    cache._flush_touched()
+    cache._writer.flush_touched()
     put(cache, *range(100, 115))
     assert all(cache.contains(key_of(number)) for number in kept)
     assert sum(cache.contains(key_of(number)) for number in range(10, 20)) == 0
@@ -152,7 +152,7 @@ def test_the_block_used_longest_ago_leaves_first(tmp_path):
 
 def test_a_process_that_only_hits_records_its_use(tmp_path, monkeypatch):
     """A mount of a warm cache must not lose it block by block to one that fills it."""
-    monkeypatch.setattr("ego4dfs.cache.blockcache._TOUCH_EVERY_S", 0.05)
+    monkeypatch.setattr("ego4dfs.cache.writer._TOUCH_EVERY_S", 0.05)
     filler = open_cache(tmp_path, 2 * MIB)
     put(filler, *range(20))
     reader = open_cache(tmp_path, None)

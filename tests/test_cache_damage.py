@@ -178,11 +178,11 @@ def test_the_writer_outlives_any_failure_of_the_index(tmp_path, monkeypatch, err
 
 @pytest.mark.parametrize("error", ANYTHING)
 def test_the_writer_outlives_any_failure_to_record_the_order_of_use(tmp_path, monkeypatch, error):
-    monkeypatch.setattr("ego4dfs.cache.blockcache._TOUCH_EVERY_S", 0.0)
+    monkeypatch.setattr("ego4dfs.cache.writer._TOUCH_EVERY_S", 0.0)
     cache = open_cache(tmp_path)
     fail = FailOnce(error, cache._index.touch)
     monkeypatch.setattr(cache._index, "touch", fail)
-    cache._touched.add(key_of(1))
+    cache._writer.touched.add(key_of(1))
     put(cache, 1, 2)
     wait_until(lambda: fail.called)
     put(cache, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 import pytest
@@ -64,3 +65,82 @@ def test_a_directory_of_a_source_that_cannot_be_made_is_the_same_error(tmp_path)
         source_directory(inner, "s3.amazonaws.com")
     assert str(inner / "sources") in str(caught.value)
     assert "--cache-dir" in caught.value.hint
+
+
+def test_in_a_directory_that_is_in_use_all_of_ours_is_in_one_of_our_own(tmp_path):
+    """A tag beside the user's files would leave them out of backups; `v1` may be a release."""
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "v1" / "full_scale").mkdir(parents=True)
+    (tmp_path / "v1").chmod(0o755)
+    inner = prepare_directory(tmp_path)
+    assert inner == tmp_path / "ego4dfs" / FORMAT == prepare_directory(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ego4dfs", "thesis.tex", "v1"]
+    assert (tmp_path / "ego4dfs" / "CACHEDIR.TAG").exists()
+    assert stat.S_IMODE((tmp_path / "v1").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("left", ["CACHEDIR.TAG", "v1"])
+def test_a_cache_stays_where_it_is_when_other_things_join_it(tmp_path, left):
+    cache_dir = tmp_path / "cache"
+    inner = prepare_directory(cache_dir)
+    (inner / "blocks").mkdir()
+    if left == "CACHEDIR.TAG":
+        (cache_dir / "notes").write_text("")
+    else:
+        (cache_dir / "CACHEDIR.TAG").unlink()
+    assert prepare_directory(cache_dir) == inner
+
+
+def test_the_root_of_an_empty_disk_is_marked_as_ours(tmp_path):
+    (tmp_path / "lost+found").mkdir()
+    assert prepare_directory(tmp_path) == tmp_path / FORMAT
+    assert (tmp_path / "CACHEDIR.TAG").exists()
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="a link, or a directory of somebody else, where the cache keeps its own",
+    face="all",
+    sees="one line that names it; nothing is read or written there",
+    deadline="at once",
+)
+@pytest.mark.parametrize("place", ["v1", "v1/blocks"])
+def test_a_link_in_the_place_of_our_directory_is_refused(tmp_path, place):
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o755)
+    cache_dir = tmp_path / "cache"
+    prepare_directory(cache_dir)
+    if place == "v1":
+        (cache_dir / place).rmdir()
+    (cache_dir / place).symlink_to(victim)
+    with pytest.raises(CacheError, match="is a link") as caught:
+        open_cache(cache_dir)
+    assert "--cache-dir" in caught.value.hint
+    assert (stat.S_IMODE(victim.stat().st_mode), list(victim.iterdir())) == (0o755, [])
+
+
+@pytest.mark.parametrize("place", ["v1", "v1/blocks"])
+def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch, place):
+    open_cache(tmp_path).close()
+    inode = (tmp_path / place).stat().st_ino
+    real = os.lstat
+
+    def of_another(path, **options):
+        found = real(path, **options)
+        if found.st_ino != inode:
+            return found
+        return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]])
+
+    monkeypatch.setattr(os, "lstat", of_another)
+    with pytest.raises(CacheError, match="not to you"):
+        open_cache(tmp_path)
+
+
+def test_our_own_directories_become_usable_again_whatever_their_modes(tmp_path):
+    cache = open_cache(tmp_path)
+    put(cache, 1)
+    cache.close()
+    for path in (tmp_path / "v1" / "blocks", tmp_path / "v1"):
+        path.chmod(0)
+    open_cache(tmp_path).close()
+    assert stat.S_IMODE((tmp_path / "v1" / "blocks").stat().st_mode) == 0o700

@@ -134,7 +134,7 @@ def test_a_writer_that_cannot_start_keeps_nobody_waiting(make, large, monkeypatc
     kept_bytes = reader._budget._used
     assert read(reader, ref, 180 * BLOCK_SIZE, 10) == large[180 * BLOCK_SIZE :][:10]
     wait_until(lambda: reader._budget._used <= kept_bytes)
-    assert reader._cache._writer is not None
+    assert reader._cache._writer.is_started
 
 
 def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # noqa: F811

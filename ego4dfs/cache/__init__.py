@@ -1,7 +1,7 @@
 """The block cache: bounded, on disk, shared by processes, checked before it is believed."""
 
 from ego4dfs.cache.blockcache import BlockCache
-from ego4dfs.cache.directory import FORMAT, prepare_directory, source_directory
+from ego4dfs.cache.directory import FORMAT, prepare_directory, private_directory, source_directory
 from ego4dfs.cache.pins import PIN_SHARE, Pin
 from ego4dfs.cache.upkeep import CacheReport
 
@@ -12,5 +12,6 @@ __all__ = [
     "CacheReport",
     "Pin",
     "prepare_directory",
+    "private_directory",
     "source_directory",
 ]

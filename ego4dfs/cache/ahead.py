@@ -12,7 +12,7 @@ from ego4dfs.cache.index import BlockIndex
 
 _SHARE = 8  # of the cache, at most, is unread
 _NEARLY_FULL_BYTES = 256 << 20
-_KEPT_S = 1.0  # each look is four queries
+_KEPT_S = 1.0  # each look is a few queries
 
 
 class Ahead:
@@ -38,10 +38,11 @@ class Ahead:
         return self._found
 
     def _look(self) -> tuple[int, int]:
-        limit = self._index.max_bytes
+        figures = self._index.look()
+        limit = figures.max_bytes
         blocks = limit // _SHARE // 4096
-        is_full = self._index.used_bytes > limit - _NEARLY_FULL_BYTES
-        if is_full and self._index.eviction == "none":
+        is_full = figures.used_bytes > limit - _NEARLY_FULL_BYTES
+        if is_full and figures.policy == "none":
             # What came first stays, and only so many of the newest are on their way through.
-            blocks = max(PASSING_BLOCKS, len(self._index) // PASSING_SHARE) // 2
-        return blocks, limit // _SHARE
+            blocks = max(PASSING_BLOCKS, figures.blocks // PASSING_SHARE) // 2
+        return (0, 0) if figures.is_held else (blocks, limit // _SHARE)

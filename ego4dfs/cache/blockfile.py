@@ -15,6 +15,8 @@ from pathlib import Path
 
 import xxhash
 
+from ego4dfs.durable import make_private
+
 _TRAILER = struct.Struct("<4sIQ")
 _MAGIC = b"E4B1"
 TRAILER_BYTES = _TRAILER.size
@@ -58,19 +60,21 @@ def write(path: Path, key: str, data: memoryview) -> None:
 
 
 def _create(partial: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(partial, flags, 0o600)
     except FileNotFoundError:
-        partial.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(partial, flags, 0o600)
+        make_private(partial.parent)
+    except FileExistsError:
+        partial.unlink()  # of a process of this number that was killed
+    return os.open(partial, flags, 0o600)
 
 
 def _rename(partial: Path, path: Path) -> None:
     try:
         partial.replace(path)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path.parent)
         partial.replace(path)
 
 
@@ -80,7 +84,7 @@ def read_into(path: str, start: int, view: memoryview) -> bool:
     Each call opens a descriptor of its own: a shared table of descriptors hands out the wrong
     file once a number is reused.
     """
-    fd = os.open(path, os.O_RDONLY)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         return os.preadv(fd, [view], start) == len(view)
     finally:

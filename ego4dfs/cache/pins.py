@@ -15,14 +15,14 @@ from typing import Any
 import diskcache
 
 from ego4dfs.errors import CacheError
-from ego4dfs.forks import whole
+from ego4dfs.forks import LOCK_STEP_S, use
 
 PIN_SHARE = 0.8
 """Share of the bound that pinned blocks may take: the rest of the data needs room, too."""
 
 PIN_S = 100 * 365 * 86_400.0
 POLICY = "least-recently-used-unpinned"
-_LOCK_WAIT_S = 30
+_LOCK_WAIT_S = 3.0
 
 diskcache.EVICTION_POLICY[POLICY] = {
     **diskcache.EVICTION_POLICY["least-recently-used"],
@@ -78,5 +78,9 @@ def check_limit(directory: Path, max_bytes: int | None) -> None:
 
 def _rows(directory: Path, query: str) -> list[tuple[Any, ...]]:
     uri = f"{(directory / 'cache.db').absolute().as_uri()}?mode=ro"
-    with whole, closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT_S)) as database:
+    return use(lambda: _fetched(uri, query), wait_s=_LOCK_WAIT_S)
+
+
+def _fetched(uri: str, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_STEP_S)) as database:
         return database.execute(query).fetchall()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs.cache import blockfile
-from ego4dfs.cache.index import BlockIndex, relative_name
+from ego4dfs.cache.database import relative_name
+from ego4dfs.cache.index import BlockIndex
 
 _PART_AGE_S = 600
 
@@ -40,6 +41,7 @@ def verify(directory: Path, index: BlockIndex) -> CacheReport:
                 raise
             damaged += 1
         index.forget(key)
+    index.recount()
     return CacheReport(sound, damaged, lost, remove_strays(directory, index))
 
 

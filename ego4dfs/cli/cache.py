@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ego4dfs.cache import BlockCache, prepare_directory
+from ego4dfs.cache import BlockCache, prepare_directory, private_directory
 from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
@@ -94,8 +94,21 @@ def _open(inner: Path, max_bytes: int | None, eviction: str | None, action: str)
     except CacheError:
         if action != "clear":
             raise
-        shutil.rmtree(inner / "blocks", ignore_errors=True)
+        _remove(inner / "blocks")
         return BlockCache(inner, Metrics(), max_bytes=max_bytes, eviction=eviction)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory of ours, whatever its modes. Raises CacheError when it cannot be."""
+    try:
+        if directory.exists():
+            private_directory(directory)
+            shutil.rmtree(directory)
+    except OSError as error:
+        raise CacheError(
+            f"{error.filename}: cannot be removed: {error.strerror}",
+            hint=f"remove {directory} yourself, or name another directory with --cache-dir",
+        ) from error
 
 
 def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
@@ -155,7 +168,7 @@ def _verify(cache: BlockCache, *, as_json: bool) -> int:
 def _clear(cache: BlockCache, inner: Path, *, everything: bool, as_json: bool) -> None:
     count = cache.clear()
     if everything:
-        shutil.rmtree(inner / "sources", ignore_errors=True)
+        _remove(inner / "sources")
     if as_json:
         print_json({"blocks": count})
     else:

@@ -74,6 +74,8 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
     reads = status["hits"] + status["misses"]
     share = f" ({100 * status['hits'] / reads:.1f} % from the cache)" if reads else ""
     cache = f"{human_size(status['cache_bytes'])} of {human_size(status['cache_limit_bytes'])}"
+    if status.get("cache_state", "ok") != "ok":
+        cache = f"{status['cache_state']}; last known: {cache}"
     rows = [
         ("state", state_of(status)),
         ("process", f"pid {status['pid']}, up {timedelta(seconds=int(status['uptime_s']))}"),

@@ -18,7 +18,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.deadline import THROTTLED_S
+from ego4dfs.deadline import CLOSE_S, THROTTLED_S
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 REFUSAL_KEPT_S = 3600.0
 """How long a stat believes that an object is refused or missing; an open believes it for less."""
 
-CLOSE_WAIT_S = 2.0
+CLOSE_WAIT_S = CLOSE_S / 4
 """How long an end waits for answers that are under way."""
 
 _ROWS_GATHERED = 100  # of a sweep: a killed process asks for so many again

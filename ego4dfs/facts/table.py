@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from ego4dfs.durable import make_private
+from ego4dfs.durable import identity, make_private
 from ego4dfs.errors import CacheError
 from ego4dfs.forks import LOCK_STEP_S, disconnect_at_forks, use, whole
 from ego4dfs.seldom import Seldom
@@ -151,7 +150,7 @@ class FactsTable:
             if self._closed:
                 raise sqlite3.ProgrammingError("the index is closed")
             self._connection = self._connected()
-            self._identity = _identity(self._path)
+            self._identity = identity(self._path)
         return self._connection
 
     def _connected(self) -> sqlite3.Connection:
@@ -193,7 +192,7 @@ class FactsTable:
         return not self.is_held
 
     def _transact(self, statements: Sequence[tuple[str, list[Row]]]) -> None:
-        if self._connection is not None and _identity(self._path) != self._identity:
+        if self._connection is not None and identity(self._path) != self._identity:
             self.disconnect()  # removed or replaced: what is written there nobody will find
             make_private(self._path.parent)
         database = self._db()
@@ -246,11 +245,3 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - as short as it can be
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -196,15 +196,19 @@ class VFS:
 
     def status(self) -> dict[str, object]:
         """Return the live counters and the state of the cache."""
+        state, used_bytes, limit_bytes = "ok", 0, 0
         try:
-            used_bytes, limit_bytes = self.cache.used_bytes, self.cache.max_bytes
-        except sqlite3.Error as error:  # the cache was removed below us; reads go on without it
+            figures = self.cache.look()
+            used_bytes, limit_bytes = figures.used_bytes, figures.max_bytes
+            state = "locked by another process" if figures.is_held else state
+        except (sqlite3.Error, OSError) as error:  # reads go on without it
             self.metrics.error(f"the cache index cannot be read: {error}")
-            used_bytes = limit_bytes = 0
+            state = f"cannot be read: {error}"
         return {
             **self.metrics.snapshot(),
             "cache_bytes": used_bytes,
             "cache_limit_bytes": limit_bytes,
+            "cache_state": state,
         }
 
     def close(self) -> None:

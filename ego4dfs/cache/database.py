@@ -1,0 +1,133 @@
+"""The database of blocks: diskcache bent to names that follow from keys, and to short waits."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from ego4dfs.cache.blockfile import allocated_bytes
+from ego4dfs.forks import LOCK_STEP_S
+from ego4dfs.sqliteerrors import is_locked
+
+_MODE_BINARY = 2  # diskcache's own mark for "the value is in a file"
+
+
+class Reservation:
+    """The value handed to diskcache for a block: only its length in bytes."""
+
+    __slots__ = ("length",)
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+
+class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
+    """Name files after keys, write none, and pickle nothing (CVE-2025-69872)."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        if type(key) is not str:
+            raise TypeError(f"block keys are text, not {type(key).__name__}")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if not raw or type(key) is not str:
+            raise TypeError("the cache index holds a key that ego4dfs did not write")
+        return key
+
+    def store(self, value: object, read: object, key: object = None) -> tuple[int, int, str, None]:
+        del read
+        if type(value) is not Reservation or type(key) is not str:
+            raise TypeError("only reservations of blocks are stored")
+        return allocated_bytes(value.length), _MODE_BINARY, relative_name(key), None
+
+    def fetch(self, mode: object, filename: object, value: object, read: object) -> bool:
+        del mode, filename, value, read
+        return True  # the row is there; the bytes are read elsewhere
+
+    def remove(self, file_path: str) -> None:
+        with suppress(OSError):
+            Path(self._directory, file_path).unlink()
+
+
+class OneConnection(diskcache.Cache):  # type: ignore[misc]
+    """diskcache with one connection for all threads, which a fork can close.
+
+    Left alone it has one for each thread, and no thread may close another's. Every call comes
+    under `whole`, so they never use this one at a time.
+    """
+
+    _shared: sqlite3.Connection | None = None
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        if self._shared is None:
+            name = Path(self._directory, "cache.db")
+            self._shared = sqlite3.connect(
+                name, timeout=LOCK_STEP_S, isolation_level=None, check_same_thread=False
+            )
+            self._restore_pragmas(self._shared)
+        return self._shared
+
+    @property
+    def _sql_retry(self) -> Any:
+        """Wait no longer than the connection: diskcache would go on for a minute."""
+        return self._con.execute
+
+    def present(self, keys: Collection[str]) -> set[str]:
+        """Return those of at most some hundred keys that have a row: `in` asks for each alone."""
+        marks = ", ".join("?" * len(keys))
+        query = f"SELECT key FROM Cache WHERE raw = 1 AND key IN ({marks})"  # noqa: S608
+        return {key for (key,) in self._con.execute(query, tuple(keys))}
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another one."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close()
+
+    def _restore_pragmas(self, connection: sqlite3.Connection) -> None:
+        try:
+            settings = connection.execute("SELECT key, value FROM Settings").fetchall()
+        except sqlite3.OperationalError as error:
+            if is_locked(error):
+                self.close()
+                raise
+            return  # a new one, without tables
+        for key, value in settings:
+            if key.startswith("sqlite_"):
+                self.reset(key, value, update=False)
+
+    def reset(self, key: str, value: Any = diskcache.core.ENOVAL, update: bool = True) -> Any:  # noqa: FBT001, FBT002
+        """Set a pragma at once or not at all; diskcache would try for a minute."""
+        if not key.startswith("sqlite_") or value is diskcache.core.ENOVAL:
+            return super().reset(key, value, update)
+        if update:
+            self._con.execute("UPDATE Settings SET value = ? WHERE key = ?", (value, key))
+        pragma = key.removeprefix("sqlite_")
+        found = self._con.execute(f"PRAGMA {pragma}").fetchone()
+        if found is None or found[0] != value:
+            self._con.execute(f"PRAGMA {pragma} = {value}").fetchall()
+        setattr(self, key, value)
+        return value
+
+
+def opened(directory: Path, settings: Mapping[str, Any]) -> OneConnection:
+    """Open or make the database in a directory. Raises what sqlite3 and diskcache raise."""
+    return OneConnection(
+        str(directory),
+        timeout=LOCK_STEP_S,
+        disk=_BlockDisk,
+        cull_limit=0,  # room is made by `reserve`, for the whole batch
+        sqlite_mmap_size=0,  # a disk that fails under a mapping ends the process
+        **settings,
+    )
+
+
+def relative_name(key: str) -> str:
+    """Return where a block lives below the cache: 256 directories, by the key's first byte."""
+    return f"{key[:2]}/{key[2:]}"

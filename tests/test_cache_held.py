@@ -1,0 +1,121 @@
+"""A cache index that another process holds: hits are hits, writes are left out, nothing waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from cachekit import UNIT, Landing, bytes_of, got, key_of, open_cache, put
+from lockkit import held
+from mountkit import wait_until
+
+from ego4dfs.cache import blockcache, blockfile, index
+from ego4dfs.errors import CacheError
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch):
+    monkeypatch.setattr(index, "WRITE_WAIT_S", 0.3)
+    monkeypatch.setattr(index, "HELD_S", 0.5)
+    monkeypatch.setattr(index, "LOCK_WAIT_S", 0.5)
+
+
+def database(cache_dir):
+    return cache_dir / "v1" / "blocks" / "cache.db"
+
+
+def put_in_vain(cache, number: int) -> None:
+    landing, key = Landing(), key_of(number)
+    cache.put(key, "s3://b/k", memoryview(bytes_of(key, UNIT)), landing)
+    assert landing.wait(1) == [False]
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="another process holds the index of the cache and never lets go",
+    face="all",
+    sees="cached blocks as ever; what is fetched meanwhile is not kept; `status` says so",
+    deadline="0.1 s, once in 3 s",
+)
+@pytest.mark.parametrize("against", ["writers", "all"])
+def test_hits_and_figures_wait_for_no_process_that_holds_the_index(tmp_path, against):
+    cache = open_cache(tmp_path)
+    put(cache, 1, 2)
+    assert got(cache, 1) == bytes_of(key_of(1), UNIT)
+    before = cache.look()
+    cache._index.disconnect()
+    with held(database(tmp_path), against=against):
+        in_vain = threading.Thread(target=put_in_vain, args=(cache, 3))
+        in_vain.start()
+        slowest_s = 0.0
+        for _ in range(50):
+            began_s = time.monotonic()
+            assert got(cache, 2) == bytes_of(key_of(2), UNIT)
+            assert cache.look().used_bytes == before.used_bytes
+            assert cache.ahead.bounds() is not None
+            slowest_s = max(slowest_s, time.monotonic() - began_s)
+            time.sleep(0.01)
+        in_vain.join()
+        assert slowest_s < 1  # was 30
+        assert cache.look().is_held
+        put_in_vain(cache, 4)
+    wait_until(lambda: not cache.look().is_held)
+    time.sleep(0.5)
+    put(cache, 5)
+    assert got(cache, 5) == bytes_of(key_of(5), UNIT)
+    cache.close()
+
+
+def test_the_order_of_use_is_recorded_once_the_other_lets_go(tmp_path):
+    cache = open_cache(tmp_path)
+    put(cache, 1)
+    with held(database(tmp_path)):
+        assert got(cache, 1)
+        cache._writer.flush_touched()
+        assert key_of(1) in cache._writer.touched
+    time.sleep(0.5)
+    cache._writer.flush_touched()
+    assert not cache._writer.touched
+    cache.close()
+
+
+def test_a_command_says_that_another_process_holds_the_index(tmp_path):
+    cache = open_cache(tmp_path)
+    put(cache, 1)
+    with held(database(tmp_path)):
+        with pytest.raises(CacheError, match="held by another process") as caught:
+            cache.clear()
+        assert "--cache-dir" in caught.value.hint
+        with pytest.raises(CacheError, match="locked") as caught:
+            open_cache(tmp_path)
+        assert "another process" in caught.value.hint
+    cache.close()
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="a disk that hangs while the process ends",
+    face="all",
+    sees="the end is not kept waiting; blocks that were not written are fetched again",
+    deadline="2 s",
+)
+def test_close_waits_for_no_disk_that_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(blockcache, "CLOSE_WAIT_S", 0.2)
+    hangs, gate, write = threading.Event(), threading.Event(), blockfile.write
+
+    def hang(*arguments) -> None:
+        hangs.set()
+        gate.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(blockfile, "write", hang)
+    cache = open_cache(tmp_path)
+    landing = Landing()
+    cache.put(key_of(1), "s3://b/k", memoryview(bytes_of(key_of(1), UNIT)), landing)
+    assert hangs.wait(10)
+    began_s = time.monotonic()
+    cache.close()
+    assert time.monotonic() - began_s < 2
+    gate.set()
+    assert landing.wait(1) == [True]
