@@ -18,7 +18,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.config import resolve
 from ego4dfs.datasets import version_directory
-from ego4dfs.errors import ManifestError, NotFound, StoreError
+from ego4dfs.errors import ManifestError, NotFound, ObjectChanged, StoreError
 from ego4dfs.forks import renew_lock_in_children
 from ego4dfs.names import Names
 from ego4dfs.oserrors import as_os_errors, refuse_write
@@ -173,10 +173,16 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         del kwargs
         path = self._strip_protocol(path)
         with as_os_errors(path):
-            first = start or 0
-            handle = self.vfs.open(path, first_offset=first if first >= 0 else None)
-            begin, stop, _ = slice(start, end).indices(handle.size)
-            return self.vfs.read(handle, begin, stop - begin)
+            try:
+                return self._read_once(path, start, end)
+            except ObjectChanged:  # or its size was wrong: nobody has seen bytes of it yet
+                return self._read_once(path, start, end)
+
+    def _read_once(self, path: str, start: int | None, end: int | None) -> bytes:
+        first = start or 0
+        handle = self.vfs.open(path, first_offset=first if first >= 0 else None)
+        begin, stop, _ = slice(start, end).indices(handle.size)
+        return self.vfs.read(handle, begin, stop - begin)
 
     def cat_ranges(
         self,

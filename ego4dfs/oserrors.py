@@ -6,7 +6,14 @@ import errno
 import os
 from typing import NoReturn
 
-from ego4dfs.errors import AccessDenied, ManifestError, NotFound, ObjectMissing, StoreError
+from ego4dfs.errors import (
+    AccessDenied,
+    ManifestError,
+    NotFound,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+)
 
 
 class as_os_errors:  # noqa: N801 - used like a function
@@ -16,6 +23,7 @@ class as_os_errors:  # noqa: N801 - used like a function
         (NotFound, FileNotFoundError, errno.ENOENT),
         (ObjectMissing, FileNotFoundError, errno.ENOENT),
         (AccessDenied, PermissionError, errno.EACCES),
+        (ObjectChanged, OSError, errno.ESTALE),
         (StoreError, OSError, errno.EIO),
         (ManifestError, OSError, errno.EIO),
     )

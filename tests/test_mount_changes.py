@@ -127,3 +127,26 @@ def test_a_bad_answer_is_an_error_and_the_next_read_is_right(gateway, mount, rel
         assert caught.value.errno == errno.EIO
         gateway.faults.cut_body_at = None
         assert os.pread(file.fileno(), len(data), 0) == data
+
+
+@pytest.mark.fault(
+    area="answers",
+    fault="a HEAD that tells a wrong size",
+    face="mount",
+    sees="the read fails with ESTALE; opened again, the file is whole and has its true size",
+    deadline="at once",
+)
+@pytest.mark.parametrize("off", [-137, 137])
+def test_a_wrong_size_cuts_no_file_short_and_is_put_right(gateway, mount, release, off):
+    data = seeded("whole", 2 * MIB + 500)
+    release.dataset("clips", {"a.mp4": data})
+    gateway.faults.head_size_off = off
+    root, clips = shown(mount, release)
+    path = clips / "a.mp4"
+    assert path.stat().st_size == len(data) + off
+    with pytest.raises(OSError, match=r"\[Errno") as caught:
+        path.read_bytes()
+    assert caught.value.errno == errno.ESTALE
+    assert path.read_bytes() == data
+    assert path.stat().st_size == len(data)
+    assert "bytes and not" in status(root)["last_error"]

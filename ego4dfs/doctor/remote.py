@@ -58,7 +58,11 @@ def check_remote(config: Config) -> Iterator[Check]:
 def _check(config: Config, store: ObjectStore, manifests: KeptManifests) -> Iterator[Check]:
     usable = True
     if not config.source:
-        for check in (*_network(store.source), _region(config), _credentials(config)):
+        for check in (
+            *_network(store.source, config.aws_profile_name),
+            _region(config),
+            _credentials(config),
+        ):
             usable = usable and check.state is not State.FAIL
             yield check
     if not usable:
@@ -75,11 +79,11 @@ def _check(config: Config, store: ObjectStore, manifests: KeptManifests) -> Iter
         yield from _selection(config)
 
 
-def _network(source: str) -> Iterator[Check]:
+def _network(source: str, profile: str) -> Iterator[Check]:
     endpoint = "" if source == _AWS else source
     try:
-        region = Flight(lambda: reach(endpoint, SHARING_BUCKET)).result(_STEP_S)
-    except StoreUnavailable as error:
+        region = Flight(lambda: reach(endpoint, SHARING_BUCKET, profile)).result(_STEP_S)
+    except Ego4DError as error:
         yield Check.failed("network", error)
         return
     where = f", and says that the bucket is in {region}" if region else ""

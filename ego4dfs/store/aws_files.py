@@ -61,8 +61,8 @@ def plain_keys(profile: str) -> Keys | None:
     if any(os.environ.get(name) for name in _ROLE_VARIABLES):
         return None
     if not profile and "AWS_ACCESS_KEY_ID" in os.environ:
-        return None if _env_profile() else _environment_keys()
-    name = profile or _env_profile() or "default"
+        return None if profile_of_environment() else _environment_keys()
+    name = profile or profile_of_environment() or "default"
     credentials, config = _sections(name)
     if (set(credentials) | set(config)) - _PLAIN:
         return None
@@ -83,13 +83,13 @@ def region(profile: str) -> str:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         if os.environ.get(name):
             return os.environ[name]
-    credentials, config = _sections(profile or _env_profile() or "default")
+    credentials, config = _sections(profile or profile_of_environment() or "default")
     return config.get("region") or credentials.get("region", "")
 
 
 def setting(profile: str, name: str) -> str:
     """Return what the config file says of `name` in `profile`, or ''."""
-    return _sections(profile or _env_profile() or "default")[1].get(name, "").strip()
+    return _sections(profile or profile_of_environment() or "default")[1].get(name, "").strip()
 
 
 def service_setting(profile: str, service: str, name: str) -> str:
@@ -105,7 +105,8 @@ def service_setting(profile: str, service: str, name: str) -> str:
     return ""
 
 
-def _env_profile() -> str:
+def profile_of_environment() -> str:
+    """Return the profile that AWS_PROFILE names, or ''."""
     return next((os.environ[name] for name in _PROFILE_VARIABLES if os.environ.get(name)), "")
 
 

@@ -24,11 +24,13 @@ RENEW = (
     "https://ego4ddataset.com with the same e-mail, then enter the new key with `aws configure`"
 )
 
+RENEW_LOGIN = f"keys of a role or a login are renewed by `aws sso login` or the like. {RENEW}"
+
 _REJECTED = {
     "InvalidAccessKeyId": ("unknown key: the store does not know this access key", RENEW),
-    "ExpiredToken": ("expired: the session token is past its time", RENEW),
-    "TokenRefreshRequired": ("expired: the session token must be refreshed", RENEW),
-    "InvalidToken": ("the session token is not valid for this access key", RENEW),
+    "ExpiredToken": ("expired: the session token is past its time", RENEW_LOGIN),
+    "TokenRefreshRequired": ("expired: the session token must be refreshed", RENEW_LOGIN),
+    "InvalidToken": ("the session token is not valid for this access key", RENEW_LOGIN),
     "SignatureDoesNotMatch": (
         "wrong secret: the secret key does not belong to this access key",
         "copy both halves of the key again from the Ego4D e-mail with `aws configure`",

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError, StoreUnavailable
 from ego4dfs.store import aws_files
 from ego4dfs.store.aws_files import Keys
-from ego4dfs.store.classify import RENEW
 
 REREAD_S = 5.0  # a chain whose files have not changed may still have changed: roles, SSO, processes
 NO_KEY_HINT = (
@@ -98,7 +97,7 @@ class Credentials:
         if isinstance(self._found, Keys):
             self._seen = self._found
         else:
-            self._seen = frozen(self._found)
+            self._seen = frozen(self._found, self._profile)
         return self._seen
 
     def _read(self) -> None:
@@ -142,19 +141,19 @@ def chain(profile: str) -> _Refreshing | None:
             raise _no_profile(error.kwargs["profile"], session.available_profiles) from None
         found = None
     except (BotoCoreError, ClientError) as error:
-        raise _unusable(error) from None
+        raise _unusable(error, profile) from None
     # `default` is what the official tool passes unasked: it must not shut out the environment.
     return chain("") if found is None and profile == "default" else found
 
 
-def frozen(credentials: _Refreshing) -> Keys:
+def frozen(credentials: _Refreshing, profile: str = "") -> Keys:
     """Return the keys of botocore's `credentials` as of now, letting them renew themselves."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     try:
         now = credentials.get_frozen_credentials()
     except (BotoCoreError, ClientError) as error:
-        raise _unusable(error) from None
+        raise _unusable(error, profile) from None
     return Keys(now.access_key, now.secret_key, now.token or "")
 
 
@@ -166,11 +165,25 @@ def _no_profile(profile: str, existing: list[str]) -> ConfigError:
     )
 
 
-def _unusable(error: Exception) -> StoreError:
+def _unusable(error: Exception, profile: str) -> StoreError:
     from botocore import exceptions  # noqa: PLC0415
 
     # Only the kind is told: a credential process's complaint may quote what it was given.
     kind = type(error).__name__
     if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
         return StoreUnavailable(f"the service that hands out AWS keys did not answer ({kind})")
-    return CredentialsRejected(f"the AWS credential chain gave no key ({kind})", hint=RENEW)
+    told = f"the AWS credential chain gave no key ({kind})"
+    return CredentialsRejected(told, hint=_remedy(error, profile))
+
+
+def _remedy(error: Exception, profile: str) -> str:
+    """Say what renews what the chain was made of; an Ego4D licence is seldom the cause."""
+    from botocore import exceptions  # noqa: PLC0415
+
+    named = profile or aws_files.profile_of_environment()
+    option = f" --profile {named}" if named else ""
+    if isinstance(error, (exceptions.SSOError, exceptions.TokenRetrievalError)):
+        return f"the AWS login has expired: `aws sso login{option}`"
+    if type(error).__name__.startswith("Login"):  # not every botocore has these
+        return f"the AWS login has expired: `aws login{option}`"
+    return "check what the profile names: a role, a credential_process or a login"

@@ -8,7 +8,14 @@ import ssl
 
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
 from ego4dfs.store import aws_files
-from ego4dfs.store.credentials import NO_KEY_HINT, chain
+from ego4dfs.store.answers import is_web_page
+from ego4dfs.store.credentials import NO_KEY_HINT, chain, frozen
+from ego4dfs.store.network import (
+    INTERCEPTED_HINT,
+    PROXY_LOGIN,
+    PROXY_LOGIN_HINT,
+    Network,
+)
 from ego4dfs.store.regions import AWS_URL, TIMEOUT_S, usable
 
 _METHODS = {
@@ -37,6 +44,7 @@ def key_origin(profile: str) -> str:
     found = chain(profile)
     if found is None:
         raise CredentialsRejected("no access key in the AWS credential chain", hint=NO_KEY_HINT)
+    frozen(found, profile)  # a login that has expired is found out by using it
     method = str(getattr(found, "method", "the AWS chain"))
     return _METHODS.get(method, method) + (f", profile {named}" if named else "")
 
@@ -55,31 +63,36 @@ def configured_region(profile: str) -> str:
     return written
 
 
-def reach(endpoint_url: str, bucket: str) -> str:
-    """Return the region that the endpoint names for a bucket, or ''; any answer will do.
+def reach(endpoint_url: str, bucket: str, profile: str = "") -> str:
+    """Return the region that the endpoint names for a bucket, or ''.
 
-    One HEAD without a signature. Raises StoreUnavailable that says in words what is in the way.
+    One HEAD without a signature; any answer will do that can be the store's. Raises
+    StoreUnavailable that says in words what is in the way, and ConfigError for a proxy or
+    certificates that cannot be used.
     """
     from http.client import HTTPException  # noqa: PLC0415
-    from urllib.error import HTTPError, URLError  # noqa: PLC0415
-    from urllib.request import Request, urlopen  # noqa: PLC0415
+    from urllib.parse import quote  # noqa: PLC0415
 
     base = (endpoint_url or AWS_URL).rstrip("/")
-    trusted = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
     try:
-        request = Request(f"{base}/{bucket}", method="HEAD")  # noqa: S310
-        with urlopen(request, timeout=TIMEOUT_S, context=trusted) as answer:  # noqa: S310
-            return str(answer.headers.get("x-amz-bucket-region", ""))
-    except HTTPError as error:
-        return str(error.headers.get("x-amz-bucket-region", ""))
+        status, headers = Network(profile).head(f"{base}/{quote(bucket)}", TIMEOUT_S)
     except (OSError, HTTPException, ValueError) as error:
-        cause = error.reason if isinstance(error, URLError) else error
-        reason, remedy = _obstacle(cause)
+        reason, remedy = _obstacle(getattr(error, "reason", error))
         raise StoreUnavailable(f"{base}: {reason}", url=base, hint=remedy) from None
+    if status == 407:
+        raise StoreUnavailable(f"{base}: {PROXY_LOGIN}", url=base, hint=PROXY_LOGIN_HINT)
+    is_signed = any(name.lower().startswith("x-amz-") for name in headers)
+    is_page = is_web_page(headers.get("Content-Type", ""))
+    if not is_signed and (status == 511 or headers.get("Location") or is_page):
+        reason = f"what answers is not the store ({status})"
+        raise StoreUnavailable(f"{base}: {reason}", url=base, hint=INTERCEPTED_HINT)
+    return str(headers.get("x-amz-bucket-region", ""))
 
 
 def _obstacle(cause: object) -> tuple[str, str]:
     blocked = "no network, or a firewall: try another network, or set HTTPS_PROXY"
+    if "failed: 407" in str(cause):  # of a tunnel
+        return PROXY_LOGIN, PROXY_LOGIN_HINT
     if isinstance(cause, socket.gaierror):
         return "its name cannot be resolved", f"no DNS: {blocked}"
     if isinstance(cause, ssl.SSLCertVerificationError):

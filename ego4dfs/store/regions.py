@@ -89,7 +89,7 @@ class Regions:
             reason = f"{base} did not say where the bucket is ({type(error).__name__})"
             cause = getattr(error, "reason", error)
             connected = not isinstance(cause, (socket.gaierror, ConnectionRefusedError))
-            proxied = "407" in str(error)  # of a tunnel there is no answer but this text
+            proxied = "failed: 407" in str(error)  # of a tunnel there is no answer but this text
             answer = Answer(407) if proxied else Answer(reason=reason, connected=connected)
             raise error_of(answer, f"s3://{bucket}") from None
         if status == 407:

@@ -1,0 +1,68 @@
+"""`ego4d://` where the store or the index told a wrong size: whole files or an error."""
+
+from __future__ import annotations
+
+import errno
+
+import fsspec
+import pytest
+from gateway import Gateway
+
+from ego4dfs.vfs import VFS
+
+DATA = bytes(range(256)) * 12_000
+
+
+@pytest.fixture
+def gateway(server, licensee, monkeypatch):
+    with Gateway(server.endpoint_url) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
+        yield between
+
+
+@pytest.fixture
+def fs(gateway, release):
+    release.dataset("imu", {"a.csv": DATA})
+    opened = fsspec.filesystem(
+        "ego4d", version=release.version, datasets=["imu"], skip_instance_cache=True
+    )
+    yield opened
+    opened.close()
+
+
+@pytest.mark.fault(
+    area="answers",
+    fault="a HEAD that tells a wrong size",
+    face="ego4d://",
+    sees="cat_file is whole; an open file fails with ESTALE, and is whole when reopened",
+    deadline="at once",
+)
+@pytest.mark.parametrize("off", [-137, 137])
+def test_a_wrong_size_cuts_no_file_short(fs, gateway, release, off):
+    gateway.faults.head_size_off = off
+    path = f"{release.version}/imu/a.csv"
+    assert fs.info(path)["size"] == len(DATA) + off
+    with fs.open(path) as file, pytest.raises(OSError, match=r"\[Errno") as caught:
+        file.read()
+    assert caught.value.errno == errno.ESTALE
+    assert fs.info(path)["size"] == len(DATA)
+    assert fs.open(path).read() == DATA
+
+
+def test_cat_file_asks_again_by_itself(fs, gateway, release):
+    gateway.faults.head_size_off = -137
+    path = f"{release.version}/imu/a.csv"
+    assert fs.info(path)["size"] == len(DATA) - 137
+    assert fs.cat_file(path) == DATA
+
+
+def test_blocks_of_an_object_do_not_serve_it_under_another_size(fs, release):
+    """Where all blocks are cached no answer of the store would show that the size is wrong."""
+    path = f"{release.version}/imu/a.csv"
+    assert fs.cat_file(path) == DATA
+    vfs: VFS = fs.vfs
+    url = vfs.resolve(path).url
+    facts = vfs.facts.get(url)
+    vfs.facts.forget(url)
+    vfs.facts.learn(url, type(facts)(facts.size - 137, facts.etag, "", facts.mtime_ns))
+    assert fs.cat_file(path) == DATA
