@@ -113,6 +113,7 @@ def test_ctrl_c_ends_a_run_that_waits(bench):
     began_s = time.monotonic()
     assert run.run(tick)
     assert isinstance(run.report.stopped_by, KeyboardInterrupt)
+    assert run.report.problems == []
     assert time.monotonic() - began_s < 20
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -20,27 +21,35 @@ from rich.text import Text
 
 from ego4dfs.cli.output import human_size
 
+_ECHO_COLUMNS = 3
+
 
 class Bars(Progress):
     """One bar for all and one for each file under way, with `note` in a line below."""
 
     def __init__(self, stream: TextIO) -> None:
         self.note = ""
+        self._terminal = Console(file=stream)
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(binary_units=True),
             _Speed(),
             TimeRemainingColumn(),
-            console=Console(file=stream),
+            console=self._terminal,
         )
         self._shown: dict[str, TaskID] = {}
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Return what is drawn."""
-        yield from super().get_renderables()
+        """Return what is drawn, narrower than the terminal.
+
+        Else the ^C that it echoes would begin a line, and the bars be left there twice.
+        """
+        width = max(1, self._terminal.width - _ECHO_COLUMNS)
+        for drawn in super().get_renderables():
+            yield Constrain(drawn, width)
         if self.note:
-            yield Text(self.note, no_wrap=True, overflow="ellipsis")
+            yield Constrain(Text(self.note, no_wrap=True, overflow="ellipsis"), width)
 
     def show(self, key: str, text: str, done: int, total: int) -> None:
         """Show how far one thing is."""

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_retry_for, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode, print_json, say, table
+from ego4dfs.cli.output import ExitCode, print_error, print_json, say, table
 from ego4dfs.cli.prefetch_output import Voice
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config, has_filters
-from ego4dfs.errors import ConfigError, MountError
+from ego4dfs.errors import ConfigError, MountError, OutputError
 from ego4dfs.mount import mounts
 from ego4dfs.prefetch import Expected, Fetcher, Journal, Layout, Means, Plan, Planner, unusable
 from ego4dfs.text import shell_word
@@ -129,13 +129,22 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
     try:
         if repair or prunes:
             layout.prepare(config.datasets)
-        journal = Journal(layout.state, look_only=not (repair or prunes))
+        journal = Journal(layout.state) if repair or prunes else _looked_at(layout)
         try:
             return _check(layout, config, vfs, journal, args)
         finally:
             journal.close()
     finally:
         vfs.close()
+
+
+def _looked_at(layout: Layout) -> Journal:
+    """Open the journal to look at it; one that cannot be read says nothing, and that is told."""
+    try:
+        return Journal(layout.state, look_only=True)
+    except OutputError as error:
+        print_error(error)
+        return Journal.empty()
 
 
 def _check(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from ego4dfs.regularfile import open_regular
 from ego4dfs.store.etag import Comparison, compare
 
 _READ_BYTES = 1 << 20
@@ -23,6 +24,6 @@ def compare_bytes(data: memoryview, etag: str) -> Comparison:
 
 def _chunks(path: Path) -> Iterator[memoryview]:
     buffer = memoryview(bytearray(_READ_BYTES))
-    with path.open("rb", buffering=0) as file:
+    with open(open_regular(path), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
         while count := file.readinto(buffer):
             yield buffer[:count]

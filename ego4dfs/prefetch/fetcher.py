@@ -136,7 +136,7 @@ class Fetcher:
         return ended
 
     def _stop(self, error: BaseException) -> None:
-        if not isinstance(error, StoreError):
+        if not isinstance(error, (StoreError, Stopped)):
             self._lanes.abandoned.set()
         if not isinstance(error, Stopped):
             self.report.stop(error)
@@ -168,6 +168,8 @@ class Fetcher:
         self.report.end(item.path)
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
+        if isinstance(error, StoreUnavailable) and self._lanes.stopping.is_set():
+            raise Stopped from error  # it was not waited for: the file is to be resumed
         if isinstance(error, OSError) and self._troubles.concern_all(error):
             raise error
         if isinstance(error, StoreUnavailable):

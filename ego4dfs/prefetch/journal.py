@@ -121,6 +121,11 @@ class Journal:
         """Whether it was opened to be written, and not to be looked at only."""
         return self._held >= 0
 
+    @classmethod
+    def empty(cls) -> Journal:
+        """Return one without records, to be looked at where the true one cannot be read."""
+        return cls(Path(os.devnull), look_only=True)
+
     def records(self, directory: str) -> Iterator[tuple[str, Record]]:
         """Yield the complete copies in a directory, not below it, by path.
 

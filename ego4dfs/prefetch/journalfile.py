@@ -39,7 +39,7 @@ def open_to_write(path: Path) -> tuple[int, sqlite3.Connection]:
         with Folder.at(path.parent.parent) as root, root.below(path.parent.name) as folder:
             held, has_locks = _hold(folder)
             try:
-                return held, _open(folder, path, has_locks=has_locks)
+                return held, _open_sound(folder, path, has_locks=has_locks)
             except BaseException:
                 os.close(held)
                 raise
@@ -51,6 +51,8 @@ def open_to_write(path: Path) -> tuple[int, sqlite3.Connection]:
 
 def open_to_look(path: Path) -> sqlite3.Connection:
     """Open the journal to look at it; without one an empty one. Raises OutputError."""
+    if path.exists() and not path.is_file():  # SQLite would wait for a pipe
+        raise OutputError(f"{path}: is no regular file", hint="remove it: ego4dfs makes a new one")
     location = for_reading(path)
     if not location and _is_there(path):
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -96,6 +98,34 @@ def _is_there(path: Path) -> bool:
     return True
 
 
+def _open_sound(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
+    """Open the journal; a damaged one is set aside, and a new one begun."""
+    try:
+        return _open(folder, path, has_locks=has_locks)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        aside, number = f"{path.name}.damaged", 1
+        while folder.status(aside) is not None:
+            number += 1
+            aside = f"{path.name}.damaged~{number}"
+        folder.rename(path.name, folder, aside)
+        for side in _SIDES:
+            folder.remove(path.name + side)
+        log.warning(
+            "the journal %s is damaged (%s): it is now %s, and the copies are compared anew",
+            path,
+            error,
+            aside,
+        )
+        return _open(folder, path, has_locks=has_locks)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether an error says that a database is damaged, or is none."""
+    return "malformed" in str(error) or "not a database" in str(error)
+
+
 def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
     os.close(folder.open_or_create(path.name))
     for side in _SIDES:
@@ -114,6 +144,9 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
             database.execute("PRAGMA journal_mode = TRUNCATE")
             database.execute("PRAGMA locking_mode = NORMAL")
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"malformed: {found}")
     except sqlite3.Error:
         database.close()
         raise

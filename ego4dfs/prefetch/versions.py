@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from ego4dfs.prefetch.folder import Folder, write_whole
+from ego4dfs.prefetch.folder import Folder
+from ego4dfs.regularfile import read_regular
+from ego4dfs.versionrows import parse_versions
+
+log = logging.getLogger(__name__)
 
 NAME = "manifest.ver"
 _FIELDS = ("uid", "version", "filename")
@@ -34,19 +40,26 @@ class VersionFile:
     """The rows of one manifest.ver by uid; of several rows of a uid the first counts, as there."""
 
     def __init__(self, directory: Path) -> None:
-        """Read the file if there is one; one that cannot be understood counts as empty."""
+        """Read the file if there is one; of a damaged one, what can be read.
+
+        What is wrong with it is logged, once for each file.
+        """
         self._path = directory / NAME
         self._rows: dict[str, Row] = {}
-        self._changed = False
+        self._damage, self._changed = "", False
         try:
-            text = self._path.read_text(encoding="utf-8-sig", errors="replace")
+            rows, self._damage = parse_versions(read_regular(self._path)[0])
         except (FileNotFoundError, NotADirectoryError):
             return
-        for row in csv.DictReader(io.StringIO(text, newline="")):
-            uid = row.get("uid")
-            if uid:
-                known = Row(row.get("version"), row.get("filename") or "")
-                self._rows.setdefault(uid, known)
+        except OSError as error:
+            self._damage = (error.strerror or str(error)).lower()
+            rows = []
+        for row in rows:
+            if row.uid:
+                self._rows.setdefault(row.uid, Row(row.version, row.filename))
+        self._changed = bool(self._damage)
+        if self._damage:
+            _report(self._path, self._damage)
 
     def get(self, uid: str, name: str) -> Row | None:
         """Return the row of a uid, unless it is about a file of another name."""
@@ -87,17 +100,33 @@ class VersionFile:
     def save(self, folder: Folder | None = None) -> bool:
         """Write the file if anything changed, complete or not at all; tell whether it was.
 
-        `folder` is its directory, where that is open.
+        `folder` is its directory, where that is open. A damaged file is kept under another name:
+        it is not ours.
         """
         if not self._changed:
             return False
-        content = _text(self._rows).encode()
         if folder is None:
-            write_whole(self._path, content)
-        else:
-            folder.write_whole(NAME, content)
+            with Folder.at(self._path.parent) as own:
+                return self.save(own)
+        if self._damage:
+            self._set_aside(folder)
+        folder.write_whole(NAME, _text(self._rows).encode())
         self._changed = False
         return True
+
+    def _set_aside(self, folder: Folder) -> None:
+        aside, number = f"{NAME}.damaged", 1
+        while folder.status(aside) is not None:
+            number += 1
+            aside = f"{NAME}.damaged~{number}"
+        folder.rename(NAME, folder, aside)
+        log.warning("%s was damaged: it is now %s", self._path, aside)
+        self._damage = ""
+
+
+@lru_cache(maxsize=1024)
+def _report(path: Path, damage: str) -> None:
+    log.warning("%s is damaged: %s; the rest of it is used", path, damage)
 
 
 def _text(rows: Mapping[str, Row]) -> str:

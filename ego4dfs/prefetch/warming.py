@@ -216,6 +216,8 @@ class Warmer:
         """Count an object as not to be had; raise what will befall every other one too."""
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
+        if isinstance(error, StoreUnavailable) and self._lanes.stopping.is_set():
+            return  # it was not waited for
         with self._lock:
             if item.path in self._failed:
                 return

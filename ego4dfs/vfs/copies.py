@@ -8,9 +8,6 @@ reported once.
 
 from __future__ import annotations
 
-import csv
-import errno
-import io
 import logging
 import os
 import sqlite3
@@ -22,10 +19,13 @@ from pathlib import Path
 
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
+from ego4dfs.regularfile import open_regular, read_regular
 from ego4dfs.sqliteerrors import for_reading
 from ego4dfs.store import ObjectFacts
 from ego4dfs.text import folded
 from ego4dfs.tree import Node, ObjectFile
+from ego4dfs.versionrows import parse_versions
+from ego4dfs.vfs.directories import Directories
 
 log = logging.getLogger(__name__)
 
@@ -58,22 +58,23 @@ class _Record:
 class Copies:
     """The copies below one directory, read through descriptors that were opened at the start.
 
-    So they stay within reach when a mount covers the directory. Links are not followed: one of
-    them could lead into the mount itself, and wait for its own answer. Safe from several threads;
-    each read opens the file anew, so no descriptor is shared.
+    So they stay within reach when a mount covers the directory. Links to files are not followed.
+    Safe from several threads; each read opens the file anew, so no descriptor is shared.
     """
 
     def __init__(self, directory: Path, source: str, report: Callable[[str], None]) -> None:
         """Look at `directory` for copies of objects of `source`. Raises ConfigError."""
+        self._told: set[str] = set()
+        self._lock = threading.Lock()  # guards what was told
+        self._directory = directory
+        self._report = report
         try:
-            self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._directories = Directories(directory, self._tell)
         except OSError as error:
             raise ConfigError(
                 f"--copies {directory}: {(error.strerror or str(error)).lower()}",
                 hint="name the directory that prefetch or the official tool filled",
             ) from error
-        self._directory = directory
-        self._report = report
         self._records = _journal(directory / _JOURNAL, source)
         self._metadata = {
             record.url: record
@@ -87,10 +88,7 @@ class Copies:
             if "~" in path
         }
         self._folded: frozenset[str] | None = None
-        self._directories: dict[str, int] = {"": self._root}
         self._versions: dict[str, dict[str, str]] = {}
-        self._told: set[str] = set()
-        self._lock = threading.Lock()  # guards the tables
 
     def is_there(self, path: str) -> bool:
         """Tell whether there is a file of this path, right or not."""
@@ -100,10 +98,10 @@ class Copies:
         """Return a manifest that lies beside the copies, and its time; None without one."""
         path = f"{version_directory(version)}/{dataset}/{_MANIFEST}"
         try:
-            with open(self._open(path), "rb") as file:  # noqa: PTH123 - a descriptor
-                return file.read(), os.fstat(file.fileno()).st_mtime_ns
+            content, status = self._read(path)
         except OSError:
             return None
+        return content, status.st_mtime_ns
 
     def untold(self, children: Mapping[str, Node]) -> list[str]:
         """Return the URLs of those objects of which no copy's record tells what they are."""
@@ -164,10 +162,7 @@ class Copies:
 
     def close(self) -> None:
         """Let go of the directory."""
-        with self._lock:
-            for descriptor in self._directories.values():
-                os.close(descriptor)
-            self._directories.clear()
+        self._directories.close()
 
     def _objection(self, path: str, url: str, facts: ObjectFacts, found: os.stat_result) -> str:
         """Say why a copy cannot be used, or nothing."""
@@ -215,32 +210,25 @@ class Copies:
         self._report(f"copy {path} {what}; not used")
 
     def _status(self, path: str) -> os.stat_result | None:
+        """Return the status of a file that may be a copy; what is passed over is told."""
         directory, _, name = path.rpartition("/")
         try:
-            found = os.stat(name, dir_fd=self._below(directory), follow_symlinks=False)
+            found = os.stat(name, dir_fd=self._directories.below(directory), follow_symlinks=False)
         except OSError:
             return None
+        if stat.S_ISLNK(found.st_mode):
+            self._tell(directory, "has links in place of files, which are not followed")
+        elif not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            self._tell(path, "is no regular file")
         return found if stat.S_ISREG(found.st_mode) else None
 
     def _open(self, path: str) -> int:
         directory, _, name = path.rpartition("/")
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._below(directory))
+        return open_regular(name, dir_fd=self._directories.below(directory), is_link=False)
 
-    def _below(self, directory: str) -> int:
-        """Return the descriptor of a directory, opened step by step and kept."""
-        known = self._directories.get(directory)
-        if known is not None:
-            return known
-        if not directory:
-            raise OSError(errno.EBADF, "the directory of copies is closed")
-        parent, _, name = directory.rpartition("/")
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, dir_fd=self._below(parent))
-        with self._lock:
-            kept = self._directories.setdefault(directory, descriptor)
-        if kept != descriptor:
-            os.close(descriptor)
-        return kept
+    def _read(self, path: str) -> tuple[bytes, os.stat_result]:
+        directory, _, name = path.rpartition("/")
+        return read_regular(name, dir_fd=self._directories.below(directory), is_link=False)
 
     def _version(self, path: str) -> str:
         """Return the version that the official tool's manifest.ver has for a file, or ''."""
@@ -251,17 +239,24 @@ class Copies:
         return versions.get(name) or versions.get(name.partition(".")[0], "")
 
     def _read_versions(self, directory: str) -> dict[str, str]:
+        path = f"{directory}/{_VERSIONS}"
         try:
-            with open(self._open(f"{directory}/{_VERSIONS}"), "rb") as file:  # noqa: PTH123 - a descriptor
-                text = file.read().decode("utf-8-sig", errors="replace")
-        except OSError:
+            rows, damage = parse_versions(self._read(path)[0])
+        except (FileNotFoundError, NotADirectoryError):
             return {}
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        return {r.get("filename") or r.get("uid") or "": r.get("version") or "" for r in rows}
+        except OSError as error:
+            rows, damage = [], (error.strerror or str(error)).lower()
+        if damage:
+            log.warning("%s is damaged: %s; the rest of it is used", self._directory / path, damage)
+            self._report(f"{path} is damaged: {damage}; the rest of it is used")
+        return {row.filename or row.uid: row.version or "" for row in rows}
 
 
 def _journal(path: Path, source: str) -> dict[str, _Record]:
     """Read which copies are complete; a journal that cannot be read says nothing."""
+    if path.exists() and not path.is_file():  # SQLite would wait for a pipe
+        log.warning("%s is no regular file", path)
+        return {}
     location = for_reading(path)
     if not location:
         return {}
