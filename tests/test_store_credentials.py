@@ -7,15 +7,20 @@ import json
 import stat
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import botocore.session
 import pytest
+from botocore.credentials import RefreshableCredentials
+from mountkit import is_running, wait_until
 
-from ego4dfs.errors import ConfigError, CredentialsRejected
-from ego4dfs.store import aws_files, credentials
+from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
+from ego4dfs.store import aws_chain, aws_files, credentials
+from ego4dfs.store.aws_chain import Renewing
 from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.credentials import Credentials
 
@@ -190,7 +195,95 @@ def test_temporary_keys_renew_themselves(aws: Aws, tmp_path: Path) -> None:
     soon = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=5)
     process(aws, tmp_path, soon.strftime("%Y-%m-%dT%H:%M:%SZ"))
     found = Credentials()
-    assert found.keys() != found.keys()
+    first = found.keys()
+    wait_until(lambda: found.keys() != first)
+
+
+def renewing(minutes: int) -> tuple[Renewing, threading.Event, list[int]]:
+    """Return keys that end in so many minutes, renewed only once the event is set."""
+    gate, calls = threading.Event(), []
+
+    def renew() -> dict[str, str]:
+        calls.append(1)
+        assert gate.wait(60)
+        return metadata("NEW", 600)
+
+    made = RefreshableCredentials.create_from_metadata(metadata("OLD", minutes), renew, "test")
+    return Renewing(made), gate, calls
+
+
+def metadata(access_key: str, minutes: int) -> dict[str, str]:
+    end = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=minutes)
+    return {
+        "access_key": access_key,
+        "secret_key": "s",
+        "token": "t",
+        "expiry_time": end.isoformat(),
+    }
+
+
+@pytest.mark.fault(
+    area="keys",
+    fault="a renewal of keys that hangs",
+    face="all",
+    sees="the old keys are used for as long as they are valid",
+    deadline="at once",
+)
+@pytest.mark.parametrize("minutes", [12, 5, 1])
+def test_keys_that_are_valid_are_used_while_their_renewal_hangs(minutes: int) -> None:
+    """In botocore's last ten minutes too, when it would wait."""
+    found, gate, calls = renewing(minutes)
+    found._keys = Keys("OLD", "s", "t")
+    for _ in range(5):
+        assert found.keys().access_key == "OLD"
+    assert len(calls) <= 1
+    gate.set()
+    wait_until(lambda: found.keys().access_key == "NEW")
+
+
+def test_keys_that_have_expired_are_waited_for_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aws_chain, "_LIMIT_S", 0.3)
+    found, gate, _ = renewing(-1)
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        errors = [f.exception() for f in [pool.submit(found.keys) for _ in range(8)]]
+    assert time.monotonic() - began_s < 10
+    assert all(isinstance(error, StoreUnavailable) for error in errors)
+    gate.set()
+
+
+@pytest.mark.fault(
+    area="keys",
+    fault="a credential process that never returns",
+    face="all",
+    sees="an error that names it; it is killed with its children",
+    deadline="30 s",
+)
+@pytest.mark.parametrize("behind", ["", "a role"])
+def test_a_process_that_never_returns_is_killed_and_named(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str
+) -> None:
+    monkeypatch.setattr(aws_chain, "CREDENTIALS_S", 0.5)
+    script, pids = tmp_path / "hangs", tmp_path / "pids"
+    script.write_text(f"#!/bin/sh\necho $$ >> {pids}\nsleep 300 &\necho $! >> {pids}\nwait\n")
+    script.chmod(0o755)
+    text = f"[profile p]\ncredential_process = {script} {SECRET}\n"
+    if behind:
+        text = text.replace("profile p", "profile base") + (
+            "[profile p]\nregion = us-east-1\nrole_arn = arn:aws:iam::123456789012:role/r\n"
+            "source_profile = base\n"
+        )
+    aws.config(text)
+    found = Credentials("p")
+    for _ in range(3):  # not waited for again by each object
+        with pytest.raises(StoreUnavailable, match="credential_process hangs did not end") as e:
+            found.keys()
+        assert SECRET not in str(e.value)
+    started = [int(line) for line in pids.read_text().split()]
+    assert len(started) == 2
+    wait_until(lambda: not any(is_running(pid) for pid in started))
 
 
 def test_a_failing_process_is_no_key_and_its_complaint_is_not_quoted(

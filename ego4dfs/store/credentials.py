@@ -6,10 +6,10 @@ import contextlib
 import copy
 import threading
 import time
-from typing import Any, Protocol
 
-from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError, StoreUnavailable
+from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError
 from ego4dfs.store import aws_files
+from ego4dfs.store.aws_chain import Renewing, chain
 from ego4dfs.store.aws_files import Keys
 
 REREAD_S = 5.0  # a chain whose files have not changed may still have changed: roles, SSO, processes
@@ -18,23 +18,18 @@ NO_KEY_HINT = (
 )
 
 
-class _Refreshing(Protocol):
-    """botocore's credentials, as far as they are used: those of a role renew themselves here."""
-
-    def get_frozen_credentials(self) -> Any: ...
-
-
 class Credentials:
     """The keys of one profile, or of the normal AWS chain when none is named.
 
     Nothing is read before the first `keys()`. Safe from several threads: `_lock` is held while
-    the chain is read, on purpose, so that sixty refused threads cause one reading.
+    the chain is read, on purpose, so that sixty refused threads cause one reading. That is
+    bounded, and whoever has keys that are valid does not wait for it.
     """
 
     def __init__(self, profile: str = "") -> None:
         self._profile = profile
         self._lock = threading.Lock()
-        self._found: Keys | _Refreshing | None = None
+        self._found: Keys | Renewing | None = None
         self._failure: StoreError | ConfigError | None = None
         self._seen: Keys | None = None
         self._signature: tuple[tuple[int, int, int], ...] | None = None
@@ -50,6 +45,9 @@ class Credentials:
         found = self._found
         if isinstance(found, Keys):
             return found
+        if found is not None:
+            self._seen = keys = found.keys()
+            return keys
         with self._lock:
             if self._signature is None:
                 self._read()
@@ -97,20 +95,25 @@ class Credentials:
         if isinstance(self._found, Keys):
             self._seen = self._found
         else:
-            self._seen = frozen(self._found, self._profile)
+            self._seen = self._found.keys()
         return self._seen
 
     def _read(self) -> None:
         """Read the chain into `_found` or `_failure`; the signature is older than the reading."""
         self._signature = aws_files.signature()
-        self._found, self._failure = None, None
-        try:
-            self._found = aws_files.plain_keys(self._profile) or chain(self._profile)
-            if self._found is None:
-                self._failure = self._none()
-        except (StoreError, ConfigError) as error:
-            self._failure = error
+        found, failure = self._asked()
+        self._found, self._failure = found, failure
         self._read_at_s = time.monotonic()
+
+    def _asked(self) -> tuple[Keys | Renewing | None, StoreError | ConfigError | None]:
+        try:
+            plain = aws_files.plain_keys(self._profile)
+            found = None if plain else chain(self._profile)
+        except (StoreError, ConfigError) as error:
+            return None, error
+        if found is not None:
+            return Renewing(found, self._profile), None
+        return (plain, None) if plain else (None, self._none())
 
     def _none(self) -> CredentialsRejected:
         where = f"profile {self._profile!r}" if self._profile else "the AWS credential chain"
@@ -126,64 +129,3 @@ def check_profile(profile: str) -> None:
         return
     with contextlib.suppress(StoreError):
         chain(profile)
-
-
-def chain(profile: str) -> _Refreshing | None:
-    """Ask botocore for the credentials of `profile`, or of its whole chain when that is empty."""
-    from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound  # noqa: PLC0415
-    from botocore.session import Session  # noqa: PLC0415
-
-    session = Session(profile=profile or None)
-    try:
-        found: _Refreshing | None = session.get_credentials()
-    except ProfileNotFound as error:
-        if profile != "default":
-            raise _no_profile(error.kwargs["profile"], session.available_profiles) from None
-        found = None
-    except (BotoCoreError, ClientError) as error:
-        raise _unusable(error, profile) from None
-    # `default` is what the official tool passes unasked: it must not shut out the environment.
-    return chain("") if found is None and profile == "default" else found
-
-
-def frozen(credentials: _Refreshing, profile: str = "") -> Keys:
-    """Return the keys of botocore's `credentials` as of now, letting them renew themselves."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-
-    try:
-        now = credentials.get_frozen_credentials()
-    except (BotoCoreError, ClientError) as error:
-        raise _unusable(error, profile) from None
-    return Keys(now.access_key, now.secret_key, now.token or "")
-
-
-def _no_profile(profile: str, existing: list[str]) -> ConfigError:
-    known = ", ".join(existing) or "none"
-    return ConfigError(
-        f"AWS profile {profile!r} does not exist (there are: {known})",
-        hint="name one of these, or none for the normal AWS chain",
-    )
-
-
-def _unusable(error: Exception, profile: str) -> StoreError:
-    from botocore import exceptions  # noqa: PLC0415
-
-    # Only the kind is told: a credential process's complaint may quote what it was given.
-    kind = type(error).__name__
-    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
-        return StoreUnavailable(f"the service that hands out AWS keys did not answer ({kind})")
-    told = f"the AWS credential chain gave no key ({kind})"
-    return CredentialsRejected(told, hint=_remedy(error, profile))
-
-
-def _remedy(error: Exception, profile: str) -> str:
-    """Say what renews what the chain was made of; an Ego4D licence is seldom the cause."""
-    from botocore import exceptions  # noqa: PLC0415
-
-    named = profile or aws_files.profile_of_environment()
-    option = f" --profile {named}" if named else ""
-    if isinstance(error, (exceptions.SSOError, exceptions.TokenRetrievalError)):
-        return f"the AWS login has expired: `aws sso login{option}`"
-    if type(error).__name__.startswith("Login"):  # not every botocore has these
-        return f"the AWS login has expired: `aws login{option}`"
-    return "check what the profile names: a role, a credential_process or a login"

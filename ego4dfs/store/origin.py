@@ -9,7 +9,8 @@ import ssl
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
 from ego4dfs.store import aws_files
 from ego4dfs.store.answers import is_web_page
-from ego4dfs.store.credentials import NO_KEY_HINT, chain, frozen
+from ego4dfs.store.aws_chain import Renewing, chain
+from ego4dfs.store.credentials import NO_KEY_HINT
 from ego4dfs.store.network import (
     INTERCEPTED_HINT,
     PROXY_LOGIN,
@@ -44,7 +45,7 @@ def key_origin(profile: str) -> str:
     found = chain(profile)
     if found is None:
         raise CredentialsRejected("no access key in the AWS credential chain", hint=NO_KEY_HINT)
-    frozen(found, profile)  # a login that has expired is found out by using it
+    Renewing(found, profile).keys()  # a login that has expired is found out by using it
     method = str(getattr(found, "method", "the AWS chain"))
     return _METHODS.get(method, method) + (f", profile {named}" if named else "")
 

@@ -1,0 +1,258 @@
+"""botocore's credential chain, in bounded time, and keys that are renewed beside their users."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from ego4dfs.deadline import CREDENTIALS_S
+from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError, StoreUnavailable
+from ego4dfs.store import aws_files
+from ego4dfs.store.aws_files import Keys
+from ego4dfs.workers import Overdue, within
+
+log = logging.getLogger(__name__)
+
+RENEWAL_EVERY_S = 30.0
+_PROCESS_ENDED_S = 2.0  # a process that is killed has this to be told apart from other things
+_LIMIT_S = CREDENTIALS_S + 2 * _PROCESS_ENDED_S
+FAILURE_KEPT_S = 5.0
+_HINT = "run it by hand: it must print keys and end; SSO and roles: `aws sts get-caller-identity`"
+
+Result = TypeVar("Result")
+
+
+class Refreshing(Protocol):
+    """botocore's credentials, as far as they are used: those of a role renew themselves here."""
+
+    def get_frozen_credentials(self) -> Any:
+        """Return the keys as of now, renewed if they end soon."""
+
+
+class _ProcessOverdue(Exception):  # noqa: N818 - a state
+    """A credential process did not end in time."""
+
+
+class _BoundedProcess(subprocess.Popen[bytes]):
+    """A credential process that is killed, with its children, when it takes too long."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        # One that asks at a terminal must stay in its session, where only itself is killed.
+        self._is_leader = not os.isatty(0)
+        options.setdefault("stdin", None if os.isatty(0) else subprocess.DEVNULL)
+        super().__init__(command, start_new_session=self._is_leader, **options)
+        self._name = Path(command[0]).name
+
+    def communicate(
+        self,
+        input: bytes | None = None,  # noqa: A002 - Popen's name
+        timeout: float | None = None,
+    ) -> tuple[bytes, bytes]:
+        """Return what it prints. Raises _ProcessOverdue."""
+        try:
+            return super().communicate(input, timeout or CREDENTIALS_S)
+        except subprocess.TimeoutExpired:
+            with suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL) if self._is_leader else self.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self.wait(_PROCESS_ENDED_S)
+            raise _ProcessOverdue(self._name) from None
+
+
+class Renewing:
+    """Keys that botocore renews, handed out without waiting for that while they are valid.
+
+    Safe from several threads; `_lock` guards the start of a renewal. `_gate` is held while there
+    are no valid keys and one thread asks for some, which is bounded.
+    """
+
+    def __init__(self, found: Refreshing, profile: str = "") -> None:
+        self._found = found
+        self._profile = profile
+        self._keys: Keys | None = None
+        self._lock = threading.Lock()
+        self._gate = threading.Lock()
+        self._failure: tuple[float, StoreError] | None = None
+        self._renewal: threading.Thread | None = None
+        self._next_s = 0.0
+
+    def keys(self) -> Keys:
+        """Return the keys in force now; waits only for the first ones, and for expired ones.
+
+        Raises CredentialsRejected, and StoreUnavailable when nothing answers within CREDENTIALS_S.
+        """
+        keys = self._keys
+        if keys is None or self._is_due(0):
+            keys = self._awaited()
+        elif self._is_due():
+            self._renew()
+            keys = self._keys or keys
+        else:
+            keys = frozen(self._found, self._profile)
+        self._keys = keys
+        return keys
+
+    def _awaited(self) -> Keys:
+        """Ask, unless another thread does, and return the answer or raise the failure."""
+        if not self._gate.acquire(timeout=_LIMIT_S):
+            raise _late()
+        try:
+            if self._keys is not None and not self._is_due(0):
+                return self._keys
+            if self._failure is not None and time.monotonic() < self._failure[0]:
+                raise copy.copy(self._failure[1])
+            self._keys = _bounded(lambda: frozen(self._found, self._profile))
+        except StoreError as error:
+            if self._failure is None or time.monotonic() >= self._failure[0]:
+                self._failure = (time.monotonic() + FAILURE_KEPT_S, error)
+            raise
+        else:
+            return self._keys
+        finally:
+            self._gate.release()
+
+    def _is_due(self, *seconds: int) -> bool:
+        """Tell whether they end soon, or in so many seconds; those of a process may never do."""
+        is_needed: Callable[..., bool] | None = getattr(self._found, "refresh_needed", None)
+        return is_needed is not None and is_needed(*seconds)
+
+    def _renew(self) -> None:
+        """Begin a renewal, unless one is under way or was a moment ago."""
+        with self._lock:
+            is_under_way = self._renewal is not None and self._renewal.is_alive()
+            if is_under_way or time.monotonic() < self._next_s:
+                return
+            self._next_s = time.monotonic() + RENEWAL_EVERY_S
+            self._renewal = threading.Thread(target=self._renewed, name="keys", daemon=True)
+            try:
+                self._renewal.start()
+            except RuntimeError:  # no thread is to be had now; they are valid for a while
+                self._renewal = None
+
+    def _renewed(self) -> None:
+        try:
+            self._keys = _told(lambda: frozen(self._found, self._profile))
+        except StoreError as error:
+            log.warning("AWS keys that end soon were not renewed: %s", error)
+
+
+def _bounded(call: Callable[[], Result]) -> Result:
+    """Return what `call` returns. Raises StoreUnavailable when it does not in time."""
+    try:
+        return within(_LIMIT_S, lambda: _told(call), name="keys")
+    except Overdue:
+        raise _late() from None
+
+
+def _late() -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the AWS credential chain (SSO, a role, instance metadata) did not answer in"
+        f" {CREDENTIALS_S:.0f} s",
+        hint=_HINT,
+    )
+
+
+def _told(call: Callable[[], Result]) -> Result:
+    try:
+        return call()
+    except _ProcessOverdue as process:
+        raise StoreUnavailable(
+            f"credential_process {process} did not end in {CREDENTIALS_S:.0f} s and was killed",
+            hint=_HINT,
+        ) from None
+
+
+def chain(profile: str) -> Refreshing | None:
+    """Ask botocore for the credentials of `profile`, or of its whole chain when that is empty.
+
+    Raises StoreUnavailable when they do not come within CREDENTIALS_S.
+    """
+    return _bounded(lambda: _chain(profile))
+
+
+def _bound_processes(session: Any) -> None:
+    """Have the session's credential processes bounded, those behind roles too."""
+    from botocore.credentials import ProcessProvider  # noqa: PLC0415
+
+    for provider in session.get_component("credential_provider").providers:
+        if isinstance(provider, ProcessProvider):
+            provider._popen = _BoundedProcess  # noqa: SLF001 - it is an argument, made elsewhere
+        builder = getattr(provider, "_profile_provider_builder", None)
+        make = getattr(builder, "_create_process_provider", None)
+        if builder is not None and make is not None:
+            builder._create_process_provider = lambda name, make=make: _bounded_provider(make(name))  # noqa: SLF001
+
+
+def _bounded_provider(provider: Any) -> Any:
+    provider._popen = _BoundedProcess  # noqa: SLF001 - as above
+    return provider
+
+
+def _chain(profile: str) -> Refreshing | None:
+    from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound  # noqa: PLC0415
+    from botocore.session import Session  # noqa: PLC0415
+
+    session = Session(profile=profile or None)
+    try:
+        _bound_processes(session)
+        found: Refreshing | None = session.get_credentials()
+    except ProfileNotFound as error:
+        if profile != "default":
+            raise _no_profile(error.kwargs["profile"], session.available_profiles) from None
+        found = None
+    except (BotoCoreError, ClientError) as error:
+        raise _unusable(error, profile) from None
+    # `default` is what the official tool passes unasked: it must not shut out the environment.
+    return _chain("") if found is None and profile == "default" else found
+
+
+def frozen(credentials: Refreshing, profile: str = "") -> Keys:
+    """Return the keys of botocore's `credentials` as of now, letting them renew themselves."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    try:
+        now = credentials.get_frozen_credentials()
+    except (BotoCoreError, ClientError) as error:
+        raise _unusable(error, profile) from None
+    return Keys(now.access_key, now.secret_key, now.token or "")
+
+
+def _no_profile(profile: str, existing: list[str]) -> ConfigError:
+    known = ", ".join(existing) or "none"
+    return ConfigError(
+        f"AWS profile {profile!r} does not exist (there are: {known})",
+        hint="name one of these, or none for the normal AWS chain",
+    )
+
+
+def _unusable(error: Exception, profile: str) -> StoreError:
+    from botocore import exceptions  # noqa: PLC0415
+
+    # Only the kind is told: a credential process's complaint may quote what it was given.
+    kind = type(error).__name__
+    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
+        return StoreUnavailable(f"the service that hands out AWS keys did not answer ({kind})")
+    told = f"the AWS credential chain gave no key ({kind})"
+    return CredentialsRejected(told, hint=_remedy(error, profile))
+
+
+def _remedy(error: Exception, profile: str) -> str:
+    """Say what renews what the chain was made of; an Ego4D licence is seldom the cause."""
+    from botocore import exceptions  # noqa: PLC0415
+
+    named = profile or aws_files.profile_of_environment()
+    option = f" --profile {named}" if named else ""
+    if isinstance(error, (exceptions.SSOError, exceptions.TokenRetrievalError)):
+        return f"the AWS login has expired: `aws sso login{option}`"
+    if type(error).__name__.startswith("Login"):  # not every botocore has these
+        return f"the AWS login has expired: `aws login{option}`"
+    return "check what the profile names: a role, a credential_process or a login"
