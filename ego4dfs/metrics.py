@@ -26,6 +26,8 @@ class Metrics:
     hits: int = 0
     misses: int = 0
     evictions: int = 0
+    verified: int = 0
+    verify_failures: int = 0
     errors: int = 0
     last_error: str = ""
     store: str = NOT_ASKED
@@ -72,6 +74,8 @@ class Metrics:
                 "hits": self.hits,
                 "misses": self.misses,
                 "evictions": self.evictions,
+                "verified": self.verified,
+                "verify_failures": self.verify_failures,
                 "errors": self.errors,
                 "last_error": self.last_error,
                 "offline": self.offline,

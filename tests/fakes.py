@@ -158,3 +158,22 @@ class StallingStore(FailingStore):
         self.asked.set()
         assert self.gate.wait(60), "the test never opened the gate"
         super().obey(url)
+
+
+class FlippingStore(CountingStore):
+    """One that flips one bit of the byte at `flip_at` of each object in `flipped`."""
+
+    def __init__(self, objects: dict[str, bytes] | None = None) -> None:
+        super().__init__(objects)
+        self.flipped: set[str] = set()
+        self.flip_at = 0
+
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
+        fetched = super().read_range(url, start, stop, etag=etag, size=size)
+        if url not in self.flipped or not start <= self.flip_at < stop:
+            return fetched
+        data = bytearray(fetched.data)
+        data[self.flip_at - start] ^= 1
+        return Fetched(memoryview(data), start, fetched.facts)

@@ -56,6 +56,7 @@ class Faults:
     headers: dict[str, str] = field(default_factory=dict)  # sent instead of true ones; '' = none
     head_size_off: int = 0  # added to the Content-Length of a HEAD
     etag: str = ""  # told instead of the true one, as if If-Match were unknown
+    flip_byte: bool = False  # the first bit of each piece of a body is another one
     times: int | None = None  # how many more requests the counted faults may hit
     only: str = ""
 

@@ -212,6 +212,8 @@ class Handler(BaseHTTPRequestHandler):
         left = faults.cut_body_at if cuts else None
         buffer = memoryview(bytearray(min(faults.piece_bytes, (answer.length or 0) + 1)))
         while count := answer.readinto(buffer):
+            if mine and faults.flip_byte:
+                buffer[0] ^= 1
             stalls = mine and faults.stall_body_s
             if stalls and self._strikes_body(faults):
                 self.wfile.flush()

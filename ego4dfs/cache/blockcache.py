@@ -156,6 +156,14 @@ class BlockCache:
         """Return what is pinned, object by object."""
         return pins.pins(self._directory)
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop blocks, pinned or not, whose bytes are not the object's."""
+        for key in keys:
+            self._checked.discard(key)
+            if self.contains(key):
+                self._index.forget(key)
+                Path(self._prefix + relative_name(key)).unlink(missing_ok=True)
+
     def verify(self) -> CacheReport:
         """Check every block, drop the damaged, and remove files that no row counts."""
         return upkeep.verify(self._directory, self._index)

@@ -77,6 +77,12 @@ def add_arguments(parser: Parser) -> None:
         "--libfuse", metavar="2|3", help="version of libfuse (default: 3 where there is one)"
     )
     group.add_argument(
+        "--verify",
+        metavar="auto|off",
+        help="compare objects with their ETags in the background once all their bytes are cached,"
+        " where ETags are MD5s (default: auto)",
+    )
+    group.add_argument(
         "--log-file", metavar="FILE", help="log of a background mount (default: in the cache)"
     )
 

@@ -84,6 +84,7 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
         ("from copies", human_size(status.get("bytes_from_copies", 0))),
         ("requests", ", ".join(f"{count} {kind}" for kind, count in requests.items())),
         ("cache", f"{cache}, {status['evictions']} blocks evicted"),
+        ("verified", _verified(status)),
         ("errors", str(status["errors"])),
     ]
     if remedy_of(status):
@@ -91,3 +92,9 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
     if status["last_error"]:
         rows.append(("last error", status["last_error"]))
     table(rows, (str(mountpoint), ""))
+
+
+def _verified(status: dict[str, Any]) -> str:
+    wrong = status.get("verify_failures", 0)
+    dropped = f", {wrong} dropped as wrong" if wrong else ""
+    return f"{status.get('verified', 0)} whole objects agreed with their ETags{dropped}"

@@ -102,6 +102,8 @@ class Config:
     """Bound of the cache; None means the usual share of the disk."""
     eviction: str | None = None
     """What leaves a full cache first: lru or none; None means what the cache has, else lru."""
+    verify: str = "auto"
+    """Whether whole objects in the cache are compared with their ETags: auto or off."""
     output_directory: Path | None = None
     """The mountpoint, or where copies go; absolute."""
     copies: Path | None = None
@@ -152,6 +154,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "transport": values.transport,
     "cache_dir": values.path,
     "eviction": values.eviction,
+    "verify": values.verify,
     "copies": values.path,
     "output_directory": values.path,
     "allow_missing": values.flag,

@@ -287,6 +287,11 @@ def eviction(given: Given) -> str:
     return one_of(given, ("lru", "none"))
 
 
+def verify(given: Given) -> str:
+    """Read whether objects are compared with their ETags: where that is possible, or never."""
+    return one_of(given, ("auto", "off"))
+
+
 def libfuse(given: Given) -> int | None:
     """Read the major version of libfuse to use; `auto` means whichever is found."""
     word = one_of(Given(str(given.value), given.where), ("auto", "2", "3"))

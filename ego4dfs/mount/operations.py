@@ -75,7 +75,7 @@ class Operations:
         self._listings: dict[int, list[tuple[DirEntry, Stat | None]]] = {}
         self._numbers = itertools.count(1)
         self._reads = threading.Semaphore(MAX_READS)
-        self._opened: dict[str, str] = {}  # path -> the ETag whose pages the kernel may hold
+        self._opened: dict[str, str] = {}  # path -> the version whose pages the kernel may hold
         self._sizes: dict[str, int] = {}  # path -> the size that the kernel believes
 
     def init(self, path: str) -> None:
@@ -139,11 +139,11 @@ class Operations:
         else:
             handle = self._vfs.open(path)
             self._correct_size(path, handle)
-            before = self._opened.get(handle.path, handle.etag)
-            fi.keep_cache = before == handle.etag
+            before = self._opened.get(handle.path, handle.version)
+            fi.keep_cache = before == handle.version
             # Pages are the path's, not the descriptor's: two versions must not share them.
-            fi.direct_io = before != handle.etag and self._is_open(handle.path)
-            self._opened[handle.path] = handle.etag
+            fi.direct_io = before != handle.version and self._is_open(handle.path)
+            self._opened[handle.path] = handle.version
         fi.fh = next(self._numbers)
         self._handles[fi.fh] = handle
         return 0
@@ -153,7 +153,7 @@ class Operations:
         handle = self._handles[fh]
         if handle.path == STATUS_PATH:
             return self._status.read_into(handle, offset, view)
-        if self._opened.get(handle.path, handle.etag) != handle.etag:
+        if self._opened.get(handle.path, handle.version) != handle.version:
             raise ObjectChanged(f"{handle.path} was replaced and opened anew since")
         if not self._reads.acquire(blocking=False):
             raise OSError(errno.EIO, f"{MAX_READS} reads wait for the store already", handle.path)

@@ -25,6 +25,7 @@ from ego4dfs.blocks import (
 )
 from ego4dfs.cache import BlockCache
 from ego4dfs.metrics import Metrics
+from ego4dfs.reader.background import BackgroundVerifier
 from ego4dfs.reader.dispatch import Dispatch
 from ego4dfs.reader.flights import ByteBudget, Flight, Flights, Soon
 from ego4dfs.reader.window import STEP, Window
@@ -50,8 +51,18 @@ class Reader:
     a fork.
     """
 
-    def __init__(self, store: ObjectStore, cache: BlockCache, metrics: Metrics) -> None:
-        """Read from `store` through `cache`, counting into `metrics`."""
+    def __init__(
+        self,
+        store: ObjectStore,
+        cache: BlockCache,
+        metrics: Metrics,
+        verifier: BackgroundVerifier | None = None,
+    ) -> None:
+        """Read from `store` through `cache`, counting into `metrics`.
+
+        What is fetched is compared with its ETag by `verifier`, if there is one.
+        """
+        self._verifier = verifier
         self._cache = cache
         self._metrics = metrics
         self._flights = Flights()
@@ -101,12 +112,18 @@ class Reader:
             flight.land(data)
             self._keep(ref, flight)
 
+    def drops(self, ref: ObjectRef) -> int:
+        """Count how often cached bytes of this object version were found wrong and dropped."""
+        return self._verifier.drops(ref) if self._verifier is not None else 0
+
     def close(self) -> None:
         """Wait for requests under way, two seconds at most; the cache's writer has their blocks.
 
         Reads that would need another request fail with StoreUnavailable from now on, and so do
         those that wait for one that hangs.
         """
+        if self._verifier is not None:
+            self._verifier.close()
         self._dispatch.close()
 
     def _read_piece(
@@ -246,10 +263,12 @@ class Reader:
 
     def _keep(self, ref: ObjectRef, flight: Flight) -> None:
         key = flight.entry.key
-        self._cache.put(key, ref.url, flight.data, partial(self._ended, key, len(flight)))
+        self._cache.put(key, ref.url, flight.data, partial(self._ended, ref, key, len(flight)))
 
-    def _ended(self, key: str, length: int, stored: bool) -> None:  # noqa: FBT001 - as put says it
+    def _ended(self, ref: ObjectRef, key: str, length: int, stored: bool) -> None:  # noqa: FBT001 - as put says it
         """Let go of a block that is on disk; the last few that are not would cost many GETs."""
+        if stored and self._verifier is not None:
+            self._verifier.stored(ref)
         if not stored:
             with self._lock:
                 self._homeless.append((key, length))

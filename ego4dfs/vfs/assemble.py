@@ -20,7 +20,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
-from ego4dfs.reader import Reader
+from ego4dfs.reader import BackgroundVerifier, Reader
 from ego4dfs.store import ObjectStore, check_profile, open_store
 from ego4dfs.tree import Tree
 from ego4dfs.vfs.choose import NOBODY, choose, named_in, tree_bytes
@@ -126,6 +126,13 @@ def _tree_bytes(parts: _Parts, config: Config, path: str) -> Iterator[bytes]:
         reader.close()
 
 
+def _reader(parts: _Parts, config: Config) -> Reader:
+    verifier = None
+    if config.verify == "auto":
+        verifier = BackgroundVerifier(parts.cache, parts.metrics, parts.store.renew)
+    return Reader(parts.store, parts.cache, parts.metrics, verifier)
+
+
 def _vfs(parts: _Parts, config: Config, reader: Reader, more: Iterable[str] = ()) -> VFS:
     tree = Tree.of(
         datasets.version_directory(config.version),
@@ -156,7 +163,7 @@ def open_vfs(config: Config, *, pass_refused: bool = False, must_match: bool = T
     error, or a warning without `must_match`. Raises Ego4DError.
     """
     parts = _open_parts(config)
-    vfs = _vfs(parts, config, Reader(parts.store, parts.cache, parts.metrics))
+    vfs = _vfs(parts, config, _reader(parts, config))
     try:
         with _explained(parts.store.source, config.version):
             passed = _load_what_must_be_there(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
-from ego4dfs.catalog import metadata_url
+from ego4dfs.catalog import manifest_url, metadata_url
+from ego4dfs.datasets import version_directory
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing
 from ego4dfs.metrics import KEY_REFUSED, NOT_ASKED
 from ego4dfs.vfs.vfs import VFS
@@ -13,19 +15,36 @@ log = logging.getLogger(__name__)
 
 
 def probe(vfs: VFS) -> None:
-    """Ask for the facts of ego4d.json unless a request was made; `vfs.metrics.store` is the answer.
+    """Ask for the facts of a manifest unless a request was made; `vfs.metrics.store` is the answer.
 
     Everything else that a mount over kept manifests needs is on disk, so it would look like one
-    that can fetch. A key that is refused even ego4d.json is refused everything.
+    that can fetch. A key that is refused ego4d.json too is refused everything.
     """
     if vfs.metrics.store != NOT_ASKED:
         return
+    refusal = None
+    for url in _urls(vfs):
+        refusal = _refusal(vfs, url)
+        if refusal is None:
+            return
+    vfs.metrics.store = KEY_REFUSED
+    log.warning("only what is cached can be read: %s", refusal)
+
+
+def _urls(vfs: VFS) -> Iterator[str]:
+    version = vfs.catalog.version
+    names = [entry.name for entry in vfs.listdir(version_directory(version)) if entry.is_dir]
+    yield from (manifest_url(version, name) for name in names[:1])
+    yield metadata_url(version)
+
+
+def _refusal(vfs: VFS, url: str) -> AccessDenied | None:
     try:
-        vfs.store.head(metadata_url(vfs.catalog.version))
+        vfs.store.head(url)
     except ObjectMissing:
-        return  # an answer all the same
+        return None  # an answer all the same
     except AccessDenied as error:
-        vfs.metrics.store = KEY_REFUSED
-        log.warning("only what is cached can be read: %s", error)
+        return error
     except Ego4DError as error:
         log.warning("only what is cached can be read: %s", error)
+    return None

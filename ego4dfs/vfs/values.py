@@ -42,7 +42,7 @@ class DirEntry(NamedTuple):
 class Handle:
     """An open file: one version of its bytes, where they are, and how it is being read."""
 
-    __slots__ = ("content", "copy", "etag", "path", "ref", "size", "window")
+    __slots__ = ("content", "copy", "etag", "path", "ref", "size", "version", "window")
 
     def __init__(
         self,
@@ -51,12 +51,17 @@ class Handle:
         ref: ObjectRef | None = None,
         content: bytes = b"",
         copy: Copy | None = None,
+        drops: int = 0,
     ) -> None:
-        """Open an object version, of which there may be a copy, or bytes that are in memory."""
+        """Open an object version, of which there may be a copy, or bytes that are in memory.
+
+        `drops` counts how often cached bytes of it were found wrong.
+        """
         self.path = path
         self.ref = ref
         self.copy = copy
         self.content = memoryview(content)
         self.size = ref.size if ref else len(content)
         self.etag = ref.etag if ref else ""
+        self.version = f"{self.etag} {drops}"  # the same as long as the kernel's pages are right
         self.window = Window() if ref else None

@@ -283,7 +283,8 @@ class VFS:
         copy = self.copies.right(node.path, node.url, facts) if self.copies else None
         if copy is None and facts.size <= MAX_FILE_BYTES:
             self._neighbours.opened(node)
-        return Handle(node.path, ref=self._ref(node.url, facts), copy=copy)
+        ref = self._ref(node.url, facts)
+        return Handle(node.path, ref=ref, copy=copy, drops=self._reader.drops(ref))
 
     def _weighed(self, node: ObjectFile) -> ObjectFacts | None:
         """Return the facts of an object that may be fetched ahead: not if there is a copy."""
