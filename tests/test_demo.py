@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shutil import which
 
 import pytest
 from conftest import run_cli
+
+from ego4dfs.demo.story import own_command
 
 pytestmark = pytest.mark.fuse
 
@@ -39,8 +43,18 @@ def test_the_story_is_told_to_its_end_and_cleans_up(home: Mapping[str, str], tmp
     told = run_cli("demo", env=home, timeout=150).stdout
     assert "the same frames, 0 bytes fetched: they came from the cache" in told
     assert "fetched 0 bytes more" in told
+    assert f"mkdir -p ~/ego4d_data && {own_command()} mount ~/ego4d_data" in told
     assert_nothing_left(tmp_path)
     assert list(tmp_path.glob("ego4dfs-demo-*")) == []
+
+
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", f"{Path(sys.executable).parent}:/bin"])
+def test_the_command_that_it_names_can_be_typed(path: str, monkeypatch: pytest.MonkeyPatch):
+    """In a clone ego4dfs is in .venv/bin, and PATH does not lead there."""
+    monkeypatch.setenv("PATH", path)
+    line = f"{own_command()} --version"
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ego4dfs ")
 
 
 def test_a_kept_demo_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: Path):
@@ -49,6 +63,7 @@ def test_a_kept_demo_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: 
     directory = tmp_path / ".cache" / "ego4dfs-demo"
     videos = directory / "ego4d" / "v2" / "full_scale"
     assert f"ls -l {videos}" in told
+    assert ("ffplay" in told) == (which("ffplay") is not None)
     assert any(name.endswith(".mp4") for name in os.listdir(videos))
     secret = (directory / "credentials").read_text().split("=")[-1].strip()
     assert secret not in told

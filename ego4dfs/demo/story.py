@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import which
 
 from ego4dfs.demo.keeper import Kept, write_credentials
 from ego4dfs.demo.sample import Sample, build
@@ -21,6 +22,14 @@ MIB = 1 << 20
 DATASETS = ("full_scale", "clips", "annotations", "imu", "slowfast8x8_r101_k400")
 CACHE_SIZE = "1GiB"
 _SETTLE_S = 0.25
+
+
+def own_command() -> str:
+    """Return `ego4dfs` as it can be typed: with its directory where PATH does not lead to it."""
+    ours = Path(sys.executable).with_name("ego4dfs")
+    found = which("ego4dfs")
+    is_found = found is not None and Path(found).resolve() == ours.resolve()
+    return "ego4dfs" if is_found else shell_word(str(ours))
 
 
 class Story:
@@ -58,7 +67,8 @@ class Story:
                     self._unmount()
         seconds = time.monotonic() - self._started
         print(f"\nThat was all, in {seconds:.0f} s; nothing is left behind. With your own keys:")
-        print("   $ ego4dfs mount ~/ego4d_data\n")
+        self._say(f"$ mkdir -p ~/ego4d_data && {own_command()} mount ~/ego4d_data")
+        print()
 
     def show(self, kept: Kept) -> None:
         """Mount a server that stays up, read from it, and say how to play and how to stop."""
@@ -66,14 +76,16 @@ class Story:
         mountpoint = shell_word(str(self._mountpoint))
         self._next("Server and mount stay up. Play:")
         self._command(f"ls -l {mountpoint}/v2/full_scale")
-        self._command(f"ffplay {mountpoint}/v2/full_scale/{self._video().name}")
-        self._command(f"ego4dfs status {mountpoint}")
+        player = next(filter(which, ("ffplay", "mpv", "ffprobe")), None)
+        if player is not None:
+            self._command(f"{player} {mountpoint}/v2/full_scale/{self._video().name}")
+        self._command(f"{own_command()} status {mountpoint}")
         self._next("The sample without the mount: ego4dfs ls, and ego4d:// from Python")
         for name, value in kept.environment().items():
             self._command(f"export {name}={shell_word(value)}")
-        self._command("ego4dfs ls -l v2/annotations --datasets annotations")
+        self._command(f"{own_command()} ls -l v2/annotations --datasets annotations")
         self._next("Stop it all and remove it")
-        self._command("ego4dfs demo --stop")
+        self._command(f"{own_command()} demo --stop")
 
     def _first_touch(self, environment: Mapping[str, str]) -> Window:
         self._next("Mount it, as somebody who may read objects but not list buckets")
