@@ -6,11 +6,13 @@ import argparse
 import hashlib
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from ego4dfs.cli.args import (
     mountpoint_of,
     path_of,
 )
-from ego4dfs.cli.output import ExitCode, log_to, say
+from ego4dfs.cli.output import ExitCode, say
 from ego4dfs.cli.state import remedy_of, state_of
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
@@ -35,8 +37,11 @@ from ego4dfs.mount import (
     Binding,
     MountOptions,
     check_mountpoint,
+    check_unmounted,
+    claim,
     load_binding,
     read_status,
+    resolved,
     run_in_background,
     serve,
     settle_memory,
@@ -49,6 +54,8 @@ log = logging.getLogger(__name__)
 
 _STATE_WAIT_S = 2.0
 _FUSE_CONF = Path("/etc/fuse.conf")
+_FIRST_ANSWER_S = 30.0
+"""Time for the first answer of a mount: a busy machine may take seconds."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -90,7 +97,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Mount, and return when the tree answers; in the foreground, when it is gone again."""
     config = config_from(args)
-    mountpoint = Path(os.path.realpath(mountpoint_of(config)))
+    mountpoint = resolved(mountpoint_of(config))
     options = MountOptions(
         allow_other=getattr(args, "allow_other", False), nonempty=getattr(args, "nonempty", False)
     )
@@ -101,33 +108,23 @@ def run(args: argparse.Namespace) -> int:
     _check_allow_other(options)
     _check_outside(mountpoint, config.cache_dir, "the cache", "--cache-dir")
     inner = prepare_directory(config.cache_dir)
+    claimed = claim(mountpoint)
+    mount = partial(_serve, config, mountpoint, binding, options, claimed)
     if getattr(args, "foreground", False):
-        _serve(config, mountpoint, binding, options, lambda: _say_foreground(mountpoint))
+        _hear_signals()
+        mount(lambda: _say_foreground(mountpoint))
         return ExitCode.OK
     log_path = path_of(getattr(args, "log_file", str(_log_path(inner, mountpoint))), "--log-file")
     _check_outside(mountpoint, log_path, "the log", "--log-file")
-    run_in_background(
-        lambda on_start: _serve_with_log(config, mountpoint, binding, options, on_start), log_path
-    )
+    run_in_background(mount, log_path, keep={claimed})
+    os.close(claimed)
     _say_background(mountpoint, datasets.version_directory(config.version), log_path)
     return ExitCode.OK
 
 
-def _serve_with_log(
-    config: Config,
-    mountpoint: Path,
-    binding: Binding,
-    options: MountOptions,
-    on_start: Callable[[], None],
-) -> None:
-    """Serve in the background, where stderr is the log file: with times and tracebacks."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("ego4dfs")
-    log_to(handler)
-    logger.setLevel(min(logger.level, logging.INFO))
-    log.info("mounting %s with libfuse %d", mountpoint, binding.version)
-    _serve(config, mountpoint, binding, options, on_start)
+def _hear_signals() -> None:
+    """Let those through that end a mount: a blocked signal is no wish of the user's."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
 def _serve(
@@ -135,16 +132,24 @@ def _serve(
     mountpoint: Path,
     binding: Binding,
     options: MountOptions,
+    claimed: int,
     on_start: Callable[[], None],
 ) -> None:
+    log.info("mounting %s with libfuse %d", mountpoint, binding.version)
     settle_memory()
     vfs = open_vfs(config)  # threads start with it: after the fork only
     asker = threading.Thread(target=probe, args=[vfs], name="probe", daemon=True)
     try:
+        check_unmounted(mountpoint)  # the manifests may have taken a while
         asker.start()
-        serve(vfs, mountpoint, binding, options, on_start)
+        serve(vfs, mountpoint, binding, options, partial(_started, claimed, on_start))
     finally:
         vfs.close()
+
+
+def _started(claimed: int, on_start: Callable[[], None]) -> None:
+    os.close(claimed)
+    on_start()
 
 
 def _say_foreground(mountpoint: Path) -> None:
@@ -173,10 +178,10 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
 def _answered(mountpoint: Path) -> dict[str, Any]:
     """Return the status, once the store has answered or a moment has passed."""
     deadline = time.monotonic() + _STATE_WAIT_S
-    status = read_status(mountpoint)
+    status = read_status(mountpoint, _FIRST_ANSWER_S)
     while status.get("store") == NOT_ASKED and time.monotonic() < deadline:
-        time.sleep(0.02)
-        status = read_status(mountpoint)
+        time.sleep(0.05)
+        status = read_status(mountpoint, _FIRST_ANSWER_S)
     return status
 
 
@@ -186,7 +191,7 @@ def _log_path(inner: Path, mountpoint: Path) -> Path:
 
 
 def _check_outside(mountpoint: Path, path: Path, what: str, flag: str) -> None:
-    if Path(os.path.realpath(path)).is_relative_to(mountpoint):
+    if resolved(path).is_relative_to(mountpoint):
         raise ConfigError(
             f"{what} would be at {path}, below the mountpoint itself",
             hint=f"the mount hides what is there: name another place with {flag}",
@@ -197,10 +202,10 @@ def _check_allow_other(options: MountOptions) -> None:
     if not options.allow_other or os.geteuid() == 0:
         return
     try:
-        lines = _FUSE_CONF.read_text().splitlines()
+        lines = _FUSE_CONF.read_bytes().split(b"\n")
     except OSError:
         lines = []
-    if "user_allow_other" not in (line.strip() for line in lines):
+    if b"user_allow_other" not in (line.strip() for line in lines):
         raise MountError(
             f"--allow-other: {_FUSE_CONF} does not permit it to users",
             hint=f"root can add the line user_allow_other to {_FUSE_CONF}",

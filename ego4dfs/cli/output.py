@@ -165,7 +165,7 @@ def _print_unexpected(error: Exception) -> None:
     if written:
         say(f"  hint: this is a bug; its traceback is in {written}", file=sys.stderr)
     else:
-        say(*report.splitlines(), file=sys.stderr)
+        say(*report.rstrip("\n").split("\n"), file=sys.stderr)
 
 
 def _write_report(report: str) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,15 @@ from ego4dfs.cli.args import Parser, path_of
 from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
 from ego4dfs.cli.state import remedy_of, state_of
 from ego4dfs.errors import MountError
-from ego4dfs.mount import is_dead, mounted_at, mounts, read_status
+from ego4dfs.mount import (
+    MountDead,
+    MountSilent,
+    mounted_at,
+    mounts,
+    read_status,
+    read_statuses,
+    resolved,
+)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -27,18 +34,20 @@ def run(args: argparse.Namespace) -> int:
     """Print the counters of one mount or of all."""
     as_json = getattr(args, "json", False)
     if "mountpoint" in args:
-        mountpoint = Path(os.path.realpath(path_of(args.mountpoint, "MOUNTPOINT")))
+        mountpoint = resolved(path_of(args.mountpoint, "MOUNTPOINT"))
         status = _status_of(mountpoint)
         print_json(status) if as_json else _print_one(mountpoint, status)
         return ExitCode.OK
-    found = {mount.mountpoint: _answer(mount.mountpoint) for mount in mounts() if mount.is_ours}
+    ours = dict.fromkeys(mount.mountpoint for mount in mounts() if mount.is_ours)
+    found = {path: _answer(path, told) for path, told in read_statuses(ours).items()}
     if as_json:
         print_json([{"mountpoint": path, **status} for path, status in found.items()])
     elif not found:
         say("no ego4dfs is mounted")
     for path, status in {} if as_json else found.items():
         _print_one(path, status)
-    return ExitCode.FAILURE if any(s.get("dead") for s in found.values()) else ExitCode.OK
+    failed = any(status.get("dead") or status.get("silent") for status in found.values())
+    return ExitCode.FAILURE if failed else ExitCode.OK
 
 
 def _status_of(mountpoint: Path) -> dict[str, Any]:
@@ -47,23 +56,19 @@ def _status_of(mountpoint: Path) -> dict[str, Any]:
         raise MountError(
             f"{mountpoint}: no ego4dfs is mounted there", hint="`ego4dfs status` lists all mounts"
         )
-    try:
-        return read_status(mountpoint)
-    except MountError as error:
-        if not is_dead(mountpoint):
-            raise
-        raise MountError(
-            f"{mountpoint}: the mount is dead, its process has ended",
-            hint=f"mount it again, or clear it away: ego4dfs unmount {mountpoint}",
-        ) from error
+    return read_status(mountpoint)
 
 
-def _answer(mountpoint: Path) -> dict[str, Any]:
-    try:
-        return _status_of(mountpoint)
-    except MountError as error:
-        text = f"{error}; {error.hint}" if error.hint else str(error)
-        return {"dead": is_dead(mountpoint), "last_error": text}
+def _answer(mountpoint: Path, told: dict[str, Any] | MountError) -> dict[str, Any]:
+    """Return the counters, or what is known of a mount that did not give them."""
+    if not isinstance(told, MountError):
+        return told
+    text = str(told).removeprefix(f"{mountpoint}: ")
+    return {
+        "dead": isinstance(told, MountDead),
+        "silent": isinstance(told, MountSilent),
+        "last_error": f"{text}; {told.hint}" if told.hint else text,
+    }
 
 
 def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
@@ -78,7 +83,7 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
         cache = f"{status['cache_state']}; last known: {cache}"
     rows = [
         ("state", state_of(status)),
-        ("process", f"pid {status['pid']}, up {timedelta(seconds=int(status['uptime_s']))}"),
+        ("process", f"{_process(status)}, up {timedelta(seconds=int(status['uptime_s']))}"),
         ("served", human_size(status["bytes_served"]) + share),
         ("fetched", human_size(status["bytes_fetched"])),
         ("from copies", human_size(status.get("bytes_from_copies", 0))),
@@ -98,3 +103,7 @@ def _verified(status: dict[str, Any]) -> str:
     wrong = status.get("verify_failures", 0)
     dropped = f", {wrong} dropped as wrong" if wrong else ""
     return f"{status.get('verified', 0)} whole objects agreed with their ETags{dropped}"
+
+
+def _process(status: dict[str, Any]) -> str:
+    return "of another pid namespace" if status["pid"] is None else f"pid {status['pid']}"

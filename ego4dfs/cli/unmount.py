@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 from ego4dfs.cli.args import Parser, path_of
 from ego4dfs.cli.output import ExitCode
-from ego4dfs.mount import mounted_at, unmount
+from ego4dfs.mount import resolved, unmount
 
 
 def add_arguments(parser: Parser) -> None:
@@ -21,10 +19,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Unmount, and return when the mount's process has ended."""
-    # Not realpath at once: that would ask the mount itself, which may be dead.
-    parent, name = os.path.split(path_of(args.mountpoint, "MOUNTPOINT"))
-    mountpoint = Path(os.path.realpath(parent), name)
-    if mounted_at(mountpoint) is None and mountpoint.is_symlink():
-        mountpoint = Path(os.path.realpath(mountpoint))
+    mountpoint = resolved(path_of(args.mountpoint, "MOUNTPOINT"))
     unmount(mountpoint, lazy=getattr(args, "lazy", False))
     return ExitCode.OK

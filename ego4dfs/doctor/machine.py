@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,17 @@ from ego4dfs.config import MIN_CACHE_BYTES, Config
 from ego4dfs.doctor.checks import Check, State
 from ego4dfs.errors import Ego4DError, MountError
 from ego4dfs.metrics import Metrics
-from ego4dfs.mount import check_device, check_fusermount, find_library
+from ego4dfs.mount import (
+    MountDead,
+    MountSilent,
+    check_device,
+    check_fusermount,
+    find_library,
+    fusermount,
+    mounts,
+    privilege_lacking,
+    read_statuses,
+)
 
 _CAP_SYS_ADMIN = 21
 _GIB = 2**30
@@ -29,6 +38,7 @@ def check_machine(config: Config) -> Iterator[Check]:
     else:
         yield Check("libfuse", State.OK, f"version {binding.version} ({binding.library})")
         yield _permission(binding.version)
+    yield _mounts()
     yield from _cache(config)
 
 
@@ -52,15 +62,25 @@ def _permission(version: int) -> Check:
         check_fusermount(version)
     except MountError as error:
         return Check.failed(name, error)
-    program = shutil.which("fusermount3" if version == 3 else "fusermount") or ""
-    if Path(program).stat().st_mode & stat.S_ISUID:
-        return Check(name, State.OK, f"{program} mounts for you")
-    remedy = f"if mounting fails, as root: chmod u+s {program}"
-    return Check(name, State.WARN, f"{program} is not set-uid root", remedy)
+    lacking = privilege_lacking(version)
+    if lacking:
+        found, _, remedy = lacking.partition("; ")
+        return Check(name, State.WARN, found, f"if mounting fails: {remedy}")
+    return Check(name, State.OK, f"{fusermount(version)} mounts for you")
+
+
+def _mounts() -> Check:
+    name = "mounts"
+    answers = read_statuses(dict.fromkeys(one.mountpoint for one in mounts() if one.is_ours))
+    lost = [one for one in answers.values() if isinstance(one, (MountDead, MountSilent))]
+    if lost:
+        hints = "; ".join(answer.hint for answer in lost)
+        return Check(name, State.WARN, "; ".join(map(str, lost)), hints)
+    return Check(name, State.OK, f"{len(answers)} answer" if answers else "none")
 
 
 def _capabilities() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text().split("\n"):
         if line.startswith("CapEff:"):
             return int(line.split()[1], 16)
     return 0

@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ _DEVICE = Path("/dev/fuse")
 _LIBRARIES = {3: ("libfuse3.so.3", "libfuse3.so.4"), 2: ("libfuse.so.2",)}
 _MODULES = {3: "mfusepy", 2: "fuse"}
 _PACKAGES = {3: "fuse3", 2: "libfuse2"}
+_FUSERMOUNT = {3: "fusermount3", 2: "fusermount"}
+_MTAB = Path("/etc/mtab")
 _LIBRARY_VARIABLE = "FUSE_LIBRARY_PATH"
 
 
@@ -90,13 +93,45 @@ def check_device() -> None:
         )
 
 
+def fusermount(version: int) -> str:
+    """Return the path of the program that mounts for users, or an empty text."""
+    return shutil.which(_FUSERMOUNT[version]) or ""
+
+
 def check_fusermount(version: int) -> None:
-    """Raise MountError when this user needs fusermount and it is not there."""
-    program = "fusermount3" if version == 3 else "fusermount"
-    if os.geteuid() == 0 or shutil.which(program):
+    """Raise MountError when this user needs fusermount and it is not there, or cannot unmount."""
+    if os.geteuid() == 0:
         return
-    package = "fuse3" if version == 3 else "fuse (or fuse3, which has fusermount too)"
-    raise MountError(
-        f"{program} is not on PATH, and only root can mount without it",
-        hint=f"as root: apt-get install {package}",
-    )
+    if not fusermount(version):
+        package = "fuse3" if version == 3 else "fuse (or fuse3, which has fusermount too)"
+        raise MountError(
+            f"{_FUSERMOUNT[version]} is not on PATH, and only root can mount without it",
+            hint=f"as root: apt-get install {package}",
+        )
+    if not _MTAB.exists():
+        raise MountError(
+            f"{_MTAB} is not there, and {_FUSERMOUNT[version]} can unmount nothing without it",
+            hint=f"as root: ln -s /proc/self/mounts {_MTAB}",
+        )
+
+
+def privilege_lacking(version: int) -> str:
+    """Return why fusermount cannot mount for this user and what to do, or an empty text."""
+    program = fusermount(version)
+    if os.geteuid() == 0 or not program:
+        return ""
+    if b"\nNoNewPrivs:\t1\n" in Path("/proc/self/status").read_bytes():
+        return (
+            f"{program} may not act as root: this container or job forbids new privileges"
+            " (no_new_privs); start it without that"
+        )
+    if not (Path(program).stat().st_mode & stat.S_ISUID or _has_capabilities(program)):
+        return f"{program} is not set-uid root; as root: chmod u+s {program}"
+    return ""
+
+
+def _has_capabilities(program: str) -> bool:
+    try:
+        return bool(os.getxattr(program, "security.capability"))
+    except OSError:
+        return False

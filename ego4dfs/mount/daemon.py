@@ -1,4 +1,9 @@
-"""Mount in the background: return when the tree answers, or with the reason why not."""
+"""Mount in the background: return when the tree answers, or with the reason why not.
+
+The background process is a daemon as daemon(7) describes: a session of its own without a
+terminal, no descriptor, signal setting or umask of the caller's, and standard streams that go to
+the log. See `environment` for its working directory.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from ego4dfs import errors
 from ego4dfs.errors import Ego4DError, MountError
+from ego4dfs.mount.bounded import close_descriptors
+from ego4dfs.mount.environment import leave_directory
+from ego4dfs.mount.logfile import LogFile, log_to
 
 log = logging.getLogger(__name__)
 
@@ -20,50 +29,66 @@ _WARNINGS_SHOWN = 20
 
 Serve = Callable[[Callable[[], None]], None]
 
+_UMASK = 0o077
+_PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 
-def run_in_background(serve: Serve, log_path: Path) -> int:
+
+def run_in_background(serve: Serve, log_path: Path, keep: Collection[int] = ()) -> int:
     """Run `serve(on_start)` in a process of its own and return its pid once it has started.
 
     The fork comes before any thread, so `serve` must do everything that starts one. The child
-    leaves the terminal and writes to `log_path`. Raises what `serve` raised before it started.
+    leaves the terminal, closes all descriptors but `keep`, and writes to `log_path`.
+    Raises what `serve` raised before it started.
     """
     try:
         log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
+        os.close(os.open(log_path, flags, 0o600))
     except OSError as error:
         hint = "name another file with --log-file"
         raise MountError(f"log file {log_path}: {error.strerror}", hint=hint) from error
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # a terminal that is gone stops no mount
+        sys.stdout.flush()
+        sys.stderr.flush()
     reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _be_daemon(serve, writer, log_fd, log_path)
+    child = os.fork()
+    if child == 0:
+        # The session's leader ends at once, so that no terminal can become the daemon's.
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        _be_daemon(serve, writer, log_path, keep)
     os.close(writer)
-    os.close(log_fd)
-    try:
-        with os.fdopen(reader, "rb") as pipe:
-            report = pipe.read()
-    except KeyboardInterrupt:  # it has a session of its own: Ctrl-C did not reach it
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
-        raise
+    with suppress(ChildProcessError):  # an inherited setting may have it collected already
+        os.waitpid(child, 0)
+    return _await_report(reader, log_path)
+
+
+def _await_report(reader: int, log_path: Path) -> int:
+    """Return the daemon's pid once it says that it has started; it says first who it is."""
+    pid = 0
+    with os.fdopen(reader, "rb") as pipe:
+        try:
+            pid = int(pipe.readline() or 0)
+            report = pipe.readline()
+        except KeyboardInterrupt:  # it has a session of its own: Ctrl-C did not reach it
+            if pid:
+                os.kill(pid, signal.SIGTERM)
+                pipe.read()
+            raise
     _raise_report(report, log_path)
     return pid
 
 
-def _be_daemon(serve: Serve, writer: int, log_fd: int, log_path: Path) -> NoReturn:
+def _be_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int]) -> NoReturn:
     status = 1
     report = _Report(writer)
     early = _Warnings()
-    logging.getLogger("ego4dfs").addHandler(early)
     try:
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDWR)
-        for target, source in ((0, null), (1, log_fd), (2, log_fd)):
-            os.dup2(source, target)
-        os.chdir("/")  # a working directory would keep other filesystems busy
+        report.say(os.getpid())
+        _forget_caller({writer, *keep})
+        log_to(LogFile(log_path), early)
+        leave_directory()
         serve(lambda: report.send({"started": True, "warnings": early.end()}))
         status = 0
     except Ego4DError as error:
@@ -95,6 +120,20 @@ class _Warnings(logging.Handler):
         return self._texts[:_WARNINGS_SHOWN]
 
 
+def _forget_caller(keep: Collection[int]) -> None:
+    """Give up what came with the fork: descriptors, signal settings, the umask."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    close_descriptors(keep)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - _PYTHON_IGNORES:
+        with suppress(OSError, ValueError):  # those that the C library keeps for itself
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is no terminal that could hang up
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(_UMASK)
+
+
 def _public_kind(error: Ego4DError) -> str:
     """Return the nearest kind that `errors` has: it decides the exit code."""
     names = (kind.__name__ for kind in type(error).__mro__)
@@ -102,21 +141,26 @@ def _public_kind(error: Ego4DError) -> str:
 
 
 class _Report:
-    """The one word from the child to the parent; later ones have nobody to hear them."""
+    """What the child says to the parent, in lines; after the report nobody hears it any more."""
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
 
-    def send(self, report: dict[str, object]) -> None:
-        """Send the report and hang up."""
-        fd, self._fd = self._fd, None
-        if fd is None:
+    def say(self, content: object) -> None:
+        """Send one line."""
+        if self._fd is None:
             return
         try:
-            os.write(fd, json.dumps(report).encode())
-            os.close(fd)
+            os.write(self._fd, json.dumps(content).encode() + b"\n")
         except OSError:
             log.debug("nobody waits for the mount any more")
+
+    def send(self, report: dict[str, object]) -> None:
+        """Send the report and hang up."""
+        self.say(report)
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 def _raise_report(report: bytes, log_path: Path) -> None:

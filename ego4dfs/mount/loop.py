@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.mount.mountpoint import mounts
+from ego4dfs.mount.table import mounts
 
 log = logging.getLogger(__name__)
 

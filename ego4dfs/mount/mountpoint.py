@@ -1,61 +1,44 @@
-"""Mountpoints: what is mounted where, whether one can be used, and getting rid of a mount."""
+"""Mountpoints: whether one can be used, claiming it for a mount, and getting rid of a mount.
+
+What may wait for a filesystem is asked in a child with a time limit.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
+import logging
 import os
-import re
 import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount.status import read_status
+from ego4dfs.mount.bounded import bounded
+from ego4dfs.mount.processes import (
+    Process,
+    holders_of,
+    is_held,
+    serving,
+    users_of,
+)
+from ego4dfs.mount.status import ANSWER_S
+from ego4dfs.mount.table import Mounted, mount_above, mounted_at, mounts
 
-FILESYSTEM_TYPE = "fuse.ego4dfs"
+log = logging.getLogger(__name__)
 
-_MOUNTINFO = Path("/proc/self/mountinfo")
 _SHOWN = 3
-_DAEMON_EXIT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Mounted:
-    """One line of the kernel's table of mounts; `device` is `major:minor`."""
-
-    mountpoint: Path
-    filesystem: str
-    device: str
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is a mount of ego4dfs."""
-        return self.filesystem == FILESYSTEM_TYPE
-
-
-def mounts() -> Iterator[Mounted]:
-    """Yield all mounts of this process's view, in mounting order (proc(5), mountinfo)."""
-    for line in _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        path = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
-        yield Mounted(Path(path), after.split(" ")[0], fields[2])
-
-
-def mounted_at(mountpoint: Path) -> Mounted | None:
-    """Return what is mounted at exactly this path, the topmost one, or None. Never blocks."""
-    found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
-    return found[-1] if found else None
-
-
-def device_of(mountpoint: Path) -> str:
-    """Return `major:minor` of the mount at this path, or an empty text."""
-    mounted = mounted_at(mountpoint)
-    return mounted.device if mounted else ""
+_END_S = 30.0
+HELD_S = 10.0
+"""How long others may hold an unmounted filesystem: programs that start a mount namespace copy
+all mounts, and give up most of them at once."""
+_BUSY_S = 1.0  # a program that ends may hold it a moment longer
+_FUSERMOUNT_S = 20.0
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount(2)
+_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def check_mountpoint(mountpoint: Path, *, nonempty: bool = False) -> None:
@@ -63,153 +46,227 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool = False) -> None:
 
     Raises MountError that says what is in the way and what to do.
     """
-    _clear_dead(mountpoint)
-    mounted = mounted_at(mountpoint)
-    if mounted is not None:
-        what = "ego4dfs" if mounted.is_ours else f"a filesystem of type {mounted.filesystem}"
-        raise MountError(
-            f"{mountpoint}: {what} is mounted there already",
-            hint=f"`ego4dfs unmount {mountpoint}` first, or choose another directory"
-            if mounted.is_ours
-            else "choose another directory",
-        )
-    try:
-        mode = mountpoint.stat().st_mode
-    except FileNotFoundError as error:
-        hint = f"create it: mkdir -p {mountpoint}"
-        raise MountError(f"{mountpoint}: no such directory", hint=hint) from error
-    except OSError as error:
-        raise MountError(f"{mountpoint}: {error.strerror}") from error
+    _check_free(mountpoint)
+    mode, names, is_writable = _look(mountpoint)
     if not stat.S_ISDIR(mode):
         raise MountError(f"{mountpoint} is not a directory", hint="name an empty directory")
-    _check_content(mountpoint, nonempty=nonempty)
-
-
-def _check_content(mountpoint: Path, *, nonempty: bool) -> None:
-    try:
-        names = sorted(os.listdir(mountpoint))  # noqa: PTH208 - names, not paths
-    except PermissionError as error:
-        raise MountError(f"{mountpoint}: may not be read by you") from error
     if names and not nonempty:
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         raise MountError(
             f"{mountpoint} is not empty; it holds {shown}",
             hint="the mount would hide that: choose an empty directory, or go on with --nonempty",
         )
-    if os.geteuid() != 0 and not os.access(mountpoint, os.W_OK):
+    if os.geteuid() != 0 and not is_writable:
         raise MountError(
             f"{mountpoint}: fusermount mounts only on directories that you may write to",
             hint="choose a directory of your own",
         )
 
 
+def claim(mountpoint: Path) -> int:
+    """Let no other command mount there until the returned descriptor is closed in all processes.
+
+    Call `check_mountpoint` before. Raises MountError when another command was first. A directory
+    whose filesystem has no locks (NFS has none for directories) is not claimed.
+    """
+    descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise MountError(
+            f"{mountpoint}: another command is about to mount there",
+            hint="wait for it, or choose another directory",
+        ) from None
+    except OSError as error:
+        log.debug("%s cannot be locked: %s", mountpoint, error)
+    try:
+        check_unmounted(mountpoint)
+    except MountError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_unmounted(mountpoint: Path) -> None:
+    """Raise MountError if anything is mounted at this path. Asks the kernel's table only."""
+    mounted = mounted_at(mountpoint)
+    if mounted is None:
+        return
+    what = "ego4dfs" if mounted.is_ours else f"a filesystem of type {mounted.filesystem}"
+    raise MountError(
+        f"{mountpoint}: {what} is mounted there already",
+        hint=f"`ego4dfs unmount {mountpoint}` first, or choose another directory"
+        if mounted.is_ours
+        else "choose another directory",
+    )
+
+
+def _check_free(mountpoint: Path) -> None:
+    mounted = mounted_at(mountpoint)
+    while mounted is not None and mounted.filesystem.startswith("fuse") and is_dead(mountpoint):
+        if not mounted.is_ours:
+            raise MountError(
+                f"{mountpoint}: a dead mount of another program is in the way",
+                hint=f"fusermount -u -z {mountpoint}",
+            )
+        _detach(mountpoint, lazy=True)
+        mounted = mounted_at(mountpoint)
+    check_unmounted(mountpoint)
+
+
+def _look(mountpoint: Path) -> tuple[int, list[str], bool]:
+    """Return the mode of a directory, its first names, and whether this user may write to it."""
+    try:
+        mode, names, is_writable = bounded(lambda: _facts_of(mountpoint), ANSWER_S)
+    except TimeoutError:
+        raise MountError(
+            f"{mountpoint}: the filesystem that it lies in does not answer{_above(mountpoint)}",
+            hint="choose a directory elsewhere",
+        ) from None
+    except FileNotFoundError as error:
+        hint = f"create it: mkdir -p {mountpoint}"
+        raise MountError(f"{mountpoint}: no such directory", hint=hint) from error
+    except OSError as error:
+        where = _above(mountpoint) if error.errno in _DEAD else ""
+        raise MountError(f"{mountpoint}: {error.strerror}{where}") from error
+    if names is None:
+        raise MountError(f"{mountpoint}: may not be read by you")
+    return mode, names, is_writable
+
+
+def _facts_of(mountpoint: Path) -> tuple[int, list[str] | None, bool]:
+    mode = mountpoint.stat().st_mode
+    names: list[str] | None = []
+    if stat.S_ISDIR(mode):
+        try:
+            names = sorted(os.listdir(mountpoint))[: _SHOWN + 1]  # noqa: PTH208 - names
+        except PermissionError:
+            names = None
+    return mode, names, os.access(mountpoint, os.W_OK)
+
+
+def _above(path: Path) -> str:
+    mounted = mount_above(path)
+    return f": it is in the mount at {mounted.mountpoint}" if mounted else ""
+
+
 def is_dead(mountpoint: Path) -> bool:
     """Tell whether the process behind a FUSE mount is gone: "Transport endpoint …".
 
-    Not by stat, which the kernel goes on to answer from what it remembers.
+    Not by stat, which the kernel goes on to answer from what it remembers. A mount that does not
+    answer in time is not dead.
     """
     try:
-        os.statvfs(mountpoint)
+        bounded(lambda: os.statvfs(mountpoint).f_bsize, ANSWER_S)
+    except TimeoutError:
+        return False
     except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        return error.errno in _DEAD
     return False
 
 
-def _clear_dead(mountpoint: Path) -> None:
-    if not is_dead(mountpoint):
-        return
-    mounted = mounted_at(mountpoint)
-    if mounted is None or not mounted.is_ours:
-        raise MountError(
-            f"{mountpoint}: a dead mount of another program is in the way",
-            hint=f"fusermount -u -z {mountpoint}",
-        )
-    _detach(mountpoint, lazy=True)
-
-
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
-    """Unmount an ego4dfs and wait until its process has ended.
+    """Unmount an ego4dfs and wait until its process has ended, half a minute at most.
 
-    A dead mount is cleared away. Raises MountError when nothing of ours is mounted there, or
-    when it is in use, naming the programs; `lazy` then hides it until they are done.
+    A dead mount is cleared away. Raises MountError when nothing of ours is mounted there, when
+    it is in use, naming the programs (`lazy` then hides it until they are done), and when the
+    process does not end, with what can be seen of the reason.
     """
     mounted = mounted_at(mountpoint)
     if mounted is None or not mounted.is_ours:
         others = [str(mount.mountpoint) for mount in mounts() if mount.is_ours]
         hint = f"mounted now: {', '.join(others)}" if others else "no ego4dfs is mounted"
         raise MountError(f"{mountpoint}: no ego4dfs is mounted there", hint=hint)
-    dead = is_dead(mountpoint)
-    pid = 0 if dead else _pid_behind(mountpoint)
-    _detach(mountpoint, lazy=lazy or dead, daemon=pid)
-    if pid and not lazy and not _has_ended(pid):
-        raise MountError(
-            f"{mountpoint} is unmounted, but its process {pid} still waits for the store",
-            hint="it ends by itself when its last request times out",
-        )
+    process = serving(mounted)
+    is_over = process is None and is_dead(mountpoint)
+    is_stopped = process is not None and process.is_stopped  # who is inside cannot leave it
+    _detach(mountpoint, lazy=lazy or is_over or is_stopped, but=process)
+    if process is not None and process.is_stopped:
+        raise _stopped(mountpoint, process)
+    if not lazy and not is_over:
+        _await_end(mounted, process)
 
 
-def _pid_behind(mountpoint: Path) -> int:
-    """Return the pid of a mount's process, or 0 when it does not tell: that stops no unmount."""
-    try:
-        return int(read_status(mountpoint)["pid"])
-    except MountError:
-        return 0
-
-
-def _detach(mountpoint: Path, *, lazy: bool, daemon: int = 0) -> None:
-    program = next((p for p in ("fusermount3", "fusermount") if shutil.which(p)), "")
-    if os.geteuid() == 0:
-        command = ["umount", *(["-l"] if lazy else []), str(mountpoint)]
-    elif program:
-        command = [program, "-u", *(["-z"] if lazy else []), str(mountpoint)]
+def _detach(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None:
+    ask = _umount if os.geteuid() == 0 else _ask
+    deadline = time.monotonic() + _BUSY_S
+    while complaint := ask(mountpoint, lazy=lazy):
+        # Programs may hold the directory below the mount.
+        users = users_of(mountpoint, but=but.pid if but else 0)
+        if users or "busy" not in complaint or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
     else:
-        raise MountError("neither fusermount3 nor fusermount is on PATH")
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode == 0:
         return
-    users = holders(mountpoint, but=daemon)  # which may hold the directory below the mount
-    if users or "busy" in done.stderr:
+    if users or "busy" in complaint:
         who = ", ".join(users) or "a program that cannot be seen from here"
         raise MountError(
             f"{mountpoint} is in use by {who}",
             hint=f"end or leave that first, or `ego4dfs unmount --lazy {mountpoint}`",
         )
-    raise MountError(f"{mountpoint}: {done.stderr.strip() or 'cannot be unmounted'}")
+    raise MountError(f"{mountpoint}: {complaint}")
 
 
-def holders(mountpoint: Path, *, but: int = 0) -> list[str]:
-    """Return the programs with files or their working directory below, as `name (pid N)`.
-
-    Leaves out process `but`. Reads links in /proc only: nothing here can block on a mount that
-    hangs.
-    """
-    found = []
-    inside = (str(mountpoint), f"{mountpoint}/")
-    for process in Path("/proc").glob("[0-9]*"):
-        if process.name == str(but):
-            continue
-        try:
-            links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
-            targets = [os.readlink(link) for link in links]  # noqa: PTH115 - text, not Path
-            if any(target == inside[0] or target.startswith(inside[1]) for target in targets):
-                found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-        except OSError:
-            continue
-    return found
+def _umount(mountpoint: Path, *, lazy: bool) -> str:
+    """Unmount as root, without a look at the mount, and return why not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+    if libc.umount2(os.fsencode(mountpoint), flags) == 0:
+        return ""
+    number = ctypes.get_errno()
+    return "busy" if number == errno.EBUSY else f"cannot be unmounted: {os.strerror(number)}"
 
 
-def _has_ended(pid: int) -> bool:
-    deadline = time.monotonic() + _DAEMON_EXIT_S
-    while time.monotonic() < deadline:
-        if not _is_running(pid):
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _is_running(pid: int) -> bool:
+def _ask(mountpoint: Path, *, lazy: bool) -> str:
+    """Unmount through fusermount and return why not."""
+    program = next((p for p in ("fusermount3", "fusermount") if shutil.which(p)), "")
+    if not program:
+        return "neither fusermount3 nor fusermount is on PATH"
+    command = [program, "-u", *(["-z"] if lazy else []), os.fspath(mountpoint)]
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"  # ended, and only its parent has not looked yet
+        done = subprocess.run(
+            command, check=False, capture_output=True, errors="replace", timeout=_FUSERMOUNT_S
+        )
+    except subprocess.TimeoutExpired:
+        return f"{program} did not end within {_FUSERMOUNT_S:.0f} s"
+    words = " ".join(done.stderr.split())
+    return (words or f"{program} failed without a message") if done.returncode else ""
+
+
+def _stopped(mountpoint: Path, process: Process) -> MountError:
+    return MountError(
+        f"{mountpoint} is unmounted, but its process {process.pid} is stopped and cannot end",
+        hint=f"`kill -CONT {process.pid}` lets it end, `kill -KILL {process.pid}` ends it;"
+        " nothing in the cache is lost",
+    )
+
+
+def _await_end(mounted: Mounted, process: Process | None) -> None:
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < _END_S:
+        held = is_held(mounted.device)
+        if (not process.is_running) if process else (not held):
+            return
+        if process and process.is_stopped:
+            raise _stopped(mounted.mountpoint, process)
+        if waited > HELD_S:
+            holders = holders_of(mounted)
+            if held or holders:
+                raise _held(mounted, process, holders)
+        time.sleep(0.02)
+    name = f"process {process.pid}" if process else "process"
+    raise MountError(
+        f"{mounted.mountpoint} is unmounted, but its {name} still runs after {_END_S:.0f} s",
+        hint="nothing holds the filesystem; it should end with its last requests, and"
+        f" {f'`kill -KILL {process.pid}`' if process else 'SIGKILL'} ends it",
+    )
+
+
+def _held(mounted: Mounted, process: Process | None, holders: list[str]) -> MountError:
+    name = f"process {process.pid}" if process else "its process"
+    who = ", ".join(holders) or "something that cannot be seen from here"
+    return MountError(
+        f"{mounted.mountpoint} is unmounted, but {name} goes on: {who} still holds the filesystem",
+        hint="it ends when that is gone",
+    )

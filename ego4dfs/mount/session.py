@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount.binding import Binding
+from ego4dfs.mount.binding import Binding, privilege_lacking
 from ego4dfs.mount.callbacks import (
     BACKGROUND_REQUESTS,
     IDLE_WORKERS,
@@ -23,8 +25,10 @@ from ego4dfs.mount.callbacks import (
     session_class,
 )
 from ego4dfs.mount.loop import Loop
-from ego4dfs.mount.mountpoint import device_of
 from ego4dfs.mount.operations import WORKERS, Operations
+from ego4dfs.mount.processes import mark_serving
+from ego4dfs.mount.said import SaidOnStderr
+from ego4dfs.mount.table import device_of
 from ego4dfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -54,11 +58,18 @@ def serve(
     """Mount and answer the kernel until somebody unmounts or SIGTERM, SIGINT or SIGHUP comes.
 
     Must be called from the main thread. `on_start` is called once the kernel has accepted the
-    mount. Raises MountError when it does not.
+    mount. Raises MountError when it does not, in the words of libfuse or fusermount, and when
+    something failed while it started.
     """
     module = binding.load()
+    failures: list[Exception] = []
+    said = SaidOnStderr()
+    # libfuse goes to `/`, in the foreground too; names in settings may be relative.
+    directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     loop = Loop(mountpoint, vfs.close)
-    operations = Operations(vfs, partial(_started, loop, module, mountpoint, on_start))
+    exit_loop = partial(loop_exit, module)
+    started = partial(_started, loop, exit_loop, mountpoint, directory, said, on_start)
+    operations = Operations(vfs, partial(_guarded, started, failures))
     session = partial(
         session_class(module, binding.version),
         faced(operations, binding.version),
@@ -70,15 +81,25 @@ def serve(
     try:
         loop.run(session)
     except RuntimeError as error:
-        if operations.is_started:
-            # libfuse 3 ends with a code of its own when a signal has told it to end.
-            log.info("unmounted (libfuse's code: %s)", error)
-            return
-        raise MountError(
-            f"{mountpoint}: libfuse {binding.version} could not mount (code {error})",
-            hint="its own words are above, or in the log file; `ego4dfs mount --foreground` shows"
-            " them, and --libfuse tries the other version",
-        ) from error
+        if not operations.is_started:
+            raise _refused(mountpoint, binding, error, said.taken()) from error
+        # libfuse 3 ends with a code of its own when a signal has told it to end.
+        log.info("unmounted (libfuse's code: %s)", error)
+    finally:
+        said.release()
+        os.close(directory)
+    if failures:
+        raise MountError(f"{mountpoint}: the mount failed while it started: {failures[0]!r}")
+
+
+def _refused(mountpoint: Path, binding: Binding, error: Exception, words: str) -> MountError:
+    reason = words or f"no reason was given, code {error}"
+    return MountError(
+        f"{mountpoint}: libfuse {binding.version} could not mount ({reason})",
+        hint=privilege_lacking(binding.version)
+        or f"`ego4dfs doctor` checks this machine; --libfuse {5 - binding.version} tries the other"
+        " version",
+    )
 
 
 def _kernel_options(version: int, module: Any, options: MountOptions) -> dict[str, Any]:
@@ -104,11 +125,31 @@ def _kernel_options(version: int, module: Any, options: MountOptions) -> dict[st
     return kernel
 
 
-def _started(loop: Loop, module: Any, mountpoint: Path, on_start: Callable[[], None]) -> None:
+def _guarded(started: Callable[[], None], failures: list[Exception]) -> None:
+    """Note a failure and end the mount: libfuse hears of nothing that happens in `init`."""
+    try:
+        started()
+    except Exception as error:
+        log.exception("the mount failed while it started")
+        failures.append(error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _started(
+    loop: Loop,
+    exit_loop: Callable[[], Callable[[], object]],
+    mountpoint: Path,
+    directory: int,
+    said: SaidOnStderr,
+    on_start: Callable[[], None],
+) -> None:
+    loop.started("", exit_loop())
+    said.release()
+    os.fchdir(directory)
     device = device_of(mountpoint)
-    loop.started(device, loop_exit(module))
-    if device:
-        # The kernel reads 128 KiB ahead unless told otherwise; only root may tell.
-        with suppress(OSError):
-            Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(_READ_AHEAD_KIB))
+    loop.started(device, exit_loop())
+    mark_serving(device)
+    # The kernel reads 128 KiB ahead unless told otherwise; only root may tell.
+    with suppress(OSError):
+        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(_READ_AHEAD_KIB))
     on_start()

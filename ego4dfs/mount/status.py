@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ego4dfs.errors import MountError
+from ego4dfs.mount.bounded import Question
+from ego4dfs.mount.processes import pid_namespace, serving
+from ego4dfs.mount.table import mounted_at
 from ego4dfs.tree import inode
 from ego4dfs.vfs import VFS, Handle, Stat
 
 STATUS_DIRECTORY = "/.ego4dfs"
 STATUS_PATH = f"{STATUS_DIRECTORY}/status.json"
+ANSWER_S = 2.0
+"""How long commands wait for a mount: a sound one answers within milliseconds."""
+
+
+class MountDead(MountError):  # noqa: N818 - a state of the mount
+    """The process of the mount has ended."""
+
+
+class MountSilent(MountError):  # noqa: N818 - a state of the mount
+    """The mount did not answer in time."""
+
 
 STATUS_BYTES = 4096
 """The size of the file whatever it says: programs read as much as `stat` promised, an hour ago."""
@@ -48,7 +66,7 @@ class StatusFile:
         return self._vfs.read_into(handle, offset, view)
 
     def _content(self) -> bytes:
-        status = {"pid": os.getpid(), **self._vfs.status()}
+        status = {"pid": os.getpid(), "pid_namespace": pid_namespace(), **self._vfs.status()}
         return padded(status, STATUS_BYTES)
 
 
@@ -62,25 +80,80 @@ def padded(status: dict[str, Any], size: int) -> bytes:
     return f"{text:{size - 1}}\n".encode()
 
 
-def read_status(mountpoint: Path) -> dict[str, Any]:
+def read_status(mountpoint: Path, timeout_s: float = ANSWER_S) -> dict[str, Any]:
     """Return the counters of the mount at `mountpoint`.
 
-    Raises MountError when no ego4dfs answers there.
+    `pid` is the process's number in this pid namespace, None where it cannot be seen from here.
+    Raises MountError when no ego4dfs answers there: MountDead when its process has ended,
+    MountSilent when the answer takes longer.
     """
+    found = read_statuses([mountpoint], timeout_s)[mountpoint]
+    if isinstance(found, MountError):
+        raise found
+    return found
+
+
+def read_statuses(
+    mountpoints: Iterable[Path], timeout_s: float = ANSWER_S
+) -> dict[Path, dict[str, Any] | MountError]:
+    """Return what `read_status` returns or raises for each mount; all are asked at once."""
+    deadline = time.monotonic() + timeout_s
+    questions = {path: Question(partial(_read, path)) for path in mountpoints}
+    return {
+        path: _told(path, question, deadline, timeout_s) for path, question in questions.items()
+    }
+
+
+def _read(mountpoint: Path) -> str:
+    """Read the file past the kernel's pages and its queue of buffered reads."""
+    fd = os.open(f"{mountpoint}{STATUS_PATH}", os.O_RDONLY | os.O_DIRECT)
     try:
-        status: dict[str, Any] = json.loads(_read(f"{mountpoint}{STATUS_PATH}"))
+        return os.read(fd, STATUS_BYTES).decode()
+    finally:
+        os.close(fd)
+
+
+def _told(
+    mountpoint: Path, question: Question[str], deadline: float, timeout_s: float
+) -> dict[str, Any] | MountError:
+    try:
+        left_s = max(0.0, deadline - time.monotonic())
+        status: dict[str, Any] = json.loads(question.answer(left_s))
+    except TimeoutError:
+        return _silence(mountpoint, timeout_s)
     except (OSError, ValueError) as error:
-        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
-        others = isinstance(error, PermissionError)
-        hint = "it was mounted by another user, without --allow-other" if others else ""
-        raise MountError(f"{mountpoint}: no ego4dfs answers there ({reason})", hint=hint) from error
+        return _failure(mountpoint, error)
+    mounted = mounted_at(mountpoint)
+    process = serving(mounted) if mounted else None
+    if process is not None:
+        status["pid"] = process.pid
+    elif status.get("pid_namespace", pid_namespace()) != pid_namespace():
+        status["pid"] = None
     return status
 
 
-def _read(path: str) -> bytes:
-    """Read the file past the kernel's pages and its queue of buffered reads."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
-    try:
-        return os.read(fd, STATUS_BYTES)
-    finally:
-        os.close(fd)
+def _silence(mountpoint: Path, timeout_s: float) -> MountSilent:
+    mounted = mounted_at(mountpoint)
+    process = serving(mounted) if mounted else None
+    if process is None:
+        cause = "and its process cannot be seen from here"
+        hint = f"`ego4dfs unmount --lazy {mountpoint}` takes it away"
+    elif process.is_stopped:
+        cause = f"its process {process.pid} is stopped"
+        hint = f"`kill -CONT {process.pid}` lets it go on"
+    else:
+        cause = f"its process {process.pid} is busy"
+        hint = f"try again, or `kill {process.pid}` ends it"
+    return MountSilent(f"{mountpoint}: no answer within {timeout_s:.0f} s; {cause}", hint=hint)
+
+
+def _failure(mountpoint: Path, error: Exception) -> MountError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+        return MountDead(
+            f"{mountpoint}: the mount is dead, its process has ended",
+            hint=f"mount it again, or clear it away: ego4dfs unmount {mountpoint}",
+        )
+    reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+    others = isinstance(error, PermissionError)
+    hint = "it was mounted by another user, without --allow-other" if others else ""
+    return MountError(f"{mountpoint}: no ego4dfs answers there ({reason})", hint=hint)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,11 +99,31 @@ def service_setting(profile: str, service: str, name: str) -> str:
     parsed = _parsed(paths()[1])
     if not parsed.has_section(heading):
         return ""
-    for line in parsed.get(heading, service, fallback="").splitlines():
+    for line in parsed.get(heading, service, fallback="").split("\n"):
         key, separator, value = line.partition("=")
         if separator and key.strip() == name:
             return value.strip()
     return ""
+
+
+def has_relative_names() -> bool:
+    """Tell whether either file names a program or a file relative to the working directory."""
+    sections = (
+        dict(parsed.items(name)) for parsed in map(_parsed, paths()) for name in parsed.sections()
+    )
+    return any(_is_relative(section) for section in sections)
+
+
+def _is_relative(section: Mapping[str, str]) -> bool:
+    files = (section.get(name, "") for name in ("ca_bundle", "web_identity_token_file"))
+    if any(not name.startswith(("/", "~", "$")) for name in files if name):
+        return True
+    try:
+        words = shlex.split(section.get("credential_process", ""))
+    except ValueError:  # botocore will say so
+        return False
+    parts = (part for word in words for part in word.split("="))
+    return any(part and not part.startswith("/") and Path(part).exists() for part in parts)
 
 
 def profile_of_environment() -> str:

@@ -1,0 +1,159 @@
+"""The processes behind and in a mount, as /proc shows them: nothing here waits for the mount.
+
+The process that serves a mount carries the mount's device in its name (proc(5), comm). So it is
+found without a question to the mount, under the number it has in this pid namespace, and is never
+confused with a process that got its number later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ego4dfs.mount.table import Mounted, mounts
+
+_PROC = Path("/proc")
+_BDI = Path("/sys/class/bdi")
+_NAME = "ego4dfs-{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process, by its number in this pid namespace."""
+
+    pid: int
+
+    @property
+    def state(self) -> str:
+        """The letter of proc(5), such as R, S, D or T; empty once it has ended."""
+        try:
+            state = (_PROC / str(self.pid) / "stat").read_bytes().rpartition(b")")[2].split()[0]
+        except (OSError, IndexError):
+            return ""
+        return "" if state in b"ZX" else state.decode()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.state != ""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal or a debugger has stopped it."""
+        return self.state in ("T", "t")
+
+
+def pid_namespace() -> int:
+    """Return the number of this process's pid namespace, 0 where the kernel does not tell."""
+    try:
+        return (_PROC / "self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def mark_serving(device: str) -> None:
+    """Name this process after the device of the mount that it serves."""
+    with suppress(OSError):
+        (_PROC / "self/comm").write_text(_NAME.format(device))
+
+
+def serving(mounted: Mounted) -> Process | None:
+    """Return the process that serves a mount of ours, None if none can be seen from here."""
+    if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 - text, not Path
+        return None  # /proc is that of another pid namespace: its numbers mean nothing in this one
+    name = f"{_NAME.format(mounted.device)}\n".encode()
+    found = []
+    for process in _PROC.glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "comm").read_bytes() == name and _is_owners(process, mounted):
+                found.append(Process(int(process.name)))
+    # A device number is used again once its filesystem is gone, by a process that began later.
+    return max((one for one in found if one.is_running), key=_began, default=None)
+
+
+def _is_owners(process: Path, mounted: Mounted) -> bool:
+    return mounted.owner in (None, process.stat().st_uid)
+
+
+def _began(process: Process) -> int:
+    try:
+        return int((_PROC / str(process.pid) / "stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def users_of(mountpoint: Path, *, but: int = 0) -> list[str]:
+    """Return the programs with files or their working directory below, as `name (pid N)`.
+
+    Leaves out process `but`.
+    """
+    inside = (os.fspath(mountpoint), f"{mountpoint}/")
+    found = []
+    for process in _PROC.glob("[0-9]*"):
+        if process.name == str(but):
+            continue
+        with suppress(OSError):
+            links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
+            targets = [os.readlink(link) for link in links]  # noqa: PTH115 - text, not Path
+            if any(target == inside[0] or target.startswith(inside[1]) for target in targets):
+                found.append(_shown(process))
+    return found
+
+
+def is_held(device: str) -> bool:
+    """Tell whether the kernel still has the filesystem of this device, mounted here or not."""
+    return bool(device) and (_BDI / device).exists()
+
+
+def holders_of(mounted: Mounted) -> list[str]:
+    """Return what still holds a filesystem that is not mounted at its mountpoint any more."""
+    found = [
+        f"a mount at {other.mountpoint}"
+        for other in mounts()
+        if other.device == mounted.device or _is_overlay_of(other, mounted.mountpoint)
+    ]
+    return found + [
+        f"the mount namespace of {_shown(process)}"
+        for process in _other_namespaces()
+        if _sees(process, mounted.device)
+    ]
+
+
+def _is_overlay_of(other: Mounted, lower: Path) -> bool:
+    """Tell whether an overlay has the directory, or one below it, as a layer."""
+    if other.filesystem != "overlay":
+        return False
+    layers = [
+        Path(layer)
+        for option in other.options.split(",")
+        if option.startswith(("lowerdir=", "lowerdir+=", "datadir+="))
+        for layer in option.partition("=")[2].split(":")
+        if layer
+    ]
+    return any(layer.is_relative_to(lower) for layer in layers)
+
+
+def _other_namespaces() -> Iterator[Path]:
+    """Yield one process of each mount namespace that can be seen, but for this one."""
+    known = {os.readlink("/proc/self/ns/mnt")}  # noqa: PTH115 - text, not Path
+    for process in _PROC.glob("[0-9]*"):
+        with suppress(OSError):
+            namespace = os.readlink(process / "ns/mnt")  # noqa: PTH115 - text, not Path
+            if namespace not in known:
+                known.add(namespace)
+                yield process
+
+
+def _sees(process: Path, device: str) -> bool:
+    try:
+        return any(mount.device == device for mount in mounts(process.name))
+    except OSError:
+        return False
+
+
+def _shown(process: Path) -> str:
+    name = os.fsdecode((process / "comm").read_bytes()).strip()
+    return f"{name} (pid {process.name})"

@@ -1,0 +1,125 @@
+"""The kernel's table of mounts (proc(5), mountinfo), and paths resolved without asking a mount.
+
+Nothing here waits for a filesystem: one whose process has stopped never answers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ego4dfs.errors import MountError
+from ego4dfs.mount.bounded import bounded
+
+FILESYSTEM_TYPE = "fuse.ego4dfs"
+RESOLVE_S = 2.0
+
+_PROC = Path("/proc")
+_MAX_LINKS = 40  # as the kernel's own MAXSYMLINKS
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """One line of the table; `device` is `major:minor`, `options` are those of the filesystem."""
+
+    mountpoint: Path
+    filesystem: str
+    device: str
+    options: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a mount of ego4dfs."""
+        return self.filesystem == FILESYSTEM_TYPE
+
+    @property
+    def owner(self) -> int | None:
+        """The user id of who mounted it, None where the kernel does not say."""
+        found = re.search(r"(?:^|,)user_id=(\d+)", self.options)
+        return int(found[1]) if found else None
+
+
+def mounts(process: int | str = "self") -> Iterator[Mounted]:
+    """Yield all mounts that a process sees, in mounting order. Raises OSError for a foreign one."""
+    # By line feeds only: the kernel escapes those in a path, and no other line end.
+    for line in (_PROC / str(process) / "mountinfo").read_bytes().split(b"\n"):
+        before, dash, after = line.partition(b" - ")
+        fields, rest = before.split(b" "), after.split(b" ")
+        if dash and len(fields) > 4:
+            yield Mounted(
+                Path(_unescaped(fields[4])),
+                os.fsdecode(rest[0]),
+                os.fsdecode(fields[2]),
+                _unescaped(rest[-1]),
+            )
+
+
+def mounted_at(mountpoint: Path) -> Mounted | None:
+    """Return what is mounted at exactly this path, the topmost one, or None."""
+    found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
+    return found[-1] if found else None
+
+
+def mount_above(path: Path) -> Mounted | None:
+    """Return the mount that a path lies in, or None."""
+    found = [mount for mount in mounts() if path.is_relative_to(mount.mountpoint)]
+    return max(reversed(found), key=lambda mount: len(mount.mountpoint.parts), default=None)
+
+
+def device_of(mountpoint: Path) -> str:
+    """Return `major:minor` of the mount at this path, or an empty text."""
+    mounted = mounted_at(mountpoint)
+    return mounted.device if mounted else ""
+
+
+def resolved(path: Path) -> Path:
+    """Return an absolute path without links, as `os.path.realpath` does.
+
+    Raises MountError when a filesystem on the way does not answer, or the working directory
+    is gone.
+    """
+    points = {os.fspath(mount.mountpoint) for mount in mounts()}
+    try:
+        start = os.fspath(path.expanduser().absolute())
+    except FileNotFoundError:
+        raise MountError(f"{path}: the working directory does not exist any more") from None
+    try:
+        return Path(bounded(lambda: _walk(start, points), RESOLVE_S))
+    except TimeoutError:
+        raise MountError(
+            f"{path}: a filesystem on the way to it does not answer",
+            hint="`ego4dfs status` names mounts of ego4dfs that do not answer",
+        ) from None
+
+
+def _walk(path: str, points: Collection[str]) -> str:
+    """Follow links, but for mountpoints: they are none, and asking waits for what is mounted."""
+    pending, current, links = path.split("/")[::-1], "/", 0
+    while pending:
+        name = pending.pop()
+        if name in {"", "."}:
+            continue
+        candidate = os.path.dirname(current) if name == ".." else os.path.join(current, name)  # noqa: PTH118, PTH120 - text
+        target = None if name == ".." or candidate in points else _target(candidate)
+        if target is None or links == _MAX_LINKS:
+            current = candidate
+            continue
+        links += 1
+        current = "/" if target.startswith("/") else current
+        pending += target.split("/")[::-1]
+    return current
+
+
+def _target(path: str) -> str | None:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - text, not Path
+    except OSError:
+        return None
+
+
+def _unescaped(field: bytes) -> str:
+    raw = re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8),)), field)
+    return os.fsdecode(raw)
