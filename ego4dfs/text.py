@@ -61,6 +61,22 @@ def json_text(document: object, *, default: Callable[[Any], object] | None = Non
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
+def human_size(size: int) -> str:
+    """Return a size in bytes for people, in units of 1024 that say so: `1.5 GiB`."""
+    value, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if round(value, 1) < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def sizes_apart(one: int, other: int) -> tuple[str, str]:
+    """Return two sizes for people; in bytes where they would look the same."""
+    shown = human_size(one), human_size(other)
+    return shown if shown[0] != shown[1] else (f"{one} bytes", f"{other} bytes")
+
+
 class PlainRecords(logging.Handler):
     """Makes a record one line without passwords before other handlers see it.
 

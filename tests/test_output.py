@@ -14,6 +14,7 @@ import ego4dfs
 from ego4dfs import cli, errors
 from ego4dfs.cli import output
 from ego4dfs.cli.output import ExitCode
+from ego4dfs.text import human_size
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_warnings_of_the_package_are_lines_on_stderr(command, capsys):
     ],
 )
 def test_sizes_say_their_unit(size, text):
-    assert output.human_size(size) == text
+    assert human_size(size) == text
 
 
 ROWS = [("a.mp4", "1.5 GiB", "[FHO]"), ("long name", "7 B", "")]

@@ -12,6 +12,7 @@ import pytest
 
 from ego4dfs import text
 from ego4dfs.errors import Ego4DError
+from ego4dfs.text import sizes_apart
 
 HOSTILE = {
     "a line end": "\n",
@@ -88,3 +89,14 @@ def test_warnings_are_printed_where_no_log_is_set_up():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stderr == "a\\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [
+        ((40 << 20, 3 << 20), ("40.0 MiB", "3.0 MiB")),
+        (((40 << 20) + 1, 40 << 20), ("41943041 bytes", "41943040 bytes")),
+    ],
+)
+def test_two_sizes_that_differ_look_different(sizes, shown):
+    assert sizes_apart(*sizes) == shown

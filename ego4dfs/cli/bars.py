@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ego4dfs.cli.output import human_size
+from ego4dfs.text import human_size
 
 _ECHO_COLUMNS = 3
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from ego4dfs.cache import BlockCache, prepare_directory, private_directory
 from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
+from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.config import FILTERS, UIDS, Config
 from ego4dfs.errors import CacheError, ConfigError
 from ego4dfs.metrics import Metrics
-from ego4dfs.text import masked
+from ego4dfs.text import human_size, masked
 from ego4dfs.vfs import VFS, open_vfs
 
 _PINS_SHOWN = 10

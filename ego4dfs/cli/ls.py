@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
+from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.errors import ConfigError, NotFound, StoreError
+from ego4dfs.text import human_size
 from ego4dfs.tree import Directory, join
 from ego4dfs.vfs import VFS, open_vfs
 

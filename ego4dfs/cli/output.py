@@ -187,16 +187,6 @@ def _debug() -> bool:
     return os.environ.get("EGO4DFS_DEBUG", "") not in {"", "0"}
 
 
-def human_size(size: int) -> str:
-    """Return a size in bytes for people, in units of 1024 that say so: `1.5 GiB`."""
-    value, unit = float(size), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if round(value, 1) < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
 def human_time(seconds: float) -> str:
     """Return a time for people, rounded: `45 s`, `59 min`, `3 h`, `2 d`."""
     for unit, length, limit in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):

@@ -39,7 +39,7 @@ from ego4dfs.prefetch import (
     Selections,
     unusable,
 )
-from ego4dfs.text import shell_word
+from ego4dfs.text import shell_word, sizes_apart
 from ego4dfs.vfs import VFS, open_vfs
 
 _DEFAULT_DATASETS = ("annotations",)
@@ -298,8 +298,9 @@ def _checked_output(config: Config) -> Path:
 
 
 def _no_room(needed: int, free: int, root: Path) -> Ego4DError:
+    to_come, room = sizes_apart(needed, free)
     return OutputError(
-        f"{root}: {needed / 2**30:.2f} GiB are to come, and {free / 2**30:.2f} GiB are free",
+        f"{root}: {to_come} are to come, and {room} are free",
         hint="make room, choose less, or mount it: `ego4dfs mount` needs no room for all of it",
     )
 

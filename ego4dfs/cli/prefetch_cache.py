@@ -20,6 +20,7 @@ from ego4dfs.config import Config
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
 from ego4dfs.prefetch import TO_GET, Plan, Report, Warmer
+from ego4dfs.text import sizes_apart
 from ego4dfs.vfs import VFS, open_vfs
 
 Listings = Callable[[VFS], tuple[list[Listing], dict[str, Ego4DError]]]
@@ -113,8 +114,8 @@ def _check_disk(vfs: VFS, plan: Plan, directory: Path) -> None:
     needed = plan.bytes(*TO_GET) - plan.begun_bytes
     growth = min(needed, vfs.cache.max_bytes - vfs.cache.used_bytes)
     if growth > free:
+        more, room = sizes_apart(growth, free)
         raise CacheError(
-            f"{directory}: the cache needs {growth / 2**30:.2f} GiB more for this, and"
-            f" {free / 2**30:.2f} GiB are free",
+            f"{directory}: the cache needs {more} more for this, and {room} are free",
             hint="make room, choose less, or name another disk with --cache-dir",
         )

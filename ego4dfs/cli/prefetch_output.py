@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
-from ego4dfs.cli.output import ExitCode, exit_code, human_size, print_error, print_json, say, table
+from ego4dfs.cli.output import ExitCode, exit_code, print_error, print_json, say, table
 from ego4dfs.errors import ConfigError, Ego4DError
 from ego4dfs.prefetch import (
     NOT_TO_BE_HAD,
@@ -28,6 +28,7 @@ from ego4dfs.prefetch import (
     Status,
     unusable,
 )
+from ego4dfs.text import human_size
 
 _GIB = 2**30
 _HEADER = ("dataset", "files", "size", "there", "to fetch", "size to fetch", "not on S3")
@@ -185,8 +186,8 @@ def _question(plan: Plan) -> tuple[str, ...]:
             "Run without --skip-s3-checks for a size estimate.",
             asked,
         )
-    size = plan.bytes(*TO_GET) / _GIB  # GiB, though the official text says otherwise
-    return (f"Expected size of downloaded files is {size:.4f} GB. {asked}",)
+    size = plan.bytes(*TO_GET) / _GIB  # the official text says GB, and means this
+    return (f"Expected size of downloaded files is {size:.4f} GiB. {asked}",)
 
 
 def _named(item: Item) -> str:

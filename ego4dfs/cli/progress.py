@@ -8,9 +8,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from ego4dfs.cli.output import human_size, human_time, say
+from ego4dfs.cli.output import human_time, say
 from ego4dfs.prefetch import Outage, Report
-from ego4dfs.text import printable
+from ego4dfs.text import human_size, printable
 
 if TYPE_CHECKING:
     from ego4dfs.cli.bars import Bars

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.cli.args import Parser, path_of
-from ego4dfs.cli.output import ExitCode, human_size, print_json, say, table
+from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.state import remedy_of, state_of
 from ego4dfs.errors import MountError
 from ego4dfs.mount import (
@@ -20,6 +20,7 @@ from ego4dfs.mount import (
     read_statuses,
     resolved,
 )
+from ego4dfs.text import human_size
 
 
 def add_arguments(parser: Parser) -> None:

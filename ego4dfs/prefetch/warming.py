@@ -25,6 +25,7 @@ from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.plan import THERE, TO_GET, DatasetPlan, Item, Plan, State
 from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.store import ObjectFacts, ObjectStore
+from ego4dfs.text import sizes_apart
 
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: what waits for the disk stays below 64 MiB
 _THREADS = 16
@@ -102,8 +103,9 @@ class Warmer:
             limit, what = self._cache.room_to_pin, "can still be pinned"
         needed = sum(map(_bytes_of, refs.values()))
         if needed > limit:
+            selected, room = sizes_apart(needed, limit)
             raise CacheError(
-                f"{needed / 2**30:.2f} GiB are selected, and {limit / 2**30:.2f} GiB {what}",
+                f"{selected} are selected, and {room} {what}",
                 hint="choose less, give a larger --cache-size, or copy to a directory: -o DIR",
             )
 
