@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,22 +20,16 @@ from ego4dfs.prefetch.evidence import BucketEvidence
 from ego4dfs.prefetch.folder import Folders
 from ego4dfs.prefetch.journal import Journal
 from ego4dfs.prefetch.landing import Landing
-from ego4dfs.prefetch.lanes import Lanes, Task
+from ego4dfs.prefetch.lanes import Lanes, Task, Ticks
 from ego4dfs.prefetch.layout import Layout
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.partfile import PartFile
 from ego4dfs.prefetch.plan import THERE, TO_GET, Item, Plan, State
-from ego4dfs.prefetch.proving import (
-    ATTEMPTS,
-    Prover,
-    Verdict,
-    disagreement,
-    doubt,
-    warn_of_sizes,
-)
+from ego4dfs.prefetch.proving import ATTEMPTS, Prover
 from ego4dfs.prefetch.report import Report
+from ego4dfs.prefetch.settling import Settling, closing
 from ego4dfs.prefetch.small import SMALL_BYTES, SmallReader
-from ego4dfs.prefetch.troubles import Troubles, is_hopeless
+from ego4dfs.prefetch.troubles import Troubles
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.store.etag import Comparison, Proof, compare
 
@@ -83,7 +75,7 @@ class Fetcher:
         self._lanes = Lanes(self._stop)
         self.report.outage = Outage(retry_for_s, self._lanes.stopping)
         self._evidence = BucketEvidence(means.journal, means.store.source)
-        self._prover = Prover(means.store, means.cache, self._evidence)
+        prover = Prover(means.store, means.cache, self._evidence)
         self._folders = Folders(means.layout.root)
         self._data_names = frozenset(i.path for i in plan.items if i.name.endswith(".part"))
         told = {"source": means.store.source, "release": means.release}
@@ -93,8 +85,8 @@ class Fetcher:
         self._ranges = RangeFetcher(means.store, means.cache, self.report, self._lanes)
         self._whole = SmallReader(means.store, means.facts, self._ranges, self.report, self._lanes)
         self._active: list[Copy] = []
-        self._doubtful: list[Copy] = []
         self._troubles = Troubles(means.layout.root)
+        self._settling = Settling(self._landing, prover, self._go_well)
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
         self._vain = 0
@@ -110,7 +102,7 @@ class Fetcher:
         self.report.leave_out(self._plan)
         try:
             self._landing.accept_all(item for item in self._plan.items if item.state in THERE)
-            self._lanes.run(_Ticks(tick, self._landing.save))
+            self._lanes.run(Ticks(tick, self._landing.save, _SAVE_EVERY_S))
         except (KeyboardInterrupt, OSError) as error:
             self._stop(error)
         return self._end()
@@ -125,7 +117,7 @@ class Fetcher:
             ended = self._lanes.ended(_END_S)
         try:
             if ended:
-                self._decide_doubtful()
+                self._settling.end(self._fail, is_stopped=self.report.stopped_by is not None)
             self._landing.save()
         except (StoreError, OSError) as error:
             self._stop(error)
@@ -178,6 +170,10 @@ class Fetcher:
                 raise error
         self.report.give_up(item, error)
 
+    def _go_well(self) -> None:
+        self._vain = 0
+        self._troubles.over()
+
     def _is_right(self, item: Item) -> bool:
         """Tell whether the file that lies there is the object; record it if so."""
         path = self._means.layout.root / item.path
@@ -212,7 +208,7 @@ class Fetcher:
         if len(data) < facts.size:
             self._begin(item, facts, head=data, attempt=attempt, found=found)
             return
-        with _closing(self._part(item, facts)) as part:
+        with closing(self._part(item, facts)) as part:
             part.fill(data)
             copy = Copy.of(item, facts, part, attempt, found)
             self._settle(copy, compare_bytes(data, facts.etag))
@@ -275,7 +271,7 @@ class Fetcher:
     def _close(self, copy: Copy) -> None:
         """End a file whose ranges have all ended."""
         error = copy.error
-        with _closing(copy.part):
+        with closing(copy.part):
             if error is None:
                 found = compare(copy.part.chunks, copy.facts.size, copy.facts.etag)
                 self._settle(copy, found)
@@ -288,25 +284,10 @@ class Fetcher:
                 raise error
 
     def _settle(self, copy: Copy, found: Comparison) -> None:
-        """Name a file whose bytes are all here, fetch it again, keep it open, or give it up."""
-        outcome = self._prover.outcome(copy, found)
         self.report.end(copy.item.path)
-        if outcome.verdict is Verdict.ACCEPT:
-            self._accept(copy, outcome.checksum)
-        elif outcome.verdict is Verdict.OPEN:
-            self._lanes.locked(partial(self._doubtful.append, copy))
-        else:
-            copy.part.discard()
-            error = disagreement(copy)
-            if outcome.verdict is Verdict.REJECT:
-                raise error
-            self._prover.distrust(copy)
+        error = self._settling.settle(copy, found)
+        if error is not None:
             self._fetch_again(copy.item, error, attempt=copy.attempt, found=found.found)
-
-    def _accept(self, copy: Copy, checksum: str) -> None:
-        self._landing.land(copy.item, copy.facts, copy.part, checksum)
-        self._vain = 0
-        self._troubles.over()
 
     def _fetch_again(self, item: Item, error: StoreError, *, attempt: int, found: str) -> None:
         """Fetch a file from its beginning, unless that was tried too often."""
@@ -320,51 +301,3 @@ class Fetcher:
         else:
             facts = item.facts or self._ask(item.url)
             self._begin(item, facts, attempt=attempt + 1, found=found)
-
-    def _decide_doubtful(self) -> None:
-        """Decide about files of buckets of which too little was known when they came."""
-        accepted = []
-        for copy in self._doubtful:
-            outcome = self._prover.last_outcome(copy)
-            try:
-                if outcome.verdict is Verdict.ACCEPT:
-                    self._accept(copy, outcome.checksum)
-                    accepted.append(copy)
-                elif outcome.verdict is Verdict.REJECT or self.report.stopped_by is None:
-                    copy.part.discard()
-                    is_known = outcome.verdict is Verdict.REJECT
-                    self._fail(copy.item, disagreement(copy) if is_known else doubt(copy))
-            except OSError as error:
-                self._fail(copy.item, error)
-            finally:
-                copy.part.close()
-        warn_of_sizes(accepted)
-
-
-@contextmanager
-def _closing(part: PartFile) -> Iterator[PartFile]:
-    """Close a part file in the end, and remove it if it can never get its name."""
-    try:
-        yield part
-    except OSError as error:
-        if is_hopeless(error):
-            with suppress(OSError):
-                part.discard()
-        raise
-    finally:
-        part.close()
-
-
-class _Ticks:
-    """Calls one function each time, and another one now and then."""
-
-    def __init__(self, often: Callable[[], None], seldom: Callable[[], None]) -> None:
-        self._often = often
-        self._seldom = seldom
-        self._next_s = time.monotonic() + _SAVE_EVERY_S
-
-    def __call__(self) -> None:
-        self._often()
-        if time.monotonic() >= self._next_s:
-            self._seldom()
-            self._next_s = time.monotonic() + _SAVE_EVERY_S

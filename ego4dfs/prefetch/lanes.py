@@ -96,3 +96,22 @@ class Lanes:
             self._busy -= 1
             if not self._busy:  # what brings more tasks before tells so by `locked`
                 self._changed.notify_all()
+
+
+class Ticks:
+    """Calls one function each time, and another one every `rare_every_s` seconds."""
+
+    def __init__(
+        self, often: Callable[[], None], rarely: Callable[[], None], rare_every_s: float
+    ) -> None:
+        self._often = often
+        self._rarely = rarely
+        self._every_s = rare_every_s
+        self._next_s = time.monotonic() + rare_every_s
+
+    def __call__(self) -> None:
+        """Call what is due."""
+        self._often()
+        if time.monotonic() >= self._next_s:
+            self._rarely()
+            self._next_s = time.monotonic() + self._every_s

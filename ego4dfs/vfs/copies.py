@@ -259,6 +259,8 @@ def _journal(path: Path, source: str) -> dict[str, _Record]:
         return {}
     location = for_reading(path)
     if not location:
+        if os.path.lexists(path):
+            log.warning("%s may not be read: copies count by their times only", path)
         return {}
     query = "SELECT path, url, size, etag, version_id, mtime_ns FROM files WHERE source = ?"
     times_query = "SELECT path, mtime_ns FROM times"
