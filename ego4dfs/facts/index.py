@@ -22,6 +22,7 @@ from ego4dfs.deadline import CLOSE_S, THROTTLED_S
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
+    ObjectChanged,
     ObjectMissing,
     StoreError,
     StoreUnavailable,
@@ -29,7 +30,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts.queue import WriteQueue
 from ego4dfs.facts.sweeps import Sweeps
 from ego4dfs.facts.table import FactsTable
-from ego4dfs.store import ObjectFacts, ObjectStore
+from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,15 @@ class FactsIndex:
         """Drop facts that a pinned read has proved wrong, and what was believed before them."""
         self._queue.put(url, None)
         self._known.pop(url, None)
+
+    def correct(self, url: str, error: ObjectChanged) -> None:
+        """Drop facts that an answer has proved wrong, and keep the true ones if it told them.
+
+        Asking again by a HEAD would not do where it is HEADs that are wrong.
+        """
+        self.forget(url)
+        if isinstance(error, WrongSize):
+            self.learn(url, error.facts)
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes.

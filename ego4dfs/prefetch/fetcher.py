@@ -294,7 +294,7 @@ class Fetcher:
         if attempt + 1 == ATTEMPTS:
             raise error
         if isinstance(error, ObjectChanged):
-            self._means.facts.forget(item.url)
+            self._means.facts.correct(item.url, error)
             item = replace(item, facts=None)
         if item.size <= SMALL_BYTES:
             self._read_whole(item, attempt=attempt + 1, found=found)

@@ -29,7 +29,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
-from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
+from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.neighbours import MAX_FILE_BYTES, Neighbours
@@ -144,9 +144,7 @@ class VFS:
         try:
             return self._reader.read_into(handle.ref, offset, view, handle.window)
         except ObjectChanged as error:
-            self.facts.forget(handle.ref.url)
-            if isinstance(error, WrongSize):
-                self.facts.learn(handle.ref.url, error.facts)
+            self.facts.correct(handle.ref.url, error)
             log.info("%s changed in the store while it was open", handle.path)
             raise
         except StoreError as error:

@@ -1,0 +1,24 @@
+"""Copies of objects of which a HEAD told a wrong size."""
+
+from __future__ import annotations
+
+import pytest
+from mountkit import MIB, seeded
+from prefetchkit import data_of, tree
+
+FILES = {"large.mp4": seeded("large", 11 * MIB + 1), "small.pt": seeded("small", 20_000)}
+
+
+@pytest.mark.fault(
+    area="answers",
+    fault="a HEAD that tells a wrong size",
+    face="prefetch",
+    sees="the copy is whole: the first answer with bytes tells the true size",
+    deadline="at once",
+)
+@pytest.mark.parametrize("off", [-137, 137])
+def test_a_wrong_size_makes_no_copy_short(prefetch, release, front, tmp_path, off):
+    release.dataset("annotations", FILES)
+    front.faults.head_size_off = off
+    prefetch("-y", "--no-metadata")
+    assert data_of(tree(tmp_path / "out"), release, "annotations") == FILES
