@@ -123,13 +123,6 @@ def say(*lines: str, file: TextIO | None = None, end: str = "\n", flush: bool = 
         stream.flush()
 
 
-def log_to(handler: logging.Handler) -> None:
-    """Give the package's log to `handler` in place of stderr."""
-    logger = logging.getLogger("ego4dfs")
-    others = [other for other in logger.handlers if not isinstance(other, _StderrHandler)]
-    logger.handlers = [*others, handler]
-
-
 def print_error(error: Ego4DError) -> None:
     """Print on stderr what was wrong and, if the error knows it, the remedy."""
     say(f"ego4dfs: {error}", file=sys.stderr)
