@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ego4dfs
 from ego4dfs.cli import parser_of
 from ego4dfs.cli.args import Parser, command_line
 from ego4dfs.cli.retry import exact_pattern
@@ -88,3 +91,11 @@ def test_bash_reads_back_what_does_not_print():
 
 def test_a_comma_in_brackets_is_part_of_its_pattern():
     assert patterns(Given(["[,]x,y", "[a", "b]"], "")) == ("[,]x", "y", "[a", "b]")
+
+
+def test_paths_in_commands_of_messages_are_words_of_a_shell():
+    command = re.compile(r"ego4dfs (?:un)?(?:mount|status|prefetch|verify)[^`\"]* \{(\w+)")
+    package = Path(ego4dfs.__file__).parent
+    for path in (path for path in package.rglob("*.py") if path.parent.name != "demo"):
+        for placeholder in command.findall(path.read_text()):
+            assert placeholder in {"shell_word", "shown", "name", "dataset"}, path

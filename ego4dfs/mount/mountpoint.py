@@ -27,6 +27,7 @@ from ego4dfs.mount.processes import (
 )
 from ego4dfs.mount.status import ANSWER_S
 from ego4dfs.mount.table import Mounted, mount_above, mounted_at, mounts
+from ego4dfs.text import shell_word
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def check_unmounted(mountpoint: Path) -> None:
     what = "ego4dfs" if mounted.is_ours else f"a filesystem of type {mounted.filesystem}"
     raise MountError(
         f"{mountpoint}: {what} is mounted there already",
-        hint=f"`ego4dfs unmount {mountpoint}` first, or choose another directory"
+        hint=f"`ego4dfs unmount {shell_word(str(mountpoint))}` first, or choose another directory"
         if mounted.is_ours
         else "choose another directory",
     )
@@ -203,7 +204,8 @@ def _detach(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None
         who = ", ".join(users) or "a program that cannot be seen from here"
         raise MountError(
             f"{mountpoint} is in use by {who}",
-            hint=f"end or leave that first, or `ego4dfs unmount --lazy {mountpoint}`",
+            hint="end or leave that first, or"
+            f" `ego4dfs unmount --lazy {shell_word(str(mountpoint))}`",
         )
     raise MountError(f"{mountpoint}: {complaint}")
 

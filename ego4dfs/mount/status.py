@@ -15,6 +15,7 @@ from ego4dfs.errors import MountError
 from ego4dfs.mount.bounded import Question
 from ego4dfs.mount.processes import pid_namespace, serving
 from ego4dfs.mount.table import mounted_at
+from ego4dfs.text import shell_word
 from ego4dfs.tree import inode
 from ego4dfs.vfs import VFS, Handle, Stat
 
@@ -137,7 +138,7 @@ def _silence(mountpoint: Path, timeout_s: float) -> MountSilent:
     process = serving(mounted) if mounted else None
     if process is None:
         cause = "and its process cannot be seen from here"
-        hint = f"`ego4dfs unmount --lazy {mountpoint}` takes it away"
+        hint = f"`ego4dfs unmount --lazy {shell_word(str(mountpoint))}` takes it away"
     elif process.is_stopped:
         cause = f"its process {process.pid} is stopped"
         hint = f"`kill -CONT {process.pid}` lets it go on"
@@ -151,7 +152,7 @@ def _failure(mountpoint: Path, error: Exception) -> MountError:
     if isinstance(error, OSError) and error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
         return MountDead(
             f"{mountpoint}: the mount is dead, its process has ended",
-            hint=f"mount it again, or clear it away: ego4dfs unmount {mountpoint}",
+            hint=f"mount it again, or clear it away: ego4dfs unmount {shell_word(str(mountpoint))}",
         )
     reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
     others = isinstance(error, PermissionError)
