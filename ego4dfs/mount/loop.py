@@ -100,7 +100,8 @@ class Loop:
                     # Files may be open still. The device fails when the last one is closed; it
                     # is not watched before, because each request would wake this thread.
                     poll.unregister(table)
-                    poll.register(_fuse_device(), 0)
+                    with suppress(ValueError):  # libfuse has closed it, and the loop ends
+                        poll.register(_fuse_device(), 0)
 
     def _has_ended(self, thread: threading.Thread) -> bool:
         """Make the loop end, and tell whether it has within the time of grace."""
@@ -126,7 +127,7 @@ def _fuse_device() -> int:
         with suppress(OSError):
             if os.readlink(link) == "/dev/fuse":  # noqa: PTH115 - text, not Path
                 return int(link.name)
-    return -1  # poll passes over it; closed means that the loop has ended
+    return -1
 
 
 def _detach(mountpoint: Path) -> None:
