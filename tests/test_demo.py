@@ -40,7 +40,7 @@ def assert_nothing_left(directory: Path) -> None:
 
 
 def test_the_story_is_told_to_its_end_and_cleans_up(home: Mapping[str, str], tmp_path: Path):
-    told = run_cli("demo", env=home, timeout=150).stdout
+    told = run_cli("demo", env=home, timeout=170).stdout
     assert "the same frames, 0 bytes fetched: they came from the cache" in told
     assert "fetched 0 bytes more" in told
     assert f"mkdir -p ~/ego4d_data && {own_command()} mount ~/ego4d_data" in told
@@ -59,7 +59,7 @@ def test_the_command_that_it_names_can_be_typed(path: str, monkeypatch: pytest.M
 
 def test_a_kept_demo_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: Path):
     """--keep returns with server and mount up; --stop takes both away."""
-    told = run_cli("demo", "--keep", env=home, timeout=150).stdout
+    told = run_cli("demo", "--keep", env=home, timeout=170).stdout
     directory = tmp_path / ".cache" / "ego4dfs-demo"
     videos = directory / "ego4d" / "v2" / "full_scale"
     assert f"ls -l {videos}" in told

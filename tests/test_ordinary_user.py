@@ -22,6 +22,14 @@ NO_LIBRARY = (
 ALLOW_OTHER = (
     "echo user_allow_other > $stage/fuse.conf && mount --bind $stage/fuse.conf /etc/fuse.conf"
 )
+NO_MTAB = (
+    "mkdir $stage/etc && cp -a /etc/. $stage/etc/ && rm -f $stage/etc/mtab"
+    " && mount --bind $stage/etc /etc"
+)
+PLAIN_FUSERMOUNT = (
+    "cp /usr/bin/fusermount3 $stage/plain && chmod 755 $stage/plain"
+    " && mount --bind $stage/plain /usr/bin/fusermount3"
+)
 SOMEBODYS = "mount -t tmpfs tmpfs /mnt && mkdir -m 755 /mnt/theirs && mkdir -m 700 /mnt/secret"
 
 
@@ -180,6 +188,37 @@ def test_a_machine_without_fusermount_says_what_to_install(person, version, prog
     said = me.refusal("--libfuse", version, code=5, PATH=str(me.home / "bin"))
     assert f"{program} is not on PATH, and only root can mount without it" in said
     assert "apt-get install fuse" in said
+
+
+@pytest.mark.fault(
+    area="mount",
+    fault="a machine without /etc/mtab, where fusermount can unmount nothing",
+    face="mount, doctor",
+    sees="the mount is refused with the remedy",
+    deadline="at once",
+)
+def test_a_mount_that_could_not_be_unmounted_is_refused(person):
+    me = person(NO_MTAB)
+    said = me.refusal(code=5)
+    assert "/etc/mtab is not there, and fusermount3 can unmount nothing without it" in said
+    assert "as root: ln -s /proc/self/mounts /etc/mtab" in said
+    rows = json.loads(me.run("ego4dfs", "doctor", "--json", "--datasets", "annotations").stdout)
+    [row] = [row for row in rows if row["check"] == "permission to mount"]
+    assert row["state"] == "fail"
+
+
+@pytest.mark.fault(
+    area="mount",
+    fault="fusermount that may not act as root",
+    face="mount",
+    sees="its own words, and what to do",
+    deadline="at once",
+)
+def test_the_words_of_fusermount_are_in_the_message(person):
+    me = person(PLAIN_FUSERMOUNT)
+    said = me.refusal("--datasets", "annotations", "--version", me.version, code=5)
+    assert "could not mount (fusermount3: mount failed: Operation not permitted)" in said
+    assert "fusermount3 is not set-uid root; as root: chmod u+s" in said
 
 
 def test_root_needs_no_fusermount(licensee, mount, release, tmp_path, libfuse):

@@ -95,11 +95,13 @@ def _stop() -> None:
 
 
 def _end(kept: Kept | None) -> None:
-    if mounted_at(_mountpoint()) is not None:
-        unmount(_mountpoint())
-    if kept is not None:
-        kept.end()
-    _remove()
+    try:
+        if mounted_at(_mountpoint()) is not None:
+            unmount(_mountpoint())
+    finally:
+        if kept is not None:
+            kept.end()
+        _remove()
 
 
 def _remove() -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from ego4dfs.demo.signed import Identity
 from ego4dfs.errors import Ego4DError
 
 _MODULE = "ego4dfs.demo.keeper"  # not __name__, which is __main__ in the keeper itself
-_READY_S = 120.0
+STALL_S = 120.0
+"""How long a keeper may write nothing: making the videos takes seconds for each."""
+
 _END_S = 20.0
 
 
@@ -90,14 +93,43 @@ def start(directory: Path) -> Kept:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    deadline = time.monotonic() + _READY_S
-    while process.poll() is None and time.monotonic() < deadline:
+    try:
+        return _await(directory, process)
+    except BaseException:
+        process.terminate()
+        raise
+
+
+def _await(directory: Path, process: subprocess.Popen[bytes]) -> Kept:
+    """Return the keeper once it is ready; wait as long as it gets on, however slow it is."""
+    written, deadline = -1, 0.0
+    while process.poll() is None:
         kept = find(directory)
         if kept is not None:
             return kept
-        time.sleep(0.1)
-    process.terminate()
-    raise Ego4DError("the demo's S3 server did not start", hint=f"see {directory}/keeper.log")
+        now = _written_bytes(directory)
+        if now != written:
+            written, deadline = now, time.monotonic() + STALL_S
+        if time.monotonic() > deadline:
+            raise Ego4DError(
+                f"the demo's S3 server made no progress for {STALL_S:.0f} s",
+                hint="is the machine busy or its disk full? try again",
+            )
+        time.sleep(0.2)
+    said = (directory / "keeper.log").read_text(errors="replace").strip().rpartition("\n")[2]
+    raise Ego4DError(
+        f"the demo's S3 server did not start: {said or f'it ended with code {process.returncode}'}"
+    )
+
+
+def _written_bytes(directory: Path) -> int:
+    """Return how many bytes of media and objects are there: logs grow without progress."""
+    total = 0
+    for part in ("media", "s3/data"):
+        for path in (directory / part).rglob("*"):
+            with suppress(OSError):  # the server moves its files about
+                total += path.stat().st_size
+    return total
 
 
 def main() -> None:
