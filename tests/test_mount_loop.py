@@ -95,6 +95,30 @@ def test_readers_that_wait_hold_up_nobody_else_and_not_the_end(mount, release, g
         assert not reader.is_alive()
 
 
+@pytest.mark.fuse
+@pytest.mark.fault(
+    area="mount",
+    fault="an unmount while the store owes bytes to readers that were killed",
+    face="mount, unmount",
+    sees="it is unmounted and its process ends",
+    deadline="5 s",
+)
+def test_an_unmount_ends_a_process_whose_reads_nobody_waits_for(mount, release, gateway):
+    release.dataset("annotations", {"lost.bin": b"x" * MIB})
+    flags = ("--version", release.version, "--datasets", "annotations")
+    root = mount(*flags, "--endpoint-url", gateway.url)
+    path = root / release.version / "annotations/lost.bin"
+    assert path.stat().st_size == MIB
+    pid = status(root)["pid"]
+    gateway.faults = FAULTS["stalls"]
+    with subprocess.Popen(["cat", str(path)], stdout=subprocess.DEVNULL) as reader:
+        wait_until(lambda: status(root)["misses"] > 0)
+        reader.kill()
+    mount.unmount(root)
+    assert not is_mounted(root)
+    wait_until(lambda: not is_running(pid))
+
+
 SESSION = """
 import os, signal, sys, threading, time
 from pathlib import Path
