@@ -62,6 +62,18 @@ class Workers:
             self._changed.notify()
             return True
 
+    def hurry(self, task: Callable[[], object], most: int) -> None:
+        """Let a task that still waits run while fewer than `most` of its group do."""
+        with self._changed:
+            for number, (group, before, waiting) in enumerate(self._waiting):
+                if waiting is task and before < most:
+                    del self._waiting[number]
+                    self._waiting.appendleft((group, most, task))
+                    if self._lacks_thread():
+                        self._start()
+                    self._changed.notify()
+                    return
+
     def _lacks_thread(self) -> bool:
         """Tell whether a task could run that no thread is free for; `_changed` is held."""
         free = self._threads - self._running.total()

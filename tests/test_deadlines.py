@@ -43,7 +43,7 @@ def stalling(make):  # noqa: F811
 
 @pytest.mark.fault(
     area="network",
-    fault="a library that never returns",
+    fault="another thread's request that never returns",
     face="all",
     sees="the read fails with EIO; its thread is left alone and other reads are served",
     deadline="5 minutes, and 1 minute for each MiB that is read",
@@ -85,6 +85,23 @@ def test_reads_of_the_bucket_that_hangs_are_urgent_too(stalling, large):  # noqa
         reads = [pool.submit(read, reader, ref, 0, 1000) for ref in bad]
         wait_until(lambda: len(store.gets) == 30)
         assert len(store.gets) > dispatch.FETCH_THREADS
+        store.gate.set()
+        assert all(data.result(60) == large[:1000] for data in reads)
+
+
+def test_what_was_asked_for_ahead_is_urgent_once_somebody_waits_for_it(stalling, large):  # noqa: F811
+    """It does not wait in the queue for requests that hang."""
+    store, reader = stalling
+    bad = [store.put(f"{URL}{number}", large[:1000]) for number in range(30)]
+    good = store.put(f"{URL.rpartition('/')[0]}/good", large[:1000])
+    store.obey = lambda url: None if url == good.url else StallingStore.obey(store, url)
+    with ThreadPoolExecutor(30) as pool:
+        reads = [pool.submit(read, reader, ref, 0, 1000) for ref in bad]
+        wait_until(lambda: len(store.gets) == 30)
+        assert reader.fetch_soon(good)
+        time.sleep(0.05)
+        assert len(store.gets) == 30  # nobody waits for it, so it waits
+        assert read(reader, good, 0, 1000) == large[:1000]
         store.gate.set()
         assert all(data.result(60) == large[:1000] for data in reads)
 

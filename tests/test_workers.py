@@ -58,6 +58,20 @@ def test_urgent_tasks_of_a_group_pass_those_that_nobody_waits_for():
     assert many.close(10)
 
 
+def test_a_task_that_waits_can_be_hurried():
+    gate, done, many = Gate(), threading.Event(), Workers("test")
+    for _ in range(6):
+        many.submit(gate, group="a", most=4)
+    many.submit(done.set, group="a", most=4)
+    wait_until(lambda: gate.begun == 4)
+    many.hurry(done.set, 8)  # another bound method
+    assert not done.wait(0.05)
+    many.submit(task := gate.open.set, group="a", most=4)
+    many.hurry(task, 8)
+    assert done.wait(10)
+    assert many.close(10)
+
+
 def test_closing_waits_no_longer_than_it_is_told():
     gate, many = Gate(), Workers("test")
     many.submit(gate, most=1)

@@ -29,6 +29,7 @@ CLOSED = "the filesystem is closed"
 class Dispatch:
     """Sends requests, one thread each, and tells their flights what came of them.
 
+    What was asked for ahead waits for a thread until somebody waits for it.
     Where no thread is to be had, the caller's own is used. Safe from several threads; `_lock`
     guards `_given_up`.
     """
@@ -60,6 +61,10 @@ class Dispatch:
             group = ref.url.partition("://")[2].partition("/")[0]
             most = URGENT_THREADS if urgent else FETCH_THREADS
             fly = partial(self._fly, ref, flights, far)
+            if not urgent:
+                hurry = partial(self._workers.hurry, fly, URGENT_THREADS)
+                for flight in flights:
+                    flight.hurry = hurry
             if not self._workers.submit(fly, group=group, most=most):
                 fly()
 
@@ -73,7 +78,7 @@ class Dispatch:
         request = Request(ref.url, flights, partial(self._keep, ref))
         start, stop = flights[0].entry.start, flights[-1].entry.stop
         for flight in flights:
-            flight.is_begun = True
+            flight.is_begun, flight.hurry = True, None
         try:
             if self.closed:  # nobody waits for what is still in the queue
                 raise StoreUnavailable(CLOSED, url=ref.url)  # noqa: TRY301 - as other errors

@@ -62,11 +62,12 @@ class Flight:
     the rest. Safe from several threads.
     """
 
-    __slots__ = ("_arrived", "_changed", "_data", "_error", "_made_s", "entry", "is_begun")
+    __slots__ = ("_arrived", "_changed", "_data", "_error", "_made_s", "entry", "hurry", "is_begun")
 
     def __init__(self, entry: Entry) -> None:
         """Wait for the bytes of `entry`; memory is taken when the first ones come."""
         self.entry = entry
+        self.hurry: Callable[[], None] | None = None  # called when somebody waits for it in a queue
         self.is_begun = False  # whether the request has left the queue
         self._made_s = time.monotonic()
         self._data = memoryview(b"")
@@ -126,6 +127,9 @@ class Flight:
         view[:] = self._data[start:stop]
 
     def _wait_for(self, stop: int, deadline: Deadline) -> None:
+        hurry = self.hurry
+        if hurry is not None:
+            hurry()
         with self._changed:
             while self._arrived < stop:
                 if self._error is not None:

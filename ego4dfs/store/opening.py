@@ -9,6 +9,7 @@ from pathlib import Path
 from ego4dfs.errors import ConfigError
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import aws_files
+from ego4dfs.store.bounded import Bounded
 from ego4dfs.store.breaker import Breaker
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.fsspec_source import FsspecSource
@@ -110,7 +111,7 @@ def _mirror(source: str, network: Network) -> Adapter:
 
 def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Parts:
     return Parts(
-        adapter=adapter,
+        adapter=Bounded(adapter),
         credentials=None,
         breaker=Breaker(adapter.source),
         slots=Slots(max_concurrency),

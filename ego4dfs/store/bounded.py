@@ -1,0 +1,106 @@
+"""A mirror in bounded time: the libraries that read mirrors may hang, and a network disk too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from ego4dfs.deadline import ATTEMPT_S
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink
+from ego4dfs.workers import Overdue, within
+
+Result = TypeVar("Result")
+
+LEAST_BYTES, FIRST_BYTES, MOST_BYTES = 64 << 10, 1 << 20, 8 << 20
+_FAST_S = 1.0  # a piece that took less may be followed by a larger one
+
+
+class Bounded:
+    """An adapter each of whose calls has ATTEMPT_S, in a thread that is left alone if it hangs.
+
+    How far a call has come is not to be seen, so bytes are asked for in pieces, as large as the
+    time suffices for. Safe from several threads where the adapter is.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._piece_bytes = FIRST_BYTES
+
+    @property
+    def source(self) -> str:
+        """See ObjectStore."""
+        return self._adapter.source
+
+    def head(self, url: str) -> ObjectFacts:
+        """See ObjectStore."""
+        return self._call(url, lambda: self._adapter.head(url))
+
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
+        """See ObjectStore."""
+        first = self._piece(url, start, stop, etag, size)
+        stop = min(stop, first.facts.size)
+        if start + len(first.data) == stop:
+            return first
+        data = bytearray(first.data)
+        while start + len(data) < stop:
+            data += self._piece(url, start + len(data), stop, first.facts.etag, size).data
+        return Fetched(memoryview(data), start, first.facts)
+
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Sink,
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
+        """See ObjectStore."""
+        while start < stop:
+            data = self._piece(url, start, stop, etag, size).data
+            sink(start, data)
+            start += len(data)
+
+    def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
+        """See ObjectStore."""
+        facts = self.head(url)
+        if unless_etag and facts.etag == unless_etag:
+            return None
+        if facts.size <= self._piece_bytes:
+            return self._call(url, lambda: self._adapter.read(url))
+        return self.read_range(url, 0, facts.size, etag=facts.etag)
+
+    def renew(self, url: str) -> None:
+        """See ObjectStore."""
+        self._adapter.renew(url)
+
+    def close(self) -> None:
+        """See ObjectStore."""
+        self._adapter.close()
+
+    def _piece(self, url: str, start: int, stop: int, etag: str, size: int | None) -> Fetched:
+        """Fetch the first bytes of a range, as many as come soon enough."""
+        asked = self._piece_bytes
+        end, began_s = min(stop, start + asked), time.monotonic()
+        fetched = self._call(
+            url, lambda: self._adapter.read_range(url, start, end, etag=etag, size=size)
+        )
+        took_s = time.monotonic() - began_s
+        if took_s > ATTEMPT_S / 3:
+            self._piece_bytes = max(LEAST_BYTES, asked // 2)
+        elif took_s < _FAST_S and end - start == asked:
+            self._piece_bytes = min(MOST_BYTES, asked * 2)
+        return fetched
+
+    def _call(self, url: str, ask: Callable[[], Result]) -> Result:
+        try:
+            return within(ATTEMPT_S, ask, name="mirror")
+        except Overdue:
+            self._piece_bytes = LEAST_BYTES
+            text = f"{url}: the mirror did not answer in time"
+            raise StoreUnavailable(text, url=url) from None
