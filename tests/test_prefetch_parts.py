@@ -296,10 +296,12 @@ def test_an_etag_of_no_known_form_proves_nothing():
 
 
 PLAN_100_000 = """
-import sys, time
+import os, sys, time
 from pathlib import Path
-from test_prefetch_parts import *
-from ego4dfs.prefetch import Record
+from copybench import Bench
+from fakes import CountingStore
+from ego4dfs.prefetch import Planner, Record, State
+from ego4dfs.store import ObjectFacts
 root, count = Path(sys.argv[1]), int(sys.argv[2])
 class Weightless(CountingStore):
     def head(self, url):
