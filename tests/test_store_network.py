@@ -213,13 +213,15 @@ def test_the_profile_s_endpoint_is_used(
     ],
     ids=["page", "redirect", "511"],
 )
-def test_doctor_does_not_take_a_captive_portal_for_the_store(
+def test_no_probe_takes_a_captive_portal_for_the_store(
     aws: Aws, gateway: Gateway, reply: Reply
 ) -> None:
     gateway.faults.reply = reply
-    with pytest.raises(StoreUnavailable, match="not the store") as caught:
-        reach(gateway.url, "bucket")
-    assert "captive portal" in caught.value.hint
+    regions = Regions(gateway.url, lambda: "", Metrics())
+    for ask in (lambda: reach(gateway.url, "bucket"), lambda: regions.ask("bucket")):
+        with pytest.raises(StoreUnavailable, match="not the store") as caught:
+            ask()
+        assert "captive portal" in caught.value.hint
 
 
 @pytest.mark.fault(

@@ -6,8 +6,13 @@ answer without them comes from something else, and must not become facts.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ego4dfs.errors import ObjectChanged
 from ego4dfs.store.protocol import ObjectFacts, WrongSize
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 
 def etag_of(header: str) -> str:
@@ -44,6 +49,17 @@ def lacking(*, etag: str, has_time: bool, has_length: bool = True) -> str:
 def is_web_page(content_type: str) -> bool:
     """Tell whether an answer says that it is HTML: no object of Ego4D is."""
     return content_type.partition(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}
+
+
+def is_intercepted(status: int, headers: Message) -> bool:
+    """Tell whether an answer to a HEAD without a signature cannot be S3's.
+
+    That is a page, a redirect or a network's login (511), without any header of S3.
+    """
+    if any(name.lower().startswith("x-amz-") for name in headers):
+        return False
+    leads = headers.get("Location", "") or is_web_page(headers.get("Content-Type", ""))
+    return status == 511 or bool(leads)
 
 
 def check_version(url: str, facts: ObjectFacts, *, etag: str, size: int | None) -> None:

@@ -8,7 +8,7 @@ import ssl
 
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
 from ego4dfs.store import aws_files
-from ego4dfs.store.answers import is_web_page
+from ego4dfs.store.answers import is_intercepted
 from ego4dfs.store.aws_chain import Renewing, chain
 from ego4dfs.store.credentials import NO_KEY_HINT
 from ego4dfs.store.network import (
@@ -82,9 +82,7 @@ def reach(endpoint_url: str, bucket: str, profile: str = "") -> str:
         raise StoreUnavailable(f"{base}: {reason}", url=base, hint=remedy) from None
     if status == 407:
         raise StoreUnavailable(f"{base}: {PROXY_LOGIN}", url=base, hint=PROXY_LOGIN_HINT)
-    is_signed = any(name.lower().startswith("x-amz-") for name in headers)
-    is_page = is_web_page(headers.get("Content-Type", ""))
-    if not is_signed and (status == 511 or headers.get("Location") or is_page):
+    if is_intercepted(status, headers):
         reason = f"what answers is not the store ({status})"
         raise StoreUnavailable(f"{base}: {reason}", url=base, hint=INTERCEPTED_HINT)
     return str(headers.get("x-amz-bucket-region", ""))

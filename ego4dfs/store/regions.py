@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 
 from ego4dfs.metrics import Metrics
-from ego4dfs.store.classify import Answer, WrongRegion, error_of
+from ego4dfs.store.answers import is_intercepted
+from ego4dfs.store.classify import Answer, WrongRegion, error_of, foreign
 from ego4dfs.store.network import Network
 
 DEFAULT = "us-east-1"
@@ -94,6 +95,8 @@ class Regions:
             raise error_of(answer, f"s3://{bucket}") from None
         if status == 407:
             raise error_of(Answer(407), f"s3://{bucket}")
+        if is_intercepted(status, headers):
+            raise foreign(f"s3://{bucket}", f"{status} where the bucket's region was asked")
         return str(headers.get("x-amz-bucket-region", ""))
 
     def _first_guess(self, bucket: str) -> str:
