@@ -110,6 +110,15 @@ def test_a_frozen_mount_keeps_no_other_from_being_mounted(cli, mount, arguments)
         assert f"{root}: ego4dfs is mounted there already" in complaint(done)
 
 
+def test_copies_into_a_frozen_mount_are_refused_at_once(cli, mount, arguments):
+    root = mount(*arguments)
+    with frozen(root):
+        for command in (["prefetch", "-y", "-o"], ["verify", "--offline", "-o"]):
+            done = cli(*command, str(root), *arguments, check=False, timeout=30)
+            assert done.returncode == 5
+            assert f"an ego4dfs is mounted at {root}" in complaint(done)
+
+
 def test_a_mountpoint_below_a_frozen_mount_is_refused_in_time(cli, mount, arguments):
     root = mount(*arguments)
     with frozen(root):

@@ -23,7 +23,7 @@ from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry import Retry
 from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, MountError, OutputError
-from ego4dfs.mount import mounts
+from ego4dfs.mount import mounts, resolved
 from ego4dfs.prefetch import (
     JOBS,
     TO_GET,
@@ -285,7 +285,7 @@ def _checked_output(config: Config) -> Path:
             "no output directory was given",
             hint="say where copies go: ego4dfs prefetch -o ~/ego4d_data --datasets annotations",
         )
-    out = Path(os.path.realpath(config.output_directory))
+    out = resolved(config.output_directory)
     for mount in mounts():
         at = mount.mountpoint
         if mount.is_ours and (at == out or at in out.parents or out in at.parents):

@@ -18,7 +18,7 @@ from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, MountError, OutputError
-from ego4dfs.mount import mounts
+from ego4dfs.mount import mounts, resolved
 from ego4dfs.prefetch import Expected, Fetcher, Journal, Layout, Means, Plan, Planner, unusable
 from ego4dfs.text import shell_word
 from ego4dfs.verify import (
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _unmounted(directory: Path) -> Path:
     """Return the directory, unless a mount would answer in place of the disk."""
-    out = Path(os.path.realpath(directory))
+    out = resolved(directory)
     for mount in mounts():
         at = mount.mountpoint
         if mount.is_ours and (at == out or at in out.parents or out in at.parents):
