@@ -6,8 +6,9 @@ import errno
 
 import fsspec
 import pytest
-from gateway import Gateway
+from gateway import Gateway, Reply
 
+from ego4dfs.store import breaker, patience
 from ego4dfs.vfs import VFS
 
 DATA = bytes(range(256)) * 12_000
@@ -53,6 +54,27 @@ def test_cat_file_asks_again_by_itself(fs, gateway, release):
     gateway.faults.head_size_off = -137
     path = f"{release.version}/imu/a.csv"
     assert fs.info(path)["size"] == len(DATA) - 137
+    assert fs.cat_file(path) == DATA
+
+
+@pytest.mark.fault(
+    area="answers",
+    fault="a captive portal answers in the store's place",
+    face="ego4d://",
+    sees="OSError while it does; then everything is right, and nothing of it was kept",
+    deadline="at once, after bounded retries",
+)
+def test_a_captive_portal_leaves_nothing_behind(fs, gateway, release, monkeypatch):
+    monkeypatch.setattr(patience, "WAIT_MAX_S", 0.0)
+    monkeypatch.setattr(breaker, "OPEN_S", 0.0)
+    path = f"{release.version}/imu/a.csv"
+    assert fs.exists(path)
+    gateway.faults.reply = Reply(200, {"Content-Type": "text/html"}, b"<html>log in")
+    for ask in (fs.info, fs.cat_file, fs.open):
+        with pytest.raises(OSError, match="not the store's"):
+            ask(path)
+    gateway.faults.reply = None
+    assert fs.info(path)["size"] == len(DATA)
     assert fs.cat_file(path) == DATA
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import signal
@@ -102,6 +103,16 @@ def test_what_is_there_already_is_not_fetched_again(rig):
     rig.store.gets.clear()
     report = rig.warm(ref, ref)
     assert (report.counts[Status.SKIPPED], report.fetched_bytes, rig.store.gets) == (2, 0, [])
+
+
+@pytest.mark.parametrize("off", [-137, 137])
+def test_a_wrong_size_fails_once_and_is_right_in_the_next_run(rig, off):
+    ref = rig.put("a", 3 * MIB + 500)
+    facts = rig.store.head(ref.url)
+    rig.facts.learn(ref.url, dataclasses.replace(facts, size=facts.size + off))
+    assert rig.warm(ref).counts[Status.FAILED] == 1
+    assert rig.warm(ref).counts[Status.DONE] == 1
+    assert rig.has(ref)
 
 
 def test_pinned_blocks_stay_while_the_bound_holds(rig):

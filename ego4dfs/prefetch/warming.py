@@ -14,6 +14,7 @@ from ego4dfs.catalog import Listing
 from ego4dfs.errors import (
     CacheError,
     CredentialsRejected,
+    ObjectChanged,
     ObjectMissing,
     StoreError,
     StoreUnavailable,
@@ -200,6 +201,8 @@ class Warmer:
                 raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
             self._put(ref, request, fetched.data)
         except StoreError as error:
+            if isinstance(error, ObjectChanged):
+                self._facts.correct(item.url, error)  # the next run plans with what is true
             self._fail(item, error)
             return
         self.report.moved(item.path, fetched=stop - start)
