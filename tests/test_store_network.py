@@ -113,7 +113,7 @@ def test_a_proxy_that_wants_a_login_is_named(
     store = opened(endpoint_url=endpoint, transport=transport)
     with pytest.raises(StoreUnavailable, match="the proxy wants a login") as caught:
         store.read_range("s3://bucket/key", 0, 1)
-    assert "HTTPS_PROXY" in caught.value.hint
+    assert "USER:PASSWORD@ before the host in HTTPS_PROXY" in caught.value.hint
     for ask in (
         lambda: reach(endpoint, "bucket"),
         lambda: Regions(endpoint, lambda: "", Metrics()).ask("bucket"),

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from urllib.request import BaseHandler
 
 PROXY_LOGIN = "the proxy wants a login (407)"
-PROXY_LOGIN_HINT = "put it into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT"
+PROXY_LOGIN_HINT = (
+    "put USER:PASSWORD@ before the host in HTTPS_PROXY (in HTTP_PROXY for an http endpoint)"
+)
 INTERCEPTED_HINT = (
     "something between here and the store answers in its place (captive portal or proxy?): "
     "log in to the network, or set HTTPS_PROXY or NO_PROXY"
