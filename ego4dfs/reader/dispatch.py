@@ -12,7 +12,7 @@ from ego4dfs.deadline import CLOSE_S
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.flights import ByteBudget, Flight, Flights
 from ego4dfs.reader.request import Request
-from ego4dfs.store import ObjectStore
+from ego4dfs.store import CircuitOpen, ObjectStore
 from ego4dfs.workers import Workers
 
 FETCH_THREADS = 24
@@ -23,6 +23,8 @@ to queue behind them."""
 SLOW_FAILURE_S = 5.0
 """A failure that took longer is remembered: the kernel asks again page by page, at once."""
 REMEMBERED_S = 5.0
+NOT_SENT_S = 1.0
+"""Likewise when it was not sent: what the kernel asks next may be let through, and wait."""
 CLOSED = "the filesystem is closed"
 
 
@@ -97,15 +99,17 @@ class Dispatch:
     def _crash(self, ref: ObjectRef, flights: Iterable[Flight], error: BaseException) -> None:
         for flight in flights:
             if isinstance(error, StoreUnavailable) and flight.age_s >= SLOW_FAILURE_S:
-                self._remember(ref, error)
+                self._remember(ref, error, REMEMBERED_S)
+            elif isinstance(error, CircuitOpen):
+                self._remember(ref, error, NOT_SENT_S)
             self._budget.give_back(len(flight))
             self._flights.fail(flight, error)
 
-    def _remember(self, ref: ObjectRef, error: StoreUnavailable) -> None:
+    def _remember(self, ref: ObjectRef, error: StoreUnavailable, seconds: float) -> None:
         now_s = time.monotonic()
         with self._lock:
             self._given_up = {key: kept for key, kept in self._given_up.items() if now_s < kept[0]}
-            self._given_up[ref.object_id] = (now_s + REMEMBERED_S, error)
+            self._given_up[ref.object_id] = (now_s + seconds, error)
 
     def _remembered(self, ref: ObjectRef) -> StoreUnavailable | None:
         """Return the error with which requests for the object fail now, a new one each time."""

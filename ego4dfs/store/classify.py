@@ -84,6 +84,7 @@ class Answer:
     has_body: bool = False
 
 
+SCARCE = Answer(begun=True, reason="too many open files in this process; see `ulimit -n`")
 CANNOT_CONNECT = Answer(reason="cannot connect to the store", connected=False)
 NO_PROXY = Answer(reason="cannot connect to the proxy", connected=False)
 UNTRUSTED = Answer(
@@ -223,6 +224,11 @@ def _wrong_region(answer: Answer, url: str) -> WrongRegion:
 def too_slow(url: str) -> Stalled:
     """Return the error for an answer that began, and brings next to nothing."""
     return Stalled(f"{url}: the store did not send enough in time", url=url)
+
+
+def is_scarce(text: str) -> bool:
+    """Tell whether a library's error says that the process may open nothing more."""
+    return "Too many open files" in text
 
 
 def truncated(url: str, got: int, wanted: int) -> StoreUnavailable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ego4dfs.store.classify import CANNOT_CONNECT, UNTRUSTED, Answer
+from ego4dfs.store.classify import CANNOT_CONNECT, SCARCE, UNTRUSTED, Answer, is_scarce
 
 NOWHERE = "127.0.0.1:0"
 """The proxy that redirects to other hosts are sent to; nothing can listen on port 0."""
@@ -43,6 +43,8 @@ def answer_in(text: str) -> Answer:
             region[1] if region else "",
             has_body="method: GET" in text,
         )
+    if is_scarce(text):
+        return SCARCE
     if lack := _LACK.search(text):
         return Answer(200, foreign=f"it has no {_words(lack[1])}")
     plain = next((answer for sign, answer in _SIGNS.items() if sign in text), None)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ego4dfs.deadline import BEGIN_S, FLOOR_BYTES, QUIET_S, THROTTLED_S
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.store.breaker import CircuitOpen
 from ego4dfs.store.classify import Throttled
-
-if TYPE_CHECKING:
-    import tenacity
 
 Result = TypeVar("Result")
 
@@ -47,63 +46,46 @@ class Patience:
         brought some on, counts as none. Once `stop` is set nothing is waited for or tried again:
         the last failure is raised.
         """
-        limits = _Limits(self, stop, position)
-        try:
-            return call()
-        except StoreUnavailable as error:
-            if stop.is_set() or not passing(error):
-                raise
-            return self._spend_rest(call, stop, limits, error)
-
-    def _spend_rest(
-        self, call: Callable[[], Result], stop: Event, limits: _Limits, failed: StoreUnavailable
-    ) -> Result:
-        """Go on after a first attempt that `failed`; tenacity's import is for this case only."""
-        import tenacity  # noqa: PLC0415
-
-        back_off = tenacity.wait_exponential(self.wait_initial_s, max=WAIT_MAX_S)
-        jitter = tenacity.wait_random(0, min(self.wait_initial_s, WAIT_MAX_S))
-        wait = back_off + jitter
-        first = True
-        for attempt in tenacity.Retrying(
-            retry=tenacity.retry_if_exception(passing),
-            stop=limits.are_reached,
-            wait=lambda state: 0.0 if _is_throttled(state) else wait(state),
-            sleep=tenacity.sleep_using_event(stop),
-            reraise=True,
-        ):
-            with attempt:
-                if first or stop.is_set():
-                    first = False
-                    raise failed
-                try:
-                    return call()
-                except StoreUnavailable as error:
-                    if not stop.is_set():
-                        failed = error
+        limits = _Limits(self, position)
+        failed: StoreUnavailable | None = None
+        for attempt in itertools.count():
+            if failed is not None and stop.wait(self._pause_s(failed, attempt)):
+                raise failed
+            try:
+                return call()
+            except StoreUnavailable as error:
+                if stop.is_set() and failed is not None:
                     raise failed from None
-        raise failed
+                if stop.is_set() or not passing(error) or limits.are_reached(error):
+                    raise
+                failed = error
+        raise AssertionError
+
+    def _pause_s(self, failed: StoreUnavailable, attempt: int) -> float:
+        """Return how long to wait before an attempt; for a throttled one the bucket waits."""
+        if isinstance(failed, Throttled):
+            return 0.0
+        step_s = min(WAIT_MAX_S, self.wait_initial_s * 2.0 ** min(attempt - 1, 10))
+        jitter_s = random.uniform(0, min(self.wait_initial_s, WAIT_MAX_S))  # noqa: S311 - no secret
+        return step_s + jitter_s
 
 
 class _Limits:
     """When to try no more: counts of one `spend`."""
 
-    def __init__(self, patience: Patience, stop: Event, position: Callable[[], int]) -> None:
+    def __init__(self, patience: Patience, position: Callable[[], int]) -> None:
         self._patience = patience
-        self._stop = stop
         self._position = position
         self._began_s = self._since_s = self._failed_s = time.monotonic()
         self._failures = 0
         self._reached = position()
 
-    def are_reached(self, state: tenacity.RetryCallState) -> bool:
-        """Tell whether the attempt that failed was the last."""
+    def are_reached(self, error: StoreUnavailable) -> bool:
+        """Tell whether the attempt that failed with `error` was the last."""
         now_s, reached = time.monotonic(), self._position()
         lasted_s, self._failed_s = now_s - self._failed_s, now_s
         came, self._reached = reached - self._reached, reached
-        if self._stop.is_set():
-            return True
-        if _is_throttled(state):
+        if isinstance(error, Throttled):
             self._since_s, self._failures = now_s, 0
             return now_s - self._began_s >= self._patience.throttled_s
         if came >= FLOOR_BYTES and lasted_s >= QUIET_S / 2:  # a slow line, no failure
@@ -113,10 +95,6 @@ class _Limits:
         if self._failures >= self._patience.attempts:
             return True
         return now_s - self._since_s >= self._patience.timeout_s
-
-
-def _is_throttled(state: tenacity.RetryCallState) -> bool:
-    return state.outcome is not None and isinstance(state.outcome.exception(), Throttled)
 
 
 def passing(error: BaseException) -> bool:

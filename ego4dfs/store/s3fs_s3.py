@@ -23,11 +23,13 @@ from ego4dfs.store.aws_files import Keys
 from ego4dfs.store.classify import (
     CANNOT_CONNECT,
     NO_PROXY,
+    SCARCE,
     UNTRUSTED,
     Answer,
     WrongRegion,
     error_of,
     foreign,
+    is_scarce,
     too_slow,
     truncated,
 )
@@ -348,6 +350,8 @@ def _broken(error: Exception) -> Answer:
     if isinstance(error, exceptions.ProxyConnectionError):
         status = getattr(error.kwargs.get("error"), "status", 0)
         return Answer(407) if status == 407 else NO_PROXY
+    if is_scarce(f"{error} {getattr(error, 'kwargs', '')}"):
+        return SCARCE
     if _is_timeout(error):
         return Answer(reason="the store did not answer in time")
     if "Certificate" in str(error):
