@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from ego4dfs.datasets import university_of_bucket
+from ego4dfs.entries import Entry, Packing
 from ego4dfs.errors import ManifestError
 from ego4dfs.records import Record, records_of
 
@@ -35,29 +35,6 @@ _MAX_NAME_BYTES = 255
 _CHUNK_BYTES = 1 << 20
 _LINE_CHARACTERS = 16 << 20  # of a file that has no lines, so much is taken at a time
 _PROBLEMS_KEPT = 1000
-
-
-class Entry(NamedTuple):
-    """One object of a dataset, as its manifest lists it.
-
-    `name` is the file name in the dataset's directory, unique in it. `uids` are all ids, in lower
-    case, by which a user may ask for the row; empty for files that belong to no video.
-    `benchmarks` is None where the manifest has no such column. `splits` are texts such as
-    `fho:train`. A clip has the uid of the video that it is cut from as `parent`, and the seconds
-    of that video that it shows as `window`, where the manifest has them.
-    """
-
-    row: int
-    name: str
-    uid: str
-    url: str
-    uids: frozenset[str]
-    benchmarks: frozenset[str] | None
-    universities: frozenset[str]
-    annotation: str
-    splits: frozenset[str] = frozenset()
-    parent: str = ""
-    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +60,7 @@ class Manifest:
 
     name: str
     columns: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     problems: tuple[Problem, ...]
     problem_count: int = 0
 
@@ -99,8 +76,10 @@ def parse(content: bytes, name: str) -> Manifest:
     records = _records(content)
     header = _header(records, name)
     reader = _RowReader(name, header, problems)
-    entries = [entry for record in records if (entry := reader.entry(record)) is not None]
-    return Manifest(name, tuple(header), tuple(entries), tuple(problems), reader.problem_count)
+    for record in records:
+        reader.read(record)
+    entries = reader.packing.entries()
+    return Manifest(name, tuple(header), entries, tuple(problems), reader.problem_count)
 
 
 def check(content: bytes, name: str) -> None:
@@ -176,11 +155,17 @@ class _RowReader:
         self._ends = [index.get(f"parent_{end}_sec", -1) for end in ("start", "end")]
         self._related = [index[c] for c in RELATED_UID_COLUMNS if c in index]
         self._splits = [(c.removeprefix("split_"), index[c]) for c in index if c[:6] == "split_"]
-        self._taken: dict[str, tuple[int, str]] = dict.fromkeys(RESERVED_NAMES, (0, ""))
+        self.packing = Packing()
         # By plain name: the next number to try, and the row of each URL under a smaller one.
         # Without it 26,000 rows of one name would look through each other's, for minutes.
         self._tried: dict[str, tuple[int, dict[str, int]]] = {}
         self._sets: dict[tuple[str, ...], frozenset[str]] = {}
+
+    def read(self, record: Record) -> None:
+        """Pack the entry of a row, if it gives one."""
+        entry = self.entry(record)
+        if entry is not None and not self.packing.add(entry):
+            self._leave_out(record.row, "", "holds a NUL")
 
     def entry(self, record: Record) -> Entry | None:
         row, fields = record.row, record.fields
@@ -238,9 +223,8 @@ class _RowReader:
             return None
         number, row_of = self._tried.get(name, (1, {}))
         candidate = numbered(name, number)
-        while url not in row_of and candidate in self._taken:
-            other, taken_url = self._taken[candidate]
-            row_of.setdefault(taken_url, other)
+        while url not in row_of and (taken := self._taken(candidate)):
+            row_of.setdefault(taken[1], taken[0])
             number += 1
             candidate = numbered(name, number)
         if number > 1:
@@ -253,11 +237,13 @@ class _RowReader:
             self._leave_out(row, "", what)
             return None
         if number > 1:
-            first = self._taken[name][0]
-            whose = f"row {first}" if first else "the dataset's own file"
+            first = self._taken(name)
+            whose = f"row {first[0]}" if first and first[0] else "the dataset's own file"
             self._report(row, "", f"name {name} is taken by {whose}; shown as {candidate}")
-        self._taken[candidate] = (row, url)
         return candidate
+
+    def _taken(self, name: str) -> tuple[int, str] | None:
+        return (0, "") if name in RESERVED_NAMES else self.packing.taken(name)
 
     def _uids(self, fields: list[str], uid: str, name: str, *, is_video: bool) -> frozenset[str]:
         places = [*self._related, self._parent] if is_video else [self._parent]

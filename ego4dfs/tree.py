@@ -13,9 +13,9 @@ they are first entered.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class ObjectFile(NamedTuple):
@@ -48,6 +48,90 @@ class Directory:
 Node = ObjectFile | ManifestFile | Directory
 
 
+class Files(Protocol):
+    """The files of a dataset: names and URLs, of which only those asked for take memory."""
+
+    def __len__(self) -> int:
+        """Count them."""
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Yield name and URL of each, in the order to list them."""
+
+    def url_of(self, name: str) -> str | None:
+        """Return the URL of one, or None when there is none of this name."""
+
+
+class _Listed:
+    """Files that were given one by one."""
+
+    def __init__(self, files: Iterable[tuple[str, str]]) -> None:
+        self._urls = dict(files)
+
+    def __len__(self) -> int:
+        return len(self._urls)
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        return iter(self._urls.items())
+
+    def url_of(self, name: str) -> str | None:
+        return self._urls.get(name)
+
+
+class _Children(Mapping[str, "Node"]):
+    """What is below a directory, by name, in listing order; its files are made when asked for."""
+
+    def __init__(self, directory: Directory, files: Files) -> None:
+        self._directory = directory
+        self._files = files
+
+    def __len__(self) -> int:
+        both = sum(self._files.url_of(name) is not None for name in self._directory.children)
+        return len(self._directory.children) + len(self._files) - both
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._pairs())
+
+    def __getitem__(self, name: str) -> Node:
+        node = self._directory.children.get(name)
+        url = self._files.url_of(name) if node is None else None
+        if url is not None:
+            return ObjectFile(join(self._directory.path, name), url)
+        if node is None:
+            raise KeyError(name)
+        return node
+
+    def items(self) -> ItemsView[str, Node]:
+        return _Pairs(self)
+
+    def values(self) -> ValuesView[Node]:
+        return _Nodes(self)
+
+    def _pairs(self) -> Iterator[tuple[str, Node]]:
+        path, children = self._directory.path, self._directory.children
+        yield from children.items()
+        for name, url in self._files.files():
+            if name not in children:
+                yield name, ObjectFile(join(path, name), url)
+
+
+class _Pairs(ItemsView[str, "Node"]):
+    """One pass over the files, where the usual view would look each up by its name."""
+
+    _mapping: _Children
+
+    def __iter__(self) -> Iterator[tuple[str, Node]]:
+        return self._mapping._pairs()  # noqa: SLF001 - one class in three parts
+
+
+class _Nodes(ValuesView["Node"]):
+    """Likewise without the names."""
+
+    _mapping: _Children
+
+    def __iter__(self) -> Iterator[Node]:
+        return (node for _, node in self._mapping._pairs())  # noqa: SLF001 - see above
+
+
 class Tree:
     """Directories and files by path; paths have no leading slash, the root is "".
 
@@ -58,7 +142,7 @@ class Tree:
     def __init__(self) -> None:
         """Make a tree that has only a root."""
         self.root = Directory("")
-        self._files: dict[str, Mapping[str, Node]] = {}
+        self._files: dict[str, Files] = {}
 
     @classmethod
     def of(
@@ -108,26 +192,23 @@ class Tree:
         """Tell whether the directory's files are known: it has no dataset, or it was attached."""
         return not directory.dataset or directory.path in self._files
 
-    def attach(self, directory: Directory, files: Iterable[tuple[str, str]]) -> None:
-        """Give a dataset's directory its files, as (name, url) in the order to list them."""
-        self._files[directory.path] = {
-            name: ObjectFile(join(directory.path, name), url)
-            for name, url in files
-            if name not in directory.children
-        }
+    def attach(self, directory: Directory, files: Files | Iterable[tuple[str, str]]) -> None:
+        """Give a dataset's directory its files, in the order to list them."""
+        is_files = hasattr(files, "url_of")
+        self._files[directory.path] = files if is_files else _Listed(files)  # type: ignore[assignment, arg-type]
 
-    def children(self, directory: Directory) -> dict[str, Node]:
+    def children(self, directory: Directory) -> Mapping[str, Node]:
         """Return all that is known below a directory, by name, in listing order."""
-        return {**directory.children, **self._files.get(directory.path, {})}
+        files = self._files.get(directory.path)
+        return _Children(directory, files) if files is not None else {**directory.children}
 
-    def siblings(self, path: str) -> dict[str, Node]:
+    def siblings(self, path: str) -> Mapping[str, Node]:
         """Return all that is known below the directory of a path, itself included."""
         return self.children(self.directory(path.rpartition("/")[0]))
 
     def child(self, directory: Directory, name: str) -> Node | None:
         """Return one node below a directory, or None when it is not known."""
-        node = directory.children.get(name)
-        return node if node is not None else self._files.get(directory.path, {}).get(name)
+        return self.children(directory).get(name)
 
 
 def join(directory: str, name: str) -> str:

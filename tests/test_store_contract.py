@@ -232,6 +232,16 @@ def test_read_returns_the_whole_object(place: Place) -> None:
     assert (bytes(fetched.data), fetched.start, fetched.facts.size) == (DATA, 0, len(DATA))
 
 
+def test_read_refuses_what_would_fill_the_memory(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = place.put("a.bin", DATA)
+    for module in ("protocol", "s3fs_s3"):
+        monkeypatch.setattr(f"ego4dfs.store.{module}.WHOLE_MOST_BYTES", len(DATA) - 1)
+    with pytest.raises(StoreError, match="at most"):
+        place.store.read(url)
+
+
 def test_read_returns_none_while_the_etag_is_the_same(place: Place) -> None:
     url = place.put("a.bin", DATA)
     etag = place.store.read(url).facts.etag

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ego4dfs.catalog.kept import KeptManifest, KeptManifests
 from ego4dfs.catalog.selection import Selection
+from ego4dfs.entries import Entry, Packed, admitted
 from ego4dfs.errors import ConfigError, Ego4DError, ManifestError, StoreError
-from ego4dfs.manifest import Entry, Manifest, parse
+from ego4dfs.manifest import Manifest, parse
 from ego4dfs.workers import each
 
 log = logging.getLogger(__name__)
@@ -31,16 +33,26 @@ class Listing:
     """
 
     dataset: str
-    entries: tuple[Entry, ...]
-    content: bytes
+    entries: Sequence[Entry]
+    packed: Packed
     mtime_ns: int
     manifest: Manifest
+
+    @property
+    def content(self) -> bytes:
+        """The manifest byte for byte."""
+        return self.packed.content()
+
+    @property
+    def size(self) -> int:
+        """The length of `content`."""
+        return self.packed.size
 
     def selected(self, selection: Selection) -> Listing:
         """Return the same dataset with the entries that another selection admits."""
         entries = self.manifest.entries
         if selection != Selection():
-            entries = tuple(entry for entry in entries if selection.admits(entry))
+            entries = admitted(entries, selection.admits)
         return replace(self, entries=entries)
 
     @property
@@ -99,8 +111,9 @@ class Catalog:
             manifest = parse(kept.content, f"{self.version}/{dataset}")
         except ManifestError:
             return None
-        self._parsed[dataset] = (kept.content, manifest)
-        return Listing(dataset, (), kept.content, kept.mtime_ns, manifest).selected(self._selection)
+        self._parsed[dataset] = (_digest(kept.content), manifest)
+        listing = Listing(dataset, (), Packed(kept.content), kept.mtime_ns, manifest)
+        return listing.selected(self._selection)
 
     def listing(self, dataset: str) -> Listing:
         """Return the dataset's listing, loading it first if need be.
@@ -128,8 +141,12 @@ class Catalog:
 
     def unknown_uids(self, datasets: Iterable[str], uids: Iterable[str]) -> list[str]:
         """Return those of `uids` that no row of these loaded datasets has, sorted."""
-        listed = (self._listings[name].listed_uids for name in datasets if name in self._listings)
-        return sorted(frozenset(uids).difference(*listed))
+        unknown = set(uids)
+        for name in datasets if unknown else ():
+            listing = self._listings.get(name)
+            for entry in listing.manifest.entries if listing else ():
+                unknown -= entry.uids
+        return sorted(unknown)
 
     def warn_if_empty(self, *, except_for: Iterable[str]) -> None:
         """Warn from now on of each dataset that is loaded and has rows, but none selected."""
@@ -158,15 +175,15 @@ class Catalog:
     def _load(self, dataset: str) -> Listing:
         try:
             kept = self._read(dataset)
-            content, manifest = self._parsed.pop(dataset, (b"", None))
-            if manifest is None or content != kept.content:
+            digest, manifest = self._parsed.pop(dataset, (b"", None))
+            if manifest is None or digest != _digest(kept.content):
                 manifest = parse(kept.content, f"{self.version}/{dataset}")
         except (StoreError, ManifestError, ConfigError) as error:
             self._failures[dataset] = (time.monotonic(), error)
             raise
         self._tell(manifest)
         self._tell_unfiltered(manifest)
-        listing = Listing(dataset, (), kept.content, kept.mtime_ns, manifest)
+        listing = Listing(dataset, (), Packed(kept.content), kept.mtime_ns, manifest)
         listing = listing.selected(self._selection)
         rows, known = len(manifest.entries), self._warned_of
         if rows and not listing.entries and known is not None and dataset not in known:
@@ -197,3 +214,7 @@ class Catalog:
         known = bool(self._selection.untagged_uids) and any(e.uids for e in manifest.entries)
         effect = "filtered by those of the videos and clips" if known else "not filtered by it"
         log.warning("manifest %s has no benchmarks column: %s", manifest.name, effect)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()

@@ -30,7 +30,7 @@ from ego4dfs.store.classify import (
 from ego4dfs.store.location import segments
 from ego4dfs.store.network import Network
 from ego4dfs.store.pieces import stream_in_pieces
-from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
+from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.text import masked
 
 _ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum", "Content-MD5", "Digest")
@@ -100,6 +100,7 @@ class FsspecSource:
         before = self.head(url)
         if unless_etag and before.etag == unless_etag:
             return None
+        check_whole(url, before.size)
         return self._read(url, before, 0, before.size)
 
     def renew(self, url: str) -> None:

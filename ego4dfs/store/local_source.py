@@ -14,7 +14,7 @@ from ego4dfs.store.answers import check_version
 from ego4dfs.store.classify import truncated
 from ego4dfs.store.location import segments
 from ego4dfs.store.pieces import stream_in_pieces
-from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
+from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 _READ_BYTES = 1 << 30  # Linux moves at most 2 GiB - 4 KiB at once
@@ -70,6 +70,7 @@ class LocalSource:
             before = _facts(descriptor)
             if unless_etag and before.etag == unless_etag:
                 return None
+            check_whole(url, before.size)
             return _read(descriptor, url, before, 0, before.size)
 
     def renew(self, url: str) -> None:

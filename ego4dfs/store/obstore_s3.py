@@ -38,7 +38,7 @@ from ego4dfs.store.location import split
 from ego4dfs.store.network import Network
 from ego4dfs.store.obstore_text import NOT_PARTIAL, NOWHERE, TIMED_OUT, answer_in
 from ego4dfs.store.pools import Pools
-from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink
+from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.store.rates import Rates
 from ego4dfs.store.regions import Regions
 
@@ -146,6 +146,7 @@ class ObstoreS3:
         if result is None:
             return self._other.read(url, unless_etag=unless_etag)
         facts = _facts(result, url)
+        check_whole(url, facts.size)
         return self._whole(result, url, 0, facts.size, facts)
 
     def renew(self, url: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ego4dfs.errors import ObjectChanged
+from ego4dfs.errors import ObjectChanged, StoreError
 
 Sink = Callable[[int, memoryview], None]
 """Takes the bytes of an object from an offset on; they are the store's again when it returns."""
@@ -100,3 +100,16 @@ class ObjectStore(Protocol):
 
 class Adapter(ObjectStore, Protocol):
     """An ObjectStore of one transport: one attempt per call, over connections that it keeps."""
+
+
+WHOLE_MOST_BYTES = 1 << 30
+"""No more is read at once; manifests of Ego4D have some MiB."""
+
+
+def check_whole(url: str, size: int) -> None:
+    """Raise StoreError for an object that is too large to be read at once, before it is."""
+    if size > WHOLE_MOST_BYTES:
+        raise StoreError(
+            f"{url}: has {size / 2**30:.2f} GiB; a manifest has at most {WHOLE_MOST_BYTES >> 30}",
+            url=url,
+        )

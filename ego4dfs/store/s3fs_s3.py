@@ -37,7 +37,7 @@ from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.location import split
 from ego4dfs.store.network import Network
 from ego4dfs.store.pools import Pools
-from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink
+from ego4dfs.store.protocol import WHOLE_MOST_BYTES, Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.store.regions import Regions
 
 READ_TIMEOUT_S = QUIET_S
@@ -138,6 +138,7 @@ class S3fsS3:
         except _NotModified:
             return None
         facts = _facts(answer, url, answer.get("ContentLength"))
+        check_whole(url, facts.size)
         if len(data) != facts.size:
             raise truncated(url, len(data), facts.size)
         return Fetched(memoryview(data), 0, facts)
@@ -231,7 +232,8 @@ async def _converse(request: _Request) -> tuple[dict[str, Any], bytes]:
         return answer, b""
     try:
         whole = "Range" in request.arguments and "ContentRange" not in answer
-        return answer, b"" if whole else await _all(body)
+        most = WHOLE_MOST_BYTES
+        return answer, b"" if whole or answer.get("ContentLength", 0) > most else await _all(body)
     finally:
         body.close()
 

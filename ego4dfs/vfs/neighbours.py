@@ -32,6 +32,7 @@ _AHEAD = 2  # so many times as many files as were opened are fetched
 _RUN = 4  # so many in order are hardly an accident: 1 open in 60 over 500 files at random
 _REACH = 4  # processes that share a directory overtake each other
 _REMEMBERED = 32
+_MAX_FILES = 200_000  # each takes half a kilobyte; nothing is guessed in larger directories
 
 Peek = Callable[[ObjectFile], ObjectFacts | None]
 Fetch = Callable[[ObjectFile, ObjectFacts], bool]
@@ -144,7 +145,7 @@ class Neighbours:
         self._fetch = fetch
         self._bounds = bounds
         self._unknown: Counter[str] = Counter()
-        self._directories: dict[str, _Directory] = {}
+        self._directories: dict[str, _Directory | None] = {}
         self._lock = threading.Lock()  # guards both, and what is in them
 
     def are_to_be_weighed(self, path: str) -> bool:
@@ -163,8 +164,12 @@ class Neighbours:
         name = file.path.rpartition("/")[0]
         with self._lock:
             if name not in self._directories:
-                self._directories[name] = _Directory(self._tree.siblings(file.path))
+                siblings = self._tree.siblings(file.path)
+                is_known = len(siblings) <= _MAX_FILES
+                self._directories[name] = _Directory(siblings) if is_known else None
             directory = self._directories[name]
+            if directory is None:
+                return
             candidates = directory.opened(file)
         while candidate := self._next_of(candidates):
             if not self._fetched(directory, candidate):

@@ -12,11 +12,13 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import BlockCache
 from ego4dfs.catalog import Catalog
 from ego4dfs.deadline import CLOSE_S
+from ego4dfs.entries import files_of
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -88,7 +90,7 @@ class VFS:
             return Stat(inode(node.path), is_dir=True, size=0, mtime_ns=mtime_ns)
         if isinstance(node, ManifestFile):
             listing = self.catalog.listing(node.dataset)
-            size = len(listing.content)
+            size = listing.size
             return Stat(inode(node.path), is_dir=False, size=size, mtime_ns=listing.mtime_ns)
         return self._stat_object(node)
 
@@ -224,7 +226,7 @@ class VFS:
             self.copies.close()
         self.cache.close()
 
-    def _children(self, path: str) -> dict[str, Node]:
+    def _children(self, path: str) -> Mapping[str, Node]:
         node = self.resolve(path)
         if not isinstance(node, Directory):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
@@ -243,7 +245,7 @@ class VFS:
             raise
         with self._lock:
             if not self._tree.is_attached(directory):
-                self._tree.attach(directory, ((e.name, e.url) for e in listing.entries))
+                self._tree.attach(directory, files_of(listing.entries))
 
     def _stat_object(self, node: ObjectFile) -> Stat:
         number = inode(node.path)
