@@ -19,11 +19,12 @@ from mountkit import is_running, wait_until
 NOBODY = 65534  # a user that every Linux knows by name, as fusermount wants it
 PACKAGE = Path(__file__).parent.parent
 
-# What `unshare --mount --propagation slave` does, in a chroot too: there "/" is no mount whose
+# What `unshare --mount --propagation WHICH` does, in a chroot too: there "/" is no mount whose
 # propagation could be changed, but entering the namespace that one is in leads to its real root.
 _UNSHARE = """
 import ctypes, os, sys
-NEWNS, SLAVE_AND_BELOW = 0x20000, 0x80000 | 0x4000
+NEWNS, RECURSIVE = 0x20000, 0x4000
+FLAGS = {"slave": 0x80000, "private": 0x40000}
 libc = ctypes.CDLL(None, use_errno=True)
 def check(result):
     if result:
@@ -31,12 +32,17 @@ def check(result):
 check(libc.unshare(NEWNS))
 root = os.open("/", os.O_RDONLY)
 check(libc.setns(os.open("/proc/self/ns/mnt", os.O_RDONLY), NEWNS))
-check(libc.mount(None, b"/", None, SLAVE_AND_BELOW, None))
+check(libc.mount(None, b"/", None, FLAGS[sys.argv[1]] | RECURSIVE, None))
 os.fchdir(root)
 os.chroot(".")
 os.chdir("/")
-os.execvp(sys.argv[1], sys.argv[1:])
+os.execvp(sys.argv[2], sys.argv[2:])
 """
+
+
+def unshare(propagation: str) -> tuple[str, ...]:
+    """Return the first words of a command that runs in a mount namespace of its own."""
+    return (sys.executable, "-c", _UNSHARE, propagation)
 
 
 class Namespace:
@@ -49,7 +55,7 @@ class Namespace:
         self.directory = directory
         script = f"set -e\n{_reachable(directory)}\n{setup}\necho ready\nexec sleep 600"
         self._keeper = subprocess.Popen(
-            [sys.executable, "-c", _UNSHARE, "sh", "-c", script],
+            [*unshare("slave"), "sh", "-c", script],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -131,6 +137,11 @@ def _reachable(directory: Path) -> str:
     lines.append(
         "awk '/ - fuse.ego4dfs / {print $5}' /proc/self/mountinfo"
         ' | while read -r path; do umount -l "$(printf %b "$path")" 2>/dev/null || true; done'
+    )
+    # A bare system has no /etc/mtab, which fusermount wants.
+    lines.append(
+        "[ -e /etc/mtab ] || { cp -a /etc $stage/etc && mount --bind $stage/etc /etc"
+        " && ln -s /proc/self/mounts /etc/mtab; }"
     )
     # Machines give users /dev/fuse; containers often keep it for root.
     lines.append("mknod -m 666 $stage/fuse c 10 229 && mount --bind $stage/fuse /dev/fuse")

@@ -99,7 +99,7 @@ def test_a_typo_is_answered_with_the_name_that_was_meant(doctor, gateway):  # no
     assert states(rows)["annotations"] == "ok"
     assert rows["full-scale"]["state"] == "fail"
     assert "did you mean full_scale?" in rows["full-scale"]["found"]
-    assert code == ExitCode.REFUSED
+    assert code == ExitCode.USAGE
 
 
 def test_an_unpublished_dataset_breaks_only_who_named_it(doctor, gateway):  # noqa: F811

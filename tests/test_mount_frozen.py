@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from mountkit import complaint, is_mounted, is_running, status, wait_until
+from namespace import unshare
 
 from ego4dfs.errors import MountError
 from ego4dfs.mount import unmount
@@ -207,7 +208,7 @@ def test_another_mount_namespace_that_holds_a_mount_is_named(mount, arguments, m
     root = mount(*arguments)
     pid = status(root)["pid"]
     line = "echo ready; exec sleep 600"
-    with held("unshare", "--mount", "--propagation", "private", "sh", "-c", line) as holder:
+    with held(*unshare("private"), "sh", "-c", line) as holder:
         with pytest.raises(MountError) as caught:
             unmount(root)
         said = str(caught.value)
