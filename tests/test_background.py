@@ -168,7 +168,7 @@ def test_comparing_takes_no_more_than_its_share_of_a_core(tmp_path, monkeypatch)
         def _compare(self, ref):
             start_s, cpu_s = time.monotonic(), time.thread_time()
             super()._compare(ref)
-            self._rest()
+            self._rest(0.0)
             shares.append((time.thread_time() - cpu_s) / (time.monotonic() - start_s))
 
     place.reader._verifier = place.verifier = Watched(place.cache, place.metrics, quiet_s=0.05)
@@ -224,3 +224,12 @@ def test_a_mount_compares_nothing_if_told_so(mount, release):
     next(root.rglob("a.bin")).read_bytes()
     time.sleep(background.QUIET_S + 0.5)
     assert status(root)["verified"] == 0
+
+
+def test_comparing_is_no_use_of_a_block(place):
+    """What leaves the cache first is decided by readers alone."""
+    refs = [place.store.put(f"s3://b/{n}", seeded(str(n), 1000)) for n in range(3)]
+    for ref in refs:
+        place.read(ref)
+    place.wait(verified=3)
+    assert not place.cache._writer.touched

@@ -95,11 +95,12 @@ class BlockCache:
         """Tell whether the block's file is there, without a check of its bytes."""
         return os.path.exists(self._prefix + relative_name(key))  # noqa: PTH110 - hot path
 
-    def read_into(self, key: str, start: int, view: memoryview) -> bool:
+    def read_into(self, key: str, start: int, view: memoryview, *, is_use: bool = True) -> bool:
         """Fill `view` with the block's bytes from `start` on; False when it cannot be had here.
 
         A block is checked as a whole before its first use in this process; one that is damaged
-        is dropped and reported as not there. One that cannot be opened now stays.
+        is dropped and reported as not there. One that cannot be opened now stays. Without `is_use`
+        the order of use stays as it is.
         """
         path = self._prefix + relative_name(key)
         try:
@@ -117,9 +118,10 @@ class BlockCache:
                 return self._drop(key, f"cannot be read ({error.strerror})")
             self._unreadable.warning("cached block %s cannot be opened: %s", key, error)
             return False  # no descriptors, no memory: that says nothing about the block
-        self._writer.touched.add(key)
-        if not self._writer.is_started:
-            self._writer.record_touches()
+        if is_use:
+            self._writer.touched.add(key)
+            if not self._writer.is_started:
+                self._writer.record_touches()
         return True
 
     def put(self, key: str, url: str, data: memoryview, done: Callable[[bool], None]) -> None:

@@ -109,7 +109,7 @@ class BackgroundVerifier:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while (ref := self._next()) is not None:
             self._compare(ref)
-            self._rest()
+            self._rest(_REST_AFTER_S)
 
     def _compare(self, ref: ObjectRef) -> None:
         try:
@@ -167,7 +167,7 @@ class BackgroundVerifier:
             if self._closed.is_set():
                 raise _NotWholeError
 
-    def _rest(self, after_s: float = 0.0) -> None:
+    def _rest(self, after_s: float) -> None:
         """Sleep in proportion to the CPU time since the last rest, if that is `after_s`."""
         spent_s = time.thread_time() - self._rested_s
         if spent_s >= after_s:
@@ -175,11 +175,14 @@ class BackgroundVerifier:
             self._rested_s = time.thread_time()
 
     def _read(self, ref: ObjectRef, block: Entry, view: memoryview) -> bool:
-        if self._cache.read_into(block.key, 0, view):
+        if self._cache.read_into(block.key, 0, view, is_use=False):
             return True
         return all(
             self._cache.read_into(
-                part.key, 0, view[part.start - block.start : part.stop - block.start]
+                part.key,
+                0,
+                view[part.start - block.start : part.stop - block.start],
+                is_use=False,
             )
             for part in part_entries(ref, block.start, block.stop)
         )
