@@ -266,9 +266,15 @@ class BlockIndex:
         if time.monotonic() < self._held_until_s:
             raise sqlite3.OperationalError("database is locked by another process")
         try:
-            return use(operation, wait_s=wait_s)
+            return use(lambda: self._unless_held(operation), wait_s=wait_s)
         except (sqlite3.OperationalError, diskcache.Timeout) as error:
             if is_locked(error):
                 self._held_until_s = time.monotonic() + HELD_S
                 raise sqlite3.OperationalError("database is locked by another process") from error
             raise
+
+    def _unless_held(self, operation: Callable[[], _T]) -> _T:
+        """Fail at once where another thread has found it held: many would wait for each other."""
+        if time.monotonic() < self._held_until_s:
+            raise sqlite3.OperationalError("database is locked by another process")
+        return operation()

@@ -22,7 +22,7 @@ from ego4dfs.store import ObjectFacts
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 0.3
-"""How long one use waits for another process that holds the file."""
+"""How long an opening waits for another process that holds the file; other uses, one step."""
 HELD_S = 3.0
 """How long after that no use waits at all: facts are not known then, and writes are put off."""
 
@@ -65,7 +65,7 @@ class FactsTable:
         self._unusable = Seldom(log)
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._held_until_s = 0.0
+        self._held_until_s = {"read": 0.0, "written": 0.0}
         disconnect_at_forks(self)
         try:
             use(self._db, wait_s=LOCK_WAIT_S)
@@ -80,8 +80,11 @@ class FactsTable:
 
     @property
     def is_held(self) -> bool:
-        """Whether another process held it just now, so that no use would wait for it."""
-        return time.monotonic() < self._held_until_s
+        """Whether another process held it just now, so that no write would wait for it."""
+        return self._is_held("written")
+
+    def _is_held(self, what: str) -> bool:
+        return time.monotonic() < self._held_until_s[what]
 
     def facts(self, urls: Sequence[str]) -> dict[str, ObjectFacts]:
         """Return what is known of these URLs."""
@@ -126,7 +129,7 @@ class FactsTable:
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes. Raises sqlite3.Error."""
-        if self.is_held:
+        if self._is_held("read"):
             raise sqlite3.OperationalError("database is locked")
         query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts"
         files, size = use(lambda: self._db().execute(query).fetchone(), wait_s=LOCK_WAIT_S)
@@ -171,7 +174,7 @@ class FactsTable:
         return connection
 
     def _rows(self, query: str, values: Row) -> list[Row]:
-        if self.is_held:
+        if self._is_held("read"):
             return []
         return self._tried("read", lambda: self._db().execute(query, values).fetchall(), [])
 
@@ -205,14 +208,25 @@ class FactsTable:
 
     def _tried(self, what: str, operation: Callable[[], _T], otherwise: _T) -> _T:
         try:
-            return use(operation, wait_s=LOCK_WAIT_S)
+            return use(lambda: self._unless_held(what, operation), wait_s=0)
         except (sqlite3.Error, OSError) as error:
             self._note(error, what)
             return otherwise
 
+    def _unless_held(self, what: str, operation: Callable[[], _T]) -> _T:
+        """Fail at once where another thread found it held: a hundred would wait for each other."""
+        if self._is_held(what):
+            raise sqlite3.OperationalError("database is locked")
+        try:
+            return operation()
+        except sqlite3.OperationalError as error:
+            if is_locked(error):
+                self._held_until_s[what] = time.monotonic() + HELD_S
+            raise
+
     def _note(self, error: Exception, what: str) -> None:
-        if is_locked(error):
-            self._held_until_s = time.monotonic() + HELD_S
+        if is_locked(error) and what == "opened":
+            self._held_until_s = dict.fromkeys(self._held_until_s, time.monotonic() + HELD_S)
         self._unusable.warning("the facts index cannot be %s: %s", what, error)
 
 
