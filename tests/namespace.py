@@ -140,7 +140,7 @@ def _reachable(directory: Path) -> str:
     )
     # A bare system has no /etc/mtab, which fusermount wants.
     lines.append(
-        "[ -e /etc/mtab ] || { cp -a /etc $stage/etc && mount --bind $stage/etc /etc"
+        "[ -e /etc/mtab ] || { cp -a /etc $stage/own-etc && mount --bind $stage/own-etc /etc"
         " && ln -s /proc/self/mounts /etc/mtab; }"
     )
     # Machines give users /dev/fuse; containers often keep it for root.

@@ -134,7 +134,7 @@ def test_a_mount_in_the_background_has_a_session_of_its_own(person):
     assert me.mount().returncode == 0
     [pid] = me.namespace.processes()
     assert os.getsid(pid) not in {pid, os.getsid(0)}
-    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert os.path.samefile(f"/proc/{pid}/cwd", "/")  # in a chroot its path is longer
     os.kill(pid, 15)
     wait_until(lambda: not me.namespace.processes())
     assert me.namespace.mounted() == []
