@@ -313,3 +313,25 @@ def test_want_of_descriptors_is_waited_for_and_named(
     done = subprocess.run(command, timeout=90, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) <= 8
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_bucket_that_turns_slow_while_a_request_is_sent_leaves_it_bounded(
+    gateway: Gateway,
+    licensed: Aws,
+    url: str,
+    opened: Callable[..., ObjectStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """How a request is bounded and how its body is read are decided once."""
+    store = opened(endpoint_url=gateway.url, transport="obstore")
+    etag = store.head(url).etag
+    rates = store._mine().adapter._rates
+    answers = iter([True, False] * 20)
+    monkeypatch.setattr(type(rates), "is_slow", lambda *_: next(answers))
+    gateway.faults.trickle_s, gateway.faults.piece_bytes = 0.1, 16
+    began_s = time.monotonic()
+    for how in ("range", "stream"):
+        with pytest.raises(StoreUnavailable, match="in time"):
+            read_by(how, store, url, etag)
+    assert time.monotonic() - began_s < 20

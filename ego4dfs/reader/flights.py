@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from ego4dfs.blocks import Entry
-from ego4dfs.deadline import ANSWER_S, THROTTLED_S, Deadline
+from ego4dfs.deadline import ANSWER_S, FLOOR_BYTES, THROTTLED_S, Deadline
 from ego4dfs.errors import StoreUnavailable
 
 MIB_S = 60.0
@@ -86,8 +86,11 @@ class Flight:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it has been waited for for a while and nothing has come."""
-        return not self._arrived and self.age_s >= OVERDUE_S
+        """Whether it has been waited for for a while and next to nothing has come.
+
+        Of its memory, pages that were not written to take no room.
+        """
+        return self._arrived < FLOOR_BYTES and self.age_s >= OVERDUE_S
 
     @property
     def data(self) -> memoryview:

@@ -24,6 +24,7 @@ from ego4dfs.blocks import (
     spans,
 )
 from ego4dfs.cache import BlockCache
+from ego4dfs.errors import StoreError
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader.background import BackgroundVerifier
 from ego4dfs.reader.dispatch import Dispatch
@@ -108,7 +109,11 @@ class Reader:
     def admit(self, ref: ObjectRef, index: int, data: memoryview) -> None:
         """Put a block into the cache that came by another way than a read."""
         for flight in self._claim(ref, [block_entry(ref, index)]):
-            self._budget.take(len(data), wait=True)
+            try:
+                self._budget.take(len(data), wait=True)
+            except StoreError as error:  # who joined it must hear of it, and ask anew
+                self._flights.fail(flight, error)
+                raise
             flight.land(data)
             self._keep(ref, flight)
 

@@ -95,21 +95,23 @@ class ObstoreS3:
 
     def head(self, url: str) -> ObjectFacts:
         """See ObjectStore."""
-        result = self._get(url, {"head": True})
+        result = self._get(url, {"head": True}, is_slow=False)
         return self._other.head(url) if result is None else _facts(result, url)
 
     def read_range(
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
     ) -> Fetched:
         """See ObjectStore."""
-        result = self._get(url, _ranged(start, stop, etag), stop - start)
+        is_slow = self._is_slow(url, stop - start)
+        result = self._get(url, _ranged(start, stop, etag), is_slow)
         if result is None:
             return self._other.read_range(url, start, stop, etag=etag, size=size)
         facts = _facts(result, url)
         check_version(url, facts, etag=etag, size=size)
         if result.range[0] != start:
             raise StoreError(f"{url}: the store sent another range than asked", url=url)
-        return self._whole(result, url, start, min(stop, facts.size), facts)
+        data = self._whole(result, url, min(stop, facts.size) - start, is_slow)
+        return Fetched(data, start, facts)
 
     def stream_range(
         self,
@@ -122,7 +124,8 @@ class ObstoreS3:
         size: int | None = None,
     ) -> None:
         """See ObjectStore."""
-        result = self._get(url, _ranged(start, stop, etag))
+        is_slow = self._is_slow(url, stop - start)
+        result = self._get(url, _ranged(start, stop, etag), is_slow)
         if result is None:
             self._other.stream_range(url, start, stop, sink, etag=etag, size=size)
             return
@@ -130,7 +133,8 @@ class ObstoreS3:
         if result.range != (start, stop):
             raise StoreError(f"{url}: the store sent another range than asked", url=url)
         position = start
-        for piece in self._pieces(url, result, stop - start):
+        least = SHORT_PIECE_BYTES if stop - start <= SHORT_BYTES else STREAM_PIECE_BYTES
+        for piece in self._body(url, result, 1 if is_slow else least):
             sink(position, piece)
             position += len(piece)
         if position != stop:
@@ -139,15 +143,16 @@ class ObstoreS3:
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""
         options: GetOptions = {"if_none_match": header_of(unless_etag)} if unless_etag else {}
+        is_slow = self._is_slow(url, _UNKNOWN_BYTES)
         try:
-            result = self._get(url, options, _UNKNOWN_BYTES)
+            result = self._get(url, options, is_slow)
         except NotModifiedError:
             return None
         if result is None:
             return self._other.read(url, unless_etag=unless_etag)
         facts = _facts(result, url)
         check_whole(url, facts.size)
-        return self._whole(result, url, 0, facts.size, facts)
+        return Fetched(self._whole(result, url, facts.size, is_slow), 0, facts)
 
     def renew(self, url: str) -> None:
         """See Adapter."""
@@ -161,15 +166,14 @@ class ObstoreS3:
         self._other.close()
         self._pools.clear()
 
-    def _get(self, url: str, options: GetOptions, size: int = 0) -> GetResult | None:
+    def _get(self, url: str, options: GetOptions, is_slow: bool) -> GetResult | None:  # noqa: FBT001
         """Send one request and return its answer, or None where the other transport must ask.
 
-        About `size` bytes are expected.
+        The body of one that `is_slow` has no bound but the floor: it is to be read as it comes.
         """
         bucket, key = split(url)
         if not expressible(key) or self._leads_astray(bucket):
             return None
-        is_slow = self._rates.is_slow(bucket, size)
         try:
             result = self._timed(bucket, key, options, is_slow)
         except NotModifiedError:
@@ -181,20 +185,13 @@ class ObstoreS3:
         # Whether a whole page of HTML is an object is told by headers that obstore does not show.
         return None if is_web_page(result.attributes.get("Content-Type", "")) else result
 
-    def _pieces(self, url: str, result: GetResult, length: int) -> Iterator[memoryview]:
-        """Yield the body of one GET; what a sink raises does not pass through here."""
-        least = SHORT_PIECE_BYTES if length <= SHORT_BYTES else STREAM_PIECE_BYTES
-        yield from self._body(url, result, 1 if self._is_slow(url, length) else least)
-
-    def _whole(
-        self, result: GetResult, url: str, start: int, stop: int, facts: ObjectFacts
-    ) -> Fetched:
-        """Return the body of one GET, which is to hold bytes [start, stop)."""
-        pieces = list(self._body(url, result, 1 if self._is_slow(url, stop - start) else 0))
+    def _whole(self, result: GetResult, url: str, size: int, is_slow: bool) -> memoryview:  # noqa: FBT001
+        """Return the body of one GET, which is to hold so many bytes."""
+        pieces = list(self._body(url, result, 1 if is_slow else 0))
         data = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-        if len(data) != stop - start:
-            raise truncated(url, len(data), stop - start)
-        return Fetched(data, start, facts)
+        if len(data) != size:
+            raise truncated(url, len(data), size)
+        return data
 
     def _is_slow(self, url: str, size: int) -> bool:
         return self._rates.is_slow(split(url)[0], size)
