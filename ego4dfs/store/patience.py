@@ -1,14 +1,19 @@
-"""How often and how long a request is tried again."""
+"""How often and how long a request is tried again.
+
+tenacity is imported with this module, not at the first failure: without a descriptor left, an
+import fails too.
+"""
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 from typing import TypeVar
+
+import tenacity
 
 from ego4dfs.deadline import BEGIN_S, FLOOR_BYTES, QUIET_S, THROTTLED_S
 from ego4dfs.errors import StoreUnavailable
@@ -46,26 +51,21 @@ class Patience:
         brought some on, counts as none. Once `stop` is set nothing is waited for or tried again:
         the last failure is raised.
         """
-        limits = _Limits(self, position)
-        failed: StoreUnavailable | None = None
-        for attempt in itertools.count():
-            if failed is not None and stop.wait(self._pause_s(failed, attempt)):
-                raise failed
-            try:
-                return call()
-            except StoreUnavailable as error:
-                if stop.is_set() and failed is not None:
-                    raise failed from None
-                if stop.is_set() or not passing(error) or limits.are_reached(error):
-                    raise
-                failed = error
-        raise AssertionError
+        limits = _Limits(self, position, stop)
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(passing),
+            stop=lambda state: limits.are_reached(_failure(state)),
+            wait=lambda state: self._pause_s(_failure(state), state.attempt_number),
+            sleep=limits.pause,
+            reraise=True,
+        )
+        return attempts(call)
 
-    def _pause_s(self, failed: StoreUnavailable, attempt: int) -> float:
-        """Return how long to wait before an attempt; for a throttled one the bucket waits."""
+    def _pause_s(self, failed: StoreUnavailable, failures: int) -> float:
+        """Return how long to wait after so many failures; for a throttled one the bucket waits."""
         if isinstance(failed, Throttled):
             return 0.0
-        step_s = min(WAIT_MAX_S, self.wait_initial_s * 2.0 ** min(attempt - 1, 10))
+        step_s = min(WAIT_MAX_S, self.wait_initial_s * 2.0 ** min(failures - 1, 10))
         jitter_s = random.uniform(0, min(self.wait_initial_s, WAIT_MAX_S))  # noqa: S311 - no secret
         return step_s + jitter_s
 
@@ -73,15 +73,21 @@ class Patience:
 class _Limits:
     """When to try no more: counts of one `spend`."""
 
-    def __init__(self, patience: Patience, position: Callable[[], int]) -> None:
+    def __init__(self, patience: Patience, position: Callable[[], int], stop: Event) -> None:
         self._patience = patience
         self._position = position
+        self._stop = stop
+        self._failed: StoreUnavailable | None = None
         self._began_s = self._since_s = self._failed_s = time.monotonic()
         self._failures = 0
         self._reached = position()
 
     def are_reached(self, error: StoreUnavailable) -> bool:
         """Tell whether the attempt that failed with `error` was the last."""
+        if self._stop.is_set():
+            # What fails because of the end says less than what failed before it.
+            raise self._failed or error
+        self._failed = error
         now_s, reached = time.monotonic(), self._position()
         lasted_s, self._failed_s = now_s - self._failed_s, now_s
         came, self._reached = reached - self._reached, reached
@@ -95,6 +101,19 @@ class _Limits:
         if self._failures >= self._patience.attempts:
             return True
         return now_s - self._since_s >= self._patience.timeout_s
+
+    def pause(self, seconds: float) -> None:
+        """Wait before the next attempt; raise the last failure if the end comes meanwhile."""
+        if self._stop.wait(seconds) and self._failed is not None:
+            raise self._failed
+
+
+def _failure(state: tenacity.RetryCallState) -> StoreUnavailable:
+    """Return what the last attempt failed with; `passing` lets nothing else come here."""
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, StoreUnavailable):
+        raise TypeError(f"an attempt ended with {error!r}")
+    return error
 
 
 def passing(error: BaseException) -> bool:
