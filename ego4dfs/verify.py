@@ -7,6 +7,7 @@ A size is always compared, and the bytes wherever the ETag is a checksum of them
 from __future__ import annotations
 
 import enum
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -141,13 +142,15 @@ def datasets_below(layout: Layout) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the datasets that have a directory of copies: those with a manifest.csv.
 
     Links to directories are followed. With them come the paths of directories that are passed
-    over, and why.
+    over, and why; hidden ones are no datasets, and are not among them.
     """
     version = layout.dataset("")
     seen: set[tuple[int, int]] = set()
     found: list[str] = []
     passed_over: dict[str, str] = {}
-    for directory, below, files in os.walk(version, followlinks=True):
+    refused = partial(_pass_over, version, passed_over)
+    for directory, below, files in os.walk(version, onerror=refused, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".")]
         status = Path(directory).stat()
         if (status.st_dev, status.st_ino) in seen:  # a link to where this came from
             below.clear()
@@ -163,6 +166,13 @@ def datasets_below(layout: Layout) -> tuple[tuple[str, ...], dict[str, str]]:
         elif files:
             passed_over[name] = "no manifest.csv is there"
     return tuple(sorted(found)), passed_over
+
+
+def _pass_over(version: Path, passed_over: dict[str, str], error: OSError) -> None:
+    """Note a directory that is there and cannot be read."""
+    if error.errno != errno.ENOENT:
+        name = str(Path(error.filename).relative_to(version))
+        passed_over["" if name == "." else name] = (error.strerror or str(error)).lower()
 
 
 def to_repair(plan: Plan, findings: Iterable[Finding]) -> Plan:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 
@@ -11,6 +13,8 @@ from conftest import EGO4DFS
 from prefetchkit import data_of, tree
 
 from ego4dfs.cli.output import ExitCode
+from ego4dfs.prefetch import Layout
+from ego4dfs.verify import datasets_below
 
 FILES = {f"{name}.bin": name.encode() * 100 for name in "abcde"}
 
@@ -146,3 +150,19 @@ def test_what_is_passed_over_is_named(run, tmp_path, release):
     shown = f"ego4dfs: {release.version}"
     assert f"{shown}/mine was not looked at: no manifest.csv is there" in done.stderr
     assert f"{shown}/clips was not looked at: a link to what is not there" in done.stderr
+
+
+def test_a_directory_that_may_not_be_read_is_named_and_a_hidden_one_is_none(tmp_path, monkeypatch):
+    layout = Layout(tmp_path, "v2")
+    for name in ("clips", "imu", "clips/.ego4dfs"):
+        layout.dataset(name).mkdir(parents=True)
+        (layout.dataset(name) / "manifest.csv").write_text("uid")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/imu"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert datasets_below(layout) == (("clips",), {"imu": "permission denied"})
