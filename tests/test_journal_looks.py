@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,35 @@ def test_a_journal_that_is_damaged_is_named_with_its_remedy(tmp_path):
     with pytest.raises(OutputError, match=r"journal\.sqlite cannot be used") as caught:
         looked(state)
     assert "remove it" in caught.value.hint
+
+
+def test_damage_behind_the_first_page_is_named_too(tmp_path):
+    """What is read of it later would end in an error of SQLite's own."""
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    journal = Journal(state)
+    journal.complete((f"v2/viz/{number}", RECORD) for number in range(2000))
+    journal.close()
+    path = state / "journal.sqlite"
+    content = bytearray(path.read_bytes())
+    content[-4096:] = b"\xff" * 4096
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match=r"journal\.sqlite cannot be used: malformed: \w.*"):
+        looked(state)
+
+
+def test_a_full_disk_is_an_error_and_no_signal(small_disk):
+    """A mapped page that a full disk cannot take would end the process by SIGBUS."""
+    state = small_disk / ".ego4dfs"
+    state.mkdir()
+    with (small_disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
+        while rest.write(bytes(1 << 20)):
+            pass
+    program = "import sys, pathlib, ego4dfs.prefetch as p; p.Journal(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", program, str(state)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no space left on device" in done.stderr
 
 
 def test_a_file_that_became_right_another_way_leaves_no_part_of_ours(prefetch, release, out):

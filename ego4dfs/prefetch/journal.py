@@ -111,6 +111,8 @@ class Journal:
                 self._db = sqlite3.connect(":memory:", check_same_thread=False)
             if not look_only or not self._names():
                 self._db.executescript(_SCHEMA)
+            elif look_only:
+                journalfile.check(self._db)
             self._tables = self._names()
         except sqlite3.Error as error:
             self._release()
@@ -148,9 +150,7 @@ class Journal:
 
     def is_complete(self, path: str) -> bool:
         """Tell whether there is a record of a complete copy at this path."""
-        with self._lock:
-            query = "SELECT 1 FROM files WHERE path = ?"
-            return self._db.execute(query, (path,)).fetchone() is not None
+        return bool(self._all("SELECT 1 FROM files WHERE path = ?", (path,)))
 
     def asked(self, paths: Iterable[str]) -> None:
         """Note copies of which S3 said just now that they are the latest; not if looking only."""
@@ -168,10 +168,10 @@ class Journal:
             f"SELECT DISTINCT {bucket}, 'agreed', '' FROM files"  # noqa: S608 - a constant
             " WHERE ? IN ('', source) AND checksum = 'md5'"
         )
-        rows = self._select(query, (source,)).fetchall()
+        rows = self._all(query, (source,))
         if "evidence" in self._tables:
             query = "SELECT bucket, kind, detail FROM evidence WHERE ? IN ('', source)"
-            rows += self._select(query, (source,)).fetchall()
+            rows += self._all(query, (source,))
         return rows
 
     def note_evidence(
@@ -184,22 +184,21 @@ class Journal:
 
     def begun(self, path: str) -> Begun | None:
         """Return what is known of a copy under way; ranges that a reboot may have lost are out."""
-        with self._lock:
-            part = self._db.execute(
-                "SELECT url, etag, size, part_name FROM parts WHERE path = ?", (path,)
-            ).fetchone()
-            if part is None:
-                return None
-            ranges = self._db.execute(
-                "SELECT start, stop FROM ranges WHERE path = ? AND boot IN ('', ?) ORDER BY start",
-                (path, self._boot),
-            ).fetchall()
-        url, etag, size, part_name = part
+        # A path is begun by one thread only, so nothing changes between the two.
+        query = "SELECT url, etag, size, part_name FROM parts WHERE path = ?"
+        part = self._all(query, (path,))
+        if not part:
+            return None
+        ranges = self._all(
+            "SELECT start, stop FROM ranges WHERE path = ? AND boot IN ('', ?) ORDER BY start",
+            (path, self._boot),
+        )
+        url, etag, size, part_name = part[0]
         return Begun(url, etag, size, part_name, tuple(ranges))
 
     def begun_bytes(self) -> dict[str, int]:
         """Return how many bytes of each copy under way are on disk."""
-        return dict(self._select("SELECT path, SUM(stop - start) FROM ranges GROUP BY path"))
+        return dict(self._all("SELECT path, SUM(stop - start) FROM ranges GROUP BY path"))
 
     def begin(self, path: str, url: str, facts: ObjectFacts, part_name: str) -> None:
         """Note that a copy of this version is begun anew in the file `part_name`."""
@@ -259,6 +258,13 @@ class Journal:
         with self._lock:
             try:
                 return self._db.execute(query, row)
+            except sqlite3.Error as error:
+                raise journalfile.unusable(self._path, error) from error
+
+    def _all(self, query: str, row: tuple[object, ...] = ()) -> list[Any]:
+        with self._lock:
+            try:
+                return self._db.execute(query, row).fetchall()
             except sqlite3.Error as error:
                 raise journalfile.unusable(self._path, error) from error
 

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 LOCK = "lock"
 
 _LOCK_WAIT_S = 30
+_ROOM = "make room, or name another directory with -o"
 _NO_LOCKS = REFUSALS | {errno.ENOLCK}
 _SIDES = ("-journal", "-wal", "-shm")
 
@@ -51,7 +52,9 @@ def open_to_write(path: Path) -> tuple[int, sqlite3.Connection]:
 
 def open_to_look(path: Path) -> sqlite3.Connection:
     """Open the journal to look at it; without one an empty one. Raises OutputError."""
-    if path.exists() and not path.is_file():  # SQLite would wait for a pipe
+    # os.path raises nothing where the directory may not be entered.
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        # SQLite would wait for a pipe.
         raise OutputError(f"{path}: is no regular file", hint="remove it: ego4dfs makes a new one")
     location = for_reading(path)
     if not location and _is_there(path):
@@ -67,8 +70,7 @@ def unusable(path: Path, error: sqlite3.Error) -> OutputError:
     """Return the error that says why the journal cannot be used."""
     reason = str(error)
     if "full" in reason:  # SQLITE_FULL: the copies will not fit either
-        hint = "make room, or name another directory with -o"
-        return OutputError(f"{path}: no space left on device", hint=hint)
+        return OutputError(f"{path}: no space left on device", hint=_ROOM)
     hint = "if it is damaged, remove it: copies that are right are found all the same"
     if "readonly" in reason or "unable to open" in reason:
         hint = _shared(path.parent)
@@ -78,6 +80,8 @@ def unusable(path: Path, error: sqlite3.Error) -> OutputError:
 def _refused(state: Path, error: OSError) -> OutputError:
     """Return the error that names a file that cannot be opened, and what its owner can do."""
     hint = _shared(state) if error.errno in (errno.EACCES, errno.EPERM) else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = _ROOM
     if error.errno in (errno.ELOOP, errno.EEXIST):
         hint = "remove it: ego4dfs makes a new one"
     where = error.filename or state
@@ -121,6 +125,13 @@ def _open_sound(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Conne
         return _open(folder, path, has_locks=has_locks)
 
 
+def check(database: sqlite3.Connection) -> None:
+    """Read all of a database, and raise sqlite3.DatabaseError if it is damaged."""
+    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {found.rpartition(chr(10))[2]}")
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Tell whether an error says that a database is damaged, or is none."""
     return "malformed" in str(error) or "not a database" in str(error)
@@ -144,9 +155,7 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
             database.execute("PRAGMA journal_mode = TRUNCATE")
             database.execute("PRAGMA locking_mode = NORMAL")
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(f"malformed: {found}")
+        check(database)
     except sqlite3.Error:
         database.close()
         raise
@@ -159,7 +168,8 @@ def _abilities(folder: Folder) -> tuple[bool, bool]:
     folder.remove(name)
     descriptor = folder.create(name)
     try:
-        os.ftruncate(descriptor, mmap.PAGESIZE)
+        # Bytes, not a hole: on a full disk a write to a mapped hole ends the process by SIGBUS.
+        os.pwrite(descriptor, bytes(mmap.PAGESIZE), 0)
         return _can(lambda: _map(descriptor)), _can(lambda: os.fsync(descriptor))
     finally:
         os.close(descriptor)
