@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
 import subprocess
+import sys
 
 import pytest
 from conftest import EGO4DFS
 from mountkit import seeded
 from prefetchkit import data_of, tree
 
+from ego4dfs.cli.prefetch_output import Voice
 from ego4dfs.cli.streams import Stream, StreamLost
+from ego4dfs.errors import ConfigError
+from ego4dfs.prefetch import Plan
 
 FILES = {f"{name}.bin": seeded(name, 100_000) for name in "abc"}
 
@@ -157,3 +162,10 @@ def test_a_stream_drops_what_follows_its_first_failure(tmp_path):
         assert stream.lost is not None
     with open("/dev/full", "w") as full, pytest.raises(StreamLost):
         print("x", file=Stream(full, is_product=True), flush=True)
+
+
+def test_an_answer_that_is_no_text_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"))
+    voice = Voice(as_json=False, quiet=False, out=tmp_path)
+    with pytest.raises(ConfigError, match="nobody is there to answer"):
+        voice.confirms(Plan([]))

@@ -104,6 +104,8 @@ class Voice:
                 answer = sys.stdin.readline()
             except OSError:  # the terminal has gone
                 answer = ""
+            except UnicodeDecodeError:  # no text, and so no answer
+                answer = "?"
             if not answer:
                 raise ConfigError("nobody is there to answer", hint="-y fetches without asking")
             if answer.strip().lower() in {"", "y", "yes"}:
