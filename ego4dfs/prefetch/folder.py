@@ -98,6 +98,15 @@ class Folder:
         with folder._named(new_name):
             os.rename(name, new_name, src_dir_fd=self._fd, dst_dir_fd=folder._fd)
 
+    def set_aside(self, name: str, ending: str) -> str:
+        """Give a file another name, one that nothing has: its own with `ending`; return it."""
+        aside, number = f"{name}{ending}", 1
+        while self.status(aside) is not None:
+            number += 1
+            aside = f"{name}{ending}~{number}"
+        self.rename(name, self, aside)
+        return aside
+
     def remove(self, name: str) -> None:
         """Remove a file, if there is one; of a link the link itself."""
         with self._named(name), suppress(FileNotFoundError):
@@ -166,9 +175,11 @@ class Folder:
         with self.below(HIDDEN, make=True) as hidden, self._named(name):
             hidden.remove(temporary)
             ends = {"src_dir_fd": folder._fd, "dst_dir_fd": hidden._fd}  # noqa: SLF001 - its own class
-            os.link(name, temporary, follow_symlinks=False, **ends)
-            hidden.rename(temporary, self, name)
-            hidden.remove(temporary)  # where both were one file, rename does nothing
+            try:
+                os.link(name, temporary, follow_symlinks=False, **ends)
+                hidden.rename(temporary, self, name)
+            finally:
+                hidden.remove(temporary)  # where both were one file, rename does nothing
         self.remove_hidden()
 
     def _step(self, name: str, *, make: bool) -> Folder:

@@ -109,11 +109,7 @@ def _open_sound(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Conne
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
-        aside, number = f"{path.name}.damaged", 1
-        while folder.status(aside) is not None:
-            number += 1
-            aside = f"{path.name}.damaged~{number}"
-        folder.rename(path.name, folder, aside)
+        aside = folder.set_aside(path.name, ".damaged")
         for side in _SIDES:
             folder.remove(path.name + side)
         log.warning(

@@ -130,9 +130,5 @@ class Landing:
         with self._lock:
             if folder.status(name) is None:
                 return
-            aside, number = f"{name}.orig", 1
-            while folder.status(aside) is not None:
-                number += 1
-                aside = f"{name}.orig~{number}"
-            folder.rename(name, folder, aside)
+            aside = folder.set_aside(name, ".orig")
             log.warning("%s was not written by ego4dfs or ego4d: it is now %s", path, aside)

@@ -115,11 +115,7 @@ class VersionFile:
         return True
 
     def _set_aside(self, folder: Folder) -> None:
-        aside, number = f"{NAME}.damaged", 1
-        while folder.status(aside) is not None:
-            number += 1
-            aside = f"{NAME}.damaged~{number}"
-        folder.rename(NAME, folder, aside)
+        aside = folder.set_aside(NAME, ".damaged")
         log.warning("%s was damaged: it is now %s", self._path, aside)
         self._damage = ""
 
