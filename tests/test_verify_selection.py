@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from typing import TextIO
 
 import pytest
 from conftest import EGO4DFS
@@ -25,12 +26,13 @@ def run(release, licensee, tmp_path):
     release.dataset("annotations", FILES)
     release.metadata(b"{}")
 
-    def run(command: str, *words: str, answer: str = ""):
+    def run(command: str, *words: str, answer: str = "", stdout: int | TextIO = subprocess.PIPE):
         where = ("-o", str(tmp_path / "out"), "--version", release.version)
         return subprocess.run(
             [*EGO4DFS, command, *where, *words],
             input=answer,
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             check=False,
             timeout=60,
@@ -109,7 +111,26 @@ def test_a_repair_shows_its_plan_and_fetches_only_when_agreed(run, tmp_path, rel
     assert tree(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("content", [b"\0" * 100, b"[1]", b'{"v1": {"x": 3}}'])
+def test_a_repair_does_not_end_with_its_output(run, tmp_path, release):
+    run("prefetch", "-y", "--no-metadata")
+    path = tmp_path / "out" / release.version / "annotations/b.bin"
+    path.unlink()
+    with open("/dev/full", "w") as full:
+        done = run("verify", "--repair", "-y", "--no-metadata", stdout=full)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert path.read_bytes() == FILES["b.bin"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0" * 100,
+        b"[1]",
+        b'{"v1": {"x": 3}}',
+        b'{"v1": {"x": [1, "a"]}}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_damaged_memory_counts_as_none(run, tmp_path, content):
     run("prefetch", "-y", "--include", "a*", "--no-metadata")
     path = tmp_path / "out/.ego4dfs/selections.json"

@@ -33,7 +33,8 @@ COMMANDS: Mapping[str, str] = {
 }
 
 _WORKERS = frozenset(("mount", "unmount", "prefetch", "demo"))
-"""Commands whose work is not their output: it goes on when nothing can be printed."""
+"""Commands whose work is not their output, as that of `verify --repair` and `--prune` is not: it
+goes on when nothing can be printed."""
 
 _HELP = """\
 usage: ego4dfs COMMAND [OPTIONS]
@@ -106,7 +107,8 @@ def _dispatch(words: list[str]) -> int:
     if getattr(given, "list_datasets", False):
         args.list_datasets(sys.stdout)
         return output.ExitCode.OK
-    if name in _WORKERS and not getattr(given, "dry_run", False):
+    is_work = name in _WORKERS or any(getattr(given, flag, False) for flag in ("repair", "prune"))
+    if is_work and not getattr(given, "dry_run", False):
         streams.is_courtesy()
     return _load(name).run(given)
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.prefetch.folder import write_whole
+from ego4dfs.prefetch.folding import disk_names
 from ego4dfs.prefetch.journal import Journal
 from ego4dfs.prefetch.layout import METADATA, Layout
+from ego4dfs.regularfile import read_regular
 
 NAME = "selections.json"
 
@@ -32,9 +34,10 @@ class Selections:
         self._path = state / NAME
         self._known: dict[tuple[str, str], _Names] = {}
         try:
-            if self._path.is_file():
-                self._known = _parsed(json.loads(self._path.read_bytes()))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            self._known = _parsed(json.loads(read_regular(self._path)[0]))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             log.warning(
                 "%s cannot be read, so what was selected is not known: %s", self._path, error
             )
@@ -63,10 +66,16 @@ class Selections:
 
 def _parsed(document: dict[str, dict[str, list[str] | None]]) -> dict[tuple[str, str], _Names]:
     return {
-        (release, dataset): None if names is None else set(names)
+        (release, dataset): None if names is None else set(map(_name, names))
         for release, datasets in document.items()
         for dataset, names in datasets.items()
     }
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name")
+    return name
 
 
 class Expected:
@@ -100,12 +109,14 @@ class Expected:
         records = self._journal.records(directory)
         fetched = {path for path, record in records if record.release == self._release}
         present = _names_in(self._layout.dataset(dataset))
+        may_write = self._journal.may_write
+        renamed = disk_names(self._layout, dataset, listing.manifest.entries, may_write=may_write)
         entries = tuple(
             entry
             for entry in listing.entries
-            if entry.name in present
-            or (admits is not None and admits(entry.name))
-            or (path := f"{directory}/{entry.name}") in fetched
+            if (name := renamed.get(entry.name, entry.name)) in present
+            or (admits is not None and admits(name))
+            or (path := f"{directory}/{name}") in fetched
             or path in self._begun
         )
         return replace(listing, entries=entries)
