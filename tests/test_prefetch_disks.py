@@ -25,7 +25,7 @@ FILES = {"a.bin": b"a" * 70, "b.bin": b"b" * 3 * MIB}
 @pytest.mark.fault(
     area="disk",
     fault="a filesystem without times, modes, syncs, shared memory or a count of blocks",
-    face="prefetch,verify",
+    face="prefetch, verify",
     sees="all is copied, with one warning; a second run fetches nothing",
     deadline="at once",
 )
@@ -117,6 +117,21 @@ def test_a_directory_in_the_place_of_a_file_fails_that_file(bench, size):
     assert not [url for url, _, _ in bench.store.gets if url.endswith("a.mp4") and size > MIB]
 
 
+@pytest.mark.parametrize("place", ["", "v2"])
+def test_a_directory_in_the_place_of_the_metadata_fails_that_file(
+    prefetch, release, tmp_path, place
+):
+    files = {"a.bin": b"a" * 70}
+    release.dataset("annotations", files)
+    release.metadata(b"{}")
+    (tmp_path / "out" / (place and release.version) / "ego4d.json").mkdir(parents=True)
+    done = prefetch("-y", code=3)
+    assert "ego4d.json: a directory lies under this name" in done.stderr
+    assert "1 failed" in done.stdout
+    assert data_of(tree(tmp_path / "out"), release, "annotations") == files
+    assert not list(tmp_path.glob("out/**/*.link"))
+
+
 @pytest.mark.parametrize("size", [70, 3 * MIB])
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.EIO, errno.EFBIG])
 def test_an_error_of_one_file_is_that_files(bench, monkeypatch, number, size):
@@ -182,7 +197,7 @@ def test_a_journal_that_may_not_be_written_is_told_with_its_remedy(tmp_path, mon
 @pytest.mark.fault(
     area="disk",
     fault="names that differ in case only, on a disk where case does not count",
-    face="prefetch,verify,mount",
+    face="prefetch, verify, mount",
     sees="both are copied, the second as stem~2.ext; later runs fetch nothing",
     deadline="at once",
 )
@@ -213,6 +228,9 @@ def test_names_that_a_disk_takes_for_one_are_both_kept(
         assert "already exist" in one.stdout
         assert "4 right\n" in cli("verify", *where, "--no-metadata").stdout
         assert "4 right\n" in cli("verify", *where, "--offline").stdout
+        (disk / ".ego4dfs/selections.json").unlink()
+        prefetch("-y", "--no-metadata", "-o", str(disk), "--include", "notes.json")
+        assert "4 right\n" in cli("verify", *where, "--no-metadata").stdout
         assert not any(path.endswith(".json") for verb, path, _ in front.log if verb == "GET")
         vfs = open_tree(version=release.version, datasets=["annotations"], copies=str(disk))
         for name, data in files.items():

@@ -39,6 +39,7 @@ from ego4dfs.prefetch import (
     Selections,
     unusable,
 )
+from ego4dfs.prefetch.layout import METADATA
 from ego4dfs.text import shell_word, sizes_apart
 from ego4dfs.vfs import VFS, open_vfs
 
@@ -263,10 +264,17 @@ class _Command:
 
     def _finish(self, vfs: VFS, report: Report, seconds: float) -> int:
         if self._config.metadata:
-            path = ReleaseFiles(self._layout).metadata()
-            if path is not None:
-                self._voice.say(f"Ego4D Metadata: {path}")
+            self._show_metadata(report)
         return self._voice.report(report, seconds, self._retry(report, vfs))
+
+    def _show_metadata(self, report: Report) -> None:
+        try:
+            path = ReleaseFiles(self._layout).metadata()
+        except OSError as error:  # the copies are there all the same
+            report.not_written(METADATA, error)
+            return
+        if path is not None:
+            self._voice.say(f"Ego4D Metadata: {path}")
 
     def _retry(self, report: Report, vfs: VFS) -> list[str]:
         retry = Retry(_parser(), self._args, self._config, self._layout.state)

@@ -40,7 +40,7 @@ class ReleaseFiles:
     def metadata(self) -> Path | None:
         """Show the version's ego4d.json in the root too; return its path, or None without one."""
         path, top = self._layout.metadata, self._layout.root / METADATA
-        if not path.exists():
+        if not path.is_file():
             return None
         if not (top.exists() and top.samefile(path)):
             self._share(self._layout.version_name, "")

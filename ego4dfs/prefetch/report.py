@@ -84,6 +84,10 @@ class Report:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         self._problem(item.path, item.uid, status, reason)
 
+    def not_written(self, path: str, error: OSError) -> None:
+        """Count a file that belongs to no row of a plan and could not be written."""
+        self._problem(path, "", Status.FAILED, reason_of(error))
+
     def leave_out(self, plan: Plan) -> None:
         """Count the files that cannot be had as the plan knows already."""
         for item in plan.items:
