@@ -36,7 +36,7 @@ def put_in_vain(cache, number: int) -> None:
     fault="another process holds the index of the cache and never lets go",
     face="all",
     sees="cached blocks as ever; what is fetched meanwhile is not kept; `status` says so",
-    deadline="0.1 s, once in 3 s",
+    deadline="0.1 s, and that once in 3 s at most",
 )
 @pytest.mark.parametrize("against", ["writers", "all"])
 def test_hits_and_figures_wait_for_no_process_that_holds_the_index(tmp_path, against):

@@ -33,7 +33,7 @@ def take_away(cache_dir: Path, how: str) -> None:
     fault="the cache directory is removed, renamed or emptied below a mount",
     face="all",
     sees="a new one is begun there, with a warning; the limit holds for all mounts together",
-    deadline="the next block that is written",
+    deadline="at once, before the next block is written",
 )
 @pytest.mark.parametrize("how", ["removed", "renamed", "emptied", "without index"])
 def test_two_mounts_hold_one_bound_after_the_directory_was_taken_away(tmp_path, how, caplog):

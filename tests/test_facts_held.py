@@ -49,7 +49,7 @@ def filled(tmp_path, store) -> FactsIndex:
     fault="another process holds the facts index and never lets go",
     face="all",
     sees="known files as ever; others cost a request each, and are written down later",
-    deadline="0.1 s, once in 3 s",
+    deadline="0.1 s, and that once in 3 s at most",
 )
 @pytest.mark.parametrize("against", WHOM)
 def test_facts_are_had_within_moments_while_another_process_holds_them(tmp_path, store, against):

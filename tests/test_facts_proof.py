@@ -38,7 +38,7 @@ def asked_once(tmp_path, store: CountingStore) -> None:
     fault="a changed byte in what is remembered of an object: size, ETag, version or time",
     face="all",
     sees="the object is asked about again",
-    deadline="one request",
+    deadline="at once, after one request",
 )
 @pytest.mark.parametrize(
     "change",

@@ -62,7 +62,7 @@ def test_cat_file_asks_again_by_itself(fs, gateway, release):
     fault="a captive portal answers in the store's place",
     face="ego4d://",
     sees="OSError while it does; then everything is right, and nothing of it was kept",
-    deadline="at once, after bounded retries",
+    deadline="5 s, in 5 attempts",
 )
 def test_a_captive_portal_leaves_nothing_behind(fs, gateway, release, monkeypatch):
     monkeypatch.setattr(patience, "WAIT_MAX_S", 0.0)

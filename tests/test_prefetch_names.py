@@ -17,10 +17,10 @@ LONG = "n" * 251
 
 
 @pytest.mark.fault(
-    area="keys",
-    fault="an object called as another one with .part behind it",
+    area="disk",
+    fault="objects called `X` and `X.part` in one dataset",
     face="prefetch",
-    sees="both are copied",
+    sees="both are copied, each with its own bytes",
     deadline="at once",
 )
 @pytest.mark.parametrize("size", [70, 3 * MIB])

@@ -60,7 +60,7 @@ def every_call(store: ObjectStore, url: str) -> list[Callable[[], object]]:
     fault="a captive portal or a proxy answers in the store's place",
     face="all",
     sees="the store is unavailable, and the hint names what may answer; nothing of it is kept",
-    deadline="at once, after bounded retries",
+    deadline="5 s, in 5 attempts",
 )
 @pytest.mark.parametrize(
     "reply",
@@ -91,7 +91,7 @@ def test_what_answers_in_the_store_s_place_is_not_believed(
     fault="an answer without ETag, Last-Modified or Content-Length",
     face="all",
     sees="the store is unavailable; the message names what is lacking",
-    deadline="at once, after bounded retries",
+    deadline="5 s, in 5 attempts",
 )
 @pytest.mark.parametrize("name", ["ETag", "Last-Modified", "Content-Length"])
 def test_an_answer_that_lacks_what_s3_always_sends_says_so(
@@ -206,7 +206,7 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[Elsewhere]:
     fault="a redirect to another host",
     face="all",
     sees="it is not followed: no request, and no session token, gets there",
-    deadline="at once, after bounded retries",
+    deadline="5 s, in 5 attempts",
 )
 @pytest.mark.parametrize("status", [301, 302, 307])
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])

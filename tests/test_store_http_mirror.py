@@ -104,7 +104,7 @@ def test_a_mirror_without_etags_and_times_is_read(store: ObjectStore) -> None:
     fault="a captive portal or a proxy answers in the place of an HTTP mirror",
     face="all",
     sees="the mirror is unavailable; nothing of the answer is kept",
-    deadline="at once, after bounded retries",
+    deadline="5 s, in 5 attempts",
 )
 def test_a_web_page_is_no_object_of_a_mirror(store: ObjectStore, web: Web) -> None:
     web.headers = {"Content-Type": "text/html"}
@@ -128,7 +128,7 @@ def test_a_mirror_s_redirect_to_another_host_is_not_followed(
     fault="an HTTP mirror that is gone, or fails",
     face="all",
     sees="the mirror is unavailable, and no file is taken for missing",
-    deadline="at once, after bounded retries",
+    deadline="5 s, in 5 attempts",
 )
 @pytest.mark.parametrize("status", [0, 500, 503])
 def test_an_outage_of_a_mirror_does_not_make_files_missing(

@@ -22,7 +22,7 @@ class ByteBudget:
     def __init__(self, max_bytes: int, overdue_bytes: Callable[[], int] = lambda: 0) -> None:
         """Allow `max_bytes` at a time, and always at least one request.
 
-        `overdue_bytes` is how much of what was taken has been waited for in vain: it takes no
+        `overdue_bytes` is how much of what was taken was waited for and did not come: it takes no
         memory yet, and a store that hangs must not keep others waiting.
         """
         self._max_bytes = max_bytes

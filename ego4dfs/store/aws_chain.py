@@ -246,7 +246,7 @@ def _unusable(error: Exception, profile: str) -> StoreError:
 
 
 def _remedy(error: Exception, profile: str) -> str:
-    """Say what renews what the chain was made of; an Ego4D licence is seldom the cause."""
+    """Say what renews what the chain was made of; an Ego4D licence is rarely the cause."""
     from botocore import exceptions  # noqa: PLC0415
 
     named = profile or aws_files.profile_of_environment()
