@@ -111,6 +111,18 @@ def test_a_repair_shows_its_plan_and_fetches_only_when_agreed(run, tmp_path, rel
     assert tree(tmp_path / "out") == before
 
 
+def test_what_was_fetched_before_selections_were_kept_is_missed(run, tmp_path, release):
+    run("prefetch", "-y")
+    out = tmp_path / "out"
+    for name in (".ego4dfs/selections.json", "ego4d.json", f"{release.version}/ego4d.json"):
+        (out / name).unlink()
+    (out / release.version / "annotations/a.bin").unlink()
+    done = run("verify", "--json")
+    assert {problem["path"] for problem in report(done)["problems"]} == {
+        f"{release.version}/{name}" for name in ("ego4d.json", "annotations/a.bin")
+    }
+
+
 def test_a_repair_does_not_end_with_its_output(run, tmp_path, release):
     run("prefetch", "-y", "--no-metadata")
     path = tmp_path / "out" / release.version / "annotations/b.bin"

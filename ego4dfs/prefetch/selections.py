@@ -123,8 +123,12 @@ class Expected:
 
     def has_metadata(self) -> bool:
         """Tell whether ego4d.json should be there."""
-        is_selected = self._selections.admits(self._release, "") is not None
-        return is_selected or METADATA in _names_in(self._layout.dataset(""))
+        if self._selections.admits(self._release, "") is not None:
+            return True
+        path = self._layout.relative("", METADATA)
+        records = self._journal.records(self._layout.relative_directory(""))
+        is_fetched = any(p == path and r.release == self._release for p, r in records)
+        return is_fetched or METADATA in _names_in(self._layout.dataset(""))
 
 
 def _names_in(directory: Path) -> frozenset[str]:
