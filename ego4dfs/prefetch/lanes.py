@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -26,26 +27,42 @@ class Lanes:
         self._busy = 0
         self.stopping = threading.Event()  # no further tasks
         self.abandoned = threading.Event()  # and those under way end as soon as they can
+        self._lanes: list[list[threading.Thread]] = []
         self._threads: list[threading.Thread] = []
 
     def add(self, name: str, take: Next, count: int) -> None:
         """Serve a lane with `count` threads, once `start` is called."""
-        self._threads += [
-            threading.Thread(target=self._work, args=(take,), name=f"{name}-{i}", daemon=True)
-            for i in range(count)
-        ]
+        self._lanes.append(
+            [
+                threading.Thread(target=self._work, args=(take,), name=f"{name}-{i}", daemon=True)
+                for i in range(count)
+            ]
+        )
 
     def run(self, tick: Callable[[], None], every_s: float = 0.1) -> None:
-        """Work until all is done or stopped, calling `tick` from this thread meanwhile."""
-        for thread in self._threads:
-            thread.start()
+        """Work until all is done or stopped, calling `tick` from this thread meanwhile.
+
+        Where threads are scarce, fewer do. Raises OSError if there is not one for each lane.
+        """
         try:
+            self._start()
             for thread in self._threads:
                 while thread.is_alive() and not self.stopping.is_set():
                     thread.join(every_s)
                     tick()
         finally:
             self.stop()
+
+    def _start(self) -> None:
+        rest = [thread for lane in self._lanes for thread in lane[1:]]
+        for thread in (*(lane[0] for lane in self._lanes), *rest):
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads are to be had
+                if len(self._threads) < len(self._lanes):
+                    raise OSError(errno.EAGAIN, "no more threads are to be had") from error
+                return
+            self._threads.append(thread)
 
     def stop(self) -> None:
         """Hand out no more tasks."""

@@ -20,6 +20,7 @@ _HINTS = {
     errno.EDQUOT: _ROOM,
     errno.EROFS: "name a directory that can be written, with -o",
     errno.EACCES: "ask its owner to share it (chmod -R g+rwX), or name another one with -o",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or end other programs",
     errno.ELOOP: "remove the link, make it yourself, or name another directory with -o",
 }
 

@@ -132,7 +132,7 @@ class Warmer:
         self._lanes.add("warm", lambda: next(tasks, None), _THREADS)
         try:
             self._lanes.run(tick)
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, OSError) as error:
             self._stop(error)
         self._lanes.stop()
         try:

@@ -1,0 +1,52 @@
+"""A prefetch where few threads, or none, are to be had."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from copybench import MIB
+
+from ego4dfs.prefetch import Status
+
+FILES = {"large": b"l" * 3 * MIB} | {f"small{number}": bytes([number]) for number in range(20)}
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Let so many threads of a prefetch start, and no more; returns the list that says how many."""
+    allowed = [0]
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith(("small-", "range-")):
+            if not allowed[0]:
+                raise RuntimeError("can't start new thread")
+            allowed[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return allowed
+
+
+@pytest.mark.fault(
+    area="processes",
+    fault="hardly any threads are to be had (a limit of processes)",
+    face="prefetch",
+    sees="fewer threads copy; without two the run ends with one line",
+    deadline="at once",
+)
+def test_where_threads_are_scarce_fewer_copy(bench, threads):
+    bench.put(**FILES)
+    threads[0] = 2
+    report = bench.fetch()
+    assert report.stopped_by is None
+    assert report.counts[Status.DONE] == len(FILES)
+
+
+def test_without_threads_the_run_ends_and_says_why(bench, threads):
+    bench.put(**FILES)
+    threads[0] = 1
+    report = bench.fetch()
+    assert isinstance(report.stopped_by, OSError)
+    assert "no more threads" in str(report.stopped_by)
