@@ -158,3 +158,58 @@ def test_a_call_that_returns_in_time_gives_what_it_gives(monkeypatch):
         within(60, lambda: 1 / 0, name="test")
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert within(60, lambda: 7, name="test") == 7
+
+
+def test_a_task_that_ends_wakes_no_idle_thread(monkeypatch):
+    """Each of many idle threads that looked for work would cost more than the work."""
+    gate, many = Gate(), Workers("test")
+    for _ in range(24):
+        many.submit(gate, most=24)
+    wait_until(lambda: gate.begun == 24)
+    gate.open.set()
+    wait_until(lambda: not many._running)
+    looks, look = [0], Workers._runnable
+
+    def counted(self: Workers) -> object:
+        looks[0] += 1
+        return look(self)
+
+    monkeypatch.setattr(Workers, "_runnable", counted)
+    for _ in range(50):
+        done = threading.Event()
+        many.submit(done.set, most=24)
+        assert done.wait(10)
+    assert looks[0] <= 4 * 50
+    assert many.close(10)
+
+
+def test_groups_that_hang_with_all_threads_leave_one_for_another(monkeypatch):
+    monkeypatch.setattr(workers, "MOST_THREADS", 6)
+    gate, done, many = Gate(), threading.Event(), Workers("test")
+    for _ in range(6):
+        many.submit(gate, group="hangs", most=96)
+        many.submit(gate, group="hangs too", most=96)
+    wait_until(lambda: gate.begun >= 6)
+    assert many.submit(done.set, group="healthy", most=96)
+    assert done.wait(10)
+    assert many._threads <= 2 * 6
+    gate.open.set()
+    assert many.close(10)
+
+
+def test_an_interrupt_ends_the_work_on_many_items():
+    """It comes to the main thread, in the middle of an item."""
+    done: list[int] = []
+
+    def interrupted(item: int) -> None:
+        done.append(item)
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt):
+        each(interrupted, range(1000), threads=4, name="test")
+    count = len(done)
+    assert count < 100
+    time.sleep(0.1)
+    assert len(done) <= count + 3
