@@ -10,11 +10,11 @@ from fakes import CountingStore, StallingStore
 from mountkit import wait_until
 from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
+from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef
 from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader import Window
-from ego4dfs.reader.flights import ByteBudget
+from ego4dfs.reader import Window, flights
+from ego4dfs.reader.flights import ByteBudget, Flight
 from ego4dfs.reader.reader import MAX_HOMELESS_BLOCKS, MAX_INFLIGHT_BYTES, SOON_BLOCKS
 from ego4dfs.reader.window import STEP
 
@@ -226,3 +226,30 @@ def test_a_budget_always_lets_one_request_through():
     assert not budget.take(1, wait=False)
     budget.give_back(1000)
     assert budget.take(1, wait=False)
+
+
+def test_who_waits_for_a_request_that_was_long_in_the_queue_waits_for_its_begin():
+    """It was asked for ahead, and was not sent: that is no failure of the store."""
+    flight = Flight(Entry("key", 0, 4))
+    flight._made_s -= 1000
+
+    def hurry() -> None:
+        threading.Timer(0.1, flight.land, [memoryview(b"data")]).start()
+
+    flight.hurry = hurry
+    view = memoryview(bytearray(4))
+    flight.read_into(0, view)
+    assert bytes(view) == b"data"
+
+
+def test_a_block_that_came_without_memory_for_it_is_read_again(make, large, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(flights, "ANSWER_S", 0.1)
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    reader._budget.take(MAX_INFLIGHT_BYTES, wait=True)
+    reader.admit(ref, 0, memoryview(large)[:BLOCK_SIZE])
+    reader._budget.give_back(MAX_INFLIGHT_BYTES)
+    assert read(reader, ref, 0, 10) == large[:10]
+    settle(reader)
+    assert reader._budget._used == 0

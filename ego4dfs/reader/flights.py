@@ -133,13 +133,14 @@ class Flight:
         hurry = self.hurry
         if hurry is not None:
             hurry()
+        begin = Deadline.after(ANSWER_S)  # from now: in the queue it may have been for longer
         with self._changed:
             while self._arrived < stop:
                 if self._error is not None:
                     raise self._error
                 left_s = deadline.remaining_s
                 if not self.is_begun:
-                    left_s = min(left_s, ANSWER_S - self.age_s)
+                    left_s = min(left_s, begin.remaining_s)
                 if left_s <= 0:
                     self._error = StoreUnavailable("the store did not send enough in time")
                     raise self._error

@@ -24,7 +24,7 @@ from ego4dfs.blocks import (
     spans,
 )
 from ego4dfs.cache import BlockCache
-from ego4dfs.errors import StoreError
+from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader.background import BackgroundVerifier
 from ego4dfs.reader.dispatch import Dispatch
@@ -107,15 +107,17 @@ class Reader:
         return True
 
     def admit(self, ref: ObjectRef, index: int, data: memoryview) -> None:
-        """Put a block into the cache that came by another way than a read."""
-        for flight in self._claim(ref, [block_entry(ref, index)]):
-            try:
-                self._budget.take(len(data), wait=True)
-            except StoreError as error:  # who joined it must hear of it, and ask anew
-                self._flights.fail(flight, error)
-                raise
+        """Put a block into the cache that came by another way than a read, if there is room."""
+        try:
+            self._budget.take(len(data), wait=True)
+        except StoreUnavailable:
+            return  # no memory for it: the next read asks for it again
+        claimed = self._claim(ref, [block_entry(ref, index)])
+        for flight in claimed:
             flight.land(data)
             self._keep(ref, flight)
+        if not claimed:
+            self._budget.give_back(len(data))
 
     def drops(self, ref: ObjectRef) -> int:
         """Count how often cached bytes of this object version were found wrong and dropped."""
