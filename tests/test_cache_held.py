@@ -119,3 +119,15 @@ def test_close_waits_for_no_disk_that_hangs(tmp_path, monkeypatch):
     assert time.monotonic() - began_s < 2
     gate.set()
     assert landing.wait(1) == [True]
+
+
+def test_bytes_that_are_wrong_leave_also_while_the_index_is_held(tmp_path):
+    cache = open_cache(tmp_path)
+    put(cache, 1, 2)
+    assert got(cache, 1) == bytes_of(key_of(1), UNIT)
+    cache._index.disconnect()
+    with held(database(tmp_path), against="writers"):
+        cache.forget([key_of(1), key_of(2)])
+        assert not cache.contains(key_of(1))
+        assert not cache.contains(key_of(2))
+    cache.close()

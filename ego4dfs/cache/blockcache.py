@@ -64,7 +64,7 @@ class BlockCache:
         self._prefix = f"{self._directory}/"
         self._checked = Checked()
         self._writer = BlockWriter(self._directory, self._index, self._checked, metrics)
-        self._unreadable = Seldom(log)
+        self._unreadable, self._busy = Seldom(log), Seldom(log)
 
     @property
     def max_bytes(self) -> int:
@@ -163,8 +163,7 @@ class BlockCache:
         for key in keys:
             self._checked.discard(key)
             if self.contains(key):
-                self._index.forget(key)
-                Path(self._prefix + relative_name(key)).unlink(missing_ok=True)
+                self._remove(key)
 
     def verify(self) -> CacheReport:
         """Check every block, drop the damaged, and remove files that no row counts."""
@@ -184,11 +183,15 @@ class BlockCache:
     def _drop(self, key: str, what: str) -> bool:
         log.warning("cached block %s %s; it will be fetched again", key, what)
         self._metrics.error(f"cached block {key} {what}; fetched again")
+        self._remove(key)
+        return False
+
+    def _remove(self, key: str) -> None:
+        """Remove a block's row and file; the file also while another process holds the index."""
         self._checked.discard(key)
         try:
             self._index.forget(key)
         except (sqlite3.Error, diskcache.Timeout) as error:
-            log.warning("the cache index is busy: %s", error)
+            self._busy.warning("the cache index is busy: %s", error)
         with suppress(OSError):  # not there, or not ours to remove
             Path(self._prefix + relative_name(key)).unlink()
-        return False
