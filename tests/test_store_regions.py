@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +15,7 @@ import pytest
 from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, aws_files, obstore_s3, regions
+from ego4dfs.store.network import Network
 from ego4dfs.store.regions import Regions
 from tests.gateway import Gateway
 
@@ -198,3 +203,58 @@ def test_aws_hosts_are_named_after_bucket_and_region(
     """A bucket with dots does not fit AWS's certificate and goes into the path."""
     config = obstore_s3._config(bucket_name, "eu-central-1", "")
     assert (config["endpoint"], config["virtual_hosted_style_request"]) == (endpoint, on_host)
+
+
+@pytest.mark.fault(
+    area="network",
+    fault="the region of a bucket cannot be asked for, and many readers need it",
+    face="all",
+    sees="all of them hear of the same failure, and do not ask one after the other",
+    deadline="10 s",
+)
+def test_threads_that_wait_for_one_answer_share_its_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, asked = threading.Event(), []
+
+    def head(_network: Network, url: str, _timeout_s: float) -> None:
+        asked.append(url)
+        assert gate.wait(60)
+        raise TimeoutError
+
+    monkeypatch.setattr(Network, "head", head)
+    where = Regions("", lambda: "", Metrics())
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(where.of, "bucket") for _ in range(16)]
+        time.sleep(0.3)
+        gate.set()
+        assert all(isinstance(answer.exception(30), StoreUnavailable) for answer in answers)
+    assert len(asked) == 1
+    with pytest.raises(StoreUnavailable):
+        where.of("bucket")
+    assert len(asked) == 2  # who comes later asks anew
+
+
+def test_a_region_that_can_be_none_is_taken_for_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Regions, "ask", lambda *_: "../evil")
+    assert Regions("", lambda: "", Metrics()).of("bucket") == "us-east-1"
+
+
+def test_an_answer_that_trickles_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_trickle, args=[server], daemon=True).start()
+        began_s = time.monotonic()
+        with pytest.raises(TimeoutError):
+            Network().head(f"http://127.0.0.1:{server.getsockname()[1]}", 0.3)
+        assert time.monotonic() - began_s < 3
+
+
+def _trickle(server: socket.socket) -> None:
+    with suppress(OSError):
+        connection, _ = server.accept()
+        with connection:
+            for _ in range(100):
+                connection.sendall(b"H")
+                time.sleep(0.1)

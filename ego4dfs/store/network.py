@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ego4dfs.errors import ConfigError
 from ego4dfs.store import aws_files
 from ego4dfs.text import masked
+from ego4dfs.workers import Overdue, within
 
 if TYPE_CHECKING:
     import ssl
@@ -87,8 +88,16 @@ class Network:
     def head(self, url: str, timeout_s: float) -> tuple[int, Message]:
         """Return status and headers of the answer to a HEAD without a signature.
 
-        Redirects are not followed. Raises OSError or HTTPException when nothing answers.
+        Redirects are not followed. `timeout_s` is how long the connection and each part of the
+        answer may take; in all, names looked up, it has twice as long.
+        Raises OSError or HTTPException when nothing answers.
         """
+        try:
+            return within(2 * timeout_s, lambda: self._head(url, timeout_s), name="head")
+        except Overdue:
+            raise TimeoutError from None
+
+    def _head(self, url: str, timeout_s: float) -> tuple[int, Message]:
         from urllib import request  # noqa: PLC0415
         from urllib.error import HTTPError  # noqa: PLC0415
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 
+from ego4dfs.errors import StoreError
 from ego4dfs.metrics import Metrics
 from ego4dfs.store.answers import is_intercepted
 from ego4dfs.store.classify import Answer, WrongRegion, error_of, foreign
@@ -24,7 +27,8 @@ class Regions:
     """Remember the region of each bucket.
 
     Safe from several threads. `_lock` guards the tables and is never held over I/O; a bucket's
-    gate is, so that the threads that need one answer send one question.
+    gate is, so that the threads that need one answer send one question: its failure, too, is
+    theirs.
     """
 
     def __init__(
@@ -41,21 +45,33 @@ class Regions:
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}
         self._gates: dict[str, threading.Lock] = {}
+        self._failed: dict[str, tuple[float, StoreError]] = {}
 
     def of(self, bucket: str) -> str:
         """Return the region to sign for, asking AWS once per bucket where it is not configured.
 
         Raises StoreUnavailable when it must ask and nothing answers.
         """
-        with self._lock:
-            known = self._known.get(bucket)
-            gate = self._gates.setdefault(bucket, threading.Lock())
-        if known:
+        if known := self._known.get(bucket):
             return known
+        with self._lock:
+            gate = self._gates.setdefault(bucket, threading.Lock())
+        came_s = time.monotonic()
         with gate:
             if bucket not in self._known:
-                self.learn(bucket, self._first_guess(bucket))
-            return self._known[bucket]
+                self._find(bucket, came_s)
+            return self._known.get(bucket, DEFAULT)
+
+    def _find(self, bucket: str, since_s: float) -> None:
+        """Ask, unless a question that was sent after `since_s` has failed: that failure is ours."""
+        failed = self._failed.get(bucket)
+        if failed is not None and failed[0] > since_s:
+            raise copy.copy(failed[1])
+        try:
+            self.learn(bucket, self._first_guess(bucket))
+        except StoreError as error:
+            self._failed[bucket] = (time.monotonic(), error)
+            raise
 
     def peek(self, bucket: str) -> str:
         """Return the region that is known of `bucket`, or ''."""
