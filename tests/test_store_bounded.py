@@ -7,10 +7,12 @@ import time
 
 import pytest
 from fakes import CountingStore, StallingStore
+from mountkit import wait_until
 
-from ego4dfs.errors import StoreUnavailable
-from ego4dfs.store import bounded
+from ego4dfs.errors import StoreError, StoreUnavailable
+from ego4dfs.store import bounded, fsspec_source, protocol
 from ego4dfs.store.bounded import Bounded
+from ego4dfs.store.fsspec_source import FsspecSource
 
 URL = "s3://bucket/a"
 DATA = bytes(range(256)) * (1 << 13)
@@ -77,3 +79,40 @@ def test_a_call_without_a_thread_to_be_had_is_made_in_its_own(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert Bounded(CountingStore({URL: DATA})).head(URL).size == len(DATA)
+
+
+def test_calls_that_hang_are_only_so_many(hanging, monkeypatch):
+    monkeypatch.setattr(bounded, "MOST_CALLS", 2)
+    mirror = Bounded(hanging)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="in time"):
+            mirror.head(URL)
+    with pytest.raises(StoreUnavailable, match="calls to the mirror hang"):
+        mirror.head(URL)
+    hanging.gate.set()
+    wait_until(lambda: mirror._calls._value == 2)
+    assert mirror.head(URL).size == len(DATA)
+
+
+def test_what_is_too_large_for_a_manifest_is_not_read(monkeypatch):
+    monkeypatch.setattr(protocol, "WHOLE_MOST_BYTES", 1000)
+    store = CountingStore({URL: DATA})
+    with pytest.raises(StoreError, match="a manifest has at most"):
+        Bounded(store).read(URL)
+    assert not store.gets
+
+
+def test_a_mirror_that_hangs_while_it_is_opened_holds_up_neither_the_end_nor_others(monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(fsspec_source, "ATTEMPT_S", 0.1)
+    monkeypatch.setattr(fsspec_source, "_filesystem", lambda *_: (gate.wait(60), ""))
+    mirror = FsspecSource("sftp://host")
+    opening = threading.Thread(target=lambda: mirror._at(URL), daemon=True)
+    opening.start()
+    wait_until(mirror._lock.locked)
+    mirror.renew(URL)
+    mirror.close()
+    with pytest.raises(StoreUnavailable, match="cannot be opened in time"):
+        mirror.head(URL)
+    gate.set()
+    opening.join(10)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from ego4dfs.deadline import ATTEMPT_S
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink
+from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.workers import Overdue, within
 
 Result = TypeVar("Result")
 
 LEAST_BYTES, FIRST_BYTES, MOST_BYTES = 64 << 10, 1 << 20, 8 << 20
+MOST_CALLS = 512
+"""So many calls at a time: those that hang keep a thread each, and must not take all there are."""
 _FAST_S = 1.0  # a piece that took less may be followed by a larger one
 
 
@@ -27,6 +31,7 @@ class Bounded:
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
         self._piece_bytes = FIRST_BYTES
+        self._calls = threading.BoundedSemaphore(MOST_CALLS)
 
     @property
     def source(self) -> str:
@@ -71,6 +76,7 @@ class Bounded:
         facts = self.head(url)
         if unless_etag and facts.etag == unless_etag:
             return None
+        check_whole(url, facts.size)
         if facts.size <= self._piece_bytes:
             return self._call(url, lambda: self._adapter.read(url))
         return self.read_range(url, 0, facts.size, etag=facts.etag)
@@ -98,9 +104,17 @@ class Bounded:
         return fetched
 
     def _call(self, url: str, ask: Callable[[], Result]) -> Result:
+        if not self._calls.acquire(timeout=ATTEMPT_S):
+            raise StoreUnavailable(f"{url}: {MOST_CALLS} calls to the mirror hang", url=url)
         try:
-            return within(ATTEMPT_S, ask, name="mirror")
+            return within(ATTEMPT_S, partial(self._counted, ask), name="mirror")
         except Overdue:
             self._piece_bytes = LEAST_BYTES
             text = f"{url}: the mirror did not answer in time"
             raise StoreUnavailable(text, url=url) from None
+
+    def _counted(self, ask: Callable[[], Result]) -> Result:
+        try:
+            return ask()
+        finally:
+            self._calls.release()

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from ego4dfs.deadline import ATTEMPT_S
 from ego4dfs.errors import (
     AccessDenied,
     ConfigError,
@@ -52,8 +53,8 @@ class FsspecSource:
     """Objects of one fsspec filesystem.
 
     fsspec cannot pin a version, so every read asks for the facts before and after; a change in
-    between is ObjectChanged. Safe from several threads where the filesystem is; `_lock` guards
-    its making.
+    between is ObjectChanged. Safe from several threads where the filesystem is; `_lock` is held
+    while it is made, which may connect and hang, and is waited for in bounded time.
     """
 
     def __init__(self, source: str, network: Network | None = None) -> None:
@@ -110,8 +111,7 @@ class FsspecSource:
 
     def close(self) -> None:
         """Forget the filesystem."""
-        with self._lock:
-            self._made = None
+        self._made = None
 
     def _read(self, url: str, before: ObjectFacts, start: int, stop: int) -> Fetched:
         filesystem, path = self._at(url)
@@ -133,11 +133,18 @@ class FsspecSource:
 
     def _at(self, url: str) -> tuple[Any, str]:
         steps = segments(url)
-        with self._lock:
-            if self._made is None:
-                self._made = _filesystem(self._source, url, self._network)
-            filesystem, root = self._made
+        filesystem, root = self._made or self._make(url)
         return filesystem, "/".join([root.rstrip("/"), *steps])
+
+    def _make(self, url: str) -> tuple[Any, str]:
+        if not self._lock.acquire(timeout=ATTEMPT_S):
+            raise StoreUnavailable(f"{url}: the mirror cannot be opened in time", url=url)
+        try:
+            made = self._made or _filesystem(self._source, url, self._network)
+            self._made = made
+        finally:
+            self._lock.release()
+        return made
 
     def _call(self, url: str, function: Any, path: str, **span: int) -> Any:
         try:
