@@ -335,3 +335,17 @@ def test_a_bucket_that_turns_slow_while_a_request_is_sent_leaves_it_bounded(
         with pytest.raises(StoreUnavailable, match="in time"):
             read_by(how, store, url, etag)
     assert time.monotonic() - began_s < 20
+
+
+def test_a_manifest_waits_no_longer_than_a_kept_one_is_good_for(
+    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store may ask for a minute; the copy on disk is served long before."""
+    limits = patience.Patience(attempts=2, timeout_s=20.0, throttled_s=0.5)
+    monkeypatch.setattr(resilient, "MANIFESTS", limits)
+    monkeypatch.setattr(pacing, "FIRST_S", 30.0)
+    gateway.faults.slow_down_every = 1
+    began_s = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="503"):
+        store.read(url)
+    assert time.monotonic() - began_s < 10

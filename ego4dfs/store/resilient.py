@@ -224,6 +224,8 @@ class ResilientStore:
             parts.credentials.keys()  # without a key there is no request to count
         bucket = _bucket(url)
         pause_s = parts.pacing.pause_s(bucket)
+        if kind == "manifest":
+            pause_s = min(pause_s, MANIFESTS.throttled_s)  # a kept copy is better than the wait
         if pause_s and self._stop.wait(pause_s):
             raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
         with parts.slots.taken(bucket, url):
