@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 from mountkit import MIB, is_mounted, is_running, seeded, status, wait_until
 
+from ego4dfs.mount.loop import Loop
 from tests.gateway import Faults, Gateway
 
 READERS = 24  # libfuse 3 has ten threads unless it is told otherwise
@@ -144,3 +145,15 @@ def test_a_signal_ends_the_process_whatever_hangs(kind, said):
     command = [sys.executable, "-c", SESSION, kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout.replace("closed\n", "")) == (0, said), done.stderr
+
+
+def test_a_signal_ends_the_mount_also_where_no_thread_is_to_be_had(monkeypatch, tmp_path):
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    loop = Loop(tmp_path, lambda: None)
+    loop._note_signal(signal.SIGTERM, None)
+    assert os.read(loop._wakes, 10) == b"s"
+    os.close(loop._wakes)
+    os.close(loop._wake)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import select
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ego4dfs.mount.detach import detach
 from ego4dfs.mount.table import mounts
 
 log = logging.getLogger(__name__)
@@ -26,7 +24,6 @@ END_S = 4.5
 
 _WAKE_EVERY_S = 0.1
 _DETACH_S = 1.0
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # sys/mount.h
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -86,8 +83,11 @@ class Loop:
         if not self._signalled:
             self._signalled = True
             log.info("%s: the mount ends", signal.Signals(number).name)
-            threading.Thread(target=_end_process, name="end", daemon=True).start()
             os.write(self._wake, b"s")
+            try:
+                threading.Thread(target=_end_process, name="end", daemon=True).start()
+            except RuntimeError as error:  # no thread is to be had: the mount ends all the same
+                log.warning("nothing bounds how long the end takes: %s", error)
 
     def _wait_for_end(self) -> None:
         """Return when there was a signal, the loop has ended, or the kernel asks no more."""
@@ -115,7 +115,7 @@ class Loop:
     def _leave_workers(self) -> None:
         log.warning("%s ends, though some of its files are being read", self._mountpoint)
         if any(mount.device == self._device for mount in mounts()):
-            _detach(self._mountpoint)
+            detach(self._mountpoint, lazy=True, timeout_s=_DETACH_S)
         self._close()
         logging.shutdown()
         os._exit(0)
@@ -128,17 +128,6 @@ def _fuse_device() -> int:
             if os.readlink(link) == "/dev/fuse":  # noqa: PTH115 - text, not Path
                 return int(link.name)
     return -1
-
-
-def _detach(mountpoint: Path) -> None:
-    """Unmount lazily, without a question to the mount."""
-    if os.geteuid() == 0:
-        path = os.fsencode(mountpoint)
-        ctypes.CDLL(None).umount2(path, _MNT_DETACH | _UMOUNT_NOFOLLOW)
-        return
-    program = next((p for p in ("fusermount3", "fusermount") if shutil.which(p)), "fusermount3")
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run([program, "-u", "-z", "-q", mountpoint], check=False, timeout=_DETACH_S)
 
 
 def _end_process() -> None:

@@ -5,19 +5,17 @@ What may wait for a filesystem is asked in a child with a time limit.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import logging
 import os
-import shutil
 import stat
-import subprocess
 import time
 from pathlib import Path
 
 from ego4dfs.errors import MountError
 from ego4dfs.mount.bounded import bounded
+from ego4dfs.mount.detach import detach
 from ego4dfs.mount.processes import (
     Process,
     holders_of,
@@ -37,8 +35,6 @@ HELD_S = 10.0
 """How long others may hold an unmounted filesystem: programs that start a mount namespace copy
 all mounts, and give up most of them at once."""
 _BUSY_S = 1.0  # a program that ends may hold it a moment longer
-_FUSERMOUNT_S = 20.0
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount(2)
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
@@ -109,7 +105,7 @@ def _check_free(mountpoint: Path) -> None:
         if not mounted.is_ours:
             raise MountError(
                 f"{mountpoint}: a dead mount of another program is in the way",
-                hint=f"fusermount -u -z {mountpoint}",
+                hint=f"fusermount -u -z {shell_word(str(mountpoint))}",
             )
         _detach(mountpoint, lazy=True)
         mounted = mounted_at(mountpoint)
@@ -126,7 +122,7 @@ def _look(mountpoint: Path) -> tuple[int, list[str], bool]:
             hint="choose a directory elsewhere",
         ) from None
     except FileNotFoundError as error:
-        hint = f"create it: mkdir -p {mountpoint}"
+        hint = f"create it: mkdir -p {shell_word(str(mountpoint))}"
         raise MountError(f"{mountpoint}: no such directory", hint=hint) from error
     except OSError as error:
         where = _above(mountpoint) if error.errno in _DEAD else ""
@@ -190,9 +186,8 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 
 def _detach(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None:
-    ask = _umount if os.geteuid() == 0 else _ask
     deadline = time.monotonic() + _BUSY_S
-    while complaint := ask(mountpoint, lazy=lazy):
+    while complaint := detach(mountpoint, lazy=lazy):
         # Programs may hold the directory below the mount.
         users = users_of(mountpoint, but=but.pid if but else 0)
         if users or "busy" not in complaint or time.monotonic() > deadline:
@@ -208,32 +203,6 @@ def _detach(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None
             f" `ego4dfs unmount --lazy {shell_word(str(mountpoint))}`",
         )
     raise MountError(f"{mountpoint}: {complaint}")
-
-
-def _umount(mountpoint: Path, *, lazy: bool) -> str:
-    """Unmount as root, without a look at the mount, and return why not."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
-    if libc.umount2(os.fsencode(mountpoint), flags) == 0:
-        return ""
-    number = ctypes.get_errno()
-    return "busy" if number == errno.EBUSY else f"cannot be unmounted: {os.strerror(number)}"
-
-
-def _ask(mountpoint: Path, *, lazy: bool) -> str:
-    """Unmount through fusermount and return why not."""
-    program = next((p for p in ("fusermount3", "fusermount") if shutil.which(p)), "")
-    if not program:
-        return "neither fusermount3 nor fusermount is on PATH"
-    command = [program, "-u", *(["-z"] if lazy else []), os.fspath(mountpoint)]
-    try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, errors="replace", timeout=_FUSERMOUNT_S
-        )
-    except subprocess.TimeoutExpired:
-        return f"{program} did not end within {_FUSERMOUNT_S:.0f} s"
-    words = " ".join(done.stderr.split())
-    return (words or f"{program} failed without a message") if done.returncode else ""
 
 
 def _stopped(mountpoint: Path, process: Process) -> MountError:
