@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import TypeVar
 
@@ -52,6 +53,10 @@ class Patience:
         the last failure is raised.
         """
         limits = _Limits(self, position, stop)
+        try:
+            return call()  # nearly always that is all, and building what follows takes 18 µs
+        except StoreUnavailable as error:
+            first = [error]
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(passing),
             stop=lambda state: limits.are_reached(_failure(state)),
@@ -59,7 +64,7 @@ class Patience:
             sleep=limits.pause,
             reraise=True,
         )
-        return attempts(call)
+        return attempts(partial(_after, first, call))
 
     def _pause_s(self, failed: StoreUnavailable, failures: int) -> float:
         """Return how long to wait after so many failures; for a throttled one the bucket waits."""
@@ -106,6 +111,13 @@ class _Limits:
         """Wait before the next attempt; raise the last failure if the end comes meanwhile."""
         if self._stop.wait(seconds) and self._failed is not None:
             raise self._failed
+
+
+def _after(first: list[StoreUnavailable], call: Callable[[], Result]) -> Result:
+    """Fail as the first attempt did, and then make further ones."""
+    if first:
+        raise first.pop()
+    return call()
 
 
 def _failure(state: tenacity.RetryCallState) -> StoreUnavailable:
