@@ -179,7 +179,7 @@ def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatc
 def test_a_filesystem_is_closed_whatever_hangs(tmp_path, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(vfs, "CLOSE_S", 0.2)
-    monkeypatch.setattr(BlockCache, "close", lambda _: gate.wait(60))
+    monkeypatch.setattr(BlockCache, "close", lambda *_: gate.wait(60))
     (tmp_path / "mirror").mkdir()
     manifests = tmp_path / "mirror/ego4d-consortium-sharing/public/v2/annotations"
     manifests.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +12,7 @@ from gateway import Gateway
 from mountkit import seeded, wait_until
 
 from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.cache import blockfile
 from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
 
@@ -223,3 +225,18 @@ def test_a_dataset_that_fails_is_left_in_peace_then_asked_for_again(
     monkeypatch.setattr("ego4dfs.catalog.catalog._ASK_AGAIN_S", 0.0)
     assert [entry.name for entry in vfs.listdir(path)] == ["manifest.csv", "g.csv"]
     assert vfs.stat(f"{path}/g.csv").size == 2
+
+
+def test_a_slow_disk_has_the_time_that_the_end_leaves(vfs, top, monkeypatch):
+    write, written = blockfile.write, []
+
+    def slow(path, key, data) -> None:
+        time.sleep(0.35)
+        write(path, key, data)
+        written.append(key)
+
+    monkeypatch.setattr(blockfile, "write", slow)
+    for name in ("05.json", "20.json", "11.json", "28.json", "02.json"):
+        vfs.read(vfs.open(f"{top}/{name}"), 0, 100)
+    vfs.close()
+    assert len(written) == 5

@@ -27,7 +27,7 @@ from ego4dfs.seldom import Seldom
 log = logging.getLogger(__name__)
 
 CLOSE_WAIT_S = CLOSE_S / 4
-"""How long an end waits for the disk."""
+"""How long an end waits for the disk at the least."""
 
 
 class BlockCache:
@@ -176,9 +176,9 @@ class BlockCache:
         upkeep.remove_strays(self._directory, self._index)
         return count
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = CLOSE_WAIT_S) -> None:
         """Write what was handed over, and stop the writer; one that hangs is left to itself."""
-        self._writer.close(CLOSE_WAIT_S)
+        self._writer.close(timeout_s)
 
     def _drop(self, key: str, what: str) -> bool:
         log.warning("cached block %s %s; it will be fetched again", key, what)

@@ -13,11 +13,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
-from ego4dfs.cache import BlockCache
+from ego4dfs.cache import CLOSE_WAIT_S, BlockCache
 from ego4dfs.catalog import Catalog
-from ego4dfs.deadline import CLOSE_S
+from ego4dfs.deadline import CLOSE_S, Deadline
 from ego4dfs.entries import files_of
 from ego4dfs.errors import (
     AccessDenied,
@@ -39,6 +40,8 @@ from ego4dfs.vfs.values import DirEntry, Handle, Stat
 from ego4dfs.workers import Overdue, within
 
 log = logging.getLogger(__name__)
+
+_DISK_S = CLOSE_S * 0.9  # the cache's writer has ended by then, or is given up in words of its own
 
 OPEN_REFUSAL_KEPT_S = 2.0
 """How long an open believes an earlier refusal: long enough for one program's retries."""
@@ -214,17 +217,17 @@ class VFS:
     def close(self) -> None:
         """Finish requests and writes under way and let go of everything, in CLOSE_S seconds."""
         try:
-            within(CLOSE_S, self._close, name="close")
+            within(CLOSE_S, partial(self._close, Deadline.after(_DISK_S)), name="close")
         except Overdue:
             log.warning("closed while something below hangs; what was not written is left out")
 
-    def _close(self) -> None:
+    def _close(self, disk: Deadline) -> None:
         self.store.close()  # first: what waits to try a request again need not be waited for
         self.facts.close()
         self._reader.close()
         if self.copies is not None:
             self.copies.close()
-        self.cache.close()
+        self.cache.close(max(CLOSE_WAIT_S, disk.remaining_s))  # what nobody else needed, too
 
     def _children(self, path: str) -> Mapping[str, Node]:
         node = self.resolve(path)
