@@ -21,8 +21,11 @@ SAID = (
 
 
 def told(stdout: str, out: Path) -> list[str]:
-    """Return what was said of what users of the official tool search for, in any order."""
-    said = stdout.replace(str(out), "OUT")
+    """Return what was said of what users of the official tool search for, in any order.
+
+    The official "GB" are 1024³ bytes; ours says GiB.
+    """
+    said = re.sub(r"(?<=\d) GB\b", " GiB", stdout.replace(str(out), "OUT"))
     found = re.findall("|".join(f"(?:{re.escape(words)}[^\n(]*)" for words in SAID), said)
     return sorted({line.rstrip() for line in found})
 

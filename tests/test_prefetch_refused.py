@@ -44,11 +44,17 @@ def test_json_names_it_with_reason_and_remedy(prefetch, release):
 
 
 def test_all_refused_is_access_refused_and_nothing_is_fetched(prefetch, release, tmp_path, front):
-    done = prefetch("-y", "--datasets", "fut_loc", "full_scal", code=4)
+    done = prefetch("-y", "--datasets", "fut_loc", "annotations_540ss", code=4)
     assert "dataset fut_loc is refused" in done.stderr
-    assert "did you mean full_scale?" in done.stderr
     assert "Going on" not in done.stderr
     assert [path for method, path, _ in front.log if method == "GET" and "ego4d.json" in path] == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_misspelt_dataset_among_refused_ones_is_a_usage_error(prefetch, release, tmp_path):
+    release.dataset("annotations", {"a.json": b"a"})
+    done = prefetch("-y", "--datasets", "fut_loc", "full_scal", "annotations", code=2)
+    assert "did you mean full_scale?" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

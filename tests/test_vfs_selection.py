@@ -167,7 +167,7 @@ def test_a_named_dataset_that_is_refused_is_told_at_once(open_tree, release, pub
 
 
 def test_a_misspelt_dataset_is_told_with_the_name_that_was_meant(open_tree, release, published):
-    with pytest.raises(AccessDenied, match=r"no dataset 'full-scale'.*full_scale"):
+    with pytest.raises(ConfigError, match=r"no dataset 'full-scale'.*full_scale"):
         open_tree(version=release.version, datasets=["full-scale"])
 
 

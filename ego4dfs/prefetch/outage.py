@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ego4dfs.errors import StoreError, StoreUnavailable
+from ego4dfs.store import Interrupted
 
 _ROUNDS = 3
 _PAUSES_S = (2.0, 4.0, 5.0)
@@ -117,7 +118,8 @@ class Patience:
             self._first_s = self._sent_s = time.monotonic()
             return self._outage.pause(0.0)
         self._rounds += 1
-        is_outage = self._outage.has_begun(self._sent_s)
+        # An answer that was cut is no outage, however often that happens to one object.
+        is_outage = not isinstance(error, Interrupted) and self._outage.has_begun(self._sent_s)
         if not is_outage or not self._outage.retry_for_s:
             self._vain_rounds += 1
         if self._vain_rounds >= _ROUNDS:

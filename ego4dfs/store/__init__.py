@@ -1,6 +1,7 @@
 """Where object bytes come from: S3 or a mirror of it, behind one Protocol."""
 
 from ego4dfs.store.breaker import CircuitOpen
+from ego4dfs.store.classify import Interrupted
 from ego4dfs.store.credentials import check_profile
 from ego4dfs.store.opening import TRANSPORTS, open_store
 from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink, WrongSize
@@ -9,6 +10,7 @@ __all__ = [
     "TRANSPORTS",
     "CircuitOpen",
     "Fetched",
+    "Interrupted",
     "ObjectFacts",
     "ObjectStore",
     "Sink",

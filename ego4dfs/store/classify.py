@@ -100,7 +100,11 @@ class NoConnection(Unreachable):
     """No connection to the endpoint could be made."""
 
 
-class Stalled(StoreUnavailable):
+class Interrupted(StoreUnavailable):
+    """An answer began, and its end did not come: there is a store, and a way to it."""
+
+
+class Stalled(Interrupted):
     """An answer began, and then brought next to nothing."""
 
 
@@ -158,7 +162,7 @@ def _passing(answer: Answer, url: str) -> StoreUnavailable | None:
     if answer.status:
         return None
     silent = Unreachable if answer.connected else NoConnection
-    kind = StoreUnavailable if answer.begun else silent
+    kind = Interrupted if answer.begun else silent
     return kind(f"{url}: {answer.reason or 'no answer from the store'}", url=url)
 
 
@@ -231,6 +235,6 @@ def is_scarce(text: str) -> bool:
     return "Too many open files" in text
 
 
-def truncated(url: str, got: int, wanted: int) -> StoreUnavailable:
+def truncated(url: str, got: int, wanted: int) -> Interrupted:
     """Return the error for an answer that ended after `got` of `wanted` bytes."""
-    return StoreUnavailable(f"{url}: the answer was cut after {got} of {wanted} bytes", url=url)
+    return Interrupted(f"{url}: the answer was cut after {got} of {wanted} bytes", url=url)
