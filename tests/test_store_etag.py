@@ -54,26 +54,12 @@ def test_a_part_size_is_certain_only_where_one_whole_number_of_mib_fits():
     assert part_sizes(20 * MIB, "0" * 32 + "-3") == [8 * MIB]
 
 
-def test_no_number_of_disagreements_makes_an_etag_no_md5_once_another_object_agreed():
+def test_one_object_that_agrees_proves_the_etags_of_its_bucket_only():
     evidence = EtagEvidence()
-    assert evidence.is_digest("bucket") is None
+    assert not evidence.is_digest("bucket")
     evidence.matched("bucket")
-    for number in range(100):
-        evidence.mismatched("bucket", f"s3://bucket/{number}")
-    assert evidence.is_digest("bucket") is True
-    assert evidence.is_digest("another") is None
-
-
-def test_objects_that_disagreed_first_are_named_when_another_one_agrees():
-    evidence = EtagEvidence()
-    evidence.mismatched("bucket", "s3://bucket/a")
-    evidence.mismatched("bucket", "s3://bucket/a")
-    evidence.mismatched("other", "s3://other/a")
-    assert evidence.is_digest("bucket") is False
-    assert evidence.matched("bucket") == ["s3://bucket/a"]
-    assert evidence.matched("bucket") == []
-    assert evidence.is_digest("bucket") is True
-    assert evidence.is_digest("other") is False
+    assert evidence.is_digest("bucket")
+    assert not evidence.is_digest("another")
 
 
 def test_a_part_size_is_known_of_the_bucket_where_it_was_seen():
@@ -82,4 +68,4 @@ def test_a_part_size_is_known_of_the_bucket_where_it_was_seen():
     assert evidence.is_part_size("bucket", 8 * MIB)
     assert not evidence.is_part_size("bucket", 5 * MIB)
     assert not evidence.is_part_size("other", 8 * MIB)
-    assert evidence.is_digest("bucket") is True
+    assert evidence.is_digest("bucket")

@@ -44,7 +44,7 @@ class BucketEvidence:
 
     def are_checksums(self, url: str) -> bool:
         """Tell whether an object of the same bucket agreed with its ETag."""
-        return bool(self._evidence.is_digest(_bucket(url)))
+        return self._evidence.is_digest(_bucket(url))
 
     def are_none(self, url: str) -> bool:
         """Tell whether several objects of the same bucket disagreed and none agreed."""
@@ -90,7 +90,7 @@ class BucketEvidence:
         self._journal.note_evidence(self._source, bucket, _DISAGREED, url)
 
     def _is_digest(self, bucket: str, _part_bytes: int) -> bool:
-        return bool(self._evidence.is_digest(bucket))
+        return self._evidence.is_digest(bucket)
 
 
 def _bucket(url: str) -> str:

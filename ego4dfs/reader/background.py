@@ -205,7 +205,7 @@ class BackgroundVerifier:
 
     def _is_wrong(self, bucket: str, ref: ObjectRef, compared: Comparison) -> bool:
         if compared.proof is Proof.WRONG:
-            return self._evidence.is_digest(bucket) is True
+            return self._evidence.is_digest(bucket)
         part = only_part_size(ref.size, ref.etag)
         return part > 0 and self._evidence.is_part_size(bucket, part)
 
@@ -214,16 +214,14 @@ class BackgroundVerifier:
         self._doubted[ref.object_id] = ref
         if len(self._doubted) > MAX_WAITING:
             self._doubted.popitem(last=False)
-        if compared.proof is Proof.WRONG:
-            self._evidence.mismatched(bucket, ref.url)
-            if bucket not in self._reported:
-                self._reported.add(bucket)
-                log.warning(
-                    "%s disagrees with its ETag; as no object of %s has agreed so far, ETags are"
-                    " taken for no checksums there",
-                    ref.url,
-                    bucket,
-                )
+        if compared.proof is Proof.WRONG and bucket not in self._reported:
+            self._reported.add(bucket)
+            log.warning(
+                "%s disagrees with its ETag; as no object of %s has agreed so far, ETags are"
+                " taken for no checksums there",
+                ref.url,
+                bucket,
+            )
 
     def _doubt_no_more(self, bucket: str) -> None:
         again = [ref for ref in self._doubted.values() if split(ref.url)[0] == bucket]

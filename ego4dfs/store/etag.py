@@ -11,7 +11,6 @@ import enum
 import hashlib
 import re
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ PART_BYTES = tuple(size << 20 for size in (8, 5, 16, 64, 10, 15, 25, 32, 50, 100
 """Part sizes that upload tools take: those of the AWS tools and boto3 first."""
 
 _MIB = 1 << 20
-_MAX_DOUBTED = 4096
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _MULTIPART = re.compile(r"[0-9a-f]{32}-([1-9]\d{0,4})")
 
@@ -99,34 +97,18 @@ class EtagEvidence:
         self._lock = threading.Lock()
         self._digests: set[str] = set()
         self._parts: set[tuple[str, int]] = set()
-        self._doubted: dict[str, deque[str]] = {}
 
-    def matched(self, bucket: str, part_bytes: int = 0) -> list[str]:
-        """Note that an object agrees with its ETag, in parts of `part_bytes` if it has any.
-
-        Returns, once, the objects that disagreed before this was known.
-        """
+    def matched(self, bucket: str, part_bytes: int = 0) -> None:
+        """Note that an object agrees with its ETag, in parts of `part_bytes` if it has any."""
         with self._lock:
             self._digests.add(bucket)
             if part_bytes:
                 self._parts.add((bucket, part_bytes))
-            return list(self._doubted.pop(bucket, ()))
 
-    def mismatched(self, bucket: str, url: str) -> None:
-        """Note that an object disagrees with its plain ETag."""
+    def is_digest(self, bucket: str) -> bool:
+        """Tell whether an object of a bucket agreed with its ETag, so that all ETags are MD5s."""
         with self._lock:
-            if bucket not in self._digests:
-                doubted = self._doubted.setdefault(bucket, deque(maxlen=_MAX_DOUBTED))
-                if url not in doubted:
-                    doubted.append(url)
-
-    def is_digest(self, bucket: str) -> bool | None:
-        """Tell whether the ETags of a bucket are MD5s; None where no object was compared.
-
-        False as long as objects disagreed and none agreed.
-        """
-        with self._lock:
-            return True if bucket in self._digests else False if bucket in self._doubted else None
+            return bucket in self._digests
 
     def is_part_size(self, bucket: str, part_bytes: int) -> bool:
         """Tell whether another object of a bucket agrees with its ETag in parts of this size."""
