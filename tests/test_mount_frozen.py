@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -252,3 +253,15 @@ def test_a_mount_from_another_pid_namespace_has_the_number_it_has_here(cli, moun
         assert Path(f"/proc/{found['pid']}/comm").read_text() == name
         cli("unmount", str(mountpoint))
         assert not is_running(found["pid"])
+
+
+def test_a_question_for_which_no_process_is_to_be_had_leaves_nothing_open(monkeypatch):
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(BlockingIOError):
+            bounded(lambda: 1, 1)
+    assert len(os.listdir("/proc/self/fd")) == before

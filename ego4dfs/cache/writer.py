@@ -121,7 +121,7 @@ class BlockWriter:
         self._index.close()
 
     def _run(self) -> None:
-        with self._told("the cache was not tidied: %s"):
+        with self._logged("the cache was not tidied: %s"):
             upkeep.sweep_parts(self._directory)
             if self._index.is_new:
                 upkeep.remove_strays(self._directory, self._index)
@@ -138,7 +138,7 @@ class BlockWriter:
                 next_touch = time.monotonic() + _TOUCH_EVERY_S
 
     @contextmanager
-    def _told(self, text: str) -> Iterator[None]:
+    def _logged(self, text: str) -> Iterator[None]:
         """Log what fails: the writer lives on, since readers wait for `done`."""
         try:
             yield
@@ -217,7 +217,7 @@ class BlockWriter:
     def flush_touched(self) -> None:
         """Record what was read; while another process holds the index it is kept for later."""
         touched, self.touched = self.touched, set()
-        with self._told("the order of use was not recorded: %s"):
+        with self._logged("the order of use was not recorded: %s"):
             try:
                 if touched:
                     self._index.touch(list(touched))  # a reader may be adding its last one

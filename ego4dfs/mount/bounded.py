@@ -24,9 +24,14 @@ class Question(Generic[Result]):
     """A call under way in a child. Its result must be JSON; it may raise OSError or ValueError."""
 
     def __init__(self, call: Callable[[], Result]) -> None:
-        """Start it."""
+        """Start it. Raises OSError where no process is to be had."""
         self._reader, writer = os.pipe()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError:
+            os.close(self._reader)
+            os.close(writer)
+            raise
         if self._pid == 0:
             _answer(call, writer)
         os.close(writer)
@@ -36,13 +41,13 @@ class Question(Generic[Result]):
         deadline = time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._reader)
-        told = b""
+        received = b""
         try:
             while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 piece = os.read(self._reader, 1 << 16)
                 if not piece:
-                    return _outcome(told)
-                told += piece
+                    return _outcome(received)
+                received += piece
             raise TimeoutError
         finally:
             os.close(self._reader)
@@ -78,19 +83,19 @@ def _answer(call: Callable[[], Result], writer: int) -> NoReturn:
             os.dup2(null, number)
         close_descriptors({writer})
         try:
-            told: dict[str, object] = {"result": call()}
+            outcome: dict[str, object] = {"result": call()}
         except OSError as error:
-            told = {"errno": error.errno, "text": str(error.strerror or error)}
+            outcome = {"errno": error.errno, "text": str(error.strerror or error)}
         except ValueError as error:
-            told = {"text": str(error)}
+            outcome = {"text": str(error)}
         with os.fdopen(writer, "wb") as pipe:
-            pipe.write(json.dumps(told).encode())
+            pipe.write(json.dumps(outcome).encode())
     finally:
         os._exit(0)
 
 
-def _outcome(told: bytes) -> Result:  # type: ignore[type-var]  # what the call in the child gave
-    content = json.loads(told or b'{"text": "the child process ended early"}')
+def _outcome(received: bytes) -> Result:  # type: ignore[type-var]  # what the call in the child gave
+    content = json.loads(received or b'{"text": "the child process ended early"}')
     if "result" in content:
         result: Result = content["result"]
         return result

@@ -101,7 +101,7 @@ def read_statuses(
     deadline = time.monotonic() + timeout_s
     questions = {path: Question(partial(_read, path)) for path in mountpoints}
     return {
-        path: _told(path, question, deadline, timeout_s) for path, question in questions.items()
+        path: _answered(path, question, deadline, timeout_s) for path, question in questions.items()
     }
 
 
@@ -114,7 +114,7 @@ def _read(mountpoint: Path) -> str:
         os.close(fd)
 
 
-def _told(
+def _answered(
     mountpoint: Path, question: Question[str], deadline: float, timeout_s: float
 ) -> dict[str, Any] | MountError:
     try:

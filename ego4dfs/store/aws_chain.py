@@ -140,7 +140,7 @@ class Renewing:
 
     def _renewed(self) -> None:
         try:
-            self._keys = _told(lambda: frozen(self._found, self._profile))
+            self._keys = _unless_overdue(lambda: frozen(self._found, self._profile))
         except StoreError as error:
             log.warning("AWS keys that end soon were not renewed: %s", error)
 
@@ -148,7 +148,7 @@ class Renewing:
 def _bounded(call: Callable[[], Result]) -> Result:
     """Return what `call` returns. Raises StoreUnavailable when it does not in time."""
     try:
-        return within(_LIMIT_S, lambda: _told(call), name="keys")
+        return within(_LIMIT_S, lambda: _unless_overdue(call), name="keys")
     except Overdue:
         raise _late() from None
 
@@ -161,7 +161,7 @@ def _late() -> StoreUnavailable:
     )
 
 
-def _told(call: Callable[[], Result]) -> Result:
+def _unless_overdue(call: Callable[[], Result]) -> Result:
     try:
         return call()
     except _ProcessOverdue as process:
