@@ -10,7 +10,6 @@ import enum
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +34,7 @@ from ego4dfs.prefetch.versions import VersionFile
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
 from ego4dfs.text import folded
+from ego4dfs.workers import each
 
 _OWN_NAMES = ("manifest.csv", "manifest.ver", "ego4d.json")
 _THREADS = 4
@@ -74,8 +74,7 @@ def check_plan(
     stale.
     """
     check = partial(_check_item, layout.root, BucketEvidence(journal))
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as pool:
-        findings = list(pool.map(check, plan.items))
+    findings = each(check, plan.items, threads=_THREADS, name="verify")
     for listing in listings:
         entries = listing.manifest.entries
         names = disk_names(layout, listing.dataset, entries, may_write=journal.may_write)
@@ -132,9 +131,8 @@ def check_journal(
             recorded.add(path)
             if admitted is None or path.rpartition("/")[2] in admitted[dataset]:
                 known[path] = record
-    check = partial(_check_record, layout.root, BucketEvidence(journal))
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as pool:
-        findings = list(pool.map(check, known, known.values()))
+    check = partial(_check_record, layout.root, BucketEvidence(journal), known)
+    findings = each(check, known, threads=_THREADS, name="verify")
     return findings + extras(layout, datasets, recorded)
 
 
@@ -255,7 +253,10 @@ def _check_item(root: Path, evidence: BucketEvidence, item: Item) -> Finding:
     return _check(root / item.path, evidence, item.path, item.url, item.facts)
 
 
-def _check_record(root: Path, evidence: BucketEvidence, path: str, record: Record) -> Finding:
+def _check_record(
+    root: Path, evidence: BucketEvidence, known: Mapping[str, Record], path: str
+) -> Finding:
+    record = known[path]
     return _check(root / path, evidence, path, record.url, record.facts)
 
 

@@ -187,7 +187,8 @@ def each(
     """Return what `function` gives for each item, in order, from up to so many threads.
 
     The caller's thread is one of them, so it works where no other is to be had: with all threads
-    taken, and at the end of the interpreter. Raises the first exception of `function`.
+    taken, and at the end of the interpreter. Raises the first exception of `function`; Ctrl-C is
+    raised at once, and nothing more is begun then.
     """
     todo = list(items)
     futures: list[Future[Result]] = [Future() for _ in todo]
@@ -196,6 +197,10 @@ def each(
     def work() -> None:
         for number in numbers:
             _settle(futures[number], function, todo[number])
+            error = futures[number].exception()
+            if error is not None and not isinstance(error, Exception):
+                deque(numbers, maxlen=0)  # nothing is left for the others
+                raise error
 
     workers = Workers(name)
     others = min(threads, len(todo)) - 1

@@ -145,6 +145,19 @@ def test_each_raises_what_its_function_raises():
         each(lambda number: 1 / number, [1, 0], threads=2, name="test")
 
 
+def test_ctrl_c_ends_each_before_the_next_item():
+    begun: list[int] = []
+
+    def interrupted(number: int) -> None:
+        begun.append(number)
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        each(interrupted, range(100), threads=1, name="test")
+    assert begun == [0]
+
+
 def test_a_call_that_does_not_return_in_time_is_left_alone():
     gate = Gate()
     with pytest.raises(Overdue):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan, State
 from ego4dfs.prefetch.questions import Questions
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
+from ego4dfs.workers import each
 
 ASKED_KEPT_S = 12 * 3600.0
 """How long a copy that was the latest counts as such: twice a day a run asks for each object."""
@@ -168,9 +168,8 @@ class Planner:
         cheap = list(_cheap(item for dataset in datasets for item in dataset.items))
         if not cheap:
             return list(datasets)
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="compare") as pool:
-            compared = pool.map(partial(self._compare, evidence), cheap)
-            found = {item.path: item for item in compared}
+        compared = each(partial(self._compare, evidence), cheap, threads=_THREADS, name="compare")
+        found = {item.path: item for item in compared}
         return [
             replace(dataset, items=[found.get(item.path, item) for item in dataset.items])
             for dataset in datasets
