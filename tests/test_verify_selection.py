@@ -173,6 +173,19 @@ def test_a_linked_dataset_is_verified(run, tmp_path, release):
     assert run("verify").returncode == ExitCode.FAILURE
 
 
+def test_a_dataset_that_is_refused_stops_no_others(run, release, tmp_path):
+    run("prefetch", "-y")
+    gone = tmp_path / "out" / release.version / "fut_loc"
+    gone.mkdir()
+    (gone / "manifest.csv").write_text("uid")
+    done = run("verify")
+    assert done.returncode == ExitCode.PARTIAL
+    assert done.stdout == f"{len(FILES) + 1} right\n"
+    assert "dataset fut_loc is refused" in done.stderr
+    assert "ego4dfs: fut_loc was not looked at" in done.stderr
+    assert run("verify", "--datasets", "annotations", "fut_loc").returncode == ExitCode.REFUSED
+
+
 def test_what_is_passed_over_is_named(run, tmp_path, release):
     run("prefetch", "-y")
     version = tmp_path / "out" / release.version

@@ -17,7 +17,14 @@ from ego4dfs.cli.prefetch_output import Voice
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config, has_filters
-from ego4dfs.errors import ConfigError, MountError, OutputError
+from ego4dfs.errors import (
+    ConfigError,
+    CredentialsRejected,
+    Ego4DError,
+    MountError,
+    OutputError,
+    StoreUnavailable,
+)
 from ego4dfs.mount import mounts, resolved
 from ego4dfs.prefetch import Expected, Fetcher, Journal, Layout, Means, Plan, Planner, unusable
 from ego4dfs.text import shell_word
@@ -125,7 +132,7 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
             "--prune: not allowed with --manifest-override-path",
             hint="what is of another release is told by the release's own manifest",
         )
-    vfs = open_vfs(config)
+    vfs = open_vfs(config, pass_refused="datasets" not in args)
     try:
         if repair or prunes:
             layout.prepare(config.datasets)
@@ -152,6 +159,7 @@ def _check(
 ) -> int:
     """Look, mend and remove as `args` ask, and say what was found in the end."""
     expected = Expected(layout, journal, config.version)
+    config, refused = _without_refused(vfs, config, is_named="datasets" in args)
     listings, plan = _plan(layout, config, vfs, journal, args, expected)
     findings = check_plan(layout, plan, listings, journal, config.version)
     mended, ended = 0, True
@@ -171,7 +179,7 @@ def _check(
     counts = {"repaired": mended, "removed": len(removed)}
     _say_unknown(expected.unknown)
     code = _say(findings, counts, as_json=getattr(args, "json", False))
-    if mended and code == ExitCode.FAILURE:
+    if (mended and code == ExitCode.FAILURE) or (refused and code == ExitCode.OK):
         code = ExitCode.PARTIAL
     if stopped_by is not None and ended:
         raise stopped_by
@@ -182,6 +190,25 @@ def _check(
             say(f"ego4dfs: {stopped_by or 'interrupted'}", file=sys.stderr, flush=True)
         os._exit(ExitCode.FAILURE if stopped_by is not None else code)
     return code
+
+
+def _without_refused(
+    vfs: VFS, config: Config, *, is_named: bool
+) -> tuple[Config, Mapping[str, Ego4DError]]:
+    """Leave out the datasets that cannot be listed, return them too, and say so.
+
+    Raises what is no dataset's own trouble, and the first if they were named or none is left.
+    """
+    refused = vfs.catalog.load(config.datasets)
+    is_all = is_named or len(refused) == len(config.datasets)
+    for error in refused.values():
+        if is_all or isinstance(error, (CredentialsRejected, ConfigError, StoreUnavailable)):
+            raise error
+    for name, error in refused.items():
+        print_error(error)
+        say(f"ego4dfs: {name} was not looked at", file=sys.stderr)
+    datasets = tuple(name for name in config.datasets if name not in refused)
+    return replace(config, datasets=datasets), refused
 
 
 def _is_agreed(layout: Layout, config: Config, plan: Plan, *, as_json: bool) -> bool:
@@ -209,8 +236,6 @@ def _plan(
     args: argparse.Namespace,
     expected: Expected,
 ) -> tuple[list[Listing], Plan]:
-    for error in vfs.catalog.load(config.datasets).values():
-        raise error
     planner = Planner(layout, vfs.facts, journal, vfs.store.source)
     listings = [vfs.catalog.listing(name) for name in config.datasets]
     has_metadata = config.metadata and ("metadata" in args or expected.has_metadata())
