@@ -197,10 +197,6 @@ def each(
     def work() -> None:
         for number in numbers:
             _settle(futures[number], function, todo[number])
-            error = futures[number].exception()
-            if error is not None and not isinstance(error, Exception):
-                deque(numbers, maxlen=0)  # nothing is left for the others
-                raise error
 
     workers = Workers(name)
     others = min(threads, len(todo)) - 1

@@ -208,21 +208,3 @@ def test_groups_that_hang_with_all_threads_leave_one_for_another(monkeypatch):
     assert many._threads <= 2 * 6
     gate.open.set()
     assert many.close(10)
-
-
-def test_an_interrupt_ends_the_work_on_many_items():
-    """It comes to the main thread, in the middle of an item."""
-    done: list[int] = []
-
-    def interrupted(item: int) -> None:
-        done.append(item)
-        if threading.current_thread() is threading.main_thread():
-            raise KeyboardInterrupt
-        time.sleep(0.02)
-
-    with pytest.raises(KeyboardInterrupt):
-        each(interrupted, range(1000), threads=4, name="test")
-    count = len(done)
-    assert count < 100
-    time.sleep(0.1)
-    assert len(done) <= count + 3
