@@ -102,7 +102,7 @@ def test_readers_that_wait_hold_up_nobody_else_and_not_the_end(mount, release, g
     fault="an unmount while the store owes bytes to readers that were killed",
     face="mount, unmount",
     sees="it is unmounted and its process ends",
-    deadline="5 s",
+    deadline="10 s",
 )
 def test_an_unmount_ends_a_process_whose_reads_nobody_waits_for(mount, release, gateway):
     release.dataset("annotations", {"lost.bin": b"x" * MIB})

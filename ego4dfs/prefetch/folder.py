@@ -11,8 +11,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from ego4dfs.prefetch.courtesy import courtesy
@@ -55,11 +54,12 @@ class Folder:
 
     def below(self, relative: str, *, make: bool = False) -> Folder:
         """Open a directory below this one, step by step, and with `make` create what is missing."""
-        folder = Folder(os.dup(self._fd), self.path, self._owners)
-        for name in filter(None, relative.split("/")):
-            with folder:
-                folder = folder._step(name, make=make)
-        return folder
+        first, *rest = [name for name in relative.split("/") if name] or ["."]
+        folder = self._step(first, make=make)
+        if not rest:
+            return folder
+        with folder:
+            return folder.below("/".join(rest), make=make)
 
     def create(self, name: str) -> int:
         """Make a new file and return its descriptor; modes are those that the umask allows."""
@@ -137,6 +137,8 @@ class Folder:
         for _ in range(_TRIES):
             hidden = self.below(HIDDEN, make=True)
             try:
+                with suppress(FileExistsError):
+                    return hidden, hidden.create(name)
                 hidden.remove(name)
                 return hidden, hidden.create(name)
             except FileNotFoundError:
@@ -185,16 +187,23 @@ class Folder:
     def _step(self, name: str, *, make: bool) -> Folder:
         path = self.path / name
         with self._named(name):
-            if make:
+            try:
+                descriptor = self._enter(name)
+            except FileNotFoundError:
+                if not make:
+                    raise
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o777, dir_fd=self._fd)
-            try:
-                descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
-            except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                    raise
-                descriptor = self._follow(name)
+                descriptor = self._enter(name)
         return Folder(descriptor, path, self._owners)
+
+    def _enter(self, name: str) -> int:
+        try:
+            return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            return self._follow(name)
 
     def _follow(self, name: str) -> int:
         """Open the directory that a link leads to, if somebody made it who may."""
@@ -210,14 +219,28 @@ class Folder:
         finally:
             os.close(link)
 
-    @contextmanager
-    def _named(self, name: str) -> Iterator[None]:
+    def _named(self, name: str) -> _Named:
         """Have errors name the whole path."""
-        try:
-            yield
-        except OSError as error:
-            error.filename, error.filename2 = str(self.path / name), None
-            raise
+        return _Named(self.path, name)
+
+
+class _Named:
+    """Has an OSError name a whole path; a class, for a dozen are made for each small file."""
+
+    __slots__ = ("_directory", "_name")
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory = directory
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(self._directory / self._name), None
 
 
 class Folders:
