@@ -221,13 +221,13 @@ def test_only_relative_names_become_absolute():
         "AWS_PROFILE": "me",
         "TMPDIR": "",
     }
-    make_absolute(environ, "/work")
+    make_absolute(environ, "/srv")
     assert environ == {
-        "AWS_CA_BUNDLE": "/work/ca.pem",
+        "AWS_CA_BUNDLE": "/srv/ca.pem",
         "AWS_CONFIG_FILE": "~/config",
         "SSL_CERT_FILE": "/etc/x",
         "BOTO_CONFIG": "$HOME/x",
-        "PATH": "/bin:/work/tools:/work/",
+        "PATH": "/bin:/srv/tools:/srv/",
         "AWS_PROFILE": "me",
         "TMPDIR": "",
     }
