@@ -104,9 +104,9 @@ class Readers:
         self._lock = threading.Lock()  # guards the report
         self._threads: list[threading.Thread] = []
 
-    def start(self, seed: int) -> None:
-        """Start them."""
-        for number in range(READERS):
+    def start(self, seed: int, count: int) -> None:
+        """Start so many."""
+        for number in range(count):
             dice = random.Random(f"{seed}-{number}")
             self._threads.append(threading.Thread(target=self._work, args=(dice,)))
             self._threads[-1].start()
@@ -169,7 +169,14 @@ SIZE_OF = dict(zip(NAMES, SIZES * FILES_OF_EACH_SIZE, strict=True))
 
 
 def run(
-    directory: Path, *, reads: int, seconds: float, libfuse: str, transport: str, seed: int = 1
+    directory: Path,
+    *,
+    reads: int,
+    seconds: float,
+    libfuse: str,
+    transport: str,
+    seed: int = 1,
+    readers: int = READERS,
 ) -> Report:
     """Read through a mount while faults come and go; return what happened."""
     report = Report()
@@ -182,10 +189,10 @@ def run(
         mounts = Mounts(directory, libfuse)
         stack.callback(mounts.clear)
         root = mounts("--version", "v1", "--datasets", "clips", "--cache-size", CACHE, env=env)
-        readers = Readers(root / "v1/clips", report, reads=reads, seconds=seconds)
-        readers.start(seed)
+        load = Readers(root / "v1/clips", report, reads=reads, seconds=seconds)
+        load.start(seed, readers)
         for kind in cycle(KINDS):
-            if readers.are_done:
+            if load.are_done:
                 break
             front.faults = Faults(**KINDS[kind])
             report.faults[kind] += 1
@@ -221,6 +228,7 @@ def main() -> int:
     parser.add_argument("--libfuse", default="3", choices=("2", "3"))
     parser.add_argument("--transport", default="obstore", choices=("obstore", "s3fs"))
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
+    parser.add_argument("--readers", type=int, default=READERS, help=f"default: {READERS}")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="random-reads-") as directory:
         report = run(
@@ -230,6 +238,7 @@ def main() -> int:
             libfuse=given.libfuse,
             transport=given.transport,
             seed=given.seed,
+            readers=given.readers,
         )
     print(report)
     for line in (*report.wrong_bytes, *report.false_ends, *report.wrong_sizes, *report.unreadable):
