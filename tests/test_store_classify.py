@@ -14,6 +14,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.store.classify import (
     Answer,
+    Interrupted,
     Throttled,
     Unexplained,
     Unreachable,
@@ -75,7 +76,7 @@ def test_a_key_with_a_line_end_does_not_break_the_line() -> None:
 
 def test_an_answer_that_began_came_from_a_store_that_is_there() -> None:
     error = error_of(Answer(reason="the answer was cut", begun=True), URL)
-    assert type(error) is StoreUnavailable
+    assert type(error) is Interrupted
 
 
 def test_a_missing_bucket_is_called_a_bucket() -> None:
