@@ -141,3 +141,14 @@ def _client(server: S3Server) -> Any:
         aws_secret_access_key=server.admin.secret_key,
         config=Config(s3={"addressing_style": "path"}),
     )
+
+
+@pytest.fixture(params=["obstore", "s3fs"])
+def store(
+    request: pytest.FixtureRequest,
+    gateway: Gateway,
+    licensed: Aws,
+    opened: Callable[..., ObjectStore],
+) -> ObjectStore:
+    """Open the store behind the gateway, once through each transport."""
+    return opened(endpoint_url=gateway.url, transport=request.param)

@@ -31,16 +31,6 @@ def unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "OPEN_S", 0.0)
 
 
-@pytest.fixture(params=["obstore", "s3fs"])
-def store(
-    request: pytest.FixtureRequest,
-    gateway: Gateway,
-    licensed: Aws,
-    opened: Callable[..., ObjectStore],
-) -> ObjectStore:
-    return opened(endpoint_url=gateway.url, transport=request.param)
-
-
 @pytest.fixture
 def url(bucket: Bucket) -> str:
     return bucket.put("a.bin", DATA)

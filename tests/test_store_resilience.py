@@ -32,16 +32,6 @@ DATA = bytes(range(256)) * (1 << 12)
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
-@pytest.fixture(params=["obstore", "s3fs"])
-def store(
-    request: pytest.FixtureRequest,
-    gateway: Gateway,
-    licensed: Aws,
-    opened: Callable[..., ObjectStore],
-) -> ObjectStore:
-    return opened(endpoint_url=gateway.url, transport=request.param)
-
-
 @pytest.fixture
 def url(bucket: Bucket) -> str:
     return bucket.put("a.bin", DATA)
