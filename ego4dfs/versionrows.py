@@ -9,7 +9,7 @@ import io
 import re
 from typing import NamedTuple
 
-from ego4dfs.records import Record, records_of
+from ego4dfs.manifest import CsvRow, read_rows
 
 FIELDS = ("uid", "version", "filename")
 _NO_TEXT = re.compile("[\0\udc80-\udcff]")  # NUL, and bytes that are not UTF-8
@@ -40,8 +40,8 @@ def parse_versions(content: bytes) -> tuple[list[VersionRow], str]:
         text = content.decode("utf-8-sig", errors="surrogateescape")
     rows: list[VersionRow] = []
     bad, columns = 0, list(FIELDS)
-    for record in records_of(io.StringIO(text, newline="")):
-        if record.row == 1 and _is_header(record):
+    for record in read_rows(io.StringIO(text, newline="")):
+        if record.number == 1 and _is_header(record):
             columns = record.fields
         elif not any(record.fields):
             continue  # an empty line
@@ -55,9 +55,9 @@ def parse_versions(content: bytes) -> tuple[list[VersionRow], str]:
     return rows, ", ".join(problems)
 
 
-def _is_header(record: Record) -> bool:
+def _is_header(record: CsvRow) -> bool:
     return not record.is_damaged and {"uid", "version"} <= set(record.fields)
 
 
-def _is_odd(record: Record, columns: list[str]) -> bool:
+def _is_odd(record: CsvRow, columns: list[str]) -> bool:
     return len(record.fields) > len(columns) or any(map(_NO_TEXT.search, record.fields))

@@ -10,9 +10,8 @@ from fakes import CountingStore, FailingStore
 
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.catalog import Listing
-from ego4dfs.entries import Packed
 from ego4dfs.facts import FactsIndex
-from ego4dfs.manifest import parse
+from ego4dfs.manifest import CompressedBytes, parse
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Fetcher, Journal, Layout, Means, Plan, Planner, Report
 
@@ -36,7 +35,7 @@ class Bench:
         rows = [f"{name.partition('.')[0]},file,s3://b/{name}" for name in files]
         content = "\n".join(["video_uid,type,s3_path", *rows]).encode()
         manifest = parse(content, "clips")
-        return Listing("clips", manifest.entries, Packed(content), 0, manifest)
+        return Listing("clips", manifest.entries, CompressedBytes(content), 0, manifest)
 
     def put(self, **files: bytes) -> None:
         for name, data in files.items():

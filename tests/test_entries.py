@@ -6,10 +6,9 @@ import tracemalloc
 
 import pytest
 
-from ego4dfs import entries as module
 from ego4dfs.catalog import Selection
-from ego4dfs.entries import Entries, Entry, Packed, Packing, admitted, files_of
-from ego4dfs.manifest import parse
+from ego4dfs.manifest import CompressedBytes, Entries, Entry, EntryPacker, admitted, files_of, parse
+from ego4dfs.manifest import entries as module
 from ego4dfs.tree import ObjectFile, Tree
 
 PLAIN = Entry(2, "a.pt", "A", "s3://b/x/a.pt", frozenset({"a"}), None, frozenset(), "")
@@ -21,7 +20,7 @@ ODD = PLAIN._replace(row=9, name="a~2.pt", uids=frozenset(), benchmarks=frozense
 
 
 def packed(*given: Entry) -> Entries:
-    packing = Packing()
+    packing = EntryPacker()
     assert all(packing.add(entry) for entry in given)
     return packing.entries()
 
@@ -47,12 +46,12 @@ def test_a_filter_keeps_the_order_and_can_be_filtered_again():
 
 @pytest.mark.parametrize("field", ["uid", "url", "parent"])
 def test_a_row_with_a_nul_is_left_out(field):
-    assert not Packing().add(PLAIN._replace(**{field: "s3://b/a\0b"}))
+    assert not EntryPacker().add(PLAIN._replace(**{field: "s3://b/a\0b"}))
 
 
 def test_names_that_were_given_are_known_though_their_hashes_are_equal(monkeypatch):
     monkeypatch.setattr(module, "hash", lambda _: 7, raising=False)
-    packing = Packing()
+    packing = EntryPacker()
     for entry in (PLAIN, RICH, ODD):
         packing.add(entry)
     assert packing.taken("U.mp4") == (3, RICH.url)
@@ -84,7 +83,7 @@ def test_a_tree_lists_packed_files_as_it_lists_others(many, monkeypatch):
 def test_bytes_that_are_many_are_kept_compressed(monkeypatch):
     monkeypatch.setattr(module, "_SMALL_BYTES", 100)
     for content in (b"", b"x" * 100, b"x" * 101):
-        kept = Packed(content)
+        kept = CompressedBytes(content)
         assert (kept.size, kept.content()) == (len(content), content)
 
 

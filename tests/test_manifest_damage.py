@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ego4dfs.entries import Packing
 from ego4dfs.errors import ManifestError
-from ego4dfs.manifest import Manifest, parse
+from ego4dfs.manifest import EntryPacker, Manifest, parse
 
 HEADER = "video_uid,type,s3_path"
 UID = "8EA8BD4D-0a2b-4c5d-8e6f-0123456789ab"
@@ -224,13 +223,13 @@ def test_a_name_that_was_given_away_is_not_given_twice():
 
 def test_many_rows_of_one_name_do_not_look_through_each_other_s(monkeypatch):
     """One dataset could name 26,000 files aud.wav; looks that grow with each row take minutes."""
-    count, looks, taken = 1000, [], Packing.taken
+    count, looks, taken = 1000, [], EntryPacker.taken
 
-    def counted(packing: Packing, name: str) -> tuple[int, str] | None:
+    def counted(packing: EntryPacker, name: str) -> tuple[int, str] | None:
         looks.append(name)
         return taken(packing, name)
 
-    monkeypatch.setattr(Packing, "taken", counted)
+    monkeypatch.setattr(EntryPacker, "taken", counted)
     rows = [f"u,file,s3://b/{number}/aud.wav" for number in range(count)]
     manifest = parse(table(*rows * 2), "t")
     assert names(manifest) == ["aud.wav", *(f"aud~{number}.wav" for number in range(2, count + 1))]

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from ego4dfs.manifest import parse
-from ego4dfs.records import records_of
+from ego4dfs.manifest import parse, read_rows
 
 HEADER = "file_uid,annotation,type,canonical_s3_location\r\n"
 KEY = "s3://b/public/v2/annotations/"
@@ -45,7 +44,7 @@ def test_damaged_rows_take_time_in_proportion_to_their_number(form):
 
 def test_a_quote_that_stays_open_costs_its_own_line_only():
     lines = ["a,b\n", '1,"x\n', "2,y\n", "3,z\n"]
-    assert [(r.row, r.fields, r.is_damaged) for r in records_of(lines)] == [
+    assert [(r.number, r.fields, r.is_damaged) for r in read_rows(lines)] == [
         (1, ["a", "b"], False),
         (2, ["1", "x\n"], True),
         (3, ["2", "y"], False),
@@ -55,7 +54,7 @@ def test_a_quote_that_stays_open_costs_its_own_line_only():
 
 def test_many_lines_in_one_pair_of_quotes_are_one_field():
     text = "x\n" * 5000
-    found = list(records_of(["a,b\n", '1,"x\n', *["x\n"] * 4999, '"\n', "2,y\n"]))
+    found = list(read_rows(["a,b\n", '1,"x\n', *["x\n"] * 4999, '"\n', "2,y\n"]))
     assert [record.fields for record in found] == [["a", "b"], ["1", text], ["2", "y"]]
 
 
@@ -64,17 +63,17 @@ def test_fields_over_128_kib_are_fields(quote):
     """Python's csv refuses them if not told otherwise."""
     long = "n" * 200_000
     assert csv.field_size_limit() >= 16 << 20
-    found = list(records_of(["a,b\n", f"1,{quote}{long}{quote}\n"]))
+    found = list(read_rows(["a,b\n", f"1,{quote}{long}{quote}\n"]))
     assert [(r.fields, r.is_damaged) for r in found] == [(["a", "b"], False), (["1", long], False)]
 
 
 def test_one_line_without_end_is_one_damaged_record():
-    found = list(records_of(["a,b\n", '"' + "x" * (17 << 20) + "\n", "2,y\n"]))
+    found = list(read_rows(["a,b\n", '"' + "x" * (17 << 20) + "\n", "2,y\n"]))
     assert [record.fields for record in found][-1] == ["2", "y"]
 
 
 def test_bytes_that_are_not_utf_8_are_told_by_row_wherever_they_are(monkeypatch):
-    monkeypatch.setattr("ego4dfs.manifest._CHUNK_BYTES", 16)
+    monkeypatch.setattr("ego4dfs.manifest.parser._CHUNK_BYTES", 16)
     good = b"video_uid,s3_path\na,s3://b/a\n"
     for cut in range(16):
         content = good + b"b" * cut + b"\xff\xc3,s3://b/b\nc,s3://b/c\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ego4dfs.catalog import Selection
-from ego4dfs.entries import Entry
+from ego4dfs.manifest import Entry
 
 
 def entry(**fields) -> Entry:

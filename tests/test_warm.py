@@ -21,10 +21,9 @@ from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.cache.pins import POLICY
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode
-from ego4dfs.entries import Entry, Packed
 from ego4dfs.errors import CacheError, ObjectMissing
 from ego4dfs.facts import FactsIndex
-from ego4dfs.manifest import Manifest
+from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Status, Warmer
 from ego4dfs.reader import Reader
@@ -36,7 +35,7 @@ def listing(refs):
     nothing = frozenset()
     rows = [(f"f{i}", "", ref.url) for i, ref in enumerate(refs)]
     entries = tuple(Entry(i, *row, nothing, None, nothing, "") for i, row in enumerate(rows))
-    return Listing("d", entries, Packed(b""), 0, Manifest("d", (), entries, (), 0))
+    return Listing("d", entries, CompressedBytes(b""), 0, Manifest("d", (), entries, (), 0))
 
 
 class Rig:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from ego4dfs.catalog.kept import KeptManifest, KeptManifests
 from ego4dfs.catalog.selection import Selection
-from ego4dfs.entries import Entry, Packed, admitted
 from ego4dfs.errors import ConfigError, Ego4DError, ManifestError, StoreError
-from ego4dfs.manifest import Manifest, parse
+from ego4dfs.manifest import CompressedBytes, Entry, Manifest, admitted, parse
 from ego4dfs.workers import each
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ class Listing:
 
     dataset: str
     entries: Sequence[Entry]
-    packed: Packed
+    packed: CompressedBytes
     mtime_ns: int
     manifest: Manifest
 
@@ -112,7 +111,7 @@ class Catalog:
         except ManifestError:
             return None
         self._parsed[dataset] = (_digest(kept.content), manifest)
-        listing = Listing(dataset, (), Packed(kept.content), kept.mtime_ns, manifest)
+        listing = Listing(dataset, (), CompressedBytes(kept.content), kept.mtime_ns, manifest)
         return listing.selected(self._selection)
 
     def listing(self, dataset: str) -> Listing:
@@ -183,7 +182,7 @@ class Catalog:
             raise
         self._tell(manifest)
         self._tell_unfiltered(manifest)
-        listing = Listing(dataset, (), Packed(kept.content), kept.mtime_ns, manifest)
+        listing = Listing(dataset, (), CompressedBytes(kept.content), kept.mtime_ns, manifest)
         listing = listing.selected(self._selection)
         rows, known = len(manifest.entries), self._warned_of
         if rows and not listing.entries and known is not None and dataset not in known:

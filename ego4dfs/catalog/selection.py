@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from ego4dfs.entries import Entry
+from ego4dfs.manifest import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ego4dfs.records import records_of
+from ego4dfs.manifest import read_rows
 
 VIDEO_KEYS = ("video_uid", "parent_video_uid")
 CLIP_KEYS = ("clip_uid", "exported_clip_uid")
@@ -74,7 +74,7 @@ def _named(window: bytes) -> Iterator[tuple[str, str]]:
 def _in_csv(first: bytes, rest: Iterator[bytes]) -> Iterator[tuple[str, str]]:
     raw = io.BufferedReader(_Pieces(itertools.chain((first,), rest)))
     text = io.TextIOWrapper(raw, "utf-8", errors="replace", newline="")
-    records = records_of(iter(partial(text.readline, _LINE_CHARACTERS), ""))
+    records = read_rows(iter(partial(text.readline, _LINE_CHARACTERS), ""))
     header = next((record.fields for record in records if any(record.fields)), [])
     names = [column.strip().lstrip("\ufeff") for column in header]
     places = [(key, names.index(key)) for key in (*VIDEO_KEYS, *CLIP_KEYS) if key in names]

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from ego4dfs.entries import Entry
-from ego4dfs.manifest import RESERVED_NAMES, numbered
+from ego4dfs.manifest import RESERVED_NAMES, Entry, numbered
 from ego4dfs.prefetch.folder import HIDDEN, Folder
 from ego4dfs.prefetch.layout import Layout
 from ego4dfs.text import folded

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ego4dfs.entries import Entry
+from ego4dfs.manifest import Entry
 from ego4dfs.prefetch.evidence import BucketEvidence
 from ego4dfs.prefetch.journal import Journal, Record
 from ego4dfs.prefetch.layout import METADATA, Layout

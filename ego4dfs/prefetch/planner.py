@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
-from ego4dfs.entries import Entry
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
 from ego4dfs.facts import FactsIndex
+from ego4dfs.manifest import Entry
 from ego4dfs.prefetch.checksum import compare_file
 from ego4dfs.prefetch.evidence import BucketEvidence
 from ego4dfs.prefetch.folding import disk_names, with_disk_names

@@ -19,7 +19,6 @@ from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import CLOSE_WAIT_S, BlockCache
 from ego4dfs.catalog import Catalog
 from ego4dfs.deadline import CLOSE_S, Deadline
-from ego4dfs.entries import files_of
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -30,6 +29,7 @@ from ego4dfs.errors import (
     StoreError,
 )
 from ego4dfs.facts import FactsIndex
+from ego4dfs.manifest import files_of
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts, ObjectStore

@@ -1,6 +1,6 @@
-"""The records of a CSV text, those with damaged quotes too.
+"""A CSV reader that tolerates damaged quotes.
 
-Pure: no disk, no network. The time is linear in the text, whatever it holds.
+Pure: no disk, no network. The time is linear in the length of the text, whatever it contains.
 """
 
 from __future__ import annotations
@@ -11,33 +11,36 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _RECORD_CHARACTERS = 16 << 20
-"""A record of several lines is no longer than this, nor is one field."""
+"""The longest record of several lines, and the longest field."""
 _REREAD_CHARACTERS = 16 << 20
 _LINES_AFTERWARDS = 8
-"""Once so many characters were read again behind damaged quotes, a record has at most 8 lines:
-a text of which each line opens a quote would be read to its end once for each line."""
+"""After this many characters were read again because of damaged quotes, a record has at most 8
+lines. Otherwise a text in which each line opens a quote is read to its end once for each line."""
 
-# Python's own limit, 128 KiB, holds for the whole process; it is raised, never lowered.
+# Python's default limit, 128 KiB, is set for the whole process; it is raised, never lowered.
 csv.field_size_limit(max(csv.field_size_limit(), _RECORD_CHARACTERS))
 
 
-class Record(NamedTuple):
-    """One row as the file has it; `is_damaged` when its quotes do not fit together."""
+class CsvRow(NamedTuple):
+    """One row of the file, unchanged; `is_damaged` if its quotes do not match.
 
-    row: int
+    Rows are numbered from 1, the header, as in a spreadsheet.
+    """
+
+    number: int
     fields: list[str]
     is_damaged: bool
 
 
 class _Lines:
-    """The lines of a text, of which those of the record under way can be read again."""
+    """The lines of a text; the lines of the current record can be read again."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
         self._again: deque[str] = deque()
         self._reread = 0
         self.record: list[str] = []
-        """The lines of the record under way; the reader of records clears it."""
+        """The lines of the current record; `read_rows` clears it."""
         self._characters = 0
 
     def __iter__(self) -> _Lines:
@@ -59,7 +62,7 @@ class _Lines:
         return self._characters > _RECORD_CHARACTERS
 
     def damaged_line(self) -> str:
-        """Return the first line of the record, and go back to the one behind it."""
+        """Return the first line of the record, and continue at the line after it."""
         first, *others = self.record
         self._reread += sum(map(len, others))
         self._again.extendleft(reversed(others))
@@ -67,12 +70,12 @@ class _Lines:
         return first
 
 
-def records_of(lines: Iterable[str]) -> Iterator[Record]:
-    """Yield the records of lines that still have their ends, rows counted as a spreadsheet does.
+def read_rows(lines: Iterable[str]) -> Iterator[CsvRow]:
+    """Yield the rows of a CSV text, given as lines with their line ends.
 
-    A quote that is never closed would swallow all rows behind it, or make one of two. So a record
-    that breaks the rules of quoting, or that has several lines and does not fit the header, is
-    taken as one damaged line, and reading goes on after that.
+    A quote that is never closed would absorb all later rows, or join two rows. So a record that
+    violates the quoting rules, or that has several lines and not as many fields as the header, is
+    read as one damaged line, and reading continues at the next line.
     """
     source = _Lines(lines)
     record = source.record
@@ -85,7 +88,7 @@ def records_of(lines: Iterable[str]) -> Iterator[Record]:
                 record.clear()
                 row += 1
                 width = width or len(fields)
-                yield Record(row, fields, is_damaged=False)
+                yield CsvRow(row, fields, is_damaged=False)
         except csv.Error:
             pass
         if not record:
@@ -93,11 +96,11 @@ def records_of(lines: Iterable[str]) -> Iterator[Record]:
         row += 1
         fields = _damaged_fields(source.damaged_line(), width)
         width = width or len(fields)
-        yield Record(row, fields, is_damaged=True)
+        yield CsvRow(row, fields, is_damaged=True)
 
 
 def _damaged_fields(line: str, width: int) -> list[str]:
-    """Return the fields of a line as lenient readers see them, or as if no quote were there."""
+    """Return the fields as a lenient CSV reader sees them, or as if the line had no quotes."""
     try:
         fields = next(csv.reader([line]), [])
     except csv.Error:

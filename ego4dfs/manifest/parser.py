@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from ego4dfs.datasets import university_of_bucket
-from ego4dfs.entries import Entry, Packing
 from ego4dfs.errors import ManifestError
-from ego4dfs.records import Record, records_of
+from ego4dfs.manifest.csv_rows import CsvRow, read_rows
+from ego4dfs.manifest.entries import Entry, EntryPacker
 
 UID_COLUMNS = ("file_uid", "video_uid", "exported_clip_uid", "clip_uid")
 LOCATION_COLUMNS = ("canonical_s3_location", "s3_path", "path")
@@ -90,13 +90,13 @@ def check(content: bytes, name: str) -> None:
     _header(_records(content), name)
 
 
-def _records(content: bytes) -> Iterator[Record]:
+def _records(content: bytes) -> Iterator[CsvRow]:
     text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
-    return records_of(iter(partial(text.readline, _LINE_CHARACTERS), ""))
+    return read_rows(iter(partial(text.readline, _LINE_CHARACTERS), ""))
 
 
-def _header(records: Iterator[Record], name: str) -> list[str]:
-    first = next(records, Record(1, [], is_damaged=False))
+def _header(records: Iterator[CsvRow], name: str) -> list[str]:
+    first = next(records, CsvRow(1, [], is_damaged=False))
     header = [column.strip() for column in first.fields]
     _check_header(header, name)
     return header
@@ -155,25 +155,25 @@ class _RowReader:
         self._ends = [index.get(f"parent_{end}_sec", -1) for end in ("start", "end")]
         self._related = [index[c] for c in RELATED_UID_COLUMNS if c in index]
         self._splits = [(c.removeprefix("split_"), index[c]) for c in index if c[:6] == "split_"]
-        self.packing = Packing()
+        self.packing = EntryPacker()
         # By plain name: the next number to try, and the row of each URL under a smaller one.
         # Without it 26,000 rows of one name would look through each other's, for minutes.
         self._tried: dict[str, tuple[int, dict[str, int]]] = {}
         self._sets: dict[tuple[str, ...], frozenset[str]] = {}
 
-    def read(self, record: Record) -> None:
+    def read(self, record: CsvRow) -> None:
         """Pack the entry of a row, if it gives one."""
         entry = self.entry(record)
         if entry is not None and not self.packing.add(entry):
-            self._leave_out(record.row, "", "holds a NUL")
+            self._skip(record.number, "", "holds a NUL")
 
-    def entry(self, record: Record) -> Entry | None:
-        row, fields = record.row, record.fields
+    def entry(self, record: CsvRow) -> Entry | None:
+        row, fields = record.number, record.fields
         if record.is_damaged:
             self._report(row, "", "has a quote that is not closed; read without it")
         if len(fields) != self._width:
             if not any(field.strip() for field in fields):
-                self._leave_out(row, "", "is empty")
+                self._skip(row, "", "is empty")
                 return None
             self._report(row, "", f"has {len(fields)} fields where the header has {self._width}")
             fields = [*fields, *[""] * self._width][: self._width]
@@ -182,10 +182,10 @@ class _RowReader:
         location = _S3_URL.fullmatch(url)
         if location is None:
             if not any(field.strip() for field in fields):
-                self._leave_out(row, "", "is empty")
+                self._skip(row, "", "is empty")
                 return None
             what = f"{url!r} is not s3://bucket/key" if url else "is empty"
-            self._leave_out(row, self._location_column, what)
+            self._skip(row, self._location_column, what)
             return None
         bucket, key = location.groups()
         is_video = self._is_video(fields)
@@ -194,7 +194,7 @@ class _RowReader:
         if name is None:
             return None
         if is_video and not uid:
-            self._leave_out(row, self._uid_column, "is empty")
+            self._skip(row, self._uid_column, "is empty")
             return None
         return Entry(
             row,
@@ -219,7 +219,7 @@ class _RowReader:
     def _unique_name(self, row: int, name: str, url: str) -> str | None:
         """Give the first row its plain name, and later ones `stem~2.ext` and so on."""
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            self._leave_out(row, "", f"gives no usable file name ({name!r})")
+            self._skip(row, "", f"gives no usable file name ({name!r})")
             return None
         number, row_of = self._tried.get(name, (1, {}))
         candidate = numbered(name, number)
@@ -234,7 +234,7 @@ class _RowReader:
             return None
         if len(candidate.encode()) > _MAX_NAME_BYTES:
             what = f"file name is longer than {_MAX_NAME_BYTES} bytes"
-            self._leave_out(row, "", what)
+            self._skip(row, "", what)
             return None
         if number > 1:
             first = self._taken(name)
@@ -268,8 +268,8 @@ class _RowReader:
 
     def _window(self, fields: list[str]) -> tuple[float, float] | None:
         start, stop = (fields[place].strip() for place in self._ends)
-        is_told = start and stop and _SECONDS.fullmatch(start) and _SECONDS.fullmatch(stop)
-        return (float(start), float(stop)) if is_told else None
+        is_given = start and stop and _SECONDS.fullmatch(start) and _SECONDS.fullmatch(stop)
+        return (float(start), float(stop)) if is_given else None
 
     def _benchmarks(self, row: int, fields: list[str]) -> frozenset[str] | None:
         if self._tags == -1:
@@ -288,7 +288,7 @@ class _RowReader:
             found = self._sets[said] = frozenset(said)
         return found
 
-    def _leave_out(self, row: int, column: str, what: str) -> None:
+    def _skip(self, row: int, column: str, what: str) -> None:
         self._report(row, column, f"{what}; left out")
 
     def _report(self, row: int, column: str, message: str) -> None:

@@ -154,7 +154,7 @@ def files_of(entries: Sequence[Entry]) -> Entries | Iterator[tuple[str, str]]:
     return entries if len(entries) > _MANY else entries.files()
 
 
-class Packing:
+class EntryPacker:
     """Packs entries as they are read, and knows the names that were given."""
 
     def __init__(self) -> None:
@@ -207,7 +207,7 @@ class Packing:
             self._place_of_name[name] = place
 
 
-class Packed:
+class CompressedBytes:
     """The bytes of a file that is hardly ever read: compressed if they are many."""
 
     def __init__(self, content: bytes) -> None:

@@ -1,0 +1,40 @@
+"""Parsing of manifest.csv files, and their rows packed in memory. Pure: no disk, no network."""
+
+from ego4dfs.manifest.csv_rows import CsvRow, read_rows
+from ego4dfs.manifest.entries import (
+    CompressedBytes,
+    Entries,
+    Entry,
+    EntryPacker,
+    admitted,
+    files_of,
+)
+from ego4dfs.manifest.parser import (
+    LOCATION_COLUMNS,
+    RESERVED_NAMES,
+    UID_COLUMNS,
+    Manifest,
+    Problem,
+    check,
+    numbered,
+    parse,
+)
+
+__all__ = [
+    "LOCATION_COLUMNS",
+    "RESERVED_NAMES",
+    "UID_COLUMNS",
+    "CompressedBytes",
+    "CsvRow",
+    "Entries",
+    "Entry",
+    "EntryPacker",
+    "Manifest",
+    "Problem",
+    "admitted",
+    "check",
+    "files_of",
+    "numbered",
+    "parse",
+    "read_rows",
+]
