@@ -12,7 +12,7 @@ import threading
 
 from ego4dfs.prefetch.journal import Journal
 from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, is_md5, only_part_size
-from ego4dfs.store.location import split
+from ego4dfs.store.s3_url import split_s3_url
 
 OBJECTS_AGAINST = 3
 """How many objects of a bucket must disagree, and none agree, until its ETags are no checksums."""
@@ -94,4 +94,4 @@ class BucketEvidence:
 
 
 def _bucket(url: str) -> str:
-    return split(url)[0]
+    return split_s3_url(url)[0]

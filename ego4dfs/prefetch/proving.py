@@ -15,7 +15,7 @@ from ego4dfs.prefetch.copying import Copy
 from ego4dfs.prefetch.evidence import BucketEvidence
 from ego4dfs.store import ObjectStore
 from ego4dfs.store.etag import Comparison, Proof, is_md5
-from ego4dfs.store.location import split
+from ego4dfs.store.s3_url import split_s3_url
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def doubt(copy: Copy) -> StoreError:
 
 def warn_of_sizes(copies: Iterable[Copy]) -> None:
     """Say in which buckets files were accepted by their sizes alone."""
-    for bucket, count in Counter(split(copy.item.url)[0] for copy in copies).items():
+    for bucket, count in Counter(split_s3_url(copy.item.url)[0] for copy in copies).items():
         log.warning(
             "the ETags of bucket %s are no MD5s: of %s files only the size was compared",
             bucket,

@@ -19,7 +19,7 @@ from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef, block_entries, block_en
 from ego4dfs.cache import BlockCache
 from ego4dfs.metrics import Metrics
 from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, compare, only_part_size, part_sizes
-from ego4dfs.store.location import split
+from ego4dfs.store.s3_url import split_s3_url
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class BackgroundVerifier:
         )
 
     def _judge(self, ref: ObjectRef, compared: Comparison) -> None:
-        bucket = split(ref.url)[0]
+        bucket = split_s3_url(ref.url)[0]
         part = compared.part_bytes
         if compared.proof is Proof.RIGHT:
             self._metrics.add("verified")
@@ -224,7 +224,7 @@ class BackgroundVerifier:
             )
 
     def _doubt_no_more(self, bucket: str) -> None:
-        again = [ref for ref in self._doubted.values() if split(ref.url)[0] == bucket]
+        again = [ref for ref in self._doubted.values() if split_s3_url(ref.url)[0] == bucket]
         for ref in again:
             del self._doubted[ref.object_id]
             self.stored(ref)

@@ -28,10 +28,10 @@ from ego4dfs.store.classify import (
     foreign,
     truncated,
 )
-from ego4dfs.store.location import segments
 from ego4dfs.store.network import Network
 from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole
+from ego4dfs.store.s3_url import mirror_path
 from ego4dfs.text import masked
 
 _ETAGS = ("ETag", "etag", "e_tag", "md5Hash", "md5", "checksum", "Content-MD5", "Digest")
@@ -132,9 +132,9 @@ class FsspecSource:
         return Fetched(memoryview(data), start, before)
 
     def _at(self, url: str) -> tuple[Any, str]:
-        steps = segments(url)
+        segments = mirror_path(url)
         filesystem, root = self._made or self._make(url)
-        return filesystem, "/".join([root.rstrip("/"), *steps])
+        return filesystem, "/".join([root.rstrip("/"), *segments])
 
     def _make(self, url: str) -> tuple[Any, str]:
         if not self._lock.acquire(timeout=ATTEMPT_S):

@@ -12,9 +12,9 @@ from pathlib import Path
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
 from ego4dfs.store.answers import check_version
 from ego4dfs.store.classify import truncated
-from ego4dfs.store.location import segments
 from ego4dfs.store.pieces import stream_in_pieces
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole
+from ego4dfs.store.s3_url import mirror_path
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 _READ_BYTES = 1 << 30  # Linux moves at most 2 GiB - 4 KiB at once
@@ -81,7 +81,7 @@ class LocalSource:
 
     @contextmanager
     def _open(self, url: str) -> Iterator[int]:
-        path = self._root.joinpath(*segments(url))
+        path = self._root.joinpath(*mirror_path(url))
         try:
             # A pipe among the files must not stop us: without O_NONBLOCK its opening waits.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -34,13 +34,13 @@ from ego4dfs.store.classify import (
     truncated,
 )
 from ego4dfs.store.credentials import Credentials
-from ego4dfs.store.location import split
 from ego4dfs.store.network import Network
 from ego4dfs.store.obstore_text import NOT_PARTIAL, NOWHERE, TIMED_OUT, answer_in
 from ego4dfs.store.pools import Pools
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.store.rates import Rates
 from ego4dfs.store.regions import Regions
+from ego4dfs.store.s3_url import split_s3_url
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -157,7 +157,7 @@ class ObstoreS3:
     def renew(self, url: str) -> None:
         """See Adapter."""
         self._other.renew(url)
-        bucket = split(url)[0]
+        bucket = split_s3_url(url)[0]
         self._pools.renew(bucket)
         self._pools.renew(_watched(bucket))
 
@@ -171,7 +171,7 @@ class ObstoreS3:
 
         The body of one that `is_slow` has no bound but the floor: it is to be read as it comes.
         """
-        bucket, key = split(url)
+        bucket, key = split_s3_url(url)
         if not expressible(key) or self._leads_astray(bucket):
             return None
         try:
@@ -194,11 +194,11 @@ class ObstoreS3:
         return data
 
     def _is_slow(self, url: str, size: int) -> bool:
-        return self._rates.is_slow(split(url)[0], size)
+        return self._rates.is_slow(split_s3_url(url)[0], size)
 
     def _body(self, url: str, result: GetResult, least: int) -> Iterator[memoryview]:
         """Yield the body in pieces of `least` bytes, 0 for all at once."""
-        bucket, floor = split(url)[0], Floor()
+        bucket, floor = split_s3_url(url)[0], Floor()
         began_s, size = time.monotonic(), 0
         try:
             for piece in result.stream(least) if least else (result.bytes(),):
@@ -268,7 +268,7 @@ class ObstoreS3:
     def _classified(self, error: Exception, url: str) -> StoreError:
         known = error_of(answer_in(str(error)), url)
         if isinstance(known, WrongRegion):
-            return self._regions.corrected(known, split(url)[0])
+            return self._regions.corrected(known, split_s3_url(url)[0])
         return known
 
 

@@ -34,11 +34,11 @@ from ego4dfs.store.classify import (
     truncated,
 )
 from ego4dfs.store.credentials import Credentials
-from ego4dfs.store.location import split
 from ego4dfs.store.network import Network
 from ego4dfs.store.pools import Pools
 from ego4dfs.store.protocol import WHOLE_MOST_BYTES, Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.store.regions import Regions
+from ego4dfs.store.s3_url import split_s3_url
 
 READ_TIMEOUT_S = QUIET_S
 MAX_CONNECTIONS = 64
@@ -145,7 +145,7 @@ class S3fsS3:
 
     def renew(self, url: str) -> None:
         """See Adapter."""
-        region = self._regions.peek(split(url)[0])
+        region = self._regions.peek(split_s3_url(url)[0])
         if region:
             self._pools.renew(region)
 
@@ -161,7 +161,7 @@ class S3fsS3:
         return answer
 
     def _request(self, method: str, url: str, arguments: dict[str, str]) -> _Request:
-        bucket, key = split(url)
+        bucket, key = split_s3_url(url)
         region, keys = self._regions.of(bucket), self._credentials.keys()
         filesystem = self._pools.client(
             region,
@@ -194,7 +194,7 @@ class S3fsS3:
             return _NotModified()
         known = error_of(answer, url)
         if isinstance(known, WrongRegion):
-            return self._regions.corrected(known, split(url)[0])
+            return self._regions.corrected(known, split_s3_url(url)[0])
         return known
 
 
