@@ -29,8 +29,7 @@ from ego4dfs.store.classify import (
     truncated,
 )
 from ego4dfs.store.network import Network
-from ego4dfs.store.pieces import stream_in_pieces
-from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole
+from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole, stream_by_ranges
 from ego4dfs.store.s3_url import mirror_path
 from ego4dfs.text import masked
 
@@ -94,7 +93,7 @@ class FsspecSource:
         size: int | None = None,
     ) -> None:
         """See ObjectStore."""
-        stream_in_pieces(self, url, range(start, stop), sink, etag=etag, size=size)
+        stream_by_ranges(self, url, range(start, stop), sink, etag=etag, size=size)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""

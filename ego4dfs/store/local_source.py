@@ -12,8 +12,7 @@ from pathlib import Path
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
 from ego4dfs.store.answers import check_version
 from ego4dfs.store.classify import truncated
-from ego4dfs.store.pieces import stream_in_pieces
-from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole
+from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole, stream_by_ranges
 from ego4dfs.store.s3_url import mirror_path
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
@@ -62,7 +61,7 @@ class LocalSource:
         size: int | None = None,
     ) -> None:
         """See ObjectStore."""
-        stream_in_pieces(self, url, range(start, stop), sink, etag=etag, size=size)
+        stream_by_ranges(self, url, range(start, stop), sink, etag=etag, size=size)
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore."""

@@ -113,3 +113,18 @@ def check_whole(url: str, size: int) -> None:
             f"{url}: has {size / 2**30:.2f} GiB; a manifest has at most {WHOLE_MOST_BYTES >> 30}",
             url=url,
         )
+
+
+RANGE_BYTES = 8 << 20
+
+
+def stream_by_ranges(
+    store: ObjectStore, url: str, place: range, sink: Sink, *, etag: str, size: int | None
+) -> None:
+    """Serve `stream_range` with one `read_range` per RANGE_BYTES, for adapters that cannot stream."""
+    start = place.start
+    while start < place.stop:
+        stop = min(place.stop, start + RANGE_BYTES)
+        data = store.read_range(url, start, stop, etag=etag, size=size).data
+        sink(start, data)
+        start += len(data)
