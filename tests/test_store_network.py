@@ -14,8 +14,8 @@ from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore
 from ego4dfs.store.credentials import Credentials
+from ego4dfs.store.diagnose import key_origin, reach
 from ego4dfs.store.network import Network, bypasses
-from ego4dfs.store.origin import key_origin, reach
 from ego4dfs.store.regions import Regions
 from tests.gateway import Gateway, Reply
 

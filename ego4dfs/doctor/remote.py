@@ -28,7 +28,7 @@ from ego4dfs.errors import (
 from ego4dfs.manifest import parse
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, open_store
-from ego4dfs.store.origin import configured_region, key_origin, reach
+from ego4dfs.store.diagnose import configured_region, key_origin, reach
 from ego4dfs.vfs import open_vfs
 
 _AWS = "s3.amazonaws.com"

@@ -121,7 +121,7 @@ RANGE_BYTES = 8 << 20
 def stream_by_ranges(
     store: ObjectStore, url: str, place: range, sink: Sink, *, etag: str, size: int | None
 ) -> None:
-    """Serve `stream_range` with one `read_range` per RANGE_BYTES, for adapters that cannot stream."""
+    """Serve `stream_range` by one `read_range` per RANGE_BYTES, for adapters that cannot stream."""
     start = place.start
     while start < place.stop:
         stop = min(place.stop, start + RANGE_BYTES)

@@ -1,4 +1,4 @@
-"""Whose key and which endpoint: what can be said of them without asking for an object."""
+"""Diagnosis for `ego4dfs doctor`: where the AWS key comes from, whether the endpoint answers."""
 
 from __future__ import annotations
 
