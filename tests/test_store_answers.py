@@ -11,7 +11,7 @@ import pytest
 
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
 from ego4dfs.store import ObjectStore, WrongSize, breaker
-from ego4dfs.store.answers import header_of, pin_of
+from ego4dfs.store.response_checks import header_of, pin_of
 from tests.gateway import Gateway, Reply
 
 if TYPE_CHECKING:

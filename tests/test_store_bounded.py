@@ -10,9 +10,9 @@ from fakes import CountingStore, StallingStore
 from mountkit import wait_until
 
 from ego4dfs.errors import StoreError, StoreUnavailable
-from ego4dfs.store import bounded, fsspec_source, protocol
-from ego4dfs.store.bounded import Bounded
-from ego4dfs.store.fsspec_source import FsspecSource
+from ego4dfs.store import fsspec_mirror, protocol, timeout_adapter
+from ego4dfs.store.fsspec_mirror import FsspecMirror
+from ego4dfs.store.timeout_adapter import TimeoutAdapter
 
 URL = "s3://bucket/a"
 DATA = bytes(range(256)) * (1 << 13)
@@ -20,7 +20,7 @@ DATA = bytes(range(256)) * (1 << 13)
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bounded, "ATTEMPT_S", 0.2)
+    monkeypatch.setattr(timeout_adapter, "ATTEMPT_S", 0.2)
     store = StallingStore({URL: DATA})
     yield store
     store.gate.set()
@@ -34,7 +34,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch):
     deadline="40 s",
 )
 def test_a_call_that_never_returns_is_given_up(hanging):
-    mirror = Bounded(hanging)
+    mirror = TimeoutAdapter(hanging)
     taken: list[int] = []
     for ask in (
         lambda: mirror.head(URL),
@@ -50,7 +50,7 @@ def test_a_call_that_never_returns_is_given_up(hanging):
 
 
 def test_bytes_are_the_same_in_pieces():
-    mirror, came = Bounded(CountingStore({URL: DATA})), bytearray()
+    mirror, came = TimeoutAdapter(CountingStore({URL: DATA})), bytearray()
     mirror._piece_bytes = 100_000
     assert bytes(mirror.read_range(URL, 5, len(DATA) + 9).data) == DATA[5:]
     mirror._piece_bytes = 100_000
@@ -64,13 +64,13 @@ def test_bytes_are_the_same_in_pieces():
 
 
 def test_pieces_grow_while_they_are_fast_and_shrink_when_one_is_late(hanging):
-    mirror = Bounded(CountingStore({URL: DATA * 4}))
+    mirror = TimeoutAdapter(CountingStore({URL: DATA * 4}))
     mirror.read_range(URL, 0, len(DATA) * 4)
-    assert mirror._piece_bytes > bounded.FIRST_BYTES
-    late = Bounded(hanging)
+    assert mirror._piece_bytes > timeout_adapter.FIRST_BYTES
+    late = TimeoutAdapter(hanging)
     with pytest.raises(StoreUnavailable):
         late.read_range(URL, 0, len(DATA))
-    assert late._piece_bytes == bounded.LEAST_BYTES
+    assert late._piece_bytes == timeout_adapter.LEAST_BYTES
 
 
 def test_a_call_without_a_thread_to_be_had_is_made_in_its_own(monkeypatch):
@@ -78,12 +78,12 @@ def test_a_call_without_a_thread_to_be_had_is_made_in_its_own(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert Bounded(CountingStore({URL: DATA})).head(URL).size == len(DATA)
+    assert TimeoutAdapter(CountingStore({URL: DATA})).head(URL).size == len(DATA)
 
 
 def test_calls_that_hang_are_only_so_many(hanging, monkeypatch):
-    monkeypatch.setattr(bounded, "MOST_CALLS", 2)
-    mirror = Bounded(hanging)
+    monkeypatch.setattr(timeout_adapter, "MOST_CALLS", 2)
+    mirror = TimeoutAdapter(hanging)
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="in time"):
             mirror.head(URL)
@@ -98,15 +98,15 @@ def test_what_is_too_large_for_a_manifest_is_not_read(monkeypatch):
     monkeypatch.setattr(protocol, "WHOLE_MOST_BYTES", 1000)
     store = CountingStore({URL: DATA})
     with pytest.raises(StoreError, match="a manifest has at most"):
-        Bounded(store).read(URL)
+        TimeoutAdapter(store).read(URL)
     assert not store.gets
 
 
 def test_a_mirror_that_hangs_while_it_is_opened_holds_up_neither_the_end_nor_others(monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(fsspec_source, "ATTEMPT_S", 0.1)
-    monkeypatch.setattr(fsspec_source, "_filesystem", lambda *_: (gate.wait(60), ""))
-    mirror = FsspecSource("sftp://host")
+    monkeypatch.setattr(fsspec_mirror, "ATTEMPT_S", 0.1)
+    monkeypatch.setattr(fsspec_mirror, "_filesystem", lambda *_: (gate.wait(60), ""))
+    mirror = FsspecMirror("sftp://host")
     opening = threading.Thread(target=lambda: mirror._at(URL), daemon=True)
     opening.start()
     wait_until(mirror._lock.locked)

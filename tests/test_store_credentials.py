@@ -19,9 +19,9 @@ from botocore.credentials import RefreshableCredentials
 from mountkit import is_running, wait_until
 
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
-from ego4dfs.store import aws_chain, aws_files, credentials
-from ego4dfs.store.aws_chain import Renewing
-from ego4dfs.store.aws_files import Keys
+from ego4dfs.store import aws_config_files, aws_credential_chain, credentials
+from ego4dfs.store.aws_config_files import Keys
+from ego4dfs.store.aws_credential_chain import RenewingKeys
 from ego4dfs.store.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_what_is_read_without_botocore_is_what_botocore_reads(
     aws.variables(**variables)
     aws.credentials(credentials)
     aws.config(config)
-    ours = aws_files.plain_keys(profile)
+    ours = aws_config_files.plain_keys(profile)
     if ours is not None:
         assert ours == botocores(profile)
 
@@ -108,7 +108,7 @@ def test_what_is_read_without_botocore_is_what_botocore_reads(
 def test_what_is_not_plain_is_left_to_botocore(aws: Aws, config: str) -> None:
     aws.credentials("[default]\n" + PAIR.format("F"))
     aws.config(config)
-    assert aws_files.plain_keys("") is None
+    assert aws_config_files.plain_keys("") is None
 
 
 def test_files_can_be_elsewhere(aws: Aws, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_temporary_keys_renew_themselves(aws: Aws, tmp_path: Path) -> None:
     wait_until(lambda: found.keys() != first)
 
 
-def renewing(minutes: int) -> tuple[Renewing, threading.Event, list[int]]:
+def renewing(minutes: int) -> tuple[RenewingKeys, threading.Event, list[int]]:
     """Return keys that end in so many minutes, renewed only once the event is set."""
     gate, calls = threading.Event(), []
 
@@ -209,7 +209,7 @@ def renewing(minutes: int) -> tuple[Renewing, threading.Event, list[int]]:
         return metadata("NEW", 600)
 
     made = RefreshableCredentials.create_from_metadata(metadata("OLD", minutes), renew, "test")
-    return Renewing(made), gate, calls
+    return RenewingKeys(made), gate, calls
 
 
 def metadata(access_key: str, minutes: int) -> dict[str, str]:
@@ -244,7 +244,7 @@ def test_keys_that_are_valid_are_used_while_their_renewal_hangs(minutes: int) ->
 def test_keys_that_have_expired_are_waited_for_in_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(aws_chain, "_LIMIT_S", 0.3)
+    monkeypatch.setattr(aws_credential_chain, "_LIMIT_S", 0.3)
     found, gate, _ = renewing(-1)
     began_s = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
@@ -265,7 +265,7 @@ def test_keys_that_have_expired_are_waited_for_in_bounded_time(
 def test_a_process_that_never_returns_is_killed_and_named(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str
 ) -> None:
-    monkeypatch.setattr(aws_chain, "CREDENTIALS_S", 0.5)
+    monkeypatch.setattr(aws_credential_chain, "CREDENTIALS_S", 0.5)
     script, pids = tmp_path / "hangs", tmp_path / "pids"
     script.write_text(f"#!/bin/sh\necho $$ >> {pids}\nsleep 300 &\necho $! >> {pids}\nwait\n")
     script.chmod(0o755)

@@ -25,8 +25,8 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.store import ObjectStore, fsspec_source, local_source
-from ego4dfs.store.fsspec_source import FsspecSource
+from ego4dfs.store import ObjectStore, fsspec_mirror, local_mirror
+from ego4dfs.store.fsspec_mirror import FsspecMirror
 
 if TYPE_CHECKING:
     from tests.store_fixtures import Aws, Bucket
@@ -85,7 +85,7 @@ def test_a_file_that_changes_under_a_read_is_an_error(
         file.write_bytes(b"another")
         return count
 
-    monkeypatch.setattr(local_source.os, "preadv", read_while_written)
+    monkeypatch.setattr(local_mirror.os, "preadv", read_while_written)
     with pytest.raises(ObjectChanged):
         mirror.read_range("s3://cmu/a.bin", 0, 10)
 
@@ -101,7 +101,7 @@ def test_a_file_replaced_under_a_read_is_read_to_its_end(
         file.write_bytes(b"another")
         return read(*arguments)
 
-    monkeypatch.setattr(local_source.os, "preadv", read_while_replaced)
+    monkeypatch.setattr(local_mirror.os, "preadv", read_while_replaced)
     assert bytes(mirror.read("s3://cmu/a.bin").data) == b"0123456789"
 
 
@@ -116,7 +116,7 @@ def test_a_failing_disk_may_pass(
             raise failure
         return read(*arguments)
 
-    monkeypatch.setattr(local_source.os, "preadv", fail_once)
+    monkeypatch.setattr(local_mirror.os, "preadv", fail_once)
     assert bytes(mirror.read("s3://cmu/a.bin").data) == b"0123456789"
 
 
@@ -157,18 +157,18 @@ def test_an_object_that_changes_under_a_read_is_an_error(
     memory = fsspec.filesystem("memory")
     request.addfinalizer(memory.store.clear)
     memory.pipe_file("/changing/cmu/a.bin", b"0123456789")
-    store = FsspecSource("memory://changing")
-    call = FsspecSource._call
+    store = FsspecMirror("memory://changing")
+    call = FsspecMirror._call
 
     def call_and_replace(
-        self: FsspecSource, url: str, function: object, path: str, **span: int
+        self: FsspecMirror, url: str, function: object, path: str, **span: int
     ) -> Any:
         answer = call(self, url, function, path, **span)
         if span:
             memory.pipe_file("/changing/cmu/a.bin", b"9876543210")
         return answer
 
-    monkeypatch.setattr(FsspecSource, "_call", call_and_replace)
+    monkeypatch.setattr(FsspecMirror, "_call", call_and_replace)
     with pytest.raises(ObjectChanged):
         store.read_range("s3://cmu/a.bin", 0, 4)
 
@@ -178,15 +178,15 @@ def test_a_failure_of_the_filesystem_may_pass(monkeypatch: pytest.MonkeyPatch) -
         def info(self, path: str) -> object:
             raise ConnectionError(f"secret {path}")
 
-    monkeypatch.setattr(fsspec_source, "_filesystem", lambda source, *_: (Failing(), source))
+    monkeypatch.setattr(fsspec_mirror, "_filesystem", lambda source, *_: (Failing(), source))
     with pytest.raises(StoreUnavailable, match="ConnectionError") as caught:
-        FsspecSource("ftp://host").head("s3://cmu/a.bin")
+        FsspecMirror("ftp://host").head("s3://cmu/a.bin")
     assert "secret" not in str(caught.value)
 
 
 def test_a_filesystem_without_sizes_is_an_error() -> None:
     with pytest.raises(StoreError, match="size"):
-        fsspec_source._facts({"type": "file"}, "s3://cmu/a.bin")
+        fsspec_mirror._facts({"type": "file"}, "s3://cmu/a.bin")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_filesystem_without_sizes_is_an_error() -> None:
     ],
 )
 def test_each_filesystem_s_idea_of_time_is_understood(time: object) -> None:
-    facts = fsspec_source._facts({"size": 1, "mtime": time}, "s3://cmu/a.bin")
+    facts = fsspec_mirror._facts({"size": 1, "mtime": time}, "s3://cmu/a.bin")
     assert facts.mtime_ns == 1_700_000_000_000_000_000
 
 
@@ -233,13 +233,13 @@ def test_an_object_replaced_on_a_web_server_without_etags_has_another_tag(
     assert after.etag != before.etag
 
 
-SILENT = "from ego4dfs.store.fsspec_source import _facts; print(_facts({'size': 10}, 'u').etag)"
+SILENT = "from ego4dfs.store.fsspec_mirror import _facts; print(_facts({'size': 10}, 'u').etag)"
 
 
 def test_without_etag_and_time_a_tag_ends_with_the_process() -> None:
     """Size alone would be the same for a replaced object, and the old cache be believed."""
-    facts = fsspec_source._facts({"size": 10}, "s3://cmu/a.bin")
-    again = fsspec_source._facts({"size": 10}, "s3://cmu/a.bin")
+    facts = fsspec_mirror._facts({"size": 10}, "s3://cmu/a.bin")
+    again = fsspec_mirror._facts({"size": 10}, "s3://cmu/a.bin")
     other = subprocess.run(
         [sys.executable, "-c", SILENT], capture_output=True, text=True, check=True, timeout=60
     )

@@ -15,7 +15,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.diagnose import key_origin, reach
-from ego4dfs.store.network import Network, bypasses
+from ego4dfs.store.network_settings import NetworkSettings, bypasses
 from ego4dfs.store.regions import Regions
 from tests.gateway import Gateway, Reply
 
@@ -182,8 +182,8 @@ def test_the_profile_s_certificates_serve_where_the_environment_names_none(
     path = tmp_path / "ca.pem"
     path.write_bytes(b"-----BEGIN CERTIFICATE-----")
     aws.config(f"[profile work]\nca_bundle = {path}\n")
-    assert Network("work").ca_bundle() == str(path)
-    assert Network().ca_bundle() == ""
+    assert NetworkSettings("work").ca_bundle() == str(path)
+    assert NetworkSettings().ca_bundle() == ""
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from mountkit import wait_until
 
 from ego4dfs.errors import StoreError
-from ego4dfs.store import ObjectStore, pools
-from ego4dfs.store.pools import Pools
+from ego4dfs.store import ObjectStore, client_pool
+from ego4dfs.store.client_pool import ClientPool
 from tests.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_dead_connections_are_replaced_by_new_ones_after_the_first_time_out(
     opened: Callable[..., ObjectStore],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pools, "FIRST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client_pool, "FIRST_TIMEOUT_S", 0.5)
     url = bucket.put("a.bin", DATA)
     store = opened(endpoint_url=gateway.url, transport=transport)
 
@@ -66,7 +66,7 @@ def test_a_slow_store_is_waited_for_longer_after_the_first_time_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One request more, once; then its slowness is known."""
-    monkeypatch.setattr(pools, "FIRST_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(client_pool, "FIRST_TIMEOUT_S", 0.3)
     url = bucket.put("a.bin", DATA)
     store = opened(endpoint_url=gateway.url, transport=transport)
     gateway.faults.stall_s = 0.6
@@ -99,7 +99,7 @@ def test_connections_do_not_grow_with_the_number_of_buckets(
 
 def test_many_failures_at_once_renew_a_client_once() -> None:
     made: list[float] = []
-    clients: Pools[int] = Pools(lambda: 20.0)
+    clients: ClientPool[int] = ClientPool(lambda: 20.0)
 
     def client() -> int:
         return clients.client("bucket", "settings", lambda timeout_s: made.append(timeout_s) or 0)
@@ -108,13 +108,13 @@ def test_many_failures_at_once_renew_a_client_once() -> None:
     for _ in range(READERS):
         clients.renew("bucket")
         client()
-    assert made == [pools.FIRST_TIMEOUT_S, 20.0]
+    assert made == [client_pool.FIRST_TIMEOUT_S, 20.0]
 
 
 def test_the_client_not_used_for_longest_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "MOST_CLIENTS", 2)
+    monkeypatch.setattr(client_pool, "MOST_CLIENTS", 2)
     made: list[str] = []
-    clients: Pools[str] = Pools(lambda: 20.0)
+    clients: ClientPool[str] = ClientPool(lambda: 20.0)
     for name in ("a", "b", "a", "c", "a", "b"):
         clients.client(name, None, lambda _, name=name: made.append(name) or name)
     assert made == ["a", "b", "c", "b"]

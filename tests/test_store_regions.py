@@ -14,8 +14,8 @@ import pytest
 
 from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, aws_files, obstore_s3, regions
-from ego4dfs.store.network import Network
+from ego4dfs.store import ObjectStore, aws_config_files, obstore_s3, regions
+from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.regions import Regions
 from tests.gateway import Gateway
 
@@ -72,7 +72,7 @@ def test_the_configured_region(
 ) -> None:
     aws.variables(**variables)
     aws.config(config)
-    assert aws_files.region(profile) == region
+    assert aws_config_files.region(profile) == region
 
 
 @TRANSPORTS
@@ -217,12 +217,12 @@ def test_threads_that_wait_for_one_answer_share_its_failure(
 ) -> None:
     gate, asked = threading.Event(), []
 
-    def head(_network: Network, url: str, _timeout_s: float) -> None:
+    def head(_network: NetworkSettings, url: str, _timeout_s: float) -> None:
         asked.append(url)
         assert gate.wait(60)
         raise TimeoutError
 
-    monkeypatch.setattr(Network, "head", head)
+    monkeypatch.setattr(NetworkSettings, "head", head)
     where = Regions("", lambda: "", Metrics())
     with ThreadPoolExecutor(16) as pool:
         answers = [pool.submit(where.of, "bucket") for _ in range(16)]
@@ -247,7 +247,7 @@ def test_an_answer_that_trickles_is_given_up() -> None:
         threading.Thread(target=_trickle, args=[server], daemon=True).start()
         began_s = time.monotonic()
         with pytest.raises(TimeoutError):
-            Network().head(f"http://127.0.0.1:{server.getsockname()[1]}", 0.3)
+            NetworkSettings().head(f"http://127.0.0.1:{server.getsockname()[1]}", 0.3)
         assert time.monotonic() - began_s < 3
 
 

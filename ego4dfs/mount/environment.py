@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import MutableMapping
 
-from ego4dfs.store.aws_files import has_relative_names
+from ego4dfs.store.aws_config_files import has_relative_names
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from ego4dfs.store.breaker import CircuitOpen
 from ego4dfs.store.classify import Interrupted
 from ego4dfs.store.credentials import check_profile
-from ego4dfs.store.opening import TRANSPORTS, open_store
+from ego4dfs.store.factory import TRANSPORTS, open_store
 from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink, WrongSize
 
 __all__ = [

@@ -16,7 +16,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.store.network import INTERCEPTED_HINT, PROXY_LOGIN, PROXY_LOGIN_HINT
+from ego4dfs.store.network_settings import INTERCEPTED_HINT, PROXY_LOGIN, PROXY_LOGIN_HINT
 from ego4dfs.text import masked
 
 RENEW = (

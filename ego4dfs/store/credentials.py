@@ -8,9 +8,9 @@ import threading
 import time
 
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError
-from ego4dfs.store import aws_files
-from ego4dfs.store.aws_chain import Renewing, chain
-from ego4dfs.store.aws_files import Keys
+from ego4dfs.store import aws_config_files
+from ego4dfs.store.aws_config_files import Keys
+from ego4dfs.store.aws_credential_chain import RenewingKeys, chain
 
 REREAD_S = 5.0  # a chain whose files have not changed may still have changed: roles, SSO, processes
 NO_KEY_HINT = (
@@ -29,7 +29,7 @@ class Credentials:
     def __init__(self, profile: str = "") -> None:
         self._profile = profile
         self._lock = threading.Lock()
-        self._found: Keys | Renewing | None = None
+        self._found: Keys | RenewingKeys | None = None
         self._failure: StoreError | ConfigError | None = None
         self._seen: Keys | None = None
         self._signature: tuple[tuple[int, int, int], ...] | None = None
@@ -76,7 +76,7 @@ class Credentials:
             return changed
 
     def _written(self) -> bool:
-        return aws_files.signature() != self._signature
+        return aws_config_files.signature() != self._signature
 
     def _stale(self) -> bool:
         return time.monotonic() - self._read_at_s >= REREAD_S
@@ -100,19 +100,19 @@ class Credentials:
 
     def _read(self) -> None:
         """Read the chain into `_found` or `_failure`; the signature is older than the reading."""
-        self._signature = aws_files.signature()
+        self._signature = aws_config_files.signature()
         found, failure = self._asked()
         self._found, self._failure = found, failure
         self._read_at_s = time.monotonic()
 
-    def _asked(self) -> tuple[Keys | Renewing | None, StoreError | ConfigError | None]:
+    def _asked(self) -> tuple[Keys | RenewingKeys | None, StoreError | ConfigError | None]:
         try:
-            plain = aws_files.plain_keys(self._profile)
+            plain = aws_config_files.plain_keys(self._profile)
             found = None if plain else chain(self._profile)
         except (StoreError, ConfigError) as error:
             return None, error
         if found is not None:
-            return Renewing(found, self._profile), None
+            return RenewingKeys(found, self._profile), None
         return (plain, None) if plain else (None, self._none())
 
     def _none(self) -> CredentialsRejected:
@@ -125,7 +125,7 @@ def check_profile(profile: str) -> None:
 
     Whether it holds keys that work is another matter, and need not be known yet.
     """
-    if profile in {"", "default"} or aws_files.has_profile(profile):
+    if profile in {"", "default"} or aws_config_files.has_profile(profile):
         return
     with contextlib.suppress(StoreError):
         chain(profile)

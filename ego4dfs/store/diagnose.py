@@ -7,17 +7,17 @@ import socket
 import ssl
 
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
-from ego4dfs.store import aws_files
-from ego4dfs.store.answers import is_intercepted
-from ego4dfs.store.aws_chain import Renewing, chain
+from ego4dfs.store import aws_config_files
+from ego4dfs.store.aws_credential_chain import RenewingKeys, chain
 from ego4dfs.store.credentials import NO_KEY_HINT
-from ego4dfs.store.network import (
+from ego4dfs.store.network_settings import (
     INTERCEPTED_HINT,
     PROXY_LOGIN,
     PROXY_LOGIN_HINT,
-    Network,
+    NetworkSettings,
 )
 from ego4dfs.store.regions import AWS_URL, TIMEOUT_S, usable
+from ego4dfs.store.response_checks import is_intercepted
 
 _METHODS = {
     "env": "the environment",
@@ -38,14 +38,14 @@ def key_origin(profile: str) -> str:
     named = profile or next(
         (os.environ[v] for v in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE") if os.environ.get(v)), ""
     )
-    if aws_files.plain_keys(profile) is not None:
+    if aws_config_files.plain_keys(profile) is not None:
         if not named and "AWS_ACCESS_KEY_ID" in os.environ:
             return "AWS_ACCESS_KEY_ID of the environment"
-        return f"profile {named or 'default'} of {aws_files.paths()[0]}"
+        return f"profile {named or 'default'} of {aws_config_files.paths()[0]}"
     found = chain(profile)
     if found is None:
         raise CredentialsRejected("no access key in the AWS credential chain", hint=NO_KEY_HINT)
-    Renewing(found, profile).keys()  # a login that has expired is found out by using it
+    RenewingKeys(found, profile).keys()  # a login that has expired is found out by using it
     method = str(getattr(found, "method", "the AWS chain"))
     return _METHODS.get(method, method) + (f", profile {named}" if named else "")
 
@@ -55,7 +55,7 @@ def configured_region(profile: str) -> str:
 
     Raises ConfigError when what stands there is no region: people write `none` and `global`.
     """
-    written = aws_files.region(profile)
+    written = aws_config_files.region(profile)
     if written and not usable(written, aws=True):
         raise ConfigError(
             f"the configured region {written!r} is none of AWS; it is ignored",
@@ -76,7 +76,7 @@ def reach(endpoint_url: str, bucket: str, profile: str = "") -> str:
 
     base = (endpoint_url or AWS_URL).rstrip("/")
     try:
-        status, headers = Network(profile).head(f"{base}/{quote(bucket)}", TIMEOUT_S)
+        status, headers = NetworkSettings(profile).head(f"{base}/{quote(bucket)}", TIMEOUT_S)
     except (OSError, HTTPException, ValueError) as error:
         reason, remedy = _obstacle(getattr(error, "reason", error))
         raise StoreUnavailable(f"{base}: {reason}", url=base, hint=remedy) from None

@@ -17,15 +17,7 @@ from obstore.store import S3Store
 
 from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S, Floor
 from ego4dfs.errors import StoreError
-from ego4dfs.store.answers import (
-    check_version,
-    etag_of,
-    header_of,
-    is_web_page,
-    lacking,
-    pin_of,
-)
-from ego4dfs.store.aws_files import Keys
+from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
     WrongRegion,
     error_of,
@@ -33,13 +25,21 @@ from ego4dfs.store.classify import (
     too_slow,
     truncated,
 )
+from ego4dfs.store.client_pool import ClientPool
 from ego4dfs.store.credentials import Credentials
-from ego4dfs.store.network import Network
-from ego4dfs.store.obstore_text import NOT_PARTIAL, NOWHERE, TIMED_OUT, answer_in
-from ego4dfs.store.pools import Pools
+from ego4dfs.store.network_settings import NetworkSettings
+from ego4dfs.store.obstore_errors import NOT_PARTIAL, NOWHERE, TIMED_OUT, answer_in
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.store.rates import Rates
 from ego4dfs.store.regions import Regions
+from ego4dfs.store.response_checks import (
+    check_version,
+    etag_of,
+    header_of,
+    is_web_page,
+    lacking,
+    pin_of,
+)
 from ego4dfs.store.s3_url import split_s3_url
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ObstoreS3:
         endpoint_url: str,
         credentials: Credentials,
         regions: Regions,
-        network: Network,
+        network: NetworkSettings,
         other: Adapter,
     ) -> None:
         self._endpoint_url = endpoint_url
@@ -85,7 +85,7 @@ class ObstoreS3:
         self._network = network
         self._other = other
         self._proxies: dict[str, str] = {}
-        self._pools: Pools[S3Store] = Pools(lambda: READ_TIMEOUT_S)
+        self._pools: ClientPool[S3Store] = ClientPool(lambda: READ_TIMEOUT_S)
         self._rates = Rates()
 
     @property

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from ego4dfs.errors import StoreError
 from ego4dfs.metrics import Metrics
-from ego4dfs.store.answers import is_intercepted
 from ego4dfs.store.classify import Answer, WrongRegion, error_of, foreign
-from ego4dfs.store.network import Network
+from ego4dfs.store.network_settings import NetworkSettings
+from ego4dfs.store.response_checks import is_intercepted
 
 DEFAULT = "us-east-1"
 AWS_URL = "https://s3.amazonaws.com"
@@ -36,10 +36,10 @@ class Regions:
         endpoint_url: str,
         configured: Callable[[], str],
         metrics: Metrics,
-        network: Network | None = None,
+        network: NetworkSettings | None = None,
     ) -> None:
         self._endpoint_url = endpoint_url
-        self._network = network or Network()
+        self._network = network or NetworkSettings()
         self._configured = configured
         self._metrics = metrics
         self._lock = threading.Lock()

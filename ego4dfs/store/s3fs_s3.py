@@ -11,15 +11,7 @@ from typing import Any
 
 from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S, Floor
 from ego4dfs.errors import StoreError
-from ego4dfs.store.answers import (
-    check_version,
-    etag_of,
-    header_of,
-    is_web_page,
-    lacking,
-    pin_of,
-)
-from ego4dfs.store.aws_files import Keys
+from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
     CANNOT_CONNECT,
     NO_PROXY,
@@ -33,11 +25,19 @@ from ego4dfs.store.classify import (
     too_slow,
     truncated,
 )
+from ego4dfs.store.client_pool import ClientPool
 from ego4dfs.store.credentials import Credentials
-from ego4dfs.store.network import Network
-from ego4dfs.store.pools import Pools
+from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.protocol import WHOLE_MOST_BYTES, Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.store.regions import Regions
+from ego4dfs.store.response_checks import (
+    check_version,
+    etag_of,
+    header_of,
+    is_web_page,
+    lacking,
+    pin_of,
+)
 from ego4dfs.store.s3_url import split_s3_url
 
 READ_TIMEOUT_S = QUIET_S
@@ -73,13 +73,17 @@ class S3fsS3:
     """
 
     def __init__(
-        self, endpoint_url: str, credentials: Credentials, regions: Regions, network: Network
+        self,
+        endpoint_url: str,
+        credentials: Credentials,
+        regions: Regions,
+        network: NetworkSettings,
     ) -> None:
         self._endpoint_url = endpoint_url
         self._credentials = credentials
         self._regions = regions
         self._network = network
-        self._pools: Pools[Any] = Pools(lambda: READ_TIMEOUT_S)
+        self._pools: ClientPool[Any] = ClientPool(lambda: READ_TIMEOUT_S)
 
     @property
     def source(self) -> str:
@@ -287,11 +291,11 @@ def _stay(context: dict[str, Any], **_: object) -> None:
 
 
 def _new_filesystem(
-    endpoint: str, region: str, keys: Keys, read_timeout_s: float, network: Network
+    endpoint: str, region: str, keys: Keys, read_timeout_s: float, network: NetworkSettings
 ) -> Any:
     from s3fs import S3FileSystem  # noqa: PLC0415
 
-    from ego4dfs.store.s3fs_session import StraightSession  # noqa: PLC0415
+    from ego4dfs.store.no_redirect_session import NoRedirectSession  # noqa: PLC0415
 
     address = endpoint or f"https://s3.{region}.amazonaws.com"
     proxy = network.proxy(address)
@@ -308,7 +312,7 @@ def _new_filesystem(
             "retries": {"total_max_attempts": 1},
             "s3": {"addressing_style": "path" if endpoint else "auto"},
             "proxies": dict.fromkeys(("http", "https"), proxy) if proxy else {},
-            "http_session_cls": StraightSession,
+            "http_session_cls": NoRedirectSession,
         },
         skip_instance_cache=True,  # else a renewed key meets the session of the old one
     )

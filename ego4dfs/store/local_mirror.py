@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
-from ego4dfs.store.answers import check_version
 from ego4dfs.store.classify import truncated
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole, stream_by_ranges
+from ego4dfs.store.response_checks import check_version
 from ego4dfs.store.s3_url import mirror_path
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 _READ_BYTES = 1 << 30  # Linux moves at most 2 GiB - 4 KiB at once
 
 
-class LocalSource:
+class LocalMirror:
     """Objects that are files below `root`.
 
     A file's ETag is made of its inode, time and size, so a replaced file has another. Every read

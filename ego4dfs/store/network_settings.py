@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ego4dfs.errors import ConfigError
-from ego4dfs.store import aws_files
+from ego4dfs.store import aws_config_files
 from ego4dfs.text import masked
 from ego4dfs.workers import Overdue, within
 
@@ -34,7 +34,7 @@ _PEM = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkSettings:
     """The settings of one AWS profile; nothing is read before it is asked for."""
 
     profile: str = ""
@@ -68,7 +68,7 @@ class Network:
         """
         name, path = "AWS_CA_BUNDLE", os.environ.get("AWS_CA_BUNDLE", "")
         if not path:
-            name, path = "ca_bundle", aws_files.setting(self.profile, "ca_bundle")
+            name, path = "ca_bundle", aws_config_files.setting(self.profile, "ca_bundle")
             path = os.path.expanduser(path)  # noqa: PTH111 - '' stays ''
         if path:
             _certificates(name, path)
@@ -105,7 +105,7 @@ class Network:
         opener = request.build_opener(
             request.ProxyHandler(dict.fromkeys(("http", "https"), proxy) if proxy else {}),
             request.HTTPSHandler(context=self.trust()),
-            _straight(),
+            _no_redirects(),
         )
         try:
             with opener.open(request.Request(url, method="HEAD"), timeout=timeout_s) as answer:  # noqa: S310
@@ -125,13 +125,13 @@ def configured_endpoint(given: str, profile: str) -> str:
     return (
         os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
-        or aws_files.service_setting(profile, "s3", "endpoint_url")
-        or aws_files.setting(profile, "endpoint_url")
+        or aws_config_files.service_setting(profile, "s3", "endpoint_url")
+        or aws_config_files.setting(profile, "endpoint_url")
     )
 
 
 def _ignores_endpoints(profile: str) -> bool:
-    written = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or aws_files.setting(
+    written = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or aws_config_files.setting(
         profile, "ignore_configured_endpoint_urls"
     )
     return written.lower() == "true"
@@ -175,13 +175,13 @@ def _certificates(name: str, path: str) -> bytes:
     return text
 
 
-def _straight() -> BaseHandler:
+def _no_redirects() -> BaseHandler:
     from urllib.request import HTTPRedirectHandler  # noqa: PLC0415
 
-    class Straight(HTTPRedirectHandler):
+    class NoRedirects(HTTPRedirectHandler):
         """Follow no redirect: the answer is an HTTPError with its headers."""
 
         def redirect_request(self, *_: object) -> None:
             return None
 
-    return Straight()
+    return NoRedirects()

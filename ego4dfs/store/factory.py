@@ -8,18 +8,18 @@ from pathlib import Path
 
 from ego4dfs.errors import ConfigError
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import aws_files
-from ego4dfs.store.bounded import Bounded
+from ego4dfs.store import aws_config_files
 from ego4dfs.store.breaker import Breaker
 from ego4dfs.store.credentials import Credentials
-from ego4dfs.store.fsspec_source import FsspecSource
-from ego4dfs.store.local_source import LocalSource
-from ego4dfs.store.network import Network, configured_endpoint
+from ego4dfs.store.fsspec_mirror import FsspecMirror
+from ego4dfs.store.local_mirror import LocalMirror
+from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
 from ego4dfs.store.pacing import Pacing
 from ego4dfs.store.protocol import Adapter, ObjectStore
 from ego4dfs.store.regions import Regions
 from ego4dfs.store.resilient import Parts, ResilientStore
 from ego4dfs.store.slots import Slots
+from ego4dfs.store.timeout_adapter import TimeoutAdapter
 from ego4dfs.text import masked
 
 TRANSPORTS = ("auto", "obstore", "s3fs")
@@ -46,7 +46,7 @@ def open_store(
     """
     _check(transport)
     if source:
-        network = Network(profile)
+        network = NetworkSettings(profile)
         return ResilientStore(
             _mirror(source, network).source,
             metrics,
@@ -85,8 +85,10 @@ def _s3(
     metrics: Metrics,
     max_concurrency: int,
 ) -> Parts:
-    credentials, network = Credentials(profile), Network(profile)
-    regions = Regions(endpoint, lambda: region or aws_files.region(profile), metrics, network)
+    credentials, network = Credentials(profile), NetworkSettings(profile)
+    regions = Regions(
+        endpoint, lambda: region or aws_config_files.region(profile), metrics, network
+    )
     return Parts(
         adapter=_adapter(transport, endpoint, credentials, regions, network),
         credentials=credentials,
@@ -96,22 +98,22 @@ def _s3(
     )
 
 
-def _mirror(source: str, network: Network) -> Adapter:
+def _mirror(source: str, network: NetworkSettings) -> Adapter:
     """Return the adapter for a mirror; the local one does without fsspec's import."""
     scheme, separator, rest = source.partition("://")
     if not separator:
         try:
-            return LocalSource(Path(source).expanduser().absolute())
+            return LocalMirror(Path(source).expanduser().absolute())
         except RuntimeError as error:
             raise ConfigError(f"source {source}: {error}", hint="write it without ~") from None
     if scheme in {"file", "local"}:
-        return LocalSource(Path(rest).absolute())
-    return FsspecSource(source, network)
+        return LocalMirror(Path(rest).absolute())
+    return FsspecMirror(source, network)
 
 
 def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Parts:
     return Parts(
-        adapter=Bounded(adapter),
+        adapter=TimeoutAdapter(adapter),
         credentials=None,
         breaker=Breaker(adapter.source),
         slots=Slots(max_concurrency),
@@ -120,7 +122,11 @@ def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Parts
 
 
 def _adapter(
-    transport: str, endpoint: str, credentials: Credentials, regions: Regions, network: Network
+    transport: str,
+    endpoint: str,
+    credentials: Credentials,
+    regions: Regions,
+    network: NetworkSettings,
 ) -> Adapter:
     from ego4dfs.store.s3fs_s3 import S3fsS3  # noqa: PLC0415
 

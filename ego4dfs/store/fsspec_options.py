@@ -6,13 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from ego4dfs.store.classify import foreign
-from ego4dfs.store.network import Network
+from ego4dfs.store.network_settings import NetworkSettings
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
 
 
-def options_for(source: str, network: Network) -> dict[str, Any]:
+def options_for(source: str, network: NetworkSettings) -> dict[str, Any]:
     """Return fsspec's options for a mirror at an `http`, `https` or `s3` URL, else none.
 
     Proxy and trusted certificates are those of `network`; no redirect leads to another host.
@@ -21,13 +21,13 @@ def options_for(source: str, network: Network) -> dict[str, Any]:
     if scheme in {"http", "https"}:
         return _http_options(source, network)
     if scheme in {"s3", "s3a"}:
-        from ego4dfs.store.s3fs_session import StraightSession  # noqa: PLC0415
+        from ego4dfs.store.no_redirect_session import NoRedirectSession  # noqa: PLC0415
 
-        return {"config_kwargs": {"http_session_cls": StraightSession}}
+        return {"config_kwargs": {"http_session_cls": NoRedirectSession}}
     return {}
 
 
-def _http_options(source: str, network: Network) -> dict[str, Any]:
+def _http_options(source: str, network: NetworkSettings) -> dict[str, Any]:
     from aiohttp import ClientTimeout, TraceConfig  # noqa: PLC0415
 
     redirects = TraceConfig()

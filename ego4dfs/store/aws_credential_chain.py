@@ -16,8 +16,8 @@ from typing import Any, Protocol, TypeVar
 
 from ego4dfs.deadline import CREDENTIALS_S
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError, StoreUnavailable
-from ego4dfs.store import aws_files
-from ego4dfs.store.aws_files import Keys
+from ego4dfs.store import aws_config_files
+from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.workers import Overdue, within
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class _BoundedProcess(subprocess.Popen[bytes]):
             raise _ProcessOverdue(self._name) from None
 
 
-class Renewing:
+class RenewingKeys:
     """Keys that botocore renews, handed out without waiting for that while they are valid.
 
     Safe from several threads; `_lock` guards the start of a renewal. `_gate` is held while there
@@ -249,7 +249,7 @@ def _remedy(error: Exception, profile: str) -> str:
     """Say what renews what the chain was made of; an Ego4D licence is rarely the cause."""
     from botocore import exceptions  # noqa: PLC0415
 
-    named = profile or aws_files.profile_of_environment()
+    named = profile or aws_config_files.profile_of_environment()
     option = f" --profile {named}" if named else ""
     if isinstance(error, (exceptions.SSOError, exceptions.TokenRetrievalError)):
         return f"the AWS login has expired: `aws sso login{option}`"

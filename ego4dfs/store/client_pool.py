@@ -36,7 +36,7 @@ class _Pool(Generic[Client]):
     made_s: float
 
 
-class Pools(Generic[Client]):
+class ClientPool(Generic[Client]):
     """Clients by name: of buckets or of regions.
 
     At most MOST_CLIENTS are kept; the one not used for longest is let go of, and its connections

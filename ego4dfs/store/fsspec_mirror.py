@@ -19,7 +19,6 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.store.answers import check_version, etag_of, is_web_page
 from ego4dfs.store.classify import (
     Answer,
     NoConnection,
@@ -28,8 +27,9 @@ from ego4dfs.store.classify import (
     foreign,
     truncated,
 )
-from ego4dfs.store.network import Network
+from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole, stream_by_ranges
+from ego4dfs.store.response_checks import check_version, etag_of, is_web_page
 from ego4dfs.store.s3_url import mirror_path
 from ego4dfs.text import masked
 
@@ -48,7 +48,7 @@ _TIMES = (
 _SALT = os.urandom(16).hex()
 
 
-class FsspecSource:
+class FsspecMirror:
     """Objects of one fsspec filesystem.
 
     fsspec cannot pin a version, so every read asks for the facts before and after; a change in
@@ -56,9 +56,9 @@ class FsspecSource:
     while it is made, which may connect and hang, and is waited for in bounded time.
     """
 
-    def __init__(self, source: str, network: Network | None = None) -> None:
+    def __init__(self, source: str, network: NetworkSettings | None = None) -> None:
         self._source = source.rstrip("/")
-        self._network = network or Network()
+        self._network = network or NetworkSettings()
         self._lock = threading.Lock()
         self._made: tuple[Any, str] | None = None
 
@@ -152,11 +152,11 @@ class FsspecSource:
             raise _classified(error, url) from None
 
 
-def _filesystem(source: str, url: str, network: Network) -> tuple[Any, str]:
+def _filesystem(source: str, url: str, network: NetworkSettings) -> tuple[Any, str]:
     """Make the filesystem; some connect while they are made. `url` is what it is wanted for."""
     from fsspec.core import url_to_fs  # noqa: PLC0415
 
-    from ego4dfs.store.http_mirror import options_for  # noqa: PLC0415
+    from ego4dfs.store.fsspec_options import options_for  # noqa: PLC0415
 
     try:
         made: tuple[Any, str] = url_to_fs(

@@ -21,7 +21,7 @@ MOST_CALLS = 512
 _FAST_S = 1.0  # a piece that took less may be followed by a larger one
 
 
-class Bounded:
+class TimeoutAdapter:
     """An adapter each of whose calls has ATTEMPT_S, in a thread that is left alone if it hangs.
 
     How far a call has come is not to be seen, so bytes are asked for in pieces, as large as the

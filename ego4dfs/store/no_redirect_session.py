@@ -7,18 +7,18 @@ from typing import Any
 from aiobotocore.httpsession import AIOHTTPSession
 
 
-class StraightSession(AIOHTTPSession):  # type: ignore[misc]
+class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
     """Requests go to the host they are for, and nowhere else.
 
     aiohttp follows redirects to any host, with the session token. What S3 means by one, another
     region, is acted on where regions are known.
     """
 
-    async def _get_session(self, proxy_url: str | None) -> _Straight:
-        return _Straight(await super()._get_session(proxy_url))
+    async def _get_session(self, proxy_url: str | None) -> _NoRedirects:
+        return _NoRedirects(await super()._get_session(proxy_url))
 
 
-class _Straight:
+class _NoRedirects:
     """The one call that aiobotocore makes of an aiohttp session."""
 
     def __init__(self, session: Any) -> None:
