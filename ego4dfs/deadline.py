@@ -51,22 +51,3 @@ class Deadline:
     def has_passed(self) -> bool:
         """Whether no time is left."""
         return self.remaining_s <= 0.0
-
-
-class Floor:
-    """Sees to it that a body brings `FLOOR_BYTES` in each `ATTEMPT_S`. For one thread."""
-
-    def __init__(self) -> None:
-        """Begin now."""
-        self._since_s = time.monotonic()
-        self._bytes = 0
-
-    def is_missed(self, came: int) -> bool:
-        """Note that so many bytes came; tell whether that was too little for too long."""
-        self._bytes += came
-        now_s = time.monotonic()
-        if now_s - self._since_s < ATTEMPT_S:
-            return False
-        is_missed = self._bytes < FLOOR_BYTES
-        self._since_s, self._bytes = now_s, 0
-        return is_missed

@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from ego4dfs.demo.server import S3Server
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, open_store, pacing, patience
+from ego4dfs.store import ObjectStore, bucket_limits, open_store, patience
 from tests.gateway import Gateway
 
 
@@ -91,8 +91,8 @@ def opened(metrics: Metrics) -> Iterator[Callable[..., ObjectStore]]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry as often as ever, but without the waits in between."""
     monkeypatch.setattr(patience, "WAIT_MAX_S", 0.0)
-    monkeypatch.setattr(pacing, "FIRST_S", 0.0)
-    monkeypatch.setattr(pacing, "MOST_S", 0.0)
+    monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 0.0)
 
 
 @dataclass(frozen=True)

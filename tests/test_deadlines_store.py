@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ego4dfs import deadline
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, obstore_s3, pacing, patience, resilient, s3fs_s3
+from ego4dfs.store import (
+    ObjectStore,
+    bucket_limits,
+    obstore_s3,
+    patience,
+    resilient,
+    s3fs_s3,
+    throughput,
+)
 from tests.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ def url(bucket: Bucket) -> str:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt has 0.8 seconds instead of 15, and none begins after 1."""
-    for module in (deadline, s3fs_s3):
+    for module in (throughput, s3fs_s3):
         monkeypatch.setattr(module, "ATTEMPT_S", 0.8)
     monkeypatch.setattr(obstore_s3, "WHOLE_TIMEOUT_S", 0.8)
     monkeypatch.setattr(patience, "QUIET_S", 0.2)
@@ -98,8 +105,8 @@ def test_a_bucket_is_asked_for_in_whole_answers_again_once_it_is_fast(
     gateway: Gateway, licensed: Aws, url: str, opened: Callable[..., ObjectStore]
 ) -> None:
     store = opened(endpoint_url=gateway.url, transport="obstore")
-    rates = store._mine().adapter._rates
-    rates.note_slow("store-plain")
+    rates = store._mine().adapter._throughput
+    rates.record_slow("store-plain")
     assert rates.is_slow("store-plain", len(DATA))
     assert bytes(store.read_range(url, 0, len(DATA)).data) == DATA
     assert not rates.is_slow("store-plain", len(DATA))
@@ -122,8 +129,8 @@ def test_throttling_slows_down_and_fails_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Seven refusals are more than the five attempts that other failures get."""
-    monkeypatch.setattr(pacing, "FIRST_S", 0.01)
-    monkeypatch.setattr(pacing, "MOST_S", 0.05)
+    monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 0.05)
     gateway.faults.slow_down_every, gateway.faults.times = 1, 7
     gateway.faults.slow_down = refusal
     assert store.head(url).size == len(DATA)
@@ -134,8 +141,8 @@ def test_throttling_slows_down_and_fails_nothing(
 def test_throttling_without_end_ends_in_an_error(
     store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pacing, "FIRST_S", 0.2)
-    monkeypatch.setattr(pacing, "MOST_S", 0.2)
+    monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 0.2)
+    monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 0.2)
     limits = patience.Patience(attempts=5, timeout_s=20.0, throttled_s=3.0)
     monkeypatch.setattr(resilient, "OBJECTS", limits)
     store.read_range(url, 0, 10)  # imports and connects, which takes its time on a busy machine
@@ -150,8 +157,8 @@ def test_all_requests_to_a_throttled_bucket_wait_together(
     store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One was refused; what others want of the bucket is not sent meanwhile."""
-    monkeypatch.setattr(pacing, "FIRST_S", 1.0)
-    monkeypatch.setattr(pacing, "MOST_S", 1.0)
+    monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 1.0)
+    monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 1.0)
     gateway.faults.slow_down_every, gateway.faults.times = 1, 1
     threads = [threading.Thread(target=store.head, args=[url])]
     threads[0].start()
@@ -179,38 +186,38 @@ class Clock:
 def test_pauses_double_up_to_a_bound_and_shrink_with_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pacing, "FIRST_S", 0.5)
-    monkeypatch.setattr(pacing, "MOST_S", 16.0)
+    monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 0.5)
+    monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 16.0)
     clock = Clock()
-    paces = pacing.Pacing(Metrics(), clock)
+    throttle = bucket_limits.Throttle(Metrics(), clock)
     steps = []
     for _ in range(8):
-        paces.slow_down("a")
-        steps.append(paces._paces["a"].step_s)
+        throttle.throttled("a")
+        steps.append(throttle._pauses["a"].step_s)
         clock.now_s += 100
     assert steps == [0.5, 1, 2, 4, 8, 16, 16, 16]
     for _ in range(6):
-        paces.answered("a")
-    assert paces.pause_s("a") == 0.0
-    assert not paces._paces
+        throttle.answered("a")
+    assert throttle.pause_s("a") == 0.0
+    assert not throttle._pauses
 
 
 def test_refusals_of_one_moment_count_once() -> None:
     clock = Clock()
-    paces = pacing.Pacing(Metrics(), clock)
+    throttle = bucket_limits.Throttle(Metrics(), clock)
     for _ in range(50):
-        paces.slow_down("a")
-    assert paces._paces["a"].step_s == pacing.FIRST_S
-    assert paces.pause_s("b") == 0.0
+        throttle.throttled("a")
+    assert throttle._pauses["a"].step_s == bucket_limits.FIRST_PAUSE_S
+    assert throttle.pause_s("b") == 0.0
 
 
 def test_retry_after_is_obeyed_up_to_a_bound() -> None:
     clock = Clock()
-    paces = pacing.Pacing(Metrics(), clock)
-    paces.slow_down("a", 20.0)
-    assert 20.0 <= paces.pause_s("a") <= 21.0
-    paces.slow_down("b", 3600.0)
-    assert 60.0 <= paces.pause_s("b") <= 61.0
+    throttle = bucket_limits.Throttle(Metrics(), clock)
+    throttle.throttled("a", 20.0)
+    assert 20.0 <= throttle.pause_s("a") <= 21.0
+    throttle.throttled("b", 3600.0)
+    assert 60.0 <= throttle.pause_s("b") <= 61.0
 
 
 def test_s3fs_reads_retry_after_and_obstore_does_not_tell_it(
@@ -318,7 +325,7 @@ def test_a_bucket_that_turns_slow_while_a_request_is_sent_leaves_it_bounded(
     """How a request is bounded and how its body is read are decided once."""
     store = opened(endpoint_url=gateway.url, transport="obstore")
     etag = store.head(url).etag
-    rates = store._mine().adapter._rates
+    rates = store._mine().adapter._throughput
     answers = iter([True, False] * 20)
     monkeypatch.setattr(type(rates), "is_slow", lambda *_: next(answers))
     gateway.faults.trickle_s, gateway.faults.piece_bytes = 0.1, 16
@@ -335,7 +342,7 @@ def test_a_manifest_waits_no_longer_than_a_kept_one_is_good_for(
     """The store may ask for a minute; the copy on disk is served long before."""
     limits = patience.Patience(attempts=2, timeout_s=20.0, throttled_s=0.5)
     monkeypatch.setattr(resilient, "MANIFESTS", limits)
-    monkeypatch.setattr(pacing, "FIRST_S", 30.0)
+    monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 30.0)
     gateway.faults.slow_down_every = 1
     began_s = time.monotonic()
     with pytest.raises(StoreUnavailable, match="503"):

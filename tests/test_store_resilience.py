@@ -20,7 +20,15 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, breaker, obstore_s3, pacing, patience, resilient, s3fs_s3
+from ego4dfs.store import (
+    ObjectStore,
+    breaker,
+    bucket_limits,
+    obstore_s3,
+    patience,
+    resilient,
+    s3fs_s3,
+)
 from tests.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -295,8 +303,8 @@ def test_closing_the_store_ends_the_waits_for_another_attempt(
 ) -> None:
     """An unmount is not held up by back-off: the request under way is the last."""
     monkeypatch.setattr(patience, "WAIT_MAX_S", 60.0)
-    monkeypatch.setattr(pacing, "FIRST_S", 60.0)
-    monkeypatch.setattr(pacing, "MOST_S", 60.0)
+    monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 60.0)
     monkeypatch.setattr(resilient, "OBJECTS", patience.Patience(5, 300.0, wait_initial_s=60.0))
     gateway.faults.slow_down_every = 1
     gateway.faults.slow_down = refusal

@@ -10,15 +10,14 @@ from ego4dfs.errors import ConfigError
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import aws_config_files
 from ego4dfs.store.breaker import Breaker
+from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.fsspec_mirror import FsspecMirror
 from ego4dfs.store.local_mirror import LocalMirror
 from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
-from ego4dfs.store.pacing import Pacing
 from ego4dfs.store.protocol import Adapter, ObjectStore
 from ego4dfs.store.regions import Regions
 from ego4dfs.store.resilient import Parts, ResilientStore
-from ego4dfs.store.slots import Slots
 from ego4dfs.store.timeout_adapter import TimeoutAdapter
 from ego4dfs.text import masked
 
@@ -93,8 +92,8 @@ def _s3(
         adapter=_adapter(transport, endpoint, credentials, regions, network),
         credentials=credentials,
         breaker=Breaker(masked(endpoint) or _AWS, one_host=bool(endpoint)),
-        slots=Slots(max_concurrency),
-        pacing=Pacing(metrics),
+        concurrency=ConcurrencyLimit(max_concurrency),
+        throttle=Throttle(metrics),
     )
 
 
@@ -116,8 +115,8 @@ def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Parts
         adapter=TimeoutAdapter(adapter),
         credentials=None,
         breaker=Breaker(adapter.source),
-        slots=Slots(max_concurrency),
-        pacing=Pacing(metrics),
+        concurrency=ConcurrencyLimit(max_concurrency),
+        throttle=Throttle(metrics),
     )
 
 

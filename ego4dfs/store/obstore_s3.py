@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import BaseError, NotModifiedError
 from obstore.store import S3Store
 
-from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S, Floor
+from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S
 from ego4dfs.errors import StoreError
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
@@ -30,7 +30,6 @@ from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.obstore_errors import NOT_PARTIAL, NOWHERE, TIMED_OUT, answer_in
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
-from ego4dfs.store.rates import Rates
 from ego4dfs.store.regions import Regions
 from ego4dfs.store.response_checks import (
     check_version,
@@ -41,6 +40,7 @@ from ego4dfs.store.response_checks import (
     pin_of,
 )
 from ego4dfs.store.s3_url import split_s3_url
+from ego4dfs.store.throughput import BucketThroughput, MinimumThroughput
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -86,7 +86,7 @@ class ObstoreS3:
         self._other = other
         self._proxies: dict[str, str] = {}
         self._pools: ClientPool[S3Store] = ClientPool(lambda: READ_TIMEOUT_S)
-        self._rates = Rates()
+        self._throughput = BucketThroughput()
 
     @property
     def source(self) -> str:
@@ -194,25 +194,25 @@ class ObstoreS3:
         return data
 
     def _is_slow(self, url: str, size: int) -> bool:
-        return self._rates.is_slow(split_s3_url(url)[0], size)
+        return self._throughput.is_slow(split_s3_url(url)[0], size)
 
     def _body(self, url: str, result: GetResult, least: int) -> Iterator[memoryview]:
         """Yield the body in pieces of `least` bytes, 0 for all at once."""
-        bucket, floor = split_s3_url(url)[0], Floor()
+        bucket, throughput = split_s3_url(url)[0], MinimumThroughput()
         began_s, size = time.monotonic(), 0
         try:
             for piece in result.stream(least) if least else (result.bytes(),):
                 yield memoryview(piece)
                 size += len(piece)
-                if floor.is_missed(len(piece)):
+                if throughput.is_missed(len(piece)):
                     raise too_slow(url)
         except (BaseError, OSError, ValueError) as error:
             answer = answer_in(str(error))
             if answer is TIMED_OUT:
-                self._rates.note_slow(bucket)
+                self._throughput.record_slow(bucket)
                 raise too_slow(url) from None
             raise error_of(replace(answer, begun=True), url) from None
-        self._rates.note(bucket, size, began_s)
+        self._throughput.record(bucket, size, began_s)
 
     def _leads_astray(self, bucket: str) -> bool:
         """Tell whether obstore would follow a redirect to another host from here.

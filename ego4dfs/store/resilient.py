@@ -20,6 +20,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.metrics import KEY_REFUSED, OFFLINE, ONLINE, Metrics
 from ego4dfs.store.breaker import Breaker, CircuitOpen
+from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.classify import (
     NoConnection,
     Stalled,
@@ -29,7 +30,6 @@ from ego4dfs.store.classify import (
     WrongRegion,
 )
 from ego4dfs.store.credentials import Credentials
-from ego4dfs.store.pacing import Pacing
 from ego4dfs.store.patience import MANIFESTS, OBJECTS, Patience
 from ego4dfs.store.protocol import (
     Adapter,
@@ -39,7 +39,6 @@ from ego4dfs.store.protocol import (
     Sink,
     WrongSize,
 )
-from ego4dfs.store.slots import Slots
 
 Result = TypeVar("Result")
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
@@ -53,8 +52,8 @@ class Parts:
     adapter: Adapter
     credentials: Credentials | None
     breaker: Breaker
-    slots: Slots
-    pacing: Pacing
+    concurrency: ConcurrencyLimit
+    throttle: Throttle
 
 
 class ResilientStore:
@@ -223,12 +222,12 @@ class ResilientStore:
         if parts.credentials is not None:
             parts.credentials.keys()  # without a key there is no request to count
         bucket = _bucket(url)
-        pause_s = parts.pacing.pause_s(bucket)
+        pause_s = parts.throttle.pause_s(bucket)
         if kind == "manifest":
             pause_s = min(pause_s, MANIFESTS.throttled_s)  # a kept copy is better than the wait
         if pause_s and self._stop.wait(pause_s):
             raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
-        with parts.slots.taken(bucket, url):
+        with parts.concurrency.slot(bucket, url):
             parts.breaker.check(bucket, url)
             self._metrics.request(kind)
             try:
@@ -251,9 +250,9 @@ class ResilientStore:
             self._metrics.store = ONLINE
         parts.breaker.answered(bucket)
         if isinstance(error, Throttled):
-            parts.pacing.slow_down(bucket, error.retry_after_s)
+            parts.throttle.throttled(bucket, error.retry_after_s)
         else:
-            parts.pacing.answered(bucket)
+            parts.throttle.answered(bucket)
 
     def _mine(self) -> Parts:
         """Return this process's parts, made at its first request."""

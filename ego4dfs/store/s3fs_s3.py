@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S, Floor
+from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S
 from ego4dfs.errors import StoreError
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
@@ -39,6 +39,7 @@ from ego4dfs.store.response_checks import (
     pin_of,
 )
 from ego4dfs.store.s3_url import split_s3_url
+from ego4dfs.store.throughput import MinimumThroughput
 
 READ_TIMEOUT_S = QUIET_S
 MAX_CONNECTIONS = 64
@@ -121,12 +122,12 @@ class S3fsS3:
         request = self._request("get_object", url, _ranged(start, stop, etag))
         loop = request.filesystem.loop
         answer = self._await(url, loop, _ask, request)
-        body, position, floor = answer["Body"], start, Floor()
+        body, position, throughput = answer["Body"], start, MinimumThroughput()
         try:
             facts = _ranged_facts(answer, url, start, stop)
             check_version(url, facts, etag=etag, size=size)
             while position < stop:
-                data = self._await(url, loop, _piece, body, stop - position, floor)
+                data = self._await(url, loop, _piece, body, stop - position, throughput)
                 if not data:
                     raise truncated(url, position - start, stop - start)
                 sink(position, memoryview(data))
@@ -254,15 +255,15 @@ async def _some(body: Any, most: int) -> bytes:
 
 
 async def _all(body: Any) -> bytes:
-    floor, pieces = Floor(), []
+    throughput, pieces = MinimumThroughput(), []
     while piece := await _some(body, _READ_BYTES):
         pieces.append(piece)
-        if floor.is_missed(len(piece)):
+        if throughput.is_missed(len(piece)):
             raise _Slow
     return b"".join(pieces)
 
 
-async def _piece(body: Any, missing: int, floor: Floor) -> bytes:
+async def _piece(body: Any, missing: int, throughput: MinimumThroughput) -> bytes:
     """Return the next bytes of a body, none at its end; what came before a cut comes first."""
     least, most = (min(size, missing) for size in STREAM_BYTES)
     data = bytearray()
@@ -276,7 +277,7 @@ async def _piece(body: Any, missing: int, floor: Floor) -> bytes:
         if not more:
             break
         data += more
-        if floor.is_missed(len(more)):
+        if throughput.is_missed(len(more)):
             raise _Slow
     return bytes(data)
 
