@@ -120,7 +120,7 @@ def test_a_row_takes_its_texts_and_little_more():
     deadline="at once",
 )
 def test_an_object_too_large_for_a_manifest_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    from ego4dfs.catalog import KeptManifests
+    from ego4dfs.catalog import ManifestCache
     from ego4dfs.errors import StoreError
     from ego4dfs.metrics import Metrics
     from ego4dfs.store import open_store
@@ -131,5 +131,5 @@ def test_an_object_too_large_for_a_manifest_is_refused_before_it_is_read(tmp_pat
         file.truncate((1 << 30) + 1)
     store = open_store(source=str(tmp_path), metrics=Metrics())
     with pytest.raises(StoreError, match="a manifest has at most 1"):
-        KeptManifests(tmp_path / "kept", store).fetch("v2", "clips")
+        ManifestCache(tmp_path / "kept", store).fetch("v2", "clips")
     store.close()

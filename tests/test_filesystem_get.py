@@ -11,7 +11,7 @@ from conftest import Release
 from fsspec.tests.abstract import AbstractFixtures, AbstractGetTests
 
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
-from ego4dfs.catalog import Catalog, KeptManifests, Selection
+from ego4dfs.catalog import Catalog, ManifestCache, Selection
 from ego4dfs.facts import FactsIndex
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.metrics import Metrics
@@ -56,7 +56,7 @@ class TestGet(AbstractFixtures, AbstractGetTests):
         store = open_store(metrics=metrics)
         inner = prepare_directory(tmp_path / "cache")
         directory = source_directory(inner, store.source)
-        catalog = Catalog(KeptManifests(directory, store), release.version, Selection())
+        catalog = Catalog(ManifestCache(directory, store), release.version, Selection())
         cache = BlockCache(inner, metrics, max_bytes=1 << 26)
         facts, reader = FactsIndex(directory, store), Reader(store, cache, metrics)
         vfs = VFS(tree, catalog, facts, reader, store=store, cache=cache, metrics=metrics)

@@ -1,10 +1,10 @@
 """Which objects there are: manifests, kept and revalidated, and the part of them that is wanted."""
 
-from ego4dfs.catalog.catalog import Catalog, Listing
-from ego4dfs.catalog.kept import (
+from ego4dfs.catalog.catalog import Catalog, Listing, Manifests
+from ego4dfs.catalog.manifest_cache import (
     SHARING_BUCKET,
-    KeptManifest,
-    KeptManifests,
+    CachedManifest,
+    ManifestCache,
     manifest_url,
     metadata_url,
 )
@@ -13,10 +13,11 @@ from ego4dfs.catalog.uids import NamedUids, uids_in
 
 __all__ = [
     "SHARING_BUCKET",
+    "CachedManifest",
     "Catalog",
-    "KeptManifest",
-    "KeptManifests",
     "Listing",
+    "ManifestCache",
+    "Manifests",
     "NamedUids",
     "Selection",
     "manifest_url",

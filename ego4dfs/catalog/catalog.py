@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from ego4dfs.catalog.kept import KeptManifest, KeptManifests
+from ego4dfs.catalog.manifest_cache import CachedManifest
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.errors import ConfigError, Ego4DError, ManifestError, StoreError
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest, admitted, parse
@@ -60,6 +61,19 @@ class Listing:
         return frozenset().union(*(entry.uids for entry in self.manifest.entries))
 
 
+class Manifests(Protocol):
+    """Where the manifests of a catalog come from."""
+
+    def is_cached(self, version: str, dataset: str) -> bool:
+        """Tell whether `cached` returns one."""
+
+    def cached(self, version: str, dataset: str) -> CachedManifest | None:
+        """Return the manifest that is on disk, without a request."""
+
+    def fetch(self, version: str, dataset: str) -> CachedManifest:
+        """Return the newest manifest available. Raises StoreError, ConfigError or ManifestError."""
+
+
 class Catalog:
     """The entries of one version, dataset by dataset.
 
@@ -69,7 +83,7 @@ class Catalog:
 
     def __init__(
         self,
-        manifests: KeptManifests,
+        manifests: Manifests,
         version: str,
         selection: Selection,
         *,
@@ -87,23 +101,23 @@ class Catalog:
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()  # guards _locks
 
-    def is_kept(self, dataset: str) -> bool:
+    def is_cached(self, dataset: str) -> bool:
         """Tell whether the dataset can be listed without a request."""
-        return dataset in self._override or self._manifests.is_kept(self.version, dataset)
+        return dataset in self._override or self._manifests.is_cached(self.version, dataset)
 
     def peek(self, dataset: str) -> Listing | None:
         """Return the listing if it is loaded, without a request."""
         return self._listings.get(dataset)
 
-    def at_hand(self, dataset: str) -> Listing | None:
-        """Return the listing that is loaded, or that the kept manifest gives; asks nobody.
+    def cached(self, dataset: str) -> Listing | None:
+        """Return the listing that is loaded, or that of the cached manifest, without a request.
 
-        None if there is neither. A kept manifest may not be the newest.
+        None if there is neither. A cached manifest may not be the newest.
         """
         listing = self._listings.get(dataset)
         if listing is not None or dataset in self._override:
             return listing
-        kept = self._manifests.at_hand(self.version, dataset)
+        kept = self._manifests.cached(self.version, dataset)
         if kept is None:
             return None
         try:
@@ -189,12 +203,12 @@ class Catalog:
             log.warning("0 of %d rows of %s match this selection", rows, dataset)
         return listing
 
-    def _read(self, dataset: str) -> KeptManifest:
+    def _read(self, dataset: str) -> CachedManifest:
         path = self._override.get(dataset)
         if path is None:
             return self._manifests.fetch(self.version, dataset)
         try:
-            return KeptManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
+            return CachedManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
         except OSError as error:
             raise ConfigError(
                 f"--manifest-override-path {path}: {error.strerror}", hint="name a manifest.csv"

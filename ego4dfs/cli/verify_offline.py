@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ego4dfs.catalog import Catalog, KeptManifest, KeptManifests, Listing, Selection
+from ego4dfs.catalog import CachedManifest, Catalog, Listing, ManifestCache, Selection
 from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.prefetch import Layout
@@ -14,22 +14,22 @@ from ego4dfs.vfs.choose import choose, named_in
 _CHUNK_BYTES = 4 << 20
 
 
-class _Beside(KeptManifests):
+class _Beside(ManifestCache):
     """The manifests that lie beside copies; nobody is asked for others."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def is_kept(self, version: str, dataset: str) -> bool:
+    def is_cached(self, version: str, dataset: str) -> bool:
         """Tell whether it is there."""
         del version
         return (self._layout.dataset(dataset) / "manifest.csv").is_file()
 
-    def fetch(self, version: str, dataset: str) -> KeptManifest:
+    def fetch(self, version: str, dataset: str) -> CachedManifest:
         """Return it. Raises StoreUnavailable when it is not there."""
         path = self._layout.dataset(dataset) / "manifest.csv"
         try:
-            return KeptManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
+            return CachedManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
         except OSError as error:
             reason = f"the manifest of {dataset} ({version}) is needed, and not beside the copies"
             hint = f"prefetch it: --manifests-only --datasets {dataset}; or leave --offline out"

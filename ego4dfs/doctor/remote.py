@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from ego4dfs import datasets
 from ego4dfs.cache import prepare_directory, source_directory
-from ego4dfs.catalog import SHARING_BUCKET, KeptManifests, metadata_url
+from ego4dfs.catalog import SHARING_BUCKET, ManifestCache, metadata_url
 from ego4dfs.config import Config
 from ego4dfs.doctor.checks import Check, Flight, State, outcomes
 from ego4dfs.errors import (
@@ -51,11 +51,11 @@ def check_remote(config: Config) -> Iterator[Check]:
             inner = prepare_directory(config.cache_dir)
         except CacheError:  # told already; the rest can be looked at without it
             inner = Path(stack.enter_context(TemporaryDirectory()))
-        manifests = KeptManifests(source_directory(inner, store.source), store)
+        manifests = ManifestCache(source_directory(inner, store.source), store)
         yield from _check(config, store, manifests)
 
 
-def _check(config: Config, store: ObjectStore, manifests: KeptManifests) -> Iterator[Check]:
+def _check(config: Config, store: ObjectStore, manifests: ManifestCache) -> Iterator[Check]:
     usable = True
     if not config.source:
         for check in (
@@ -120,7 +120,7 @@ def _licence(config: Config, store: ObjectStore) -> Check:
     return Check("licence", State.OK, f"Ego4D {config.version} can be read")
 
 
-def _datasets(config: Config, manifests: KeptManifests) -> Iterator[Check]:
+def _datasets(config: Config, manifests: ManifestCache) -> Iterator[Check]:
     names = config.datasets or datasets.known_names()
     found = outcomes(
         {name: partial(_manifest, config.version, manifests, name) for name in names},
@@ -139,17 +139,17 @@ def _datasets(config: Config, manifests: KeptManifests) -> Iterator[Check]:
             yield Check.failed(name, outcome, State.WARN if mild else State.FAIL)
 
 
-def _manifest(version: str, manifests: KeptManifests, name: str) -> str:
+def _manifest(version: str, manifests: ManifestCache, name: str) -> str:
     kept = manifests.revalidate(version, name)
     manifest = parse(kept.content, f"{version}/{name}")
     odd = f", {manifest.problem_count} odd rows" if manifest.problem_count else ""
     return f"{len(manifest.entries)} files{odd}"
 
 
-def _kept(config: Config, manifests: KeptManifests) -> Iterator[Check]:
+def _kept(config: Config, manifests: ManifestCache) -> Iterator[Check]:
     """Say what can be used all the same: datasets that were listed before."""
     names = config.datasets or datasets.known_names()
-    kept = [name for name in names if manifests.is_kept(config.version, name)]
+    kept = [name for name in names if manifests.is_cached(config.version, name)]
     remedy = "mend what failed above first"
     if kept:
         found = f"not asked; kept from before, and usable: {', '.join(kept)}"

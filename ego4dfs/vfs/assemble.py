@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
-from ego4dfs.catalog import Catalog, KeptManifests, NamedUids, Selection, metadata_url
+from ego4dfs.catalog import Catalog, ManifestCache, NamedUids, Selection, metadata_url
 from ego4dfs.config import Config
 from ego4dfs.errors import (
     ConfigError,
@@ -81,7 +81,7 @@ def _open_parts(config: Config) -> _Parts:
     names = config.datasets or datasets.known_names()
     override = config.manifest_override_path
     copies = Copies(config.copies, store.source, metrics.error) if config.copies else None
-    manifests = KeptManifests(directory, store, copies.manifest if copies else _nothing)
+    manifests = ManifestCache(directory, store, copies.manifest if copies else _nothing)
     everything = _Parts(
         store=store,
         catalog=Catalog(
@@ -204,7 +204,7 @@ def _load_what_must_be_there(
     if config.video_uids or config.clip_uids or config.uids_from:
         wanted = names
     elif config.datasets:
-        wanted = tuple(name for name in names if not catalog.is_kept(name))
+        wanted = tuple(name for name in names if not catalog.is_cached(name))
     else:
         wanted = () if _is_any_kept(catalog, names) else (_PROBE,)
     failed = catalog.load(wanted)
@@ -224,7 +224,7 @@ def _load_what_must_be_there(
 
 
 def _is_any_kept(catalog: Catalog, names: tuple[str, ...]) -> bool:
-    return any(catalog.is_kept(name) for name in names)
+    return any(catalog.is_cached(name) for name in names)
 
 
 def _check_version(version: str, store: ObjectStore) -> None:

@@ -21,26 +21,26 @@ _CHECK = "check --benchmarks, --universities, --video_uids and the other filters
 _SHOWN = 8
 
 
-def check_matches(config: Config, catalog: Catalog, at_hand: Sequence[str]) -> None:
-    """Say which datasets and which words of the filters match nothing.
+def check_matches(config: Config, catalog: Catalog, without_request: Sequence[str]) -> None:
+    """Report the datasets and the filter values that match nothing.
 
-    Goes by the manifests of the datasets that were named, kept ones as they are: the store is
-    asked only when nothing matches by those. When no dataset was named, by `at_hand`, those whose
-    manifests can be had without a request. Warns of what matches nothing beside something that
-    does. Raises ConfigError when nothing matches at all.
+    Uses the manifests of the datasets that were named, cached ones first: they are revalidated
+    only if nothing matches in them. When no dataset was named, uses the manifests of
+    `without_request` that are loaded or cached. Warns if only a part of the selection matches
+    nothing. Raises ConfigError if nothing matches at all.
     """
     if not any(getattr(config, name, None) for name in (*FILTERS, *UIDS)):
         return
-    names = config.datasets or at_hand
-    listings = _at_hand(catalog, names)
+    names = config.datasets or without_request
+    listings = _cached(catalog, names)
     if config.datasets and not any(listing.entries for listing in listings):
-        catalog.load(names)  # a kept manifest may be an old one
-        listings = _at_hand(catalog, names)
+        catalog.load(names)  # a cached manifest may be an old one
+        listings = _cached(catalog, names)
     _check(config, [listing for listing in listings if listing.manifest.entries])
 
 
-def _at_hand(catalog: Catalog, names: Sequence[str]) -> list[Listing]:
-    found = map(catalog.at_hand, names)
+def _cached(catalog: Catalog, names: Sequence[str]) -> list[Listing]:
+    found = map(catalog.cached, names)
     return [listing for listing in found if listing is not None]
 
 

@@ -46,7 +46,7 @@ def metadata_url(version: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptManifest:
+class CachedManifest:
     """The bytes of one manifest.csv and the facts that came with them."""
 
     content: bytes
@@ -54,7 +54,7 @@ class KeptManifest:
     mtime_ns: int
 
 
-class KeptManifests:
+class ManifestCache:
     """Fetch manifests, keep them, and serve the kept ones when the store cannot.
 
     Safe from several threads and processes: a file appears under its name only when complete.
@@ -75,11 +75,11 @@ class KeptManifests:
         self._store = store
         self._left = left
 
-    def is_kept(self, version: str, dataset: str) -> bool:
+    def is_cached(self, version: str, dataset: str) -> bool:
         """Tell whether a copy is on disk, without a request."""
-        return self.at_hand(version, dataset) is not None
+        return self.cached(version, dataset) is not None
 
-    def fetch(self, version: str, dataset: str) -> KeptManifest:
+    def fetch(self, version: str, dataset: str) -> CachedManifest:
         """Return the newest manifest that can be had, revalidated by one conditional request.
 
         Raises StoreError, with the likely cause in words, or ManifestError for an answer that is
@@ -89,7 +89,7 @@ class KeptManifests:
         try:
             return self._ask(version, dataset, kept)
         except (StoreError, ManifestError) as error:
-            kept = kept or self.at_hand(version, dataset)
+            kept = kept or self.cached(version, dataset)
             if kept is None and isinstance(error, StoreError):
                 raise self._explained(error, version, dataset) from error
             if kept is None:
@@ -97,36 +97,36 @@ class KeptManifests:
             log.warning("manifest of %s (%s): %s; the kept copy is used", dataset, version, error)
             return kept
 
-    def revalidate(self, version: str, dataset: str) -> KeptManifest:
+    def revalidate(self, version: str, dataset: str) -> CachedManifest:
         """Return the manifest as `fetch` does, but raise where it would make do with a copy."""
         try:
             return self._ask(version, dataset, self._load(version, dataset))
         except StoreError as error:
             raise self._explained(error, version, dataset) from error
 
-    def _ask(self, version: str, dataset: str, kept: KeptManifest | None) -> KeptManifest:
+    def _ask(self, version: str, dataset: str, kept: CachedManifest | None) -> CachedManifest:
         url = manifest_url(version, dataset)
         fetched = self._store.read(url, unless_etag=kept.etag if kept else "")
         if fetched is None and kept is not None:
             return kept
         if fetched is None:
             raise StoreError(f"manifest of {dataset} ({version}): no answer", url=url)
-        manifest = KeptManifest(bytes(fetched.data), fetched.facts.etag, fetched.facts.mtime_ns)
+        manifest = CachedManifest(bytes(fetched.data), fetched.facts.etag, fetched.facts.mtime_ns)
         check(manifest.content, f"{version}/{dataset}")
         self._keep(version, dataset, manifest, kept)
         return manifest
 
-    def at_hand(self, version: str, dataset: str) -> KeptManifest | None:
+    def cached(self, version: str, dataset: str) -> CachedManifest | None:
         """Return the copy that is kept, or lies beside copies, without a request."""
         kept = self._load(version, dataset)
         left = self._left(version, dataset) if kept is None else None
-        return KeptManifest(left[0], "", left[1]) if left is not None else kept
+        return CachedManifest(left[0], "", left[1]) if left is not None else kept
 
     def _paths(self, version: str, dataset: str) -> tuple[Path, Path]:
         directory = self._directory / version / dataset
         return directory / "manifest.csv", directory / "manifest.json"
 
-    def _load(self, version: str, dataset: str) -> KeptManifest | None:
+    def _load(self, version: str, dataset: str) -> CachedManifest | None:
         """Return the copy on disk; None where it is damaged, unreadable, or no manifest."""
         content_path, facts_path = self._paths(version, dataset)
         try:
@@ -136,7 +136,7 @@ class KeptManifests:
             for of_one in (facts, facts.get("before") or {}):
                 if of_one.get("digest") == digest and _is_proved(of_one):
                     check(content, f"{version}/{dataset}")
-                    return KeptManifest(content, str(of_one["etag"]), int(of_one["mtime_ns"]))
+                    return CachedManifest(content, str(of_one["etag"]), int(of_one["mtime_ns"]))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -146,7 +146,7 @@ class KeptManifests:
         return None
 
     def _keep(
-        self, version: str, dataset: str, manifest: KeptManifest, before: KeptManifest | None
+        self, version: str, dataset: str, manifest: CachedManifest, before: CachedManifest | None
     ) -> None:
         """Replace the copy on disk; until it is there, the facts describe the old one, too."""
         content_path, facts_path = self._paths(version, dataset)
@@ -202,7 +202,7 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _facts(manifest: KeptManifest) -> dict[str, Any]:
+def _facts(manifest: CachedManifest) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "etag": manifest.etag,
         "mtime_ns": manifest.mtime_ns,

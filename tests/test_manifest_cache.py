@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fakes import FailingStore
 
-from ego4dfs.catalog import Catalog, KeptManifests, Selection, manifest_url
+from ego4dfs.catalog import Catalog, ManifestCache, Selection, manifest_url
 from ego4dfs.errors import ManifestError, StoreUnavailable
 
 MANIFEST = b"video_uid,s3_path\na,s3://b/a\n"
@@ -24,9 +24,9 @@ def store() -> FailingStore:
 
 
 @pytest.fixture
-def kept(store: FailingStore, tmp_path: Path) -> KeptManifests:
+def kept(store: FailingStore, tmp_path: Path) -> ManifestCache:
     """A keeper that has fetched one manifest."""
-    keeper = KeptManifests(tmp_path, store)
+    keeper = ManifestCache(tmp_path, store)
     keeper.fetch("v2", "clips")
     return keeper
 
@@ -38,14 +38,14 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_kept_manifest_is_served_when_the_store_is_gone(kept, store):
     store.fail(StoreUnavailable("gone"))
-    assert kept.is_kept("v2", "clips")
+    assert kept.is_cached("v2", "clips")
     assert kept.fetch("v2", "clips").content == MANIFEST
 
 
 def test_a_damaged_copy_is_fetched_anew(kept, path):
     """Its length is right, and its ETag would be confirmed for ever."""
     path.write_bytes(DAMAGED)
-    assert not kept.is_kept("v2", "clips")
+    assert not kept.is_cached("v2", "clips")
     assert kept.fetch("v2", "clips").content == path.read_bytes() == MANIFEST
 
 
@@ -59,7 +59,7 @@ def test_a_damaged_copy_is_not_served_when_the_store_is_gone(kept, store, path):
 @pytest.mark.parametrize("facts", [b"", b"5", b"[]", b"{}", b'{"etag": "x"}', b"\xff"])
 def test_damaged_facts_are_a_reason_to_fetch_anew(kept, path, facts):
     path.with_suffix(".json").write_bytes(facts)
-    assert not kept.is_kept("v2", "clips")
+    assert not kept.is_cached("v2", "clips")
     assert kept.fetch("v2", "clips").content == MANIFEST
     assert json.loads(path.with_suffix(".json").read_bytes())["digest"]
 
@@ -75,7 +75,7 @@ def test_two_threads_never_write_one_partial_file(store, tmp_path, path, monkeyp
 
     monkeypatch.setattr(Path, "replace", rename_together)
     with ThreadPoolExecutor(2) as pool:
-        keepers = [KeptManifests(tmp_path, store) for _ in range(2)]
+        keepers = [ManifestCache(tmp_path, store) for _ in range(2)]
         list(pool.map(lambda keeper: keeper.fetch("v2", "clips"), keepers))
     assert len(partials) == len(set(partials)) == 4
     assert path.read_bytes() == MANIFEST
@@ -83,7 +83,7 @@ def test_two_threads_never_write_one_partial_file(store, tmp_path, path, monkeyp
 
 def test_a_failure_that_is_told_again_does_not_grow(store, tmp_path):
     """For half a minute the same answer is given to everybody who asks."""
-    catalog = Catalog(KeptManifests(tmp_path, store), "v2", Selection())
+    catalog = Catalog(ManifestCache(tmp_path, store), "v2", Selection())
     store.fail(StoreUnavailable("gone", url="s3://b/a", hint="wait"))
     told = []
     for _ in range(5):
@@ -113,17 +113,17 @@ def test_an_answer_that_is_no_manifest_never_replaces_the_kept_one(
     assert kept.fetch("v2", "clips").content == MANIFEST
     assert "the kept copy is used" in caplog.text
     store.fail(StoreUnavailable("gone"))
-    assert KeptManifests(path.parents[3], store).fetch("v2", "clips").content == MANIFEST
+    assert ManifestCache(path.parents[3], store).fetch("v2", "clips").content == MANIFEST
 
 
 @pytest.mark.parametrize("answer", NO_MANIFESTS)
 def test_without_a_kept_manifest_the_error_says_what_came(store, tmp_path, answer):
     store.objects[manifest_url("v2", "clips")] = answer
-    keeper = KeptManifests(tmp_path, store)
+    keeper = ManifestCache(tmp_path, store)
     with pytest.raises(ManifestError, match="manifest v2/clips") as caught:
         keeper.fetch("v2", "clips")
     assert ("<!DOCTYPE html>" in str(caught.value)) == (answer == PORTAL)
-    assert not keeper.is_kept("v2", "clips")
+    assert not keeper.is_cached("v2", "clips")
 
 
 def test_a_page_that_was_kept_by_an_earlier_version_is_fetched_anew(store, tmp_path, path):
@@ -135,7 +135,7 @@ def test_a_page_that_was_kept_by_an_earlier_version_is_fetched_anew(store, tmp_p
     path.parent.mkdir(parents=True)
     path.write_bytes(PORTAL)
     path.with_suffix(".json").write_text(json.dumps(facts))
-    assert KeptManifests(tmp_path, store).fetch("v2", "clips").content == MANIFEST
+    assert ManifestCache(tmp_path, store).fetch("v2", "clips").content == MANIFEST
 
 
 @pytest.mark.fault(
@@ -163,7 +163,7 @@ def test_a_crash_between_two_renames_leaves_the_old_manifest_or_the_new(
     assert kept.fetch("v2", "clips").content == new
     monkeypatch.undo()
     store.fail(StoreUnavailable("gone"))
-    after = KeptManifests(path.parents[3], store).fetch("v2", "clips").content
+    after = ManifestCache(path.parents[3], store).fetch("v2", "clips").content
     assert after == (new if renames == 2 else MANIFEST)
     assert sorted(p.name for p in path.parent.iterdir()) == ["manifest.csv", "manifest.json"]
 
