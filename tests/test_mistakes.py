@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from test_unmatched import mirror, options  # noqa: F401 - fixtures
+from test_check_selection import mirror, options  # noqa: F401 - fixtures
 
 from ego4dfs import cli
 

@@ -1,6 +1,7 @@
-"""Which objects there are: manifests, kept and revalidated, and the part of them that is wanted."""
+"""The catalog: manifests, cached and revalidated, and the rows of them that are selected."""
 
 from ego4dfs.catalog.catalog import Catalog, Listing, Manifests
+from ego4dfs.catalog.check_selection import check_matches
 from ego4dfs.catalog.manifest_cache import (
     SHARING_BUCKET,
     CachedManifest,
@@ -8,10 +9,12 @@ from ego4dfs.catalog.manifest_cache import (
     manifest_url,
     metadata_url,
 )
+from ego4dfs.catalog.resolve_selection import NO_UIDS, resolve_selection, uids_from_file
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.catalog.uids import NamedUids, uids_in
 
 __all__ = [
+    "NO_UIDS",
     "SHARING_BUCKET",
     "CachedManifest",
     "Catalog",
@@ -20,7 +23,10 @@ __all__ = [
     "Manifests",
     "NamedUids",
     "Selection",
+    "check_matches",
     "manifest_url",
     "metadata_url",
+    "resolve_selection",
+    "uids_from_file",
     "uids_in",
 ]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ego4dfs.catalog import CachedManifest, Catalog, Listing, ManifestCache, Selection
+from ego4dfs.catalog import (
+    CachedManifest,
+    Catalog,
+    Listing,
+    ManifestCache,
+    Selection,
+    resolve_selection,
+    uids_from_file,
+)
 from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.prefetch import Layout
 from ego4dfs.prefetch.folding import disk_names, with_disk_names
-from ego4dfs.vfs.choose import choose, named_in
 
 _CHUNK_BYTES = 4 << 20
 
@@ -45,8 +52,8 @@ def admitted(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | N
     if not has_filters(config):
         return None
     catalog = Catalog(_Beside(layout), config.version, Selection())
-    named = named_in(config, lambda path: _chunks(layout, path))
-    chosen = catalog.selected(choose(config, catalog, config.datasets, named))
+    named = uids_from_file(config, lambda path: _chunks(layout, path))
+    chosen = catalog.selected(resolve_selection(config, catalog, config.datasets, named))
     names = {
         dataset: _names(layout, dataset, chosen.listing(dataset)) for dataset in config.datasets
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,11 +10,22 @@ from dataclasses import dataclass, replace
 
 from ego4dfs import datasets
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
-from ego4dfs.catalog import Catalog, ManifestCache, NamedUids, Selection, metadata_url
+from ego4dfs.catalog import (
+    NO_UIDS,
+    Catalog,
+    ManifestCache,
+    NamedUids,
+    Selection,
+    check_matches,
+    metadata_url,
+    resolve_selection,
+    uids_from_file,
+)
 from ego4dfs.config import Config
 from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
+    NotFound,
     ObjectMissing,
     StoreError,
     StoreUnavailable,
@@ -22,10 +34,8 @@ from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import BackgroundVerifier, Reader
 from ego4dfs.store import ObjectStore, check_profile, open_store
-from ego4dfs.tree import Tree
-from ego4dfs.vfs.choose import NOBODY, choose, named_in, tree_bytes
+from ego4dfs.tree import Tree, join
 from ego4dfs.vfs.copies import Copies
-from ego4dfs.vfs.unmatched import check_matches
 from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -33,6 +43,7 @@ log = logging.getLogger(__name__)
 _PROBE = "annotations"  # small, and the official tool's default
 _TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
 _UIDS_SHOWN = 5
+_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class _Parts:
     metrics: Metrics
     names: tuple[str, ...]
     copies: Copies | None = None
-    named: NamedUids = NOBODY
+    named: NamedUids = NO_UIDS
 
     def close(self) -> None:
         """Finish what is under way and let go of everything."""
@@ -112,8 +123,8 @@ def _nothing(_version: str, _dataset: str) -> None:
 
 def _chosen(parts: _Parts, config: Config) -> _Parts:
     """Return the same parts with the catalog of what the options select."""
-    named = named_in(config, lambda path: _tree_bytes(parts, config, path))
-    selection = choose(config, parts.catalog, parts.names, named)
+    named = uids_from_file(config, lambda path: _tree_bytes(parts, config, path))
+    selection = resolve_selection(config, parts.catalog, parts.names, named)
     return replace(parts, catalog=parts.catalog.selected(selection), named=named)
 
 
@@ -121,9 +132,24 @@ def _tree_bytes(parts: _Parts, config: Config, path: str) -> Iterator[bytes]:
     """Yield the bytes of a file that any known dataset has, selected or not."""
     reader = Reader(parts.store, parts.cache, parts.metrics)
     try:
-        yield from tree_bytes(_vfs(parts, config, reader, datasets.known_names()), path)
+        yield from _file_bytes(_vfs(parts, config, reader, datasets.known_names()), path)
     finally:
         reader.close()
+
+
+def _file_bytes(vfs: VFS, path: str) -> Iterator[bytes]:
+    """Yield the bytes of a file of the tree; its path may leave the version's directory out.
+
+    Raises OSError when the tree has no such file.
+    """
+    directory = datasets.version_directory(vfs.catalog.version)
+    full = path if path.startswith(f"{directory}/") else join(directory, path)
+    try:
+        handle = vfs.open(full)
+    except NotFound as error:
+        raise FileNotFoundError(errno.ENOENT, "neither on disk nor in the tree", path) from error
+    for offset in range(0, handle.size, _CHUNK_BYTES):
+        yield vfs.read(handle, offset, _CHUNK_BYTES)
 
 
 def _reader(parts: _Parts, config: Config) -> Reader:
@@ -246,7 +272,7 @@ def _check_uids(
     catalog: Catalog,
     config: Config,
     names: tuple[str, ...],
-    named: NamedUids = NOBODY,
+    named: NamedUids = NO_UIDS,
     *,
     all_listed: bool = True,
 ) -> None:

@@ -35,7 +35,7 @@ from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.copies import Copies
-from ego4dfs.vfs.neighbours import MAX_FILE_BYTES, Neighbours
+from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
 from ego4dfs.workers import Overdue, within
 
@@ -74,7 +74,9 @@ class VFS:
         self._tree = tree
         self.facts = facts
         self._reader = reader
-        self._neighbours = Neighbours(tree, self._weighed, self._fetch_soon, cache.ahead.bounds)
+        self._readahead = DirectoryReadahead(
+            tree, self._weighed, self._fetch_soon, cache.ahead.bounds
+        )
         self.store = store
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
@@ -255,7 +257,7 @@ class VFS:
         try:
             facts = self._known(node)
             if facts is None:
-                if self._neighbours.are_to_be_weighed(node.path):
+                if self._readahead.should_sweep(node.path):
                     siblings = self._tree.siblings(node.path)
                     urls = self.copies.untold(siblings) if self.copies else object_urls(siblings)
                     self.facts.sweep(urls)
@@ -285,7 +287,7 @@ class VFS:
             )
         copy = self.copies.right(node.path, node.url, facts) if self.copies else None
         if copy is None and facts.size <= MAX_FILE_BYTES:
-            self._neighbours.opened(node)
+            self._readahead.opened(node)
         ref = self._ref(node.url, facts)
         return Handle(node.path, ref=ref, copy=copy, drops=self._reader.drops(ref))
 

@@ -12,12 +12,12 @@ from mountkit import seeded, wait_until
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.store import ObjectFacts
 from ego4dfs.tree import ObjectFile, Tree
-from ego4dfs.vfs.neighbours import (
+from ego4dfs.vfs.directory_readahead import (
+    AHEAD_KEPT_S,
     EPOCH_AFTER,
-    LATELY_S,
+    MAX_AHEAD_BYTES,
     MAX_IN_ORDER,
-    MAX_UNASKED_BYTES,
-    Neighbours,
+    DirectoryReadahead,
 )
 
 COUNT = 500
@@ -32,7 +32,7 @@ class Directory:
         self.sizes = dict.fromkeys(map(self.url, NAMES), size)
         tree = Tree.of("v2", ["features"])
         tree.attach(tree.directory("v2/features", "features"), ((n, self.url(n)) for n in NAMES))
-        self._neighbours = Neighbours(tree, self._peek, self._fetch, lambda: self.bounds)
+        self._readahead = DirectoryReadahead(tree, self._peek, self._fetch, lambda: self.bounds)
         self.fetched: list[str] = []
         self.opened: list[str] = []
         self.has_room = True
@@ -54,7 +54,7 @@ class Directory:
 
     def open(self, *names: str) -> None:
         for name in names:
-            self._neighbours.opened(ObjectFile(f"v2/features/{name}", self.url(name)))
+            self._readahead.opened(ObjectFile(f"v2/features/{name}", self.url(name)))
             self.opened.append(name)
 
     @property
@@ -124,9 +124,9 @@ def test_three_files_in_order_are_no_run():
 def test_bytes_unasked_are_bounded_and_large_files_left_out():
     directory = Directory(BLOCK_SIZE)
     directory.open(*sorted(NAMES)[:150])
-    assert len(directory.unasked) == MAX_UNASKED_BYTES // BLOCK_SIZE
+    assert len(directory.unasked) == MAX_AHEAD_BYTES // BLOCK_SIZE
     directory.open(directory.unasked[0])
-    assert len(directory.unasked) == MAX_UNASKED_BYTES // BLOCK_SIZE
+    assert len(directory.unasked) == MAX_AHEAD_BYTES // BLOCK_SIZE
     large = Directory(BLOCK_SIZE + 1)
     large.open(*sorted(NAMES)[:60])
     assert large.fetched == []
@@ -173,12 +173,12 @@ def test_a_file_whose_size_becomes_known_later_has_its_turn():
 
 def test_what_nobody_opened_for_long_makes_room(monkeypatch):
     now_s = 1000.0
-    monkeypatch.setattr("ego4dfs.vfs.neighbours.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("ego4dfs.vfs.directory_readahead.time.monotonic", lambda: now_s)
     directory = Directory()
     directory.bounds = (7, 1 << 30)
     directory.open(*sorted(NAMES)[:100])
     assert len(directory.unasked) == 7
-    now_s += LATELY_S + 1
+    now_s += AHEAD_KEPT_S + 1
     directory.open(*sorted(NAMES)[200:204])
     assert len(directory.unasked) == 14
 
@@ -202,10 +202,10 @@ def test_threads_that_open_together_fetch_nothing_twice():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 16])
-def test_a_directory_is_weighed_again_ever_more_seldom(count):
-    neighbours = Directory()._neighbours
-    told = [neighbours.are_to_be_weighed("v2/features/a.pt") for _ in range(count)]
-    assert told[-1] == (count in {2, 4, 16})
+def test_a_directory_is_swept_at_stats_2_4_8_and_so_on(count):
+    readahead = Directory()._readahead
+    swept = [readahead.should_sweep("v2/features/a.pt") for _ in range(count)]
+    assert swept[-1] == (count in {2, 4, 16})
 
 
 def test_the_next_epoch_is_ahead_of_too_for_what_has_left_the_cache():

@@ -1,6 +1,6 @@
-"""What of a selection matches nothing, and what was probably meant.
+"""Check that the selection matches something, and suggest the value that was probably meant.
 
-A misspelt filter would show an empty tree, or leave one dataset out, without a word.
+Without this check a misspelt filter shows an empty tree, or leaves out one dataset, silently.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from ego4dfs.catalog import Catalog, Listing
+from ego4dfs.catalog.catalog import Catalog, Listing
 from ego4dfs.config import FILTERS, UIDS, Config
 from ego4dfs.errors import ConfigError
 

@@ -1,41 +1,38 @@
-"""From the options that select to a Selection: some of them are said in terms of other files.
+"""Resolve the filter options of a Config to a Selection; some options need other manifests.
 
-A split is written in the manifest of full_scale, the parent of a clip in that of clips, the
-benchmarks of a recording in one of these, and uids may be those of an annotation file.
+The manifest of full_scale has the splits, that of clips the parents of clips, and both have the
+benchmarks of recordings. Uids can come from an annotation file.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ego4dfs.catalog import Catalog, NamedUids, Selection, uids_in
+from ego4dfs.catalog.catalog import Catalog
+from ego4dfs.catalog.selection import Selection
+from ego4dfs.catalog.uids import NamedUids, uids_in
 from ego4dfs.config import Config
 from ego4dfs.config.files import chunks
-from ego4dfs.datasets import version_directory
-from ego4dfs.errors import ConfigError, Ego4DError, NotFound
-from ego4dfs.tree import join
-from ego4dfs.vfs.vfs import VFS
+from ego4dfs.errors import ConfigError, Ego4DError
 
 log = logging.getLogger(__name__)
 
 _PRIMARY = "full_scale"
-_CUTS = "clips"
-_CHUNK_BYTES = 4 << 20
-_NONE: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
-NOBODY = NamedUids(frozenset(), frozenset())
+_CLIPS = "clips"
+_NO_TAGS: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+NO_UIDS = NamedUids(frozenset(), frozenset())
 
 
-def named_in(config: Config, read: Callable[[str], Iterator[bytes]]) -> NamedUids:
+def uids_from_file(config: Config, read: Callable[[str], Iterator[bytes]]) -> NamedUids:
     """Return the uids of the file that `uids_from` names; `read` reads a path of the tree.
 
     Raises ConfigError when there is no such file, or no uid in it.
     """
     if not config.uids_from:
-        return NOBODY
+        return NO_UIDS
     path = Path(config.uids_from)
     try:
         named = uids_in(chunks(path) if path.is_absolute() else read(config.uids_from))
@@ -48,11 +45,14 @@ def named_in(config: Config, read: Callable[[str], Iterator[bytes]]) -> NamedUid
     return named
 
 
-def choose(config: Config, catalog: Catalog, names: Sequence[str], named: NamedUids) -> Selection:
+def resolve_selection(
+    config: Config, catalog: Catalog, names: Sequence[str], named: NamedUids
+) -> Selection:
     """Return the Selection that the options mean for the datasets `names`.
 
-    Asks `catalog`, which filters nothing, for other manifests only where an option needs them.
-    Raises ConfigError for a split that no video has, and why a manifest cannot be had.
+    Loads further manifests from `catalog`, which must be unfiltered, only if an option needs them.
+    Raises ConfigError for a split that no video has, and the error of a manifest that cannot be
+    loaded.
     """
     videos, clips = set(config.video_uids), set(config.clip_uids)
     # A file that names clips means those clips, not all that were cut from the same videos.
@@ -66,7 +66,7 @@ def choose(config: Config, catalog: Catalog, names: Sequence[str], named: NamedU
         universities=config.universities,
         annotations=config.annotations,
     )
-    tagged, untagged = _tagged(basis, catalog, config.datasets) if config.benchmarks else _NONE
+    tagged, untagged = _tagged(basis, catalog, config.datasets) if config.benchmarks else _NO_TAGS
     return replace(
         basis,
         tagged_uids=tagged,
@@ -80,24 +80,9 @@ def choose(config: Config, catalog: Catalog, names: Sequence[str], named: NamedU
     )
 
 
-def tree_bytes(vfs: VFS, path: str) -> Iterator[bytes]:
-    """Yield the bytes of a file of the tree; its path may leave the version's directory out.
-
-    Raises OSError when the tree has no such file.
-    """
-    directory = version_directory(vfs.catalog.version)
-    full = path if path.startswith(f"{directory}/") else join(directory, path)
-    try:
-        handle = vfs.open(full)
-    except NotFound as error:
-        raise FileNotFoundError(errno.ENOENT, "neither on disk nor in the tree", path) from error
-    for offset in range(0, handle.size, _CHUNK_BYTES):
-        yield vfs.read(handle, offset, _CHUNK_BYTES)
-
-
 def _holds_bare_clips(dataset: str) -> bool:
     """Tell whether a dataset has clips, but not whose clips they are."""
-    return dataset != _CUTS and dataset.startswith("clip")
+    return dataset != _CLIPS and dataset.startswith("clip")
 
 
 def _with_clips(videos: set[str], parents: Mapping[str, str]) -> frozenset[str]:
@@ -107,7 +92,7 @@ def _with_clips(videos: set[str], parents: Mapping[str, str]) -> frozenset[str]:
 def _parents(catalog: Catalog) -> Mapping[str, str]:
     """Return the video of each clip; nothing, with a warning, when no manifest tells."""
     try:
-        entries = catalog.listing(_CUTS).manifest.entries
+        entries = catalog.listing(_CLIPS).manifest.entries
     except Ego4DError as error:
         log.warning("the videos that clips are cut from are not known: %s", error)
         return {}
@@ -125,14 +110,14 @@ def _tagged(
     failed = catalog.load(named)
     columns = [catalog.listing(name).manifest.columns for name in named if name not in failed]
     if named and all("benchmarks" in of_one for of_one in columns):
-        return _NONE
+        return _NO_TAGS
     tagged, others = set[str](), set[str]()
-    for name in (_PRIMARY, _CUTS):
+    for name in (_PRIMARY, _CLIPS):
         try:
             entries = catalog.listing(name).manifest.entries
         except Ego4DError as error:
             log.warning("which benchmarks videos and clips are in is not known: %s", error)
-            return _NONE
+            return _NO_TAGS
         for entry in entries:
             if entry.benchmarks is not None:
                 is_wanted = not selection.benchmarks.isdisjoint(entry.benchmarks)

@@ -1,0 +1,219 @@
+"""Read-ahead of small files over a directory: an open predicts which files are opened next.
+
+A small file costs one round trip, whatever its size. A program that reads a directory, in the
+order of its listing, of its names, or in random order, and in several processes, must not wait
+for each of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.store import ObjectFacts
+from ego4dfs.tree import Node, ObjectFile, Tree
+
+MAX_FILE_BYTES = BLOCK_SIZE
+"""Larger files have a read-ahead window of their own."""
+MAX_AHEAD_BYTES = 128 * BLOCK_SIZE
+"""Bytes of a directory that may have been fetched ahead and not opened yet; fewer if the cache
+would evict them before they are opened."""
+MAX_IN_ORDER = 32
+EPOCH_AFTER = 32
+"""Opens of different files of a directory, in any order, that count as the start of an epoch."""
+SWEEP_AT_STATS = 2
+"""Stats of files of unknown size after which the sizes of the whole directory are fetched."""
+AHEAD_KEPT_S = 600.0
+"""After this time a file that was fetched ahead and not opened no longer counts."""
+
+_FILES_PER_OPEN = 2
+_MIN_RUN = 4  # opens in order; by chance: 1 open in 60 over 500 files in random order
+_MAX_SKIP = 4  # processes that share a directory overtake each other
+_REMEMBERED = 32
+_MAX_FILES = 200_000  # each takes 0.5 KB of memory; larger directories have no read-ahead
+
+
+class Limits(NamedTuple):
+    """How many files, of how many bytes in all, the cache keeps until they are opened."""
+
+    files: int
+    size_bytes: int
+
+
+class _Fetched(NamedTuple):
+    """A file that was fetched ahead: its size, and when."""
+
+    size_bytes: int
+    at_s: float
+
+
+Peek = Callable[[ObjectFile], ObjectFacts | None]
+Fetch = Callable[[ObjectFile, ObjectFacts], bool]
+
+
+class _Order:
+    """One order of a directory's files, and the lengths of the recent runs in it."""
+
+    def __init__(self, files: list[ObjectFile]) -> None:
+        self.files = files
+        self._places = {file.path: place for place, file in enumerate(files)}
+        self._runs: OrderedDict[int, int] = OrderedDict()
+
+    def after(self, file: ObjectFile) -> list[ObjectFile]:
+        """Record an open, and return the files that follow if it continues a run."""
+        place = self._places[file.path]
+        run = 1 + max(self._runs.get(before, 0) for before in range(place - _MAX_SKIP, place))
+        self._runs[place] = run
+        self._runs.move_to_end(place)
+        if len(self._runs) > _REMEMBERED:
+            self._runs.popitem(last=False)
+        count = min(MAX_IN_ORDER, _FILES_PER_OPEN * run) if run >= _MIN_RUN else 0
+        return self.files[place + 1 : place + 1 + count]
+
+
+class _Directory:
+    """The small files of one directory: which were opened, and which were fetched ahead."""
+
+    def __init__(self, children: Mapping[str, Node]) -> None:
+        files = {name: node for name, node in children.items() if isinstance(node, ObjectFile)}
+        listed, by_name = list(files.values()), [files[name] for name in sorted(files)]
+        self._orders = [_Order(listed), *([_Order(by_name)] if by_name != listed else [])]
+        self._queue = deque(listed)
+        self._opened: set[str] = set()
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._ahead: dict[str, _Fetched] = {}  # by path, oldest first
+        self._ahead_bytes = 0
+
+    def opened(self, file: ObjectFile) -> Iterator[ObjectFile]:
+        """Record an open, and yield the files to fetch ahead, most probable first."""
+        if file.path in self._opened and file.path not in self._recent:
+            self._begin_epoch()
+        self._opened.add(file.path)
+        self._recent[file.path] = None
+        self._recent.move_to_end(file.path)
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+        self._forget(file.path)
+        for order in self._orders:
+            yield from (other for other in order.after(file) if self.is_new(other))
+        if len(self._opened) >= EPOCH_AFTER:
+            for _ in range(min(_FILES_PER_OPEN, len(self._queue))):
+                yield from self._next_in_queue()
+
+    def is_new(self, file: ObjectFile) -> bool:
+        """Tell whether a file was neither opened nor fetched ahead in this epoch."""
+        return file.path not in self._opened and file.path not in self._ahead
+
+    def reserve(self, file: ObjectFile, size: int, limits: Limits) -> bool:
+        """Record that a file is fetched ahead; False if that would exceed the limits."""
+        now_s = time.monotonic()
+        while self._ahead and next(iter(self._ahead.values())).at_s < now_s - AHEAD_KEPT_S:
+            self._forget(next(iter(self._ahead)))
+        fits = self._ahead_bytes + size <= min(MAX_AHEAD_BYTES, limits.size_bytes)
+        if not fits or len(self._ahead) >= limits.files:
+            return False
+        self._ahead[file.path] = _Fetched(size, now_s)
+        self._ahead_bytes += size
+        return True
+
+    def release(self, file: ObjectFile) -> None:
+        """Record that a reserved file could not be fetched."""
+        self._forget(file.path)
+
+    def requeue(self, file: ObjectFile) -> None:
+        """Put a file back into the queue of this epoch."""
+        if len(self._queue) < len(self._orders[0].files):
+            self._queue.append(file)
+
+    def _begin_epoch(self) -> None:
+        """Start again: files that were evicted are fetched again, the others are cache hits."""
+        self._opened.clear()
+        self._ahead.clear()
+        self._ahead_bytes = 0
+        self._queue = deque(self._orders[0].files)
+
+    def _forget(self, path: str) -> None:
+        fetched = self._ahead.pop(path, None)
+        if fetched is not None:
+            self._ahead_bytes -= fetched.size_bytes
+
+    def _next_in_queue(self) -> Iterator[ObjectFile]:
+        while self._queue:
+            file = self._queue.popleft()
+            if self.is_new(file):
+                yield file
+                return
+
+
+class DirectoryReadahead:
+    """Records stats and opens, and fetches files ahead. Safe from several threads."""
+
+    def __init__(
+        self, tree: Tree, peek: Peek, fetch: Fetch, limits: Callable[[], tuple[int, int]]
+    ) -> None:
+        """Get facts from `peek`, which makes no request; `fetch` returns False when it is full.
+
+        `limits` returns how many unread files, of how many bytes in all, the cache would keep.
+        """
+        self._tree = tree
+        self._peek = peek
+        self._fetch = fetch
+        self._limits = limits
+        self._unknown: Counter[str] = Counter()
+        self._directories: dict[str, _Directory | None] = {}
+        self._lock = threading.Lock()  # guards both, and what is in them
+
+    def should_sweep(self, path: str) -> bool:
+        """Record a stat of a file of unknown size; tell whether to fetch all sizes beside it now.
+
+        True more than once, because a sweep may end early, and at doubling intervals.
+        """
+        directory = path.rpartition("/")[0]
+        with self._lock:
+            self._unknown[directory] += 1
+            count = self._unknown[directory]
+        return count >= SWEEP_AT_STATS and count & (count - 1) == 0
+
+    def opened(self, file: ObjectFile) -> None:
+        """Record the open of a small file, and fetch some of the files that follow."""
+        name = file.path.rpartition("/")[0]
+        with self._lock:
+            if name not in self._directories:
+                siblings = self._tree.siblings(file.path)
+                is_followed = len(siblings) <= _MAX_FILES
+                self._directories[name] = _Directory(siblings) if is_followed else None
+            directory = self._directories[name]
+            if directory is None:
+                return
+            candidates = directory.opened(file)
+        while candidate := self._next_of(candidates):
+            if not self._fetched(directory, candidate):
+                return
+
+    def _next_of(self, candidates: Iterator[ObjectFile]) -> ObjectFile | None:
+        with self._lock:
+            return next(candidates, None)
+
+    def _fetched(self, directory: _Directory, file: ObjectFile) -> bool:
+        """Fetch a file if its size is known and small; False if there is no room for more."""
+        facts, limits = self._peek(file), Limits(*self._limits())
+        if facts is not None and facts.size > MAX_FILE_BYTES:
+            return True
+        with self._lock:
+            if not directory.is_new(file):
+                return True  # another thread was faster
+            if facts is None:
+                directory.requeue(file)
+                return True
+            has_room = directory.reserve(file, facts.size, limits)
+        if has_room and self._fetch(file, facts):
+            return True
+        with self._lock:
+            if has_room:
+                directory.release(file)
+            directory.requeue(file)
+        return False
