@@ -22,9 +22,9 @@ from ego4dfs.errors import ManifestError, NotFound, ObjectChanged, StoreError
 from ego4dfs.forks import renew_lock_in_children
 from ego4dfs.names import Names
 from ego4dfs.oserrors import as_os_errors, refuse_write
+from ego4dfs.runtime.workers import each
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 from ego4dfs.vfs import VFS, Handle, Stat, open_vfs
-from ego4dfs.workers import each
 
 _RANGE_THREADS = 16
 

@@ -31,10 +31,10 @@ from ego4dfs.prefetch.folder import Folders
 from ego4dfs.prefetch.folding import disk_names, with_disk_names
 from ego4dfs.prefetch.plan import is_same_time
 from ego4dfs.prefetch.versions import VersionFile
+from ego4dfs.runtime.workers import each
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
 from ego4dfs.text import folded
-from ego4dfs.workers import each
 
 _OWN_NAMES = ("manifest.csv", "manifest.ver", "ego4d.json")
 _THREADS = 4

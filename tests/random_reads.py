@@ -26,8 +26,8 @@ from conftest import SHARING, Mounts, Release
 from gateway import Faults, Gateway, Reply
 from mountkit import MIB, Seeded, environment, read_whole, status
 
-from ego4dfs.deadline import ANSWER_S
 from ego4dfs.demo.server import S3Server
+from ego4dfs.runtime.deadline import ANSWER_S
 
 SIGN_IN = b"<!DOCTYPE html><title>Sign in</title>"
 KINDS: dict[str, dict[str, object]] = {

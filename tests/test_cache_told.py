@@ -9,9 +9,9 @@ import pytest
 from cachekit import Landing, block_file, key_of, open_cache
 from fakes import CountingStore
 
-from ego4dfs import seldom
 from ego4dfs.errors import CacheError
 from ego4dfs.facts import FactsIndex
+from ego4dfs.runtime import throttled_log
 from ego4dfs.store import ObjectFacts
 
 CAUSES = [
@@ -63,7 +63,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(seldom.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(throttled_log.time, "monotonic", lambda: self.now)
 
 
 def test_facts_that_cannot_be_written_are_told_once_a_minute(tmp_path, caplog, monkeypatch):

@@ -13,9 +13,9 @@ from fakes import FailingStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ego4dfs.files import read_regular
 from ego4dfs.prefetch import Journal, Status
 from ego4dfs.prefetch.versions import Row, VersionFile
-from ego4dfs.regularfile import read_regular
 from ego4dfs.versionrows import VersionRow, parse_versions
 from ego4dfs.vfs.copies import Copies
 
@@ -216,7 +216,7 @@ def test_a_journal_that_is_no_database_is_named(copies, tmp_path, caplog):
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", ".", "/dev/zero"):
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_regular(tmp_path / name)
     (tmp_path / "large").write_bytes(b"12345")
     with pytest.raises(OSError, match="too large"):

@@ -8,8 +8,8 @@ import time
 import pytest
 from mountkit import wait_until
 
-from ego4dfs import workers
-from ego4dfs.workers import Overdue, Workers, each, within
+from ego4dfs.runtime import workers
+from ego4dfs.runtime.workers import Overdue, Workers, each, within
 
 
 class Gate:

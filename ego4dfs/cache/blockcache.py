@@ -20,9 +20,9 @@ from ego4dfs.cache.directory import doubt_limit, private_directory, share_of_dis
 from ego4dfs.cache.index import BlockIndex, Figures
 from ego4dfs.cache.upkeep import CacheReport
 from ego4dfs.cache.writer import BlockWriter, Put
-from ego4dfs.deadline import CLOSE_S
 from ego4dfs.metrics import Metrics
-from ego4dfs.seldom import Seldom
+from ego4dfs.runtime.deadline import CLOSE_S
+from ego4dfs.runtime.throttled_log import ThrottledLog
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class BlockCache:
         self._prefix = f"{self._directory}/"
         self._checked = Checked()
         self._writer = BlockWriter(self._directory, self._index, self._checked, metrics)
-        self._unreadable, self._busy = Seldom(log), Seldom(log)
+        self._unreadable, self._busy = ThrottledLog(log), ThrottledLog(log)
 
     @property
     def max_bytes(self) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import xxhash
 
-from ego4dfs.durable import make_private
+from ego4dfs.files import make_private
 
 _TRAILER = struct.Struct("<4sIQ")
 _MAGIC = b"E4B1"

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ego4dfs.durable import make_private
 from ego4dfs.errors import CacheError
+from ego4dfs.files import make_private
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ import diskcache
 from ego4dfs.cache.database import Reservation, opened
 from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.cache.pins import PIN_S
-from ego4dfs.durable import identity, make_private
 from ego4dfs.errors import CacheError
+from ego4dfs.files import identity, make_private
 from ego4dfs.forks import disconnect_at_forks, use, whole
 from ego4dfs.sqliteerrors import is_locked, remedy
 

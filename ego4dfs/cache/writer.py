@@ -19,7 +19,7 @@ from ego4dfs.cache.checked import MOST, Checked
 from ego4dfs.cache.database import relative_name
 from ego4dfs.cache.index import BlockIndex
 from ego4dfs.metrics import Metrics
-from ego4dfs.seldom import Seldom
+from ego4dfs.runtime.throttled_log import ThrottledLog
 from ego4dfs.sqliteerrors import is_locked
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class BlockWriter:
         self._puts: queue.SimpleQueue[Put | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._unwritable = Seldom(log)
+        self._unwritable = ThrottledLog(log)
         self._lock = threading.Lock()
 
     @property

@@ -16,7 +16,7 @@ from ego4dfs.catalog.manifest_cache import CachedManifest
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.errors import ConfigError, Ego4DError, ManifestError, StoreError
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest, admitted, parse
-from ego4dfs.workers import each
+from ego4dfs.runtime.workers import each
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs import datasets
-from ego4dfs.durable import replace_whole
 from ego4dfs.errors import (
     AccessDenied,
     ConfigError,
@@ -27,6 +26,7 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreError,
 )
+from ego4dfs.files import write_atomic
 from ego4dfs.manifest import check
 from ego4dfs.store import ObjectStore
 
@@ -154,8 +154,8 @@ class ManifestCache:
         try:
             content_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             both = {**facts, "before": _facts(before)} if before else facts
-            replace_whole(facts_path, json.dumps(both).encode())
-            replace_whole(content_path, manifest.content)
+            write_atomic(facts_path, json.dumps(both).encode())
+            write_atomic(content_path, manifest.content)
         except OSError as error:
             log.warning("manifest of %s cannot be kept: %s", dataset, error)
 

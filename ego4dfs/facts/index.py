@@ -18,7 +18,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.deadline import CLOSE_S, THROTTLED_S
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -30,6 +29,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts.queue import WriteQueue
 from ego4dfs.facts.sweeps import Sweeps
 from ego4dfs.facts.table import FactsTable
+from ego4dfs.runtime.deadline import CLOSE_S, THROTTLED_S
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 
 log = logging.getLogger(__name__)

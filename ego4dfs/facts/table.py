@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from ego4dfs.durable import identity, make_private
 from ego4dfs.errors import CacheError
+from ego4dfs.files import identity, make_private
 from ego4dfs.forks import LOCK_STEP_S, disconnect_at_forks, use, whole
-from ego4dfs.seldom import Seldom
+from ego4dfs.runtime.throttled_log import ThrottledLog
 from ego4dfs.sqliteerrors import is_locked, remedy
 from ego4dfs.store import ObjectFacts
 
@@ -62,7 +62,7 @@ class FactsTable:
         """Open or create it. Raises CacheError."""
         self._path = path
         self._closed = False
-        self._unusable = Seldom(log)
+        self._unusable = ThrottledLog(log)
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._held_until_s = {"read": 0.0, "written": 0.0}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ego4dfs.regularfile import open_regular
+from ego4dfs.files import open_regular
 from ego4dfs.store.etag import Comparison, compare
 
 _READ_BYTES = 1 << 20

@@ -21,9 +21,9 @@ from ego4dfs.prefetch.layout import METADATA, Layout
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan, State
 from ego4dfs.prefetch.questions import Questions
+from ego4dfs.runtime.workers import each
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
-from ego4dfs.workers import each
 
 ASKED_KEPT_S = 12 * 3600.0
 """How long a copy that was the latest counts as such: twice a day a run asks for each object."""

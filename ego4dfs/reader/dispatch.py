@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ego4dfs.blocks import ObjectRef
-from ego4dfs.deadline import CLOSE_S
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.flights import ByteBudget, Flight, Flights
 from ego4dfs.reader.request import Request
+from ego4dfs.runtime.deadline import CLOSE_S
+from ego4dfs.runtime.workers import Workers
 from ego4dfs.store import CircuitOpen, ObjectStore
-from ego4dfs.workers import Workers
 
 FETCH_THREADS = 24
 """Of one bucket, for what nobody waits for yet."""

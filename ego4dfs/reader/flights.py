@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from ego4dfs.blocks import Entry
-from ego4dfs.deadline import ANSWER_S, FLOOR_BYTES, THROTTLED_S, Deadline
 from ego4dfs.errors import StoreUnavailable
+from ego4dfs.runtime.deadline import ANSWER_S, FLOOR_BYTES, THROTTLED_S, Deadline
 
 MIB_S = 60.0
 """A read may take longer by this for each MiB of it: slow lines are slow for large reads."""

@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ego4dfs.deadline import CREDENTIALS_S
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError, StoreUnavailable
+from ego4dfs.runtime.deadline import CREDENTIALS_S
+from ego4dfs.runtime.workers import Overdue, within
 from ego4dfs.store import aws_config_files
 from ego4dfs.store.aws_config_files import Keys
-from ego4dfs.workers import Overdue, within
 
 log = logging.getLogger(__name__)
 

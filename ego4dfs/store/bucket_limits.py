@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ego4dfs.deadline import BEGIN_S
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
+from ego4dfs.runtime.deadline import BEGIN_S
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 16.0
 MAX_RETRY_AFTER_S = 60.0

@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from ego4dfs.deadline import ATTEMPT_S
 from ego4dfs.errors import (
     AccessDenied,
     ConfigError,
@@ -19,6 +18,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
+from ego4dfs.runtime.deadline import ATTEMPT_S
 from ego4dfs.store.classify import (
     Answer,
     NoConnection,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ego4dfs.errors import ConfigError
+from ego4dfs.runtime.workers import Overdue, within
 from ego4dfs.store import aws_config_files
 from ego4dfs.text import masked
-from ego4dfs.workers import Overdue, within
 
 if TYPE_CHECKING:
     import ssl

@@ -15,8 +15,8 @@ import obstore
 from obstore.exceptions import BaseError, NotModifiedError
 from obstore.store import S3Store
 
-from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S
 from ego4dfs.errors import StoreError
+from ego4dfs.runtime.deadline import ATTEMPT_S, CONNECT_S, QUIET_S
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
     WrongRegion,

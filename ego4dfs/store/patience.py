@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import tenacity
 
-from ego4dfs.deadline import BEGIN_S, FLOOR_BYTES, QUIET_S, THROTTLED_S
 from ego4dfs.errors import StoreUnavailable
+from ego4dfs.runtime.deadline import BEGIN_S, FLOOR_BYTES, QUIET_S, THROTTLED_S
 from ego4dfs.store.breaker import CircuitOpen
 from ego4dfs.store.classify import Throttled
 

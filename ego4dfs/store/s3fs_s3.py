@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ego4dfs.deadline import ATTEMPT_S, CONNECT_S, QUIET_S
 from ego4dfs.errors import StoreError
+from ego4dfs.runtime.deadline import ATTEMPT_S, CONNECT_S, QUIET_S
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
     CANNOT_CONNECT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ego4dfs.deadline import ATTEMPT_S, FLOOR_BYTES
+from ego4dfs.runtime.deadline import ATTEMPT_S, FLOOR_BYTES
 
 _MEASURED_BYTES = 32 << 10  # the time of a shorter body says nothing
 _LONG_S = ATTEMPT_S / 3  # a body that is expected to take longer is read as a slow one

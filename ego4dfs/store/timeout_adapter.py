@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from ego4dfs.deadline import ATTEMPT_S
 from ego4dfs.errors import StoreUnavailable
+from ego4dfs.runtime.deadline import ATTEMPT_S
+from ego4dfs.runtime.workers import Overdue, within
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
-from ego4dfs.workers import Overdue, within
 
 Result = TypeVar("Result")
 

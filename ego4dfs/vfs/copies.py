@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
-from ego4dfs.regularfile import open_regular, read_regular
+from ego4dfs.files import open_regular, read_regular
 from ego4dfs.sqliteerrors import for_reading
 from ego4dfs.store import ObjectFacts
 from ego4dfs.text import folded
@@ -224,11 +224,11 @@ class Copies:
 
     def _open(self, path: str) -> int:
         directory, _, name = path.rpartition("/")
-        return open_regular(name, dir_fd=self._directories.below(directory), is_link=False)
+        return open_regular(name, dir_fd=self._directories.below(directory), follow_symlinks=False)
 
     def _read(self, path: str) -> tuple[bytes, os.stat_result]:
         directory, _, name = path.rpartition("/")
-        return read_regular(name, dir_fd=self._directories.below(directory), is_link=False)
+        return read_regular(name, dir_fd=self._directories.below(directory), follow_symlinks=False)
 
     def _version(self, path: str) -> str:
         """Return the version that the official tool's manifest.ver has for a file, or ''."""

@@ -18,7 +18,6 @@ from functools import partial
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import CLOSE_WAIT_S, BlockCache
 from ego4dfs.catalog import Catalog
-from ego4dfs.deadline import CLOSE_S, Deadline
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -32,12 +31,13 @@ from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import files_of
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
+from ego4dfs.runtime.deadline import CLOSE_S, Deadline
+from ego4dfs.runtime.workers import Overdue, within
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
-from ego4dfs.workers import Overdue, within
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Warnings that a bad disk would repeat for each row and each block."""
+"""A logger that repeats a warning at most once a minute, for faults that recur with each row."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 import threading
 import time
 
-_EVERY_S = 60.0
+_INTERVAL_S = 60.0
 
 
-class Seldom:
-    """Warns at most once a minute; what comes in between is left out. Safe from several threads."""
+class ThrottledLog:
+    """Logs one warning a minute at most; the others are dropped. Safe from several threads."""
 
     def __init__(self, log: logging.Logger) -> None:
         """Warn through `log`."""
@@ -19,10 +19,10 @@ class Seldom:
         self._lock = threading.Lock()
 
     def warning(self, message: str, *arguments: object, traceback: bool = False) -> None:
-        """Log a warning, unless there was one less than a minute ago."""
+        """Log a warning, unless one was logged less than a minute ago."""
         with self._lock:
             now_s = time.monotonic()
             if now_s < self._next_s:
                 return
-            self._next_s = now_s + _EVERY_S
+            self._next_s = now_s + _INTERVAL_S
         self._log.warning(message, *arguments, exc_info=traceback)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-from ego4dfs.deadline import CLOSE_S, Deadline
+from ego4dfs.runtime.deadline import CLOSE_S, Deadline
 
 log = logging.getLogger(__name__)
 

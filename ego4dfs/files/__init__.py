@@ -1,0 +1,14 @@
+"""Safe use of local files: atomic writes, private directories, regular files only."""
+
+from ego4dfs.files.atomic import write_atomic
+from ego4dfs.files.private import make_private
+from ego4dfs.files.regular import MAX_BYTES, identity, open_regular, read_regular
+
+__all__ = [
+    "MAX_BYTES",
+    "identity",
+    "make_private",
+    "open_regular",
+    "read_regular",
+    "write_atomic",
+]
