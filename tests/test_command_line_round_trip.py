@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import ego4dfs
 from ego4dfs.cli import parser_of
 from ego4dfs.cli.args import Parser, command_line
-from ego4dfs.cli.retry import exact_pattern
+from ego4dfs.cli.retry_commands import exact_pattern
 from ego4dfs.config.values import Given, patterns
 
 PARSERS = {name: parser_of(name) for name in ("prefetch", "mount", "verify", "ls")}

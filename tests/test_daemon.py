@@ -13,7 +13,7 @@ import pytest
 from conftest import EGO4DFS
 from mountkit import complaint, is_mounted, is_running, status, unwarned, wait_until, without
 
-from ego4dfs.mount.environment import make_absolute
+from ego4dfs.mount.working_directory import make_absolute
 
 pytestmark = pytest.mark.fuse
 
@@ -150,7 +150,7 @@ def test_an_error_at_the_start_is_reported_and_nothing_stays(place):
     broken = (
         "import ego4dfs.mount.session as s, sys\n"
         "def fail(*a): raise RuntimeError('out of luck')\n"
-        "s.mark_serving = fail\n"
+        "s.set_process_name = fail\n"
         "from ego4dfs.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

@@ -10,7 +10,7 @@ import sys
 import pytest
 from mountkit import status
 
-from ego4dfs.mount.logfile import BURST, Repeats
+from ego4dfs.mount.logfile import BURST, RepeatFilter
 
 WRITER = """
 import logging, os, sys
@@ -54,7 +54,7 @@ def test_what_is_no_regular_file_is_never_moved(tmp_path):
 def test_repeats_of_one_place_are_counted_and_others_pass(monkeypatch):
     now_s = 1000.0
     monkeypatch.setattr("ego4dfs.mount.logfile.time.monotonic", lambda: now_s)
-    repeats = Repeats(burst=3, period_s=60)
+    repeats = RepeatFilter(burst=3, period_s=60)
     records = [record(number) for number in range(10)]
     assert [repeats.filter(one) for one in records] == [True] * 3 + [False] * 7
     assert records[1].getMessage() == "refused 1"

@@ -17,9 +17,9 @@ from namespace import unshare
 
 from ego4dfs.errors import MountError
 from ego4dfs.mount import unmount
-from ego4dfs.mount.bounded import Question, bounded
+from ego4dfs.mount.child_call import ChildCall, call_in_child
+from ego4dfs.mount.mountinfo import mounted_at, resolve_path
 from ego4dfs.mount.status import ANSWER_S
-from ego4dfs.mount.table import mounted_at, resolved
 
 pytestmark = pytest.mark.fuse
 
@@ -154,22 +154,22 @@ def test_a_command_that_waits_for_a_frozen_mount_keeps_no_pipe_open(mount, argum
     root = mount(*arguments)
     with frozen(root):
         reader, writer = os.pipe()
-        question = Question(lambda: os.listdir(root / "nothing"))
+        call = ChildCall(lambda: os.listdir(root / "nothing"))
         os.close(writer)
         with pytest.raises(TimeoutError):
-            question.answer(0.1)
+            call.result(0.1)
         with os.fdopen(reader, "rb") as pipe:
             assert pipe.read() == b""
 
 
 def test_a_bounded_call_gives_its_result_or_its_error(tmp_path):
-    assert bounded(lambda: [1, "\udcff"], 20) == [1, "\udcff"]
+    assert call_in_child(lambda: [1, "\udcff"], 20) == [1, "\udcff"]
     with pytest.raises(FileNotFoundError):
-        bounded(lambda: os.listdir(tmp_path / "x"), 20)
+        call_in_child(lambda: os.listdir(tmp_path / "x"), 20)
     with pytest.raises(ValueError, match="early"):
-        bounded(lambda: os._exit(0), 20)
+        call_in_child(lambda: os._exit(0), 20)
     with pytest.raises(TimeoutError):
-        bounded(lambda: time.sleep(60), 0.05)
+        call_in_child(lambda: time.sleep(60), 0.05)
 
 
 def test_links_are_resolved_as_elsewhere(tmp_path):
@@ -178,8 +178,8 @@ def test_links_are_resolved_as_elsewhere(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     for path in ("link", "link/../x", "a/./b//", "nothing/there", "loop/x", "../.."):
         expected = os.path.realpath(tmp_path / path)
-        assert path.startswith("loop") or str(resolved(tmp_path / path)) == expected
-    assert resolved(tmp_path / "loop" / "x").name == "x"
+        assert path.startswith("loop") or str(resolve_path(tmp_path / path)) == expected
+    assert resolve_path(tmp_path / "loop" / "x").name == "x"
 
 
 # --- what holds a filesystem ------------------------------------------------------------------
@@ -263,5 +263,5 @@ def test_a_question_for_which_no_process_is_to_be_had_leaves_nothing_open(monkey
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         with pytest.raises(BlockingIOError):
-            bounded(lambda: 1, 1)
+            call_in_child(lambda: 1, 1)
     assert len(os.listdir("/proc/self/fd")) == before

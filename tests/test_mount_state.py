@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mountkit import status
 
-from ego4dfs.cli.state import remedy_of, state_of
+from ego4dfs.cli.mount_state import describe_state, state_remedy
 from ego4dfs.metrics import Metrics
 from tests.gateway import Faults, Gateway
 
@@ -34,8 +34,8 @@ def said(cli, mount, release, gateway, tmp_path, libfuse):
 
 def test_nothing_is_known_of_a_store_that_was_not_asked():
     found = Metrics().snapshot()
-    assert state_of(found) == "not known: the store has not answered yet"
-    assert (found["offline"], remedy_of(found)) == (False, "")
+    assert describe_state(found) == "not known: the store has not answered yet"
+    assert (found["offline"], state_remedy(found)) == (False, "")
 
 
 @pytest.mark.fuse

@@ -14,7 +14,7 @@ from conftest import EGO4DFS
 from mountkit import seeded
 from prefetchkit import data_of, tree
 
-from ego4dfs.cli.prefetch_output import Voice
+from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.streams import Stream, StreamLost
 from ego4dfs.errors import ConfigError
 from ego4dfs.prefetch import Plan
@@ -166,6 +166,6 @@ def test_a_stream_drops_what_follows_its_first_failure(tmp_path):
 
 def test_an_answer_that_is_no_text_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"))
-    voice = Voice(as_json=False, quiet=False, out=tmp_path)
+    printer = PrefetchPrinter(as_json=False, quiet=False, out=tmp_path)
     with pytest.raises(ConfigError, match="nobody is there to answer"):
-        voice.confirms(Plan([]))
+        printer.confirms(Plan([]))

@@ -28,8 +28,8 @@ from ego4dfs.cli.args import (
     mountpoint_of,
     path_of,
 )
+from ego4dfs.cli.mount_state import describe_state, state_remedy
 from ego4dfs.cli.output import ExitCode, say
-from ego4dfs.cli.state import remedy_of, state_of
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.metrics import NOT_ASKED, ONLINE
@@ -38,13 +38,13 @@ from ego4dfs.mount import (
     MountOptions,
     check_mountpoint,
     check_unmounted,
-    claim,
     load_binding,
+    lock_mountpoint,
     read_status,
-    resolved,
+    resolve_path,
     run_in_background,
     serve,
-    settle_memory,
+    tune_memory,
     unmount,
 )
 from ego4dfs.text import shell_word
@@ -97,7 +97,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Mount, and return when the tree answers; in the foreground, when it is gone again."""
     config = config_from(args)
-    mountpoint = resolved(mountpoint_of(config))
+    mountpoint = resolve_path(mountpoint_of(config))
     options = MountOptions(
         allow_other=getattr(args, "allow_other", False), nonempty=getattr(args, "nonempty", False)
     )
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     _check_allow_other(options)
     _check_outside(mountpoint, config.cache_dir, "the cache", "--cache-dir")
     inner = prepare_directory(config.cache_dir)
-    claimed = claim(mountpoint)
+    claimed = lock_mountpoint(mountpoint)
     mount = partial(_serve, config, mountpoint, binding, options, claimed)
     if getattr(args, "foreground", False):
         _hear_signals()
@@ -136,7 +136,7 @@ def _serve(
     on_start: Callable[[], None],
 ) -> None:
     log.info("mounting %s with libfuse %d", mountpoint, binding.version)
-    settle_memory()
+    tune_memory()
     vfs = open_vfs(config)  # threads start with it: after the fork only
     asker = threading.Thread(target=probe, args=[vfs], name="probe", daemon=True)
     try:
@@ -170,9 +170,9 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
     say(f"  end       ego4dfs unmount {shown}")
     say(f"  log       {log_path}")
     if status.get("store") != ONLINE:
-        say(f"  state     {state_of(status)}")
-    if remedy_of(status):
-        say(f"  remedy    {remedy_of(status)}")
+        say(f"  state     {describe_state(status)}")
+    if state_remedy(status):
+        say(f"  remedy    {state_remedy(status)}")
 
 
 def _answered(mountpoint: Path) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _log_path(inner: Path, mountpoint: Path) -> Path:
 
 
 def _check_outside(mountpoint: Path, path: Path, what: str, flag: str) -> None:
-    if resolved(path).is_relative_to(mountpoint):
+    if resolve_path(path).is_relative_to(mountpoint):
         raise ConfigError(
             f"{what} would be at {path}, below the mountpoint itself",
             hint=f"the mount hides what is there: name another place with {flag}",

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from ego4dfs.catalog import Listing, metadata_url
-from ego4dfs.cli import prefetch_output as said
 from ego4dfs.cli.args import Parser, add_cache, add_retry_for, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.cli.prefetch_cache import ToCache, check_flags
+from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
 from ego4dfs.cli.progress import Progress
-from ego4dfs.cli.retry import Retry
+from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.config import Config, has_filters
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, MountError, OutputError
-from ego4dfs.mount import mounts, resolved
+from ego4dfs.mount import mounts, resolve_path
 from ego4dfs.prefetch import (
     JOBS,
     TO_GET,
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = getattr(args, "jobs", JOBS)
     if jobs not in range(1, 17):
         raise ConfigError(f"--jobs {jobs}: a number from 1 to 16 is wanted")
-    voice = said.Voice(
+    printer = PrefetchPrinter(
         as_json=getattr(args, "json", False),
         quiet=getattr(args, "quiet", False),
         out=out,
@@ -98,12 +98,12 @@ def run(args: argparse.Namespace) -> int:
     )
     if not config.datasets:
         config = replace(config, datasets=_DEFAULT_DATASETS)
-        voice.say("No --datasets were given: annotations, as in the official tool.")
-    command = _Command(config, Layout(out, config.version), voice, jobs, args)
+        printer.say("No --datasets were given: annotations, as in the official tool.")
+    command = _Command(config, Layout(out, config.version), printer, jobs, args)
     if to_cache:
         with _terminated_as_interrupted():
-            into = ToCache(config, args, voice, command.listings)
-            return into.run(lambda state: Retry(_parser(), args, config, state))
+            into = ToCache(config, args, printer, command.listings)
+            return into.run(lambda state: RetryCommands(_parser(), args, config, state))
     if getattr(args, "dry_run", False):
         return command.show_plan()
     with _terminated_as_interrupted():
@@ -114,11 +114,16 @@ class _Command:
     """One run of the command."""
 
     def __init__(
-        self, config: Config, layout: Layout, voice: said.Voice, jobs: int, args: argparse.Namespace
+        self,
+        config: Config,
+        layout: Layout,
+        printer: PrefetchPrinter,
+        jobs: int,
+        args: argparse.Namespace,
     ) -> None:
         self._config = config
         self._layout = layout
-        self._voice = voice
+        self._printer = printer
         self._jobs = jobs
         self._manifests_only = getattr(args, "manifests_only", False)
         self._args = args
@@ -130,16 +135,16 @@ class _Command:
         try:
             listings, refused = self.listings(vfs)
             if not listings:
-                return self._voice.all_refused(refused, ())
-            self._voice.goes_on_without(refused)
+                return self._printer.all_refused(refused, ())
+            self._printer.goes_on_without(refused)
             plan = self._plan(vfs, journal, listings)
         except OSError as error:
             raise unusable(error, self._layout.root) from error
         finally:
             vfs.close()
             journal.close()
-        self._voice.plan(plan, self._layout.free_bytes(), refused=refused, is_all=True)
-        return said.plan_code(plan, refused)
+        self._printer.plan(plan, self._layout.free_bytes(), refused=refused, is_all=True)
+        return plan_code(plan, refused)
 
     def fetch(self) -> int:
         """Fetch what is missing."""
@@ -147,8 +152,8 @@ class _Command:
         try:
             listings, refused = self.listings(vfs)
             if not listings:
-                return self._voice.all_refused(refused, self._retry(Report(refused=refused), vfs))
-            self._voice.goes_on_without(refused)
+                return self._printer.all_refused(refused, self._retry(Report(refused=refused), vfs))
+            self._printer.goes_on_without(refused)
             self._layout.prepare(())
             journal = Journal(self._layout.state)
             try:
@@ -161,14 +166,14 @@ class _Command:
             vfs.close()
 
     def _open(self) -> VFS:
-        voice = self._voice
-        voice.say(f"Datasets to download: {' '.join(self._config.datasets)}")
-        voice.say(f"Download Path: {self._layout.root / self._layout.version_name}")
-        voice.say("Checking requested datasets and versions...")
+        printer = self._printer
+        printer.say(f"Datasets to download: {' '.join(self._config.datasets)}")
+        printer.say(f"Download Path: {self._layout.root / self._layout.version_name}")
+        printer.say("Checking requested datasets and versions...")
         return open_vfs(self._config, pass_refused=True, must_match=not self._manifests_only)
 
     def _plan(self, vfs: VFS, journal: Journal, listings: Sequence[Listing]) -> Plan:
-        with Progress(self._voice.progress_stream) as progress:
+        with Progress(self._printer.progress_stream) as progress:
             outage = Outage(self._config.retry_for_s)
             outage.on_wait = partial(progress.outage, outage)
             planner = Planner(
@@ -186,7 +191,7 @@ class _Command:
             plan = planner.plan([] if self._manifests_only else listings, metadata_url=url)
         if planner.renamed:
             path, name = next(iter(planner.renamed.items()))
-            self._voice.say(
+            self._printer.say(
                 f"This disk takes {len(planner.renamed)} names for those of other files;"
                 f" {path} is copied as {name}, and so on."
             )
@@ -222,11 +227,11 @@ class _Command:
         ReleaseFiles(self._layout).offer_metadata()
         plan = self._plan(vfs, journal, listings)
         free = self._layout.free_bytes()
-        self._voice.plan(plan, free, is_all=False)
+        self._printer.plan(plan, free, is_all=False)
         needed = plan.bytes(*TO_GET) - plan.begun_bytes
         if free is not None and needed > free:
             raise _no_room(needed, free, self._layout.root)
-        if plan.count(*TO_GET) and not self._config.assume_yes and not self._voice.confirms(plan):
+        if plan.count(*TO_GET) and not self._config.assume_yes and not self._printer.confirms(plan):
             return ExitCode.OK
         self._layout.prepare(tuple(listing.dataset for listing in listings))
         self._write_manifests(vfs, listings)
@@ -235,7 +240,7 @@ class _Command:
         fetcher = Fetcher(means, plan, jobs=self._jobs, retry_for_s=self._config.retry_for_s)
         fetcher.report.refused.update(refused)
         began_s = time.monotonic()
-        with Progress(self._voice.progress_stream) as progress:
+        with Progress(self._printer.progress_stream) as progress:
             ended = fetcher.run(lambda: progress.show(fetcher.report))
         code = self._finish(vfs, fetcher.report, time.monotonic() - began_s)
         if not ended:
@@ -260,12 +265,12 @@ class _Command:
                 files.manifest(listing)
         if self._config.manifest:
             path = files.top_manifest(vfs.catalog.listing(_TOP_MANIFEST))
-            self._voice.say(f"Manifest downloaded: {path}")
+            self._printer.say(f"Manifest downloaded: {path}")
 
     def _finish(self, vfs: VFS, report: Report, seconds: float) -> int:
         if self._config.metadata:
             self._show_metadata(report)
-        return self._voice.report(report, seconds, self._retry(report, vfs))
+        return self._printer.report(report, seconds, self._retry(report, vfs))
 
     def _show_metadata(self, report: Report) -> None:
         try:
@@ -274,10 +279,10 @@ class _Command:
             report.not_written(METADATA, error)
             return
         if path is not None:
-            self._voice.say(f"Ego4D Metadata: {path}")
+            self._printer.say(f"Ego4D Metadata: {path}")
 
     def _retry(self, report: Report, vfs: VFS) -> list[str]:
-        retry = Retry(_parser(), self._args, self._config, self._layout.state)
+        retry = RetryCommands(_parser(), self._args, self._config, self._layout.state)
         return retry.commands(report, vfs.catalog.peek)
 
 
@@ -293,7 +298,7 @@ def _checked_output(config: Config) -> Path:
             "no output directory was given",
             hint="say where copies go: ego4dfs prefetch -o ~/ego4d_data --datasets annotations",
         )
-    out = resolved(config.output_directory)
+    out = resolve_path(config.output_directory)
     for mount in mounts():
         at = mount.mountpoint
         if mount.is_ours and (at == out or at in out.parents or out in at.parents):

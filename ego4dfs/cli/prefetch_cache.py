@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ego4dfs.cache import PIN_SHARE, prepare_directory
 from ego4dfs.catalog import Listing, metadata_url
-from ego4dfs.cli import prefetch_output as said
 from ego4dfs.cli.output import ExitCode
+from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
 from ego4dfs.cli.progress import Progress
-from ego4dfs.cli.retry import Retry
+from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.config import Config
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
@@ -38,44 +38,44 @@ class ToCache:
     """One run into the cache."""
 
     def __init__(
-        self, config: Config, args: argparse.Namespace, voice: said.Voice, listings: Listings
+        self, config: Config, args: argparse.Namespace, printer: PrefetchPrinter, listings: Listings
     ) -> None:
         """Take what is listed from `listings`."""
         self._config = config
         self._args = args
-        self._voice = voice
+        self._printer = printer
         self._listings = listings
         self._pin = getattr(args, "pin", False)
 
-    def run(self, retry: Callable[[Path], Retry]) -> int:
+    def run(self, retry: Callable[[Path], RetryCommands]) -> int:
         """Plan, ask, fetch and report; `retry` is given a place for files of uids."""
         inner = prepare_directory(self._config.cache_dir)
-        self._voice.say(f"Datasets to download: {' '.join(self._config.datasets)}")
-        self._voice.say(f"Download Path: the cache in {self._config.cache_dir}")
-        self._voice.say("Checking requested datasets and versions...")
+        self._printer.say(f"Datasets to download: {' '.join(self._config.datasets)}")
+        self._printer.say(f"Download Path: the cache in {self._config.cache_dir}")
+        self._printer.say("Checking requested datasets and versions...")
         vfs = open_vfs(self._config, pass_refused=True)
         try:
             return self._run(vfs, retry(inner))
         finally:
             vfs.close()
 
-    def _run(self, vfs: VFS, retry: Retry) -> int:
+    def _run(self, vfs: VFS, retry: RetryCommands) -> int:
         listings, refused = self._listings(vfs)
         if not listings:
             again = retry.commands(Report(refused=refused), vfs.catalog.peek)
-            return self._voice.all_refused(refused, again)
-        self._voice.goes_on_without(refused)
+            return self._printer.all_refused(refused, again)
+        self._printer.goes_on_without(refused)
         directory = version_directory(self._config.version)
         patience = {"retry_for_s": self._config.retry_for_s}
         warmer = Warmer(vfs.store, vfs.facts, vfs.cache, directory=directory, **patience)
         plan = self._plan(warmer, listings)
         dry = getattr(self._args, "dry_run", False)
-        self._voice.plan(plan, self._room(vfs), refused=refused, is_all=dry)
+        self._printer.plan(plan, self._room(vfs), refused=refused, is_all=dry)
         warmer.check_room(plan, pin=self._pin)
         _check_disk(vfs, plan, self._config.cache_dir)
         if dry:
-            return said.plan_code(plan, refused)
-        if plan.count(*TO_GET) and not self._config.assume_yes and not self._voice.confirms(plan):
+            return plan_code(plan, refused)
+        if plan.count(*TO_GET) and not self._config.assume_yes and not self._printer.confirms(plan):
             return ExitCode.OK
         warmer.report.refused.update(refused)
         return self._fetch(vfs, warmer, plan, retry)
@@ -83,7 +83,7 @@ class ToCache:
     def _plan(self, warmer: Warmer, listings: list[Listing]) -> Plan:
         url = metadata_url(self._config.version) if self._config.metadata else ""
         wanted = [] if getattr(self._args, "manifests_only", False) else listings
-        with Progress(self._voice.progress_stream) as progress:
+        with Progress(self._printer.progress_stream) as progress:
             warmer.report.outage.on_wait = partial(progress.outage, warmer.report.outage)
             plan = warmer.plan(wanted, metadata_url=url, on_facts=progress.facts)
         warmer.report.outage.on_wait = lambda: None
@@ -92,14 +92,14 @@ class ToCache:
     def _room(self, vfs: VFS) -> int:
         return vfs.cache.room_to_pin if self._pin else int(vfs.cache.max_bytes * PIN_SHARE)
 
-    def _fetch(self, vfs: VFS, warmer: Warmer, plan: Plan, retry: Retry) -> int:
+    def _fetch(self, vfs: VFS, warmer: Warmer, plan: Plan, retry: RetryCommands) -> int:
         report, began_s = warmer.report, time.monotonic()
-        with Progress(self._voice.progress_stream) as progress:
+        with Progress(self._printer.progress_stream) as progress:
             ended = warmer.run(plan, lambda: progress.show(report), pin=self._pin)
         if self._pin and report.stopped_by is None:
-            self._voice.say("Pinned: it stays in the cache until `ego4dfs cache unpin`.")
+            self._printer.say("Pinned: it stays in the cache until `ego4dfs cache unpin`.")
         again = retry.commands(report, vfs.catalog.peek)
-        code = self._voice.report(report, time.monotonic() - began_s, again)
+        code = self._printer.report(report, time.monotonic() - began_s, again)
         if not ended:
             # Threads that wait for an answer cannot be stopped, and must not outlive Python.
             sys.stdout.flush()

@@ -13,7 +13,7 @@ from ego4dfs.prefetch import Outage, Report
 from ego4dfs.text import human_size, printable
 
 if TYPE_CHECKING:
-    from ego4dfs.cli.bars import Bars
+    from ego4dfs.cli.progress_bars import ProgressBars
 
 _LINE_EVERY_S = 5.0
 _BAR_EVERY_S = 0.2
@@ -30,7 +30,7 @@ class Progress:
         self._is_terminal = stream is not None and stream.isatty() and not is_dumb
         self._next_s = time.monotonic() + (0.0 if self._is_terminal else _LINE_EVERY_S)
         self._began_s = time.monotonic()
-        self._bars: Bars | None = None
+        self._bars: ProgressBars | None = None
         self._is_out = False
 
     def __enter__(self) -> Progress:  # noqa: PYI034 - typing.Self is 3.11
@@ -91,9 +91,9 @@ class Progress:
         if self._stream is None:
             return
         if self._bars is None:
-            from ego4dfs.cli.bars import Bars  # noqa: PLC0415 - only a terminal pays for it
+            from ego4dfs.cli.progress_bars import ProgressBars  # noqa: PLC0415 - only a terminal pays for it
 
-            self._bars = Bars(self._stream)
+            self._bars = ProgressBars(self._stream)
             self._bars.start()
         self._bars.show("", _files(report), report.moved_bytes, report.total_bytes)
         under_way = dict(list(report.under_way().items())[:_FILES_SHOWN])

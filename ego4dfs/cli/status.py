@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.cli.args import Parser, path_of
+from ego4dfs.cli.mount_state import describe_state, state_remedy
 from ego4dfs.cli.output import ExitCode, print_json, say, table
-from ego4dfs.cli.state import remedy_of, state_of
 from ego4dfs.errors import MountError
 from ego4dfs.mount import (
     MountDead,
-    MountSilent,
+    MountUnresponsive,
     mounted_at,
     mounts,
     read_status,
     read_statuses,
-    resolved,
+    resolve_path,
 )
 from ego4dfs.text import human_size
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the counters of one mount or of all."""
     as_json = getattr(args, "json", False)
     if "mountpoint" in args:
-        mountpoint = resolved(path_of(args.mountpoint, "MOUNTPOINT"))
+        mountpoint = resolve_path(path_of(args.mountpoint, "MOUNTPOINT"))
         status = _status_of(mountpoint)
         print_json(status) if as_json else _print_one(mountpoint, status)
         return ExitCode.OK
@@ -67,7 +67,7 @@ def _answer(mountpoint: Path, told: dict[str, Any] | MountError) -> dict[str, An
     text = str(told).removeprefix(f"{mountpoint}: ")
     return {
         "dead": isinstance(told, MountDead),
-        "silent": isinstance(told, MountSilent),
+        "silent": isinstance(told, MountUnresponsive),
         "last_error": f"{text}; {told.hint}" if told.hint else text,
     }
 
@@ -83,7 +83,7 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
     if status.get("cache_state", "ok") != "ok":
         cache = f"{status['cache_state']}; last known: {cache}"
     rows = [
-        ("state", state_of(status)),
+        ("state", describe_state(status)),
         ("process", f"{_process(status)}, up {timedelta(seconds=int(status['uptime_s']))}"),
         ("served", human_size(status["bytes_served"]) + share),
         ("fetched", human_size(status["bytes_fetched"])),
@@ -93,8 +93,8 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
         ("verified", _verified(status)),
         ("errors", str(status["errors"])),
     ]
-    if remedy_of(status):
-        rows.insert(1, ("remedy", remedy_of(status)))
+    if state_remedy(status):
+        rows.insert(1, ("remedy", state_remedy(status)))
     if status["last_error"]:
         rows.append(("last error", status["last_error"]))
     table(rows, (str(mountpoint), ""))

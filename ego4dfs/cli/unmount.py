@@ -6,7 +6,7 @@ import argparse
 
 from ego4dfs.cli.args import Parser, path_of
 from ego4dfs.cli.output import ExitCode
-from ego4dfs.mount import resolved, unmount
+from ego4dfs.mount import resolve_path, unmount
 
 
 def add_arguments(parser: Parser) -> None:
@@ -19,6 +19,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Unmount, and return when the mount's process has ended."""
-    mountpoint = resolved(path_of(args.mountpoint, "MOUNTPOINT"))
+    mountpoint = resolve_path(path_of(args.mountpoint, "MOUNTPOINT"))
     unmount(mountpoint, lazy=getattr(args, "lazy", False))
     return ExitCode.OK

@@ -13,7 +13,7 @@ from pathlib import Path
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli.args import Parser, add_cache, add_retry_for, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode, print_error, print_json, say, table
-from ego4dfs.cli.prefetch_output import Voice
+from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config, has_filters
@@ -25,7 +25,7 @@ from ego4dfs.errors import (
     OutputError,
     StoreUnavailable,
 )
-from ego4dfs.mount import mounts, resolved
+from ego4dfs.mount import mounts, resolve_path
 from ego4dfs.prefetch import Expected, Fetcher, Journal, Layout, Means, Plan, Planner, unusable
 from ego4dfs.text import shell_word
 from ego4dfs.verify import (
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _unmounted(directory: Path) -> Path:
     """Return the directory, unless a mount would answer in place of the disk."""
-    out = resolved(directory)
+    out = resolve_path(directory)
     for mount in mounts():
         at = mount.mountpoint
         if mount.is_ours and (at == out or at in out.parents or out in at.parents):
@@ -213,9 +213,9 @@ def _without_refused(
 
 def _is_agreed(layout: Layout, config: Config, plan: Plan, *, as_json: bool) -> bool:
     """Show what a repair would fetch, and ask, unless that is not wanted. Raises ConfigError."""
-    voice = Voice(as_json=as_json, quiet=False, out=layout.root)
-    voice.plan(plan, layout.free_bytes(), is_all=False)
-    return config.assume_yes or voice.confirms(plan)
+    printer = PrefetchPrinter(as_json=as_json, quiet=False, out=layout.root)
+    printer.plan(plan, layout.free_bytes(), is_all=False)
+    return config.assume_yes or printer.confirms(plan)
 
 
 def _say_unknown(datasets: Sequence[str]) -> None:

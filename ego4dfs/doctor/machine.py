@@ -14,7 +14,7 @@ from ego4dfs.errors import Ego4DError, MountError
 from ego4dfs.metrics import Metrics
 from ego4dfs.mount import (
     MountDead,
-    MountSilent,
+    MountUnresponsive,
     check_device,
     check_fusermount,
     find_library,
@@ -72,7 +72,7 @@ def _permission(version: int) -> Check:
 def _mounts() -> Check:
     name = "mounts"
     answers = read_statuses(dict.fromkeys(one.mountpoint for one in mounts() if one.is_ours))
-    lost = [one for one in answers.values() if isinstance(one, (MountDead, MountSilent))]
+    lost = [one for one in answers.values() if isinstance(one, (MountDead, MountUnresponsive))]
     if lost:
         hints = "; ".join(answer.hint for answer in lost)
         return Check(name, State.WARN, "; ".join(map(str, lost)), hints)

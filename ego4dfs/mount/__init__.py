@@ -10,43 +10,43 @@ from ego4dfs.mount.binding import (
     privilege_lacking,
 )
 from ego4dfs.mount.daemon import run_in_background
-from ego4dfs.mount.memory import settle_memory
-from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, claim, unmount
+from ego4dfs.mount.memory_settings import tune_memory
+from ego4dfs.mount.mountinfo import MountEntry, mounted_at, mounts, resolve_path
+from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, lock_mountpoint, unmount
 from ego4dfs.mount.session import MountOptions, serve
 from ego4dfs.mount.status import (
     STATUS_DIRECTORY,
     STATUS_PATH,
     MountDead,
-    MountSilent,
+    MountUnresponsive,
     read_status,
     read_statuses,
 )
-from ego4dfs.mount.table import Mounted, mounted_at, mounts, resolved
 
 __all__ = [
     "STATUS_DIRECTORY",
     "STATUS_PATH",
     "Binding",
     "MountDead",
+    "MountEntry",
     "MountOptions",
-    "MountSilent",
-    "Mounted",
+    "MountUnresponsive",
     "check_device",
     "check_fusermount",
     "check_mountpoint",
     "check_unmounted",
-    "claim",
     "find_library",
     "fusermount",
     "load_binding",
+    "lock_mountpoint",
     "mounted_at",
     "mounts",
     "privilege_lacking",
     "read_status",
     "read_statuses",
-    "resolved",
+    "resolve_path",
     "run_in_background",
     "serve",
-    "settle_memory",
+    "tune_memory",
     "unmount",
 ]

@@ -19,9 +19,9 @@ from typing import NoReturn
 
 from ego4dfs import errors
 from ego4dfs.errors import Ego4DError, MountError
-from ego4dfs.mount.bounded import close_descriptors
-from ego4dfs.mount.environment import leave_directory
+from ego4dfs.mount.child_call import close_descriptors
 from ego4dfs.mount.logfile import LogFile, log_to
+from ego4dfs.mount.working_directory import change_to_root
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _be_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int])
         report.say(os.getpid())
         _forget_caller({writer, *keep})
         log_to(LogFile(log_path), early)
-        leave_directory()
+        change_to_root()
         serve(lambda: report.send({"started": True, "warnings": early.end()}))
         status = 0
     except Ego4DError as error:

@@ -32,7 +32,7 @@ class LogFile(RotatingFileHandler):
             path, maxBytes=max_bytes, backupCount=1, encoding="utf-8", errors="backslashreplace"
         )
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        self.addFilter(Repeats())
+        self.addFilter(RepeatFilter())
         self._redirect()
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - logging's name
@@ -50,7 +50,7 @@ class LogFile(RotatingFileHandler):
                 os.dup2(self.stream.fileno(), number)
 
 
-class Repeats(logging.Filter):
+class RepeatFilter(logging.Filter):
     """Pass `burst` records of each place in the code in a period; say how many were left out.
 
     Safe from several threads: `_lock` guards the counts.

@@ -14,17 +14,17 @@ import time
 from pathlib import Path
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount.bounded import bounded
-from ego4dfs.mount.detach import detach
+from ego4dfs.mount.child_call import call_in_child
+from ego4dfs.mount.mountinfo import MountEntry, mount_containing, mounted_at, mounts
 from ego4dfs.mount.processes import (
     Process,
-    holders_of,
+    describe_holders,
     is_held,
-    serving,
-    users_of,
+    programs_using,
+    serving_process,
 )
 from ego4dfs.mount.status import ANSWER_S
-from ego4dfs.mount.table import Mounted, mount_above, mounted_at, mounts
+from ego4dfs.mount.umount import umount
 from ego4dfs.text import shell_word
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool = False) -> None:
         )
 
 
-def claim(mountpoint: Path) -> int:
+def lock_mountpoint(mountpoint: Path) -> int:
     """Let no other command mount there until the returned descriptor is closed in all processes.
 
     Call `check_mountpoint` before. Raises MountError when another command was first. A directory
@@ -115,7 +115,7 @@ def _check_free(mountpoint: Path) -> None:
 def _look(mountpoint: Path) -> tuple[int, list[str], bool]:
     """Return the mode of a directory, its first names, and whether this user may write to it."""
     try:
-        mode, names, is_writable = bounded(lambda: _facts_of(mountpoint), ANSWER_S)
+        mode, names, is_writable = call_in_child(lambda: _facts_of(mountpoint), ANSWER_S)
     except TimeoutError:
         raise MountError(
             f"{mountpoint}: the filesystem that it lies in does not answer{_above(mountpoint)}",
@@ -144,7 +144,7 @@ def _facts_of(mountpoint: Path) -> tuple[int, list[str] | None, bool]:
 
 
 def _above(path: Path) -> str:
-    mounted = mount_above(path)
+    mounted = mount_containing(path)
     return f": it is in the mount at {mounted.mountpoint}" if mounted else ""
 
 
@@ -155,7 +155,7 @@ def is_dead(mountpoint: Path) -> bool:
     answer in time is not dead.
     """
     try:
-        bounded(lambda: os.statvfs(mountpoint).f_bsize, ANSWER_S)
+        call_in_child(lambda: os.statvfs(mountpoint).f_bsize, ANSWER_S)
     except TimeoutError:
         return False
     except OSError as error:
@@ -175,7 +175,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         others = [str(mount.mountpoint) for mount in mounts() if mount.is_ours]
         hint = f"mounted now: {', '.join(others)}" if others else "no ego4dfs is mounted"
         raise MountError(f"{mountpoint}: no ego4dfs is mounted there", hint=hint)
-    process = serving(mounted)
+    process = serving_process(mounted)
     is_over = process is None and is_dead(mountpoint)
     is_stopped = process is not None and process.is_stopped  # who is inside cannot leave it
     _detach(mountpoint, lazy=lazy or is_over or is_stopped, but=process)
@@ -187,9 +187,9 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 def _detach(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None:
     deadline = time.monotonic() + _BUSY_S
-    while complaint := detach(mountpoint, lazy=lazy):
+    while complaint := umount(mountpoint, lazy=lazy):
         # Programs may hold the directory below the mount.
-        users = users_of(mountpoint, but=but.pid if but else 0)
+        users = programs_using(mountpoint, but=but.pid if but else 0)
         if users or "busy" not in complaint or time.monotonic() > deadline:
             break
         time.sleep(0.05)
@@ -213,7 +213,7 @@ def _stopped(mountpoint: Path, process: Process) -> MountError:
     )
 
 
-def _await_end(mounted: Mounted, process: Process | None) -> None:
+def _await_end(mounted: MountEntry, process: Process | None) -> None:
     began = time.monotonic()
     while (waited := time.monotonic() - began) < _END_S:
         held = is_held(mounted.device)
@@ -222,7 +222,7 @@ def _await_end(mounted: Mounted, process: Process | None) -> None:
         if process and process.is_stopped:
             raise _stopped(mounted.mountpoint, process)
         if waited > HELD_S:
-            holders = holders_of(mounted)
+            holders = describe_holders(mounted)
             if held or holders:
                 raise _held(mounted, process, holders)
         time.sleep(0.02)
@@ -234,7 +234,7 @@ def _await_end(mounted: Mounted, process: Process | None) -> None:
     )
 
 
-def _held(mounted: Mounted, process: Process | None, holders: list[str]) -> MountError:
+def _held(mounted: MountEntry, process: Process | None, holders: list[str]) -> MountError:
     name = f"process {process.pid}" if process else "its process"
     who = ", ".join(holders) or "something that cannot be seen from here"
     return MountError(

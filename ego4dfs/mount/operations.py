@@ -121,7 +121,7 @@ class Operations:
             self._listings[fh] = [*dots, *found]
         return self._listings[fh]
 
-    def tells(self, directory: str, name: str, found: Stat) -> dict[str, int]:
+    def attributes_for_listing(self, directory: str, name: str, found: Stat) -> dict[str, int]:
         """Return attributes that go to the kernel with a name, and remember their size."""
         self._sizes[f"{directory.rstrip('/')}/{name}"] = found.size
         return {**attributes(found), **self.owner}

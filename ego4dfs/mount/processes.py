@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ego4dfs.mount.table import Mounted, mounts
+from ego4dfs.mount.mountinfo import MountEntry, mounts
 
 _PROC = Path("/proc")
 _BDI = Path("/sys/class/bdi")
@@ -54,13 +54,13 @@ def pid_namespace() -> int:
         return 0
 
 
-def mark_serving(device: str) -> None:
+def set_process_name(device: str) -> None:
     """Name this process after the device of the mount that it serves."""
     with suppress(OSError):
         (_PROC / "self/comm").write_text(_NAME.format(device))
 
 
-def serving(mounted: Mounted) -> Process | None:
+def serving_process(mounted: MountEntry) -> Process | None:
     """Return the process that serves a mount of ours, None if none can be seen from here."""
     if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 - text, not Path
         return None  # /proc is that of another pid namespace: its numbers mean nothing in this one
@@ -74,7 +74,7 @@ def serving(mounted: Mounted) -> Process | None:
     return max((one for one in found if one.is_running), key=_began, default=None)
 
 
-def _is_owners(process: Path, mounted: Mounted) -> bool:
+def _is_owners(process: Path, mounted: MountEntry) -> bool:
     return mounted.owner in (None, process.stat().st_uid)
 
 
@@ -85,7 +85,7 @@ def _began(process: Process) -> int:
         return 0
 
 
-def users_of(mountpoint: Path, *, but: int = 0) -> list[str]:
+def programs_using(mountpoint: Path, *, but: int = 0) -> list[str]:
     """Return the programs with files or their working directory below, as `name (pid N)`.
 
     Leaves out process `but`.
@@ -108,7 +108,7 @@ def is_held(device: str) -> bool:
     return bool(device) and (_BDI / device).exists()
 
 
-def holders_of(mounted: Mounted) -> list[str]:
+def describe_holders(mounted: MountEntry) -> list[str]:
     """Return what still holds a filesystem that is not mounted at its mountpoint any more."""
     found = [
         f"a mount at {other.mountpoint}"
@@ -122,7 +122,7 @@ def holders_of(mounted: Mounted) -> list[str]:
     ]
 
 
-def _is_overlay_of(other: Mounted, lower: Path) -> bool:
+def _is_overlay_of(other: MountEntry, lower: Path) -> bool:
     """Tell whether an overlay has the directory, or one below it, as a layer."""
     if other.filesystem != "overlay":
         return False

@@ -14,21 +14,21 @@ from typing import Any
 
 from ego4dfs.errors import MountError
 from ego4dfs.mount.binding import Binding, privilege_lacking
-from ego4dfs.mount.callbacks import (
+from ego4dfs.mount.binding_adapters import (
     BACKGROUND_REQUESTS,
     IDLE_WORKERS,
     REQUEST_BYTES,
     MountpointArgument,
-    faced,
+    adapt_operations,
     libfuse_version,
     loop_exit,
     session_class,
 )
-from ego4dfs.mount.loop import Loop
+from ego4dfs.mount.fuse_loop import FuseLoop
+from ego4dfs.mount.mountinfo import device_of
 from ego4dfs.mount.operations import WORKERS, Operations
-from ego4dfs.mount.processes import mark_serving
-from ego4dfs.mount.said import SaidOnStderr
-from ego4dfs.mount.table import device_of
+from ego4dfs.mount.processes import set_process_name
+from ego4dfs.mount.stderr_capture import StderrCapture
 from ego4dfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -63,16 +63,16 @@ def serve(
     """
     module = binding.load()
     failures: list[Exception] = []
-    said = SaidOnStderr()
+    stderr = StderrCapture()
     # libfuse goes to `/`, in the foreground too; names in settings may be relative.
     directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    loop = Loop(mountpoint, vfs.close)
+    loop = FuseLoop(mountpoint, vfs.close)
     exit_loop = partial(loop_exit, module)
-    started = partial(_started, loop, exit_loop, mountpoint, directory, said, on_start)
+    started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, on_start)
     operations = Operations(vfs, partial(_guarded, started, failures))
     session = partial(
         session_class(module, binding.version),
-        faced(operations, binding.version),
+        adapt_operations(operations, binding.version),
         MountpointArgument.of(mountpoint),
         raw_fi=True,
         foreground=True,
@@ -82,11 +82,11 @@ def serve(
         loop.run(session)
     except RuntimeError as error:
         if not operations.is_started:
-            raise _refused(mountpoint, binding, error, said.taken()) from error
+            raise _refused(mountpoint, binding, error, stderr.finish()) from error
         # libfuse 3 ends with a code of its own when a signal has told it to end.
         log.info("unmounted (libfuse's code: %s)", error)
     finally:
-        said.release()
+        stderr.release()
         os.close(directory)
     if failures:
         raise MountError(f"{mountpoint}: the mount failed while it started: {failures[0]!r}")
@@ -136,19 +136,19 @@ def _guarded(started: Callable[[], None], failures: list[Exception]) -> None:
 
 
 def _started(
-    loop: Loop,
+    loop: FuseLoop,
     exit_loop: Callable[[], Callable[[], object]],
     mountpoint: Path,
     directory: int,
-    said: SaidOnStderr,
+    stderr: StderrCapture,
     on_start: Callable[[], None],
 ) -> None:
     loop.started("", exit_loop())
-    said.release()
+    stderr.release()
     os.fchdir(directory)
     device = device_of(mountpoint)
     loop.started(device, exit_loop())
-    mark_serving(device)
+    set_process_name(device)
     # The kernel reads 128 KiB ahead unless told otherwise; only root may tell.
     with suppress(OSError):
         Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(_READ_AHEAD_KIB))

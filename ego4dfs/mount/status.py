@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount.bounded import Question
-from ego4dfs.mount.processes import pid_namespace, serving
-from ego4dfs.mount.table import mounted_at
+from ego4dfs.mount.child_call import ChildCall
+from ego4dfs.mount.mountinfo import mounted_at
+from ego4dfs.mount.processes import pid_namespace, serving_process
 from ego4dfs.text import shell_word
 from ego4dfs.tree import inode
 from ego4dfs.vfs import VFS, Handle, Stat
@@ -29,7 +29,7 @@ class MountDead(MountError):  # noqa: N818 - a state of the mount
     """The process of the mount has ended."""
 
 
-class MountSilent(MountError):  # noqa: N818 - a state of the mount
+class MountUnresponsive(MountError):  # noqa: N818 - a state of the mount
     """The mount did not answer in time."""
 
 
@@ -86,7 +86,7 @@ def read_status(mountpoint: Path, timeout_s: float = ANSWER_S) -> dict[str, Any]
 
     `pid` is the process's number in this pid namespace, None where it cannot be seen from here.
     Raises MountError when no ego4dfs answers there: MountDead when its process has ended,
-    MountSilent when the answer takes longer.
+    MountUnresponsive when the answer takes longer.
     """
     found = read_statuses([mountpoint], timeout_s)[mountpoint]
     if isinstance(found, MountError):
@@ -99,10 +99,8 @@ def read_statuses(
 ) -> dict[Path, dict[str, Any] | MountError]:
     """Return what `read_status` returns or raises for each mount; all are asked at once."""
     deadline = time.monotonic() + timeout_s
-    questions = {path: Question(partial(_read, path)) for path in mountpoints}
-    return {
-        path: _answered(path, question, deadline, timeout_s) for path, question in questions.items()
-    }
+    calls = {path: ChildCall(partial(_read, path)) for path in mountpoints}
+    return {path: _answered(path, call, deadline, timeout_s) for path, call in calls.items()}
 
 
 def _read(mountpoint: Path) -> str:
@@ -115,17 +113,17 @@ def _read(mountpoint: Path) -> str:
 
 
 def _answered(
-    mountpoint: Path, question: Question[str], deadline: float, timeout_s: float
+    mountpoint: Path, call: ChildCall[str], deadline: float, timeout_s: float
 ) -> dict[str, Any] | MountError:
     try:
         left_s = max(0.0, deadline - time.monotonic())
-        status: dict[str, Any] = json.loads(question.answer(left_s))
+        status: dict[str, Any] = json.loads(call.result(left_s))
     except TimeoutError:
-        return _silence(mountpoint, timeout_s)
+        return _unresponsive(mountpoint, timeout_s)
     except (OSError, ValueError) as error:
-        return _failure(mountpoint, error)
+        return _dead_or_other(mountpoint, error)
     mounted = mounted_at(mountpoint)
-    process = serving(mounted) if mounted else None
+    process = serving_process(mounted) if mounted else None
     if process is not None:
         status["pid"] = process.pid
     elif status.get("pid_namespace", pid_namespace()) != pid_namespace():
@@ -133,9 +131,9 @@ def _answered(
     return status
 
 
-def _silence(mountpoint: Path, timeout_s: float) -> MountSilent:
+def _unresponsive(mountpoint: Path, timeout_s: float) -> MountUnresponsive:
     mounted = mounted_at(mountpoint)
-    process = serving(mounted) if mounted else None
+    process = serving_process(mounted) if mounted else None
     if process is None:
         cause = "and its process cannot be seen from here"
         hint = f"`ego4dfs unmount --lazy {shell_word(str(mountpoint))}` takes it away"
@@ -145,10 +143,12 @@ def _silence(mountpoint: Path, timeout_s: float) -> MountSilent:
     else:
         cause = f"its process {process.pid} is busy"
         hint = f"try again, or `kill {process.pid}` ends it"
-    return MountSilent(f"{mountpoint}: no answer within {timeout_s:.0f} s; {cause}", hint=hint)
+    return MountUnresponsive(
+        f"{mountpoint}: no answer within {timeout_s:.0f} s; {cause}", hint=hint
+    )
 
 
-def _failure(mountpoint: Path, error: Exception) -> MountError:
+def _dead_or_other(mountpoint: Path, error: Exception) -> MountError:
     if isinstance(error, OSError) and error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
         return MountDead(
             f"{mountpoint}: the mount is dead, its process has ended",

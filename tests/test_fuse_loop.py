@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 from mountkit import MIB, is_mounted, is_running, seeded, status, wait_until
 
-from ego4dfs.mount.loop import Loop
+from ego4dfs.mount.fuse_loop import FuseLoop
 from tests.gateway import Faults, Gateway
 
 READERS = 24  # libfuse 3 has ten threads unless it is told otherwise
@@ -123,11 +123,12 @@ def test_an_unmount_ends_a_process_whose_reads_nobody_waits_for(mount, release, 
 SESSION = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from ego4dfs.mount import loop
-loop.GRACE_S, loop.END_S = 0.2, 0.6
+from ego4dfs.mount import fuse_loop
+fuse_loop.GRACE_S, fuse_loop.END_S = 0.2, 0.6
 kind = sys.argv[1]
 wait = lambda: time.sleep(60)
-run = loop.Loop(Path("/nowhere"), wait if kind == "close hangs" else lambda: print("closed"))
+close = wait if kind == "close hangs" else lambda: print("closed")
+run = fuse_loop.FuseLoop(Path("/nowhere"), close)
 marked = threading.Event()
 run.started("", marked.set)
 threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
@@ -152,7 +153,7 @@ def test_a_signal_ends_the_mount_also_where_no_thread_is_to_be_had(monkeypatch, 
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    loop = Loop(tmp_path, lambda: None)
+    loop = FuseLoop(tmp_path, lambda: None)
     loop._note_signal(signal.SIGTERM, None)
     assert os.read(loop._wakes, 10) == b"s"
     os.close(loop._wakes)

@@ -24,7 +24,7 @@ from ego4dfs.text import human_size
 _ECHO_COLUMNS = 3
 
 
-class Bars(Progress):
+class ProgressBars(Progress):
     """One bar for all and one for each file under way, with `note` in a line below."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -39,7 +39,7 @@ _NONE: Mapping[str, Ego4DError] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class PrefetchPrinter:
     """Prints for people on stdout, or as JSON; then stdout has one document and nothing else."""
 
     as_json: bool

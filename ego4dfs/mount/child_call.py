@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 _REAP_S = 0.2
 
 
-class Question(Generic[Result]):
+class ChildCall(Generic[Result]):
     """A call under way in a child. Its result must be JSON; it may raise OSError or ValueError."""
 
     def __init__(self, call: Callable[[], Result]) -> None:
@@ -36,7 +36,7 @@ class Question(Generic[Result]):
             _answer(call, writer)
         os.close(writer)
 
-    def answer(self, timeout_s: float) -> Result:
+    def result(self, timeout_s: float) -> Result:
         """Return or raise what the call did. Raises TimeoutError when it takes longer."""
         deadline = time.monotonic() + timeout_s
         poll = select.poll()
@@ -62,9 +62,9 @@ class Question(Generic[Result]):
                 time.sleep(0.002)
 
 
-def bounded(call: Callable[[], Result], timeout_s: float) -> Result:
+def call_in_child(call: Callable[[], Result], timeout_s: float) -> Result:
     """Return or raise what the call does in a child. Raises TimeoutError when it takes longer."""
-    return Question(call).answer(timeout_s)
+    return ChildCall(call).result(timeout_s)
 
 
 def close_descriptors(keep: Collection[int]) -> None:

@@ -25,7 +25,7 @@ _FILES = (
 _LISTS = ("PATH", "SSL_CERT_DIR", "AWS_DATA_PATH", "PYTHONPATH")
 
 
-def leave_directory() -> None:
+def change_to_root() -> None:
     """Go to `/`, unless the AWS files name something relative to the working directory."""
     try:
         here = os.getcwd()  # noqa: PTH109 - text, not Path

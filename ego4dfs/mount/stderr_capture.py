@@ -8,8 +8,8 @@ import threading
 from contextlib import suppress
 
 
-class SaidOnStderr:
-    """Holds back the process's stderr until `release` or `taken`; safe from several threads."""
+class StderrCapture:
+    """Holds back the process's stderr until `release` or `finish`; safe from several threads."""
 
     def __init__(self) -> None:
         """Begin."""
@@ -27,7 +27,7 @@ class SaidOnStderr:
         with suppress(OSError):
             os.write(2, kept)
 
-    def taken(self) -> str:
+    def finish(self) -> str:
         """Let stderr go where it went before, and return as one line what was held back."""
         lines = self._end().decode(errors="replace").split("\n")
         return "; ".join(line.strip() for line in lines if line.strip())

@@ -13,7 +13,7 @@ _FUSERMOUNT_S = 20.0
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount(2)
 
 
-def detach(mountpoint: Path, *, lazy: bool, timeout_s: float = _FUSERMOUNT_S) -> str:
+def umount(mountpoint: Path, *, lazy: bool, timeout_s: float = _FUSERMOUNT_S) -> str:
     """Unmount and return why that was not possible, or an empty text; `busy` while it is in use.
 
     With `lazy` it is hidden at once, and ends when nobody uses it any more.

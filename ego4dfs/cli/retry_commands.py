@@ -16,7 +16,7 @@ _NAMES_SPELT = 5
 _DATASETS_SPELT = 5
 
 
-class Retry:
+class RetryCommands:
     """Writes command lines for a shell: the one that was given, narrowed to what is left.
 
     There is one for each dataset, as a name or a uid may be in several. Few files are called by

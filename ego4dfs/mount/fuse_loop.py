@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.mount.detach import detach
-from ego4dfs.mount.table import mounts
+from ego4dfs.mount.mountinfo import mounts
+from ego4dfs.mount.umount import umount
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _DETACH_S = 1.0
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
-class Loop:
+class FuseLoop:
     """Runs libfuse's loop until a signal, an unmount or the loop itself ends it.
 
     libfuse joins its workers at the end, and a worker that waits for the store answers nobody
@@ -115,7 +115,7 @@ class Loop:
     def _leave_workers(self) -> None:
         log.warning("%s ends, though some of its files are being read", self._mountpoint)
         if any(mount.device == self._device for mount in mounts()):
-            detach(self._mountpoint, lazy=True, timeout_s=_DETACH_S)
+            umount(self._mountpoint, lazy=True, timeout_s=_DETACH_S)
         self._close()
         logging.shutdown()
         os._exit(0)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from mountkit import status
 
-from ego4dfs.mount import table
+from ego4dfs.mount import mountinfo
 
 pytestmark = pytest.mark.fuse
 
@@ -43,10 +43,10 @@ def mounted_on(directory):
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 def test_a_path_is_read_whole(tmp_path, name):
     with mounted_on(tmp_path / name):
-        found = table.mounted_at(tmp_path / name)
+        found = mountinfo.mounted_at(tmp_path / name)
         assert found.mountpoint == tmp_path / name
         assert found.filesystem == "tmpfs"
-        assert table.mounted_at(tmp_path) is None
+        assert mountinfo.mounted_at(tmp_path) is None
 
 
 @pytest.mark.fault(
@@ -81,6 +81,6 @@ def test_foreign_text_is_never_split_by_all_that_python_takes_for_line_ends():
     """str.splitlines cuts at CR, VT, NEL and U+2028, which a path or a name may hold."""
     from pathlib import Path
 
-    package = Path(table.__file__).parents[1]
+    package = Path(mountinfo.__file__).parents[1]
     found = [path.name for path in package.rglob("*.py") if ".splitlines(" in path.read_text()]
     assert found == []

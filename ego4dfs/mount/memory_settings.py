@@ -18,7 +18,7 @@ _SETTINGS = (
 _GARBAGE_AT = 100_000
 
 
-def settle_memory() -> None:
+def tune_memory() -> None:
     """Use freed blocks again instead of asking the kernel for each page, and seek garbage seldom.
 
     Reading 1 GiB cold takes 4 % less CPU time so, and 150 MiB instead of 200. Entries of large

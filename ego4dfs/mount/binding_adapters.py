@@ -87,7 +87,7 @@ def loop_exit(module: Any) -> Callable[[], object]:
     return partial(library.fuse_exit, ctypes.c_void_p(library.fuse_get_context().contents.fuse))
 
 
-def faced(operations: Operations, version: int) -> Any:
+def adapt_operations(operations: Operations, version: int) -> Any:
     """Return the operations as the binding of this libfuse calls them."""
     return _Libfuse3(operations) if version == 3 else _Libfuse2(operations)
 
@@ -139,7 +139,7 @@ def _with_attributes(module: Any, session: Any) -> Any:
                     record.st_mode = stat.S_IFDIR if entry.is_dir else stat.S_IFREG
                     record.st_ino = entry.inode
                 else:
-                    told = operations.tells(directory, entry.name, found)
+                    told = operations.attributes_for_listing(directory, entry.name, found)
                     module.set_st_attrs(record, told, use_ns=True)
                 how = _FILL_PLUS if found else 0
                 if filler(buffer, entry.name.encode(), record, number + 1, how):

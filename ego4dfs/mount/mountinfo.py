@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount.bounded import bounded
+from ego4dfs.mount.child_call import call_in_child
 
 FILESYSTEM_TYPE = "fuse.ego4dfs"
 RESOLVE_S = 2.0
@@ -22,7 +22,7 @@ _MAX_LINKS = 40  # as the kernel's own MAXSYMLINKS
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
+class MountEntry:
     """One line of the table; `device` is `major:minor`, `options` are those of the filesystem."""
 
     mountpoint: Path
@@ -42,14 +42,14 @@ class Mounted:
         return int(found[1]) if found else None
 
 
-def mounts(process: int | str = "self") -> Iterator[Mounted]:
+def mounts(process: int | str = "self") -> Iterator[MountEntry]:
     """Yield all mounts that a process sees, in mounting order. Raises OSError for a foreign one."""
     # By line feeds only: the kernel escapes those in a path, and no other line end.
     for line in (_PROC / str(process) / "mountinfo").read_bytes().split(b"\n"):
         before, dash, after = line.partition(b" - ")
         fields, rest = before.split(b" "), after.split(b" ")
         if dash and len(fields) > 4:
-            yield Mounted(
+            yield MountEntry(
                 Path(_unescaped(fields[4])),
                 os.fsdecode(rest[0]),
                 os.fsdecode(fields[2]),
@@ -57,13 +57,13 @@ def mounts(process: int | str = "self") -> Iterator[Mounted]:
             )
 
 
-def mounted_at(mountpoint: Path) -> Mounted | None:
+def mounted_at(mountpoint: Path) -> MountEntry | None:
     """Return what is mounted at exactly this path, the topmost one, or None."""
     found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 
 
-def mount_above(path: Path) -> Mounted | None:
+def mount_containing(path: Path) -> MountEntry | None:
     """Return the mount that a path lies in, or None."""
     found = [mount for mount in mounts() if path.is_relative_to(mount.mountpoint)]
     return max(reversed(found), key=lambda mount: len(mount.mountpoint.parts), default=None)
@@ -75,7 +75,7 @@ def device_of(mountpoint: Path) -> str:
     return mounted.device if mounted else ""
 
 
-def resolved(path: Path) -> Path:
+def resolve_path(path: Path) -> Path:
     """Return an absolute path without links, as `os.path.realpath` does.
 
     Raises MountError when a filesystem on the way does not answer, or the working directory
@@ -87,7 +87,7 @@ def resolved(path: Path) -> Path:
     except FileNotFoundError:
         raise MountError(f"{path}: the working directory does not exist any more") from None
     try:
-        return Path(bounded(lambda: _walk(start, points), RESOLVE_S))
+        return Path(call_in_child(lambda: _walk(start, points), RESOLVE_S))
     except TimeoutError:
         raise MountError(
             f"{path}: a filesystem on the way to it does not answer",

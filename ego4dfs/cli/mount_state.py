@@ -19,7 +19,7 @@ _REMEDIES = {
 }
 
 
-def state_of(status: Mapping[str, Any]) -> str:
+def describe_state(status: Mapping[str, Any]) -> str:
     """Return the state of a mount by its status; online only if something answered."""
     store = status.get("store", OFFLINE if status["offline"] else ONLINE)  # of an older mount
     if store == ONLINE and status.get("throttled"):
@@ -27,6 +27,6 @@ def state_of(status: Mapping[str, Any]) -> str:
     return _WORDS.get(store, str(store))
 
 
-def remedy_of(status: Mapping[str, Any]) -> str:
+def state_remedy(status: Mapping[str, Any]) -> str:
     """Return what to do about the state, or an empty text."""
     return _REMEDIES.get(status.get("store", ""), "")
