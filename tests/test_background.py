@@ -7,14 +7,16 @@ import logging
 import time
 
 import pytest
-from cachekit import open_cache
-from fakes import FlippingStore
-from mountkit import MIB, seeded, status, wait_until
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import BackgroundVerifier, Reader, Window, background
-from tests.gateway import Faults, Gateway
+from kit.cache import open_cache
+from kit.data import MIB, seeded
+from kit.fakes import FlippingStore
+from kit.gateway import Faults, Gateway
+from kit.mounts import status
+from kit.processes import wait_until
 
 FIRST, SECOND = "s3://b/first", "s3://b/second"
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SHARING, Mounts, Release, run_cli
-from gateway import Gateway
-from mountkit import complaint, environment, is_mounted, processes_with, without
 
 from ego4dfs.demo.server import S3Server
+from kit.cli import complaint, run_cli, without
+from kit.gateway import Gateway
+from kit.mounts import Mounts, is_mounted
+from kit.processes import processes_with
+from kit.server import SHARING, Release, environment
 
 pytestmark = pytest.mark.fuse
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from benchmarks import measure, peers, proxy, samples, table, tools
 from benchmarks.__main__ import choose, main
 from benchmarks.copiers import copiers

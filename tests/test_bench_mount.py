@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from benchmarks import mount_data, mount_runs, mount_video, mounts
 from benchmarks.mount_goals import at_least, at_most_times, best_of
 from benchmarks.mount_reads import measured, read

@@ -6,7 +6,12 @@ import sqlite3
 import threading
 
 import pytest
-from cachekit import (
+
+from ego4dfs.cache import FORMAT, BlockCache, prepare_directory
+from ego4dfs.cache.checked import Checked
+from ego4dfs.errors import CacheError
+from ego4dfs.metrics import Metrics
+from kit.cache import (
     KIB,
     MIXED_SIZES,
     UNIT,
@@ -20,12 +25,7 @@ from cachekit import (
     open_cache,
     put,
 )
-from mountkit import wait_until
-
-from ego4dfs.cache import FORMAT, BlockCache, prepare_directory
-from ego4dfs.cache.checked import Checked
-from ego4dfs.errors import CacheError
-from ego4dfs.metrics import Metrics
+from kit.processes import wait_until
 
 MIB = 1 << 20
 

@@ -11,7 +11,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from cachekit import (
+
+from ego4dfs.cache import CacheReport
+from kit.cache import (
     UNIT,
     Landing,
     block_file,
@@ -26,9 +28,7 @@ from cachekit import (
     write_many,
     write_on_a_full_disk,
 )
-from mountkit import wait_until
-
-from ego4dfs.cache import CacheReport
+from kit.processes import wait_until
 
 MIB = 1 << 20
 

@@ -6,10 +6,10 @@ import os
 import stat
 
 import pytest
-from cachekit import block_file, open_cache, put
 
 from ego4dfs.cache import FORMAT, prepare_directory, source_directory
 from ego4dfs.errors import CacheError
+from kit.cache import block_file, open_cache, put
 
 
 def test_everything_is_private_and_marked_as_a_cache(tmp_path):

@@ -6,12 +6,12 @@ import threading
 import time
 
 import pytest
-from cachekit import UNIT, Landing, bytes_of, got, key_of, open_cache, put
-from lockkit import held
-from mountkit import wait_until
 
 from ego4dfs.cache import blockcache, blockfile, index
 from ego4dfs.errors import CacheError
+from kit.cache import UNIT, Landing, bytes_of, got, key_of, open_cache, put
+from kit.locks import held
+from kit.processes import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import errno
 import os
 
 import pytest
-from cachekit import UNIT, block_file, bytes_of, got, key_of, open_cache, put
 
 from ego4dfs.cache import CacheReport
+from kit.cache import UNIT, block_file, bytes_of, got, key_of, open_cache, put
 
 
 @pytest.fixture

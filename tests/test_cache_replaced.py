@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cachekit import UNIT, block_file, bytes_of, got, key_of, open_cache, put
 
 from ego4dfs.cache import BlockCache, blockfile
 from ego4dfs.metrics import Metrics
+from kit.cache import UNIT, block_file, bytes_of, got, key_of, open_cache, put
 
 LIMIT = 40 * (UNIT + 4096)
 

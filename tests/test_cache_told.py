@@ -6,13 +6,13 @@ import sqlite3
 
 import diskcache
 import pytest
-from cachekit import Landing, block_file, key_of, open_cache
-from fakes import CountingStore
 
 from ego4dfs.errors import CacheError
 from ego4dfs.facts import FactsIndex
 from ego4dfs.runtime import throttled_log
 from ego4dfs.store import ObjectFacts
+from kit.cache import Landing, block_file, key_of, open_cache
+from kit.fakes import CountingStore
 
 CAUSES = [
     (sqlite3.OperationalError("database or disk is full"), "make room"),

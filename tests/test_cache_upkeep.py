@@ -6,9 +6,8 @@ import os
 import threading
 import time
 
-from cachekit import UNIT, block_file, bytes_of, got, key_of, open_cache, put
-
 from ego4dfs.cache import CacheReport, blockfile, upkeep
+from kit.cache import UNIT, block_file, bytes_of, got, key_of, open_cache, put
 
 
 def test_the_writer_sweeps_the_parts_that_a_killed_process_left(tmp_path):

@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 
 import pytest
-from conftest import run_cli
 
 import ego4dfs
 from ego4dfs import cli
 from ego4dfs.config import resolve
 from ego4dfs.errors import ConfigError
 from ego4dfs.vfs import open_vfs
+from kit.cli import run_cli
 
 BUCKET = "ego4d-consortium-sharing"
 UIDS = ["0a000000-0000-4000-8000-000000000000", "0b000000-0000-4000-8000-000000000000"]

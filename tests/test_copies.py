@@ -8,11 +8,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from mountkit import MIB, seeded, status, wait_until
 
 from ego4dfs.errors import ConfigError
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.copies import Copies
+from kit.data import MIB, seeded
+from kit.mounts import status
+from kit.processes import wait_until
 
 FILES = {"a.bin": seeded("a", 3 * MIB + 5), "b.bin": seeded("b", 700), "empty.bin": b""}
 DAY_NS = 86_400 * 10**9

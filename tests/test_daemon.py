@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS
-from mountkit import complaint, is_mounted, is_running, status, unwarned, wait_until, without
 
 from ego4dfs.mount.working_directory import make_absolute
+from kit.cli import EGO4DFS, complaint, unwarned, without
+from kit.mounts import is_mounted, status
+from kit.processes import is_running, wait_until
 
 pytestmark = pytest.mark.fuse
 

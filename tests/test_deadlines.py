@@ -10,9 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fakes import CountingStore, FailingStore, StallingStore
-from mountkit import wait_until
-from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.cache import BlockCache
@@ -21,6 +18,9 @@ from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window, dispatch, flights
 from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.vfs import open_vfs, vfs
+from kit.fakes import CountingStore, FailingStore, StallingStore
+from kit.processes import wait_until
+from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
 
 GOOD = "s3://healthy/good"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from shutil import which
 
 import pytest
-from conftest import run_cli
 
 from ego4dfs.demo.story import own_command
+from kit.cli import run_cli
 
 pytestmark = pytest.mark.fuse
 

@@ -20,13 +20,13 @@ import numpy as np
 import obstore
 import pytest
 from obstore.store import S3Store
-from shown import shared_media
 
 from ego4dfs.demo.features import tensor_file
 from ego4dfs.demo.media import FRAME_RATE, Clip, make, make_all, read_stamp
 from ego4dfs.demo.release import FULL_SCALE_HEADER
 from ego4dfs.demo.sample import REFUSED, Sample, build
 from ego4dfs.demo.server import S3Server
+from kit.server import shared_media
 
 EGO4D = Path(sys.executable).with_name("ego4d")
 

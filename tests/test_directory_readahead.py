@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import pytest
-from mountkit import seeded, wait_until
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.store import ObjectFacts
@@ -19,6 +18,8 @@ from ego4dfs.vfs.directory_readahead import (
     MAX_IN_ORDER,
     DirectoryReadahead,
 )
+from kit.data import seeded
+from kit.processes import wait_until
 
 COUNT = 500
 SIZE = 58_000

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import reliability
 
 import ego4dfs
 from ego4dfs import errors
@@ -27,6 +26,7 @@ from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.metrics import Metrics
 from ego4dfs.mount.operations import errno_of
 from ego4dfs.oserrors import as_os_errors
+from kit import reliability
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -116,7 +116,7 @@ def test_the_cli_reference_is_what_the_parsers_say():
 
 def test_the_table_of_reliability_is_what_the_tests_say():
     written = reliability.PAGE.read_text()
-    assert written == reliability.page_with_table(written), "run: python tests/reliability.py"
+    assert written == reliability.page_with_table(written), "run: python tests/kit/reliability.py"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

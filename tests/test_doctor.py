@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run_cli
-from store_fixtures import gateway  # noqa: F401 - a fixture
 
 import ego4dfs
 from ego4dfs.cli.output import ExitCode
+from kit.cli import run_cli
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_the_table_has_a_row_for_each_check(doctor, release, cli):
         ("SignatureDoesNotMatch", "copy both halves of the key"),
     ],
 )
-def test_a_rejected_key_is_told_from_everything_else(doctor, gateway, licensee, code, told):  # noqa: F811
+def test_a_rejected_key_is_told_from_everything_else(doctor, gateway, licensee, code, told):
     gateway.faults.rejected_keys = {licensee["AWS_ACCESS_KEY_ID"]: code}
     exit_code, rows = doctor(endpoint=gateway.url)
     assert rows["licence"]["state"] == "fail"
@@ -84,7 +83,7 @@ def test_a_rejected_key_is_told_from_everything_else(doctor, gateway, licensee, 
     assert exit_code == ExitCode.REFUSED
 
 
-def test_a_key_that_opens_nothing_is_called_foreign(doctor, gateway):  # noqa: F811
+def test_a_key_that_opens_nothing_is_called_foreign(doctor, gateway):
     gateway.faults.hide_missing = True
     code, rows = doctor("--version", "v999", endpoint=gateway.url)
     assert states(rows)["datasets"] == "fail"
@@ -93,7 +92,7 @@ def test_a_key_that_opens_nothing_is_called_foreign(doctor, gateway):  # noqa: F
     assert code == ExitCode.REFUSED
 
 
-def test_a_typo_is_answered_with_the_name_that_was_meant(doctor, gateway):  # noqa: F811
+def test_a_typo_is_answered_with_the_name_that_was_meant(doctor, gateway):
     gateway.faults.hide_missing = True
     code, rows = doctor("--datasets", "full-scale", "annotations", endpoint=gateway.url)
     assert states(rows)["annotations"] == "ok"
@@ -102,7 +101,7 @@ def test_a_typo_is_answered_with_the_name_that_was_meant(doctor, gateway):  # no
     assert code == ExitCode.USAGE
 
 
-def test_an_unpublished_dataset_breaks_only_who_named_it(doctor, gateway):  # noqa: F811
+def test_an_unpublished_dataset_breaks_only_who_named_it(doctor, gateway):
     gateway.faults.hide_missing = True
     code, rows = doctor("--datasets", "fut_loc", endpoint=gateway.url)
     assert rows["fut_loc"]["state"] == "fail"
@@ -125,7 +124,7 @@ def test_a_missing_key_is_told_with_the_place_to_enter_it(licensee, release):
     assert done.returncode == ExitCode.REFUSED
 
 
-def test_a_refused_connection_is_the_network_and_says_what_is_usable(doctor, gateway):  # noqa: F811
+def test_a_refused_connection_is_the_network_and_says_what_is_usable(doctor, gateway):
     doctor("--datasets", "annotations", endpoint=gateway.url)
     gateway.stop()
     code, rows = doctor(endpoint=gateway.url)

@@ -7,12 +7,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from cachekit import UNIT, got, key_of, put
 
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.cache.eviction import IDLE_S
 from ego4dfs.cache.index import BlockIndex
 from ego4dfs.metrics import Metrics
+from kit.cache import UNIT, got, key_of, put
 
 MIB = 1 << 20
 TOUCHED_AT_ONCE = 16

@@ -7,8 +7,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fakes import CountingStore, FailingStore, StallingStore
-from mountkit import wait_until
 
 from ego4dfs.errors import (
     AccessDenied,
@@ -20,6 +18,8 @@ from ego4dfs.errors import (
 from ego4dfs.facts import REFUSAL_KEPT_S, FactsIndex
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.store import ObjectFacts
+from kit.fakes import CountingStore, FailingStore, StallingStore
+from kit.processes import wait_until
 
 URLS = [f"s3://b/{i}" for i in range(200)]
 

@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-from fakes import CountingStore, StallingStore
-from lockkit import held
-from mountkit import wait_until
 
 from ego4dfs.facts import FactsIndex, index, queue, table
+from kit.fakes import CountingStore, StallingStore
+from kit.locks import held
+from kit.processes import wait_until
 
 URLS = [f"s3://b/{i}" for i in range(50)]
 WHOM = ["writers", "all"]

@@ -6,11 +6,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from fakes import CountingStore, FailingStore
 
 from ego4dfs.errors import AccessDenied
 from ego4dfs.facts import FactsIndex
 from ego4dfs.store import ObjectFacts
+from kit.fakes import CountingStore, FailingStore
 
 URL, OTHER = "s3://b/a", "s3://b/bb"
 

@@ -7,8 +7,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from officialkit import objects_read
-from prefetchkit import data_of, tree
+
+from kit.official import objects_read
+from kit.prefetch import data_of, tree
 
 UIDS = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(4)]
 

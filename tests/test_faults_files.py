@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS, SHARING, run_cli
-from mountkit import MIB, seeded, wait_until
-from officialkit import objects_read
-from prefetchkit import data_of, tree
 
 from ego4dfs.cli import main
 from ego4dfs.prefetch import Journal, Layout
+from kit.cli import EGO4DFS, run_cli
+from kit.data import MIB, seeded
+from kit.official import objects_read
+from kit.prefetch import data_of, tree
+from kit.processes import wait_until
+from kit.server import SHARING
 
 LARGE = 24 * MIB
 

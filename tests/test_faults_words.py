@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run_cli
-from officialkit import objects_read
-from prefetchkit import data_of, tree
 
 from ego4dfs.config import resolve
+from kit.cli import run_cli
+from kit.official import objects_read
+from kit.prefetch import data_of, tree
 
 UID = "00000001-0000-4000-8000-000000000000"
 

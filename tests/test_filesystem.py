@@ -6,9 +6,9 @@ import errno
 
 import fsspec
 import pytest
-from contract import DATASETS, Published, Seen, TreeContract, published  # noqa: F401 - a fixture
 
 from ego4dfs.filesystem import Ego4DFileSystem
+from kit.contract import DATASETS, Published, Seen, TreeContract
 
 
 class Fsspec:
@@ -37,7 +37,7 @@ class Fsspec:
 
 
 @pytest.fixture
-def face(licensee, published: Published):  # noqa: F811
+def face(licensee, published: Published):
     fs = fsspec.filesystem(
         "ego4d",
         version=published.version,

@@ -11,11 +11,11 @@ import fsspec
 import pandas as pd
 import pytest
 from fsspec import AbstractFileSystem
-from mountkit import seeded
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.errors import ConfigError
 from ego4dfs.filesystem import Ego4DFileSystem
+from kit.data import seeded
 
 FILES = {
     "table.csv": b"a,b\n1,2\n3,4\n",

@@ -7,7 +7,6 @@ test here takes `touch`, `pipe` and `mkdir` as orders to publish an object and t
 from __future__ import annotations
 
 import pytest
-from conftest import Release
 from fsspec.tests.abstract import AbstractFixtures, AbstractGetTests
 
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
@@ -19,6 +18,7 @@ from ego4dfs.reader import Reader
 from ego4dfs.store import open_store
 from ego4dfs.tree import ObjectFile, Tree
 from ego4dfs.vfs import VFS
+from kit.server import Release
 
 
 class LaidOut(Ego4DFileSystem):

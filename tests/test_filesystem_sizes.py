@@ -6,10 +6,10 @@ import errno
 
 import fsspec
 import pytest
-from gateway import Gateway, Reply
 
 from ego4dfs.store import breaker, patience
 from ego4dfs.vfs import VFS
+from kit.gateway import Gateway, Reply
 
 DATA = bytes(range(256)) * 12_000
 

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from copybench import MIB, Bench
-from fakes import FailingStore
 
 from ego4dfs.errors import OutputError
 from ego4dfs.prefetch import Journal, Layout, State, Status
 from ego4dfs.prefetch.folder import Folder, Folders, write_whole
+from kit.copies import MIB, Bench
+from kit.fakes import FailingStore
 
 STRANGER = 12345
 

@@ -7,9 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import run_cli
-from copybench import Bench
-from fakes import FailingStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +15,9 @@ from ego4dfs.prefetch import Journal, Status
 from ego4dfs.prefetch.versions import Row, VersionFile
 from ego4dfs.versionrows import VersionRow, parse_versions
 from ego4dfs.vfs.copies import Copies
+from kit.cli import run_cli
+from kit.copies import Bench
+from kit.fakes import FailingStore
 
 GOOD = b"uid,version,filename\r\na,v1,a.mp4\r\nb,v2,b.mp4\r\nc\r\n"
 ROWS = [("a", "v1", "a.mp4"), ("b", "v2", "b.mp4"), ("c", None, "")]

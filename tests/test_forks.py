@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
-from cachekit import bytes_of, got, key_of, open_cache, put
-from fakes import CountingStore
 
 from ego4dfs.facts import FactsIndex
 from ego4dfs.store import ObjectFacts
+from kit.cache import bytes_of, got, key_of, open_cache, put
+from kit.fakes import CountingStore
 
 UNIT = 64 << 10
 FACTS = ObjectFacts(7, "etag", "", 1)

@@ -18,13 +18,14 @@ import cv2
 import decord
 import numpy as np
 import pytest
-from conftest import Mounts
-from mountkit import MIB, environment, status, wait_until
-from shown import Sampled
 
 from ego4dfs.demo.media import FRAME_RATE, read_stamp
 from ego4dfs.demo.sample import SampleVideo
 from ego4dfs.demo.window import decode_middle
+from kit.data import MIB
+from kit.mounts import Mounts, status
+from kit.processes import wait_until
+from kit.server import Sampled, environment
 
 pytestmark = pytest.mark.fuse
 

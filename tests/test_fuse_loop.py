@@ -11,10 +11,12 @@ import time
 from contextlib import suppress
 
 import pytest
-from mountkit import MIB, is_mounted, is_running, seeded, status, wait_until
 
 from ego4dfs.mount.fuse_loop import FuseLoop
-from tests.gateway import Faults, Gateway
+from kit.data import MIB, seeded
+from kit.gateway import Faults, Gateway
+from kit.mounts import is_mounted, status
+from kit.processes import is_running, wait_until
 
 READERS = 24  # libfuse 3 has ten threads unless it is told otherwise
 FAULTS = {

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS
-from mountkit import CLEANED
-from test_text import HOSTILE
 
 from ego4dfs import cli
+from kit.cli import EGO4DFS
+from kit.server import CLEANED
+from test_text import HOSTILE
 
 BUCKET = "ego4d-consortium-sharing"
 WORDS = [letters for letters in HOSTILE.values() if letters != "\udce9"]  # S3 keys are UTF-8

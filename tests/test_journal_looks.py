@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import SHARING, run_cli
-from prefetchkit import data_of, tree
 
 from ego4dfs.cache.index import BlockIndex
 from ego4dfs.errors import OutputError
@@ -19,6 +17,9 @@ from ego4dfs.prefetch import Journal, Record
 from ego4dfs.prefetch.versions import VersionFile
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.copies import Copies
+from kit.cli import run_cli
+from kit.prefetch import data_of, tree
+from kit.server import SHARING
 
 FACTS = ObjectFacts(3, "e" * 32, "", 10**18)
 RECORD = Record("s3://b/a", "there", "v2", FACTS, "md5")

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from mountkit import status
 
 from ego4dfs.mount.logfile import BURST, RepeatFilter
+from kit.mounts import status
 
 WRITER = """
 import logging, os, sys

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fakes import FailingStore
 
 from ego4dfs.catalog import Catalog, ManifestCache, Selection, manifest_url
 from ego4dfs.errors import ManifestError, StoreUnavailable
+from kit.fakes import FailingStore
 
 MANIFEST = b"video_uid,s3_path\na,s3://b/a\n"
 DAMAGED = MANIFEST.replace(b"s3://b/a", b"s3://b/X")

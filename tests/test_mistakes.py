@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
-from test_check_selection import mirror, options  # noqa: F401 - fixtures
 
 from ego4dfs import cli
+from test_check_selection import mirror, options  # noqa: F401 - fixtures
 
 COMMANDS = ("ls", "prefetch", "verify", "cache", "status", "doctor", "unmount", "mount")
 ACTIONS = ("info", "verify", "unpin", "infoo", "", "clips")

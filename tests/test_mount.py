@@ -12,9 +12,10 @@ from pathlib import Path
 
 import obstore
 import pytest
-from conftest import SHARING
-from mountkit import MIB, status
-from shown import Shown
+
+from kit.data import MIB
+from kit.mounts import Shown, status
+from kit.server import SHARING
 
 pytestmark = pytest.mark.fuse
 

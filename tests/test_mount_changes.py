@@ -7,10 +7,11 @@ import os
 import time
 
 import pytest
-from gateway import Gateway
-from mountkit import MIB, seeded, status
 
 from ego4dfs.vfs.vfs import OPEN_REFUSAL_KEPT_S
+from kit.data import MIB, seeded
+from kit.gateway import Gateway
+from kit.mounts import status
 
 pytestmark = pytest.mark.fuse
 

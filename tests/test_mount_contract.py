@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Mounts
-from contract import DATASETS, Published, Seen, TreeContract, published  # noqa: F401 - a fixture
-from mountkit import environment
+
+from kit.contract import DATASETS, Published, Seen, TreeContract
+from kit.mounts import Mounts
+from kit.server import environment
 
 pytestmark = pytest.mark.fuse
 
@@ -39,7 +40,7 @@ class Kernel:
 
 
 @pytest.fixture(scope="module")
-def face(server, published: Published, tmp_path_factory, libfuse, transport) -> Iterator[Kernel]:  # noqa: F811
+def face(server, published: Published, tmp_path_factory, libfuse, transport) -> Iterator[Kernel]:
     """One mount for all facts: they only look."""
     own = tmp_path_factory.mktemp("contract")
     endpoint = {"AWS_ENDPOINT_URL": published.endpoint_url}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from mountkit import is_mounted, status
+
+from kit.mounts import is_mounted, status
 
 pytestmark = pytest.mark.fuse
 

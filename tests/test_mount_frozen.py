@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mountkit import complaint, is_mounted, is_running, status, wait_until
-from namespace import unshare
 
 from ego4dfs.errors import MountError
 from ego4dfs.mount import unmount
 from ego4dfs.mount.child_call import ChildCall, call_in_child
 from ego4dfs.mount.mountinfo import mounted_at, resolve_path
 from ego4dfs.mount.status import ANSWER_S
+from kit.cli import complaint
+from kit.mounts import is_mounted, status
+from kit.namespaces import unshare
+from kit.processes import is_running, wait_until
 
 pytestmark = pytest.mark.fuse
 

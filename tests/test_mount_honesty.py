@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import run_cli
-from mountkit import wait_until
+
+from kit.cli import run_cli
+from kit.processes import wait_until
 
 pytestmark = pytest.mark.fuse
 

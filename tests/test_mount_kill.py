@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import kill_mounts
 import pytest
+
+from kit import kill_mounts
 
 KILLS = 4  # scripts/kill-mounts takes a number; 100 are the long form
 

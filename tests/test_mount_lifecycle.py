@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS
-from mountkit import MIB, complaint, is_mounted, is_running, seeded, status, wait_until
+
+from kit.cli import EGO4DFS, complaint
+from kit.data import MIB, seeded
+from kit.mounts import is_mounted, status
+from kit.processes import is_running, wait_until
 
 pytestmark = pytest.mark.fuse
 

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS
-from mountkit import wait_until
+
+from kit.cli import EGO4DFS
+from kit.processes import wait_until
 
 pytestmark = pytest.mark.fuse
 

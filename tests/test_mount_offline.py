@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway import Gateway
-from mountkit import MIB, seeded, status, wait_until
+
+from kit.data import MIB, seeded
+from kit.gateway import Gateway
+from kit.mounts import status
+from kit.processes import wait_until
 
 pytestmark = pytest.mark.fuse
 

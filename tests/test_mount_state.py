@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from mountkit import status
 
 from ego4dfs.cli.mount_state import describe_state, state_remedy
 from ego4dfs.metrics import Metrics
-from tests.gateway import Faults, Gateway
+from kit.gateway import Faults, Gateway
+from kit.mounts import status
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import json
 import mmap
 
 import pytest
-from mountkit import MIB, seeded, status
 
 from ego4dfs.mount.status import STATUS_BYTES, padded, read_status
+from kit.data import MIB, seeded
+from kit.mounts import status
 
 
 @pytest.fixture

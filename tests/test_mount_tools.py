@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mountkit import MIB
-from shown import Shown
+
+from kit.data import MIB
+from kit.mounts import Shown
 
 pytestmark = pytest.mark.fuse
 

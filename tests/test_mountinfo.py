@@ -7,9 +7,9 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
-from mountkit import status
 
 from ego4dfs.mount import mountinfo
+from kit.mounts import status
 
 pytestmark = pytest.mark.fuse
 

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import Mounts
-from mountkit import environment
+
+from kit.mounts import Mounts
+from kit.server import environment
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 

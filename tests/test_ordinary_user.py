@@ -7,8 +7,10 @@ import os
 import shutil
 
 import pytest
-from mountkit import complaint, wait_until
-from namespace import Namespace
+
+from kit.cli import complaint
+from kit.namespaces import Namespace
+from kit.processes import wait_until
 
 pytestmark = pytest.mark.fuse
 

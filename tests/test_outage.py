@@ -8,8 +8,6 @@ import threading
 import time
 
 import pytest
-from copybench import Bench
-from fakes import FailingStore
 
 from ego4dfs.cli.output import human_time
 from ego4dfs.cli.progress import Progress
@@ -17,6 +15,8 @@ from ego4dfs.config import resolve
 from ego4dfs.errors import AccessDenied, ConfigError, StoreUnavailable
 from ego4dfs.prefetch import Fetcher, Means, Report, Status, outage
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
+from kit.copies import Bench
+from kit.fakes import FailingStore
 
 GONE = StoreUnavailable("s3://b/x: connection refused", url="s3://b/x")
 

@@ -12,11 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS
-from officialkit import Both, compared
 
 from ego4dfs.cli import parser_of
 from ego4dfs.cli.args import config_from
+from kit.cli import EGO4DFS
+from kit.official import Both, compared
 
 KNOWN = {
     "ego4d.json of the version's directory": "fault 15: documented there, and put to the root only",

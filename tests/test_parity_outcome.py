@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from officialkit import compared
+
+from kit.official import compared
 
 SAID = (
     "Download Path: ",

@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS
-from officialkit import compared, run_official
 
-from tests.gateway import Gateway
+from kit.cli import EGO4DFS
+from kit.gateway import Gateway
+from kit.official import compared, run_official
 
 FILES = {"a.jpg": b"a", "b.jpg": b"bb", "c.jpg": b"ccc"}
 

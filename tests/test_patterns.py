@@ -6,13 +6,13 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fakes import CountingStore
-from test_reader import URL, asked_once, bytes_asked, large, make, read, settle  # noqa: F401
 
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.reader import Reader, Window
 from ego4dfs.reader.reader import MAX_INFLIGHT_BYTES
 from ego4dfs.reader.window import FIRST, GUESS, MAX_WINDOW, OPEN_AFTER
+from kit.fakes import CountingStore
+from test_reader import URL, asked_once, bytes_asked, large, make, read, settle  # noqa: F401
 
 KERNEL = 128 << 10
 

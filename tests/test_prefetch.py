@@ -9,11 +9,12 @@ import shlex
 import subprocess
 
 import pytest
-from conftest import EGO4DFS, SHARING
-from mountkit import MIB, seeded
-from prefetchkit import data_of, tree
 
 from ego4dfs.prefetch import Journal
+from kit.cli import EGO4DFS
+from kit.data import MIB, seeded
+from kit.prefetch import data_of, tree
+from kit.server import SHARING
 
 FILES = {
     "narration.json": b'{"a": 1}' * 1000,

@@ -6,16 +6,16 @@ import errno
 import os
 
 import pytest
-from copybench import MIB, Bench
-from fakes import FailingStore
-from oddfs import odd
-from prefetchkit import data_of, tree
 
 from ego4dfs.errors import OutputError
 from ego4dfs.prefetch import Journal, Layout, State, Status
 from ego4dfs.prefetch.folder import Folder
 from ego4dfs.prefetch.troubles import Troubles
 from ego4dfs.verify import Verdict, check_plan
+from kit.copies import MIB, Bench
+from kit.fakes import FailingStore
+from kit.limited_fs import odd
+from kit.prefetch import data_of, tree
 
 FILES = {"a.bin": b"a" * 70, "b.bin": b"b" * 3 * MIB}
 

@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS, SHARING
-from mountkit import MIB, seeded, wait_until
-from prefetchkit import data_of, tree
+
+from kit.cli import EGO4DFS
+from kit.data import MIB, seeded
+from kit.prefetch import data_of, tree
+from kit.processes import wait_until
+from kit.server import SHARING
 
 FILES = {
     "large.mp4": seeded("large", 60 * MIB + 1),
@@ -183,10 +186,10 @@ def _parts(out: Path) -> list[Path]:
 
 
 def _delete(release, name: str) -> None:
-    from store_fixtures import _client
+    from kit.stores import s3_client
 
     key = f"public/{release.version}/objects/{name}"
-    _client(release.server).delete_object(Bucket=SHARING, Key=key)
+    s3_client(release.server).delete_object(Bucket=SHARING, Key=key)
 
 
 def _forget_refusals() -> None:

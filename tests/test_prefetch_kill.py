@@ -9,9 +9,10 @@ import subprocess
 import time
 
 import pytest
-from conftest import EGO4DFS
-from mountkit import MIB, seeded
-from prefetchkit import data_of, tree
+
+from kit.cli import EGO4DFS
+from kit.data import MIB, seeded
+from kit.prefetch import data_of, tree
 
 KILLS = 20
 # What a kill costs does not hang on the size of the files but on what is in the sockets, so a

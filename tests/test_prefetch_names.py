@@ -6,12 +6,12 @@ import os
 import sqlite3
 
 import pytest
-from copybench import MIB
-from prefetchkit import data_of, tree
 
 from ego4dfs.manifest import parse
 from ego4dfs.prefetch import State, Status
 from ego4dfs.prefetch.partfile import part_name
+from kit.copies import MIB
+from kit.prefetch import data_of, tree
 
 LONG = "n" * 251
 

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from copybench import MIB
 
 from ego4dfs.errors import CredentialsRejected, OutputError, StoreUnavailable
 from ego4dfs.metrics import Metrics
@@ -32,6 +31,7 @@ from ego4dfs.prefetch.versions import VersionFile
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof, part_sizes
+from kit.copies import MIB
 
 
 def test_what_was_fetched_is_right_in_the_next_plan_without_a_request(bench):
@@ -298,15 +298,15 @@ def test_an_etag_of_no_known_form_proves_nothing():
 PLAN_100_000 = """
 import os, sys, time
 from pathlib import Path
-from copybench import Bench
-from fakes import CountingStore
+from kit.copies import Bench
+from kit.fakes import CountingStore
 from ego4dfs.prefetch import Planner, Record, State
 from ego4dfs.store import ObjectFacts
 root, count = Path(sys.argv[1]), int(sys.argv[2])
 class Weightless(CountingStore):
     def head(self, url):
         return ObjectFacts(1000, "e" * 32, "v" * 32, MTIME_NS)
-from fakes import MTIME_NS
+from kit.fakes import MTIME_NS
 bench = Bench(root, Weightless())
 names = [f"{i:08x}-0000-0000-0000-000000000000.pt" for i in range(count)]
 planner = Planner(bench.layout, bench.facts, bench.journal, "memory")

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 
 import pytest
-from copybench import MIB, Bench
 
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Record, Report, State, Status
@@ -16,6 +15,7 @@ from ego4dfs.prefetch.evidence import OBJECTS_AGAINST, BucketEvidence
 from ego4dfs.reader import Reader
 from ego4dfs.store.etag import Comparison, Proof
 from ego4dfs.verify import Verdict, check_journal, check_plan
+from kit.copies import MIB, Bench
 
 SIZES = (70, 3 * MIB)
 

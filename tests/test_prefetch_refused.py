@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from prefetchkit import data_of, tree
+
+from kit.prefetch import data_of, tree
 
 FLAGS = ("-y", "--no-metadata", "--datasets")
 

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from officialkit import objects_read
-from prefetchkit import data_of, tree
+
+from kit.official import objects_read
+from kit.prefetch import data_of, tree
 
 NAMES = ("good.json", "it's [1],2.json", "other good.json")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from mountkit import MIB, seeded
-from prefetchkit import data_of, tree
+
+from kit.data import MIB, seeded
+from kit.prefetch import data_of, tree
 
 FILES = {"large.mp4": seeded("large", 11 * MIB + 1), "small.pt": seeded("small", 20_000)}
 

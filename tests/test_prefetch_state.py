@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS
-from mountkit import MIB, seeded, wait_until
-from officialkit import run_official, write_profile
 
 from ego4dfs.cli import main
 from ego4dfs.prefetch import journalfile, planner
 from ego4dfs.prefetch.planner import ASKED_KEPT_S
 from ego4dfs.prefetch.versions import VersionFile
+from kit.cli import EGO4DFS
+from kit.data import MIB, seeded
+from kit.official import run_official, write_profile
+from kit.processes import wait_until
 
 CONTENT = {"a.pt": seeded("a", 5000), "b.pt": seeded("b", 9 * MIB + 5), "c.json": seeded("c", 70)}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
-from copybench import MIB
 
 from ego4dfs.prefetch import Status
+from kit.copies import MIB
 
 FILES = {"large": b"l" * 3 * MIB} | {f"small{number}": bytes([number]) for number in range(20)}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import random_reads
+
+from kit import random_reads
 
 SECONDS = 60.0  # scripts/random-reads takes a number of reads; 100,000 are the long form
 

@@ -7,9 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
-from cachekit import open_cache
-from fakes import CountingStore, FailingStore, StallingStore
-from mountkit import seeded, wait_until
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import BlockCache
@@ -18,6 +15,10 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader, Window
 from ego4dfs.reader.window import FIRST, STEP
 from ego4dfs.store import Fetched, Sink
+from kit.cache import open_cache
+from kit.data import seeded
+from kit.fakes import CountingStore, FailingStore, StallingStore
+from kit.processes import wait_until
 
 URL = "s3://b/large"
 BLOCKS = 200

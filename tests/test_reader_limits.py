@@ -6,9 +6,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fakes import CountingStore, StallingStore
-from mountkit import wait_until
-from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
 
 from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef
 from ego4dfs.cache import blockfile
@@ -17,6 +14,9 @@ from ego4dfs.reader import Window, flights
 from ego4dfs.reader.flights import ByteBudget, Flight
 from ego4dfs.reader.reader import MAX_HOMELESS_BLOCKS, MAX_INFLIGHT_BYTES, SOON_BLOCKS
 from ego4dfs.reader.window import STEP
+from kit.fakes import CountingStore, StallingStore
+from kit.processes import wait_until
+from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
 
 
 class SlowDisk:

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import reading
-from conftest import SHARING, Mounts, Release, run_cli
-from mountkit import MIB, Seeded, environment, seeded, status
 
 from ego4dfs.demo.server import S3Server
+from kit.cli import run_cli
+from kit.data import MIB, Seeded, seeded
+from kit.mounts import Mounts, status
+from kit.server import SHARING, Release, environment
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 SIZES = {"half-a-gib.mp4": 512 * MIB} | {f"{number}.mp4": 256 * MIB for number in range(6)}
+TESTS = Path(__file__).parent
 BOUND = 256 * MIB
 MANY = 10_000
 
@@ -136,7 +138,10 @@ def test_the_cache_keeps_its_bound_while_eight_processes_read_all(big, env, moun
     shares = [paths[:1], paths[1:3], paths[3:5], paths[5:]]
     commands = [["through", str(seed), *share] for seed, share in enumerate(shares)]
     commands += [["random", str(seed), *paths] for seed in range(4)]
-    started = [subprocess.Popen([sys.executable, reading.__file__, *words]) for words in commands]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "kit.reader_process", *words], cwd=TESTS)
+        for words in commands
+    ]
     told, used = [], []
     try:
         while any(reader.poll() is None for reader in started):

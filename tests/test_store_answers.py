@@ -12,12 +12,10 @@ import pytest
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
 from ego4dfs.store import ObjectStore, WrongSize, breaker
 from ego4dfs.store.response_checks import header_of, pin_of
-from tests.gateway import Gateway, Reply
+from kit.gateway import Gateway, Reply
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws, Bucket
-
-pytest_plugins = ["tests.store_fixtures"]
+    from kit.stores import Aws, Bucket
 
 DATA = bytes(range(256)) * 40
 PAGE = b"<html><body>Welcome to the hotel. Please log in.</body></html>"

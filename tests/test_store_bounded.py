@@ -6,13 +6,13 @@ import threading
 import time
 
 import pytest
-from fakes import CountingStore, StallingStore
-from mountkit import wait_until
 
 from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.store import fsspec_mirror, protocol, timeout_adapter
 from ego4dfs.store.fsspec_mirror import FsspecMirror
 from ego4dfs.store.timeout_adapter import TimeoutAdapter
+from kit.fakes import CountingStore, StallingStore
+from kit.processes import wait_until
 
 URL = "s3://bucket/a"
 DATA = bytes(range(256)) * (1 << 13)

@@ -16,12 +16,10 @@ import pytest
 
 from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
 from ego4dfs.store import ObjectStore
-from tests.gateway import Gateway
+from kit.gateway import Gateway
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws, Bucket
-
-pytest_plugins = ["tests.store_fixtures"]
+    from kit.stores import Aws, Bucket
 
 DATA = bytes(range(256)) * 40
 KEYS = [

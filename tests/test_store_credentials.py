@@ -16,18 +16,16 @@ from typing import TYPE_CHECKING
 import botocore.session
 import pytest
 from botocore.credentials import RefreshableCredentials
-from mountkit import is_running, wait_until
 
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
 from ego4dfs.store import aws_config_files, aws_credential_chain, credentials
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.aws_credential_chain import RenewingKeys
 from ego4dfs.store.credentials import Credentials
+from kit.processes import is_running, wait_until
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws
-
-pytest_plugins = ["tests.store_fixtures"]
+    from kit.stores import Aws
 
 SECRET = "never/to+be/SEEN0123456789abcdefghijklmn"  # noqa: S105 - made up
 PAIR = "aws_access_key_id = {0}\naws_secret_access_key = {0}-secret\n"

@@ -14,9 +14,8 @@ from ego4dfs.errors import ObjectMissing, StoreError, StoreUnavailable
 from ego4dfs.store import ObjectStore, WrongSize
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws
+    from kit.stores import Aws
 
-pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.usefixtures("impatient", "aws")
 
 DATA = b"0123456789"

@@ -29,9 +29,8 @@ from ego4dfs.store import ObjectStore, fsspec_mirror, local_mirror
 from ego4dfs.store.fsspec_mirror import FsspecMirror
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws, Bucket
+    from kit.stores import Aws, Bucket
 
-pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.usefixtures("impatient")
 
 

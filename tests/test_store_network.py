@@ -17,12 +17,11 @@ from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.diagnose import key_origin, reach
 from ego4dfs.store.network_settings import NetworkSettings, bypasses
 from ego4dfs.store.regions import Regions
-from tests.gateway import Gateway, Reply
+from kit.gateway import Gateway, Reply
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws, Bucket
+    from kit.stores import Aws, Bucket
 
-pytest_plugins = ["tests.store_fixtures"]
 pytestmark = pytest.mark.usefixtures("impatient", "direct")
 
 

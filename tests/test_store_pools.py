@@ -8,17 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from mountkit import wait_until
 
 from ego4dfs.errors import StoreError
 from ego4dfs.store import ObjectStore, client_pool
 from ego4dfs.store.client_pool import ClientPool
-from tests.gateway import Gateway
+from kit.gateway import Gateway
+from kit.processes import wait_until
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws, Bucket
-
-pytest_plugins = ["tests.store_fixtures"]
+    from kit.stores import Aws, Bucket
 
 DATA = bytes(range(256)) * 64
 READERS = 4

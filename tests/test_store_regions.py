@@ -17,12 +17,10 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, aws_config_files, obstore_s3, regions
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.regions import Regions
-from tests.gateway import Gateway
+from kit.gateway import Gateway
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws, Bucket
-
-pytest_plugins = ["tests.store_fixtures"]
+    from kit.stores import Aws, Bucket
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["obstore", "s3fs"])
 ENDPOINT = "http://127.0.0.1:9"

@@ -12,12 +12,11 @@ from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import AccessDenied, CredentialsRejected
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore
-from tests.gateway import Gateway
+from kit.gateway import Gateway
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws, Bucket
+    from kit.stores import Aws, Bucket
 
-pytest_plugins = ["tests.store_fixtures"]
 TRANSPORTS = pytest.mark.parametrize("transport", ["obstore", "s3fs"])
 SECRET = "never/to+be/SEEN0123456789abcdefghijklmn"  # noqa: S105 - made up
 

@@ -29,12 +29,10 @@ from ego4dfs.store import (
     resilient,
     s3fs_s3,
 )
-from tests.gateway import Gateway
+from kit.gateway import Gateway
 
 if TYPE_CHECKING:
-    from tests.store_fixtures import Aws, Bucket
-
-pytest_plugins = ["tests.store_fixtures"]
+    from kit.stores import Aws, Bucket
 
 DATA = bytes(range(256)) * (1 << 12)
 pytestmark = pytest.mark.usefixtures("impatient")

@@ -10,14 +10,14 @@ import subprocess
 import sys
 
 import pytest
-from conftest import EGO4DFS
-from mountkit import seeded
-from prefetchkit import data_of, tree
 
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.streams import Stream, StreamLost
 from ego4dfs.errors import ConfigError
 from ego4dfs.prefetch import Plan
+from kit.cli import EGO4DFS
+from kit.data import seeded
+from kit.prefetch import data_of, tree
 
 FILES = {f"{name}.bin": seeded(name, 100_000) for name in "abc"}
 

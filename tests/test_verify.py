@@ -12,11 +12,11 @@ from typing import Any
 
 import obstore
 import pytest
-from conftest import SHARING, Release, run_cli
-from mountkit import MIB, complaint, seeded
-from store_fixtures import gateway  # noqa: F401 - a fixture
 
 from ego4dfs.cli.output import ExitCode
+from kit.cli import complaint, run_cli
+from kit.data import MIB, seeded
+from kit.server import SHARING, Release
 
 FILES = {name: seeded(name, size) for name, size in (("a.bin", 3 * MIB), ("b.bin", 700))}
 FILES["empty.bin"] = b""
@@ -105,7 +105,7 @@ def test_extra_files_alone_are_no_failure(copied):
     assert (code, told(report)) == (ExitCode.OK, {("extra", "mine.txt")})
 
 
-def test_repair_fetches_what_is_broken_and_nothing_else(copied, gateway):  # noqa: F811
+def test_repair_fetches_what_is_broken_and_nothing_else(copied, gateway):
     rot(copied.files / "b.bin")
     (copied.files / "empty.bin").unlink()
     (copied.files / "mine.txt").write_text("my own")

@@ -10,12 +10,12 @@ import subprocess
 from typing import TextIO
 
 import pytest
-from conftest import EGO4DFS
-from prefetchkit import data_of, tree
 
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.prefetch import Layout
 from ego4dfs.verify import datasets_below
+from kit.cli import EGO4DFS
+from kit.prefetch import data_of, tree
 
 FILES = {f"{name}.bin": name.encode() * 100 for name in "abcde"}
 

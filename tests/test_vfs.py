@@ -6,12 +6,12 @@ import errno
 import tracemalloc
 
 import pytest
-from contract import DATASETS, Published, Seen, TreeContract, published  # noqa: F401 - a fixture
-from mountkit import seeded
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.errors import AccessDenied, Ego4DError, NotFound
 from ego4dfs.vfs import VFS
+from kit.contract import DATASETS, Published, Seen, TreeContract
+from kit.data import seeded
 
 
 class Calls:
@@ -44,7 +44,7 @@ class Calls:
 
 
 @pytest.fixture
-def face(open_tree, published: Published) -> Calls:  # noqa: F811
+def face(open_tree, published: Published) -> Calls:
     return Calls(
         open_tree(version=published.version, datasets=DATASETS, endpoint_url=published.endpoint_url)
     )

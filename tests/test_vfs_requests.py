@@ -7,14 +7,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import SHARING
-from gateway import Gateway
-from mountkit import seeded, wait_until
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.cache import blockfile
 from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
+from kit.data import seeded
+from kit.gateway import Gateway
+from kit.processes import wait_until
+from kit.server import SHARING
 
 COUNT = 30
 FILES = {f"{number:02}.json": bytes(number) for number in range(COUNT)}

@@ -12,9 +12,6 @@ import subprocess
 
 import diskcache
 import pytest
-from conftest import EGO4DFS
-from fakes import CountingStore, FailingStore
-from mountkit import MIB, seeded, status, wait_until
 
 from ego4dfs.blocks import block_key
 from ego4dfs.cache import BlockCache, prepare_directory
@@ -27,6 +24,11 @@ from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Status, Warmer
 from ego4dfs.reader import Reader
+from kit.cli import EGO4DFS
+from kit.data import MIB, seeded
+from kit.fakes import CountingStore, FailingStore
+from kit.mounts import status
+from kit.processes import wait_until
 
 LIMIT = 64 * MIB
 

@@ -6,10 +6,10 @@ import threading
 import time
 
 import pytest
-from mountkit import wait_until
 
 from ego4dfs.runtime import workers
 from ego4dfs.runtime.workers import Overdue, Workers, each, within
+from kit.processes import wait_until
 
 
 class Gate:

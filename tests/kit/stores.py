@@ -18,7 +18,7 @@ from botocore.config import Config
 from ego4dfs.demo.server import S3Server
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, bucket_limits, open_store, patience
-from tests.gateway import Gateway
+from kit.gateway import Gateway
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Bucket:
 
     def put(self, key: str, data: bytes) -> str:
         """Write one object with botocore, which can name every key; return its URL."""
-        _client(self.server).put_object(Bucket=self.name, Key=self.prefix + key, Body=data)
+        s3_client(self.server).put_object(Bucket=self.name, Key=self.prefix + key, Body=data)
         return self.url(key)
 
 
@@ -132,7 +132,7 @@ def licensed(aws: Aws, server: S3Server) -> Aws:
 
 
 @functools.cache
-def _client(server: S3Server) -> Any:
+def s3_client(server: S3Server) -> Any:
     return botocore.session.Session().create_client(
         "s3",
         endpoint_url=server.endpoint_url,

@@ -1,6 +1,6 @@
 """Random reads through a mount while the gateway in front of the store goes from fault to fault.
 
-`python tests/random_reads.py READS` prints what came of it; `scripts/random-reads` sets up first.
+`python -m kit.random_reads READS` prints what came of it; `scripts/random-reads` sets up first.
 The cache is smaller than the data, so blocks are evicted all the time. Every byte is compared.
 An error is an honest answer; wrong bytes, a wrong size, an end of file inside a file, and a read
 that outlives the stated deadline are not.
@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 
-from conftest import SHARING, Mounts, Release
-from gateway import Faults, Gateway, Reply
-from mountkit import MIB, Seeded, environment, read_whole, status
-
 from ego4dfs.demo.server import S3Server
 from ego4dfs.runtime.deadline import ANSWER_S
+from kit.data import MIB, Seeded, read_whole
+from kit.gateway import Faults, Gateway, Reply
+from kit.mounts import Mounts, status
+from kit.server import SHARING, Release, environment
 
 SIGN_IN = b"<!DOCTYPE html><title>Sign in</title>"
 KINDS: dict[str, dict[str, object]] = {

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS, SHARING, Release
-from mountkit import environment
-from prefetchkit import tree
 
 from ego4dfs.demo.server import S3Server
-from tests.gateway import Gateway
+from kit.cli import EGO4DFS
+from kit.gateway import Gateway
+from kit.prefetch import tree
+from kit.server import SHARING, Release, environment
 
 
 def write_profile(home: Path, server: S3Server) -> None:

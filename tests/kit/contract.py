@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
-from conftest import Release
-from gateway import Gateway
-from mountkit import seeded
 
 from ego4dfs.blocks import BLOCK_SIZE
+from kit.data import seeded
+from kit.gateway import Gateway
+from kit.server import Release
 
 DATASETS = ("annotations", "components/imu")
 METADATA = b'{"videos": []}\n'

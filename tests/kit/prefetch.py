@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from conftest import EGO4DFS, Release
 
 from ego4dfs.demo.server import S3Server
-from tests.gateway import Gateway
+from kit.cli import EGO4DFS
+from kit.gateway import Gateway
+from kit.server import Release
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.gateway import Faults, Gateway, Reply, Server
+    from kit.gateway import Faults, Gateway, Reply, Server
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/")

@@ -1,8 +1,8 @@
 """A reader in a process of its own: reads files through and at random, and checks every byte.
 
-    python reading.py through|random SEED FILE...
+    python -m kit.reader_process through|random SEED FILE...
 
-A file's bytes follow from its name and size: see `seeded` in mountkit.
+A file's bytes follow from its name and size: see `seeded` in kit.data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import sys
 from pathlib import Path
 
-from mountkit import MIB, Seeded
+from kit.data import MIB, Seeded
 
 PIECE = 1 << 20
 RANDOM_READS = 150

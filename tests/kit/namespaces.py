@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from shutil import which
 
-from mountkit import is_running, wait_until
+from kit.processes import is_running, wait_until
 
 NOBODY = 65534  # a user that every Linux knows by name, as fusermount wants it
-PACKAGE = Path(__file__).parent.parent
+PACKAGE = Path(__file__).parents[2]
 
 # What `unshare --mount --propagation WHICH` does, in a chroot too: there "/" is no mount whose
 # propagation could be changed, but entering the namespace that one is in leads to its real root.

@@ -13,7 +13,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.gateway_handler import Handler, sever
+from kit.gateway_handler import Handler, sever
 
 PIECE_BYTES = 1 << 20
 

@@ -1,6 +1,6 @@
 """Kill mounts with SIGKILL under load, again and again: two mounts share one cache.
 
-`python tests/kill_mounts.py KILLS` prints what came of it; `scripts/kill-mounts` sets up first.
+`python -m kit.kill_mounts KILLS` prints what came of it; `scripts/kill-mounts` sets up first.
 After each kill the mount is started anew, a file whose blocks were all on disk before the kill is
 read through it, and the requests for that file are counted: there must be none.
 """
@@ -21,13 +21,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import SHARING, Mounts, Release
-from gateway import Gateway
-from mountkit import MIB, Seeded, environment, is_running, read_whole, status, wait_until
-
 from ego4dfs.blocks import Entry, ObjectRef, block_entries, part_entries
 from ego4dfs.cache.database import relative_name
 from ego4dfs.demo.server import S3Server
+from kit.data import MIB, Seeded, read_whole
+from kit.gateway import Gateway
+from kit.mounts import Mounts, status
+from kit.processes import is_running, wait_until
+from kit.server import SHARING, Release, environment
 
 FILES, FILE_BYTES = 40, 3 * MIB + 12345
 READERS_PER_MOUNT = 2

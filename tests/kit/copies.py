@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from fakes import CountingStore, FailingStore
 
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.catalog import Listing
@@ -14,6 +13,7 @@ from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import CompressedBytes, parse
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Fetcher, Journal, Layout, Means, Plan, Planner, Report
+from kit.fakes import CountingStore, FailingStore
 
 MIB = 1 << 20
 

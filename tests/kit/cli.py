@@ -1,0 +1,59 @@
+"""The `ego4dfs` command as a user runs it, and what it writes to stderr."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+EGO4DFS = [sys.executable, "-m", "ego4dfs"]
+
+
+def run_cli(
+    *arguments: str, env: Mapping[str, str] | None = None, check: bool = True, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run `ego4dfs` as a user does; with `check`, exit code 0 is wanted."""
+    done = subprocess.run(
+        [*EGO4DFS, *arguments],
+        env=dict(env) if env is not None else None,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+    if check:
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+    return done
+
+
+@pytest.fixture
+def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return run_cli
+
+
+def unwarned(stderr: str) -> str:
+    """Return what a command said, but for its doubt about the version that a test made up."""
+    return "".join(
+        line for line in stderr.splitlines(True) if "; trying it all the same" not in line
+    )
+
+
+def complaint(done: Any) -> str:
+    """Return stderr of a command that failed as it should: one or two lines, and no traceback."""
+    lines = unwarned(done.stderr).splitlines()
+    assert "Traceback" not in done.stderr, done.stderr
+    assert 1 <= len(lines) <= 2, done.stderr
+    assert lines[0].startswith("ego4dfs: "), done.stderr
+    assert all(re.match(r"(ego4dfs|  hint): \S", line) for line in lines), done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def without(variables: Mapping[str, str], *names: str) -> dict[str, str]:
+    """Return an environment without some of its variables."""
+    return {name: value for name, value in variables.items() if name not in names}

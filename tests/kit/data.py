@@ -1,0 +1,38 @@
+"""Test bytes that a name decides: any part of a file can be checked without a copy of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+MIB = 1 << 20
+
+
+class Seeded:
+    """Endless bytes that a name decides, different in every MiB; any part of them is cheap."""
+
+    def __init__(self, name: str) -> None:
+        self._tile = hashlib.shake_256(name.encode()).digest(MIB + 4096)
+
+    def part(self, offset: int, size: int) -> bytes:
+        """Return the bytes [offset, offset + size)."""
+        first, start = divmod(offset, MIB)
+        stop = -(-(offset + size) // MIB)
+        tiles = (self._tile[i * 7 % 4096 : i * 7 % 4096 + MIB] for i in range(first, stop))
+        return b"".join(tiles)[start : start + size]
+
+
+def seeded(name: str, size: int) -> bytes:
+    """Return the first `size` bytes of those that `name` decides."""
+    return Seeded(name).part(0, size)
+
+
+def read_whole(fd: int, size: int, offset: int) -> bytes:
+    """Return `size` bytes, asked for again where the kernel gave fewer; short at an end of file.
+
+    The kernel answers with the pages that it has before it reports the error of the next one.
+    """
+    data = b""
+    while len(data) < size and (piece := os.pread(fd, size - len(data), offset + len(data))):
+        data += piece
+    return data

@@ -1,0 +1,118 @@
+"""Mounts made by the real command that never stay behind, and what a mount says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit.cli import EGO4DFS, run_cli
+from kit.data import MIB, seeded
+from kit.server import Release, environment
+
+
+@pytest.fixture(scope="session")
+def libfuse(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--libfuse"))
+
+
+class Mounts:
+    """Mounts made by the real command, in processes of their own, and taken away in the end."""
+
+    def __init__(self, directory: Path, libfuse: str) -> None:
+        self._directory = directory
+        self._libfuse = libfuse
+        self._mounted: list[Path] = []
+
+    def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> Path:
+        """Mount in the background and return the mountpoint."""
+        mountpoint = self._directory / f"mount{len(self._mounted)}"
+        mountpoint.mkdir()
+        self._mounted.append(mountpoint)
+        run_cli("mount", str(mountpoint), "--libfuse", self._libfuse, *arguments, env=env)
+        return mountpoint
+
+    def again(
+        self, mountpoint: Path, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> Path:
+        """Mount on a mountpoint that was unmounted."""
+        run_cli("mount", str(mountpoint), "--libfuse", self._libfuse, *arguments, env=env)
+        return mountpoint
+
+    def unmount(self, mountpoint: Path) -> None:
+        """Unmount as a user does."""
+        run_cli("unmount", str(mountpoint))
+
+    def clear(self) -> list[Path]:
+        """Take away what is still mounted, by force, and say what it was."""
+        left = [path for path in self._mounted if is_mounted(path)]
+        for path in left:
+            subprocess.run([*EGO4DFS, "unmount", str(path)], check=False, timeout=60)
+            if is_mounted(path):
+                subprocess.run(["umount", "-l", str(path)], check=False, timeout=60)
+        return left
+
+
+@pytest.fixture
+def mount(licensee: Mapping[str, str], tmp_path: Path, libfuse: str) -> Iterator[Mounts]:
+    """Mount with the real command; whatever the test leaves mounted is unmounted."""
+    del licensee
+    mounts = Mounts(tmp_path, libfuse)
+    yield mounts
+    mounts.clear()
+
+
+def status(mountpoint: Path) -> dict[str, Any]:
+    """Read the live counters of a mount."""
+    return json.loads((mountpoint / ".ego4dfs/status.json").read_bytes())
+
+
+def is_mounted(mountpoint: Path) -> bool:
+    """Look into the kernel's table only: nothing here can hang."""
+    escaped = re.sub(
+        rb"[ \t\n\\#]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(mountpoint)
+    )
+    return b" %s " % escaped in Path("/proc/self/mountinfo").read_bytes()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One mount for the tests that only look; `files` are the bytes that `directory` shows."""
+
+    mounts: Mounts
+    root: Path
+    directory: Path
+    files: Mapping[str, bytes]
+    release: Release
+    env: Mapping[str, str]
+
+
+@pytest.fixture(scope="session")
+def shown(server, tmp_path_factory, libfuse, transport) -> Iterator[Shown]:
+    own = tmp_path_factory.mktemp("shown")
+    env = environment(server, own / "home", transport)
+    release = Release(server, f"v{uuid.uuid4().int % 10**12}")
+    files = {
+        "narration.json": json.dumps({"needle": list(range(5000))}, indent=0).encode(),
+        "nothing.json": b"",
+        "odd.pt": seeded("odd", 3 * MIB + 17),
+        "large.mp4": seeded("large", 24 * MIB + 1),
+    }
+    manifest = release.dataset("annotations", files)
+    release.metadata(b'{"videos": []}\n')
+    mounts = Mounts(own, libfuse)
+    try:
+        arguments = ("--version", release.version, "--datasets", "annotations")
+        root = mounts(*arguments, env=env)
+        directory = root / release.version / "annotations"
+        yield Shown(mounts, root, directory, {**files, "manifest.csv": manifest}, release, env)
+    finally:
+        mounts.clear()

@@ -1,0 +1,39 @@
+"""Processes of this machine, and waiting for a condition with a deadline."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there and has not ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def processes_with(word: str) -> list[int]:
+    """Return the processes that have `word` in their command line, but for this one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if word.encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid != os.getpid() and is_running(pid)]
+
+
+def wait_until(holds: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """Return what `holds` returns once that is true; fail after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"{holds} did not come true in {timeout_s} s"
+        time.sleep(0.02)
+    return found

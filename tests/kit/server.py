@@ -1,0 +1,152 @@
+"""The real S3 server of the tests, releases of Ego4D on it, and the identity of a licensee."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore
+import pytest
+
+from ego4dfs.config import resolve
+from ego4dfs.demo.sample import Sample, build
+from ego4dfs.demo.server import S3Server
+from ego4dfs.vfs import VFS, open_vfs
+
+SHARING = "ego4d-consortium-sharing"
+CLEANED = ("AWS_", "EGO4DFS_", "XDG_")
+
+
+@pytest.fixture(scope="session")
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--transport"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One SeaweedFS for the whole run; each test puts its objects into a release of its own."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as running:
+        running.create_bucket(SHARING)
+        yield running
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version of Ego4D of a test's own, on the shared server: `v<number>`."""
+
+    server: S3Server
+    version: str
+
+    def manifest(self, dataset: str, content: str | bytes) -> bytes:
+        """Publish it and return its bytes."""
+        data = content.encode() if isinstance(content, str) else content
+        self.server.put(SHARING, f"public/{self.version}/{dataset}/manifest.csv", data)
+        return data
+
+    def url(self, name: str) -> str:
+        """Return the URL of an object of this release."""
+        return f"s3://{SHARING}/public/{self.version}/objects/{name}"
+
+    def put(self, name: str, data: bytes) -> str:
+        """Publish one object and return its URL."""
+        self.server.put(SHARING, f"public/{self.version}/objects/{name}", data)
+        return self.url(name)
+
+    def dataset(self, dataset: str, files: Mapping[str, bytes]) -> bytes:
+        """Publish a dataset of files under their own names and return its manifest."""
+        self.server.put_many(
+            SHARING,
+            [(f"public/{self.version}/objects/{dataset}/{n}", d) for n, d in files.items()],
+        )
+        rows = [f"{n.partition('.')[0]},file,{self.url(f'{dataset}/{n}')}" for n in files]
+        return self.manifest(dataset, "\n".join(["video_uid,type,s3_path", *rows, ""]))
+
+    def metadata(self, content: bytes) -> None:
+        """Publish ego4d.json."""
+        self.server.put(SHARING, f"public/{self.version}/ego4d.json", content)
+
+
+@pytest.fixture
+def release(server: S3Server) -> Release:
+    return Release(server, f"v{uuid.uuid4().int % 10**12}")
+
+
+def environment(server: S3Server, home: Path, transport: str, **more: str) -> dict[str, str]:
+    """Return the environment of a licensee with an empty home and a cache of its own."""
+    home.mkdir(exist_ok=True)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(CLEANED)}
+    return {
+        **plain,
+        **server.environment(server.licensee),
+        "HOME": str(home),
+        "EGO4DFS_CACHE_DIR": str(home / "cache"),
+        "EGO4DFS_CACHE_SIZE": "256MiB",
+        "EGO4DFS_TRANSPORT": transport,
+        **more,
+    }
+
+
+@pytest.fixture
+def licensee(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> dict[str, str]:
+    """Be the licensee, in an empty home and with an empty cache; returns the environment."""
+    ours = environment(server, tmp_path / "home", transport, EGO4DFS_CACHE_DIR=f"{tmp_path}/cache")
+    for name in set(os.environ) - set(ours):
+        monkeypatch.delenv(name)
+    for name, value in ours.items():
+        monkeypatch.setenv(name, value)
+    return dict(os.environ)
+
+
+@pytest.fixture
+def open_tree(licensee: Mapping[str, str]) -> Iterator[Callable[..., VFS]]:
+    """Open VFSs from options; they are closed when the test ends."""
+    del licensee
+    with ExitStack() as stack:
+
+        def open_one(**options: object) -> VFS:
+            vfs = open_vfs(resolve(options))
+            stack.callback(vfs.close)
+            return vfs
+
+        yield open_one
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The demo's sample, on a server of its own."""
+
+    server: S3Server
+    sample: Sample
+
+    def content(self, version: str, dataset: str, name: str) -> bytes:
+        """Return the bytes of one file as they are on the server."""
+        [file] = [f for f in self.sample.files[version, dataset] if f.name == name]
+        return bytes(obstore.get(self.server._store(file.bucket), file.key).bytes())
+
+
+@contextmanager
+def shared_media() -> Iterator[Path]:
+    """Hold the directory of the sample's videos alone: they take 20 s to make, so all share them.
+
+    The name of each file says how it was made, so that none from an earlier run is a wrong one.
+    """
+    directory = Path(__file__).parents[2] / ".pytest_cache" / "media"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def sampled(tmp_path_factory) -> Iterator[Sampled]:
+    with S3Server(tmp_path_factory.mktemp("sampled") / "s3") as running:
+        with shared_media() as media:
+            sample = build(running, media)
+        yield Sampled(running, sample)
