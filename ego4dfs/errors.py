@@ -20,6 +20,8 @@ shows a password that stands in a URL, nor a character that does not print: name
 
 from __future__ import annotations
 
+import errno
+
 from ego4dfs.text import masked, printable
 
 
@@ -81,3 +83,24 @@ class ObjectChanged(StoreError):  # noqa: N818 - a state of the store
 
 class StoreUnavailable(StoreError):  # noqa: N818 - a state of the store
     """No usable answer in time: connection refused or cut, time-out, throttled, or 5xx."""
+
+
+_ERRNOS: tuple[tuple[type[Exception], int], ...] = (
+    (NotFound, errno.ENOENT),
+    (ObjectMissing, errno.ENOENT),
+    (AccessDenied, errno.EACCES),
+    (ObjectChanged, errno.ESTALE),
+    (NotADirectoryError, errno.ENOTDIR),
+    (IsADirectoryError, errno.EISDIR),
+    (UnicodeDecodeError, errno.ENOENT),  # no path of the tree has such bytes
+)
+
+
+def errno_of(error: Exception) -> int:
+    """Return the errno of an error, for the mount and for fsspec; EIO if no other one fits."""
+    for kind, number in _ERRNOS:
+        if isinstance(error, kind):
+            return number
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    return errno.EIO

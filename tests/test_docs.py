@@ -22,10 +22,10 @@ from ego4dfs.cli import COMMANDS, help_text, output, parser_of
 from ego4dfs.cli.output import EXIT_MEANINGS, ExitCode
 from ego4dfs.config import KEYS
 from ego4dfs.datasets import known_names
+from ego4dfs.errors import errno_of
 from ego4dfs.filesystem import Ego4DFileSystem
+from ego4dfs.filesystem.os_errors import as_os_errors
 from ego4dfs.metrics import Metrics
-from ego4dfs.mount.operations import errno_of
-from ego4dfs.oserrors import as_os_errors
 from kit import reliability
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ego4dfs.mount.operations import Operations, errno_of
+from ego4dfs.errors import errno_of
+from ego4dfs.mount.operations import Operations
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ego4dfs.errors import (
-    AccessDenied,
-    ManifestError,
-    NotFound,
-    ObjectChanged,
-    ObjectMissing,
-)
+from ego4dfs.errors import NotFound, ObjectChanged
 from ego4dfs.mount.status import STATUS_DIRECTORY, STATUS_PATH, StatusFile
 from ego4dfs.vfs import VFS, DirEntry, Handle, Stat
 
@@ -36,27 +30,6 @@ MAX_NAME_BYTES = 255
 
 READ_SIZE = 128 * 1024
 """st_blksize: Python and cp read in units of it; libfuse 2 asks in such units whatever is set."""
-
-_ERRNOS: tuple[tuple[type[Exception], int], ...] = (
-    (NotFound, errno.ENOENT),
-    (ObjectMissing, errno.ENOENT),
-    (AccessDenied, errno.EACCES),
-    (ObjectChanged, errno.ESTALE),
-    (ManifestError, errno.EIO),
-    (NotADirectoryError, errno.ENOTDIR),
-    (IsADirectoryError, errno.EISDIR),
-    (UnicodeDecodeError, errno.ENOENT),
-)
-
-
-def errno_of(error: Exception) -> int:
-    """Return the errno for an error; EIO for what no program can act on."""
-    for kind, number in _ERRNOS:
-        if isinstance(error, kind):
-            return number
-    if isinstance(error, OSError) and error.errno:
-        return error.errno
-    return errno.EIO
 
 
 class Operations:

@@ -1,6 +1,7 @@
-"""The names of a tree, for fsspec's own walk, find and glob: none of them needs a size.
+"""The tree as an fsspec filesystem without sizes, for fsspec's own walk, find and glob.
 
-fsspec walks by `ls(detail=True)`, which costs a HEAD for each object, whatever the caller wants.
+fsspec walks with `ls(detail=True)`, which costs one HEAD request per object, whatever the caller
+needs.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from ego4dfs.oserrors import as_os_errors
+from ego4dfs.filesystem.os_errors import as_os_errors
 from ego4dfs.tree import Directory, join
 from ego4dfs.vfs import VFS
 
 
-class Names(AbstractFileSystem):  # type: ignore[misc]
-    """The tree of a VFS without sizes and times: no call costs a HEAD.
+class NamesOnlyFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """The tree of a VFS without sizes and times: no call makes a HEAD request.
 
     Safe from several threads.
     """

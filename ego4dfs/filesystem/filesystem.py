@@ -19,9 +19,9 @@ from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.config import resolve
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ManifestError, NotFound, ObjectChanged, StoreError
+from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
+from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.forks import renew_lock_in_children
-from ego4dfs.names import Names
-from ego4dfs.oserrors import as_os_errors, refuse_write
 from ego4dfs.runtime.workers import each
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 from ego4dfs.vfs import VFS, Handle, Stat, open_vfs
@@ -86,7 +86,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """List a directory, or the one file at the path. Details of objects cost a HEAD each."""
         del kwargs
         path = self._strip_protocol(path)
-        names: list[Any] = Names(self.vfs).ls(path, detail=False)
+        names: list[Any] = NamesOnlyFileSystem(self.vfs).ls(path, detail=False)
         if not detail:
             return names
         with as_os_errors(path):
@@ -125,18 +125,18 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def walk(self, path: str, *args: Any, detail: bool = False, **kwargs: Any) -> Any:
         """Walk as fsspec does; only with `detail` do objects cost a HEAD each."""
-        walk = super().walk if detail else Names(self.vfs).walk
+        walk = super().walk if detail else NamesOnlyFileSystem(self.vfs).walk
         return walk(path, *args, detail=detail, **kwargs)
 
     def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """Find as fsspec does; only with `detail` do objects cost a HEAD each."""
         detail = kwargs.get("detail") or args[2:3] == (True,)
-        find = super().find if detail else Names(self.vfs).find
+        find = super().find if detail else NamesOnlyFileSystem(self.vfs).find
         return find(path, *args, **kwargs)
 
     def glob(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """Glob as fsspec does; only with `detail` do objects cost a HEAD each."""
-        glob = super().glob if kwargs.get("detail") else Names(self.vfs).glob
+        glob = super().glob if kwargs.get("detail") else NamesOnlyFileSystem(self.vfs).glob
         return glob(path, *args, **kwargs)
 
     def du(
@@ -280,9 +280,7 @@ class Ego4DFile(AbstractBufferedFile):  # type: ignore[misc]
 def _info(path: str, found: Stat) -> dict[str, Any]:
     return {
         "name": path,
-        "size": found.size
-        if found.is_known and not found.is_dir
-        else (0 if found.is_dir else None),
+        "size": found.size if found.is_known else None,
         "type": "directory" if found.is_dir else "file",
         "mtime": found.mtime_ns / 1e9,
         "ino": found.inode,
