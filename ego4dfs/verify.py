@@ -15,22 +15,14 @@ from functools import partial
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
-from ego4dfs.prefetch import (
-    NOT_TO_BE_HAD,
-    DatasetPlan,
-    Item,
-    Journal,
-    Layout,
-    Plan,
-    Record,
-    State,
-)
-from ego4dfs.prefetch.checksum import compare_file
-from ego4dfs.prefetch.evidence import BucketEvidence
-from ego4dfs.prefetch.folder import Folders
-from ego4dfs.prefetch.folding import disk_names, with_disk_names
-from ego4dfs.prefetch.plan import is_same_time
-from ego4dfs.prefetch.versions import VersionFile
+from ego4dfs.copies import Journal, Layout, Record, State
+from ego4dfs.copies.bucket_etags import BucketEvidence
+from ego4dfs.copies.checksum import compare_file
+from ego4dfs.copies.disk_names import disk_names, with_disk_names
+from ego4dfs.copies.folder import Folders
+from ego4dfs.copies.manifest_ver import VersionFile
+from ego4dfs.copies.record import is_same_time
+from ego4dfs.prefetch import NOT_TO_BE_HAD, DatasetPlan, Item, Plan
 from ego4dfs.runtime.workers import each
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ego4dfs.copies import Copies
 from ego4dfs.errors import ConfigError
 from ego4dfs.store import ObjectFacts
-from ego4dfs.vfs.copies import Copies
 from kit.data import MIB, seeded
 from kit.mounts import status
 from kit.processes import wait_until

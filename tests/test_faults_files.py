@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.cli import main
-from ego4dfs.prefetch import Journal, Layout
+from ego4dfs.copies import Journal, Layout
 from kit.cli import EGO4DFS, run_cli
 from kit.data import MIB, seeded
 from kit.official import objects_read

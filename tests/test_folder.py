@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ego4dfs.copies import Journal, Layout, State
+from ego4dfs.copies.folder import Folder, Folders, write_whole
 from ego4dfs.errors import OutputError
-from ego4dfs.prefetch import Journal, Layout, State, Status
-from ego4dfs.prefetch.folder import Folder, Folders, write_whole
+from ego4dfs.prefetch import Status
 from kit.copies import MIB, Bench
 from kit.fakes import FailingStore
 

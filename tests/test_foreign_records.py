@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ego4dfs.copies import Copies, Journal
+from ego4dfs.copies.manifest_ver import Row, VersionFile
+from ego4dfs.copies.version_rows import VersionRow, parse_versions
 from ego4dfs.files import read_regular
-from ego4dfs.prefetch import Journal, Status
-from ego4dfs.prefetch.versions import Row, VersionFile
-from ego4dfs.versionrows import VersionRow, parse_versions
-from ego4dfs.vfs.copies import Copies
+from ego4dfs.prefetch import Status
 from kit.cli import run_cli
 from kit.copies import Bench
 from kit.fakes import FailingStore

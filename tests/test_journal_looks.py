@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.cache.index import BlockIndex
+from ego4dfs.copies import Copies, Journal, Record
+from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.errors import OutputError
-from ego4dfs.prefetch import Journal, Record
-from ego4dfs.prefetch.versions import VersionFile
 from ego4dfs.store import ObjectFacts
-from ego4dfs.vfs.copies import Copies
 from kit.cli import run_cli
 from kit.prefetch import data_of, tree
 from kit.server import SHARING
@@ -100,7 +99,7 @@ def test_a_full_disk_is_an_error_and_no_signal(small_disk):
     with (small_disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
         while rest.write(bytes(1 << 20)):
             pass
-    program = "import sys, pathlib, ego4dfs.prefetch as p; p.Journal(pathlib.Path(sys.argv[1]))"
+    program = "import sys, pathlib, ego4dfs.copies as p; p.Journal(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(state)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1

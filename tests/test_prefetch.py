@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from ego4dfs.prefetch import Journal
+from ego4dfs.copies import Journal
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.prefetch import data_of, tree

@@ -7,10 +7,11 @@ import os
 
 import pytest
 
+from ego4dfs.copies import Journal, Layout, State
+from ego4dfs.copies.folder import Folder
 from ego4dfs.errors import OutputError
-from ego4dfs.prefetch import Journal, Layout, State, Status
-from ego4dfs.prefetch.folder import Folder
-from ego4dfs.prefetch.troubles import Troubles
+from ego4dfs.prefetch import Status
+from ego4dfs.prefetch.disk_errors import Troubles
 from ego4dfs.verify import Verdict, check_plan
 from kit.copies import MIB, Bench
 from kit.fakes import FailingStore

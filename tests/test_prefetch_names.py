@@ -7,9 +7,10 @@ import sqlite3
 
 import pytest
 
+from ego4dfs.copies import State
 from ego4dfs.manifest import parse
-from ego4dfs.prefetch import State, Status
-from ego4dfs.prefetch.partfile import part_name
+from ego4dfs.prefetch import Status
+from ego4dfs.prefetch.part_file import part_name
 from kit.copies import MIB
 from kit.prefetch import data_of, tree
 

@@ -13,21 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from ego4dfs.copies import Journal, Layout, State
+from ego4dfs.copies import journal as journal_module
+from ego4dfs.copies.checksum import compare_file
+from ego4dfs.copies.folder import Folder
+from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.errors import CredentialsRejected, OutputError, StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import (
-    THERE,
-    TO_GET,
-    Journal,
-    Layout,
-    State,
-    Status,
-)
-from ego4dfs.prefetch import journal as journal_module
-from ego4dfs.prefetch.checksum import compare_file
-from ego4dfs.prefetch.folder import Folder
-from ego4dfs.prefetch.partfile import PartFile
-from ego4dfs.prefetch.versions import VersionFile
+from ego4dfs.prefetch import THERE, TO_GET, Status
+from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof, part_sizes
@@ -300,7 +294,12 @@ import os, sys, time
 from pathlib import Path
 from kit.copies import Bench
 from kit.fakes import CountingStore
-from ego4dfs.prefetch import Planner, Record, State
+from ego4dfs.copies import Record, State
+from ego4dfs.prefetch import Planner
+from copybench import Bench
+from fakes import CountingStore
+from ego4dfs.copies import Record, State
+from ego4dfs.prefetch import Planner
 from ego4dfs.store import ObjectFacts
 root, count = Path(sys.argv[1]), int(sys.argv[2])
 class Weightless(CountingStore):

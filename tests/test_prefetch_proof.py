@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
+from ego4dfs.copies import Record, State
+from ego4dfs.copies.bucket_etags import OBJECTS_AGAINST, BucketEvidence
 from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import Record, Report, State, Status
-from ego4dfs.prefetch.evidence import OBJECTS_AGAINST, BucketEvidence
+from ego4dfs.prefetch import Report, Status
 from ego4dfs.reader import Reader
 from ego4dfs.store.etag import Comparison, Proof
 from ego4dfs.verify import Verdict, check_journal, check_plan

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.cli import main
-from ego4dfs.prefetch import journalfile, planner
+from ego4dfs.copies import journal_file
+from ego4dfs.copies.manifest_ver import VersionFile
+from ego4dfs.prefetch import planner
 from ego4dfs.prefetch.planner import ASKED_KEPT_S
-from ego4dfs.prefetch.versions import VersionFile
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.official import run_official, write_profile
@@ -286,7 +287,7 @@ def test_a_file_of_the_right_size_and_wrong_bytes_is_no_copy(shared, has_row):
 def test_a_journal_that_has_no_room_is_told_as_a_full_disk(tmp_path):
     """Removing it, as for a damaged one, would be the wrong advice."""
     error = sqlite3.OperationalError("database or disk is full")
-    told = journalfile.unusable(tmp_path / "journal.sqlite", error)
+    told = journal_file.unusable(tmp_path / "journal.sqlite", error)
     assert "no space left on device" in str(told)
     assert told.hint.startswith("make room")
-    assert "damaged" in journalfile.unusable(tmp_path, sqlite3.DatabaseError("malformed")).hint
+    assert "damaged" in journal_file.unusable(tmp_path, sqlite3.DatabaseError("malformed")).hint

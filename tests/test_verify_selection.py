@@ -12,7 +12,7 @@ from typing import TextIO
 import pytest
 
 from ego4dfs.cli.output import ExitCode
-from ego4dfs.prefetch import Layout
+from ego4dfs.copies import Layout
 from ego4dfs.verify import datasets_below
 from kit.cli import EGO4DFS
 from kit.prefetch import data_of, tree

@@ -22,14 +22,14 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.config import Config, has_filters
+from ego4dfs.copies import Journal, Layout, unusable
+from ego4dfs.copies.layout import METADATA
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, MountError, OutputError
 from ego4dfs.mount import mounts, resolve_path
 from ego4dfs.prefetch import (
     JOBS,
     TO_GET,
     Fetcher,
-    Journal,
-    Layout,
     Means,
     Outage,
     Plan,
@@ -37,9 +37,7 @@ from ego4dfs.prefetch import (
     ReleaseFiles,
     Report,
     Selections,
-    unusable,
 )
-from ego4dfs.prefetch.layout import METADATA
 from ego4dfs.text import shell_word, sizes_apart
 from ego4dfs.vfs import VFS, open_vfs
 

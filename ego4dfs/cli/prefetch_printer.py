@@ -15,19 +15,9 @@ from types import MappingProxyType
 from typing import TextIO
 
 from ego4dfs.cli.output import ExitCode, exit_code, print_error, print_json, say, table
+from ego4dfs.copies import State, unusable
 from ego4dfs.errors import ConfigError, Ego4DError
-from ego4dfs.prefetch import (
-    NOT_TO_BE_HAD,
-    THERE,
-    TO_GET,
-    DatasetPlan,
-    Item,
-    Plan,
-    Report,
-    State,
-    Status,
-    unusable,
-)
+from ego4dfs.prefetch import NOT_TO_BE_HAD, THERE, TO_GET, DatasetPlan, Item, Plan, Report, Status
 from ego4dfs.text import human_size
 
 _GIB = 2**30

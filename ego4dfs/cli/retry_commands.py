@@ -9,8 +9,8 @@ from pathlib import Path
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.args import Parser, command_line
 from ego4dfs.config import FILTERS, UIDS, Config
+from ego4dfs.copies.folder import write_whole
 from ego4dfs.prefetch import Problem, Report
-from ego4dfs.prefetch.folder import write_whole
 
 _NAMES_SPELT = 5
 _DATASETS_SPELT = 5

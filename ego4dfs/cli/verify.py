@@ -17,6 +17,7 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config, has_filters
+from ego4dfs.copies import Journal, Layout, unusable
 from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
@@ -26,7 +27,7 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.mount import mounts, resolve_path
-from ego4dfs.prefetch import Expected, Fetcher, Journal, Layout, Means, Plan, Planner, unusable
+from ego4dfs.prefetch import Expected, Fetcher, Means, Plan, Planner
 from ego4dfs.text import shell_word
 from ego4dfs.verify import (
     BROKEN,

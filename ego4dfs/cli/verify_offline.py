@@ -14,9 +14,9 @@ from ego4dfs.catalog import (
     uids_from_file,
 )
 from ego4dfs.config import Config, has_filters
+from ego4dfs.copies import Layout
+from ego4dfs.copies.disk_names import disk_names, with_disk_names
 from ego4dfs.errors import ConfigError, StoreUnavailable
-from ego4dfs.prefetch import Layout
-from ego4dfs.prefetch.folding import disk_names, with_disk_names
 
 _CHUNK_BYTES = 4 << 20
 

@@ -1,8 +1,6 @@
 """Offline copies: the official tool's tree in plain files, resumed, proved and recorded."""
 
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher, Means
-from ego4dfs.prefetch.journal import Journal, Record
-from ego4dfs.prefetch.layout import Layout, unusable
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
     NOT_TO_BE_HAD,
@@ -11,10 +9,9 @@ from ego4dfs.prefetch.plan import (
     DatasetPlan,
     Item,
     Plan,
-    State,
 )
 from ego4dfs.prefetch.planner import Planner
-from ego4dfs.prefetch.released import ReleaseFiles
+from ego4dfs.prefetch.release_files import ReleaseFiles
 from ego4dfs.prefetch.report import Problem, Report, Status
 from ego4dfs.prefetch.selections import Expected, Selections
 from ego4dfs.prefetch.warming import Warmer
@@ -28,19 +25,14 @@ __all__ = [
     "Expected",
     "Fetcher",
     "Item",
-    "Journal",
-    "Layout",
     "Means",
     "Outage",
     "Plan",
     "Planner",
     "Problem",
-    "Record",
     "ReleaseFiles",
     "Report",
     "Selections",
-    "State",
     "Status",
     "Warmer",
-    "unusable",
 ]

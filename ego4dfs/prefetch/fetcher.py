@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ego4dfs.cache import BlockCache
+from ego4dfs.copies import Journal, Layout, State
+from ego4dfs.copies.bucket_etags import BucketEvidence
+from ego4dfs.copies.checksum import compare_bytes, compare_file
+from ego4dfs.copies.folder import Folders
 from ego4dfs.errors import (
     CredentialsRejected,
     ObjectChanged,
@@ -14,22 +18,17 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.facts import FactsIndex
-from ego4dfs.prefetch.checksum import compare_bytes, compare_file
-from ego4dfs.prefetch.copying import Copy, RangeFetcher, Stopped
-from ego4dfs.prefetch.evidence import BucketEvidence
-from ego4dfs.prefetch.folder import Folders
-from ego4dfs.prefetch.journal import Journal
-from ego4dfs.prefetch.landing import Landing
-from ego4dfs.prefetch.lanes import Lanes, Task, Ticks
-from ego4dfs.prefetch.layout import Layout
+from ego4dfs.prefetch.commit import Landing
+from ego4dfs.prefetch.completion import Settling, closing
+from ego4dfs.prefetch.disk_errors import Troubles
+from ego4dfs.prefetch.downloads import Copy, RangeFetcher, Stopped
+from ego4dfs.prefetch.etag_check import ATTEMPTS, Prover
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
-from ego4dfs.prefetch.partfile import PartFile
-from ego4dfs.prefetch.plan import THERE, TO_GET, Item, Plan, State
-from ego4dfs.prefetch.proving import ATTEMPTS, Prover
+from ego4dfs.prefetch.part_file import PartFile
+from ego4dfs.prefetch.plan import THERE, TO_GET, Item, Plan
 from ego4dfs.prefetch.report import Report
-from ego4dfs.prefetch.settling import Settling, closing
-from ego4dfs.prefetch.small import SMALL_BYTES, SmallReader
-from ego4dfs.prefetch.troubles import Troubles
+from ego4dfs.prefetch.small_files import SMALL_BYTES, SmallReader
+from ego4dfs.prefetch.worker_pool import Lanes, Task, Ticks
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.store.etag import Comparison, Proof, compare
 

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ego4dfs.copies import State
 from ego4dfs.store import ObjectFacts
-
-
-class State(enum.Enum):
-    """What has to be done about one file."""
-
-    RIGHT = "there"
-    ADOPT = "adopt"  # right, by the official tool's record or by its bytes: ours is to be made
-    CHECK = "check"  # of the right size, and nothing says of which version
-    FETCH = "fetch"
-    MISSING = "missing"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +84,3 @@ class Plan:
     def bytes(self, *states: State) -> int:
         """Sum the known sizes of the files in any of the states."""
         return sum(dataset.bytes(*states) for dataset in self.datasets)
-
-
-def is_same_time(one_ns: int, other_ns: int) -> bool:
-    """Tell whether two times are the same to filesystems that keep them to two seconds."""
-    return abs(one_ns - other_ns) < 2 * 10**9

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
+from ego4dfs.copies import Journal, Layout, State
+from ego4dfs.copies.bucket_etags import BucketEvidence
+from ego4dfs.copies.checksum import compare_file
+from ego4dfs.copies.disk_names import disk_names, with_disk_names
+from ego4dfs.copies.inventory import Here
+from ego4dfs.copies.layout import METADATA
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
 from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import Entry
-from ego4dfs.prefetch.checksum import compare_file
-from ego4dfs.prefetch.evidence import BucketEvidence
-from ego4dfs.prefetch.folding import disk_names, with_disk_names
-from ego4dfs.prefetch.here import Here
-from ego4dfs.prefetch.journal import Journal
-from ego4dfs.prefetch.layout import METADATA, Layout
 from ego4dfs.prefetch.outage import Outage
-from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan, State
-from ego4dfs.prefetch.questions import Questions
+from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan
+from ego4dfs.prefetch.revalidation import Questions
 from ego4dfs.runtime.workers import each
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof

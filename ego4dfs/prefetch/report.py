@@ -7,10 +7,11 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ego4dfs.copies import State
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing, StoreError
+from ego4dfs.prefetch.disk_errors import reason_of
 from ego4dfs.prefetch.outage import Outage
-from ego4dfs.prefetch.plan import NOT_TO_BE_HAD, Item, Plan, State
-from ego4dfs.prefetch.troubles import reason_of
+from ego4dfs.prefetch.plan import NOT_TO_BE_HAD, Item, Plan
 
 
 class Status(enum.Enum):

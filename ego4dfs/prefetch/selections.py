@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
+from ego4dfs.copies import Journal, Layout
+from ego4dfs.copies.disk_names import disk_names
+from ego4dfs.copies.folder import write_whole
+from ego4dfs.copies.layout import METADATA
 from ego4dfs.files import read_regular
-from ego4dfs.prefetch.folder import write_whole
-from ego4dfs.prefetch.folding import disk_names
-from ego4dfs.prefetch.journal import Journal
-from ego4dfs.prefetch.layout import METADATA, Layout
 
 NAME = "selections.json"
 

@@ -11,6 +11,8 @@ from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef, block_entries, length_o
 from ego4dfs.cache import PIN_SHARE, BlockCache
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.catalog import Listing
+from ego4dfs.copies import State
+from ego4dfs.copies.layout import METADATA
 from ego4dfs.errors import (
     CacheError,
     CredentialsRejected,
@@ -20,11 +22,10 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.facts import FactsIndex
-from ego4dfs.prefetch.lanes import Lanes, Task
-from ego4dfs.prefetch.layout import METADATA
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
-from ego4dfs.prefetch.plan import THERE, TO_GET, DatasetPlan, Item, Plan, State
+from ego4dfs.prefetch.plan import THERE, TO_GET, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report, Status
+from ego4dfs.prefetch.worker_pool import Lanes, Task
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.text import sizes_apart
 

@@ -22,6 +22,7 @@ from ego4dfs.catalog import (
     uids_from_file,
 )
 from ego4dfs.config import Config
+from ego4dfs.copies import Copies
 from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
@@ -35,7 +36,6 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader import BackgroundVerifier, Reader
 from ego4dfs.store import ObjectStore, check_profile, open_store
 from ego4dfs.tree import Tree, join
-from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ego4dfs.blocks import ObjectRef
+from ego4dfs.copies import Copy
 from ego4dfs.reader import Window
 from ego4dfs.store import ObjectFacts
-from ego4dfs.vfs.copies import Copy
 
 
 @dataclass(frozen=True, slots=True)

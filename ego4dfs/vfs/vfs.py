@@ -18,6 +18,7 @@ from functools import partial
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.cache import CLOSE_WAIT_S, BlockCache
 from ego4dfs.catalog import Catalog
+from ego4dfs.copies import Copies
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -35,7 +36,6 @@ from ego4dfs.runtime.deadline import CLOSE_S, Deadline
 from ego4dfs.runtime.workers import Overdue, within
 from ego4dfs.store import ObjectFacts, ObjectStore
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
-from ego4dfs.vfs.copies import Copies
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
 from ego4dfs.vfs.values import DirEntry, Handle, Stat
 
@@ -259,7 +259,10 @@ class VFS:
             if facts is None:
                 if self._readahead.should_sweep(node.path):
                     siblings = self._tree.siblings(node.path)
-                    urls = self.copies.untold(siblings) if self.copies else object_urls(siblings)
+                    urls = object_urls(siblings)
+                    if self.copies is not None:
+                        files = (n for n in siblings.values() if isinstance(n, ObjectFile))
+                        urls = self.copies.without_record((n.path, n.url) for n in files)
                     self.facts.sweep(urls)
                 facts = self.facts.get(node.url)
         except CredentialsRejected:

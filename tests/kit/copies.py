@@ -9,10 +9,11 @@ import pytest
 
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.catalog import Listing
+from ego4dfs.copies import Journal, Layout
 from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import CompressedBytes, parse
 from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import Fetcher, Journal, Layout, Means, Plan, Planner, Report
+from ego4dfs.prefetch import Fetcher, Means, Plan, Planner, Report
 from kit.fakes import CountingStore, FailingStore
 
 MIB = 1 << 20

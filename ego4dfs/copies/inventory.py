@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from ego4dfs.copies.bucket_etags import BucketEvidence
+from ego4dfs.copies.journal import Journal
+from ego4dfs.copies.layout import METADATA, Layout
+from ego4dfs.copies.manifest_ver import NAME, VersionFile
+from ego4dfs.copies.record import Record, is_same_time
+from ego4dfs.copies.rule import State
 from ego4dfs.manifest import Entry
-from ego4dfs.prefetch.evidence import BucketEvidence
-from ego4dfs.prefetch.journal import Journal, Record
-from ego4dfs.prefetch.layout import METADATA, Layout
-from ego4dfs.prefetch.plan import State, is_same_time
-from ego4dfs.prefetch.versions import NAME, VersionFile
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof, is_md5
 from ego4dfs.text import folded

@@ -7,8 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
-from ego4dfs.prefetch.folder import Folder
-from ego4dfs.prefetch.layout import METADATA, Layout
+from ego4dfs.copies import Layout
+from ego4dfs.copies.folder import Folder
+from ego4dfs.copies.layout import METADATA
 
 _MANIFEST = "manifest.csv"
 

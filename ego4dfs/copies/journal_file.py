@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from ego4dfs.copies.folder import Folder
+from ego4dfs.copies.optional_calls import REFUSALS
 from ego4dfs.errors import OutputError
-from ego4dfs.prefetch.courtesy import REFUSALS
-from ego4dfs.prefetch.folder import Folder
 from ego4dfs.sqliteerrors import for_reading
 
 log = logging.getLogger(__name__)

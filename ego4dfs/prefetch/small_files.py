@@ -11,10 +11,10 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.facts import FactsIndex
-from ego4dfs.prefetch.copying import RangeFetcher, Stopped
-from ego4dfs.prefetch.lanes import Lanes
+from ego4dfs.prefetch.downloads import RangeFetcher, Stopped
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report
+from ego4dfs.prefetch.worker_pool import Lanes
 from ego4dfs.store import Fetched, ObjectFacts, ObjectStore
 
 SMALL_BYTES = 1 << 20

@@ -9,9 +9,10 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 
-from ego4dfs.prefetch.courtesy import courtesy
-from ego4dfs.prefetch.folder import HIDDEN, Folder
-from ego4dfs.prefetch.journal import Begun, Journal
+from ego4dfs.copies import Journal
+from ego4dfs.copies.folder import HIDDEN, Folder
+from ego4dfs.copies.journal import Begun
+from ego4dfs.copies.optional_calls import courtesy
 from ego4dfs.store import ObjectFacts
 
 SYNC_EVERY_BYTES = 256 << 20

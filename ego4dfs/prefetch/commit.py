@@ -8,13 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from ego4dfs.prefetch.folder import HIDDEN, Folders
-from ego4dfs.prefetch.journal import Journal, Record
-from ego4dfs.prefetch.layout import Layout
-from ego4dfs.prefetch.partfile import PartFile
-from ego4dfs.prefetch.plan import Item, State
+from ego4dfs.copies import Journal, Layout, Record, State
+from ego4dfs.copies.folder import HIDDEN, Folders
+from ego4dfs.copies.manifest_ver import VersionFile
+from ego4dfs.prefetch.part_file import PartFile
+from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report, Status
-from ego4dfs.prefetch.versions import VersionFile
 from ego4dfs.store import ObjectFacts
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
+from ego4dfs.copies.folder import HIDDEN, Folder
+from ego4dfs.copies.layout import Layout
 from ego4dfs.manifest import RESERVED_NAMES, Entry, numbered
-from ego4dfs.prefetch.folder import HIDDEN, Folder
-from ego4dfs.prefetch.layout import Layout
 from ego4dfs.text import folded
 
 _RESERVED = frozenset(map(folded, RESERVED_NAMES))

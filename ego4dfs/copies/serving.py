@@ -13,19 +13,18 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ego4dfs.copies.directories import Directories
+from ego4dfs.copies.version_rows import parse_versions
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
 from ego4dfs.files import open_regular, read_regular
 from ego4dfs.sqliteerrors import for_reading
 from ego4dfs.store import ObjectFacts
 from ego4dfs.text import folded
-from ego4dfs.tree import Node, ObjectFile
-from ego4dfs.versionrows import parse_versions
-from ego4dfs.vfs.directories import Directories
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +102,9 @@ class Copies:
             return None
         return content, status.st_mtime_ns
 
-    def untold(self, children: Mapping[str, Node]) -> list[str]:
-        """Return the URLs of those objects of which no copy's record tells what they are."""
-        files = (node for node in children.values() if isinstance(node, ObjectFile))
-        return [file.url for file in files if self.facts(file.path, file.url) is None]
+    def without_record(self, files: Iterable[tuple[str, str]]) -> list[str]:
+        """Return the URLs of those objects, given as (path, url), that no record describes."""
+        return [url for path, url in files if self.facts(path, url) is None]
 
     def facts(self, path: str, url: str) -> ObjectFacts | None:
         """Return what the journal knows of the object, if the copy is as it was left."""

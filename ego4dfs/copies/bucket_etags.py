@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 
-from ego4dfs.prefetch.journal import Journal
+from ego4dfs.copies.journal import Journal
 from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, is_md5, only_part_size
 from ego4dfs.store.s3_url import split_s3_url
 

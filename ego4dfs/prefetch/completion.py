@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ego4dfs.errors import StoreError
-from ego4dfs.prefetch.copying import Copy
-from ego4dfs.prefetch.landing import Landing
-from ego4dfs.prefetch.partfile import PartFile
+from ego4dfs.prefetch.commit import Landing
+from ego4dfs.prefetch.disk_errors import is_hopeless
+from ego4dfs.prefetch.downloads import Copy
+from ego4dfs.prefetch.etag_check import Prover, Verdict, disagreement, doubt, warn_of_sizes
+from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.prefetch.plan import Item
-from ego4dfs.prefetch.proving import Prover, Verdict, disagreement, doubt, warn_of_sizes
-from ego4dfs.prefetch.troubles import is_hopeless
 from ego4dfs.store.etag import Comparison
 
 

@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ego4dfs.prefetch import journalfile
-from ego4dfs.prefetch.plan import is_same_time
+from ego4dfs.copies import journal_file
+from ego4dfs.copies.record import Record, is_same_time
 from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
@@ -46,28 +46,6 @@ CREATE TABLE IF NOT EXISTS evidence (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS times (path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A complete copy: the object version that it is, and how that was proved (`checksum`).
-
-    `asked_s` is when S3 said last that this is the latest version, in seconds since the epoch.
-    `set_mtime_ns` is the time of the file where that of the object could not be set, else 0.
-    """
-
-    url: str
-    source: str
-    release: str
-    facts: ObjectFacts
-    checksum: str
-    asked_s: float = 0.0
-    set_mtime_ns: int = 0
-
-    @property
-    def file_mtime_ns(self) -> int:
-        """The time that the file has if nobody changed it."""
-        return self.set_mtime_ns or self.facts.mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +80,9 @@ class Journal:
         self._path = state / NAME
         self._held = -1
         if look_only:
-            self._db = journalfile.open_to_look(self._path)
+            self._db = journal_file.open_to_look(self._path)
         else:
-            self._held, self._db = journalfile.open_to_write(self._path)
+            self._held, self._db = journal_file.open_to_write(self._path)
         try:
             if look_only and not self._names():  # none, or one that was not begun
                 self._db.close()
@@ -112,11 +90,11 @@ class Journal:
             if not look_only or not self._names():
                 self._db.executescript(_SCHEMA)
             elif look_only:
-                journalfile.check(self._db)
+                journal_file.check(self._db)
             self._tables = self._names()
         except sqlite3.Error as error:
             self._release()
-            raise journalfile.unusable(self._path, error) from error
+            raise journal_file.unusable(self._path, error) from error
 
     @property
     def may_write(self) -> bool:
@@ -259,21 +237,21 @@ class Journal:
             try:
                 return self._db.execute(query, row)
             except sqlite3.Error as error:
-                raise journalfile.unusable(self._path, error) from error
+                raise journal_file.unusable(self._path, error) from error
 
     def _all(self, query: str, row: tuple[object, ...] = ()) -> list[Any]:
         with self._lock:
             try:
                 return self._db.execute(query, row).fetchall()
             except sqlite3.Error as error:
-                raise journalfile.unusable(self._path, error) from error
+                raise journal_file.unusable(self._path, error) from error
 
     def _fetch(self, rows: sqlite3.Cursor) -> list[Any]:
         with self._lock:
             try:
                 return rows.fetchmany(_AT_ONCE)
             except sqlite3.Error as error:
-                raise journalfile.unusable(self._path, error) from error
+                raise journal_file.unusable(self._path, error) from error
 
     def _release(self) -> None:
         if self._held >= 0:

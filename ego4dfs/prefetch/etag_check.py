@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from ego4dfs.blocks import ObjectRef, block_entries, part_entries
 from ego4dfs.cache import BlockCache
+from ego4dfs.copies.bucket_etags import BucketEvidence
 from ego4dfs.errors import StoreError
-from ego4dfs.prefetch.copying import Copy
-from ego4dfs.prefetch.evidence import BucketEvidence
+from ego4dfs.prefetch.downloads import Copy
 from ego4dfs.store import ObjectStore
 from ego4dfs.store.etag import Comparison, Proof, is_md5
 from ego4dfs.store.s3_url import split_s3_url

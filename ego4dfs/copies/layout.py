@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs import datasets
+from ego4dfs.copies.folder import HIDDEN, Folder
 from ego4dfs.errors import OutputError
-from ego4dfs.prefetch.folder import HIDDEN, Folder
 
 STATE_DIRECTORY = HIDDEN
 METADATA = "ego4d.json"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ego4dfs.copies.folder import Folder
+from ego4dfs.copies.version_rows import parse_versions
 from ego4dfs.files import read_regular
-from ego4dfs.prefetch.folder import Folder
-from ego4dfs.versionrows import parse_versions
 
 log = logging.getLogger(__name__)
 

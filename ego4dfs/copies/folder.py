@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.prefetch.courtesy import courtesy
+from ego4dfs.copies.optional_calls import courtesy
 
 HIDDEN = ".ego4dfs"
 """The directory for files under way, in each directory of copies; no data has this name."""

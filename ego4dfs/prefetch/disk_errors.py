@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from ego4dfs.prefetch.journal import JournalError
+from ego4dfs.copies.journal import JournalError
 
 _OF_ALL = frozenset(
     getattr(errno, name)

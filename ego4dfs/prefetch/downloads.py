@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, block_key, spans
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import StoreError, StoreUnavailable
-from ego4dfs.prefetch.lanes import Lanes
-from ego4dfs.prefetch.partfile import PartFile
+from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report
+from ego4dfs.prefetch.worker_pool import Lanes
 from ego4dfs.store import ObjectFacts, ObjectStore
 
 NEAR_BYTES, FAR_BYTES = 2 << 20, 8 << 20

@@ -1,0 +1,12 @@
+"""Offline copies: the official tool's tree in plain files, its records and ours, and their use.
+
+prefetch fills such a directory, verify checks it, and a mount serves from it.
+"""
+
+from ego4dfs.copies.journal import Journal
+from ego4dfs.copies.layout import Layout, unusable
+from ego4dfs.copies.record import Record
+from ego4dfs.copies.rule import State
+from ego4dfs.copies.serving import Copies, Copy
+
+__all__ = ["Copies", "Copy", "Journal", "Layout", "Record", "State", "unusable"]
