@@ -17,8 +17,8 @@ from ego4dfs.store import (
     ObjectStore,
     bucket_limits,
     obstore_s3,
-    patience,
     resilient,
+    retry,
     s3fs_s3,
     throughput,
 )
@@ -42,10 +42,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (throughput, s3fs_s3):
         monkeypatch.setattr(module, "ATTEMPT_S", 0.8)
     monkeypatch.setattr(obstore_s3, "WHOLE_TIMEOUT_S", 0.8)
-    monkeypatch.setattr(patience, "QUIET_S", 0.2)
+    monkeypatch.setattr(retry, "QUIET_S", 0.2)
     for name in ("OBJECTS", "MANIFESTS"):
         limits = getattr(resilient, name)
-        patient = patience.Patience(limits.attempts, 1.0)
+        patient = retry.RetryPolicy(limits.max_attempts, 1.0)
         monkeypatch.setattr(resilient, name, patient)
 
 
@@ -103,7 +103,7 @@ def test_a_bucket_is_asked_for_in_whole_answers_again_once_it_is_fast(
     gateway: Gateway, licensed: Aws, url: str, opened: Callable[..., ObjectStore]
 ) -> None:
     store = opened(endpoint_url=gateway.url, transport="obstore")
-    rates = store._mine().adapter._throughput
+    rates = store._transport().adapter._throughput
     rates.record_slow("store-plain")
     assert rates.is_slow("store-plain", len(DATA))
     assert bytes(store.read_range(url, 0, len(DATA)).data) == DATA
@@ -141,7 +141,7 @@ def test_throttling_without_end_ends_in_an_error(
 ) -> None:
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 0.2)
     monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 0.2)
-    limits = patience.Patience(attempts=5, timeout_s=20.0, throttled_s=3.0)
+    limits = retry.RetryPolicy(max_attempts=5, timeout_s=20.0, throttled_s=3.0)
     monkeypatch.setattr(resilient, "OBJECTS", limits)
     store.read_range(url, 0, 10)  # imports and connects, which takes its time on a busy machine
     gateway.reset()
@@ -149,6 +149,24 @@ def test_throttling_without_end_ends_in_an_error(
     with pytest.raises(StoreUnavailable, match="503"):
         store.read_range(url, 0, 10)
     assert gateway.methods["GET"] >= 2
+
+
+def test_a_pause_ends_with_the_deadline(
+    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket pauses for 30 s more; a read that has 0.5 s left makes its last attempt then."""
+    limits = retry.RetryPolicy(max_attempts=5, timeout_s=20.0, throttled_s=0.5)
+    monkeypatch.setattr(resilient, "OBJECTS", limits)
+    monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 30.0)
+    monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 30.0)
+    store.read_range(url, 0, 10)  # imports and connects, which takes its time on a busy machine
+    gateway.reset()
+    gateway.faults.slow_down_every = 1
+    began_s = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="503"):
+        store.read_range(url, 0, 10)
+    assert 0.5 <= time.monotonic() - began_s < 10
+    assert gateway.methods["GET"] == 2
 
 
 def test_all_requests_to_a_throttled_bucket_wait_together(
@@ -226,7 +244,7 @@ def test_s3fs_reads_retry_after_and_obstore_does_not_tell_it(
     began_s = time.monotonic()
     store.read_range(url, 0, 10)
     waited_s = time.monotonic() - began_s
-    uses_s3fs = type(store._mine().adapter) is s3fs_s3.S3fsS3
+    uses_s3fs = type(store._transport().adapter) is s3fs_s3.S3fsS3
     assert waited_s >= 1.0 if uses_s3fs else metrics.snapshot()["throttled_answers"] == 1
 
 
@@ -323,7 +341,7 @@ def test_a_bucket_that_turns_slow_while_a_request_is_sent_leaves_it_bounded(
     """How a request is bounded and how its body is read are decided once."""
     store = opened(endpoint_url=gateway.url, transport="obstore")
     etag = store.head(url).etag
-    rates = store._mine().adapter._throughput
+    rates = store._transport().adapter._throughput
     answers = iter([True, False] * 20)
     monkeypatch.setattr(type(rates), "is_slow", lambda *_: next(answers))
     gateway.faults.trickle_s, gateway.faults.piece_bytes = 0.1, 16
@@ -338,7 +356,7 @@ def test_a_manifest_waits_no_longer_than_a_kept_one_is_good_for(
     store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store may ask for a minute; the copy on disk is served long before."""
-    limits = patience.Patience(attempts=2, timeout_s=20.0, throttled_s=0.5)
+    limits = retry.RetryPolicy(max_attempts=2, timeout_s=20.0, throttled_s=0.5)
     monkeypatch.setattr(resilient, "MANIFESTS", limits)
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 30.0)
     gateway.faults.slow_down_every = 1

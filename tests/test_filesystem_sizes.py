@@ -7,7 +7,7 @@ import errno
 import fsspec
 import pytest
 
-from ego4dfs.store import breaker, patience
+from ego4dfs.store import breaker, retry
 from ego4dfs.vfs import VFS
 from kit.gateway import Gateway, Reply
 
@@ -65,7 +65,7 @@ def test_cat_file_asks_again_by_itself(fs, gateway, release):
     deadline="5 s, in 5 attempts",
 )
 def test_a_captive_portal_leaves_nothing_behind(fs, gateway, release, monkeypatch):
-    monkeypatch.setattr(patience, "WAIT_MAX_S", 0.0)
+    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.0)
     monkeypatch.setattr(breaker, "OPEN_S", 0.0)
     path = f"{release.version}/imu/a.csv"
     assert fs.exists(path)

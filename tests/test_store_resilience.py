@@ -25,8 +25,8 @@ from ego4dfs.store import (
     breaker,
     bucket_limits,
     obstore_s3,
-    patience,
     resilient,
+    retry,
     s3fs_s3,
 )
 from kit.gateway import Gateway
@@ -300,10 +300,10 @@ def test_closing_the_store_ends_the_waits_for_another_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An unmount is not held up by back-off: the request under way is the last."""
-    monkeypatch.setattr(patience, "WAIT_MAX_S", 60.0)
+    monkeypatch.setattr(retry, "MAX_WAIT_S", 60.0)
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 60.0)
     monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 60.0)
-    monkeypatch.setattr(resilient, "OBJECTS", patience.Patience(5, 300.0, wait_initial_s=60.0))
+    monkeypatch.setattr(resilient, "OBJECTS", retry.RetryPolicy(5, 300.0, first_wait_s=60.0))
     gateway.faults.slow_down_every = 1
     gateway.faults.slow_down = refusal
     store = opened(endpoint_url=gateway.url)

@@ -17,7 +17,7 @@ from ego4dfs.store.local_mirror import LocalMirror
 from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
 from ego4dfs.store.protocol import Adapter, ObjectStore
 from ego4dfs.store.regions import Regions
-from ego4dfs.store.resilient import Parts, ResilientStore
+from ego4dfs.store.resilient import ResilientStore, Transport
 from ego4dfs.store.timeout_adapter import TimeoutAdapter
 from ego4dfs.text import masked
 
@@ -83,12 +83,12 @@ def _s3(
     transport: str,
     metrics: Metrics,
     max_concurrency: int,
-) -> Parts:
+) -> Transport:
     credentials, network = Credentials(profile), NetworkSettings(profile)
     regions = Regions(
         endpoint, lambda: region or aws_config_files.region(profile), metrics, network
     )
-    return Parts(
+    return Transport(
         adapter=_adapter(transport, endpoint, credentials, regions, network),
         credentials=credentials,
         breaker=Breaker(masked(endpoint) or _AWS, one_host=bool(endpoint)),
@@ -110,8 +110,8 @@ def _mirror(source: str, network: NetworkSettings) -> Adapter:
     return FsspecMirror(source, network)
 
 
-def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Parts:
-    return Parts(
+def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Transport:
+    return Transport(
         adapter=TimeoutAdapter(adapter),
         credentials=None,
         breaker=Breaker(adapter.source),

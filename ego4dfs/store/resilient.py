@@ -1,12 +1,11 @@
-"""The store everyone gets: an adapter made patient, bounded, counted and quick to give up."""
+"""The store that the rest of ego4dfs uses: an adapter with retries, limits and counters."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.metrics import KEY_REFUSED, OFFLINE, ONLINE, Metrics
+from ego4dfs.runtime.deadline import Deadline
 from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.classify import (
@@ -30,7 +30,6 @@ from ego4dfs.store.classify import (
     WrongRegion,
 )
 from ego4dfs.store.credentials import Credentials
-from ego4dfs.store.patience import MANIFESTS, OBJECTS, Patience
 from ego4dfs.store.protocol import (
     Adapter,
     Fetched,
@@ -39,15 +38,16 @@ from ego4dfs.store.protocol import (
     Sink,
     WrongSize,
 )
+from ego4dfs.store.retry import MANIFESTS, OBJECTS, RetryPolicy
 
 Result = TypeVar("Result")
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
-_REMEDIES = 2  # a wrong region and a renewed key can meet in one request
+_MAX_REMEDIES = 2  # a wrong region and a renewed key can meet in one request
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the requests of one process go through."""
+class Transport:
+    """What the requests of one process go through: made once, and again in a forked child."""
 
     adapter: Adapter
     credentials: Credentials | None
@@ -56,27 +56,38 @@ class Parts:
     throttle: Throttle
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of this store's users, which may send several requests."""
+
+    transport: Transport
+    throttled_until: Deadline
+    """How long its requests may wait in all for a store that throttles."""
+
+
 class ResilientStore:
-    """An ObjectStore that retries what may pass, and nothing else.
+    """An ObjectStore that retries transient failures, and nothing else.
 
-    At most as many requests are under way for each bucket as it has slots. StoreUnavailable is
-    tried again with back-off; a rejected key once the AWS chain gives another; a wrong region once
-    the right one is learned. When the store asks to slow down, all requests for that bucket wait.
-    When it is gone, further requests fail at once.
+    The number of requests under way is limited for each bucket. StoreUnavailable is retried with
+    back-off; a rejected key once the AWS chain has another; a wrong region once the right one is
+    known. When a bucket throttles, all requests for it wait. When it is down, further requests
+    fail at once.
 
-    Safe from several threads. A forked child makes `Parts` of its own, for locks held and
-    threads run by the parent do not come along; `_lock` guards that making.
+    Safe from several threads. A forked child makes a Transport of its own, because locks that are
+    held and threads that run in the parent are not inherited; `_lock` guards its creation.
     """
 
-    def __init__(self, source: str, metrics: Metrics, make: Callable[[], Parts]) -> None:
+    def __init__(
+        self, source: str, metrics: Metrics, make_transport: Callable[[], Transport]
+    ) -> None:
         self._source = source
         self._metrics = metrics
-        self._make = make
+        self._make_transport = make_transport
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._parts: Parts | None = None
-        self._inherited: list[Parts] = []
+        self._made: Transport | None = None
+        self._inherited: list[Transport] = []
 
     @property
     def source(self) -> str:
@@ -84,21 +95,24 @@ class ResilientStore:
         return self._source
 
     def head(self, url: str) -> ObjectFacts:
-        """See ObjectStore. A HEAD refused without a reason costs a GET of one byte to learn it."""
-        return self._patiently(url, OBJECTS, lambda parts: self._head(parts, url))
+        """See ObjectStore. A HEAD refused without a reason is followed by a GET of one byte."""
+        return self._with_retries(url, OBJECTS, lambda call: self._head(call, url))
 
     def read_range(
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
     ) -> Fetched:
         """See ObjectStore."""
 
-        def ask(store: ObjectStore) -> Fetched:
+        def request(store: ObjectStore) -> Fetched:
             return store.read_range(url, start, stop, etag=etag, size=size)
 
-        with self._true_size(url, size):
-            fetched = self._patiently(
-                url, OBJECTS, lambda parts: self._send(parts, "get", url, ask)
+        try:
+            fetched = self._with_retries(
+                url, OBJECTS, lambda call: self._send(call, "get", url, request)
             )
+        except StoreError as error:
+            self._check_size(url, size, error)
+            raise
         self._metrics.add("bytes_fetched", len(fetched.data))
         return fetched
 
@@ -112,38 +126,36 @@ class ResilientStore:
         etag: str,
         size: int | None = None,
     ) -> None:
-        """See ObjectStore. A retry asks for what is not handed over yet."""
-        flow = _Flow(start, sink, self._metrics)
+        """See ObjectStore. A retry requests only what was not passed on yet."""
+        counting = _CountingSink(start, sink, self._metrics)
 
-        def ask(store: ObjectStore) -> None:
-            store.stream_range(url, flow.position, stop, flow, etag=etag, size=size)
+        def request(store: ObjectStore) -> None:
+            store.stream_range(url, counting.position, stop, counting, etag=etag, size=size)
 
-        with self._true_size(url, size):
-            self._patiently(
+        try:
+            self._with_retries(
                 url,
                 OBJECTS,
-                lambda parts: self._send(parts, "get", url, ask),
-                lambda: flow.position,
+                lambda call: self._send(call, "get", url, request),
+                lambda: counting.position,
             )
-
-    @contextmanager
-    def _true_size(self, url: str, assumed: int | None) -> Iterator[None]:
-        """Look whether a refused range was behind the end of an object that was taken for larger.
-
-        Raises WrongSize then: what refuses a range (416) does not tell the transports the size.
-        """
-        try:
-            yield
         except StoreError as error:
-            if assumed is None or type(error) is not StoreError:
-                raise
-            facts = self._facts_of_get(url)
-            if facts.size == assumed:
-                raise
+            self._check_size(url, size, error)
+            raise
+
+    def _check_size(self, url: str, assumed: int | None, error: StoreError) -> None:
+        """Raise WrongSize if a range was refused because the object is smaller than assumed.
+
+        A refusal of a range (416) does not say how large the object is.
+        """
+        if assumed is None or type(error) is not StoreError:
+            return
+        facts = self._facts_by_get(url)
+        if facts.size != assumed:
             raise WrongSize(url, assumed, facts) from None
 
-    def _facts_of_get(self, url: str) -> ObjectFacts:
-        """Return facts by a GET of one byte: a HEAD may be what was wrong."""
+    def _facts_by_get(self, url: str) -> ObjectFacts:
+        """Fetch facts by a GET of one byte: the answer to a HEAD may have been the wrong one."""
         try:
             return self.read_range(url, 0, 1).facts
         except StoreError as error:
@@ -153,123 +165,126 @@ class ResilientStore:
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore. It gives up sooner than the others: callers keep copies."""
-        return self._patiently(
-            url,
-            MANIFESTS,
-            lambda parts: self._send(
-                parts, "manifest", url, lambda store: store.read(url, unless_etag=unless_etag)
-            ),
+
+        def request(store: ObjectStore) -> Fetched | None:
+            return store.read(url, unless_etag=unless_etag)
+
+        return self._with_retries(
+            url, MANIFESTS, lambda call: self._send(call, "manifest", url, request)
         )
 
     def renew(self, url: str) -> None:
         """See ObjectStore."""
-        self._mine().adapter.renew(url)
+        self._transport().adapter.renew(url)
 
     def close(self) -> None:
-        """See ObjectStore. In a forked child only what the child itself made is closed."""
+        """See ObjectStore. A forked child closes only what it made itself."""
         if self._pid != os.getpid():
             return
         self._stop.set()
-        if self._parts is not None:
-            self._parts.adapter.close()
+        if self._made is not None:
+            self._made.adapter.close()
 
-    def _patiently(
+    def _with_retries(
         self,
         url: str,
-        patience: Patience,
-        attempt: Callable[[Parts], Result],
+        policy: RetryPolicy,
+        attempt: Callable[[_Call], Result],
         position: Callable[[], int] = lambda: 0,
     ) -> Result:
-        parts, began_s = self._mine(), time.monotonic()
+        transport, began_s = self._transport(), time.monotonic()
+        call = _Call(transport, Deadline(began_s + policy.throttled_s))
         try:
-            return patience.spend(lambda: _with_remedies(parts, attempt), self._stop, position)
+            return policy.call(lambda: _with_remedies(call, attempt), self._stop, position)
         except (StoreError, ConfigError) as error:
             if isinstance(error, Unreachable) and not isinstance(error, CircuitOpen):
-                parts.breaker.give_up(_bucket(url), url, began_s, error)
+                transport.breaker.give_up(_bucket(url), url, began_s, error)
             if isinstance(error, CredentialsRejected):
                 self._metrics.store = KEY_REFUSED
             self._metrics.error(str(error))
             raise
 
-    def _head(self, parts: Parts, url: str) -> ObjectFacts:
+    def _head(self, call: _Call, url: str) -> ObjectFacts:
+        is_signed = call.transport.credentials is not None
         try:
-            facts = self._send(parts, "head", url, lambda store: store.head(url))
-            if facts.size or parts.credentials is None or facts.etag == EMPTY_MD5:
+            facts = self._send(call, "head", url, lambda store: store.head(url))
+            if facts.size or not is_signed or facts.etag == EMPTY_MD5:
                 return facts
         except CredentialsRejected:
             raise
         except (AccessDenied, ObjectMissing, Unexplained):
-            if parts.credentials is None:
+            if not is_signed:
                 raise
-            return self._first_byte(parts, url)
-        # Nothing is ever fetched of an object without bytes, so nothing else would find out.
+            return self._facts_of_first_byte(call, url)
+        # An object without bytes is never fetched, so no later request would show a wrong size.
         try:
-            return self._first_byte(parts, url)
+            return self._facts_of_first_byte(call, url)
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
             return facts
 
-    def _first_byte(self, parts: Parts, url: str) -> ObjectFacts:
+    def _facts_of_first_byte(self, call: _Call, url: str) -> ObjectFacts:
         """Return facts by a GET: its answer has what a HEAD's lacks, the code of a refusal too."""
-        byte = self._send(parts, "get", url, lambda store: store.read_range(url, 0, 1))
-        return byte.facts
+        return self._send(call, "get", url, lambda store: store.read_range(url, 0, 1)).facts
 
     def _send(
-        self, parts: Parts, kind: str, url: str, ask: Callable[[ObjectStore], Result]
+        self, call: _Call, kind: str, url: str, request: Callable[[ObjectStore], Result]
     ) -> Result:
-        """Send one request, in a slot, and take note of whether anything answered."""
-        if parts.credentials is not None:
-            parts.credentials.keys()  # without a key there is no request to count
-        bucket = _bucket(url)
-        pause_s = parts.throttle.pause_s(bucket)
-        if kind == "manifest":
-            pause_s = min(pause_s, MANIFESTS.throttled_s)  # a kept copy is better than the wait
-        if pause_s and self._stop.wait(pause_s):
-            raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
-        with parts.concurrency.slot(bucket, url):
-            parts.breaker.check(bucket, url)
+        """Send one request within the bucket's limits, and record whether anything answered."""
+        transport, bucket = call.transport, _bucket(url)
+        if transport.credentials is not None:
+            transport.credentials.keys()  # without a key there is no request to count
+        self._wait_while_throttled(call, bucket, url)
+        with transport.concurrency.slot(bucket, url):
+            transport.breaker.check(bucket, url)
             self._metrics.request(kind)
             try:
-                result = ask(parts.adapter)
+                result = request(transport.adapter)
             except Unreachable as error:
                 self._metrics.store = OFFLINE
                 if not isinstance(error, NoConnection):
-                    parts.adapter.renew(url)  # its connections may be of a network that is gone
+                    transport.adapter.renew(url)  # its connections may be of a network that is gone
                 raise
             except StoreError as error:
-                self._answered(parts, bucket, error)
+                self._answered(transport, bucket, error)
                 if isinstance(error, Stalled):
-                    parts.adapter.renew(url)
+                    transport.adapter.renew(url)
                 raise
-        self._answered(parts, bucket)
+        self._answered(transport, bucket)
         return result
 
-    def _answered(self, parts: Parts, bucket: str, error: StoreError | None = None) -> None:
+    def _wait_while_throttled(self, call: _Call, bucket: str, url: str) -> None:
+        """Wait for the bucket's pause, but not past the deadline: then one attempt is left."""
+        pause_s = call.transport.throttle.pause_s(bucket)
+        if pause_s and self._stop.wait(min(pause_s, call.throttled_until.remaining_s)):
+            raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
+
+    def _answered(self, transport: Transport, bucket: str, error: StoreError | None = None) -> None:
         if not isinstance(error, AccessDenied):  # which may be about the key, or the object
             self._metrics.store = ONLINE
-        parts.breaker.answered(bucket)
+        transport.breaker.answered(bucket)
         if isinstance(error, Throttled):
-            parts.throttle.throttled(bucket, error.retry_after_s)
+            transport.throttle.throttled(bucket, error.retry_after_s)
         else:
-            parts.throttle.answered(bucket)
+            transport.throttle.answered(bucket)
 
-    def _mine(self) -> Parts:
-        """Return this process's parts, made at its first request."""
+    def _transport(self) -> Transport:
+        """Return the Transport of this process, made at its first request."""
         if self._pid != os.getpid():
-            if self._parts is not None:
-                # Kept, for letting go of it would close connections that the parent still uses.
-                self._inherited.append(self._parts)
+            if self._made is not None:
+                # Kept: to delete it would close connections that the parent still uses.
+                self._inherited.append(self._made)
             self._lock, self._stop = threading.Lock(), threading.Event()
-            self._parts, self._pid = None, os.getpid()
+            self._made, self._pid = None, os.getpid()
         with self._lock:
-            if self._parts is None:
-                self._parts = self._make()
-            return self._parts
+            if self._made is None:
+                self._made = self._make_transport()
+            return self._made
 
 
-class _Flow:
-    """A sink that knows how far it has got."""
+class _CountingSink:
+    """A sink that counts bytes and records the position reached."""
 
     def __init__(self, start: int, sink: Sink, metrics: Metrics) -> None:
         self.position = start
@@ -282,22 +297,21 @@ class _Flow:
         self.position = offset + len(data)
 
 
-def _with_remedies(parts: Parts, attempt: Callable[[Parts], Result]) -> Result:
+def _with_remedies(call: _Call, attempt: Callable[[_Call], Result]) -> Result:
     """Attempt once, and again for each refusal whose cause could be removed."""
-    for _ in range(_REMEDIES):
-        generation = parts.credentials.generation if parts.credentials else 0
+    credentials = call.transport.credentials
+    for _ in range(_MAX_REMEDIES):
+        generation = credentials.generation if credentials else 0
         try:
-            return attempt(parts)
+            return attempt(call)
         except WrongRegion as error:
             if not error.region:
                 raise
         except AccessDenied as error:
             rejected = isinstance(error, CredentialsRejected)
-            if parts.credentials is None or not parts.credentials.refresh(
-                generation, rejected=rejected
-            ):
+            if credentials is None or not credentials.refresh(generation, rejected=rejected):
                 raise
-    return attempt(parts)
+    return attempt(call)
 
 
 def _bucket(url: str) -> str:

@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from ego4dfs.demo.server import S3Server
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, bucket_limits, open_store, patience
+from ego4dfs.store import ObjectStore, bucket_limits, open_store, retry
 from kit.gateway import Gateway
 
 
@@ -90,7 +90,7 @@ def opened(metrics: Metrics) -> Iterator[Callable[..., ObjectStore]]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry as often as ever, but without the waits in between."""
-    monkeypatch.setattr(patience, "WAIT_MAX_S", 0.0)
+    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.0)
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 0.0)
     monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 0.0)
 

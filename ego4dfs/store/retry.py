@@ -1,0 +1,144 @@
+"""Retry policy: how often, and for how long, a request that failed is sent again.
+
+tenacity is imported with this module, not at the first failure: when the process has no file
+descriptor left, an import fails too.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Event
+from typing import Any, Generic, TypeVar, cast
+
+import tenacity
+
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.runtime.deadline import BEGIN_S, FLOOR_BYTES, QUIET_S, THROTTLED_S
+from ego4dfs.store.breaker import CircuitOpen
+from ego4dfs.store.classify import Throttled
+
+Result = TypeVar("Result")
+
+MAX_WAIT_S = 4.0
+
+
+def _zero() -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """At most `max_attempts`, none begun later than `timeout_s` after the first.
+
+    While the store throttles, attempts continue for `throttled_s`; the pause between them is that
+    of the bucket's Throttle.
+    """
+
+    max_attempts: int
+    timeout_s: float
+    first_wait_s: float = 0.25
+    throttled_s: float = THROTTLED_S
+
+    def call(
+        self, request: Callable[[], Result], stop: Event, position: Callable[[], int] = _zero
+    ) -> Result:
+        """Return what `request` returns; repeat it with back-off and jitter while that may help.
+
+        `position` returns how many bytes were received: an attempt that timed out but received
+        some is not counted. Once `stop` is set, the last failure is raised without a wait or a
+        further attempt.
+        """
+        return _retrying(stop)(_Attempts(self, request, stop, position))
+
+
+class _Attempts(Generic[Result]):
+    """The attempts of one call: makes one when called, and decides whether it was the last."""
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        request: Callable[[], Result],
+        stop: Event,
+        position: Callable[[], int],
+    ) -> None:
+        self._policy = policy
+        self._request = request
+        self._stop = stop
+        self._position = position
+        self._failed: StoreUnavailable | None = None
+        self._began_s = self._since_s = self._failed_s = time.monotonic()
+        self._failures = 0
+        self._received = position()
+
+    def __call__(self) -> Result:
+        """Make one attempt; raise the failure of the one before if the end came meanwhile."""
+        if self._failed is not None and self._stop.is_set():
+            raise self._failed
+        return self._request()
+
+    def is_last(self, state: tenacity.RetryCallState) -> bool:
+        """Return whether the attempt that failed was the last one."""
+        error = _failure(state)
+        if self._stop.is_set():
+            # A failure that is due to the end says less than the one before it.
+            raise self._failed or error
+        self._failed = error
+        now_s, received = time.monotonic(), self._position()
+        lasted_s, self._failed_s = now_s - self._failed_s, now_s
+        new_bytes, self._received = received - self._received, received
+        if isinstance(error, Throttled):
+            self._since_s, self._failures = now_s, 0
+            return now_s - self._began_s >= self._policy.throttled_s
+        if new_bytes >= FLOOR_BYTES and lasted_s >= QUIET_S / 2:  # a slow line, not a failure
+            self._since_s, self._failures = now_s, 0
+            return False
+        self._failures += 1
+        if self._failures >= self._policy.max_attempts:
+            return True
+        return now_s - self._since_s >= self._policy.timeout_s
+
+    def wait_s(self, state: tenacity.RetryCallState) -> float:
+        """Return how long to wait before the next attempt; 0 if the bucket's Throttle waits."""
+        if isinstance(_failure(state), Throttled):
+            return 0.0
+        first_s = self._policy.first_wait_s
+        step_s = min(MAX_WAIT_S, first_s * 2.0 ** min(state.attempt_number - 1, 10))
+        return step_s + random.uniform(0, min(first_s, MAX_WAIT_S))  # noqa: S311 - no secret
+
+
+@lru_cache(maxsize=16)
+def _retrying(stop: Event) -> tenacity.Retrying:
+    """Return tenacity's loop. It is kept, because to make one for each request takes 15 µs."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_transient),
+        stop=lambda state: _attempts(state).is_last(state),
+        wait=lambda state: _attempts(state).wait_s(state),
+        sleep=tenacity.sleep_using_event(stop),
+        reraise=True,
+    )
+
+
+def _attempts(state: tenacity.RetryCallState) -> _Attempts[Any]:
+    return cast("_Attempts[Any]", state.fn)
+
+
+def _failure(state: tenacity.RetryCallState) -> StoreUnavailable:
+    """Return what the last attempt failed with: `is_transient` admits nothing else."""
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, StoreUnavailable):
+        raise TypeError(f"an attempt ended with {error!r}")
+    return error
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether another attempt may succeed."""
+    return isinstance(error, StoreUnavailable) and not isinstance(error, CircuitOpen)
+
+
+OBJECTS = RetryPolicy(max_attempts=5, timeout_s=BEGIN_S)
+# A manifest that was read before is kept: that copy soon is better than the newest one late.
+MANIFESTS = RetryPolicy(max_attempts=2, timeout_s=BEGIN_S, throttled_s=30.0)
