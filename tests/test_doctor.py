@@ -146,6 +146,15 @@ def test_a_network_that_swallows_everything_ends_in_bounded_time(doctor):
     assert code == ExitCode.FAILURE
 
 
+def test_certificates_that_do_not_exist_are_a_failed_check(doctor, tmp_path):
+    code, rows = doctor("--datasets", "annotations", AWS_CA_BUNDLE=str(tmp_path / "gone.pem"))
+    assert rows["network"]["state"] == "fail"
+    assert rows["network"]["found"].startswith("AWS_CA_BUNDLE ")
+    assert "gone.pem" in rows["network"]["found"]
+    assert rows["network"]["remedy"] == "name a file of PEM certificates"
+    assert code == ExitCode.USAGE
+
+
 def test_a_region_that_is_none_is_a_warning(doctor):
     code, rows = doctor("--datasets", "annotations", AWS_REGION="global")
     assert rows["region"]["state"] == "warn"

@@ -115,7 +115,7 @@ def test_a_proxy_that_wants_a_login_is_named(
     assert "USER:PASSWORD@ before the host in HTTPS_PROXY" in caught.value.hint
     for ask in (
         lambda: reach(endpoint, "bucket"),
-        lambda: Regions(endpoint, lambda: "", Metrics()).ask("bucket"),
+        lambda: Regions(endpoint, lambda: "", Metrics()).probe("bucket"),
     ):
         with pytest.raises(StoreUnavailable, match="the proxy wants a login"):
             ask()
@@ -169,10 +169,18 @@ def test_certificates_that_are_not_there_are_a_setting_to_change(
     for ask in (
         lambda: store.head("s3://bucket/key"),
         lambda: reach("https://127.0.0.1:9", "bucket"),
-        lambda: Regions("https://127.0.0.1:9", lambda: "", Metrics()).ask("bucket"),
+        lambda: Regions("https://127.0.0.1:9", lambda: "", Metrics()).probe("bucket"),
     ):
         with pytest.raises(ConfigError, match=r"AWS_CA_BUNDLE .*ca\.pem"):
             ask()
+
+
+def test_a_damaged_certificate_is_a_setting_to_change(aws: Aws, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
+    aws.variables(AWS_CA_BUNDLE=str(path))
+    with pytest.raises(ConfigError, match=r"AWS_CA_BUNDLE .*ca\.pem"):
+        reach("https://127.0.0.1:9", "bucket")
 
 
 def test_the_profile_s_certificates_serve_where_the_environment_names_none(
@@ -217,7 +225,7 @@ def test_no_probe_takes_a_captive_portal_for_the_store(
 ) -> None:
     gateway.faults.reply = reply
     regions = Regions(gateway.url, lambda: "", Metrics())
-    for ask in (lambda: reach(gateway.url, "bucket"), lambda: regions.ask("bucket")):
+    for ask in (lambda: reach(gateway.url, "bucket"), lambda: regions.probe("bucket")):
         with pytest.raises(StoreUnavailable, match="not the store") as caught:
             ask()
         assert "captive portal" in caught.value.hint

@@ -14,7 +14,7 @@ import pytest
 
 from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, aws_config_files, obstore_s3, regions
+from ego4dfs.store import ObjectStore, aws_config_files, obstore_s3, region_probe, regions
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.regions import Regions
 from kit.gateway import Gateway
@@ -39,19 +39,19 @@ def test_a_region_that_is_none_is_unset(text: str) -> None:
 @pytest.mark.parametrize("text", ["evil.example.com/x", "eu south 1", "a@b", "../x"])
 def test_what_cannot_be_a_region_gets_into_no_host_name(text: str) -> None:
     assert at(ENDPOINT, text) == "us-east-1"
-    assert regions.usable(text, aws=True) == ""
+    assert regions.valid_region(text, aws=True) == ""
 
 
 def test_another_s_server_may_have_its_own_region_names() -> None:
     assert at(ENDPOINT, "garage") == "garage"
-    assert regions.usable("garage", aws=True) == ""
+    assert regions.valid_region("garage", aws=True) == ""
 
 
 @pytest.mark.parametrize(
     "name", ["us-east-1", "eu-south-1", "ap-south-1", "us-gov-west-1", "il-central-1"]
 )
 def test_aws_region_names_are_known(name: str) -> None:
-    assert regions.usable(name, aws=True) == name
+    assert regions.valid_region(name, aws=True) == name
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_aws_is_asked_once_per_bucket_without_a_signature(
     gateway: Gateway, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S3 names the region even when it refuses; sixteen threads cause one question."""
-    monkeypatch.setattr(regions, "AWS_URL", gateway.url)
+    monkeypatch.setattr(region_probe, "AWS_URL", gateway.url)
     gateway.faults.region, gateway.faults.latency_s = "eu-central-1", 0.05
     asked = Regions("", lambda: "us-west-2", metrics)
     with ThreadPoolExecutor(16) as pool:
@@ -166,7 +166,7 @@ def test_aws_is_asked_once_per_bucket_without_a_signature(
 def test_the_configured_region_serves_where_aws_names_none(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regions, "AWS_URL", gateway.url)
+    monkeypatch.setattr(region_probe, "AWS_URL", gateway.url)
     assert at("", "us-west-2") == "us-west-2"
     assert at("", "none") == "us-east-1"
 
@@ -175,7 +175,7 @@ def test_no_answer_about_the_region_is_no_region(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offline, nothing is guessed and remembered: the next request asks again."""
-    monkeypatch.setattr(regions, "AWS_URL", gateway.url)
+    monkeypatch.setattr(region_probe, "AWS_URL", gateway.url)
     gateway.faults.region = "eu-central-1"
     asked = Regions("", lambda: "us-west-2", Metrics())
     gateway.stop()
@@ -236,7 +236,7 @@ def test_threads_that_wait_for_one_answer_share_its_failure(
 def test_a_region_that_can_be_none_is_taken_for_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Regions, "ask", lambda *_: "../evil")
+    monkeypatch.setattr(Regions, "probe", lambda *_: "../evil")
     assert Regions("", lambda: "", Metrics()).of("bucket") == "us-east-1"
 
 

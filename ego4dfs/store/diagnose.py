@@ -16,8 +16,14 @@ from ego4dfs.store.network_settings import (
     PROXY_LOGIN_HINT,
     NetworkSettings,
 )
-from ego4dfs.store.regions import AWS_URL, TIMEOUT_S, usable
-from ego4dfs.store.response_checks import is_intercepted
+from ego4dfs.store.region_probe import (
+    TIMEOUT_S,
+    Obstacle,
+    ProbeError,
+    bucket_region,
+    probe_base,
+)
+from ego4dfs.store.regions import valid_region
 
 _METHODS = {
     "env": "the environment",
@@ -56,7 +62,7 @@ def configured_region(profile: str) -> str:
     Raises ConfigError when what stands there is no region: people write `none` and `global`.
     """
     written = aws_config_files.region(profile)
-    if written and not usable(written, aws=True):
+    if written and not valid_region(written, aws=True):
         raise ConfigError(
             f"the configured region {written!r} is none of AWS; it is ignored",
             hint="remove it (AWS_REGION, or region in ~/.aws/config), or write us-east-1",
@@ -67,31 +73,29 @@ def configured_region(profile: str) -> str:
 def reach(endpoint_url: str, bucket: str, profile: str = "") -> str:
     """Return the region that the endpoint names for a bucket, or ''.
 
-    One HEAD without a signature; any answer will do that can be the store's. Raises
+    One HEAD without a signature; any answer that can be the store's will do. Raises
     StoreUnavailable that says in words what is in the way, and ConfigError for a proxy or
     certificates that cannot be used.
     """
-    from http.client import HTTPException  # noqa: PLC0415
-    from urllib.parse import quote  # noqa: PLC0415
-
-    base = (endpoint_url or AWS_URL).rstrip("/")
     try:
-        status, headers = NetworkSettings(profile).head(f"{base}/{quote(bucket)}", TIMEOUT_S)
-    except (OSError, HTTPException, ValueError) as error:
-        reason, remedy = _obstacle(getattr(error, "reason", error))
+        return bucket_region(NetworkSettings(profile), endpoint_url, bucket)
+    except ProbeError as error:
+        reason, remedy = _in_words(error)
+        base = probe_base(endpoint_url)
         raise StoreUnavailable(f"{base}: {reason}", url=base, hint=remedy) from None
-    if status == 407:
-        raise StoreUnavailable(f"{base}: {PROXY_LOGIN}", url=base, hint=PROXY_LOGIN_HINT)
-    if is_intercepted(status, headers):
-        reason = f"what answers is not the store ({status})"
-        raise StoreUnavailable(f"{base}: {reason}", url=base, hint=INTERCEPTED_HINT)
-    return str(headers.get("x-amz-bucket-region", ""))
 
 
-def _obstacle(cause: object) -> tuple[str, str]:
-    blocked = "no network, or a firewall: try another network, or set HTTPS_PROXY"
-    if "failed: 407" in str(cause):  # of a tunnel
+def _in_words(error: ProbeError) -> tuple[str, str]:
+    """Return what is in the way, and what to do about it."""
+    if error.obstacle is Obstacle.PROXY_LOGIN:
         return PROXY_LOGIN, PROXY_LOGIN_HINT
+    if error.obstacle is Obstacle.INTERCEPTED:
+        return f"what answers is not the store ({error.status})", INTERCEPTED_HINT
+    return _no_connection(error.cause)
+
+
+def _no_connection(cause: BaseException | None) -> tuple[str, str]:
+    blocked = "no network, or a firewall: try another network, or set HTTPS_PROXY"
     if isinstance(cause, socket.gaierror):
         return "its name cannot be resolved", f"no DNS: {blocked}"
     if isinstance(cause, ssl.SSLCertVerificationError):

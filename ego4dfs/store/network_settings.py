@@ -31,6 +31,7 @@ INTERCEPTED_HINT = (
     "log in to the network, or set HTTPS_PROXY or NO_PROXY"
 )
 _PEM = b"-----BEGIN CERTIFICATE-----"
+_PEM_HINT = "name a file of PEM certificates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,19 @@ class NetworkSettings:
         return _certificates("AWS_CA_BUNDLE", path) if path else b""
 
     def trust(self) -> ssl.SSLContext:
-        """Return what a TLS connection is to trust."""
+        """Return the context of TLS connections, with the certificates to trust.
+
+        Raises ConfigError for a CA bundle that cannot be used.
+        """
         import ssl  # noqa: PLC0415
 
-        return ssl.create_default_context(cafile=self.ca_bundle() or None)
+        path = self.ca_bundle()
+        try:
+            return ssl.create_default_context(cafile=path or None)
+        except ssl.SSLError as error:
+            raise ConfigError(
+                f"AWS_CA_BUNDLE {path!r}: {error.reason or error}", hint=_PEM_HINT
+            ) from None
 
     def head(self, url: str, timeout_s: float) -> tuple[int, Message]:
         """Return status and headers of the answer to a HEAD without a signature.
@@ -165,13 +175,9 @@ def _certificates(name: str, path: str) -> bytes:
     try:
         text = Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{name} {path!r}: {error.strerror}", hint="name a file of PEM certificates"
-        ) from None
+        raise ConfigError(f"{name} {path!r}: {error.strerror}", hint=_PEM_HINT) from None
     if _PEM not in text:
-        raise ConfigError(
-            f"{name} {path!r}: no certificate in it", hint="name a file of PEM certificates"
-        )
+        raise ConfigError(f"{name} {path!r}: no certificate in it", hint=_PEM_HINT)
     return text
 
 
