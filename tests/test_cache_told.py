@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 
-import diskcache
 import pytest
 
 from ego4dfs.errors import CacheError
@@ -18,7 +17,6 @@ CAUSES = [
     (sqlite3.OperationalError("database or disk is full"), "make room"),
     (OSError(28, "No space left on device"), "make room"),
     (sqlite3.OperationalError("database is locked"), "another process"),
-    (diskcache.Timeout(), "another process"),
     (sqlite3.DatabaseError("file is not a database"), "cache clear"),
     (sqlite3.DatabaseError("database disk image is malformed"), "cache clear"),
 ]
@@ -42,7 +40,7 @@ def test_the_remedy_for_the_block_index_is_that_of_its_cause(tmp_path, monkeypat
     [c for c in CAUSES if isinstance(c[0], sqlite3.Error) and c[1] != "another process"],
 )
 def test_the_remedy_for_the_facts_is_that_of_its_cause(tmp_path, monkeypatch, error, remedy):
-    monkeypatch.setattr("ego4dfs.facts.table.sqlite3.connect", Refusing(error))
+    monkeypatch.setattr("ego4dfs.facts.table.connect", Refusing(error))
     with pytest.raises(CacheError) as caught:
         FactsIndex(tmp_path, CountingStore())
     assert remedy in caught.value.hint

@@ -63,7 +63,7 @@ def test_a_journal_is_read_where_nothing_can_be_written(read_only):
 
 def test_a_journal_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
     state = written(tmp_path / ".ego4dfs")
-    monkeypatch.setattr("ego4dfs.sqliteerrors.os.access", lambda *_: False)
+    monkeypatch.setattr("ego4dfs.sqlite.os.access", lambda *_: False)
     with pytest.raises(OutputError, match="permission denied") as caught:
         looked(state)
     assert "chmod -R g+rwX" in caught.value.hint

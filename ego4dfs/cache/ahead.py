@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 
-import diskcache
-
 from ego4dfs.cache.eviction import PASSING_BLOCKS, PASSING_SHARE
 from ego4dfs.cache.index import BlockIndex
 
@@ -32,7 +30,7 @@ class Ahead:
         if time.monotonic() >= self._until_s:
             try:
                 self._found = self._look()
-            except (sqlite3.Error, diskcache.Timeout):
+            except sqlite3.Error:
                 self._found = (0, 0)
             self._until_s = time.monotonic() + _KEPT_S
         return self._found

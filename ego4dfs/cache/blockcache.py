@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import diskcache
-
 from ego4dfs.cache import blockfile, pins, upkeep
 from ego4dfs.cache.ahead import Ahead
 from ego4dfs.cache.checked import Checked
@@ -191,7 +189,7 @@ class BlockCache:
         self._checked.discard(key)
         try:
             self._index.forget(key)
-        except (sqlite3.Error, diskcache.Timeout) as error:
+        except sqlite3.Error as error:
             self._busy.warning("the cache index is busy: %s", error)
         with suppress(OSError):  # not there, or not ours to remove
             Path(self._prefix + relative_name(key)).unlink()

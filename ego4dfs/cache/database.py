@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import diskcache
 
 from ego4dfs.cache.blockfile import allocated_bytes
-from ego4dfs.forks import LOCK_STEP_S
-from ego4dfs.sqliteerrors import is_locked
+from ego4dfs.sqlite import LOCK_STEP_S, connect, is_locked, transaction
 
 _MODE_BINARY = 2  # diskcache's own mark for "the value is in a file"
 
@@ -58,18 +58,17 @@ class OneConnection(diskcache.Cache):  # type: ignore[misc]
     """diskcache with one connection for all threads, which a fork can close.
 
     Left alone it has one for each thread, and no thread may close another's. Every call comes
-    under `whole`, so they never use this one at a time.
+    under `fork_lock`, so they never use this one at a time.
     """
 
     _shared: sqlite3.Connection | None = None
+    _txn_id: int | None
 
     @property
     def _con(self) -> sqlite3.Connection:
         if self._shared is None:
             name = Path(self._directory, "cache.db")
-            self._shared = sqlite3.connect(
-                name, timeout=LOCK_STEP_S, isolation_level=None, check_same_thread=False
-            )
+            self._shared = connect(name, lock_wait_s=LOCK_STEP_S)
             self._restore_pragmas(self._shared)
         return self._shared
 
@@ -77,6 +76,27 @@ class OneConnection(diskcache.Cache):  # type: ignore[misc]
     def _sql_retry(self) -> Any:
         """Wait no longer than the connection: diskcache would go on for a minute."""
         return self._con.execute
+
+    @contextmanager
+    def _transact(
+        self,
+        retry: bool = False,  # noqa: FBT001, FBT002 - as diskcache calls it
+        filename: str | None = None,
+    ) -> Iterator[tuple[Any, Callable[[str | None], None]]]:
+        """Keep the cause of a failure; diskcache raises Timeout or the error of its ROLLBACK."""
+        del retry, filename  # `_BlockDisk.store` makes no file that a failure could leave
+        removed: list[str | None] = []
+        if self._txn_id == threading.get_ident():
+            yield self._sql, removed.append
+        else:
+            with transaction(self._con):
+                self._txn_id = threading.get_ident()
+                try:
+                    yield self._sql, removed.append
+                finally:
+                    self._txn_id = None
+        for name in filter(None, removed):
+            self._disk.remove(name)
 
     def present(self, keys: Collection[str]) -> set[str]:
         """Return those of at most some hundred keys that have a row: `in` asks for each alone."""

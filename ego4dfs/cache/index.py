@@ -16,15 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import diskcache
-
 from ego4dfs.cache.database import Reservation, opened
 from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.cache.pins import PIN_S
 from ego4dfs.errors import CacheError
 from ego4dfs.files import identity, make_private
-from ego4dfs.forks import disconnect_at_forks, use, whole
-from ego4dfs.sqliteerrors import is_locked, remedy
+from ego4dfs.sqlite import (
+    disconnect_at_forks,
+    fork_lock,
+    is_locked,
+    remedy,
+    retry_while_locked,
+)
 
 LOCK_WAIT_S = 10.0
 """How long a command waits for another process that holds the index."""
@@ -87,8 +90,8 @@ class BlockIndex:
         if eviction is not None or self.is_new:
             settings["eviction_policy"] = POLICIES[eviction or "lru"]
         try:
-            use(lambda: self._open(settings), wait_s=LOCK_WAIT_S)
-            self._figures = use(self._count, wait_s=LOCK_WAIT_S)
+            retry_while_locked(lambda: self._open(settings), wait_s=LOCK_WAIT_S)
+            self._figures = retry_while_locked(self._count, wait_s=LOCK_WAIT_S)
         except Exception as error:  # sqlite3 and diskcache raise many kinds here
             raise CacheError(
                 f"the cache index in {directory} cannot be opened: {error}",
@@ -122,7 +125,7 @@ class BlockIndex:
         """
         try:
             self._figures = self._prompt(self._count, wait_s=0)
-        except (sqlite3.OperationalError, diskcache.Timeout) as error:
+        except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
             return replace(self._figures, is_held=True)
@@ -133,7 +136,7 @@ class BlockIndex:
 
         After it the bytes of all rows are below the bound. Where pins leave too little room, some
         of these rows have left again. An index that was removed or replaced is made anew first.
-        Raises diskcache.Timeout or sqlite3.Error when another process holds the index too long.
+        Raises sqlite3.OperationalError when another process holds the index too long.
         """
         return self._prompt(lambda: self._reserve(blocks))
 
@@ -207,11 +210,11 @@ class BlockIndex:
 
     def close(self) -> None:
         """Close the connection; another use opens a new one."""
-        with whole:
+        with fork_lock:
             self.disconnect()
 
     def disconnect(self) -> None:
-        """Close the connection, under `whole`; the next use opens another one."""
+        """Close the connection, under `fork_lock`; the next use opens another one."""
         self._cache.close()
 
     def _open(self, settings: Mapping[str, Any]) -> None:
@@ -252,8 +255,8 @@ class BlockIndex:
     def _patient(self, operation: Callable[[], _T]) -> _T:
         """Use the index for a command."""
         try:
-            return use(operation, wait_s=LOCK_WAIT_S)
-        except (sqlite3.OperationalError, diskcache.Timeout) as error:
+            return retry_while_locked(operation, wait_s=LOCK_WAIT_S)
+        except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
             raise CacheError(
@@ -266,8 +269,8 @@ class BlockIndex:
         if time.monotonic() < self._held_until_s:
             raise sqlite3.OperationalError("database is locked by another process")
         try:
-            return use(lambda: self._unless_held(operation), wait_s=wait_s)
-        except (sqlite3.OperationalError, diskcache.Timeout) as error:
+            return retry_while_locked(lambda: self._unless_held(operation), wait_s=wait_s)
+        except sqlite3.OperationalError as error:
             if is_locked(error):
                 self._held_until_s = time.monotonic() + HELD_S
                 raise sqlite3.OperationalError("database is locked by another process") from error

@@ -15,7 +15,7 @@ from typing import Any
 import diskcache
 
 from ego4dfs.errors import CacheError
-from ego4dfs.forks import LOCK_STEP_S, use
+from ego4dfs.sqlite import LOCK_STEP_S, connect, retry_while_locked
 
 PIN_SHARE = 0.8
 """Share of the bound that pinned blocks may take: the rest of the data needs room, too."""
@@ -78,9 +78,9 @@ def check_limit(directory: Path, max_bytes: int | None) -> None:
 
 def _rows(directory: Path, query: str) -> list[tuple[Any, ...]]:
     uri = f"{(directory / 'cache.db').absolute().as_uri()}?mode=ro"
-    return use(lambda: _fetched(uri, query), wait_s=_LOCK_WAIT_S)
+    return retry_while_locked(lambda: _fetched(uri, query), wait_s=_LOCK_WAIT_S)
 
 
 def _fetched(uri: str, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_STEP_S)) as database:
+    with closing(connect(uri, lock_wait_s=LOCK_STEP_S)) as database:
         return database.execute(query).fetchall()

@@ -12,20 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import diskcache
-
 from ego4dfs.cache import blockfile, upkeep
 from ego4dfs.cache.checked import MOST, Checked
 from ego4dfs.cache.database import relative_name
 from ego4dfs.cache.index import BlockIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.runtime.throttled_log import ThrottledLog
-from ego4dfs.sqliteerrors import is_locked
+from ego4dfs.sqlite import is_locked
 
 log = logging.getLogger(__name__)
 
 _BATCH_BLOCKS, _TOUCH_EVERY_S = 16, 5.0
-_EXPECTED = (OSError, sqlite3.Error, diskcache.Timeout)
+_EXPECTED = (OSError, sqlite3.Error)
 
 
 @dataclass(frozen=True, slots=True)

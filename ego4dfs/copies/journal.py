@@ -21,6 +21,7 @@ from typing import Any
 
 from ego4dfs.copies import journal_file
 from ego4dfs.copies.record import Record, is_same_time
+from ego4dfs.sqlite import connect, is_full, transaction
 from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
@@ -86,7 +87,7 @@ class Journal:
         try:
             if look_only and not self._names():  # none, or one that was not begun
                 self._db.close()
-                self._db = sqlite3.connect(":memory:", check_same_thread=False)
+                self._db = connect(":memory:", lock_wait_s=0)
             if not look_only or not self._names():
                 self._db.executescript(_SCHEMA)
             elif look_only:
@@ -261,17 +262,11 @@ class Journal:
     def _write(self, *statements: tuple[str, tuple[object, ...]]) -> None:
         with self._lock:
             try:
-                if len(statements) > 1:
-                    self._db.execute("BEGIN")
-                for statement, row in statements:
-                    self._db.execute(statement, row)
-                if self._db.in_transaction:
-                    self._db.execute("COMMIT")
+                with transaction(self._db):
+                    for statement, row in statements:
+                        self._db.execute(statement, row)
             except sqlite3.Error as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                full = "full" in str(error) or "disk I/O" in str(error)
-                number = errno.ENOSPC if full else errno.EIO
+                number = errno.ENOSPC if is_full(error) else errno.EIO
                 raise JournalError(number, f"the journal: {error}", str(self._path)) from error
 
 

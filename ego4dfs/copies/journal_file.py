@@ -19,7 +19,7 @@ from pathlib import Path
 from ego4dfs.copies.folder import Folder
 from ego4dfs.copies.optional_calls import REFUSALS
 from ego4dfs.errors import OutputError
-from ego4dfs.sqliteerrors import for_reading
+from ego4dfs.sqlite import connect, is_damaged, is_full, read_only_uri
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,12 @@ def open_to_look(path: Path) -> sqlite3.Connection:
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         # SQLite would wait for a pipe.
         raise OutputError(f"{path}: is no regular file", hint="remove it: ego4dfs makes a new one")
-    location = for_reading(path)
+    location = read_only_uri(path)
     if not location and _is_there(path):
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         raise _refused(path.parent, error)
     try:
-        return _connect(location or ":memory:")
+        return connect(location or ":memory:", lock_wait_s=_LOCK_WAIT_S)
     except sqlite3.Error as error:
         raise unusable(path, error) from error
 
@@ -69,7 +69,7 @@ def open_to_look(path: Path) -> sqlite3.Connection:
 def unusable(path: Path, error: sqlite3.Error) -> OutputError:
     """Return the error that says why the journal cannot be used."""
     reason = str(error)
-    if "full" in reason:  # SQLITE_FULL: the copies will not fit either
+    if is_full(error):  # the copies will not fit either
         return OutputError(f"{path}: no space left on device", hint=_ROOM)
     hint = "if it is damaged, remove it: copies that are right are found all the same"
     if "readonly" in reason or "unable to open" in reason:
@@ -107,7 +107,7 @@ def _open_sound(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Conne
     try:
         return _open(folder, path, has_locks=has_locks)
     except sqlite3.DatabaseError as error:
-        if not is_damage(error):
+        if not is_damaged(error):
             raise
         aside = folder.set_aside(path.name, ".damaged")
         for side in _SIDES:
@@ -128,11 +128,6 @@ def check(database: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"malformed: {found.rpartition(chr(10))[2]}")
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Tell whether an error says that a database is damaged, or is none."""
-    return "malformed" in str(error) or "not a database" in str(error)
-
-
 def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
     os.close(folder.open_or_create(path.name))
     for side in _SIDES:
@@ -140,7 +135,7 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
             os.close(folder.open(path.name + side))
     shares_memory, syncs = _abilities(folder)
     uri = f"{path.absolute().as_uri()}{'' if has_locks else '?nolock=1'}"
-    database = _connect(uri)
+    database = connect(uri, lock_wait_s=_LOCK_WAIT_S)
     try:
         database.execute(f"PRAGMA synchronous = {'NORMAL' if syncs else 'OFF'}")
         # Where memory cannot be shared, SQLite keeps no write-ahead log for several connections.
@@ -185,16 +180,6 @@ def _can(call: Callable[[], None]) -> bool:
             raise
         return False
     return True
-
-
-def _connect(database: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        database,
-        timeout=_LOCK_WAIT_S,
-        check_same_thread=False,
-        isolation_level=None,
-        uri=database.startswith("file:"),
-    )
 
 
 def _hold(folder: Folder) -> tuple[int, bool]:

@@ -22,13 +22,14 @@ from ego4dfs.copies.version_rows import parse_versions
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
 from ego4dfs.files import open_regular, read_regular
-from ego4dfs.sqliteerrors import for_reading
+from ego4dfs.sqlite import connect, read_only_uri
 from ego4dfs.store import ObjectFacts
 from ego4dfs.text import folded
 
 log = logging.getLogger(__name__)
 
 _JOURNAL = Path(".ego4dfs") / "journal.sqlite"
+_LOCK_WAIT_S = 5.0
 _VERSIONS = "manifest.ver"
 _METADATA = "ego4d.json"
 _MANIFEST = "manifest.csv"
@@ -255,7 +256,7 @@ def _journal(path: Path, source: str) -> dict[str, _Record]:
     if path.exists() and not path.is_file():  # SQLite would wait for a pipe
         log.warning("%s is no regular file", path)
         return {}
-    location = for_reading(path)
+    location = read_only_uri(path)
     if not location:
         if os.path.lexists(path):
             log.warning("%s may not be read: copies count by their times only", path)
@@ -263,7 +264,7 @@ def _journal(path: Path, source: str) -> dict[str, _Record]:
     query = "SELECT path, url, size, etag, version_id, mtime_ns FROM files WHERE source = ?"
     times_query = "SELECT path, mtime_ns FROM times"
     try:
-        database = sqlite3.connect(location, uri=True)
+        database = connect(location, lock_wait_s=_LOCK_WAIT_S)
         try:
             rows = database.execute(query, (source,)).fetchall()
             # An earlier version of ego4dfs had no such table.

@@ -14,9 +14,17 @@ import xxhash
 
 from ego4dfs.errors import CacheError
 from ego4dfs.files import identity, make_private
-from ego4dfs.forks import LOCK_STEP_S, disconnect_at_forks, use, whole
 from ego4dfs.runtime.throttled_log import ThrottledLog
-from ego4dfs.sqliteerrors import is_locked, remedy
+from ego4dfs.sqlite import (
+    LOCK_STEP_S,
+    connect,
+    disconnect_at_forks,
+    fork_lock,
+    is_locked,
+    remedy,
+    retry_while_locked,
+    transaction,
+)
 from ego4dfs.store import ObjectFacts
 
 log = logging.getLogger(__name__)
@@ -55,7 +63,7 @@ class FactsTable:
     """Facts and refusals by URL.
 
     One that cannot be read or written, or that another process holds, costs HEADs, never an
-    error. A row whose checksum fails is dropped. Every use is under `whole`.
+    error. A row whose checksum fails is dropped. Every use is under `fork_lock`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +76,7 @@ class FactsTable:
         self._held_until_s = {"read": 0.0, "written": 0.0}
         disconnect_at_forks(self)
         try:
-            use(self._db, wait_s=LOCK_WAIT_S)
+            retry_while_locked(self._db, wait_s=LOCK_WAIT_S)
         except sqlite3.Error as error:
             if is_locked(error):
                 self._note(error, "opened")
@@ -132,23 +140,23 @@ class FactsTable:
         if self._is_held("read"):
             raise sqlite3.OperationalError("database is locked")
         query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts"
-        files, size = use(lambda: self._db().execute(query).fetchone(), wait_s=LOCK_WAIT_S)
+        ((files, size),) = retry_while_locked(lambda: self._query(query), wait_s=LOCK_WAIT_S)
         return int(files), int(size)
 
     def close(self) -> None:
         """Close it for good."""
-        with whole:
+        with fork_lock:
             self.disconnect()
             self._closed = True
 
     def disconnect(self) -> None:
-        """Close the connection, under `whole`; the next use opens another one."""
+        """Close the connection, under `fork_lock`; the next use opens another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def _db(self) -> sqlite3.Connection:
-        """Return the connection; call it under `whole`, and use it there."""
+        """Return the connection; call it under `fork_lock`, and use it there."""
         if self._connection is None:
             if self._closed:
                 raise sqlite3.ProgrammingError("the index is closed")
@@ -157,9 +165,7 @@ class FactsTable:
         return self._connection
 
     def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=LOCK_STEP_S, check_same_thread=False, isolation_level=None
-        )
+        connection = connect(self._path, lock_wait_s=LOCK_STEP_S)
         try:
             connection.text_factory = _text
             connection.create_function("proof", -1, _proof, deterministic=True)
@@ -176,7 +182,10 @@ class FactsTable:
     def _rows(self, query: str, values: Row) -> list[Row]:
         if self._is_held("read"):
             return []
-        return self._tried("read", lambda: self._db().execute(query, values).fetchall(), [])
+        return self._tried("read", lambda: self._query(query, values), [])
+
+    def _query(self, query: str, values: Row = ()) -> list[Row]:
+        return self._db().execute(query, values).fetchall()
 
     def _proved(self, table: str, rows: list[Row]) -> list[Row]:
         """Return the rows, without their proofs, that are as they were written; drop the others."""
@@ -199,16 +208,13 @@ class FactsTable:
             self.disconnect()  # removed or replaced: what is written there nobody will find
             make_private(self._path.parent)
         database = self._db()
-        database.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(database):
             for statement, rows in statements:
                 database.executemany(statement, rows)
-        finally:
-            database.execute("COMMIT")
 
     def _tried(self, what: str, operation: Callable[[], _T], otherwise: _T) -> _T:
         try:
-            return use(lambda: self._unless_held(what, operation), wait_s=0)
+            return retry_while_locked(lambda: self._unless_held(what, operation), wait_s=0)
         except (sqlite3.Error, OSError) as error:
             self._note(error, what)
             return otherwise
@@ -250,12 +256,7 @@ def _has_proofs(connection: sqlite3.Connection) -> bool:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         if not _has_proofs(connection):  # another process may have been faster
             for statement in _UPGRADE:
                 connection.execute(statement)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise

@@ -21,7 +21,7 @@ from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ManifestError, NotFound, ObjectChanged, StoreError
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
-from ego4dfs.forks import renew_lock_in_children
+from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.runtime.workers import each
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 from ego4dfs.vfs import VFS, Handle, Stat, open_vfs

@@ -1,0 +1,156 @@
+"""SQLite databases: transactions that keep the cause of a failure, and errors by kind."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import threading
+from contextlib import closing
+
+import pytest
+
+from ego4dfs import sqlite
+from ego4dfs.copies.journal import Journal, JournalError
+from ego4dfs.facts import FactsIndex
+from ego4dfs.sqlite import connect, is_damaged, is_full, is_locked, retry_while_locked, transaction
+from ego4dfs.store import ObjectFacts
+from kit.cache import Landing, key_of, open_cache
+from kit.fakes import CountingStore
+
+ROW = "x" * 3000
+
+
+def limited(path, **options):
+    """Open a database that cannot grow by more than a few pages: a disk that is full."""
+    database = connect(path, **options)
+    database.execute("CREATE TABLE IF NOT EXISTS filler (content TEXT)")
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages + 4}")
+    return database
+
+
+def insert(database, *rows):
+    with transaction(database):
+        for row in rows:
+            database.execute(f"INSERT INTO {row}")
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two connections to one database: ours, and one of another process."""
+    path = tmp_path / "a.sqlite"
+    ours, other = (connect(path, lock_wait_s=0) for _ in range(2))
+    with closing(ours), closing(other):
+        yield ours, other
+
+
+def test_a_transaction_is_committed_at_the_end_of_its_block(tmp_path):
+    with closing(connect(tmp_path / "a.sqlite", lock_wait_s=0)) as database:
+        database.execute("CREATE TABLE t (v)")
+        with transaction(database):
+            database.execute("INSERT INTO t VALUES (1)")
+        assert not database.in_transaction
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            insert(database, "t VALUES (2)", "missing VALUES (3)")
+        assert database.execute("SELECT v FROM t").fetchall() == [(1,)]
+
+
+def test_a_transaction_that_fills_the_disk_raises_that_cause(tmp_path):
+    """SQLite has rolled it back by then: COMMIT would raise "no transaction is active"."""
+    with closing(limited(tmp_path / "a.sqlite", lock_wait_s=0)) as database:
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            insert(database, *[f"filler VALUES ('{ROW}')"] * 100)
+        assert str(caught.value) == "database or disk is full"
+        assert is_full(caught.value)
+        assert not database.in_transaction
+        insert(database, "filler VALUES ('small')")
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="the disk is full when facts are written",
+    face="all",
+    sees="a warning `database or disk is full`; reads continue",
+    deadline="at once",
+)
+def test_facts_that_do_not_fit_on_the_disk_are_reported_as_that(tmp_path, monkeypatch, caplog):
+    FactsIndex(tmp_path, CountingStore()).close()
+    monkeypatch.setattr("ego4dfs.facts.table.connect", limited)
+    index = FactsIndex(tmp_path, CountingStore())
+    for number in range(20):
+        index.learn(f"s3://b/{number}/{ROW}", ObjectFacts(1, "e", "", 1))
+    assert "the facts index cannot be written: database or disk is full" in caplog.text
+    assert index.peek(f"s3://b/19/{ROW}") == ObjectFacts(1, "e", "", 1)
+    index.close()
+
+
+def test_blocks_whose_rows_do_not_fit_on_the_disk_are_reported_as_that(
+    tmp_path, monkeypatch, caplog
+):
+    open_cache(tmp_path).close()
+    monkeypatch.setattr("ego4dfs.cache.database.connect", limited)
+    cache = open_cache(tmp_path)
+    stored = []
+    for number in range(20):
+        landing = Landing()
+        cache.put(key_of(number), f"s3://b/{ROW}", memoryview(b"x"), landing)
+        stored += landing.wait(1)
+    assert not all(stored)
+    assert "the cache cannot be written: database or disk is full" in caplog.text
+    cache.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "number"),
+    [("database or disk is full", errno.ENOSPC), ("disk I/O error", errno.EIO)],
+)
+def test_a_journal_that_cannot_be_written_reports_a_full_disk_only_if_it_is_full(
+    tmp_path, monkeypatch, message, number
+):
+    def failing(_):
+        raise sqlite3.OperationalError(message)
+
+    (tmp_path / ".ego4dfs").mkdir()
+    with closing(Journal(tmp_path / ".ego4dfs")) as journal:
+        monkeypatch.setattr("ego4dfs.copies.journal.transaction", failing)
+        with pytest.raises(JournalError, match=message) as caught:
+            journal.remove(["v2/clips/a.mp4"])
+    assert caught.value.errno == number
+
+
+def test_an_error_is_classified_by_its_cause():
+    full = sqlite3.OperationalError("database or disk is full")
+    locked = sqlite3.OperationalError("database is locked")
+    damaged = sqlite3.DatabaseError("database disk image is malformed")
+    broken = sqlite3.OperationalError("disk I/O error")
+    errors = (full, locked, damaged, broken)
+    assert [is_full(error) for error in errors] == [True, False, False, False]
+    assert [is_locked(error) for error in errors] == [False, True, False, False]
+    assert [is_damaged(error) for error in errors] == [False, False, True, False]
+
+
+def test_an_operation_is_retried_while_another_process_holds_the_database(two):
+    ours, other = two
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.1, other.execute, ("COMMIT",))
+    release.start()
+    retry_while_locked(lambda: ours.execute("CREATE TABLE t (v)"), wait_s=5)
+    release.join()
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        retry_while_locked(lambda: ours.execute("INSERT INTO t VALUES (1)"), wait_s=0)
+
+
+def test_fork_lock_is_free_between_two_attempts(two):
+    ours, other = two
+    other.execute("BEGIN EXCLUSIVE")
+    waiting = threading.Thread(
+        target=retry_while_locked,
+        args=(lambda: ours.execute("CREATE TABLE t (v)"),),
+        kwargs={"wait_s": 5},
+    )
+    waiting.start()
+    assert sqlite.fork_lock.acquire(timeout=2)
+    other.execute("COMMIT")
+    sqlite.fork_lock.release()
+    waiting.join()
