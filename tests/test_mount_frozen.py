@@ -14,18 +14,15 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount import unmount
+from ego4dfs.mount import MountUnresponsive, read_status, unmount
 from ego4dfs.mount.child_call import ChildCall, call_in_child
 from ego4dfs.mount.mountinfo import mounted_at, resolve_path
-from ego4dfs.mount.status import ANSWER_S
 from kit.cli import complaint
 from kit.mounts import is_mounted, status
 from kit.namespaces import unshare
 from kit.processes import is_running, wait_until
 
 pytestmark = pytest.mark.fuse
-
-SLACK_S = 8.0  # of a busy machine
 
 
 @pytest.fixture
@@ -51,14 +48,14 @@ def frozen(root):
     fault="the process of a mount is stopped",
     face="status",
     sees="the mount is listed as silent with its process and what to do; the others are shown",
-    deadline="2 s",
+    deadline="at once",
 )
 def test_status_names_a_frozen_mount_and_shows_the_others(cli, mount, arguments):
     roots = [mount(*arguments) for _ in range(3)]
     with frozen(roots[0]) as one, frozen(roots[1]):
-        began = time.monotonic()
+        with pytest.raises(MountUnresponsive):
+            read_status(roots[0], timeout_s=600)  # it does not wait for what cannot answer
         done = cli("status", "--json", check=False)
-        assert time.monotonic() - began < ANSWER_S + SLACK_S
         assert done.returncode == 1
         found = {row["mountpoint"]: row for row in json.loads(done.stdout)}
         assert found[str(roots[2])]["pid"] == status(roots[2])["pid"]
@@ -69,7 +66,7 @@ def test_status_names_a_frozen_mount_and_shows_the_others(cli, mount, arguments)
         assert found[str(roots[1])]["silent"]
         alone = cli("status", str(roots[0]), check=False)
         assert alone.returncode == 5
-        assert f"no answer within 2 s; its process {one} is stopped" in complaint(alone)
+        assert f"no answer; its process {one} is stopped" in complaint(alone)
         assert f"`kill -CONT {one}`" in alone.stderr
     assert cli("status", str(roots[0])).returncode == 0
 

@@ -14,7 +14,7 @@ from typing import Any
 from ego4dfs.errors import MountError
 from ego4dfs.mount.child_call import ChildCall
 from ego4dfs.mount.mountinfo import mounted_at
-from ego4dfs.mount.processes import pid_namespace, serving_process
+from ego4dfs.mount.processes import Process, pid_namespace, serving_process
 from ego4dfs.text import shell_word
 from ego4dfs.tree import inode
 from ego4dfs.vfs import VFS, Handle, Stat
@@ -97,7 +97,10 @@ def read_status(mountpoint: Path, timeout_s: float = ANSWER_S) -> dict[str, Any]
 def read_statuses(
     mountpoints: Iterable[Path], timeout_s: float = ANSWER_S
 ) -> dict[Path, dict[str, Any] | MountError]:
-    """Return what `read_status` returns or raises for each mount; all are asked at once."""
+    """Return what `read_status` returns or raises for each mount; all are read at once.
+
+    A mount whose process is stopped is reported without a wait: it cannot answer.
+    """
     deadline = time.monotonic() + timeout_s
     calls = {path: ChildCall(partial(_read, path)) for path in mountpoints}
     return {path: _answered(path, call, deadline, timeout_s) for path, call in calls.items()}
@@ -116,14 +119,13 @@ def _answered(
     mountpoint: Path, call: ChildCall[str], deadline: float, timeout_s: float
 ) -> dict[str, Any] | MountError:
     try:
-        left_s = max(0.0, deadline - time.monotonic())
+        left_s = 0.0 if _is_stopped(mountpoint) else max(0.0, deadline - time.monotonic())
         status: dict[str, Any] = json.loads(call.result(left_s))
     except TimeoutError:
         return _unresponsive(mountpoint, timeout_s)
     except (OSError, ValueError) as error:
         return _dead_or_other(mountpoint, error)
-    mounted = mounted_at(mountpoint)
-    process = serving_process(mounted) if mounted else None
+    process = _process_of(mountpoint)
     if process is not None:
         status["pid"] = process.pid
     elif status.get("pid_namespace", pid_namespace()) != pid_namespace():
@@ -131,21 +133,29 @@ def _answered(
     return status
 
 
-def _unresponsive(mountpoint: Path, timeout_s: float) -> MountUnresponsive:
+def _process_of(mountpoint: Path) -> Process | None:
     mounted = mounted_at(mountpoint)
-    process = serving_process(mounted) if mounted else None
+    return serving_process(mounted) if mounted else None
+
+
+def _is_stopped(mountpoint: Path) -> bool:
+    process = _process_of(mountpoint)
+    return process is not None and process.is_stopped
+
+
+def _unresponsive(mountpoint: Path, timeout_s: float) -> MountUnresponsive:
+    process = _process_of(mountpoint)
+    cause = f"no answer within {timeout_s:.0f} s; "
     if process is None:
-        cause = "and its process cannot be seen from here"
-        hint = f"`ego4dfs unmount --lazy {shell_word(str(mountpoint))}` takes it away"
+        cause += "its process cannot be seen from here"
+        hint = f"`ego4dfs unmount --lazy {shell_word(str(mountpoint))}` unmounts it"
     elif process.is_stopped:
-        cause = f"its process {process.pid} is stopped"
-        hint = f"`kill -CONT {process.pid}` lets it go on"
+        cause = f"no answer; its process {process.pid} is stopped"
+        hint = f"`kill -CONT {process.pid}` continues it"
     else:
-        cause = f"its process {process.pid} is busy"
+        cause += f"its process {process.pid} is busy"
         hint = f"try again, or `kill {process.pid}` ends it"
-    return MountUnresponsive(
-        f"{mountpoint}: no answer within {timeout_s:.0f} s; {cause}", hint=hint
-    )
+    return MountUnresponsive(f"{mountpoint}: {cause}", hint=hint)
 
 
 def _dead_or_other(mountpoint: Path, error: Exception) -> MountError:
