@@ -223,6 +223,13 @@ def test_every_page_is_reached_from_the_index():
         assert page.name == "index.md" or f"({page.relative_to(DOCS)})" in index
 
 
+def test_the_index_gives_decisions_their_titles():
+    index = (DOCS / "index.md").read_text()
+    for page in (DOCS / "adr").glob("*.md"):
+        title = page.read_text().partition("\n")[0].removeprefix("# ")
+        assert f"- [{title}](adr/{page.name})" in index
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_examples_compile(page: Path):
     for code in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
