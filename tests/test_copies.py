@@ -95,9 +95,9 @@ def test_no_object_with_a_copy_is_asked_about_or_fetched_ahead(release, open_tre
         (directory / release.version / "annotations" / name).unlink()
     vfs, read = opened(open_tree, release, directory)
     assert [read(name) for name in lacking] == [files[name] for name in lacking]
-    wait_until(lambda: len(vfs._reader._soon) == 0)
-    assert vfs.metrics.bytes_fetched == 6 * 1000
-    assert vfs.metrics.requests["head"] <= 1
+    wait_until(lambda: len(vfs.session.reader._soon) == 0)
+    assert vfs.session.metrics.bytes_fetched == 6 * 1000
+    assert vfs.session.metrics.requests["head"] <= 1
 
 
 def spoil_size(path, release):
@@ -123,8 +123,8 @@ def test_a_copy_that_disagrees_is_ignored_and_told_once(
     spoil(directory / release.version / "annotations" / "a.bin", release)
     vfs, read = opened(open_tree, release, directory)
     assert read("a.bin") == read("a.bin") == FILES["a.bin"]
-    assert vfs.metrics.bytes_from_copies == 0
-    assert vfs.metrics.bytes_fetched == len(FILES["a.bin"])
+    assert vfs.session.metrics.bytes_from_copies == 0
+    assert vfs.session.metrics.bytes_fetched == len(FILES["a.bin"])
     told = [r.getMessage() for r in caplog.records if "it is not used" in r.getMessage()]
     assert len(told) == 1
     assert "a.bin" in told[0]
@@ -140,7 +140,7 @@ def test_a_copy_of_another_version_is_not_used(prefetched, release, licensee, op
     plain.stat(f"{release.version}/annotations/a.bin")
     vfs, read = opened(open_tree, release, directory)
     assert read("a.bin") == new
-    assert vfs.metrics.bytes_from_copies == 0
+    assert vfs.session.metrics.bytes_from_copies == 0
 
 
 def test_a_copy_that_changes_while_it_is_open_is_left_for_the_store(prefetched, release, open_tree):
@@ -151,7 +151,7 @@ def test_a_copy_that_changes_while_it_is_open_is_left_for_the_store(prefetched, 
     assert vfs.read(handle, 0, 10) == FILES["a.bin"][:10]
     path.write_bytes(b"y" * path.stat().st_size)
     assert vfs.read(handle, 10, handle.size) == FILES["a.bin"][10:]
-    assert vfs.metrics.bytes_from_copies == 10
+    assert vfs.session.metrics.bytes_from_copies == 10
 
 
 def test_a_link_is_not_followed(prefetched, release, open_tree, tmp_path):
@@ -162,7 +162,7 @@ def test_a_link_is_not_followed(prefetched, release, open_tree, tmp_path):
     path.symlink_to(tmp_path / "elsewhere")
     vfs, read = opened(open_tree, release, directory)
     assert read("a.bin") == FILES["a.bin"]
-    assert vfs.metrics.bytes_from_copies == 0
+    assert vfs.session.metrics.bytes_from_copies == 0
 
 
 def test_a_copy_with_the_time_of_its_object_needs_no_journal(prefetched, release, open_tree):
@@ -171,7 +171,7 @@ def test_a_copy_with_the_time_of_its_object_needs_no_journal(prefetched, release
         path.unlink()
     vfs, read = opened(open_tree, release, directory)
     assert read("a.bin") == FILES["a.bin"]
-    assert vfs.metrics.bytes_from_copies == len(FILES["a.bin"])
+    assert vfs.session.metrics.bytes_from_copies == len(FILES["a.bin"])
 
 
 @pytest.mark.parametrize(

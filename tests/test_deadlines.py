@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from ego4dfs import session
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.cache import BlockCache
 from ego4dfs.config import resolve
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window, dispatch, flights
 from ego4dfs.reader.flights import ByteBudget
-from ego4dfs.vfs import open_vfs, vfs
+from ego4dfs.vfs import open_vfs
 from kit.fakes import CountingStore, FailingStore, StallingStore
 from kit.processes import wait_until
 from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
@@ -178,7 +179,7 @@ def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatc
 )
 def test_a_filesystem_is_closed_whatever_hangs(tmp_path, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(vfs, "CLOSE_S", 0.2)
+    monkeypatch.setattr(session, "CLOSE_S", 0.2)
     monkeypatch.setattr(BlockCache, "close", lambda *_: gate.wait(60))
     (tmp_path / "mirror").mkdir()
     manifests = tmp_path / "mirror/ego4d-consortium-sharing/public/v2/annotations"

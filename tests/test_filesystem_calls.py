@@ -292,6 +292,6 @@ def test_pandas_reads_from_it(fs, top, options):
 
 def test_the_name_of_a_file_is_listed_without_a_request(fs, top):
     name = next(path for path in fs.ls(top, detail=False) if not path.endswith("manifest.csv"))
-    before = dict(fs.vfs.metrics.requests)
+    before = dict(fs.vfs.session.metrics.requests)
     assert fs.ls(name, detail=False) == [name]
-    assert fs.vfs.metrics.requests == before
+    assert fs.vfs.session.metrics.requests == before

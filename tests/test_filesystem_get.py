@@ -15,6 +15,7 @@ from ego4dfs.facts import FactsIndex
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
+from ego4dfs.session import Session
 from ego4dfs.store import open_store
 from ego4dfs.tree import ObjectFile, Tree
 from ego4dfs.vfs import VFS
@@ -59,7 +60,7 @@ class TestGet(AbstractFixtures, AbstractGetTests):
         catalog = Catalog(ManifestCache(directory, store), release.version, Selection())
         cache = BlockCache(inner, metrics, max_bytes=1 << 26)
         facts, reader = FactsIndex(directory, store), Reader(store, cache, metrics)
-        vfs = VFS(tree, catalog, facts, reader, store=store, cache=cache, metrics=metrics)
+        vfs = VFS(Session(store, catalog, cache, facts, reader, metrics), tree)
         fs = LaidOut(version=release.version)
         fs.lay_out(tree, vfs, release)
         yield fs

@@ -35,7 +35,7 @@ NAMES = {
 @pytest.mark.parametrize("call", NAMES.values(), ids=NAMES)
 def test_names_cost_no_head(fs, release, call):
     assert call(fs, f"{release.version}/imu")
-    assert fs.vfs.metrics.requests["head"] == 0
+    assert fs.vfs.session.metrics.requests["head"] == 0
 
 
 DETAILS = {

@@ -84,7 +84,7 @@ def test_blocks_of_an_object_do_not_serve_it_under_another_size(fs, release):
     assert fs.cat_file(path) == DATA
     vfs: VFS = fs.vfs
     url = vfs.resolve(path).url
-    facts = vfs.facts.get(url)
-    vfs.facts.forget(url)
-    vfs.facts.learn(url, type(facts)(facts.size - 137, facts.etag, "", facts.mtime_ns))
+    facts = vfs.session.facts.get(url)
+    vfs.session.facts.forget(url)
+    vfs.session.facts.learn(url, type(facts)(facts.size - 137, facts.etag, "", facts.mtime_ns))
     assert fs.cat_file(path) == DATA

@@ -12,7 +12,8 @@ from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies.folder import Folder, Folders, write_whole
 from ego4dfs.errors import OutputError
 from ego4dfs.prefetch import Status
-from kit.copies import MIB, Bench
+from kit.copies import Bench
+from kit.data import MIB
 from kit.fakes import FailingStore
 
 STRANGER = 12345

@@ -13,7 +13,7 @@ from ego4dfs.cli.output import human_time
 from ego4dfs.cli.progress import Progress
 from ego4dfs.config import resolve
 from ego4dfs.errors import AccessDenied, ConfigError, StoreUnavailable
-from ego4dfs.prefetch import Fetcher, Means, Report, Status, outage
+from ego4dfs.prefetch import Fetcher, Report, Status, outage
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from kit.copies import Bench
 from kit.fakes import FailingStore
@@ -35,9 +35,7 @@ def bench(tmp_path):
 
 def fetcher(bench: Bench, retry_for_s: float) -> Fetcher:
     plan = bench.plan()
-    release = bench.layout.version
-    means = Means(bench.store, bench.facts, bench.cache, bench.journal, bench.layout, release)
-    return Fetcher(means, plan, retry_for_s=retry_for_s)
+    return Fetcher(bench.session, bench.layout, bench.journal, plan, retry_for_s=retry_for_s)
 
 
 FILES = {f"small{i}": os.urandom(500 + i) for i in range(40)}

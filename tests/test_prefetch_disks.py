@@ -13,7 +13,8 @@ from ego4dfs.errors import OutputError
 from ego4dfs.prefetch import Status
 from ego4dfs.prefetch.disk_errors import Troubles
 from ego4dfs.verify import Verdict, check_plan
-from kit.copies import MIB, Bench
+from kit.copies import Bench
+from kit.data import MIB
 from kit.fakes import FailingStore
 from kit.limited_fs import odd
 from kit.prefetch import data_of, tree
@@ -237,7 +238,7 @@ def test_names_that_a_disk_takes_for_one_are_both_kept(
         for name, data in files.items():
             handle = vfs.open(f"{release.version}/annotations/{name}")
             assert vfs.read(handle, 0, 100) == data
-        assert vfs.metrics.bytes_from_copies == sum(map(len, files.values()))
+        assert vfs.session.metrics.bytes_from_copies == sum(map(len, files.values()))
         vfs.close()
 
 

@@ -11,7 +11,7 @@ from ego4dfs.copies import State
 from ego4dfs.manifest import parse
 from ego4dfs.prefetch import Status
 from ego4dfs.prefetch.part_file import part_name
-from kit.copies import MIB
+from kit.data import MIB
 from kit.prefetch import data_of, tree
 
 LONG = "n" * 251

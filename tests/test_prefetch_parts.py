@@ -25,7 +25,7 @@ from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof, part_sizes
-from kit.copies import MIB
+from kit.data import MIB
 
 
 def test_what_was_fetched_is_right_in_the_next_plan_without_a_request(bench):
@@ -296,10 +296,6 @@ from kit.copies import Bench
 from kit.fakes import CountingStore
 from ego4dfs.copies import Record, State
 from ego4dfs.prefetch import Planner
-from copybench import Bench
-from fakes import CountingStore
-from ego4dfs.copies import Record, State
-from ego4dfs.prefetch import Planner
 from ego4dfs.store import ObjectFacts
 root, count = Path(sys.argv[1]), int(sys.argv[2])
 class Weightless(CountingStore):
@@ -308,7 +304,7 @@ class Weightless(CountingStore):
 from kit.fakes import MTIME_NS
 bench = Bench(root, Weightless())
 names = [f"{i:08x}-0000-0000-0000-000000000000.pt" for i in range(count)]
-planner = Planner(bench.layout, bench.facts, bench.journal, "memory")
+planner = Planner(bench.session, bench.layout, bench.journal)
 if len(sys.argv) > 3:
     began = time.process_time()
     assert planner.plan([bench.listing(names)]).count(State.RIGHT) == count

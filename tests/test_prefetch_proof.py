@@ -16,7 +16,8 @@ from ego4dfs.prefetch import Report, Status
 from ego4dfs.reader import Reader
 from ego4dfs.store.etag import Comparison, Proof
 from ego4dfs.verify import Verdict, check_journal, check_plan
-from kit.copies import MIB, Bench
+from kit.copies import Bench
+from kit.data import MIB
 
 SIZES = (70, 3 * MIB)
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ego4dfs.prefetch import Status
-from kit.copies import MIB
+from kit.data import MIB
 
 FILES = {"large": b"l" * 3 * MIB} | {f"small{number}": bytes([number]) for number in range(20)}
 

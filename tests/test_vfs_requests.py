@@ -35,7 +35,7 @@ def top(release) -> str:
 
 def requests(vfs) -> tuple[int, int, int]:
     """Return how many HEADs, GETs and manifest requests there were."""
-    counts = vfs.metrics.requests
+    counts = vfs.session.metrics.requests
     return counts["head"], counts["get"], counts["manifest"]
 
 
@@ -98,7 +98,7 @@ def test_a_file_read_twice_is_fetched_once_even_by_another_filesystem(vfs, top, 
     for _ in range(2):
         handle = vfs.open(f"{top}/large.pt")
         assert vfs.read(handle, 0, len(LARGE)) == LARGE
-    assert vfs.metrics.bytes_fetched == len(LARGE)
+    assert vfs.session.metrics.bytes_fetched == len(LARGE)
     vfs.close()
     again = open_tree(version=release.version, datasets=["annotations"], metadata=False)
     assert again.read(again.open(f"{top}/large.pt"), 0, len(LARGE)) == LARGE
@@ -115,8 +115,8 @@ def test_an_object_replaced_while_open_is_an_error_then_the_new_bytes(vfs, top, 
     again = vfs.open(f"{top}/large.pt")
     assert vfs.read(again, 0, len(new)) == new
     assert vfs.stat(f"{top}/large.pt").size == len(new)
-    assert "large.pt" in vfs.metrics.last_error
-    assert vfs.metrics.errors == 1
+    assert "large.pt" in vfs.session.metrics.last_error
+    assert vfs.session.metrics.errors == 1
 
 
 def test_a_listed_object_that_is_missing_is_visible_and_its_open_asks_again(

@@ -125,7 +125,7 @@ def test_the_metadata_is_at_the_root_and_below_the_version(open_tree, release, p
     vfs = open_tree(version=release.version, datasets=["clips"])
     for path in ("ego4d.json", f"{release.version}/ego4d.json"):
         assert vfs.read(vfs.open(path), 0, 100) == b'{"date": 1}'
-    assert vfs.metrics.requests["head"] == 1
+    assert vfs.session.metrics.requests["head"] == 1
 
 
 def test_the_metadata_can_be_left_out(open_tree, release, published):
@@ -158,7 +158,7 @@ def test_a_local_manifest_may_stand_for_the_datasets_own(open_tree, release, tmp
     assert names == ["manifest.csv", *videos(3)]
     handle = vfs.open(f"{release.version}/full_scale/manifest.csv")
     assert vfs.read(handle, 0, 10**6) == path.read_bytes()
-    assert vfs.metrics.requests["manifest"] == 0
+    assert vfs.session.metrics.requests["manifest"] == 0
 
 
 def test_a_named_dataset_that_is_refused_is_told_at_once(open_tree, release, published):

@@ -19,16 +19,15 @@ from ego4dfs.cache.pins import POLICY
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ObjectMissing
-from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Status, Warmer
-from ego4dfs.reader import Reader
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.fakes import CountingStore, FailingStore
 from kit.mounts import status
 from kit.processes import wait_until
+from kit.sessions import session_over
 
 LIMIT = 64 * MIB
 
@@ -46,16 +45,16 @@ class Rig:
     def __init__(self, directory, store=None, max_bytes=LIMIT) -> None:
         self.inner = prepare_directory(directory / "cache")
         self.store = store or CountingStore()
-        self.metrics = Metrics()
-        self.cache = BlockCache(self.inner, self.metrics, max_bytes=max_bytes)
-        self.facts = FactsIndex(directory, self.store)
-        self.reader = Reader(self.store, self.cache, self.metrics)
+        self.session = session_over(self.store, directory, max_bytes=max_bytes)
+        self.metrics = self.session.metrics
+        self.cache, self.facts = self.session.cache, self.session.facts
+        self.reader = self.session.reader
 
     def put(self, name, size):
         return self.store.put(f"s3://b/{name}", seeded(name, size))
 
     def warm(self, *refs, pin=False):
-        warmer = Warmer(self.store, self.facts, self.cache)
+        warmer = Warmer(self.session)
         assert warmer.run(warmer.plan([listing(refs)]), pin=pin)
         return warmer.report
 
@@ -77,9 +76,7 @@ class Rig:
         return bytes(buffer)
 
     def close(self):
-        self.reader.close()
-        self.facts.close()
-        self.cache.close()
+        self.session.close()
 
 
 @pytest.fixture

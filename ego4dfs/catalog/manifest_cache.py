@@ -64,16 +64,16 @@ class ManifestCache:
         self,
         directory: Path,
         store: ObjectStore,
-        left: Callable[[str, str], tuple[bytes, int] | None] = lambda _version, _dataset: None,
+        beside_copies: Callable[[str, str], tuple[bytes, int] | None] | None = None,
     ) -> None:
-        """Keep them below `directory`.
+        """Cache them below `directory`.
 
-        `left` tells content and mtime_ns of a manifest that lies beside copies: it is made do
-        with where there is neither a kept one nor an answer.
+        `beside_copies` returns content and mtime_ns of a manifest beside prefetched copies. It is
+        used if there is neither a cached one nor an answer of the store.
         """
         self._directory = directory / "manifests"
         self._store = store
-        self._left = left
+        self._beside_copies = beside_copies
 
     def is_cached(self, version: str, dataset: str) -> bool:
         """Tell whether a copy is on disk, without a request."""
@@ -117,10 +117,12 @@ class ManifestCache:
         return manifest
 
     def cached(self, version: str, dataset: str) -> CachedManifest | None:
-        """Return the copy that is kept, or lies beside copies, without a request."""
-        kept = self._load(version, dataset)
-        left = self._left(version, dataset) if kept is None else None
-        return CachedManifest(left[0], "", left[1]) if left is not None else kept
+        """Return the cached manifest, or one beside copies, without a request."""
+        cached = self._load(version, dataset)
+        if cached is not None or self._beside_copies is None:
+            return cached
+        found = self._beside_copies(version, dataset)
+        return CachedManifest(found[0], "", found[1]) if found is not None else None
 
     def _paths(self, version: str, dataset: str) -> tuple[Path, Path]:
         directory = self._directory / version / dataset

@@ -14,8 +14,9 @@ from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.config import FILTERS, UIDS, Config
 from ego4dfs.errors import CacheError, ConfigError
 from ego4dfs.metrics import Metrics
+from ego4dfs.session import Session
 from ego4dfs.text import human_size, masked
-from ego4dfs.vfs import VFS, open_vfs
+from ego4dfs.vfs import open_selected_session
 
 _PINS_SHOWN = 10
 _ACTIONS = ("info", "verify", "clear", "unpin")
@@ -72,18 +73,18 @@ def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
             "cache unpin: filters need --datasets", hint="without both, everything is unpinned"
         )
     if config.datasets:
-        vfs = open_vfs(replace(config, cache_max_bytes=None))
+        session = open_selected_session(replace(config, cache_max_bytes=None))
         try:
-            urls = _urls(vfs, config)
+            urls = _urls(session, config)
         finally:
-            vfs.close()
+            session.close()
     count = cache.unpin(urls)
     print_json({"blocks": count}) if as_json else say(f"{count} blocks may be evicted again")
 
 
-def _urls(vfs: VFS, config: Config) -> list[str]:
+def _urls(session: Session, config: Config) -> list[str]:
     """Return the selected objects; ego4d.json is one of them unless --no-metadata."""
-    urls = [e.url for name in config.datasets for e in vfs.catalog.listing(name).entries]
+    urls = [e.url for name in config.datasets for e in session.catalog.listing(name).entries]
     return [*urls, metadata_url(config.version)] if config.metadata else urls
 
 

@@ -30,7 +30,6 @@ from ego4dfs.prefetch import (
     JOBS,
     TO_GET,
     Fetcher,
-    Means,
     Outage,
     Plan,
     Planner,
@@ -38,8 +37,9 @@ from ego4dfs.prefetch import (
     Report,
     Selections,
 )
+from ego4dfs.session import Session
 from ego4dfs.text import shell_word, sizes_apart
-from ego4dfs.vfs import VFS, open_vfs
+from ego4dfs.vfs import open_selected_session
 
 _DEFAULT_DATASETS = ("annotations",)
 _TOP_MANIFEST = "full_scale"
@@ -129,56 +129,59 @@ class _Command:
     def show_plan(self) -> int:
         """Print the plan; nothing is written but what the cache directory keeps."""
         journal = Journal(self._layout.state, look_only=True)
-        vfs = self._open()
+        session = self._open()
         try:
-            listings, refused = self.listings(vfs)
+            listings, refused = self.listings(session)
             if not listings:
                 return self._printer.all_refused(refused, ())
             self._printer.goes_on_without(refused)
-            plan = self._plan(vfs, journal, listings)
+            plan = self._plan(session, journal, listings)
         except OSError as error:
             raise unusable(error, self._layout.root) from error
         finally:
-            vfs.close()
+            session.close()
             journal.close()
         self._printer.plan(plan, self._layout.free_bytes(), refused=refused, is_all=True)
         return plan_code(plan, refused)
 
     def fetch(self) -> int:
         """Fetch what is missing."""
-        vfs = self._open()
+        session = self._open()
         try:
-            listings, refused = self.listings(vfs)
+            listings, refused = self.listings(session)
             if not listings:
-                return self._printer.all_refused(refused, self._retry(Report(refused=refused), vfs))
+                return self._printer.all_refused(
+                    refused, self._retry(Report(refused=refused), session)
+                )
             self._printer.goes_on_without(refused)
             self._layout.prepare(())
             journal = Journal(self._layout.state)
             try:
-                return self._fetch(vfs, journal, listings, refused)
+                return self._fetch(session, journal, listings, refused)
             finally:
                 journal.close()
         except OSError as error:
             raise unusable(error, self._layout.root) from error
         finally:
-            vfs.close()
+            session.close()
 
-    def _open(self) -> VFS:
+    def _open(self) -> Session:
         printer = self._printer
         printer.say(f"Datasets to download: {' '.join(self._config.datasets)}")
         printer.say(f"Download Path: {self._layout.root / self._layout.version_name}")
         printer.say("Checking requested datasets and versions...")
-        return open_vfs(self._config, pass_refused=True, must_match=not self._manifests_only)
+        return open_selected_session(
+            self._config, pass_refused=True, must_match=not self._manifests_only
+        )
 
-    def _plan(self, vfs: VFS, journal: Journal, listings: Sequence[Listing]) -> Plan:
+    def _plan(self, session: Session, journal: Journal, listings: Sequence[Listing]) -> Plan:
         with Progress(self._printer.progress_stream) as progress:
             outage = Outage(self._config.retry_for_s)
             outage.on_wait = partial(progress.outage, outage)
             planner = Planner(
+                session,
                 self._layout,
-                vfs.facts,
                 journal,
-                vfs.store.source,
                 skip_checks=self._config.skip_s3_checks,
                 bypass=self._config.bypass_existing,
                 compares=True,
@@ -195,17 +198,17 @@ class _Command:
             )
         return plan
 
-    def listings(self, vfs: VFS) -> tuple[list[Listing], dict[str, Ego4DError]]:
+    def listings(self, session: Session) -> tuple[list[Listing], dict[str, Ego4DError]]:
         """Return what can be listed, and why the other datasets cannot.
 
         Raises what is no dataset's own trouble: a key that is rejected, or a wrong option.
         """
         names = self._config.datasets
-        refused = vfs.catalog.load(names)
+        refused = session.catalog.load(names)
         for error in refused.values():
             if isinstance(error, (CredentialsRejected, ConfigError)):
                 raise error
-        listings = [vfs.catalog.listing(name) for name in names if name not in refused]
+        listings = [session.catalog.listing(name) for name in names if name not in refused]
         rows = sum(len(listing.manifest.entries) for listing in listings)
         if rows and not self._manifests_only and not any(listing.entries for listing in listings):
             named = " ".join(listing.dataset for listing in listings)
@@ -217,13 +220,13 @@ class _Command:
 
     def _fetch(
         self,
-        vfs: VFS,
+        session: Session,
         journal: Journal,
         listings: Sequence[Listing],
         refused: Mapping[str, Ego4DError],
     ) -> int:
         ReleaseFiles(self._layout).offer_metadata()
-        plan = self._plan(vfs, journal, listings)
+        plan = self._plan(session, journal, listings)
         free = self._layout.free_bytes()
         self._printer.plan(plan, free, is_all=False)
         needed = plan.bytes(*TO_GET) - plan.begun_bytes
@@ -232,15 +235,21 @@ class _Command:
         if plan.count(*TO_GET) and not self._config.assume_yes and not self._printer.confirms(plan):
             return ExitCode.OK
         self._layout.prepare(tuple(listing.dataset for listing in listings))
-        self._write_manifests(vfs, listings)
+        self._write_manifests(session, listings)
         self._remember(plan)
-        means = Means(vfs.store, vfs.facts, vfs.cache, journal, self._layout, self._config.version)
-        fetcher = Fetcher(means, plan, jobs=self._jobs, retry_for_s=self._config.retry_for_s)
+        fetcher = Fetcher(
+            session,
+            self._layout,
+            journal,
+            plan,
+            jobs=self._jobs,
+            retry_for_s=self._config.retry_for_s,
+        )
         fetcher.report.refused.update(refused)
         began_s = time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
             ended = fetcher.run(lambda: progress.show(fetcher.report))
-        code = self._finish(vfs, fetcher.report, time.monotonic() - began_s)
+        code = self._finish(session, fetcher.report, time.monotonic() - began_s)
         if not ended:
             # Threads that wait for an answer cannot be stopped, and must not outlive Python.
             sys.stdout.flush()
@@ -256,19 +265,19 @@ class _Command:
             selections.add(config.version, dataset.dataset, names)
         selections.save()
 
-    def _write_manifests(self, vfs: VFS, listings: Sequence[Listing]) -> None:
+    def _write_manifests(self, session: Session, listings: Sequence[Listing]) -> None:
         files = ReleaseFiles(self._layout)
         if self._config.manifest_override_path is None:
             for listing in listings:
                 files.manifest(listing)
         if self._config.manifest:
-            path = files.top_manifest(vfs.catalog.listing(_TOP_MANIFEST))
+            path = files.top_manifest(session.catalog.listing(_TOP_MANIFEST))
             self._printer.say(f"Manifest downloaded: {path}")
 
-    def _finish(self, vfs: VFS, report: Report, seconds: float) -> int:
+    def _finish(self, session: Session, report: Report, seconds: float) -> int:
         if self._config.metadata:
             self._show_metadata(report)
-        return self._printer.report(report, seconds, self._retry(report, vfs))
+        return self._printer.report(report, seconds, self._retry(report, session))
 
     def _show_metadata(self, report: Report) -> None:
         try:
@@ -279,9 +288,9 @@ class _Command:
         if path is not None:
             self._printer.say(f"Ego4D Metadata: {path}")
 
-    def _retry(self, report: Report, vfs: VFS) -> list[str]:
+    def _retry(self, report: Report, session: Session) -> list[str]:
         retry = RetryCommands(_parser(), self._args, self._config, self._layout.state)
-        return retry.commands(report, vfs.catalog.peek)
+        return retry.commands(report, session.catalog.peek)
 
 
 def _parser() -> Parser:

@@ -17,13 +17,13 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.config import Config
-from ego4dfs.datasets import version_directory
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
 from ego4dfs.prefetch import TO_GET, Plan, Report, Warmer
+from ego4dfs.session import Session
 from ego4dfs.text import sizes_apart
-from ego4dfs.vfs import VFS, open_vfs
+from ego4dfs.vfs import open_selected_session
 
-Listings = Callable[[VFS], tuple[list[Listing], dict[str, Ego4DError]]]
+Listings = Callable[[Session], tuple[list[Listing], dict[str, Ego4DError]]]
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -53,32 +53,30 @@ class ToCache:
         self._printer.say(f"Datasets to download: {' '.join(self._config.datasets)}")
         self._printer.say(f"Download Path: the cache in {self._config.cache_dir}")
         self._printer.say("Checking requested datasets and versions...")
-        vfs = open_vfs(self._config, pass_refused=True)
+        session = open_selected_session(self._config, pass_refused=True)
         try:
-            return self._run(vfs, retry(inner))
+            return self._run(session, retry(inner))
         finally:
-            vfs.close()
+            session.close()
 
-    def _run(self, vfs: VFS, retry: RetryCommands) -> int:
-        listings, refused = self._listings(vfs)
+    def _run(self, session: Session, retry: RetryCommands) -> int:
+        listings, refused = self._listings(session)
         if not listings:
-            again = retry.commands(Report(refused=refused), vfs.catalog.peek)
+            again = retry.commands(Report(refused=refused), session.catalog.peek)
             return self._printer.all_refused(refused, again)
         self._printer.goes_on_without(refused)
-        directory = version_directory(self._config.version)
-        patience = {"retry_for_s": self._config.retry_for_s}
-        warmer = Warmer(vfs.store, vfs.facts, vfs.cache, directory=directory, **patience)
+        warmer = Warmer(session, retry_for_s=self._config.retry_for_s)
         plan = self._plan(warmer, listings)
         dry = getattr(self._args, "dry_run", False)
-        self._printer.plan(plan, self._room(vfs), refused=refused, is_all=dry)
+        self._printer.plan(plan, self._room(session), refused=refused, is_all=dry)
         warmer.check_room(plan, pin=self._pin)
-        _check_disk(vfs, plan, self._config.cache_dir)
+        _check_disk(session, plan, self._config.cache_dir)
         if dry:
             return plan_code(plan, refused)
         if plan.count(*TO_GET) and not self._config.assume_yes and not self._printer.confirms(plan):
             return ExitCode.OK
         warmer.report.refused.update(refused)
-        return self._fetch(vfs, warmer, plan, retry)
+        return self._fetch(session, warmer, plan, retry)
 
     def _plan(self, warmer: Warmer, listings: list[Listing]) -> Plan:
         url = metadata_url(self._config.version) if self._config.metadata else ""
@@ -89,16 +87,16 @@ class ToCache:
         warmer.report.outage.on_wait = lambda: None
         return plan
 
-    def _room(self, vfs: VFS) -> int:
-        return vfs.cache.room_to_pin if self._pin else int(vfs.cache.max_bytes * PIN_SHARE)
+    def _room(self, session: Session) -> int:
+        return session.cache.room_to_pin if self._pin else int(session.cache.max_bytes * PIN_SHARE)
 
-    def _fetch(self, vfs: VFS, warmer: Warmer, plan: Plan, retry: RetryCommands) -> int:
+    def _fetch(self, session: Session, warmer: Warmer, plan: Plan, retry: RetryCommands) -> int:
         report, began_s = warmer.report, time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
             ended = warmer.run(plan, lambda: progress.show(report), pin=self._pin)
         if self._pin and report.stopped_by is None:
             self._printer.say("Pinned: it stays in the cache until `ego4dfs cache unpin`.")
-        again = retry.commands(report, vfs.catalog.peek)
+        again = retry.commands(report, session.catalog.peek)
         code = self._printer.report(report, time.monotonic() - began_s, again)
         if not ended:
             # Threads that wait for an answer cannot be stopped, and must not outlive Python.
@@ -107,12 +105,12 @@ class ToCache:
         return code
 
 
-def _check_disk(vfs: VFS, plan: Plan, directory: Path) -> None:
+def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
     """Refuse what the disk has no room for, though the limit of the cache may have."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
     needed = plan.bytes(*TO_GET) - plan.begun_bytes
-    growth = min(needed, vfs.cache.max_bytes - vfs.cache.used_bytes)
+    growth = min(needed, session.cache.max_bytes - session.cache.used_bytes)
     if growth > free:
         more, room = sizes_apart(growth, free)
         raise CacheError(

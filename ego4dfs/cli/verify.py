@@ -27,7 +27,8 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.mount import mounts, resolve_path
-from ego4dfs.prefetch import Expected, Fetcher, Means, Plan, Planner
+from ego4dfs.prefetch import Expected, Fetcher, Plan, Planner
+from ego4dfs.session import Session
 from ego4dfs.text import shell_word
 from ego4dfs.verify import (
     BROKEN,
@@ -40,7 +41,7 @@ from ego4dfs.verify import (
     renewed,
     to_repair,
 )
-from ego4dfs.vfs import VFS, open_vfs
+from ego4dfs.vfs import open_selected_session
 
 _FINE = (Verdict.RIGHT, Verdict.SIZE_ONLY)
 
@@ -133,17 +134,17 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
             "--prune: not allowed with --manifest-override-path",
             hint="what is of another release is told by the release's own manifest",
         )
-    vfs = open_vfs(config, pass_refused="datasets" not in args)
+    session = open_selected_session(config, pass_refused="datasets" not in args)
     try:
         if repair or prunes:
             layout.prepare(config.datasets)
         journal = Journal(layout.state) if repair or prunes else _looked_at(layout)
         try:
-            return _check(layout, config, vfs, journal, args)
+            return _check(layout, config, session, journal, args)
         finally:
             journal.close()
     finally:
-        vfs.close()
+        session.close()
 
 
 def _looked_at(layout: Layout) -> Journal:
@@ -156,12 +157,12 @@ def _looked_at(layout: Layout) -> Journal:
 
 
 def _check(
-    layout: Layout, config: Config, vfs: VFS, journal: Journal, args: argparse.Namespace
+    layout: Layout, config: Config, session: Session, journal: Journal, args: argparse.Namespace
 ) -> int:
     """Look, mend and remove as `args` ask, and say what was found in the end."""
     expected = Expected(layout, journal, config.version)
-    config, refused = _without_refused(vfs, config, is_named="datasets" in args)
-    listings, plan = _plan(layout, config, vfs, journal, args, expected)
+    config, refused = _without_refused(session, config, is_named="datasets" in args)
+    listings, plan = _plan(layout, config, session, journal, args, expected)
     findings = check_plan(layout, plan, listings, journal, config.version)
     mended, ended = 0, True
     stopped_by: BaseException | None = None
@@ -169,9 +170,9 @@ def _check(
         before = _broken(findings)
         broken = to_repair(plan, findings)
         if _is_agreed(layout, config, broken, as_json=getattr(args, "json", False)):
-            ended, stopped_by = _repair(layout, config, vfs, journal, broken)
+            ended, stopped_by = _repair(layout, config, session, journal, broken)
         # Only those are read again, and compared with what was fetched: objects may be others now.
-        again = check_plan(layout, renewed(broken, vfs.facts.peek), (), journal, config.version)
+        again = check_plan(layout, renewed(broken, session.facts.peek), (), journal, config.version)
         found = {finding.path: finding for finding in again}
         findings = [found.get(finding.path, finding) for finding in findings]
         mended = before - _broken(findings)
@@ -194,13 +195,13 @@ def _check(
 
 
 def _without_refused(
-    vfs: VFS, config: Config, *, is_named: bool
+    session: Session, config: Config, *, is_named: bool
 ) -> tuple[Config, Mapping[str, Ego4DError]]:
     """Leave out the datasets that cannot be listed, return them too, and say so.
 
     Raises what is no dataset's own trouble, and the first if they were named or none is left.
     """
-    refused = vfs.catalog.load(config.datasets)
+    refused = session.catalog.load(config.datasets)
     is_all = is_named or len(refused) == len(config.datasets)
     for error in refused.values():
         if is_all or isinstance(error, (CredentialsRejected, ConfigError, StoreUnavailable)):
@@ -232,13 +233,13 @@ def _say_unknown(datasets: Sequence[str]) -> None:
 def _plan(
     layout: Layout,
     config: Config,
-    vfs: VFS,
+    session: Session,
     journal: Journal,
     args: argparse.Namespace,
     expected: Expected,
 ) -> tuple[list[Listing], Plan]:
-    planner = Planner(layout, vfs.facts, journal, vfs.store.source)
-    listings = [vfs.catalog.listing(name) for name in config.datasets]
+    planner = Planner(session, layout, journal)
+    listings = [session.catalog.listing(name) for name in config.datasets]
     has_metadata = config.metadata and ("metadata" in args or expected.has_metadata())
     url = metadata_url(config.version) if has_metadata else ""
     if has_filters(config) or config.manifest_override_path is not None:
@@ -249,11 +250,10 @@ def _plan(
 
 
 def _repair(
-    layout: Layout, config: Config, vfs: VFS, journal: Journal, plan: Plan
+    layout: Layout, config: Config, session: Session, journal: Journal, plan: Plan
 ) -> tuple[bool, BaseException | None]:
     """Fetch; return whether all threads have ended, and what stopped it before its end."""
-    means = Means(vfs.store, vfs.facts, vfs.cache, journal, layout, config.version)
-    fetcher = Fetcher(means, plan, retry_for_s=config.retry_for_s)
+    fetcher = Fetcher(session, layout, journal, plan, retry_for_s=config.retry_for_s)
     with Progress(sys.stderr) as progress:
         ended = fetcher.run(lambda: progress.show(fetcher.report))
     for problem in fetcher.report.problems:

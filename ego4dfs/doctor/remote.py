@@ -29,7 +29,7 @@ from ego4dfs.manifest import parse
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, open_store
 from ego4dfs.store.diagnose import configured_region, key_origin, reach
-from ego4dfs.vfs import open_vfs
+from ego4dfs.vfs import open_selected_session
 
 _AWS = "s3.amazonaws.com"
 _STEP_S = 15.0
@@ -163,16 +163,16 @@ def _selection(config: Config) -> Iterator[Check]:
     if not any(getattr(config, name) for name in (*filters, "uids_from", "include", "exclude")):
         return
     try:
-        vfs = open_vfs(config)
+        session = open_selected_session(config)
     except Ego4DError as error:
         yield Check.failed("selection", error)
         return
     try:
         names = config.datasets or datasets.known_names()
-        failed = vfs.catalog.load(names)
-        listings = [vfs.catalog.listing(name) for name in names if name not in failed]
+        failed = session.catalog.load(names)
+        listings = [session.catalog.listing(name) for name in names if name not in failed]
     finally:
-        vfs.close()
+        session.close()
     selected = sum(len(listing.entries) for listing in listings)
     total = sum(len(listing.manifest.entries) for listing in listings)
     remedy = "" if selected else "check --version and the filters: none of the files passes all"

@@ -219,7 +219,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         from ego4dfs.catalog.frame import to_frame  # noqa: PLC0415 - it loads pandas
 
         with as_os_errors(dataset):
-            frame = to_frame(self.vfs.catalog.listing(dataset))
+            frame = to_frame(self.vfs.session.catalog.listing(dataset))
         directory = join(version_directory(self._config.version), dataset)
         frame.insert(0, "path", directory + "/" + frame["name"])
         return frame

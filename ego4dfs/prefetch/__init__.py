@@ -1,6 +1,6 @@
 """Offline copies: the official tool's tree in plain files, resumed, proved and recorded."""
 
-from ego4dfs.prefetch.fetcher import JOBS, Fetcher, Means
+from ego4dfs.prefetch.fetcher import JOBS, Fetcher
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
     NOT_TO_BE_HAD,
@@ -25,7 +25,6 @@ __all__ = [
     "Expected",
     "Fetcher",
     "Item",
-    "Means",
     "Outage",
     "Plan",
     "Planner",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-from ego4dfs.cache import BlockCache
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies.bucket_etags import BucketEvidence
 from ego4dfs.copies.checksum import compare_bytes, compare_file
@@ -17,7 +16,6 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.facts import FactsIndex
 from ego4dfs.prefetch.commit import Landing
 from ego4dfs.prefetch.completion import Settling, closing
 from ego4dfs.prefetch.disk_errors import Troubles
@@ -29,7 +27,8 @@ from ego4dfs.prefetch.plan import THERE, TO_GET, Item, Plan
 from ego4dfs.prefetch.report import Report
 from ego4dfs.prefetch.small_files import SMALL_BYTES, SmallReader
 from ego4dfs.prefetch.worker_pool import Lanes, Task, Ticks
-from ego4dfs.store import ObjectFacts, ObjectStore
+from ego4dfs.session import Session
+from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Comparison, Proof, compare
 
 JOBS = 8
@@ -41,18 +40,6 @@ _DRAIN_S = 30.0
 _VAIN_FILES_IN_A_ROW = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a Fetcher works with."""
-
-    store: ObjectStore
-    facts: FactsIndex
-    cache: BlockCache
-    journal: Journal
-    layout: Layout
-    release: str
-
-
 class Fetcher:
     """Carries out one plan.
 
@@ -62,29 +49,38 @@ class Fetcher:
     """
 
     def __init__(
-        self, means: Means, plan: Plan, *, jobs: int = JOBS, retry_for_s: float = 0.0
+        self,
+        session: Session,
+        layout: Layout,
+        journal: Journal,
+        plan: Plan,
+        *,
+        jobs: int = JOBS,
+        retry_for_s: float = 0.0,
     ) -> None:
         """Get ready; `jobs` ranges of large files are fetched at once.
 
         An outage of the store is waited out for `retry_for_s`.
         """
         self.report = Report(plan.count(*State), plan.bytes(*TO_GET))
-        self._means = means
+        self._session = session
+        self._layout = layout
+        self._journal = journal
         self._plan = plan
         self._lanes = Lanes(self._stop)
         self.report.outage = Outage(retry_for_s, self._lanes.stopping)
-        self._evidence = BucketEvidence(means.journal, means.store.source)
-        prover = Prover(means.store, means.cache, self._evidence)
-        self._folders = Folders(means.layout.root)
+        self._evidence = BucketEvidence(journal, session.store.source)
+        prover = Prover(session.store, session.cache, self._evidence)
+        self._folders = Folders(layout.root)
         self._data_names = frozenset(i.path for i in plan.items if i.name.endswith(".part"))
-        told = {"source": means.store.source, "release": means.release}
-        self._landing = Landing(
-            means.layout, self._folders, means.journal, self.report, self._is_data, **told
+        told = {"source": session.store.source, "release": session.catalog.version}
+        self._landing = Landing(layout, self._folders, journal, self.report, self._is_data, **told)
+        self._ranges = RangeFetcher(session.store, session.cache, self.report, self._lanes)
+        self._whole = SmallReader(
+            session.store, session.facts, self._ranges, self.report, self._lanes
         )
-        self._ranges = RangeFetcher(means.store, means.cache, self.report, self._lanes)
-        self._whole = SmallReader(means.store, means.facts, self._ranges, self.report, self._lanes)
         self._active: list[Copy] = []
-        self._troubles = Troubles(means.layout.root)
+        self._troubles = Troubles(layout.root)
         self._settling = Settling(self._landing, prover, self._go_well)
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
@@ -175,7 +171,7 @@ class Fetcher:
 
     def _is_right(self, item: Item) -> bool:
         """Tell whether the file that lies there is the object; record it if so."""
-        path = self._means.layout.root / item.path
+        path = self._layout.root / item.path
         facts = item.facts or self._ask(item.url)
         try:
             if path.stat().st_size != facts.size:
@@ -213,16 +209,15 @@ class Fetcher:
             self._settle(copy, compare_bytes(data, facts.etag))
 
     def _ask(self, url: str) -> ObjectFacts:
-        return self.report.outage.attempt(lambda: self._means.facts.get(url))
+        return self.report.outage.attempt(lambda: self._session.facts.get(url))
 
     def _part(self, item: Item, facts: ObjectFacts) -> PartFile:
         folder, _ = self._folders.split(item.path)
-        means = self._means
-        return PartFile(folder, item.path, item.url, facts, means.journal, is_data=self._is_data)
+        return PartFile(folder, item.path, item.url, facts, self._journal, is_data=self._is_data)
 
     def _is_data(self, path: str) -> bool:
         """Tell whether a path is the name of a copy, whatever it ends in."""
-        return path in self._data_names or self._means.journal.is_complete(path)
+        return path in self._data_names or self._journal.is_complete(path)
 
     def _begin(
         self,
@@ -293,7 +288,7 @@ class Fetcher:
         if attempt + 1 == ATTEMPTS:
             raise error
         if isinstance(error, ObjectChanged):
-            self._means.facts.correct(item.url, error)
+            self._session.facts.correct(item.url, error)
             item = replace(item, facts=None)
         if item.size <= SMALL_BYTES:
             self._read_whole(item, attempt=attempt + 1, found=found)

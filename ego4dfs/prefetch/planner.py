@@ -16,12 +16,12 @@ from ego4dfs.copies.disk_names import disk_names, with_disk_names
 from ego4dfs.copies.inventory import Here
 from ego4dfs.copies.layout import METADATA
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
-from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import Entry
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.revalidation import Questions
 from ego4dfs.runtime.workers import each
+from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
 
@@ -44,10 +44,9 @@ class Planner:
     for a store that does not answer.
     """
 
+    session: Session
     layout: Layout
-    facts: FactsIndex
     journal: Journal
-    source: str
     skip_checks: bool = False
     bypass: bool = False
     compares: bool = False
@@ -63,7 +62,7 @@ class Planner:
         answers any more; a refusal of one object is its own state.
         """
         begun = self.journal.begun_bytes()
-        evidence = BucketEvidence(self.journal, self.source)
+        evidence = BucketEvidence(self.journal, self.session.store.source)
         datasets = [self._metadata(metadata_url, evidence)] if metadata_url else []
         for listing in listings:
             names = disk_names(
@@ -102,7 +101,7 @@ class Planner:
         *,
         kept_s: float = ASKED_KEPT_S,
     ) -> list[Item]:
-        peeked = self.facts.peek_many(entry.url for entry in entries)
+        peeked = self.session.facts.peek_many(entry.url for entry in entries)
         here = Here.look(self.layout, self.journal, dataset, entries, peeked, evidence)
         since_s = time.time() - kept_s
         known: dict[str, ObjectFacts | StoreError] = {}
@@ -116,7 +115,7 @@ class Planner:
                 if is_old or here.is_doubtful(entry, facts) or not (kept_s and entry.url in peeked):
                     old[entry.url] = facts
         if not self.skip_checks:
-            questions = Questions(self.facts, self.on_facts, self.outage)
+            questions = Questions(self.session.facts, self.on_facts, self.outage)
             unknown = (e for e in entries if e.url not in known)
             known |= questions.ask(
                 [e.url for e in unknown if not (self.bypass and e.name in here.sizes)]
@@ -128,9 +127,9 @@ class Planner:
     def _recorded(self, entry: Entry, here: Here) -> ObjectFacts | None:
         """Return the facts of the copy's own record, for an index that was cleared."""
         record = here.record(entry)
-        if record is None or record.source != self.source:
+        if record is None or record.source != self.session.store.source:
             return None
-        self.facts.learn(entry.url, record.facts)
+        self.session.facts.learn(entry.url, record.facts)
         return record.facts
 
     def _renewed(
@@ -158,7 +157,7 @@ class Planner:
             state = State.MISSING if isinstance(known, ObjectMissing) else State.REFUSED
             return Item(*item, None, state, str(known))
         facts = known if isinstance(known, ObjectFacts) else None
-        found = here.judge(entry, facts, source=self.source, bypass=self.bypass)
+        found = here.judge(entry, facts, source=self.session.store.source, bypass=self.bypass)
         return Item(*item, facts, found.state, is_ours=found.is_ours, lenient=found.lenient)
 
     def _compared(

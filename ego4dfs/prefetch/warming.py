@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef, block_entries, length_of, requests
-from ego4dfs.cache import PIN_SHARE, BlockCache
+from ego4dfs.cache import PIN_SHARE
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import State
 from ego4dfs.copies.layout import METADATA
+from ego4dfs.datasets import version_directory
 from ego4dfs.errors import (
     CacheError,
     CredentialsRejected,
@@ -21,12 +22,12 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.facts import FactsIndex
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.plan import THERE, TO_GET, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.prefetch.worker_pool import Lanes, Task
-from ego4dfs.store import ObjectFacts, ObjectStore
+from ego4dfs.session import Session
+from ego4dfs.store import ObjectFacts
 from ego4dfs.text import sizes_apart
 
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: what waits for the disk stays below 64 MiB
@@ -41,25 +42,17 @@ class Warmer:
     One for each run. Safe from several threads where it uses them itself.
     """
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        facts: FactsIndex,
-        cache: BlockCache,
-        *,
-        directory: str = "",
-        retry_for_s: float = 0.0,
-    ) -> None:
-        """Fetch from `store` into `cache`; `directory` is the version's, for paths in reports.
+    def __init__(self, session: Session, *, retry_for_s: float = 0.0) -> None:
+        """Fetch with the store, facts and cache of `session`.
 
         An outage of the store is waited out for `retry_for_s`.
         """
         self._lanes = Lanes(self._stop)
         self.report = Report(outage=Outage(retry_for_s, self._lanes.stopping))
-        self._store = store
-        self._facts = facts
-        self._cache = cache
-        self._directory = directory
+        self._store = session.store
+        self._facts = session.facts
+        self._cache = session.cache
+        self._directory = version_directory(session.catalog.version)
         self._lock = threading.Lock()  # guards the counts
         self._left: Counter[str] = Counter()
         self._failed: set[str] = set()

@@ -15,24 +15,24 @@ log = logging.getLogger(__name__)
 
 
 def probe(vfs: VFS) -> None:
-    """Ask for the facts of a manifest unless a request was made; `vfs.metrics.store` is the answer.
+    """Make one HEAD request unless one was made, so that `session.metrics.store` is known.
 
     Everything else that a mount over kept manifests needs is on disk, so it would look like one
     that can fetch. A key that is refused ego4d.json too is refused everything.
     """
-    if vfs.metrics.store != NOT_ASKED:
+    if vfs.session.metrics.store != NOT_ASKED:
         return
     refusal = None
     for url in _urls(vfs):
         refusal = _refusal(vfs, url)
         if refusal is None:
             return
-    vfs.metrics.store = KEY_REFUSED
+    vfs.session.metrics.store = KEY_REFUSED
     log.warning("only what is cached can be read: %s", refusal)
 
 
 def _urls(vfs: VFS) -> Iterator[str]:
-    version = vfs.catalog.version
+    version = vfs.session.catalog.version
     names = [entry.name for entry in vfs.listdir(version_directory(version)) if entry.is_dir]
     yield from (manifest_url(version, name) for name in names[:1])
     yield metadata_url(version)
@@ -40,7 +40,7 @@ def _urls(vfs: VFS) -> Iterator[str]:
 
 def _refusal(vfs: VFS, url: str) -> AccessDenied | None:
     try:
-        vfs.store.head(url)
+        vfs.session.store.head(url)
     except ObjectMissing:
         return None  # an answer all the same
     except AccessDenied as error:

@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout
-from ego4dfs.facts import FactsIndex
 from ego4dfs.manifest import CompressedBytes, parse
-from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import Fetcher, Means, Plan, Planner, Report
+from ego4dfs.prefetch import Fetcher, Plan, Planner, Report
 from kit.fakes import CountingStore, FailingStore
-
-MIB = 1 << 20
+from kit.sessions import session_over
 
 
 class Bench:
@@ -26,9 +22,8 @@ class Bench:
         self.store = store
         self.layout = Layout(root / "out", "v9_1")
         self.layout.prepare(("clips",))
-        inner = prepare_directory(root / "cache")
-        self.cache = BlockCache(inner, Metrics(), max_bytes=256 * MIB)
-        self.facts = FactsIndex(inner, store)
+        self.session = session_over(store, root, version=self.layout.version)
+        self.cache, self.facts = self.session.cache, self.session.facts
         self.journal = Journal(self.layout.state)
         self.directory = self.layout.dataset("clips")
 
@@ -44,21 +39,17 @@ class Bench:
 
     def plan(self, **settings: bool) -> Plan:
         names = [url.rpartition("/")[2] for url in self.store.objects]
-        planner = Planner(self.layout, self.facts, self.journal, "memory", **settings)
+        planner = Planner(self.session, self.layout, self.journal, **settings)
         return planner.plan([self.listing(names)])
 
     def fetch(self, plan: Plan | None = None) -> Report:
-        means = Means(
-            self.store, self.facts, self.cache, self.journal, self.layout, self.layout.version
-        )
-        fetcher = Fetcher(means, plan or self.plan())
+        fetcher = Fetcher(self.session, self.layout, self.journal, plan or self.plan())
         assert fetcher.run()
         return fetcher.report
 
     def close(self) -> None:
         self.journal.close()
-        self.facts.close()
-        self.cache.close()
+        self.session.close()
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""Session: the opened parts of one run: store, catalog, cache, facts, reader, metrics, copies."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+
+from ego4dfs.cache import CLOSE_WAIT_S, BlockCache, prepare_directory, source_directory
+from ego4dfs.catalog import Catalog, ManifestCache, Selection
+from ego4dfs.config import Config
+from ego4dfs.copies import Copies
+from ego4dfs.facts import FactsIndex
+from ego4dfs.metrics import Metrics
+from ego4dfs.reader import BackgroundVerifier, Reader
+from ego4dfs.runtime.deadline import CLOSE_S, Deadline
+from ego4dfs.runtime.workers import Overdue, within
+from ego4dfs.store import ObjectStore, check_profile, open_store
+
+log = logging.getLogger(__name__)
+
+_DISK_S = CLOSE_S * 0.9  # the cache's writer has ended by then, or reports what it gave up
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The parts that a mount, a filesystem or a command works with, each opened once.
+
+    Safe from several threads, as all its parts are. `open_session` makes one from a Config.
+    """
+
+    store: ObjectStore
+    catalog: Catalog
+    cache: BlockCache
+    facts: FactsIndex
+    reader: Reader
+    metrics: Metrics
+    copies: Copies | None = None
+    """Prefetched copies to read from before cache and store."""
+
+    def with_selection(self, selection: Selection) -> Session:
+        """Return the same parts with the catalog of a selection; close only one of the two."""
+        return replace(self, catalog=self.catalog.selected(selection))
+
+    def close(self) -> None:
+        """Finish requests and writes under way and close all parts, within CLOSE_S seconds."""
+        try:
+            within(CLOSE_S, partial(self._close, Deadline.after(_DISK_S)), name="close")
+        except Overdue:
+            log.warning("closed while a lower layer hangs; what was not written yet is lost")
+
+    def _close(self, disk: Deadline) -> None:
+        self.store.close()  # first: it ends the waits between attempts of a request
+        self.facts.close()
+        self.reader.close()
+        if self.copies is not None:
+            self.copies.close()
+        self.cache.close(max(CLOSE_WAIT_S, disk.remaining_s))  # with the time that is left
+
+
+def open_session(config: Config) -> Session:
+    """Open the parts that a Config describes, with an unfiltered catalog, without a request.
+
+    Raises Ego4DError; then every part that was opened is closed again.
+    """
+    if not config.source:
+        check_profile(config.aws_profile_name)  # cached manifests would hide a wrong name for long
+    metrics = Metrics()
+    with ExitStack() as opened:
+        store = open_store(
+            source=config.source,
+            endpoint_url=config.endpoint_url,
+            profile=config.aws_profile_name,
+            transport=config.transport,
+            metrics=metrics,
+        )
+        opened.callback(store.close)
+        inner = prepare_directory(config.cache_dir)
+        directory = source_directory(inner, store.source)
+        copies = None
+        if config.copies:
+            copies = Copies(config.copies, store.source, metrics.error)
+            opened.callback(copies.close)
+        cache = BlockCache(
+            inner, metrics, max_bytes=config.cache_max_bytes, eviction=config.eviction
+        )
+        opened.callback(cache.close)
+        facts = FactsIndex(directory, store)
+        opened.callback(facts.close)
+        verifier = None
+        if config.verify == "auto":
+            verifier = BackgroundVerifier(cache, metrics, store.renew)
+        reader = Reader(store, cache, metrics, verifier)
+        opened.callback(reader.close)
+        manifests = ManifestCache(directory, store, copies.manifest if copies else None)
+        session = Session(store, _catalog(config, manifests), cache, facts, reader, metrics, copies)
+        opened.pop_all()  # the session closes them from now on
+    return session
+
+
+def _catalog(config: Config, manifests: ManifestCache) -> Catalog:
+    override = {}
+    if config.manifest_override_path is not None:
+        override[config.datasets[0]] = config.manifest_override_path
+    return Catalog(manifests, config.version, Selection(), override=override)

@@ -1,0 +1,75 @@
+"""A session opens every part once, and leaves none open when a later one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+import pytest
+
+from ego4dfs import session
+from ego4dfs.config import resolve
+from ego4dfs.errors import CacheError
+from ego4dfs.session import open_session
+from ego4dfs.vfs import open_selected_session
+
+
+@pytest.fixture
+def options(tmp_path):
+    """A mirror with one small dataset, and a directory of copies of it with one subdirectory."""
+    manifests = tmp_path / "mirror/ego4d-consortium-sharing/public/v2/annotations"
+    manifests.mkdir(parents=True)
+    (manifests / "manifest.csv").write_text("file_uid,type,s3_path\na,file,s3://b/a.json\n")
+    (tmp_path / "copies/v2/annotations").mkdir(parents=True)
+    return {
+        "source": tmp_path / "mirror",
+        "cache_dir": tmp_path / "cache",
+        "copies": tmp_path / "copies",
+        "version": "v2",
+        "datasets": ["annotations"],
+    }
+
+
+def descriptors() -> dict[str, str]:
+    """Return what each open descriptor of this process is of."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them is closed by now
+            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+    return found
+
+
+@pytest.mark.parametrize("part", ["BlockCache", "FactsIndex", "Reader", "ManifestCache", "Session"])
+def test_no_descriptor_stays_open_when_a_later_part_fails(options, monkeypatch, part):
+    open_session(resolve(options)).close()  # what libraries open once, they have opened now
+    before, threads = descriptors(), threading.active_count()
+
+    def fail(*_: object, **__: object) -> None:
+        raise CacheError("as if the disk were full")
+
+    monkeypatch.setattr(session, part, fail)
+    kept = []  # an error that is kept keeps the frames, and so all that only they refer to
+    for _ in range(3):
+        with pytest.raises(CacheError) as raised:
+            open_session(resolve(options))
+        kept.append(raised)
+    assert descriptors() == before
+    assert threading.active_count() == threads
+
+
+def test_no_descriptor_stays_open_when_the_selection_fails(options):
+    open_selected_session(resolve(options)).close()
+    before = descriptors()
+    with pytest.raises(Exception, match="0 of 1 rows of annotations match"):
+        open_selected_session(resolve({**options, "include": ["b*"]}))
+    assert descriptors() == before
+
+
+def test_a_closed_session_leaves_no_descriptor(options):
+    open_selected_session(resolve(options)).close()
+    before = descriptors()
+    with_copies = open_selected_session(resolve(options))
+    assert descriptors() != before
+    with_copies.close()
+    assert descriptors() == before
