@@ -8,7 +8,8 @@ import pytest
 from ego4d.cli import config as official
 
 from ego4dfs import datasets
-from ego4dfs.cli import args
+from ego4dfs.cli import options
+from ego4dfs.cli.parser import Parser
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError
 
@@ -25,16 +26,16 @@ def home(monkeypatch, tmp_path):
 
 
 def new_parser():
-    parser = args.Parser(prog="ego4dfs mount", description="Show it.", epilog="exit codes")
-    args.add_mountpoint(parser)
-    args.add_selection(parser)
-    args.add_store(parser)
-    args.add_cache(parser)
+    parser = Parser(prog="ego4dfs mount", description="Show it.", epilog="exit codes")
+    options.add_mountpoint(parser)
+    options.add_selection(parser)
+    options.add_store(parser)
+    options.add_cache(parser)
     return parser
 
 
 def settle(line):
-    return args.config_from(new_parser().parse(shlex.split(line)), environ={})
+    return options.config_from(new_parser().parse(shlex.split(line)), environ={})
 
 
 def refused(line):
@@ -195,9 +196,9 @@ def test_two_mountpoints_are_one_too_many():
 
 def test_a_mountpoint_that_is_missing_is_asked_for():
     with pytest.raises(ConfigError, match="no MOUNTPOINT was given") as caught:
-        args.mountpoint_of(settle("--datasets full_scale m"))
+        options.mountpoint_of(settle("--datasets full_scale m"))
     assert caught.value.hint.startswith("put it first: ego4dfs mount")
-    assert args.mountpoint_of(settle("/m")) == Path("/m")
+    assert options.mountpoint_of(settle("/m")) == Path("/m")
 
 
 # What is refused, and how
@@ -245,8 +246,8 @@ def test_every_flag_is_called_as_help_calls_it():
     shown = new_parser().format_help()
     unseen = {"assume_yes", "bypass_existing", "bypass_version_check", "skip_s3_checks"}
     unseen |= {"libfuse", "copies", "retry_for", "verify"}  # flags of one command or two
-    for key in set(args.config.KEYS) - unseen:
-        assert args._flag(key) in shown
+    for key in set(options.config.KEYS) - unseen:
+        assert options._flag(key) in shown
 
 
 def test_help_has_a_short_usage_line(capsys):
@@ -259,7 +260,7 @@ def test_help_has_a_short_usage_line(capsys):
 
 
 def test_the_usage_line_shows_choices():
-    parser = args.Parser(prog="ego4dfs cache")
+    parser = Parser(prog="ego4dfs cache")
     parser.add_argument("action", choices=("info", "clear"))
     assert parser.format_help().startswith("usage: ego4dfs cache info|clear [OPTIONS]\n")
 
@@ -272,7 +273,7 @@ def test_help_does_not_hide_behind_options(capsys):
 
 def test_datasets_are_listed_in_the_official_form():
     stream = io.StringIO()
-    args.list_datasets(stream)
+    options.list_datasets(stream)
     lines = stream.getvalue().splitlines()
     assert lines[:2] == ["", "Available Ego4D datasets:"]
     assert lines[-1] == ""

@@ -215,7 +215,7 @@ def test_a_mount_shows_right_bytes_at_the_next_open_after_wrong_ones(mount, rele
     wait_until(lambda: status(root)["verify_failures"] == 1)
     assert (directory / "a.bin").read_bytes() == data
     shown = cli("status", str(root)).stdout
-    assert "1 dropped as wrong" in shown
+    assert "1 did not match and were removed" in shown
     assert "a.bin" in status(root)["last_error"]
 
 

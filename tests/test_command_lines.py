@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.cli import COMMANDS, parser_of
-from ego4dfs.cli.args import config_from
+from ego4dfs.cli.options import config_from
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

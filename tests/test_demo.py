@@ -80,6 +80,6 @@ def test_there_is_nothing_to_stop_when_no_demo_is_up(home: Mapping[str, str]):
     done = run_cli("demo", "--stop", env=home, check=False)
     assert done.returncode == 5
     assert done.stderr.splitlines() == [
-        "ego4dfs: no demo is up",
+        "ego4dfs: no demo is running",
         "  hint: ego4dfs demo --keep starts one",
     ]

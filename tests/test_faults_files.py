@@ -224,7 +224,7 @@ def test_fault_29_too_little_room_is_told_before_a_byte(release, front, out, mon
     monkeypatch.setattr(Layout, "free_bytes", lambda _self: MIB)
     words = ["-y", "--no-metadata", "-o", str(out), "--version", release.version]
     assert main(["prefetch", *words]) == 1
-    assert "are to come" in capsys.readouterr().err
+    assert "are needed, and" in capsys.readouterr().err
     assert objects_read(front) == []
 
 

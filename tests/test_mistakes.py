@@ -139,10 +139,10 @@ def test_ls_h_alone_is_help(place, capsys):
 @pytest.mark.parametrize(
     ("command", "default", "directory"),
     [
-        ("mount", "default: all", "the official name for the mountpoint"),
-        ("prefetch", "default: annotations", "directory for the copies"),
+        ("mount", "default: all", "the mountpoint, as the official tool names it"),
+        ("prefetch", "default: annotations", "directory to download to"),
         ("verify", "default: those with copies below -o", "directory of the copies"),
-        ("ls", "default: all", "no effect here"),
+        ("ls", "default: all", "accepted, and ignored"),
     ],
 )
 def test_help_says_what_holds_for_that_command(command, default, directory):

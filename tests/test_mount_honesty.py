@@ -103,4 +103,4 @@ def test_a_long_listing_tells_refused_from_unreachable(mirror, tmp_path, license
     part = cli(*arguments, env=licensee, check=False)
     assert part.returncode == 3
     assert [line.split()[0] for line in part.stdout.splitlines() if "new.csv" in line] == ["?"]
-    assert "1 of 5 files could not be asked about" in part.stderr
+    assert "the sizes of 1 of 5 files could not be fetched" in part.stderr

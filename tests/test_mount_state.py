@@ -34,7 +34,7 @@ def said(cli, mount, release, gateway, tmp_path, libfuse):
 
 def test_nothing_is_known_of_a_store_that_was_not_asked():
     found = Metrics().snapshot()
-    assert describe_state(found) == "not known: the store has not answered yet"
+    assert describe_state(found) == "unknown: the store has not answered yet"
     assert (found["offline"], state_remedy(found)) == (False, "")
 
 

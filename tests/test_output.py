@@ -27,7 +27,7 @@ def command(monkeypatch):
         return ExitCode.PARTIAL
 
     module.run = run
-    module.add_arguments = cli.args.add_selection
+    module.add_arguments = cli.options.add_selection
     monkeypatch.setitem(sys.modules, "ego4dfs.cli.ls", module)
     return module
 
@@ -167,7 +167,7 @@ def test_without_a_place_for_the_log_the_traceback_is_shown(state, capsys):
 
 def test_warnings_of_the_package_are_lines_on_stderr(command, capsys):
     cli.main(["ls", "--datasets", "Full-Scale"])
-    cli.args.config_from(command.given, {})
+    cli.options.config_from(command.given, {})
     assert capsys.readouterr().err.splitlines() == [
         "ego4dfs: warning: --datasets: datasets are lower-case; taking full-scale for Full-Scale",
     ]
@@ -268,7 +268,7 @@ def test_without_a_command_help_is_an_error(capsys):
 def test_a_command_has_its_own_help(command, words, capsys):
     assert cli.main(words) == 0
     text = capsys.readouterr().out
-    assert text.startswith("usage: ego4dfs ls [OPTIONS]\n\nList the same tree without mounting it.")
+    assert text.startswith("usage: ego4dfs ls [OPTIONS]\n\nList files and sizes without mounting.")
     assert text.rstrip().endswith(output.exit_codes())
 
 

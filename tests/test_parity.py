@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.cli import parser_of
-from ego4dfs.cli.args import config_from
+from ego4dfs.cli.options import config_from
 from kit.cli import EGO4DFS
 from kit.official import Both, compared
 

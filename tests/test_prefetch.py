@@ -49,7 +49,9 @@ def test_a_second_run_asks_for_the_manifests_and_nothing_else(prefetch, release,
 
 def test_annotations_are_the_default_and_it_is_said(prefetch, release):
     release.dataset("annotations", {"a.json": b"a"})
-    assert "annotations, as in the official tool" in prefetch("-y", "--no-metadata").stdout
+    assert (
+        "fetching annotations, as the official tool does" in prefetch("-y", "--no-metadata").stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,9 +60,7 @@ def test_annotations_are_the_default_and_it_is_said(prefetch, release):
 def test_it_asks_as_the_official_tool_does(prefetch, release, tmp_path, answer, is_fetched):
     release.dataset("annotations", {"a.json": b"a" * 2**20})
     done = prefetch("--no-metadata", answer=answer)
-    question = (
-        "Expected size of downloaded files is 0.0010 GiB. Do you want to start the download? "
-    )
+    question = "Expected size of downloaded files is 1.0 MiB. Do you want to start the download? "
     assert question + "([y]/n)" in done.stdout
     assert ("Aborting the download operation." in done.stdout) is not is_fetched
     path = tmp_path / "out" / release.version / "annotations/a.json"
@@ -69,7 +69,7 @@ def test_it_asks_as_the_official_tool_does(prefetch, release, tmp_path, answer, 
 
 def test_without_anybody_to_answer_it_says_so(prefetch, release):
     release.dataset("annotations", {"a.json": b"a"})
-    assert "-y fetches without asking" in prefetch("--no-metadata", code=2).stderr
+    assert "use -y to fetch without asking" in prefetch("--no-metadata", code=2).stderr
 
 
 def test_skip_s3_checks_works_with_yes_and_without(prefetch, release, tmp_path):

@@ -215,7 +215,7 @@ def test_names_that_a_disk_takes_for_one_are_both_kept(
     release.dataset("annotations", files)
     with odd(tmp_path / "source", tmp_path / "odd", "case") as disk:
         done = prefetch("-y", "--no-metadata", "-o", str(disk))
-        assert "takes 2 names for those of other files" in done.stdout
+        assert "cannot tell 2 names from those of other files" in done.stdout
         kept = {
             "Notes.json": b"first",
             "notes~2.json": b"other",

@@ -70,7 +70,7 @@ def test_one_missing_object_does_not_stop_the_rest(prefetch, release, out, flags
     found = data_of(tree(out), release, "annotations")
     assert found == FILES
     assert "lost.mp4" in done.stderr
-    assert "To try just these again" in done.stderr
+    assert "To retry these files" in done.stderr
     told = json.loads(prefetch("-y", "--no-metadata", *flags, "--json", code=3).stdout)
     assert (told["done"], told["skipped"]) == (0, len(FILES))
     assert told["refused"] + told["missing"] == len(told["problems"]) == 1
@@ -131,7 +131,7 @@ def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(prefetch, release, front, 
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=15)  # though answers are under way for 18 s and more
     assert process.returncode == 130
-    assert "To go on where it ended" in said
+    assert "To continue:" in said
     front.faults.stall_body_s = 0.0
     prefetch("-y", "--no-metadata")
     assert data_of(tree(out), release, "annotations") == FILES
@@ -155,7 +155,7 @@ def test_a_full_disk_is_told_and_survived(prefetch, release, front, small_disk):
 def test_too_little_room_is_told_before_a_byte(prefetch, release, front, small_disk):
     release.dataset("annotations", FILES)
     done = prefetch("-y", "--no-metadata", "-o", str(small_disk), code=1)
-    assert "are to come" in done.stderr
+    assert "are needed, and" in done.stderr
     assert front.bytes_sent < MIB
 
 

@@ -25,7 +25,7 @@ def test_the_others_come_and_the_refused_one_is_told_twice(prefetch, release, tm
     assert not (tmp_path / "out" / release.version / "fut_loc").exists()
     assert done.stderr.count("dataset fut_loc is refused") == 2
     assert done.stderr.count("announced but not published") == 2
-    assert "Going on without fut_loc." in done.stderr
+    assert "Continuing without fut_loc." in done.stderr
     retry = done.stderr.splitlines()[-1].strip()
     assert retry.startswith("ego4dfs prefetch ")
     assert "--datasets fut_loc" in retry

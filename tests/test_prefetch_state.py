@@ -169,7 +169,7 @@ def test_what_is_too_much_to_compare_before_the_plan_is_announced_as_such(
     shared.front.reset()
     words = ["prefetch", "-y", "-o", str(shared.out), "--version", shared.release.version]
     assert main(words) == 0
-    assert "Here already of these: 1, fetched if they differ." in capsys.readouterr().out
+    assert "1 of these exist, and are fetched if they differ." in capsys.readouterr().out
     assert shared.asked("GET") == []
 
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter
-from ego4dfs.cli.streams import Stream, StreamLost
+from ego4dfs.cli.streams import OutputLost, Stream
 from ego4dfs.errors import ConfigError
 from ego4dfs.prefetch import Plan
 from kit.cli import EGO4DFS
@@ -122,7 +122,7 @@ def test_a_question_without_a_terminal_is_refused(release, front, tmp_path):
     line = f"ego4dfs prefetch -o out --no-metadata --version {release.version} <&-"
     done = shell(line, cwd=tmp_path)
     assert done.returncode == 2
-    assert "hint: -y fetches without asking" in done.stderr
+    assert "hint: use -y to fetch without asking" in done.stderr
 
 
 def test_closed_streams_keep_their_numbers_free_of_files():
@@ -155,17 +155,17 @@ def test_text_that_is_none_is_printed_as_its_bytes_and_never_fails(encoding):
 
 def test_a_stream_drops_what_follows_its_first_failure(tmp_path):
     with open("/dev/full", "w") as full:
-        stream = Stream(full, is_product=False)
+        stream = Stream(full, is_result=False)
         for _ in range(3):
             assert print("x", file=stream, flush=True) is None
-        stream.write_product("y")
+        stream.write_result("y")
         assert stream.lost is not None
-    with open("/dev/full", "w") as full, pytest.raises(StreamLost):
-        print("x", file=Stream(full, is_product=True), flush=True)
+    with open("/dev/full", "w") as full, pytest.raises(OutputLost):
+        print("x", file=Stream(full, is_result=True), flush=True)
 
 
 def test_an_answer_that_is_no_text_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"))
     printer = PrefetchPrinter(as_json=False, quiet=False, out=tmp_path)
-    with pytest.raises(ConfigError, match="nobody is there to answer"):
+    with pytest.raises(ConfigError, match="stdin is closed, cannot ask for confirmation"):
         printer.confirms(Plan([]))

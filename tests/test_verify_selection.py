@@ -102,7 +102,7 @@ def test_a_repair_shows_its_plan_and_fetches_only_when_agreed(run, tmp_path, rel
     done = run("verify", "--repair")
     assert done.returncode == ExitCode.USAGE
     assert "1 file to fetch, 100 B" in done.stdout
-    assert "hint: -y fetches without asking" in done.stderr
+    assert "hint: use -y to fetch without asking" in done.stderr
     done = run("verify", "--repair", answer="n\n")
     assert done.returncode == ExitCode.FAILURE
     assert set(data_of(tree(tmp_path / "out"), release, "annotations")) == {"a.bin"}

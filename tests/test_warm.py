@@ -247,7 +247,7 @@ def test_what_was_fetched_to_the_cache_and_pinned_is_mounted_without_a_get(
     chosen = ("--version", release.version, "--datasets", "annotations", "--no-metadata")
     said = to_cache("-y", "--pin").stdout
     assert "2 files to fetch, 3.0 MiB; the cache takes " in said
-    assert "2 fetched, 0 there already" in said
+    assert "2 fetched, 0 already complete" in said
     assert "until `ego4dfs cache unpin`" in said
     pins = json.loads(cli("cache", "info", "--json").stdout)["pins"]
     assert {pin["url"]: pin["blocks"] for pin in pins} == {
@@ -320,7 +320,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_there(release, to_cach
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "Interrupted; what is here stays." in said
+    assert "Interrupted; downloaded data is kept." in said
     assert said.splitlines()[-1].startswith("  ego4dfs prefetch --version")
     front.reset()
     to_cache("-y")

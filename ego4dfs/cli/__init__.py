@@ -1,10 +1,10 @@
-"""The `ego4dfs` command: finds the command, runs it, and ends with a code that means something.
+"""The `ego4dfs` program: the table of its commands, `main`, and dispatch to one of them.
 
-A command is a module of this package with the command's name. It is imported only when asked
-for, so that `ego4dfs --help` costs no pandas and no S3 library. It has
+A command is a module of this package with the command's name. It is imported only when it runs,
+so that `ego4dfs --help` imports neither pandas nor an S3 library. It has
 
-    add_arguments(parser)    its flags; `args` has those that commands share
-    run(args) -> int         its work; the exit code of `output.ExitCode`
+    add_arguments(parser)    adds its options; `options` has those that commands share
+    run(args) -> int         does the work and returns a code of `output.ExitCode`
 """
 
 from __future__ import annotations
@@ -17,30 +17,27 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from ego4dfs import __version__
-from ego4dfs.cli import args, output, streams
+from ego4dfs.cli import options, output
+from ego4dfs.cli.parser import Parser
 from ego4dfs.errors import ConfigError
 
 COMMANDS: Mapping[str, str] = {
-    "mount": "show Ego4D as a directory that fetches what is read",
-    "unmount": "take a mounted directory away",
-    "prefetch": "copy what is selected to disk, as the official ego4d command does",
-    "verify": "compare copies on disk with what they should be, and mend them",
-    "ls": "list the same tree without mounting it",
+    "mount": "mount Ego4D as a directory; data is fetched when it is read",
+    "unmount": "unmount a directory",
+    "prefetch": "download the selected files, as the official ego4d command does",
+    "verify": "check downloaded files, and repair damaged or missing ones",
+    "ls": "list files and sizes without mounting",
     "cache": "show, verify, clear or unpin the cache of fetched blocks",
-    "status": "say what mounts serve, fetch and refuse",
-    "doctor": "check FUSE, cache, network, key and datasets, and say what to do",
-    "demo": "mount a small sample on a local S3 server, without a licence",
+    "status": "show live counters of mounts",
+    "doctor": "check FUSE, cache, network, credentials and datasets, and suggest fixes",
+    "demo": "mount a small sample from a local S3 server; needs no licence",
 }
-
-_WORKERS = frozenset(("mount", "unmount", "prefetch", "demo"))
-"""Commands whose work is not their output, as that of `verify --repair` and `--prune` is not: it
-goes on when nothing can be printed."""
 
 _HELP = """\
 usage: ego4dfs COMMAND [OPTIONS]
 
-Ego4D as a directory: everything that a finished download would hold is there within a second,
-and only the bytes that are read are fetched, once, into a bounded cache on the local disk.
+Mount Ego4D as a directory. All files of a complete download are listed within a second. Only the
+bytes that are read are fetched, once, into a cache of bounded size on the local disk.
 
 commands:
 {commands}
@@ -52,17 +49,17 @@ examples:
 
 {exit_codes}
 
-`ego4dfs COMMAND --help` explains a command, `ego4dfs --version` shows the version of ego4dfs;
-behind a command, --version is the version of Ego4D. The flags of the official ego4d command work
-as they are. Documentation is in docs/ of the source.
+`ego4dfs COMMAND --help` describes a command. `ego4dfs --version` prints the version of ego4dfs;
+after a command, --version selects the version of Ego4D. All options of the official ego4d command
+are accepted.
 """
 
 
 class Command(Protocol):
-    """What the module of a command offers."""
+    """What the module of a command has."""
 
-    def add_arguments(self, parser: args.Parser) -> None:
-        """Add the command's flags."""
+    def add_arguments(self, parser: Parser) -> None:
+        """Add the command's options."""
 
     def run(self, args: argparse.Namespace) -> int:
         """Do the work and return the exit code."""
@@ -80,10 +77,10 @@ def help_text() -> str:
     return _HELP.format(commands=commands, exit_codes=output.exit_codes())
 
 
-def parser_of(name: str) -> args.Parser:
+def parser_of(name: str) -> Parser:
     """Return the parser of one command; imports its module."""
     line = COMMANDS[name]
-    parser = args.Parser(
+    parser = Parser(
         prog=f"ego4dfs {name}",
         description=f"{line[0].upper()}{line[1:]}.",
         epilog=output.exit_codes(),
@@ -104,12 +101,9 @@ def _dispatch(words: list[str]) -> int:
         return output.ExitCode.OK
     _check_name(name)
     given = parser_of(name).parse(rest)
-    if getattr(given, "list_datasets", False):
-        args.list_datasets(sys.stdout)
+    if "list_datasets" in given:
+        options.list_datasets(sys.stdout)
         return output.ExitCode.OK
-    is_work = name in _WORKERS or any(getattr(given, flag, False) for flag in ("repair", "prune"))
-    if is_work and not getattr(given, "dry_run", False):
-        streams.is_courtesy()
     return _load(name).run(given)
 
 

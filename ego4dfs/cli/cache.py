@@ -1,4 +1,4 @@
-"""`ego4dfs cache`: show, verify, clear or unpin what is kept on disk."""
+"""`ego4dfs cache`: show, verify, clear or unpin the block cache."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from pathlib import Path
 
 from ego4dfs.cache import BlockCache, prepare_directory, private_directory
 from ego4dfs.catalog import metadata_url
-from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
+from ego4dfs.cli.options import (
+    add_cache,
+    add_json,
+    add_selection,
+    add_store,
+    config_from,
+)
 from ego4dfs.cli.output import ExitCode, print_json, say, table
+from ego4dfs.cli.parser import Parser
 from ego4dfs.config import FILTERS, UIDS, Config
 from ego4dfs.errors import CacheError, ConfigError
 from ego4dfs.metrics import Metrics
@@ -23,18 +30,20 @@ _ACTIONS = ("info", "verify", "clear", "unpin")
 
 
 def add_arguments(parser: Parser) -> None:
-    """Add the flags of `cache`."""
+    """Add the options of `cache`."""
     parser.add_argument(
         "action",
         nargs="?",
         metavar="|".join(_ACTIONS),
-        help="info: where and how full; verify: check every block, drop damaged ones; clear: drop"
-        " all blocks; unpin: let pinned blocks go, those of --datasets or all (`prefetch --to cache"
-        " --pin` pins)",
+        help="info: show its directory, size and limit; verify: check all blocks, and remove"
+        " damaged ones; clear: remove all blocks; unpin: allow the eviction of blocks that"
+        " `prefetch --to cache --pin` pinned, of --datasets or all",
     )
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    add_json(parser)
     parser.add_argument(
-        "--all", action="store_true", help="with clear: kept manifests and object sizes too"
+        "--all",
+        action="store_true",
+        help="with clear: remove cached manifests and object sizes too",
     )
     add_cache(parser)
     add_selection(parser)
@@ -42,14 +51,14 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of the actions."""
-    if getattr(args, "action", None) not in _ACTIONS:
-        given = f"there is no action {args.action}" if "action" in args else "no action was given"
-        raise ConfigError(given, hint=f"say first what to do: ego4dfs cache {'|'.join(_ACTIONS)}")
+    """Run one of the actions."""
+    if args.action not in _ACTIONS:
+        given = f"there is no action {args.action}" if args.action else "no action was given"
+        raise ConfigError(given, hint=f"name an action first: ego4dfs cache {'|'.join(_ACTIONS)}")
     config = config_from(args)
-    as_json = getattr(args, "json", False)
+    as_json = args.json
     inner = prepare_directory(config.cache_dir)
-    # A limit that the pins do not fit must not keep anybody from unpinning.
+    # Unpinning must work with a limit that is smaller than the pinned blocks.
     limit = None if args.action == "unpin" else config.cache_max_bytes
     cache = _open(inner, limit, config.eviction, args.action)
     try:
@@ -60,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         elif args.action == "unpin":
             _unpin(cache, config, as_json=as_json)
         else:
-            _clear(cache, inner, everything=getattr(args, "all", False), as_json=as_json)
+            _clear(cache, inner, everything=args.all, as_json=as_json)
     finally:
         cache.close()
     return ExitCode.OK
@@ -70,7 +79,8 @@ def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
     urls = None
     if not config.datasets and any(getattr(config, name, None) for name in (*UIDS, *FILTERS)):
         raise ConfigError(
-            "cache unpin: filters need --datasets", hint="without both, everything is unpinned"
+            "cache unpin: filters need --datasets",
+            hint="without filters and --datasets, everything is unpinned",
         )
     if config.datasets:
         session = open_selected_session(replace(config, cache_max_bytes=None))
@@ -89,7 +99,7 @@ def _urls(session: Session, config: Config) -> list[str]:
 
 
 def _open(inner: Path, max_bytes: int | None, eviction: str | None, action: str) -> BlockCache:
-    """Open the cache; for `clear` also one that is damaged, without its blocks then."""
+    """Open the cache; for `clear`, remove the blocks of a damaged one first."""
     try:
         return BlockCache(inner, Metrics(), max_bytes=max_bytes, eviction=eviction)
     except CacheError:
@@ -100,7 +110,7 @@ def _open(inner: Path, max_bytes: int | None, eviction: str | None, action: str)
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory of ours, whatever its modes. Raises CacheError when it cannot be."""
+    """Remove a directory of the cache, whatever its modes. Raises CacheError on failure."""
     try:
         if directory.exists():
             private_directory(directory)
@@ -108,7 +118,7 @@ def _remove(directory: Path) -> None:
     except OSError as error:
         raise CacheError(
             f"{error.filename}: cannot be removed: {error.strerror}",
-            hint=f"remove {directory} yourself, or name another directory with --cache-dir",
+            hint=f"remove {directory} yourself, or choose another directory with --cache-dir",
         ) from error
 
 
@@ -136,7 +146,7 @@ def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
         ("limit", f"{human_size(cache.max_bytes)}; change it with --cache-size"),
         ("eviction", f"{cache.eviction}; change it with --eviction"),
         ("free disk", human_size(shutil.disk_usage(inner).free)),
-        ("sources", ", ".join(sources) or "none yet"),
+        ("sources", ", ".join(sources) or "none"),
     ]
     if pins:
         size = human_size(sum(pin.bytes for pin in pins))
@@ -158,9 +168,9 @@ def _verify(cache: BlockCache, *, as_json: bool) -> int:
     else:
         rows = [
             ("sound", report.sound, ""),
-            ("damaged", report.damaged, "dropped; fetched again when read"),
-            ("lost", report.lost, "written off; their files were gone"),
-            ("stray", report.stray, "files that nothing counted; removed"),
+            ("damaged", report.damaged, "removed; fetched again when read"),
+            ("lost", report.lost, "removed from the index; their files were missing"),
+            ("stray", report.stray, "files that were not in the index; removed"),
         ]
         table(rows, ("blocks", "count", ""), right=("count",))
     return ExitCode.FAILURE if report.damaged else ExitCode.OK
@@ -173,4 +183,4 @@ def _clear(cache: BlockCache, inner: Path, *, everything: bool, as_json: bool) -
     if as_json:
         print_json({"blocks": count})
     else:
-        say(f"{count} blocks dropped" + (", and all manifests and sizes" if everything else ""))
+        say(f"{count} blocks removed" + (", and all manifests and sizes" if everything else ""))

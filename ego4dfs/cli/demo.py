@@ -1,4 +1,4 @@
-"""`ego4dfs demo`: mount a small sample on a local S3 server, without a licence."""
+"""`ego4dfs demo`: mount a small sample from a local S3 server, without a licence."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ego4dfs.cli.args import Parser
 from ego4dfs.cli.output import ExitCode, say
+from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import default_cache_dir
 from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.mount import check_mountpoint, load_binding, mounted_at, unmount
@@ -22,21 +23,26 @@ _NEEDED = ("av", "numpy")
 
 
 def add_arguments(parser: Parser) -> None:
-    """Add the flags of `demo`."""
+    """Add the options of `demo`."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
-        "--keep", action="store_true", help="leave the server and the mount up, to play with"
+        "--keep",
+        action="store_true",
+        help="keep the server and the mount running, to try things out",
     )
-    group.add_argument("--stop", action="store_true", help="end and remove a kept demo")
+    group.add_argument(
+        "--stop", action="store_true", help="stop and remove a demo started with --keep"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tell the story, or keep or stop a demo."""
-    if getattr(args, "stop", False):
+    """Run the demo to its end, or start or stop one that stays."""
+    output_is_optional()
+    if args.stop:
         _stop()
         return ExitCode.OK
     _check_needs()
-    if getattr(args, "keep", False):
+    if args.keep:
         _keep()
         return ExitCode.OK
     from ego4dfs.demo.story import Story  # noqa: PLC0415 - it needs the extra packages
@@ -70,10 +76,10 @@ def _keep() -> None:
 
     directory = _directory()
     if keeper.find(directory) is not None:
-        raise MountError(f"a demo is up already in {directory}", hint="ego4dfs demo --stop")
+        raise MountError(f"a demo is already running in {directory}", hint="ego4dfs demo --stop")
     _remove()
     directory.mkdir(parents=True, mode=0o700)
-    say("Starting an S3 server with a sample of Ego4D's shape; this takes some seconds", flush=True)
+    say("Starting an S3 server with a small sample of Ego4D; this takes some seconds", flush=True)
     kept = keeper.start(directory)
     try:
         story = Story(directory)
@@ -89,9 +95,9 @@ def _stop() -> None:
 
     kept = keeper.find(_directory())
     if kept is None and not _directory().exists():
-        raise MountError("no demo is up", hint="ego4dfs demo --keep starts one")
+        raise MountError("no demo is running", hint="ego4dfs demo --keep starts one")
     _end(kept)
-    say("the demo has ended and is removed")
+    say("the demo is stopped and removed")
 
 
 def _end(kept: Kept | None) -> None:

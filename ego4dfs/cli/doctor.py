@@ -1,4 +1,4 @@
-"""`ego4dfs doctor`: what does not work here, why, and what to do."""
+"""`ego4dfs doctor`: check this machine, the network, the credentials and the datasets."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ import argparse
 import itertools
 import logging
 
-from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
+from ego4dfs.cli.options import (
+    add_cache,
+    add_json,
+    add_selection,
+    add_store,
+    config_from,
+)
 from ego4dfs.cli.output import ExitCode, exit_code, print_json, table
+from ego4dfs.cli.parser import Parser
 from ego4dfs.doctor import State, check_machine, check_remote
 
 
 def add_arguments(parser: Parser) -> None:
-    """Add the flags of `doctor`."""
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    """Add the options of `doctor`."""
+    add_json(parser)
     add_selection(parser)
     add_store(parser)
     add_cache(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check everything; the code is that of the first thing that is broken."""
+    """Run all checks; the exit code is that of the first one that failed."""
     config = config_from(args)
-    logging.getLogger("ego4dfs").setLevel(logging.ERROR)  # the table says it, once
+    logging.getLogger("ego4dfs").setLevel(logging.ERROR)  # the table reports it, once
     checks = list(itertools.chain(check_machine(config), check_remote(config)))
     rows = [(check.name, check.state.value, check.found, check.remedy) for check in checks]
     header = ("check", "state", "found", "remedy")
-    if getattr(args, "json", False):
+    if args.json:
         print_json([dict(zip(header, row, strict=True)) for row in rows])
     else:
         table(rows, header)

@@ -1,4 +1,4 @@
-"""`ego4dfs ls`: the tree without a mount."""
+"""`ego4dfs ls`: list files, sizes and times without mounting."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from ego4dfs.cli.args import Parser, add_cache, add_selection, add_store, config_from
+from ego4dfs.cli.options import (
+    add_cache,
+    add_json,
+    add_selection,
+    add_store,
+    config_from,
+)
 from ego4dfs.cli.output import ExitCode, print_json, say, table
+from ego4dfs.cli.parser import Parser
 from ego4dfs.errors import ConfigError, NotFound, StoreError
 from ego4dfs.text import human_size
 from ego4dfs.tree import Directory, join
@@ -18,16 +25,23 @@ log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: Parser) -> None:
-    """Add the flags of `ls`."""
+    """Add the options of `ls`."""
     parser.add_argument(
-        "path", nargs="?", metavar="PATH", help="directory or file, as in a mount: v2/full_scale"
+        "path",
+        nargs="?",
+        metavar="PATH",
+        default="",
+        help="directory or file, as in a mount: v2/full_scale",
     )
     parser.add_argument(
-        "-l", "--long", action="store_true", help="show sizes, with units, and times too"
+        "-l",
+        "-lh",
+        "--long",
+        action="store_true",
+        help="show sizes, in units such as MiB and GiB, and modification times",
     )
-    # As people write it to ls(1), where -h asks for units.
-    parser.add_argument("-lh", "-hl", dest="long", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("-hl", dest="long", action="store_true", help=argparse.SUPPRESS)
+    add_json(parser)
     add_selection(parser)
     add_store(parser)
     add_cache(parser)
@@ -36,13 +50,13 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List one directory, or show one file."""
     vfs = open_vfs(config_from(args))
-    given = getattr(args, "path", "")
+    given = args.path
     path = given.strip("/")
     try:
         names = _names(vfs, path, given)
-        if getattr(args, "long", False):
-            return _print_long(vfs, path, names, as_json=getattr(args, "json", False))
-        if getattr(args, "json", False):
+        if args.long:
+            return _print_long(vfs, path, names, as_json=args.json)
+        if args.json:
             print_json(names)
         else:
             say(*names)
@@ -65,7 +79,7 @@ def _names(vfs: VFS, path: str, given: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of a long listing; `size` is None where `shown` says why it is not known."""
+    """One line of a long listing; if `size` is None, `shown` says why it is unknown."""
 
     name: str
     is_dir: bool
@@ -88,7 +102,7 @@ def _print_long(vfs: VFS, path: str, names: list[str], *, as_json: bool) -> Exit
         )
     unreachable = sum(row.modified is None for row in rows)
     if unreachable:
-        log.warning("%d of %d files could not be asked about", unreachable, len(rows))
+        log.warning("the sizes of %d of %d files could not be fetched", unreachable, len(rows))
     return ExitCode.PARTIAL if unreachable else ExitCode.OK
 
 

@@ -1,4 +1,4 @@
-"""`ego4dfs mount`: show Ego4D as a directory."""
+"""`ego4dfs mount`: mount Ego4D as a directory, in the background or the foreground."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any
 
 from ego4dfs import datasets
 from ego4dfs.cache import prepare_directory
-from ego4dfs.cli.args import (
-    Parser,
+from ego4dfs.cli.mount_state import describe_state, state_remedy
+from ego4dfs.cli.options import (
     add_cache,
     add_mountpoint,
     add_selection,
@@ -28,8 +28,9 @@ from ego4dfs.cli.args import (
     mountpoint_of,
     path_of,
 )
-from ego4dfs.cli.mount_state import describe_state, state_remedy
 from ego4dfs.cli.output import ExitCode, say
+from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.metrics import NOT_ASKED, ONLINE
@@ -55,18 +56,21 @@ log = logging.getLogger(__name__)
 _STATE_WAIT_S = 2.0
 _FUSE_CONF = Path("/etc/fuse.conf")
 _FIRST_ANSWER_S = 30.0
-"""Time for the first answer of a mount: a busy machine may take seconds."""
+"""Time limit for the first answer of a mount: a busy machine may need seconds."""
 
 
 def add_arguments(parser: Parser) -> None:
-    """Add the flags of `mount`."""
+    """Add the options of `mount`."""
     add_mountpoint(parser)
-    add_selection(parser, output="the official name for the mountpoint")
+    add_selection(parser, output="the mountpoint, as the official tool names it")
     add_store(parser)
     add_cache(parser)
     group = parser.add_argument_group("mount")
     group.add_argument(
-        "-f", "--foreground", action="store_true", help="stay here until Ctrl-C or an unmount"
+        "-f",
+        "--foreground",
+        action="store_true",
+        help="stay in the foreground until Ctrl-C or unmount",
     )
     group.add_argument(
         "--nonempty", action="store_true", help="mount over a directory that is not empty"
@@ -74,33 +78,41 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument(
         "--copies",
         metavar="DIR",
-        help="serve prefetched copies below DIR where they are right (with --nonempty: those at"
+        default=argparse.SUPPRESS,
+        help="serve valid downloaded files below DIR from disk (default with --nonempty:"
         " MOUNTPOINT)",
     )
     group.add_argument(
-        "--allow-other", action="store_true", help="let other users of this machine read it too"
+        "--allow-other",
+        action="store_true",
+        help="let other users of this machine read the mount too",
     )
     group.add_argument(
-        "--libfuse", metavar="2|3", help="version of libfuse (default: 3 where there is one)"
+        "--libfuse",
+        metavar="2|3",
+        default=argparse.SUPPRESS,
+        help="version of libfuse (default: 3 if it is installed)",
     )
     group.add_argument(
         "--verify",
         metavar="auto|off",
-        help="compare objects with their ETags in the background once all their bytes are cached,"
-        " where ETags are MD5s (default: auto)",
+        default=argparse.SUPPRESS,
+        help="check objects against their ETags in the background once all their bytes are cached,"
+        " if the ETag is an MD5 (default: auto)",
     )
     group.add_argument(
-        "--log-file", metavar="FILE", help="log of a background mount (default: in the cache)"
+        "--log-file",
+        metavar="FILE",
+        help="log of a background mount (default: a file in the cache)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Mount, and return when the tree answers; in the foreground, when it is gone again."""
+    """Mount; return once the mount answers, or in the foreground once it is unmounted."""
+    output_is_optional()
     config = config_from(args)
     mountpoint = resolve_path(mountpoint_of(config))
-    options = MountOptions(
-        allow_other=getattr(args, "allow_other", False), nonempty=getattr(args, "nonempty", False)
-    )
+    options = MountOptions(allow_other=args.allow_other, nonempty=args.nonempty)
     if options.nonempty and config.copies is None:
         config = replace(config, copies=mountpoint)
     binding = load_binding(config.libfuse)
@@ -108,22 +120,23 @@ def run(args: argparse.Namespace) -> int:
     _check_allow_other(options)
     _check_outside(mountpoint, config.cache_dir, "the cache", "--cache-dir")
     inner = prepare_directory(config.cache_dir)
-    claimed = lock_mountpoint(mountpoint)
-    mount = partial(_serve, config, mountpoint, binding, options, claimed)
-    if getattr(args, "foreground", False):
-        _hear_signals()
+    lock = lock_mountpoint(mountpoint)
+    mount = partial(_serve, config, mountpoint, binding, options, lock)
+    if args.foreground:
+        _unblock_signals()
         mount(lambda: _say_foreground(mountpoint))
         return ExitCode.OK
-    log_path = path_of(getattr(args, "log_file", str(_log_path(inner, mountpoint))), "--log-file")
+    default_log = str(_log_path(inner, mountpoint))
+    log_path = path_of(default_log if args.log_file is None else args.log_file, "--log-file")
     _check_outside(mountpoint, log_path, "the log", "--log-file")
-    run_in_background(mount, log_path, keep={claimed})
-    os.close(claimed)
+    run_in_background(mount, log_path, keep={lock})
+    os.close(lock)
     _say_background(mountpoint, datasets.version_directory(config.version), log_path)
     return ExitCode.OK
 
 
-def _hear_signals() -> None:
-    """Let those through that end a mount: a blocked signal is no wish of the user's."""
+def _unblock_signals() -> None:
+    """Unblock the signals that end a mount: the caller may have blocked them for itself."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
@@ -132,23 +145,23 @@ def _serve(
     mountpoint: Path,
     binding: Binding,
     options: MountOptions,
-    claimed: int,
+    lock: int,
     on_start: Callable[[], None],
 ) -> None:
     log.info("mounting %s with libfuse %d", mountpoint, binding.version)
     tune_memory()
-    vfs = open_vfs(config)  # threads start with it: after the fork only
-    asker = threading.Thread(target=probe, args=[vfs], name="probe", daemon=True)
+    vfs = open_vfs(config)  # starts threads: only after the fork
+    prober = threading.Thread(target=probe, args=[vfs], name="probe", daemon=True)
     try:
-        check_unmounted(mountpoint)  # the manifests may have taken a while
-        asker.start()
-        serve(vfs, mountpoint, binding, options, partial(_started, claimed, on_start))
+        check_unmounted(mountpoint)  # loading the manifests may have taken a while
+        prober.start()
+        serve(vfs, mountpoint, binding, options, partial(_started, lock, on_start))
     finally:
         vfs.close()
 
 
-def _started(claimed: int, on_start: Callable[[], None]) -> None:
-    os.close(claimed)
+def _started(lock: int, on_start: Callable[[], None]) -> None:
+    os.close(lock)
     on_start()
 
 
@@ -157,17 +170,17 @@ def _say_foreground(mountpoint: Path) -> None:
 
 
 def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
-    """Make sure that the tree answers, then say how to go on."""
+    """Wait until the mount answers, then print where it is and how to unmount it."""
     try:
-        status = _answered(mountpoint)
+        status = _first_status(mountpoint)
     except MountError as error:
         with suppress(MountError):
             unmount(mountpoint, lazy=True)
-        raise MountError(f"{error} right after the mount", hint=f"see {log_path}") from error
+        raise MountError(f"{error} right after mounting", hint=f"see {log_path}") from error
     shown = shell_word(str(mountpoint))
     say(f"Ego4D is at {mountpoint}")
-    say(f"  look      ls {shown}/{version}        and: ego4dfs status {shown}")
-    say(f"  end       ego4dfs unmount {shown}")
+    say(f"  list      ls {shown}/{version}        and: ego4dfs status {shown}")
+    say(f"  unmount   ego4dfs unmount {shown}")
     say(f"  log       {log_path}")
     if status.get("store") != ONLINE:
         say(f"  state     {describe_state(status)}")
@@ -175,8 +188,8 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
         say(f"  remedy    {state_remedy(status)}")
 
 
-def _answered(mountpoint: Path) -> dict[str, Any]:
-    """Return the status, once the store has answered or a moment has passed."""
+def _first_status(mountpoint: Path) -> dict[str, Any]:
+    """Return the status once the store has answered, or after `_STATE_WAIT_S` without it."""
     deadline = time.monotonic() + _STATE_WAIT_S
     status = read_status(mountpoint, _FIRST_ANSWER_S)
     while status.get("store") == NOT_ASKED and time.monotonic() < deadline:
@@ -194,7 +207,7 @@ def _check_outside(mountpoint: Path, path: Path, what: str, flag: str) -> None:
     if resolve_path(path).is_relative_to(mountpoint):
         raise ConfigError(
             f"{what} would be at {path}, below the mountpoint itself",
-            hint=f"the mount hides what is there: name another place with {flag}",
+            hint=f"the mount would hide it: choose another directory with {flag}",
         )
 
 
@@ -207,6 +220,6 @@ def _check_allow_other(options: MountOptions) -> None:
         lines = []
     if b"user_allow_other" not in (line.strip() for line in lines):
         raise MountError(
-            f"--allow-other: {_FUSE_CONF} does not permit it to users",
+            f"--allow-other: {_FUSE_CONF} does not permit it for users other than root",
             hint=f"root can add the line user_allow_other to {_FUSE_CONF}",
         )

@@ -1,7 +1,7 @@
-"""What commands print, and the codes they end with.
+"""Output of commands: text, tables, JSON, error messages; and their exit codes.
 
-Data goes to stdout, everything else to stderr. What the user can mend is two lines: what was
-wrong and the remedy. Anything else is our mistake: one line, and the traceback in a file.
+Data goes to stdout, everything else to stderr. An error that the user can correct is two lines:
+what is wrong, and a hint. Any other error is a bug: one line, and the traceback in a file.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
-from ego4dfs.cli.streams import StreamLost, print_product, standard_streams
+from ego4dfs.cli.streams import OutputLost, print_result, standard_streams
 from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
 from ego4dfs.text import json_text, masked, printable
 
 Row = Sequence[object]
 
-# rich lays out every cell in Python; a long listing is better soon than pretty.
+# rich lays out every cell in Python, which takes too long for long listings.
 MAX_RICH_ROWS = 500
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ends; scripts may rely on these numbers."""
+    """Exit codes of commands; scripts may rely on these numbers."""
 
     OK = 0
     FAILURE = 1
@@ -70,14 +70,14 @@ def exit_code(error: Ego4DError) -> ExitCode:
 def guard(run: Callable[[], int]) -> int:
     """Run a command and return its exit code, whatever it raises.
 
-    A closed pipe and Ctrl-C end it quietly, with the codes a shell gives for the signals.
+    A closed pipe and Ctrl-C end it without a message, with the shell's codes for the signals.
     """
     with standard_streams() as out:
         show_warnings()
         code = _guarded(run)
         try:
             out.flush()
-        except StreamLost as lost:
+        except OutputLost as lost:
             return _lost(lost.error)
         if out.lost is not None and code == ExitCode.OK:
             return _lost(out.lost)
@@ -94,17 +94,17 @@ def _guarded(run: Callable[[], int]) -> int:
         return exit_code(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except StreamLost as lost:
+    except OutputLost as lost:
         return _lost(lost.error)
-    except Exception as error:  # noqa: BLE001 - the last resort: no traceback in the user's face
+    except Exception as error:  # noqa: BLE001 - users get a message, not a traceback
         _print_unexpected(error)
         return ExitCode.FAILURE
 
 
 def _lost(error: OSError) -> int:
-    """Return the code of a command that could not print what it was asked for.
+    """Return the exit code of a command that could not print its result.
 
-    A reader that has gone has seen enough, as `head`: no message then.
+    A reader that closed the pipe, such as `head`, needs no more: no message then.
     """
     if error.errno == errno.EPIPE:
         return 128 + signal.SIGPIPE
@@ -112,10 +112,21 @@ def _lost(error: OSError) -> int:
     return ExitCode.FAILURE
 
 
+def end_process(code: int) -> NoReturn:
+    """Flush the output and end this process at once, whatever its threads do.
+
+    Threads that wait for an answer of the store cannot be stopped, and Python waits for them.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def say(*lines: str, file: TextIO | None = None, end: str = "\n", flush: bool = False) -> None:
     """Print lines for people on stdout, or on `file`.
 
-    What does not print is escaped, line ends too: all that a command says passes here.
+    Characters that are not printable are escaped, line ends too. All text output goes through
+    here.
     """
     stream = file or sys.stdout
     stream.write("".join(f"{printable(line)}{end}" for line in lines))
@@ -124,7 +135,7 @@ def say(*lines: str, file: TextIO | None = None, end: str = "\n", flush: bool = 
 
 
 def print_error(error: Ego4DError) -> None:
-    """Print on stderr what was wrong and, if the error knows it, the remedy."""
+    """Print on stderr what is wrong and, if the error has one, the hint."""
     say(f"ego4dfs: {error}", file=sys.stderr)
     if error.hint:
         say(f"  hint: {error.hint}", file=sys.stderr)
@@ -139,7 +150,7 @@ def show_warnings() -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Print records as the program's own lines, on whatever stderr is at that time."""
+    """Prints log records as messages of the program, on the current stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
@@ -149,7 +160,7 @@ class _StderrHandler(logging.Handler):
 
 def _print_unexpected(error: Exception) -> None:
     if isinstance(error, OSError) and isinstance(error.filename, (str, bytes)) and not _debug():
-        # A path that was given and cannot be used, wherever it was met: no mistake of ours.
+        # A path that the user gave and that cannot be used is not a bug.
         print_error(Ego4DError(f"{os.fsdecode(error.filename)}: {error.strerror}"))
         return
     report = masked("".join(traceback.format_exception(error)))
@@ -162,7 +173,7 @@ def _print_unexpected(error: Exception) -> None:
 
 
 def _write_report(report: str) -> Path | None:
-    """Append the traceback to the error log; None if no directory takes it."""
+    """Append the traceback to the error log; return None if it cannot be written."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     try:
         base = state if state.is_absolute() else Path.home() / ".local" / "state"
@@ -171,7 +182,7 @@ def _write_report(report: str) -> Path | None:
         with log.open("a", encoding="utf-8") as file:
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
             file.write(f"{now} {masked(repr(sys.argv))}\n{report}\n")
-    except (OSError, RuntimeError):  # no home, or not ours to write
+    except (OSError, RuntimeError):  # no home directory, or not writable
         return None
     return log
 
@@ -181,7 +192,7 @@ def _debug() -> bool:
 
 
 def human_time(seconds: float) -> str:
-    """Return a time for people, rounded: `45 s`, `59 min`, `3 h`, `2 d`."""
+    """Return a duration as text, rounded: `45 s`, `59 min`, `3 h`, `2 d`."""
     for unit, length, limit in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
         if round(seconds / length) < limit:
             return f"{round(seconds / length)} {unit}"
@@ -198,7 +209,7 @@ def table(
     """Print rows under a header, with the columns named in `right` aligned to the right.
 
     On a terminal with rich, which respects NO_COLOR and the width; elsewhere, and for long
-    tables, as plain aligned text without trailing blanks.
+    tables, as plain aligned text without trailing spaces.
     """
     stream = stream or sys.stdout
     cells = [[printable(str(cell)) for cell in row] for row in rows]
@@ -218,7 +229,7 @@ def table(
 def _rich_table(
     cells: list[list[str]], header: Sequence[str], right: Collection[str], stream: TextIO
 ) -> None:
-    # Imported here: most commands print no table, and rich takes longer than they do.
+    # Imported late: most commands print no table, and importing rich takes longer than they do.
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -227,10 +238,10 @@ def _rich_table(
     for name in header:
         drawn.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
     for row in cells:
-        drawn.add_row(*map(Text, row))  # Text: a benchmark cell such as [FHO] is no markup
+        drawn.add_row(*map(Text, row))  # Text: a cell such as [FHO] is not markup
     Console(file=stream).print(drawn)
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document on stdout; paths become texts. It has names exactly as they are."""
-    print_product(json_text(document, default=os.fspath))
+    """Print one JSON document on stdout; paths become strings. Names are exact, not escaped."""
+    print_result(json_text(document, default=os.fspath))

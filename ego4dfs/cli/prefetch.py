@@ -1,11 +1,9 @@
-"""`ego4dfs prefetch`: full copies on disk, as the official tool makes them."""
+"""`ego4dfs prefetch`: download the selected files, in the layout of the official tool."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,17 +13,27 @@ from pathlib import Path
 from typing import NoReturn
 
 from ego4dfs.catalog import Listing, metadata_url
-from ego4dfs.cli.args import Parser, add_cache, add_retry_for, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode
+from ego4dfs.cli import parser_of
+from ego4dfs.cli.copies_directory import copies_directory
+from ego4dfs.cli.options import (
+    add_cache,
+    add_json,
+    add_retry_for,
+    add_selection,
+    add_store,
+    config_from,
+)
+from ego4dfs.cli.output import ExitCode, end_process
+from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.prefetch_cache import ToCache, check_flags
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
+from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config, has_filters
 from ego4dfs.copies import Journal, Layout, unusable
 from ego4dfs.copies.layout import METADATA
-from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, MountError, OutputError
-from ego4dfs.mount import mounts, resolve_path
+from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, OutputError
 from ego4dfs.prefetch import (
     JOBS,
     TO_GET,
@@ -38,7 +46,7 @@ from ego4dfs.prefetch import (
     Selections,
 )
 from ego4dfs.session import Session
-from ego4dfs.text import shell_word, sizes_apart
+from ego4dfs.text import sizes_apart
 from ego4dfs.vfs import open_selected_session
 
 _DEFAULT_DATASETS = ("annotations",)
@@ -46,11 +54,11 @@ _TOP_MANIFEST = "full_scale"
 
 
 def add_arguments(parser: Parser) -> None:
-    """Add the flags of `prefetch`."""
-    add_selection(parser, copies=True, default="annotations", output="directory for the copies")
+    """Add the options of `prefetch`."""
+    add_selection(parser, copies=True, default="annotations", output="directory to download to")
     group = parser.add_argument_group("fetching")
     group.add_argument(
-        "--dry-run", action="store_true", help="show what would be fetched, and fetch nothing"
+        "--dry-run", action="store_true", help="show what would be fetched, without fetching it"
     )
     group.add_argument(
         "--manifests-only", action="store_true", help="fetch manifests and ego4d.json only"
@@ -58,51 +66,58 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument(
         "--to",
         choices=("directory", "cache"),
-        help="where to: copies below -o (the default), or blocks in the cache of mounts",
+        default="directory",
+        help="destination: files below -o (default), or blocks in the cache that mounts use",
     )
     group.add_argument(
-        "--pin", action="store_true", help="with --to cache: keep it from eviction, until unpinned"
+        "--pin",
+        action="store_true",
+        help="with --to cache: never evict these blocks, until `ego4dfs cache unpin`",
     )
     group.add_argument(
         "--jobs",
         metavar="N",
         type=int,
-        help=f"ranges of large files fetched at once, small files four times as many ({JOBS})",
+        default=JOBS,
+        help="parallel range requests for large files, 1 to 16; small files are fetched four times"
+        f" as many at once (default: {JOBS})",
     )
     add_retry_for(group)
-    group.add_argument("--json", action="store_true", help="print the plan or the report as JSON")
-    group.add_argument("--quiet", action="store_true", help="print nothing but what went wrong")
+    add_json(group, "print the plan or the report as JSON")
+    group.add_argument("--quiet", action="store_true", help="print errors only")
     add_store(parser)
     add_cache(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, ask, fetch and report."""
-    to_cache = getattr(args, "to", "") == "cache"
+    """Plan, ask for confirmation, fetch and report."""
+    to_cache = args.to == "cache"
     if to_cache:
         check_flags(args)
-    elif getattr(args, "pin", False):
-        raise ConfigError("--pin: only the cache is pinned", hint="add --to cache")
+    elif args.pin:
+        raise ConfigError("--pin: only blocks in the cache can be pinned", hint="add --to cache")
+    if not args.dry_run:
+        output_is_optional()
     config = config_from(args)
-    out = config.cache_dir if to_cache else _checked_output(config)
-    jobs = getattr(args, "jobs", JOBS)
-    if jobs not in range(1, 17):
-        raise ConfigError(f"--jobs {jobs}: a number from 1 to 16 is wanted")
-    printer = PrefetchPrinter(
-        as_json=getattr(args, "json", False),
-        quiet=getattr(args, "quiet", False),
-        out=out,
-        is_cache=to_cache,
+    out = (
+        config.cache_dir
+        if to_cache
+        else copies_directory(
+            config, example="ego4dfs prefetch -o ~/ego4d_data --datasets annotations"
+        )
     )
+    if args.jobs not in range(1, 17):
+        raise ConfigError(f"--jobs {args.jobs}: must be a number from 1 to 16")
+    printer = PrefetchPrinter(as_json=args.json, quiet=args.quiet, out=out, is_cache=to_cache)
     if not config.datasets:
         config = replace(config, datasets=_DEFAULT_DATASETS)
-        printer.say("No --datasets were given: annotations, as in the official tool.")
-    command = _Command(config, Layout(out, config.version), printer, jobs, args)
+        printer.say("No --datasets given: fetching annotations, as the official tool does.")
+    command = _Command(config, Layout(out, config.version), printer, args)
     if to_cache:
         with _terminated_as_interrupted():
             into = ToCache(config, args, printer, command.listings)
-            return into.run(lambda state: RetryCommands(_parser(), args, config, state))
-    if getattr(args, "dry_run", False):
+            return into.run(lambda state: RetryCommands(parser_of("prefetch"), args, config, state))
+    if args.dry_run:
         return command.show_plan()
     with _terminated_as_interrupted():
         return command.fetch()
@@ -116,25 +131,22 @@ class _Command:
         config: Config,
         layout: Layout,
         printer: PrefetchPrinter,
-        jobs: int,
         args: argparse.Namespace,
     ) -> None:
         self._config = config
         self._layout = layout
         self._printer = printer
-        self._jobs = jobs
-        self._manifests_only = getattr(args, "manifests_only", False)
         self._args = args
 
     def show_plan(self) -> int:
-        """Print the plan; nothing is written but what the cache directory keeps."""
+        """Print the plan; nothing is written outside the cache directory."""
         journal = Journal(self._layout.state, look_only=True)
         session = self._open()
         try:
             listings, refused = self.listings(session)
             if not listings:
                 return self._printer.all_refused(refused, ())
-            self._printer.goes_on_without(refused)
+            self._printer.skipped_datasets(refused)
             plan = self._plan(session, journal, listings)
         except OSError as error:
             raise unusable(error, self._layout.root) from error
@@ -153,7 +165,7 @@ class _Command:
                 return self._printer.all_refused(
                     refused, self._retry(Report(refused=refused), session)
                 )
-            self._printer.goes_on_without(refused)
+            self._printer.skipped_datasets(refused)
             self._layout.prepare(())
             journal = Journal(self._layout.state)
             try:
@@ -166,12 +178,10 @@ class _Command:
             session.close()
 
     def _open(self) -> Session:
-        printer = self._printer
-        printer.say(f"Datasets to download: {' '.join(self._config.datasets)}")
-        printer.say(f"Download Path: {self._layout.root / self._layout.version_name}")
-        printer.say("Checking requested datasets and versions...")
+        directory = self._layout.root / self._layout.version_name
+        self._printer.start(self._config.datasets, str(directory))
         return open_selected_session(
-            self._config, pass_refused=True, must_match=not self._manifests_only
+            self._config, pass_refused=True, must_match=not self._args.manifests_only
         )
 
     def _plan(self, session: Session, journal: Journal, listings: Sequence[Listing]) -> Plan:
@@ -189,19 +199,19 @@ class _Command:
                 outage=outage,
             )
             url = metadata_url(self._config.version) if self._config.metadata else ""
-            plan = planner.plan([] if self._manifests_only else listings, metadata_url=url)
+            plan = planner.plan([] if self._args.manifests_only else listings, metadata_url=url)
         if planner.renamed:
             path, name = next(iter(planner.renamed.items()))
             self._printer.say(
-                f"This disk takes {len(planner.renamed)} names for those of other files;"
-                f" {path} is copied as {name}, and so on."
+                f"This disk cannot tell {len(planner.renamed)} names from those of other files;"
+                f" {path} is stored as {name}, and so on."
             )
         return plan
 
     def listings(self, session: Session) -> tuple[list[Listing], dict[str, Ego4DError]]:
-        """Return what can be listed, and why the other datasets cannot.
+        """Return the listings, and the errors of the datasets that cannot be listed.
 
-        Raises what is no dataset's own trouble: a key that is rejected, or a wrong option.
+        Raises the errors that concern all datasets: a rejected key, or a wrong option.
         """
         names = self._config.datasets
         refused = session.catalog.load(names)
@@ -210,7 +220,11 @@ class _Command:
                 raise error
         listings = [session.catalog.listing(name) for name in names if name not in refused]
         rows = sum(len(listing.manifest.entries) for listing in listings)
-        if rows and not self._manifests_only and not any(listing.entries for listing in listings):
+        if (
+            rows
+            and not self._args.manifests_only
+            and not any(listing.entries for listing in listings)
+        ):
             named = " ".join(listing.dataset for listing in listings)
             raise ConfigError(
                 f"0 of {rows} rows of {named} match this selection",
@@ -242,7 +256,7 @@ class _Command:
             self._layout,
             journal,
             plan,
-            jobs=self._jobs,
+            jobs=self._args.jobs,
             retry_for_s=self._config.retry_for_s,
         )
         fetcher.report.refused.update(refused)
@@ -251,13 +265,11 @@ class _Command:
             ended = fetcher.run(lambda: progress.show(fetcher.report))
         code = self._finish(session, fetcher.report, time.monotonic() - began_s)
         if not ended:
-            # Threads that wait for an answer cannot be stopped, and must not outlive Python.
-            sys.stdout.flush()
-            os._exit(code)
+            end_process(code)
         return code
 
     def _remember(self, plan: Plan) -> None:
-        """Note what is selected, for `verify`: nothing else is missing."""
+        """Record the selection: `verify` reports only its files as missing."""
         config, selections = self._config, Selections(self._layout.state)
         is_all = not has_filters(config) and config.manifest_override_path is None
         for dataset in plan.datasets:
@@ -282,52 +294,28 @@ class _Command:
     def _show_metadata(self, report: Report) -> None:
         try:
             path = ReleaseFiles(self._layout).metadata()
-        except OSError as error:  # the copies are there all the same
+        except OSError as error:  # the downloaded files are complete all the same
             report.not_written(METADATA, error)
             return
         if path is not None:
             self._printer.say(f"Ego4D Metadata: {path}")
 
     def _retry(self, report: Report, session: Session) -> list[str]:
-        retry = RetryCommands(_parser(), self._args, self._config, self._layout.state)
+        retry = RetryCommands(parser_of("prefetch"), self._args, self._config, self._layout.state)
         return retry.commands(report, session.catalog.peek)
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="ego4dfs prefetch")
-    add_arguments(parser)
-    return parser
-
-
-def _checked_output(config: Config) -> Path:
-    if config.output_directory is None:
-        raise ConfigError(
-            "no output directory was given",
-            hint="say where copies go: ego4dfs prefetch -o ~/ego4d_data --datasets annotations",
-        )
-    out = resolve_path(config.output_directory)
-    for mount in mounts():
-        at = mount.mountpoint
-        if mount.is_ours and (at == out or at in out.parents or out in at.parents):
-            unmount = f"`ego4dfs unmount {shell_word(str(at))}`"
-            raise MountError(
-                f"{out}: an ego4dfs is mounted at {at}, and a mount is read-only",
-                hint=f"{unmount} first, or name another directory with -o",
-            )
-    return out
 
 
 def _no_room(needed: int, free: int, root: Path) -> Ego4DError:
     to_come, room = sizes_apart(needed, free)
     return OutputError(
-        f"{root}: {to_come} are to come, and {room} are free",
-        hint="make room, choose less, or mount it: `ego4dfs mount` needs no room for all of it",
+        f"{root}: {to_come} are needed, and {room} are free",
+        hint="free some space, select less, or use `ego4dfs mount`, which needs a small cache only",
     )
 
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send, end a run as Ctrl-C does."""
+    """Let SIGTERM, which batch schedulers send, end a run as Ctrl-C does."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from ego4dfs.cache import PIN_SHARE, prepare_directory
 from ego4dfs.catalog import Listing, metadata_url
-from ego4dfs.cli.output import ExitCode
+from ego4dfs.cli.output import ExitCode, end_process
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
@@ -29,7 +28,7 @@ Listings = Callable[[Session], tuple[list[Listing], dict[str, Ego4DError]]]
 def check_flags(args: argparse.Namespace) -> None:
     """Refuse flags that say something about copies only. Raises ConfigError."""
     for name, flag in (("output_directory", "-o"), ("skip_s3_checks", "--skip-s3-checks")):
-        if getattr(args, name, False):
+        if vars(args).get(name):
             hint = "the cache has its --cache-dir, and blocks need the sizes of their objects"
             raise ConfigError(f"{flag}: not allowed with --to cache", hint=hint)
 
@@ -45,14 +44,12 @@ class ToCache:
         self._args = args
         self._printer = printer
         self._listings = listings
-        self._pin = getattr(args, "pin", False)
+        self._pin = args.pin
 
     def run(self, retry: Callable[[Path], RetryCommands]) -> int:
         """Plan, ask, fetch and report; `retry` is given a place for files of uids."""
         inner = prepare_directory(self._config.cache_dir)
-        self._printer.say(f"Datasets to download: {' '.join(self._config.datasets)}")
-        self._printer.say(f"Download Path: the cache in {self._config.cache_dir}")
-        self._printer.say("Checking requested datasets and versions...")
+        self._printer.start(self._config.datasets, f"the cache in {self._config.cache_dir}")
         session = open_selected_session(self._config, pass_refused=True)
         try:
             return self._run(session, retry(inner))
@@ -64,10 +61,10 @@ class ToCache:
         if not listings:
             again = retry.commands(Report(refused=refused), session.catalog.peek)
             return self._printer.all_refused(refused, again)
-        self._printer.goes_on_without(refused)
+        self._printer.skipped_datasets(refused)
         warmer = Warmer(session, retry_for_s=self._config.retry_for_s)
         plan = self._plan(warmer, listings)
-        dry = getattr(self._args, "dry_run", False)
+        dry = self._args.dry_run
         self._printer.plan(plan, self._room(session), refused=refused, is_all=dry)
         warmer.check_room(plan, pin=self._pin)
         _check_disk(session, plan, self._config.cache_dir)
@@ -80,7 +77,7 @@ class ToCache:
 
     def _plan(self, warmer: Warmer, listings: list[Listing]) -> Plan:
         url = metadata_url(self._config.version) if self._config.metadata else ""
-        wanted = [] if getattr(self._args, "manifests_only", False) else listings
+        wanted = [] if self._args.manifests_only else listings
         with Progress(self._printer.progress_stream) as progress:
             warmer.report.outage.on_wait = partial(progress.outage, warmer.report.outage)
             plan = warmer.plan(wanted, metadata_url=url, on_facts=progress.facts)
@@ -99,9 +96,7 @@ class ToCache:
         again = retry.commands(report, session.catalog.peek)
         code = self._printer.report(report, time.monotonic() - began_s, again)
         if not ended:
-            # Threads that wait for an answer cannot be stopped, and must not outlive Python.
-            sys.stdout.flush()
-            os._exit(code)
+            end_process(code)
         return code
 
 

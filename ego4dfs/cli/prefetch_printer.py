@@ -1,6 +1,6 @@
-"""What `ego4dfs prefetch` says: the plan, the question, the report.
+"""Output of `ego4dfs prefetch`: the plan, the confirmation prompt and the report.
 
-The lines that users of the official tool search for are as they are there, where they are true.
+Lines of the official tool that scripts may search for have its wording, where they are true.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from ego4dfs.errors import ConfigError, Ego4DError
 from ego4dfs.prefetch import NOT_TO_BE_HAD, THERE, TO_GET, DatasetPlan, Item, Plan, Report, Status
 from ego4dfs.text import human_size
 
-_GIB = 2**30
-_HEADER = ("dataset", "files", "size", "there", "to fetch", "size to fetch", "not on S3")
+_HEADER = ("dataset", "files", "size", "complete", "to fetch", "size to fetch", "not on S3")
 _BAD = (Status.REFUSED, Status.MISSING, Status.FAILED)
 _SHOWN = 20
-_OF_OBJECT = re.compile(r"^\w+://\S+: (refused: )?")  # the line names file and status already
+_OF_OBJECT = re.compile(r"^\w+://\S+: (refused: )?")  # the line has the file and the status already
 _NONE: Mapping[str, Ego4DError] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchPrinter:
-    """Prints for people on stdout, or as JSON; then stdout has one document and nothing else."""
+    """Prints text on stdout; with `as_json`, one JSON document on stdout and text on stderr."""
 
     as_json: bool
     quiet: bool
@@ -39,20 +38,28 @@ class PrefetchPrinter:
 
     @property
     def progress_stream(self) -> TextIO | None:
-        """Where progress goes, if anywhere."""
+        """The stream for progress, None with --quiet."""
         return None if self.quiet else sys.stderr
 
     def say(self, *lines: str) -> None:
-        """Print lines, unless asked to be quiet."""
+        """Print lines, unless with --quiet."""
         if not self.quiet:
             say(*lines, file=sys.stderr if self.as_json else sys.stdout, flush=True)
 
-    def goes_on_without(self, refused: Mapping[str, Ego4DError]) -> None:
-        """Tell, on stderr, which datasets cannot be listed, and what to do about it."""
+    def start(self, datasets: Collection[str], destination: str) -> None:
+        """Print what will be downloaded where, before anything is fetched."""
+        self.say(
+            f"Datasets to download: {' '.join(datasets)}",
+            f"Download Path: {destination}",
+            "Checking requested datasets and versions...",
+        )
+
+    def skipped_datasets(self, refused: Mapping[str, Ego4DError]) -> None:
+        """Report on stderr the datasets that cannot be listed, with their errors and hints."""
         for error in refused.values():
             print_error(error)
         if refused:
-            say(f"Going on without {' '.join(refused)}.", file=sys.stderr)
+            say(f"Continuing without {' '.join(refused)}.", file=sys.stderr)
 
     def plan(
         self,
@@ -62,7 +69,7 @@ class PrefetchPrinter:
         is_all: bool,
         refused: Mapping[str, Ego4DError] = _NONE,
     ) -> None:
-        """Show the plan; `is_all` tells that nothing will follow it."""
+        """Print the plan; `is_all` says that it is the only output, as with --dry-run."""
         for item in plan.items:
             if item.state in NOT_TO_BE_HAD:
                 self.say(f"Missing s3 object (ignored for download): {_named(item)}")
@@ -84,7 +91,7 @@ class PrefetchPrinter:
             self.say(*_plan_lines(plan, _room(free, is_cache=self.is_cache)))
 
     def confirms(self, plan: Plan) -> bool:
-        """Ask as the official tool does, until there is an answer."""
+        """Ask for confirmation as the official tool does; raise ConfigError without an answer."""
         stream = sys.stderr if self.as_json else sys.stdout
         while True:
             *above, asked = _question(plan)
@@ -92,12 +99,15 @@ class PrefetchPrinter:
             say(asked, end="", file=stream, flush=True)
             try:
                 answer = sys.stdin.readline()
-            except OSError:  # the terminal has gone
+            except OSError:  # the terminal is gone
                 answer = ""
-            except UnicodeDecodeError:  # no text, and so no answer
+            except UnicodeDecodeError:  # not text: ask again
                 answer = "?"
             if not answer:
-                raise ConfigError("nobody is there to answer", hint="-y fetches without asking")
+                raise ConfigError(
+                    "stdin is closed, cannot ask for confirmation",
+                    hint="use -y to fetch without asking",
+                )
             if answer.strip().lower() in {"", "y", "yes"}:
                 return True
             if answer.strip().lower() in {"n", "no"}:
@@ -105,11 +115,11 @@ class PrefetchPrinter:
                 return False
 
     def report(self, report: Report, seconds: float, retry: Sequence[str]) -> int:
-        """Tell what came of it, `retry` being the commands that go on, and return the exit code."""
+        """Print the outcome and the commands in `retry`, and return the exit code."""
         return self._report(report, seconds, retry, report_code(report))
 
     def all_refused(self, refused: Mapping[str, Ego4DError], retry: Sequence[str]) -> int:
-        """Tell that no dataset can be listed, and return the exit code."""
+        """Report that no dataset can be listed, and return the exit code."""
         codes = {exit_code(error) for error in refused.values()}
         code = codes.pop() if len(codes) == 1 else ExitCode.FAILURE
         return self._report(Report(refused=dict(refused)), 0.0, retry, code)
@@ -131,7 +141,7 @@ class PrefetchPrinter:
         return code
 
     def _end(self, report: Report, retry: Sequence[str]) -> None:
-        """Say what ended the run early, and how to go on."""
+        """Print the error that stopped the run, if any, and the commands that continue it."""
         error = report.stopped_by
         if isinstance(error, OSError):
             print_error(unusable(error, self.out))
@@ -141,9 +151,9 @@ class PrefetchPrinter:
             raise error
         if error is not None:
             what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
-            say(f"{what}; what is here stays. To go on where it ended:", file=sys.stderr)
+            say(f"{what}; downloaded data is kept. To continue:", file=sys.stderr)
         elif retry:
-            say("To try just these again:", file=sys.stderr)
+            say("To retry these files:", file=sys.stderr)
         for command in retry:
             say(f"  {command}", file=sys.stderr)
 
@@ -178,8 +188,8 @@ def _question(plan: Plan) -> tuple[str, ...]:
             "Run without --skip-s3-checks for a size estimate.",
             asked,
         )
-    size = plan.bytes(*TO_GET) / _GIB  # the official text says GB, and means this
-    return (f"Expected size of downloaded files is {size:.4f} GiB. {asked}",)
+    size = human_size(plan.bytes(*TO_GET))
+    return (f"Expected size of downloaded files is {size}. {asked}",)
 
 
 def _named(item: Item) -> str:
@@ -197,19 +207,22 @@ def _plan_row(dataset: DatasetPlan) -> tuple[str, ...]:
 
 
 def _plan_lines(plan: Plan, room: str) -> tuple[str, ...]:
-    resumed = f", {human_size(plan.begun_bytes)} of them here already" if plan.begun_bytes else ""
+    resumed = (
+        f", {human_size(plan.begun_bytes)} of it already downloaded" if plan.begun_bytes else ""
+    )
     size = "of unknown size" if plan.unsized else human_size(plan.bytes(*TO_GET))
     count = plan.count(*TO_GET)
     line = f"{count} {'file' if count == 1 else 'files'} to fetch, {size}{resumed}; {room}."
     unsure = plan.count(State.CHECK)
-    here = (f"Here already of these: {unsure}, fetched if they differ.",) if unsure else ()
-    return (line, *here)
+    existing = (f"{unsure} of these exist, and are fetched if they differ.",) if unsure else ()
+    return (line, *existing)
 
 
 def _room(free: int | None, *, is_cache: bool) -> str:
     if free is None:
-        return "how much is free is not known"
-    return f"the cache takes {human_size(free)}" if is_cache else f"{human_size(free)} are free"
+        return "free disk space is unknown"
+    free_text = human_size(free)
+    return f"the cache has room for {free_text}" if is_cache else f"{free_text} are free"
 
 
 def _plan_document(
@@ -251,7 +264,7 @@ def _refusals(refused: Mapping[str, Ego4DError]) -> list[dict[str, str]]:
 
 def _report_line(report: Report, seconds: float) -> str:
     counts = [f"{report.counts[Status.DONE]} fetched"]
-    counts += [f"{report.counts[Status.SKIPPED]} there already"]
+    counts += [f"{report.counts[Status.SKIPPED]} already complete"]
     counts += [f"{count} {bad.value}" for bad in _BAD if (count := report.counts[bad])]
     moved = [f"{human_size(report.fetched_bytes)} from S3"]
     if report.cached_bytes:

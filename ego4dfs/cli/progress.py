@@ -1,4 +1,4 @@
-"""Progress of a prefetch: bars on a terminal, a line now and then elsewhere."""
+"""Progress of a prefetch: bars on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FILES_SHOWN = 8
 
 
 class Progress:
-    """Shows how far a run is; a context manager, used from one thread."""
+    """Shows the progress of a run; a context manager, used from one thread."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        """Show it on `stream`, or nowhere."""
+        """Show progress on `stream`; with None, nowhere."""
         self._stream = stream
         is_dumb = os.environ.get("TERM", "") in {"dumb", "unknown"}
         self._is_terminal = stream is not None and stream.isatty() and not is_dumb
@@ -34,7 +34,7 @@ class Progress:
         self._is_out = False
 
     def __enter__(self) -> Progress:  # noqa: PYI034 - typing.Self is 3.11
-        """Begin; nothing is shown before there is something to show."""
+        """Return self; the bars start with the first update."""
         return self
 
     def __exit__(
@@ -43,14 +43,14 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the last state standing."""
+        """Stop the bars; their last state stays on the screen."""
         if self._bars is not None:
             self._bars.stop()
 
     def facts(self, done: int, total: int) -> None:
-        """Show how many objects were asked for their size."""
+        """Show how many sizes were fetched."""
         if time.monotonic() - self._began_s >= _LINE_EVERY_S and self._is_due():
-            self._line(f"asked for the sizes of {done} of {total} objects")
+            self._line(f"fetched the sizes of {done} of {total} objects")
 
     def show(self, report: Report) -> None:
         """Show the state of a run."""
@@ -63,9 +63,9 @@ class Progress:
             self._line(_state(report, time.monotonic() - self._began_s))
 
     def outage(self, outage: Outage) -> None:
-        """Show that the store does not answer, or that it does again.
+        """Show that the store does not answer, or that it answers again.
 
-        On a terminal that stands below the bars; elsewhere it is a line each.
+        On a terminal below the bars, elsewhere as a line.
         """
         lasts_s = outage.lasts_s
         if self._is_terminal and self._bars is not None:
@@ -91,19 +91,19 @@ class Progress:
         if self._stream is None:
             return
         if self._bars is None:
-            from ego4dfs.cli.progress_bars import ProgressBars  # noqa: PLC0415 - only a terminal pays for it
+            from ego4dfs.cli.progress_bars import ProgressBars  # noqa: PLC0415 - rich is slow to import
 
             self._bars = ProgressBars(self._stream)
             self._bars.start()
         self._bars.show("", _files(report), report.moved_bytes, report.total_bytes)
         under_way = dict(list(report.under_way().items())[:_FILES_SHOWN])
-        for path, (there, size) in under_way.items():
-            self._bars.show(path, printable(path.rpartition("/")[2]), there, size)
+        for path, (done, size) in under_way.items():
+            self._bars.show(path, printable(path.rpartition("/")[2]), done, size)
         self._bars.keep(["", *under_way])
 
 
 def _state(report: Report, seconds: float) -> str:
-    """Return the state of a run in one line."""
+    """Return the progress of a run in one line."""
     speed = report.fetched_bytes / max(seconds, 0.001)
     left = max(0, report.total_bytes - report.moved_bytes)
     time_left = f", {timedelta(seconds=int(left / speed))} left" if speed >= 1 and left else ""
@@ -115,7 +115,7 @@ def _state(report: Report, seconds: float) -> str:
 
 
 def _files(report: Report) -> str:
-    """Return how many files are right, and how many could not be had."""
+    """Return how many files are complete, and how many failed."""
     count = len(report.problems)
     failed = f", {count} failed" if count else ""
     return f"{report.finished} of {report.files} files{failed}"

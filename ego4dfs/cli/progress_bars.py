@@ -1,4 +1,4 @@
-"""Progress bars on a terminal. Imported only where there is one: rich takes longer than most."""
+"""Progress bars on a terminal, made with rich; imported late, because that import is slow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ECHO_COLUMNS = 3
 
 
 class ProgressBars(Progress):
-    """One bar for all and one for each file under way, with `note` in a line below."""
+    """A bar for the whole run, a bar for each file in progress, and the line `note` below."""
 
     def __init__(self, stream: TextIO) -> None:
         self.note = ""
@@ -43,7 +43,7 @@ class ProgressBars(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         """Return what is drawn, narrower than the terminal.
 
-        Else the ^C that it echoes would begin a line, and the bars be left there twice.
+        With full-width bars the echo of Ctrl-C wraps, and the bars are drawn twice.
         """
         width = max(1, self._terminal.width - _ECHO_COLUMNS)
         for drawn in super().get_renderables():
@@ -52,14 +52,14 @@ class ProgressBars(Progress):
             yield Constrain(Text(self.note, no_wrap=True, overflow="ellipsis"), width)
 
     def show(self, key: str, text: str, done: int, total: int) -> None:
-        """Show how far one thing is."""
+        """Show or update the bar of `key`; `done` and `total` in bytes."""
         total = max(total, done)
         if key not in self._shown:
             self._shown[key] = self.add_task(text, total=total, completed=done)
         self.update(self._shown[key], description=text, completed=done, total=total)
 
     def keep(self, keys: Iterable[str]) -> None:
-        """Show no others."""
+        """Remove all bars but these."""
         kept = frozenset(keys)
         for key in [key for key in self._shown if key not in kept]:
             self.remove_task(self._shown.pop(key))

@@ -1,4 +1,4 @@
-"""The commands that try again what a prefetch could not get, and nothing else."""
+"""The `ego4dfs prefetch` command lines that retry the files a run could not fetch."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
-from ego4dfs.cli.args import Parser, command_line
+from ego4dfs.cli.parser import Parser, command_line
 from ego4dfs.config import FILTERS, UIDS, Config
 from ego4dfs.copies.folder import write_whole
 from ego4dfs.prefetch import Problem, Report
 
-_NAMES_SPELT = 5
-_DATASETS_SPELT = 5
+_MAX_NAMES = 5
+_MAX_DATASETS = 5
 
 
 class RetryCommands:
-    """Writes command lines for a shell: the one that was given, narrowed to what is left.
+    """Makes command lines for a shell: the one that was given, narrowed to the failed files.
 
-    There is one for each dataset, as a name or a uid may be in several. Few files are called by
-    their names, many by a file of uids in `state`. Where neither can be, all of the dataset is
-    named: what is right is not fetched again.
+    There is one for each dataset, because a name or a uid may be in several. A few files are
+    selected by their names, many by a file of uids in `state`. If neither is possible, the whole
+    dataset is selected: complete files are not fetched again.
     """
 
     def __init__(
@@ -31,20 +31,20 @@ class RetryCommands:
         self._parser = parser
         self._args = vars(args)
         self._state = state
-        # Uids that no flag gave cannot be taken back by a flag, and mix with no file of uids.
+        # Uids from the config file cannot be removed by an option, and exclude a file of uids.
         given = "video_uids" in self._args or "video_uid_file" in self._args
         self._may_use_file = given or not config.video_uids
 
     def commands(self, report: Report, listing: Callable[[str], Listing | None]) -> list[str]:
-        """Return the commands that go on with this run; none if nothing is left to do."""
+        """Return the commands that continue this run; none if nothing failed."""
         if report.stopped_by is not None:
             return [command_line(self._parser, argparse.Namespace(**self._args))]
-        commands = list(self._of_files(report.problems, listing))
+        commands = list(self._for_files(report.problems, listing))
         if report.refused:
             commands.append(self._line((), datasets=list(report.refused)))
         return commands
 
-    def _of_files(
+    def _for_files(
         self, problems: Sequence[Problem], listing: Callable[[str], Listing | None]
     ) -> Iterator[str]:
         by_dataset: dict[str, list[Problem]] = {}
@@ -52,14 +52,14 @@ class RetryCommands:
             by_dataset.setdefault(problem.dataset, []).append(problem)
         if by_dataset.pop("", None):
             yield self._line((*UIDS, *FILTERS), manifests_only=True)
-        if len(by_dataset) > _DATASETS_SPELT:
+        if len(by_dataset) > _MAX_DATASETS:
             yield self._line((), datasets=list(by_dataset), metadata=False)
             return
         for dataset, some in by_dataset.items():
-            yield self._of_dataset(dataset, some, listing(dataset))
+            yield self._for_dataset(dataset, some, listing(dataset))
 
-    def _of_dataset(self, dataset: str, problems: list[Problem], listing: Listing | None) -> str:
-        if len(problems) <= _NAMES_SPELT:
+    def _for_dataset(self, dataset: str, problems: list[Problem], listing: Listing | None) -> str:
+        if len(problems) <= _MAX_NAMES:
             patterns = [exact_pattern(problem.name) for problem in problems]
             drop = (*UIDS, *FILTERS)
             return self._line(drop, datasets=[dataset], metadata=False, include=patterns)
@@ -75,7 +75,7 @@ class RetryCommands:
         path = self._state / f"retry-{dataset.replace('/', '-')}.txt"
         try:
             write_whole(path, "".join(f"{uid}\n" for uid in uids).encode())
-        except OSError:  # the disk is full, most likely: the run told that
+        except OSError:  # the disk is full, most likely: the run reports that
             return None
         return path
 
@@ -85,8 +85,8 @@ class RetryCommands:
 
 
 def exact_pattern(name: str) -> str:
-    """Return the pattern, as one word of a list, that this name matches and no other."""
-    # Outer blanks and commas would end a word of a list, and a dash would begin an option.
+    """Return a glob that matches this name only, written as one word of a list."""
+    # Leading and trailing spaces and commas end a word of a list, and a dash begins an option.
     inner = range(len(name) - len(name.lstrip().lstrip("-")), len(name.rstrip()))
     return "".join(
         f"[{letter}]" if letter in "*?[," or place not in inner else letter

@@ -1,4 +1,4 @@
-"""`ego4dfs status`: what mounts serve, fetch and refuse."""
+"""`ego4dfs status`: the live counters of one mount or of all mounts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ego4dfs.cli.args import Parser, path_of
 from ego4dfs.cli.mount_state import describe_state, state_remedy
+from ego4dfs.cli.options import add_json, path_of
 from ego4dfs.cli.output import ExitCode, print_json, say, table
+from ego4dfs.cli.parser import Parser
 from ego4dfs.errors import MountError
 from ego4dfs.mount import (
     MountDead,
@@ -24,23 +25,23 @@ from ego4dfs.text import human_size
 
 
 def add_arguments(parser: Parser) -> None:
-    """Add the flags of `status`."""
+    """Add the options of `status`."""
     parser.add_argument(
         "mountpoint", nargs="?", metavar="MOUNTPOINT", help="one mount (default: all of them)"
     )
-    parser.add_argument("--json", action="store_true", help="print the counters as JSON")
+    add_json(parser, "print the counters as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the counters of one mount or of all."""
-    as_json = getattr(args, "json", False)
-    if "mountpoint" in args:
+    """Print the counters. The exit code says whether all mounts answered."""
+    as_json = args.json
+    if args.mountpoint is not None:
         mountpoint = resolve_path(path_of(args.mountpoint, "MOUNTPOINT"))
         status = _status_of(mountpoint)
         print_json(status) if as_json else _print_one(mountpoint, status)
         return ExitCode.OK
     ours = dict.fromkeys(mount.mountpoint for mount in mounts() if mount.is_ours)
-    found = {path: _answer(path, told) for path, told in read_statuses(ours).items()}
+    found = {path: _document(path, result) for path, result in read_statuses(ours).items()}
     if as_json:
         print_json([{"mountpoint": path, **status} for path, status in found.items()])
     elif not found:
@@ -60,15 +61,15 @@ def _status_of(mountpoint: Path) -> dict[str, Any]:
     return read_status(mountpoint)
 
 
-def _answer(mountpoint: Path, told: dict[str, Any] | MountError) -> dict[str, Any]:
-    """Return the counters, or what is known of a mount that did not give them."""
-    if not isinstance(told, MountError):
-        return told
-    text = str(told).removeprefix(f"{mountpoint}: ")
+def _document(mountpoint: Path, result: dict[str, Any] | MountError) -> dict[str, Any]:
+    """Return the counters, or the state of a mount that did not return them."""
+    if not isinstance(result, MountError):
+        return result
+    text = str(result).removeprefix(f"{mountpoint}: ")
     return {
-        "dead": isinstance(told, MountDead),
-        "silent": isinstance(told, MountUnresponsive),
-        "last_error": f"{text}; {told.hint}" if told.hint else text,
+        "dead": isinstance(result, MountDead),
+        "silent": isinstance(result, MountUnresponsive),
+        "last_error": f"{text}; {result.hint}" if result.hint else text,
     }
 
 
@@ -102,9 +103,9 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
 
 def _verified(status: dict[str, Any]) -> str:
     wrong = status.get("verify_failures", 0)
-    dropped = f", {wrong} dropped as wrong" if wrong else ""
-    return f"{status.get('verified', 0)} whole objects agreed with their ETags{dropped}"
+    removed = f", {wrong} did not match and were removed" if wrong else ""
+    return f"{status.get('verified', 0)} complete objects matched their ETags{removed}"
 
 
 def _process(status: dict[str, Any]) -> str:
-    return "of another pid namespace" if status["pid"] is None else f"pid {status['pid']}"
+    return "in another pid namespace" if status["pid"] is None else f"pid {status['pid']}"

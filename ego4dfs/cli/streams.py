@@ -1,8 +1,8 @@
-"""The standard streams of a command: they may be closed, full, or gone with their terminal.
+"""Standard streams that may be closed, full, or gone with their terminal.
 
-What goes to stderr, and what a command says on stdout while it works, is a courtesy: a stream
-that takes it no more is no reason to end the work. Where stdout is the product, as of `ls`, its
-loss is the command's failure.
+Output on stderr, and progress on stdout, is optional: a command continues its work when such a
+stream fails. Where stdout is the result of the command, as for `ls`, its failure is the command's
+failure.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TextIO, cast
 _ERRORS = "ego4dfs-output"
 
 
-class StreamLost(Exception):  # noqa: N818 - an event
-    """Standard output, which is the product of this command, takes no more; see `error`."""
+class OutputLost(Exception):  # noqa: N818 - an event
+    """Standard output, which is the result of this command, cannot be written; see `error`."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -28,20 +28,20 @@ class StreamLost(Exception):  # noqa: N818 - an event
 
 
 class Stream(io.TextIOBase):
-    """Writes to a standard stream until that fails, and drops the rest.
+    """Writes to a standard stream until that fails, and discards the rest.
 
-    With `is_product` the failure is raised as StreamLost. `lost` is the failure, kept only if
-    something that was asked for did not get through.
+    With `is_result` the failure is raised as OutputLost. `lost` is the failure of a
+    `write_result`, else None.
     """
 
-    def __init__(self, stream: TextIO, *, is_product: bool) -> None:
+    def __init__(self, stream: TextIO, *, is_result: bool) -> None:
         self._stream = stream
         self._broken_by: OSError | None = None
-        self.is_product = is_product
+        self.is_result = is_result
         self.lost: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write, or drop."""
+        """Write, or discard after a failure."""
         if self._broken_by is None:
             try:
                 self._stream.write(text)
@@ -50,24 +50,24 @@ class Stream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered, or drop it."""
+        """Write what is buffered, or discard it after a failure."""
         if self._broken_by is None:
             try:
                 self._stream.flush()
             except (OSError, ValueError) as error:
                 self._break(error)
 
-    def write_product(self, text: str) -> None:
-        """Write what the command was asked for, and remember if it does not get through.
+    def write_result(self, text: str) -> None:
+        """Write the result of a command, and record a failure in `lost`.
 
-        For commands whose work goes on, or is done, all the same: nothing is raised.
+        For commands that continue, or have finished their work, without output: raises nothing.
         """
         self.write(text)
         self.flush()
         self.lost = self._broken_by
 
     def isatty(self) -> bool:
-        """Tell whether it is a terminal that still answers."""
+        """Return whether it is a terminal that still works."""
         try:
             return self._broken_by is None and self._stream.isatty()
         except (OSError, ValueError):
@@ -85,24 +85,24 @@ class Stream(io.TextIOBase):
     def _break(self, error: OSError | ValueError) -> None:
         self._broken_by = _os_error(error)
         with suppress(OSError, ValueError):
-            # Python flushes what is buffered once more while it exits: that must not fail again.
+            # Python flushes the buffer once more when it exits: that must not fail again.
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
             os.close(null)
-        if self.is_product:
-            raise StreamLost(self._broken_by) from error
+        if self.is_result:
+            raise OutputLost(self._broken_by) from error
 
 
 @contextmanager
 def standard_streams() -> Iterator[Stream]:
-    """Make the standard streams safe to use for one command; yields that of stdout.
+    """Make the standard streams safe to use for one command; yields the stream of stdout.
 
-    Closed ones are opened first, so that no file of ours gets their numbers.
+    Closed ones are opened first, so that no other file gets their numbers.
     """
     _open_closed()
     before = sys.stdout, sys.stderr
     out, err = (
-        Stream(stream, is_product=stream is before[0]) for stream in (sys.stdout, sys.stderr)
+        Stream(stream, is_result=stream is before[0]) for stream in (sys.stdout, sys.stderr)
     )
     sys.stdout, sys.stderr = cast("TextIO", out), cast("TextIO", err)
     try:
@@ -112,16 +112,16 @@ def standard_streams() -> Iterator[Stream]:
         sys.stdout, sys.stderr = before
 
 
-def is_courtesy() -> None:
-    """Declare that the work of this command is not its output: drop what stdout does not take."""
+def output_is_optional() -> None:
+    """Declare that this command works without its output: discard what stdout does not accept."""
     if isinstance(sys.stdout, Stream):
-        sys.stdout.is_product = False
+        sys.stdout.is_result = False
 
 
-def print_product(text: str) -> None:
-    """Print on stdout what was asked for, in a command that does other work too."""
-    if isinstance(sys.stdout, Stream) and not sys.stdout.is_product:
-        sys.stdout.write_product(f"{text}\n")
+def print_result(text: str) -> None:
+    """Print the result of a command on stdout; where output is optional, record a failure."""
+    if isinstance(sys.stdout, Stream) and not sys.stdout.is_result:
+        sys.stdout.write_result(f"{text}\n")
     else:
         sys.stdout.write(f"{text}\n")
 
@@ -129,7 +129,7 @@ def print_product(text: str) -> None:
 def _open_closed() -> None:
     for number in range(3):
         if not _is_open(number):
-            # Reading finds the end; writing fails as it would have on the closed descriptor.
+            # Reading finds the end of the file; writing fails as on the closed descriptor.
             _take_number(number, os.open(os.devnull, os.O_RDONLY))
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -157,7 +157,7 @@ def _take_number(number: int, opened: int) -> None:
 
 
 def _as_bytes_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encode the bytes of a name that is no text as they are, and escape all else."""
+    """Encode the bytes of a name that is not UTF-8 unchanged, and escape everything else."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     start = error.start  # one at a time: what follows may be of the other kind

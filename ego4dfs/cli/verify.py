@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ego4dfs.catalog import Listing, metadata_url
-from ego4dfs.cli.args import Parser, add_cache, add_retry_for, add_selection, add_store, config_from
-from ego4dfs.cli.output import ExitCode, print_error, print_json, say, table
+from ego4dfs.cli.copies_directory import copies_directory
+from ego4dfs.cli.options import (
+    add_cache,
+    add_json,
+    add_retry_for,
+    add_selection,
+    add_store,
+    config_from,
+)
+from ego4dfs.cli.output import ExitCode, end_process, print_error, print_json, say, table
+from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
+from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.cli.verify_offline import admitted
 from ego4dfs.config import Config, has_filters
 from ego4dfs.copies import Journal, Layout, unusable
@@ -22,14 +30,11 @@ from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
     Ego4DError,
-    MountError,
     OutputError,
     StoreUnavailable,
 )
-from ego4dfs.mount import mounts, resolve_path
 from ego4dfs.prefetch import Expected, Fetcher, Plan, Planner
 from ego4dfs.session import Session
-from ego4dfs.text import shell_word
 from ego4dfs.verify import (
     BROKEN,
     Finding,
@@ -48,7 +53,7 @@ _FINE = (Verdict.RIGHT, Verdict.SIZE_ONLY)
 
 def add_arguments(parser: Parser) -> None:
     """Add the flags of `verify`."""
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    add_json(parser)
     parser.add_argument(
         "--offline",
         action="store_true",
@@ -77,11 +82,11 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look at all copies, and say which are not right."""
+    if args.repair or args.prune:
+        output_is_optional()
     config = config_from(args)
-    if config.output_directory is None:
-        hint = "say where the copies are: ego4dfs verify -o ~/ego4d_data"
-        raise ConfigError("no output directory was given", hint=hint)
-    layout = Layout(_unmounted(config.output_directory), config.version)
+    out = copies_directory(config, example="ego4dfs verify -o ~/ego4d_data")
+    layout = Layout(out, config.version)
     if not config.datasets:
         found, passed_over = datasets_below(layout)
         config = replace(config, datasets=found)
@@ -92,30 +97,17 @@ def run(args: argparse.Namespace) -> int:
         hint = "check -o and --version, or name --datasets"
         raise ConfigError(f"{layout.dataset('')}: there are no copies", hint=hint)
     try:
-        if getattr(args, "offline", False):
+        if args.offline:
             _check_offline(args)
-            return _say(_offline(layout, config), {}, as_json=getattr(args, "json", False))
+            return _say(_offline(layout, config), {}, as_json=args.json)
         return _online(layout, config, args)
     except OSError as error:
         raise unusable(error, layout.root) from error
 
 
-def _unmounted(directory: Path) -> Path:
-    """Return the directory, unless a mount would answer in place of the disk."""
-    out = resolve_path(directory)
-    for mount in mounts():
-        at = mount.mountpoint
-        if mount.is_ours and (at == out or at in out.parents or out in at.parents):
-            raise MountError(
-                f"{out}: an ego4dfs is mounted at {at}, and hides the copies",
-                hint=f"`ego4dfs unmount {shell_word(str(at))}` first",
-            )
-    return out
-
-
 def _check_offline(args: argparse.Namespace) -> None:
     for name in ("repair", "prune"):
-        if getattr(args, name, False):
+        if getattr(args, name):
             raise ConfigError(f"--{name}: not allowed with --offline", hint="leave one of them out")
 
 
@@ -128,7 +120,7 @@ def _offline(layout: Layout, config: Config) -> list[Finding]:
 
 
 def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
-    repair, prunes = getattr(args, "repair", False), getattr(args, "prune", False)
+    repair, prunes = args.repair, args.prune
     if prunes and config.manifest_override_path is not None:
         raise ConfigError(
             "--prune: not allowed with --manifest-override-path",
@@ -166,31 +158,29 @@ def _check(
     findings = check_plan(layout, plan, listings, journal, config.version)
     mended, ended = 0, True
     stopped_by: BaseException | None = None
-    if getattr(args, "repair", False) and _broken(findings):
+    if args.repair and _broken(findings):
         before = _broken(findings)
         broken = to_repair(plan, findings)
-        if _is_agreed(layout, config, broken, as_json=getattr(args, "json", False)):
+        if _is_agreed(layout, config, broken, as_json=args.json):
             ended, stopped_by = _repair(layout, config, session, journal, broken)
         # Only those are read again, and compared with what was fetched: objects may be others now.
         again = check_plan(layout, renewed(broken, session.facts.peek), (), journal, config.version)
         found = {finding.path: finding for finding in again}
         findings = [found.get(finding.path, finding) for finding in findings]
         mended = before - _broken(findings)
-    removed = prune(layout, journal, findings) if getattr(args, "prune", False) else []
+    removed = prune(layout, journal, findings) if args.prune else []
     findings = [finding for finding in findings if finding not in removed]
     counts = {"repaired": mended, "removed": len(removed)}
     _say_unknown(expected.unknown)
-    code = _say(findings, counts, as_json=getattr(args, "json", False))
+    code = _say(findings, counts, as_json=args.json)
     if (mended and code == ExitCode.FAILURE) or (refused and code == ExitCode.OK):
         code = ExitCode.PARTIAL
     if stopped_by is not None and ended:
         raise stopped_by
     if not ended:
-        # Threads that wait for an answer cannot be stopped, and must not outlive Python.
-        sys.stdout.flush()
         if stopped_by is not None:
-            say(f"ego4dfs: {stopped_by or 'interrupted'}", file=sys.stderr, flush=True)
-        os._exit(ExitCode.FAILURE if stopped_by is not None else code)
+            say(f"ego4dfs: {stopped_by or 'interrupted'}", file=sys.stderr)
+        end_process(ExitCode.FAILURE if stopped_by is not None else code)
     return code
 
 

@@ -1,0 +1,33 @@
+"""The directory of downloaded files that -o names: absolute, and not inside or above a mount."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ego4dfs.config import Config
+from ego4dfs.errors import ConfigError, MountError
+from ego4dfs.mount import mounts, resolve_path
+from ego4dfs.text import shell_word
+
+
+def copies_directory(config: Config, *, example: str) -> Path:
+    """Return the directory, without links. `example` is a command line for the error's hint.
+
+    Raises ConfigError if no directory was given, and MountError if an ego4dfs is mounted at it,
+    above it or below it: then the files on disk cannot be seen or written.
+    """
+    if config.output_directory is None:
+        raise ConfigError(
+            "no output directory was given", hint=f"give the directory of the files: {example}"
+        )
+    out = resolve_path(config.output_directory)
+    for mount in mounts():
+        at = mount.mountpoint
+        if mount.is_ours and (at == out or at in out.parents or out in at.parents):
+            unmount = f"`ego4dfs unmount {shell_word(str(at))}`"
+            raise MountError(
+                f"{out}: an ego4dfs is mounted at {at}, which is read-only and hides the files on"
+                " disk",
+                hint=f"{unmount} first, or choose another directory with -o",
+            )
+    return out
