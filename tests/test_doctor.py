@@ -79,7 +79,7 @@ def test_a_rejected_key_is_told_from_everything_else(doctor, gateway, licensee, 
     assert rows["licence"]["state"] == "fail"
     assert code in rows["licence"]["found"]
     assert told in rows["licence"]["remedy"]
-    assert rows["datasets"]["found"] == "not asked, and none is kept from before"
+    assert rows["datasets"]["found"] == "not checked, and no manifest is cached"
     assert exit_code == ExitCode.REFUSED
 
 
@@ -130,7 +130,7 @@ def test_a_refused_connection_is_the_network_and_says_what_is_usable(doctor, gat
     code, rows = doctor(endpoint=gateway.url)
     assert rows["network"]["state"] == "fail"
     assert "the connection is refused" in rows["network"]["found"]
-    assert rows["datasets"]["found"] == "not asked; kept from before, and usable: annotations"
+    assert rows["datasets"]["found"] == "not checked; usable by their cached manifests: annotations"
     assert code == ExitCode.FAILURE
 
 
@@ -214,7 +214,7 @@ def _checks() -> set[str]:
             is_name = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "name"
             if isinstance(node, ast.Call) and node.args:
                 called = ast.unparse(node.func)
-                value = node.args[0] if called in {"Check", "Check.failed", "_tried"} else None
+                value = node.args[0] if called in {"Check", "Check.failed", "_checked"} else None
                 is_name = value is not None
             if is_name and isinstance(value, ast.Constant):
                 names.add(value.value)

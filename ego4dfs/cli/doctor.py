@@ -15,7 +15,7 @@ from ego4dfs.cli.options import (
 )
 from ego4dfs.cli.output import ExitCode, exit_code, print_json, table
 from ego4dfs.cli.parser import Parser
-from ego4dfs.doctor import State, check_machine, check_remote
+from ego4dfs.doctor import Level, check_machine, check_remote
 
 
 def add_arguments(parser: Parser) -> None:
@@ -31,11 +31,11 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     logging.getLogger("ego4dfs").setLevel(logging.ERROR)  # the table reports it, once
     checks = list(itertools.chain(check_machine(config), check_remote(config)))
-    rows = [(check.name, check.state.value, check.found, check.remedy) for check in checks]
+    rows = [(check.name, check.level.value, check.found, check.remedy) for check in checks]
     header = ("check", "state", "found", "remedy")
     if args.json:
         print_json([dict(zip(header, row, strict=True)) for row in rows])
     else:
         table(rows, header)
-    errors = (check.error for check in checks if check.state is State.FAIL)
+    errors = (check.error for check in checks if check.level is Level.FAIL)
     return next((exit_code(error) if error else ExitCode.FAILURE for error in errors), ExitCode.OK)

@@ -1,7 +1,7 @@
-"""What is wrong with this machine, this key or this network, and what to do about it."""
+"""Checks of this machine, the network, the key and the datasets, each with a remedy."""
 
-from ego4dfs.doctor.checks import Check, State
+from ego4dfs.doctor.checks import Check, Level
 from ego4dfs.doctor.machine import check_machine
 from ego4dfs.doctor.remote import check_remote
 
-__all__ = ["Check", "State", "check_machine", "check_remote"]
+__all__ = ["Check", "Level", "check_machine", "check_remote"]

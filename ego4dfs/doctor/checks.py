@@ -1,4 +1,4 @@
-"""One thing that was looked at, and looking at things within a bounded time."""
+"""The result of one check, and calls with a time limit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ego4dfs.errors import Ego4DError, StoreUnavailable
 Result = TypeVar("Result")
 
 
-class State(enum.Enum):
-    """How it is: as it should be, worth knowing, or in the way."""
+class Level(enum.Enum):
+    """How serious a result is."""
 
     OK = "ok"
     WARN = "warn"
@@ -24,26 +24,26 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row: what was looked at, how it is, what was found, and what to do.
+    """One row of the report: what was checked, how serious it is, what was found, what to do.
 
-    `error` is why it failed, for the exit code.
+    `error` is the reason of a failure; it decides the exit code.
     """
 
     name: str
-    state: State
+    level: Level
     found: str
     remedy: str = ""
     error: Ego4DError | None = None
 
     @classmethod
-    def failed(cls, name: str, error: Ego4DError, state: State = State.FAIL) -> Check:
-        """Make the row of something that raised."""
+    def failed(cls, name: str, error: Ego4DError, level: Level = Level.FAIL) -> Check:
+        """Return the row of a check that raised."""
         found = str(error).removeprefix(f"{getattr(error, 'url', '')}: ")
-        return cls(name, state, found, error.hint, error if state is State.FAIL else None)
+        return cls(name, level, found, error.hint, error if level is Level.FAIL else None)
 
 
-class Flight(Generic[Result]):
-    """A call in a thread that nobody has to wait for, not even the end of the process."""
+class TimedCall(Generic[Result]):
+    """A call in a daemon thread: the caller waits for a limited time, the process exit does not."""
 
     def __init__(self, call: Callable[[], Result]) -> None:
         self._call = call
@@ -53,7 +53,7 @@ class Flight(Generic[Result]):
         self._thread.start()
 
     def result(self, timeout_s: float) -> Result:
-        """Return or raise what the call did. Raises StoreUnavailable when it takes longer."""
+        """Return or raise the outcome of the call. Raises StoreUnavailable when it takes longer."""
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise StoreUnavailable(
@@ -66,20 +66,20 @@ class Flight(Generic[Result]):
     def _run(self) -> None:
         try:
             self._result = self._call()
-        except Exception as error:  # noqa: BLE001 - raised again where the result is asked for
+        except Exception as error:  # noqa: BLE001 - `result` raises it
             self._error = error
 
 
-def outcomes(
+def run_all(
     calls: Mapping[str, Callable[[], Result]], timeout_s: float
 ) -> dict[str, Result | Ego4DError]:
-    """Make all calls at once and return what each gave or raised, within `timeout_s` in all."""
+    """Make all calls at once; return what each returned or raised, within `timeout_s` in all."""
     deadline = time.monotonic() + timeout_s
-    flights = {name: Flight(call) for name, call in calls.items()}
+    timed_calls = {name: TimedCall(call) for name, call in calls.items()}
     found: dict[str, Result | Ego4DError] = {}
-    for name, flight in flights.items():
+    for name, timed_call in timed_calls.items():
         try:
-            found[name] = flight.result(max(0.0, deadline - time.monotonic()))
-        except Ego4DError as error:  # noqa: PERF203 - each has an outcome of its own
+            found[name] = timed_call.result(max(0.0, deadline - time.monotonic()))
+        except Ego4DError as error:  # noqa: PERF203 - each call has its own outcome
             found[name] = error
     return found

@@ -1,7 +1,7 @@
-"""The network, the key, and each dataset's manifest: which of them is it that does not work?
+"""Checks of the network, the key, and the manifest of each dataset.
 
-Asked in the order in which one depends on the other, and nothing is asked that cannot work any
-more: without a network the verdict comes within seconds.
+They run in the order in which one depends on the other, and a check that can no longer succeed is
+left out: without a network the report is complete within seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ego4dfs import datasets
 from ego4dfs.cache import prepare_directory, source_directory
 from ego4dfs.catalog import SHARING_BUCKET, ManifestCache, metadata_url
 from ego4dfs.config import Config
-from ego4dfs.doctor.checks import Check, Flight, State, outcomes
+from ego4dfs.doctor.checks import Check, Level, TimedCall, run_all
 from ego4dfs.errors import (
     AccessDenied,
     CacheError,
@@ -37,7 +37,7 @@ _MANIFESTS_S = 30.0
 
 
 def check_remote(config: Config) -> Iterator[Check]:
-    """Look at network, region, credentials, licence, datasets and selection."""
+    """Check network, region, credentials, licence, datasets and selection."""
     store = open_store(
         source=config.source,
         endpoint_url=config.endpoint_url,
@@ -49,7 +49,7 @@ def check_remote(config: Config) -> Iterator[Check]:
         stack.callback(store.close)
         try:
             inner = prepare_directory(config.cache_dir)
-        except CacheError:  # told already; the rest can be looked at without it
+        except CacheError:  # reported already; the rest can be checked without it
             inner = Path(stack.enter_context(TemporaryDirectory()))
         manifests = ManifestCache(source_directory(inner, store.source), store)
         yield from _check(config, store, manifests)
@@ -63,7 +63,7 @@ def _check(config: Config, store: ObjectStore, manifests: ManifestCache) -> Iter
             _region(config),
             _credentials(config),
         ):
-            usable = usable and check.state is not State.FAIL
+            usable = usable and check.level is not Level.FAIL
             yield check
     if not usable:
         yield from _kept(config, manifests)
@@ -75,87 +75,87 @@ def _check(config: Config, store: ObjectStore, manifests: ManifestCache) -> Iter
         return
     checks = list(_datasets(config, manifests))
     yield from checks
-    if not any(check.state is State.FAIL for check in checks):
+    if not any(check.level is Level.FAIL for check in checks):
         yield from _selection(config)
 
 
 def _network(source: str, profile: str) -> Iterator[Check]:
     endpoint = "" if source == _AWS else source
     try:
-        region = Flight(lambda: reach(endpoint, SHARING_BUCKET, profile)).result(_STEP_S)
+        region = TimedCall(lambda: reach(endpoint, SHARING_BUCKET, profile)).result(_STEP_S)
     except Ego4DError as error:
         yield Check.failed("network", error)
         return
-    where = f", and says that the bucket is in {region}" if region else ""
-    yield Check("network", State.OK, f"{source} answers{where}")
+    where = f"; the bucket is in {region}" if region else ""
+    yield Check("network", Level.OK, f"{source} answers{where}")
 
 
 def _region(config: Config) -> Check:
     try:
         region = configured_region(config.aws_profile_name)
     except Ego4DError as error:
-        return Check.failed("region", error, State.WARN)
-    return Check("region", State.OK, region or "asked of each bucket")
+        return Check.failed("region", error, Level.WARN)
+    return Check("region", Level.OK, region or "found for each bucket")
 
 
 def _credentials(config: Config) -> Check:
     try:
-        origin = Flight(lambda: key_origin(config.aws_profile_name)).result(_STEP_S)
+        origin = TimedCall(lambda: key_origin(config.aws_profile_name)).result(_STEP_S)
     except Ego4DError as error:
         return Check.failed("credentials", error)
-    return Check("credentials", State.OK, f"a key from {origin}")
+    return Check("credentials", Level.OK, f"a key from {origin}")
 
 
 def _licence(config: Config, store: ObjectStore) -> Check:
     url = metadata_url(config.version)
     try:
-        Flight(lambda: store.head(url)).result(_STEP_S)
+        TimedCall(lambda: store.head(url)).result(_STEP_S)
     except CredentialsRejected as error:
         return Check.failed("licence", error)
     except AccessDenied as error:
-        # Some releases refuse ego4d.json and no manifest: what the datasets say decides.
-        return replace(Check.failed("licence", error, State.WARN), remedy="see the datasets below")
+        # Some releases refuse ego4d.json but no manifest: the checks of the datasets decide.
+        return replace(Check.failed("licence", error, Level.WARN), remedy="see the datasets below")
     except Ego4DError as error:
         return Check.failed("licence", error)
-    return Check("licence", State.OK, f"Ego4D {config.version} can be read")
+    return Check("licence", Level.OK, f"Ego4D {config.version} can be read")
 
 
 def _datasets(config: Config, manifests: ManifestCache) -> Iterator[Check]:
     names = config.datasets or datasets.known_names()
-    found = outcomes(
+    found = run_all(
         {name: partial(_manifest, config.version, manifests, name) for name in names},
         _MANIFESTS_S,
     )
     refused = [o for o in found.values() if isinstance(o, CredentialsRejected)]
-    if len(refused) == len(found):  # it is the key and no dataset
+    if len(refused) == len(found):  # it is due to the key, not to a dataset
         yield Check.failed("datasets", refused[0])
         return
     for name, outcome in found.items():
         if isinstance(outcome, str):
-            yield Check(name, State.OK, outcome)
+            yield Check(name, Level.OK, outcome)
         else:
-            # Of those that nobody asked for some are not published.
-            mild = isinstance(outcome, AccessDenied) and not config.datasets
-            yield Check.failed(name, outcome, State.WARN if mild else State.FAIL)
+            # Without --datasets all are checked, and some of those are not published.
+            is_mild = isinstance(outcome, AccessDenied) and not config.datasets
+            yield Check.failed(name, outcome, Level.WARN if is_mild else Level.FAIL)
 
 
 def _manifest(version: str, manifests: ManifestCache, name: str) -> str:
     kept = manifests.revalidate(version, name)
     manifest = parse(kept.content, f"{version}/{name}")
-    odd = f", {manifest.problem_count} odd rows" if manifest.problem_count else ""
-    return f"{len(manifest.entries)} files{odd}"
+    malformed = f", {manifest.problem_count} malformed rows" if manifest.problem_count else ""
+    return f"{len(manifest.entries)} files{malformed}"
 
 
 def _kept(config: Config, manifests: ManifestCache) -> Iterator[Check]:
-    """Say what can be used all the same: datasets that were listed before."""
+    """Report which datasets can be used in spite of that: those with a cached manifest."""
     names = config.datasets or datasets.known_names()
     kept = [name for name in names if manifests.is_cached(config.version, name)]
-    remedy = "mend what failed above first"
+    remedy = "fix the failed checks above first"
     if kept:
-        found = f"not asked; kept from before, and usable: {', '.join(kept)}"
-        yield Check("datasets", State.WARN, found, remedy)
+        found = f"not checked; usable by their cached manifests: {', '.join(kept)}"
+        yield Check("datasets", Level.WARN, found, remedy)
     else:
-        yield Check("datasets", State.WARN, "not asked, and none is kept from before", remedy)
+        yield Check("datasets", Level.WARN, "not checked, and no manifest is cached", remedy)
 
 
 def _selection(config: Config) -> Iterator[Check]:
@@ -175,6 +175,6 @@ def _selection(config: Config) -> Iterator[Check]:
         session.close()
     selected = sum(len(listing.entries) for listing in listings)
     total = sum(len(listing.manifest.entries) for listing in listings)
-    remedy = "" if selected else "check --version and the filters: none of the files passes all"
-    state = State.OK if selected else State.WARN
-    yield Check("selection", state, f"{selected} of {total} files", remedy)
+    remedy = "" if selected else "check --version and the filters: no file matches all of them"
+    level = Level.OK if selected else Level.WARN
+    yield Check("selection", level, f"{selected} of {total} files", remedy)
