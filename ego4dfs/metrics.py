@@ -5,21 +5,30 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
-NOT_ASKED, ONLINE, OFFLINE, KEY_REFUSED = "not asked", "online", "offline", "key refused"
-"""States of the store, by the last request that says something about it."""
+RequestKind = Literal["head", "get", "manifest"]
+StoreState = Literal["not asked", "online", "offline", "key refused"]
+"""State of the store, by the last request whose outcome shows it."""
+
+NOT_ASKED: Final[StoreState] = "not asked"
+ONLINE: Final[StoreState] = "online"
+OFFLINE: Final[StoreState] = "offline"
+KEY_REFUSED: Final[StoreState] = "key refused"
 
 
 @dataclass(slots=True)
 class Metrics:
-    """Counters since the start; all byte figures are bytes.
+    """Counters since the start of the process.
 
     Safe from several threads: each counter is changed under one lock that is never held over I/O.
-    `requests` counts attempts that reached for the network, retries included.
+    `requests` counts attempts to send a request, retries included.
     """
 
     started_s: float = field(default_factory=time.monotonic)
-    requests: dict[str, int] = field(default_factory=lambda: {"head": 0, "get": 0, "manifest": 0})
+    requests: dict[RequestKind, int] = field(
+        default_factory=lambda: {"head": 0, "get": 0, "manifest": 0}
+    )
     bytes_fetched: int = 0
     bytes_served: int = 0
     bytes_from_copies: int = 0
@@ -30,34 +39,70 @@ class Metrics:
     verify_failures: int = 0
     errors: int = 0
     last_error: str = ""
-    store: str = NOT_ASKED
+    store: StoreState = NOT_ASKED
     throttled_answers: int = 0
     _throttled_until_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def offline(self) -> bool:
-        """Whether the last request found nobody to answer."""
+        """Whether the last request was not answered."""
         return self.store == OFFLINE
 
-    def request(self, kind: str) -> None:
-        """Count one request of kind `head`, `get` or `manifest`."""
+    def add_request(self, kind: RequestKind) -> None:
+        """Count one request."""
         with self._lock:
             self.requests[kind] += 1
 
-    def add(self, counter: str, amount: int = 1) -> None:
-        """Add `amount` to the counter of that name."""
+    def add_bytes_fetched(self, count: int) -> None:
+        """Count bytes that came from the store."""
         with self._lock:
-            setattr(self, counter, getattr(self, counter) + amount)
+            self.bytes_fetched += count
 
-    def error(self, message: str) -> None:
+    def add_bytes_served(self, count: int) -> None:
+        """Count bytes that a reader received, wherever they came from."""
+        with self._lock:
+            self.bytes_served += count
+
+    def add_bytes_from_copies(self, count: int) -> None:
+        """Count bytes that a reader received from a local copy, which are served bytes too."""
+        with self._lock:
+            self.bytes_from_copies += count
+            self.bytes_served += count
+
+    def add_hit(self) -> None:
+        """Count one block or part that was in the cache."""
+        with self._lock:
+            self.hits += 1
+
+    def add_miss(self) -> None:
+        """Count one block or part that was not in the cache."""
+        with self._lock:
+            self.misses += 1
+
+    def add_evictions(self, count: int) -> None:
+        """Count blocks that were removed from the cache to make room."""
+        with self._lock:
+            self.evictions += count
+
+    def add_verified(self) -> None:
+        """Count one object whose cached bytes agree with its ETag."""
+        with self._lock:
+            self.verified += 1
+
+    def add_verify_failure(self) -> None:
+        """Count one object whose cached bytes disagree with its ETag."""
+        with self._lock:
+            self.verify_failures += 1
+
+    def add_error(self, message: str) -> None:
         """Count one error and keep its text as the last one."""
         with self._lock:
             self.errors += 1
             self.last_error = message
 
-    def throttle(self, until_s: float) -> None:
-        """Count one answer that asked to slow down, obeyed until this monotonic time."""
+    def add_throttled_answer(self, until_s: float) -> None:
+        """Count one answer that asked to slow down; requests wait until this monotonic time."""
         with self._lock:
             self.throttled_answers += 1
             self._throttled_until_s = max(self._throttled_until_s, until_s)

@@ -80,7 +80,7 @@ def open_session(config: Config) -> Session:
         directory = source_directory(inner, store.source)
         copies = None
         if config.copies:
-            copies = Copies(config.copies, store.source, metrics.error)
+            copies = Copies(config.copies, store.source, metrics.add_error)
             opened.callback(copies.close)
         cache = BlockCache(
             inner, metrics, max_bytes=config.cache_max_bytes, eviction=config.eviction

@@ -180,7 +180,7 @@ class BlockCache:
 
     def _drop(self, key: str, what: str) -> bool:
         log.warning("cached block %s %s; it will be fetched again", key, what)
-        self._metrics.error(f"cached block {key} {what}; fetched again")
+        self._metrics.add_error(f"cached block {key} {what}; fetched again")
         self._remove(key)
         return False
 

@@ -165,7 +165,7 @@ class BlockWriter:
         stored: set[str] = set()
         try:
             rows = [(p.key, len(p.data), p.url, self._is_pinned(p.key)) for p in batch]
-            self._metrics.add("evictions", self._index.reserve(rows))
+            self._metrics.add_evictions(self._index.reserve(rows))
             self._note_renewal()
             keys = {put.key for put in batch}
             wanted = self._index.reserved(keys)
@@ -204,7 +204,7 @@ class BlockWriter:
     def _note_failure(self, error: Exception) -> None:
         traceback = not isinstance(error, _EXPECTED)
         self._unwritable.warning("the cache cannot be written: %s", error, traceback=traceback)
-        self._metrics.error(f"the cache cannot be written: {error}")
+        self._metrics.add_error(f"the cache cannot be written: {error}")
 
     def _report(self, put: Put, stored: bool) -> None:  # noqa: FBT001 - as `done` takes it
         try:

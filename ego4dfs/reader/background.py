@@ -191,7 +191,7 @@ class BackgroundVerifier:
         bucket = split_s3_url(ref.url)[0]
         part = compared.part_bytes
         if compared.proof is Proof.RIGHT:
-            self._metrics.add("verified")
+            self._metrics.add_verified()
             is_news = not self._evidence.is_digest(bucket) or (
                 part and not self._evidence.is_part_size(bucket, part)
             )
@@ -234,7 +234,7 @@ class BackgroundVerifier:
         self._cache.forget(entry.key for entry in (*block_entries(ref), *parts))
         self._drops[ref.object_id] += 1
         self._renew(ref.url)
-        self._metrics.add("verify_failures")
+        self._metrics.add_verify_failure()
         text = f"{ref.url}: its cached bytes disagreed with its ETag; they were dropped"
-        self._metrics.error(text)
+        self._metrics.add_error(text)
         log.warning("%s and will be fetched again", text)

@@ -90,7 +90,7 @@ class Reader:
             part = view[filled : filled + piece_stop - start]
             self._read_piece(ref, start, piece_stop, part, window)
             filled += piece_stop - start
-        self._metrics.add("bytes_served", filled)
+        self._metrics.add_bytes_served(filled)
         return filled
 
     def fetch_soon(self, ref: ObjectRef) -> bool:
@@ -166,7 +166,7 @@ class Reader:
             self._cache.read_into(key, span.start, view)
             or self._from_parts(ref, span, view, {}, landed=True)
         ):
-            self._metrics.add("hits")
+            self._metrics.add_hit()
             return True
         return False
 
@@ -205,7 +205,7 @@ class Reader:
         `sent` are the flights of this very read: one that fails has left the table before we
         look, and its error must not cost another request.
         """
-        self._metrics.add("misses")
+        self._metrics.add_miss()
         key = block_key(ref.object_id, span.index)
         while True:
             flight = sent.get(key) or self._flights.get(key)

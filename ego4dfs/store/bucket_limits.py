@@ -76,7 +76,7 @@ class Throttle:
             pause_s = max(pause.step_s, min(retry_after_s, MAX_RETRY_AFTER_S))
             pause.until_s = max(pause.until_s, now_s + pause_s)
             until_s = pause.until_s + pause.step_s
-        self._metrics.throttle(until_s)
+        self._metrics.add_throttled_answer(until_s)
 
     def answered(self, bucket: str) -> None:
         """Record that a request for `bucket` was not throttled."""

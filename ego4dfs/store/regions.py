@@ -95,7 +95,7 @@ class Regions:
 
         Raises StoreUnavailable when nothing answers.
         """
-        self._metrics.request("head")
+        self._metrics.add_request("head")
         try:
             return bucket_region(self._network, self._endpoint_url, bucket)
         except ProbeError as error:

@@ -17,7 +17,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.metrics import KEY_REFUSED, OFFLINE, ONLINE, Metrics
+from ego4dfs.metrics import KEY_REFUSED, OFFLINE, ONLINE, Metrics, RequestKind
 from ego4dfs.runtime.deadline import Deadline
 from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
@@ -113,7 +113,7 @@ class ResilientStore:
         except StoreError as error:
             self._check_size(url, size, error)
             raise
-        self._metrics.add("bytes_fetched", len(fetched.data))
+        self._metrics.add_bytes_fetched(len(fetched.data))
         return fetched
 
     def stream_range(
@@ -201,7 +201,7 @@ class ResilientStore:
                 transport.breaker.give_up(_bucket(url), url, began_s, error)
             if isinstance(error, CredentialsRejected):
                 self._metrics.store = KEY_REFUSED
-            self._metrics.error(str(error))
+            self._metrics.add_error(str(error))
             raise
 
     def _head(self, call: _Call, url: str) -> ObjectFacts:
@@ -229,7 +229,7 @@ class ResilientStore:
         return self._send(call, "get", url, lambda store: store.read_range(url, 0, 1)).facts
 
     def _send(
-        self, call: _Call, kind: str, url: str, request: Callable[[ObjectStore], Result]
+        self, call: _Call, kind: RequestKind, url: str, request: Callable[[ObjectStore], Result]
     ) -> Result:
         """Send one request within the bucket's limits, and record whether anything answered."""
         transport, bucket = call.transport, _bucket(url)
@@ -238,7 +238,7 @@ class ResilientStore:
         self._wait_while_throttled(call, bucket, url)
         with transport.concurrency.slot(bucket, url):
             transport.breaker.check(bucket, url)
-            self._metrics.request(kind)
+            self._metrics.add_request(kind)
             try:
                 result = request(transport.adapter)
             except Unreachable as error:
@@ -292,7 +292,7 @@ class _CountingSink:
         self._metrics = metrics
 
     def __call__(self, offset: int, data: memoryview) -> None:
-        self._metrics.add("bytes_fetched", len(data))
+        self._metrics.add_bytes_fetched(len(data))
         self._sink(offset, data)
         self.position = offset + len(data)
 

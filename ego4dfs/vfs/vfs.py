@@ -118,8 +118,7 @@ class VFS:
         if handle.copy is not None and self.session.copies is not None:
             count = self.session.copies.read_into(handle.copy, offset, view)
             if count is not None:
-                self.session.metrics.add("bytes_from_copies", count)
-                self.session.metrics.add("bytes_served", count)
+                self.session.metrics.add_bytes_from_copies(count)
                 return count
             handle.copy = None
         try:
@@ -181,7 +180,7 @@ class VFS:
             used_bytes, limit_bytes = figures.used_bytes, figures.max_bytes
             state = "locked by another process" if figures.is_held else state
         except (sqlite3.Error, OSError) as error:  # reads go on without it
-            self.session.metrics.error(f"the cache index cannot be read: {error}")
+            self.session.metrics.add_error(f"the cache index cannot be read: {error}")
             state = f"cannot be read: {error}"
         return {
             **self.session.metrics.snapshot(),
@@ -209,7 +208,7 @@ class VFS:
         except Ego4DError as error:
             log.info("%s cannot be entered: %s", directory.path, error)
             if not isinstance(error, StoreError):  # those are counted where they come from
-                self.session.metrics.error(str(error))
+                self.session.metrics.add_error(str(error))
             raise
         with self._lock:
             if not self._tree.is_attached(directory):
