@@ -16,13 +16,13 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout, Record, State
-from ego4dfs.copies.bucket_etags import BucketEvidence
+from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_file
 from ego4dfs.copies.disk_names import disk_names, with_disk_names
 from ego4dfs.copies.folder import Folders
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.copies.record import is_same_time
-from ego4dfs.prefetch import NOT_TO_BE_HAD, DatasetPlan, Item, Plan
+from ego4dfs.prefetch import UNAVAILABLE, DatasetPlan, Item, Plan
 from ego4dfs.runtime.workers import each
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
@@ -65,11 +65,11 @@ def check_plan(
     Those among them that prefetch fetched as part of another release, and nobody changed, are
     stale.
     """
-    check = partial(_check_item, layout.root, BucketEvidence(journal))
+    check = partial(_check_item, layout.root, BucketEtags(journal))
     findings = each(check, plan.items, threads=_THREADS, name="verify")
     for listing in listings:
         entries = listing.manifest.entries
-        names = disk_names(layout, listing.dataset, entries, may_write=journal.may_write)
+        names = disk_names(layout, listing.dataset, entries, writable=journal.writable)
         there = with_disk_names(entries, names)
         listed = (layout.relative(listing.dataset, entry.name) for entry in there)
         records = dict(journal.records(layout.relative_directory(listing.dataset)))
@@ -123,7 +123,7 @@ def check_journal(
             recorded.add(path)
             if admitted is None or path.rpartition("/")[2] in admitted[dataset]:
                 known[path] = record
-    check = partial(_check_record, layout.root, BucketEvidence(journal), known)
+    check = partial(_check_record, layout.root, BucketEtags(journal), known)
     findings = each(check, known, threads=_THREADS, name="verify")
     return findings + extras(layout, datasets, recorded)
 
@@ -235,8 +235,8 @@ def _files(layout: Layout, dataset: str) -> Iterator[str]:
                 yield layout.relative(dataset, entry.name)
 
 
-def _check_item(root: Path, evidence: BucketEvidence, item: Item) -> Finding:
-    if item.state in NOT_TO_BE_HAD:
+def _check_item(root: Path, evidence: BucketEtags, item: Item) -> Finding:
+    if item.state in UNAVAILABLE:
         return Finding(item.path, Verdict.ABSENT, item.reason)
     if item.facts is None:
         there = (root / item.path).is_file()
@@ -246,15 +246,13 @@ def _check_item(root: Path, evidence: BucketEvidence, item: Item) -> Finding:
 
 
 def _check_record(
-    root: Path, evidence: BucketEvidence, known: Mapping[str, Record], path: str
+    root: Path, evidence: BucketEtags, known: Mapping[str, Record], path: str
 ) -> Finding:
     record = known[path]
     return _check(root / path, evidence, path, record.url, record.facts)
 
 
-def _check(
-    file: Path, evidence: BucketEvidence, path: str, url: str, facts: ObjectFacts
-) -> Finding:
+def _check(file: Path, evidence: BucketEtags, path: str, url: str, facts: ObjectFacts) -> Finding:
     try:
         size = file.stat().st_size
         if size != facts.size:

@@ -159,7 +159,7 @@ def test_fault_24_the_release_of_each_file_is_recorded(prefetch, official, relea
     assert {"old.json", "new.json"} < {path.name for path in theirs.iterdir()}
     recorded = [path.read_text() for path in theirs.iterdir() if path.name == "manifest.ver"]
     assert later not in "".join(recorded)
-    journal = Journal(out / ".ego4dfs", look_only=True)
+    journal = Journal(out / ".ego4dfs", read_only=True)
     directory = f"{release.version}/annotations"
     records = dict(journal.records(directory))
     journal.close()

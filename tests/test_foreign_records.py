@@ -132,7 +132,7 @@ def test_a_pipe_in_the_place_of_an_empty_file_does_not_hang_a_run(bench):
 def test_a_pipe_in_the_place_of_the_journal_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "journal.sqlite")
     with pytest.raises(Exception, match=r"journal\.sqlite"):
-        Journal(tmp_path, look_only=True)
+        Journal(tmp_path, read_only=True)
 
 
 # Copies that are served

@@ -38,7 +38,7 @@ def written(state: Path) -> Path:
 
 
 def looked(state: Path) -> list[str]:
-    journal = Journal(state, look_only=True)
+    journal = Journal(state, read_only=True)
     try:
         return [path for path, _ in journal.records("v2/viz")]
     finally:

@@ -11,7 +11,7 @@ from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies.folder import Folder
 from ego4dfs.errors import OutputError
 from ego4dfs.prefetch import Status
-from ego4dfs.prefetch.disk_errors import Troubles
+from ego4dfs.prefetch.disk_errors import DiskErrors
 from ego4dfs.verify import Verdict, check_plan
 from kit.copies import Bench
 from kit.data import MIB
@@ -154,16 +154,16 @@ def test_an_error_of_one_file_is_that_files(bench, monkeypatch, number, size):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_an_error_of_the_disk_stops_the_run(tmp_path, number):
-    assert Troubles(tmp_path).concern_all(OSError(number, "disk"))
+    assert DiskErrors(tmp_path).affects_all(OSError(number, "disk"))
 
 
 def test_the_same_error_for_many_files_in_a_row_stops_the_run(tmp_path):
-    troubles, error = Troubles(tmp_path), OSError(errno.EIO, "disk")
-    assert not any(troubles.concern_all(error) for _ in range(10))
+    troubles, error = DiskErrors(tmp_path), OSError(errno.EIO, "disk")
+    assert not any(troubles.affects_all(error) for _ in range(10))
     troubles.over()
-    assert any(troubles.concern_all(error) for _ in range(16))
-    assert not any(troubles.concern_all(OSError(errno.EFBIG, "large")) for _ in range(99))
-    assert Troubles(tmp_path / "gone").concern_all(FileNotFoundError(errno.ENOENT, "gone"))
+    assert any(troubles.affects_all(error) for _ in range(16))
+    assert not any(troubles.affects_all(OSError(errno.EFBIG, "large")) for _ in range(99))
+    assert DiskErrors(tmp_path / "gone").affects_all(FileNotFoundError(errno.ENOENT, "gone"))
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
@@ -253,7 +253,7 @@ def test_a_dry_run_makes_no_file_to_see_whether_case_counts(tmp_path, monkeypatc
     bench = Bench(tmp_path, FailingStore())
     bench.store.objects |= {"s3://b/Notes.json": b"first", "s3://b/notes.json": b"other"}
     bench.journal.close()
-    bench.journal = Journal(bench.layout.state, look_only=True)
+    bench.journal = Journal(bench.layout.state, read_only=True)
     monkeypatch.setattr(Folder, "create", None)
     assert bench.plan().count(State.FETCH) == 2
     bench.close()

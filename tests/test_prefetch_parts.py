@@ -20,7 +20,7 @@ from ego4dfs.copies.folder import Folder
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.errors import CredentialsRejected, OutputError, StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import THERE, TO_GET, Status
+from ego4dfs.prefetch import COMPLETE, TO_FETCH, Status
 from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.reader import Reader
 from ego4dfs.store import ObjectFacts
@@ -142,7 +142,7 @@ def test_bypass_takes_what_is_there_unless_it_is_cut_short(bench):
     for name, text in (("a.mp4", "xxxx"), ("b.mp4", "bb")):
         (bench.directory / name).write_text(text)
     plan = bench.plan(bypass=True)
-    assert (plan.count(State.RIGHT), plan.count(*TO_GET)) == (1, 1)
+    assert (plan.count(State.RIGHT), plan.count(*TO_FETCH)) == (1, 1)
     assert bench.store.heads == ["s3://b/b.mp4"]
 
 
@@ -172,7 +172,7 @@ def test_an_official_record_of_another_version_is_asked_about_anew(bench):
     bench.store._facts = lambda _: ObjectFacts(4, "f" * 8 + "-9", "new", 0)
     (bench.directory / "a.mp4").write_text("aaaa")
     (bench.directory / "manifest.ver").write_text("uid,version,filename\r\na,new,a.mp4\r\n")
-    assert bench.plan().count(*THERE) == 1
+    assert bench.plan().count(*COMPLETE) == 1
 
 
 def test_records_are_written_as_the_official_tool_reads_them(tmp_path):
@@ -256,7 +256,7 @@ def test_a_part_file_that_is_shorter_than_noted_is_not_believed(tmp_path):
 def test_one_directory_is_for_one_prefetch_at_a_time(bench):
     with pytest.raises(OutputError, match="another prefetch"):
         Journal(bench.layout.state)
-    Journal(bench.layout.state, look_only=True).close()
+    Journal(bench.layout.state, read_only=True).close()
 
 
 md5 = functools.partial(hashlib.md5, usedforsecurity=False)

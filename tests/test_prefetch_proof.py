@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from ego4dfs.copies import Record, State
-from ego4dfs.copies.bucket_etags import OBJECTS_AGAINST, BucketEvidence
+from ego4dfs.copies.bucket_etags import OBJECTS_AGAINST, BucketEtags
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Report, Status
 from ego4dfs.reader import Reader
@@ -187,11 +187,11 @@ def test_bytes_changed_on_disk_count_for_nothing_in_a_bucket(bench):
 
 
 def test_parts_of_the_only_size_that_fits_are_proved_where_another_object_was(bench):
-    evidence = BucketEvidence(bench.journal, "memory")
+    evidence = BucketEtags(bench.journal, "memory")
     unknown, etag = Comparison(Proof.UNKNOWN), f"{'0' * 32}-3"
     assert evidence.proof("s3://b/y", 20 * MIB, etag, unknown) is Proof.UNKNOWN
     evidence.agreed("s3://b/x", Comparison(Proof.RIGHT, "e", 8 * MIB))
-    for seen in (evidence, BucketEvidence(bench.journal, "memory")):
+    for seen in (evidence, BucketEtags(bench.journal, "memory")):
         assert seen.proof("s3://b/y", 20 * MIB, etag, unknown) is not Proof.RIGHT
         assert seen.proof("s3://other/y", 20 * MIB, etag, unknown) is Proof.UNKNOWN
 
@@ -207,8 +207,8 @@ def test_a_journal_of_an_earlier_version_proves_its_buckets(bench):
             )
         ]
     )
-    evidence = BucketEvidence(bench.journal, "memory")
+    evidence = BucketEtags(bench.journal, "memory")
     for number in range(OBJECTS_AGAINST):
         evidence.disagreed(f"s3://b/{number}")
     assert evidence.are_checksums("s3://b/z")
-    assert not evidence.are_none("s3://b/z")
+    assert not evidence.are_not_checksums("s3://b/z")

@@ -16,7 +16,7 @@ from ego4dfs.cli import main
 from ego4dfs.copies import journal_file
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.prefetch import planner
-from ego4dfs.prefetch.planner import ASKED_KEPT_S
+from ego4dfs.prefetch.planner import CHECK_VALID_S
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.official import run_official, write_profile
@@ -74,7 +74,7 @@ class Shared:
     def half_a_day_later(self) -> None:
         """Let the time pass for which S3's word counts."""
         with sqlite3.connect(self.out / ".ego4dfs/journal.sqlite") as journal:
-            journal.execute("UPDATE asked SET at = at - ?", (ASKED_KEPT_S + 1,))
+            journal.execute("UPDATE asked SET at = at - ?", (CHECK_VALID_S + 1,))
         journal.close()
 
 

@@ -36,7 +36,7 @@ from ego4dfs.copies.layout import METADATA
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, OutputError
 from ego4dfs.prefetch import (
     JOBS,
-    TO_GET,
+    TO_FETCH,
     Fetcher,
     Outage,
     Plan,
@@ -140,7 +140,7 @@ class _Command:
 
     def show_plan(self) -> int:
         """Print the plan; nothing is written outside the cache directory."""
-        journal = Journal(self._layout.state, look_only=True)
+        journal = Journal(self._layout.state, read_only=True)
         session = self._open()
         try:
             listings, refused = self.listings(session)
@@ -194,7 +194,7 @@ class _Command:
                 journal,
                 skip_checks=self._config.skip_s3_checks,
                 bypass=self._config.bypass_existing,
-                compares=True,
+                compare_bytes=True,
                 on_facts=progress.facts,
                 outage=outage,
             )
@@ -243,10 +243,14 @@ class _Command:
         plan = self._plan(session, journal, listings)
         free = self._layout.free_bytes()
         self._printer.plan(plan, free, is_all=False)
-        needed = plan.bytes(*TO_GET) - plan.begun_bytes
+        needed = plan.bytes(*TO_FETCH) - plan.begun_bytes
         if free is not None and needed > free:
             raise _no_room(needed, free, self._layout.root)
-        if plan.count(*TO_GET) and not self._config.assume_yes and not self._printer.confirms(plan):
+        if (
+            plan.count(*TO_FETCH)
+            and not self._config.assume_yes
+            and not self._printer.confirms(plan)
+        ):
             return ExitCode.OK
         self._layout.prepare(tuple(listing.dataset for listing in listings))
         self._write_manifests(session, listings)

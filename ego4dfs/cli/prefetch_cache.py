@@ -17,7 +17,7 @@ from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.config import Config
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
-from ego4dfs.prefetch import TO_GET, Plan, Report, Warmer
+from ego4dfs.prefetch import TO_FETCH, Plan, Report, Warmer
 from ego4dfs.session import Session
 from ego4dfs.text import sizes_apart
 from ego4dfs.vfs import open_selected_session
@@ -70,7 +70,11 @@ class ToCache:
         _check_disk(session, plan, self._config.cache_dir)
         if dry:
             return plan_code(plan, refused)
-        if plan.count(*TO_GET) and not self._config.assume_yes and not self._printer.confirms(plan):
+        if (
+            plan.count(*TO_FETCH)
+            and not self._config.assume_yes
+            and not self._printer.confirms(plan)
+        ):
             return ExitCode.OK
         warmer.report.refused.update(refused)
         return self._fetch(session, warmer, plan, retry)
@@ -104,7 +108,7 @@ def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
     """Refuse what the disk has no room for, though the limit of the cache may have."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
-    needed = plan.bytes(*TO_GET) - plan.begun_bytes
+    needed = plan.bytes(*TO_FETCH) - plan.begun_bytes
     growth = min(needed, session.cache.max_bytes - session.cache.used_bytes)
     if growth > free:
         more, room = sizes_apart(growth, free)

@@ -17,7 +17,16 @@ from typing import TextIO
 from ego4dfs.cli.output import ExitCode, exit_code, print_error, print_json, say, table
 from ego4dfs.copies import State, unusable
 from ego4dfs.errors import ConfigError, Ego4DError
-from ego4dfs.prefetch import NOT_TO_BE_HAD, THERE, TO_GET, DatasetPlan, Item, Plan, Report, Status
+from ego4dfs.prefetch import (
+    COMPLETE,
+    TO_FETCH,
+    UNAVAILABLE,
+    DatasetPlan,
+    Item,
+    Plan,
+    Report,
+    Status,
+)
 from ego4dfs.text import human_size
 
 _HEADER = ("dataset", "files", "size", "complete", "to fetch", "size to fetch", "not on S3")
@@ -71,12 +80,12 @@ class PrefetchPrinter:
     ) -> None:
         """Print the plan; `is_all` says that it is the only output, as with --dry-run."""
         for item in plan.items:
-            if item.state in NOT_TO_BE_HAD:
+            if item.state in UNAVAILABLE:
                 self.say(f"Missing s3 object (ignored for download): {_named(item)}")
-        right, to_get = plan.count(*THERE), plan.count(*TO_GET)
+        right, to_get = plan.count(*COMPLETE), plan.count(*TO_FETCH)
         if right:
             self.say(f"Filtered {right}/{plan.count(*State)} existing videos for download.")
-        if right and not to_get and not plan.count(*NOT_TO_BE_HAD):
+        if right and not to_get and not plan.count(*UNAVAILABLE):
             where = "cache" if self.is_cache else "output directories under"
             self.say(
                 f"The latest versions of all requested videos already exist in the {where}:",
@@ -160,7 +169,7 @@ class PrefetchPrinter:
 
 def plan_code(plan: Plan, refused: Collection[str]) -> ExitCode:
     """Return the exit code of a dry run."""
-    lost = plan.count(*NOT_TO_BE_HAD)
+    lost = plan.count(*UNAVAILABLE)
     if not lost:
         return ExitCode.PARTIAL if refused else ExitCode.OK
     return ExitCode.REFUSED if lost == plan.count(*State) else ExitCode.PARTIAL
@@ -184,11 +193,11 @@ def _question(plan: Plan) -> tuple[str, ...]:
     asked = "Do you want to start the download? ([y]/n) "
     if plan.unsized:
         return (
-            f"Number of files to download is: {plan.count(*TO_GET)}",
+            f"Number of files to download is: {plan.count(*TO_FETCH)}",
             "Run without --skip-s3-checks for a size estimate.",
             asked,
         )
-    size = human_size(plan.bytes(*TO_GET))
+    size = human_size(plan.bytes(*TO_FETCH))
     return (f"Expected size of downloaded files is {size}. {asked}",)
 
 
@@ -197,11 +206,11 @@ def _named(item: Item) -> str:
 
 
 def _plan_row(dataset: DatasetPlan) -> tuple[str, ...]:
-    sizes = dataset.bytes(*THERE, *TO_GET), dataset.bytes(*TO_GET)
-    unknown = any(item.facts is None for item in dataset.items if item.state in TO_GET)
+    sizes = dataset.bytes(*COMPLETE, *TO_FETCH), dataset.bytes(*TO_FETCH)
+    unknown = any(item.facts is None for item in dataset.items if item.state in TO_FETCH)
     shown = tuple("?" if unknown else human_size(size) for size in sizes)
-    counts = (dataset.count(*State), dataset.count(*THERE), dataset.count(*TO_GET))
-    lost = dataset.count(*NOT_TO_BE_HAD)
+    counts = (dataset.count(*State), dataset.count(*COMPLETE), dataset.count(*TO_FETCH))
+    lost = dataset.count(*UNAVAILABLE)
     name = dataset.dataset or "(ego4d.json)"
     return name, str(counts[0]), shown[0], str(counts[1]), str(counts[2]), shown[1], str(lost)
 
@@ -210,8 +219,8 @@ def _plan_lines(plan: Plan, room: str) -> tuple[str, ...]:
     resumed = (
         f", {human_size(plan.begun_bytes)} of it already downloaded" if plan.begun_bytes else ""
     )
-    size = "of unknown size" if plan.unsized else human_size(plan.bytes(*TO_GET))
-    count = plan.count(*TO_GET)
+    size = "of unknown size" if plan.unsized else human_size(plan.bytes(*TO_FETCH))
+    count = plan.count(*TO_FETCH)
     line = f"{count} {'file' if count == 1 else 'files'} to fetch, {size}{resumed}; {room}."
     unsure = plan.count(State.CHECK)
     existing = (f"{unsure} of these exist, and are fetched if they differ.",) if unsure else ()
@@ -234,10 +243,10 @@ def _plan_document(
                 "dataset": dataset.dataset or None,
                 "files": dataset.count(*State),
                 "rows": dataset.rows,
-                "bytes": dataset.bytes(*THERE, *TO_GET),
-                "there": dataset.count(*THERE),
-                "to_fetch": dataset.count(*TO_GET),
-                "bytes_to_fetch": dataset.bytes(*TO_GET),
+                "bytes": dataset.bytes(*COMPLETE, *TO_FETCH),
+                "there": dataset.count(*COMPLETE),
+                "to_fetch": dataset.count(*TO_FETCH),
+                "bytes_to_fetch": dataset.bytes(*TO_FETCH),
                 "missing": dataset.count(State.MISSING),
                 "refused": dataset.count(State.REFUSED),
             }
@@ -250,7 +259,7 @@ def _plan_document(
         "problems": [
             {"path": item.path, "uid": item.uid, "status": item.state.value, "reason": item.reason}
             for item in plan.items
-            if item.state in NOT_TO_BE_HAD
+            if item.state in UNAVAILABLE
         ],
     }
 

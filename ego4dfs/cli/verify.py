@@ -112,7 +112,7 @@ def _check_offline(args: argparse.Namespace) -> None:
 
 
 def _offline(layout: Layout, config: Config) -> list[Finding]:
-    journal = Journal(layout.state, look_only=True)
+    journal = Journal(layout.state, read_only=True)
     try:
         return check_journal(layout, journal, config.datasets, admitted(layout, config))
     finally:
@@ -142,7 +142,7 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
 def _looked_at(layout: Layout) -> Journal:
     """Open the journal to look at it; one that cannot be read says nothing, and that is told."""
     try:
-        return Journal(layout.state, look_only=True)
+        return Journal(layout.state, read_only=True)
     except OutputError as error:
         print_error(error)
         return Journal.empty()

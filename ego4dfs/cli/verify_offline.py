@@ -66,7 +66,7 @@ def admitted(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | N
 
 
 def _names(layout: Layout, dataset: str, listing: Listing) -> frozenset[str]:
-    other = disk_names(layout, dataset, listing.manifest.entries, may_write=False)
+    other = disk_names(layout, dataset, listing.manifest.entries, writable=False)
     return frozenset(entry.name for entry in with_disk_names(listing.entries, other))
 
 

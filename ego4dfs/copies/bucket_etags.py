@@ -20,7 +20,7 @@ OBJECTS_AGAINST = 3
 _AGREED, _PARTS, _DISAGREED = "agreed", "parts", "disagreed"
 
 
-class BucketEvidence:
+class BucketEtags:
     """What is known of buckets, kept in the journal. Safe from several threads.
 
     `agreed` and `disagreed` raise JournalError; a journal that is only looked at is not written.
@@ -38,7 +38,7 @@ class BucketEvidence:
                 self._against.setdefault(bucket, set()).add(detail)
             else:
                 self._evidence.matched(bucket, int(detail) if kind == _PARTS else 0)
-        self._none_before = frozenset(
+        self._not_checksums_before = frozenset(
             bucket for bucket, urls in self._against.items() if len(urls) >= OBJECTS_AGAINST
         )
 
@@ -46,7 +46,7 @@ class BucketEvidence:
         """Tell whether an object of the same bucket agreed with its ETag."""
         return self._evidence.is_digest(_bucket(url))
 
-    def are_none(self, url: str) -> bool:
+    def are_not_checksums(self, url: str) -> bool:
         """Tell whether several objects of the same bucket disagreed and none agreed."""
         if self.are_checksums(url):
             return False
@@ -55,7 +55,7 @@ class BucketEvidence:
 
     def proof(self, url: str, size: int, etag: str, found: Comparison) -> Proof:
         """Return what a comparison proves, seen with what earlier runs found in its bucket."""
-        is_none = _bucket(url) in self._none_before and not self.are_checksums(url)
+        is_none = _bucket(url) in self._not_checksums_before and not self.are_checksums(url)
         if found.proof is Proof.WRONG and is_none:
             return Proof.UNKNOWN
         if found.proof is Proof.UNKNOWN and not is_md5(etag):

@@ -21,13 +21,13 @@ _RESERVED = frozenset(map(folded, RESERVED_NAMES))
 
 
 def disk_names(
-    layout: Layout, dataset: str, entries: Sequence[Entry], *, may_write: bool
+    layout: Layout, dataset: str, entries: Sequence[Entry], *, writable: bool
 ) -> dict[str, str]:
     """Return the other names that files of a dataset have on this disk, by their own names.
 
     `entries` are all of its manifest, so that a name does not depend on what is selected. The
     first of several keeps its name, later ones are `stem~2.ext`, as for equal names. Empty
-    almost always, and then without a look at the disk. With `may_write` a file is made for a
+    almost always, and then without a look at the disk. With `writable` a file is made for a
     moment where nothing lies that shows it.
     """
     if len({folded(entry.name) for entry in entries}) == len(entries) and not any(
@@ -46,7 +46,7 @@ def disk_names(
     renamed: dict[str, str] = {}
     # No disk yet, or none that can be asked: then nothing is known.
     with suppress(OSError), _nearest(layout, dataset) as folder:
-        _rename(partial(_is_one, folder, may_write=may_write), later, taken, renamed)
+        _rename(partial(_is_one, folder, writable=writable), later, taken, renamed)
     return renamed
 
 
@@ -84,7 +84,7 @@ def _nearest(layout: Layout, dataset: str) -> Folder:
         return root.below(str(path.relative_to(layout.root)) if path != layout.root else "")
 
 
-def _is_one(folder: Folder, one: str, other: str, *, may_write: bool) -> bool:
+def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
     """Tell whether a disk takes two names for one, by files that are there, else by a new one."""
     found, also = folder.status(one), folder.status(other)
     if found is None or also is None:
@@ -92,7 +92,7 @@ def _is_one(folder: Folder, one: str, other: str, *, may_write: bool) -> bool:
             return False
     elif not os.path.samestat(found, also) or found.st_nlink == 1:
         return os.path.samestat(found, also)
-    if not may_write:
+    if not writable:
         return _ignores_case(folder)
     try:
         hidden, descriptor = folder.create_hidden(one)

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.copies.optional_calls import courtesy
+from ego4dfs.copies.optional_calls import optional_call
 
 HIDDEN = ".ego4dfs"
 """The directory for files under way, in each directory of copies; no data has this name."""
@@ -121,7 +121,7 @@ class Folder:
         if found is None:
             return None
         if stat.S_ISREG(found.st_mode):
-            with self._named(name), courtesy("to set times"):
+            with self._named(name), optional_call("to set times"):
                 times = (mtime_ns, mtime_ns)
                 os.utime(name, ns=times, dir_fd=self._fd, follow_symlinks=False)
         with self._named(name):
@@ -129,7 +129,7 @@ class Folder:
 
     def sync(self) -> None:
         """Bring the names in the directory to the disk."""
-        with courtesy("to sync directories"):
+        with optional_call("to sync directories"):
             os.fsync(self._fd)
 
     def create_hidden(self, name: str) -> tuple[Folder, int]:
@@ -162,7 +162,7 @@ class Folder:
                 with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
                     file.write(content)
                     file.flush()
-                    with courtesy("to sync files"):
+                    with optional_call("to sync files"):
                         os.fsync(descriptor)
                 if mtime_ns:
                     hidden.date(temporary, mtime_ns)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ego4dfs.copies.bucket_etags import BucketEvidence
+from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.journal import Journal
 from ego4dfs.copies.layout import METADATA, Layout
 from ego4dfs.copies.manifest_ver import NAME, VersionFile
@@ -28,7 +28,7 @@ class Finding:
 
     state: State
     is_ours: bool
-    lenient: bool = False
+    size_suffices: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Here:
     sizes: dict[str, tuple[int, int]]
     records: dict[str, Record]
     versions: VersionFile
-    evidence: BucketEvidence
+    evidence: BucketEtags
 
     @classmethod
     def look(
@@ -51,7 +51,7 @@ class Here:
         dataset: str,
         entries: Iterable[Entry],
         known: Mapping[str, ObjectFacts],
-        evidence: BucketEvidence,
+        evidence: BucketEtags,
     ) -> Here:
         """Look for the files of these entries in the directory, which need not exist.
 
@@ -110,9 +110,9 @@ class Here:
         if bypass:
             return Finding(State.RIGHT, is_ours)
         if facts is None:
-            return Finding(State.CHECK, is_ours, lenient=is_ours)
-        state, lenient = self._by_versions(entry, facts, mtime_ns)
-        return Finding(state, is_ours, lenient or dated)
+            return Finding(State.CHECK, is_ours, size_suffices=is_ours)
+        state, size_suffices = self._by_versions(entry, facts, mtime_ns)
+        return Finding(state, is_ours, size_suffices or dated)
 
     def _kept(self, entry: Entry, facts: ObjectFacts | None, source: str) -> State | None:
         """Say what has to be done about a file that is as we left it; None if it is not."""

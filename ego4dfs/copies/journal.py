@@ -71,26 +71,26 @@ class Journal:
     JournalError when it cannot be written.
     """
 
-    def __init__(self, state: Path, *, look_only: bool = False) -> None:
+    def __init__(self, state: Path, *, read_only: bool = False) -> None:
         """Open or create it in `state`, and keep other prefetches out of this directory.
 
-        With `look_only` nothing is created and nobody kept out; then it cannot be written.
+        With `read_only` nothing is created and nobody kept out; then it cannot be written.
         """
         self._lock = threading.Lock()  # guards the connection
         self._boot = _boot_id()
         self._path = state / NAME
         self._held = -1
-        if look_only:
+        if read_only:
             self._db = journal_file.open_to_look(self._path)
         else:
             self._held, self._db = journal_file.open_to_write(self._path)
         try:
-            if look_only and not self._names():  # none, or one that was not begun
+            if read_only and not self._names():  # none, or one that was not begun
                 self._db.close()
                 self._db = connect(":memory:", lock_wait_s=0)
-            if not look_only or not self._names():
+            if not read_only or not self._names():
                 self._db.executescript(_SCHEMA)
-            elif look_only:
+            elif read_only:
                 journal_file.check(self._db)
             self._tables = self._names()
         except sqlite3.Error as error:
@@ -98,14 +98,14 @@ class Journal:
             raise journal_file.unusable(self._path, error) from error
 
     @property
-    def may_write(self) -> bool:
+    def writable(self) -> bool:
         """Whether it was opened to be written, and not to be looked at only."""
         return self._held >= 0
 
     @classmethod
     def empty(cls) -> Journal:
         """Return one without records, to be looked at where the true one cannot be read."""
-        return cls(Path(os.devnull), look_only=True)
+        return cls(Path(os.devnull), read_only=True)
 
     def records(self, directory: str) -> Iterator[tuple[str, Record]]:
         """Yield the complete copies in a directory, not below it, by path.
@@ -134,7 +134,7 @@ class Journal:
     def asked(self, paths: Iterable[str]) -> None:
         """Note copies of which S3 said just now that they are the latest; not if looking only."""
         rest = iter(paths)
-        while self.may_write and (some := list(islice(rest, _AT_ONCE))):
+        while self.writable and (some := list(islice(rest, _AT_ONCE))):
             self._write(*(_asked(path) for path in some))
 
     def evidence(self, source: str) -> list[tuple[str, str, str]]:

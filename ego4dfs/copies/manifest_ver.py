@@ -1,7 +1,7 @@
 """`manifest.ver`: what the official tool believes of a dataset's directory, read and written.
 
 A CSV file `uid,version,filename` with CRLF, one row for each file, by the manifest's uid. The
-official tool compares the version with the S3 object's, exactly.
+official tool compare_bytes the version with the S3 object's, exactly.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _warned: set[str] = set()
 
 
 @contextmanager
-def courtesy(what: str) -> Iterator[None]:
+def optional_call(what: str) -> Iterator[None]:
     """Go on if this filesystem refuses the call; `what` is named in one warning for all files."""
     try:
         yield

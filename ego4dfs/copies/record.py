@@ -11,7 +11,7 @@ from ego4dfs.store import ObjectFacts
 class Record:
     """A complete copy: the object version that it is, and how that was proved (`checksum`).
 
-    `asked_s` is when S3 said last that this is the latest version, in seconds since the epoch.
+    `checked_s` is when S3 said last that this is the latest version, in seconds since the epoch.
     `set_mtime_ns` is the time of the file where that of the object could not be set, else 0.
     """
 
@@ -20,7 +20,7 @@ class Record:
     release: str
     facts: ObjectFacts
     checksum: str
-    asked_s: float = 0.0
+    checked_s: float = 0.0
     set_mtime_ns: int = 0
 
     @property

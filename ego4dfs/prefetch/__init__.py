@@ -3,9 +3,9 @@
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
-    NOT_TO_BE_HAD,
-    THERE,
-    TO_GET,
+    COMPLETE,
+    TO_FETCH,
+    UNAVAILABLE,
     DatasetPlan,
     Item,
     Plan,
@@ -17,10 +17,10 @@ from ego4dfs.prefetch.selections import Expected, Selections
 from ego4dfs.prefetch.warming import Warmer
 
 __all__ = [
+    "COMPLETE",
     "JOBS",
-    "NOT_TO_BE_HAD",
-    "THERE",
-    "TO_GET",
+    "TO_FETCH",
+    "UNAVAILABLE",
     "DatasetPlan",
     "Expected",
     "Fetcher",

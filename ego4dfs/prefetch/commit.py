@@ -1,4 +1,4 @@
-"""Landing: gives complete copies their names, and writes down what is right."""
+"""Committer: gives complete copies their names, and writes down what is right."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ego4dfs.store import ObjectFacts
 log = logging.getLogger(__name__)
 
 
-class Landing:
+class Committer:
     """The end of each copy.
 
-    `land` is safe from several threads. `save` brings names and the official tool's records to
+    `commit` is safe from several threads. `flush` brings names and the official tool's records to
     the disk; one thread calls it now and then, and once in the end. Raises OSError.
     """
 
@@ -45,35 +45,35 @@ class Landing:
         self._is_data = is_data
         self._source = source
         self._release = release
-        self._landed: deque[tuple[Item, ObjectFacts]] = deque()
+        self._committed: deque[tuple[Item, ObjectFacts]] = deque()
         self._versions: dict[str, VersionFile] = {}
         self._lock = threading.Lock()  # one at a time sets a stranger's file aside
 
-    def land(self, item: Item, facts: ObjectFacts, part: PartFile, checksum: str) -> None:
+    def commit(self, item: Item, facts: ObjectFacts, part: PartFile, checksum: str) -> None:
         """Give a copy that was proved its name, and record it."""
         if not item.is_ours:
             self._set_aside(item.path)
         mtime_ns = part.finish(facts.mtime_ns)
         self._journal.complete([(item.path, self._record(item, facts, checksum, mtime_ns))])
-        self._landed.append((item, facts))
+        self._committed.append((item, facts))
         self._report.done()
 
-    def accept(self, item: Item, facts: ObjectFacts, checksum: str) -> None:
+    def adopt(self, item: Item, facts: ObjectFacts, checksum: str) -> None:
         """Record a file that lay there and is right, and give it the time of its object."""
         self._clear(item)
         mtime_ns = self._date(item, facts)
         self._journal.complete([(item.path, self._record(item, facts, checksum, mtime_ns))])
-        self._landed.append((item, facts))
+        self._committed.append((item, facts))
         self._report.done(Status.SKIPPED)
 
-    def accept_all(self, items: Iterable[Item]) -> None:
+    def adopt_all(self, items: Iterable[Item]) -> None:
         """Record files that are right by a record of the official tool's or of ours."""
         count, adopted = 0, []
         for item in items:
             count += 1
             if item.facts is None:
                 continue
-            self._landed.append((item, item.facts))
+            self._committed.append((item, item.facts))
             if item.state is State.ADOPT:
                 self._clear(item)
                 mtime_ns = self._date(item, item.facts)
@@ -82,11 +82,11 @@ class Landing:
         self._journal.complete(adopted)
         self._report.done(Status.SKIPPED, count)
 
-    def save(self) -> None:
+    def flush(self) -> None:
         """Write manifest.ver where something changed, once the names in its directory are safe."""
         rows: dict[str, list[tuple[str, str, str]]] = {}
-        while self._landed:
-            item, facts = self._landed.popleft()
+        while self._committed:
+            item, facts = self._committed.popleft()
             rows.setdefault(item.dataset, []).append((item.uid, facts.version_id, item.name))
         for dataset, some in rows.items():
             directory = self._layout.dataset(dataset)

@@ -7,45 +7,47 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ego4dfs.errors import StoreError
-from ego4dfs.prefetch.commit import Landing
+from ego4dfs.prefetch.commit import Committer
 from ego4dfs.prefetch.disk_errors import is_hopeless
-from ego4dfs.prefetch.downloads import Copy
-from ego4dfs.prefetch.etag_check import Prover, Verdict, disagreement, doubt, warn_of_sizes
+from ego4dfs.prefetch.downloads import Download
+from ego4dfs.prefetch.etag_check import Action, EtagChecker, disagreement, doubt, warn_of_sizes
 from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.store.etag import Comparison
 
 
-class Settling:
-    """Does what a Prover decides about files whose bytes are all here.
+class Completion:
+    """Does what a EtagChecker decides about files whose bytes are all here.
 
-    `settle` is safe from several threads; `end` is called once, after all of them.
+    `complete` is safe from several threads; `end` is called once, after all of them.
     """
 
-    def __init__(self, landing: Landing, prover: Prover, on_copy: Callable[[], None]) -> None:
-        """Name files by `landing`; `on_copy` hears of each that has its name."""
-        self._landing = landing
-        self._prover = prover
-        self._on_copy = on_copy
-        self._doubtful: deque[Copy] = deque()
+    def __init__(
+        self, committer: Committer, checker: EtagChecker, on_complete: Callable[[], None]
+    ) -> None:
+        """Name files by `committer`; `on_complete` hears of each that has its name."""
+        self._committer = committer
+        self._checker = checker
+        self._on_complete = on_complete
+        self._held: deque[Download] = deque()
 
-    def settle(self, copy: Copy, found: Comparison) -> StoreError | None:
+    def complete(self, download: Download, found: Comparison) -> StoreError | None:
         """Name a file or keep it open; return why it is to be fetched again, if it is.
 
         Raises StoreError when it is to be given up, and OSError when it cannot have its name.
         """
-        outcome = self._prover.outcome(copy, found)
-        if outcome.verdict is Verdict.ACCEPT:
-            self._accept(copy, outcome.checksum)
+        outcome = self._checker.outcome(download, found)
+        if outcome.action is Action.ACCEPT:
+            self._accept(download, outcome.checksum)
             return None
-        if outcome.verdict is Verdict.OPEN:
-            self._doubtful.append(copy)
+        if outcome.action is Action.HOLD:
+            self._held.append(download)
             return None
-        copy.part.discard()
-        error = disagreement(copy)
-        if outcome.verdict is Verdict.REJECT:
+        download.part.discard()
+        error = disagreement(download)
+        if outcome.action is Action.REJECT:
             raise error
-        self._prover.distrust(copy)
+        self._checker.discard_sources(download)
         return error
 
     def end(self, fail: Callable[[Item, StoreError | OSError], None], *, is_stopped: bool) -> None:
@@ -54,24 +56,24 @@ class Settling:
         Of a run that was stopped, those of which it is not known yet are left to be fetched anew.
         """
         accepted = []
-        for copy in self._doubtful:
-            outcome = self._prover.last_outcome(copy)
+        for download in self._held:
+            outcome = self._checker.final_outcome(download)
             try:
-                with closing(copy.part):
-                    if outcome.verdict is Verdict.ACCEPT:
-                        self._accept(copy, outcome.checksum)
-                        accepted.append(copy)
-                    elif outcome.verdict is Verdict.REJECT or not is_stopped:
-                        copy.part.discard()
-                        is_known = outcome.verdict is Verdict.REJECT
-                        fail(copy.item, disagreement(copy) if is_known else doubt(copy))
+                with closing(download.part):
+                    if outcome.action is Action.ACCEPT:
+                        self._accept(download, outcome.checksum)
+                        accepted.append(download)
+                    elif outcome.action is Action.REJECT or not is_stopped:
+                        download.part.discard()
+                        is_known = outcome.action is Action.REJECT
+                        fail(download.item, disagreement(download) if is_known else doubt(download))
             except OSError as error:
-                fail(copy.item, error)
+                fail(download.item, error)
         warn_of_sizes(accepted)
 
-    def _accept(self, copy: Copy, checksum: str) -> None:
-        self._landing.land(copy.item, copy.facts, copy.part, checksum)
-        self._on_copy()
+    def _accept(self, download: Download, checksum: str) -> None:
+        self._committer.commit(download.item, download.facts, download.part, checksum)
+        self._on_complete()
 
 
 @contextmanager

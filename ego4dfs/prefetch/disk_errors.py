@@ -35,7 +35,7 @@ def is_hopeless(error: OSError) -> bool:
     return error.errno in _HOPELESS
 
 
-class Troubles:
+class DiskErrors:
     """Counts errors of the disk."""
 
     def __init__(self, root: Path) -> None:
@@ -44,7 +44,7 @@ class Troubles:
         self._last = 0
         self._in_a_row = 0
 
-    def concern_all(self, error: OSError) -> bool:
+    def affects_all(self, error: OSError) -> bool:
         """Tell whether an error ends the run: a full disk, or the same one for many in a row."""
         if isinstance(error, JournalError) or error.errno in _OF_ALL:
             return True

@@ -12,7 +12,7 @@ from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report
-from ego4dfs.prefetch.worker_pool import Lanes
+from ego4dfs.prefetch.worker_pool import WorkerPool
 from ego4dfs.store import ObjectFacts, ObjectStore
 
 NEAR_BYTES, FAR_BYTES = 2 << 20, 8 << 20
@@ -27,10 +27,10 @@ class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
 
 
 @dataclass(slots=True)
-class Copy:
+class Download:
     """A file under way: which ranges nobody fetches yet, and how many are being fetched.
 
-    `found` is the checksum that the attempt before this one gave. Only the lanes' lock guards
+    `found` is the checksum that the attempt before this one gave. Only the pool' lock guards
     `todo`, `busy` and `error`.
     """
 
@@ -44,7 +44,9 @@ class Copy:
     error: StoreError | OSError | None = None
 
     @classmethod
-    def of(cls, item: Item, facts: ObjectFacts, part: PartFile, attempt: int, found: str) -> Copy:
+    def of(
+        cls, item: Item, facts: ObjectFacts, part: PartFile, attempt: int, found: str
+    ) -> Download:
         """Begin with what the part file lacks."""
         return cls(replace(item, facts=facts), facts, part, attempt, found, deque(part.missing))
 
@@ -69,12 +71,14 @@ class RangeFetcher:
     Safe from several threads.
     """
 
-    def __init__(self, store: ObjectStore, cache: BlockCache, report: Report, lanes: Lanes) -> None:
-        """Count into `report`; raise Stopped once the lanes are abandoned."""
+    def __init__(
+        self, store: ObjectStore, cache: BlockCache, report: Report, pool: WorkerPool
+    ) -> None:
+        """Count into `report`; raise Stopped once the pool is abandoned."""
         self._store = store
         self._cache = cache
         self._report = report
-        self._lanes = lanes
+        self._pool = pool
         self._cache_has_blocks = len(cache) > 0
         self._first_byte_s = 0.0  # a running mean; a race of two threads only blurs it
 
@@ -87,16 +91,18 @@ class RangeFetcher:
         """Take note of how long an answer took to begin."""
         self._first_byte_s += (seconds - self._first_byte_s) / 8
 
-    def fetch(self, copy: Copy, start: int, stop: int) -> None:
+    def fetch(self, download: Download, start: int, stop: int) -> None:
         """Fetch [start, stop) and note each piece as it arrives.
 
         Raises StoreError, with what arrived before noted all the same.
         """
         row = position = start
         while position < stop:
-            position = self._take_cached(copy, row, position, stop)
+            position = self._take_cached(download, row, position, stop)
             if position < stop:
-                position = self._stream(copy, row, position, self._uncached(copy, position, stop))
+                position = self._stream(
+                    download, row, position, self._uncached(download, position, stop)
+                )
 
     def read_cached(self, ref: ObjectRef) -> memoryview | None:
         """Return a whole small object if the cache has all of it."""
@@ -110,22 +116,22 @@ class RangeFetcher:
                 return None
         return data
 
-    def _take_cached(self, copy: Copy, row: int, position: int, stop: int) -> int:
-        if not self._may_be_cached(copy):
+    def _take_cached(self, download: Download, row: int, position: int, stop: int) -> int:
+        if not self._may_be_cached(download):
             return position
-        ref = self._ref(copy)
+        ref = self._ref(download)
         for span in spans(position, stop):
             view = memoryview(bytearray(span.stop - span.start))
             if not self._cached(ref, span.index, span.start, view):
                 break
-            self._write(copy, row, position, view, fetched=0, cached=len(view))
+            self._write(download, row, position, view, fetched=0, cached=len(view))
             position += len(view)
         return position
 
-    def _uncached(self, copy: Copy, position: int, stop: int) -> int:
+    def _uncached(self, download: Download, position: int, stop: int) -> int:
         """Return where the next cached block begins, or `stop`."""
-        if self._may_be_cached(copy):
-            object_id = self._ref(copy).object_id
+        if self._may_be_cached(download):
+            object_id = self._ref(download).object_id
             for span in spans(position, stop):
                 if self._cache.contains(block_key(object_id, span.index)):
                     border = span.index * BLOCK_SIZE + span.start
@@ -133,28 +139,28 @@ class RangeFetcher:
                         return border
         return stop
 
-    def _may_be_cached(self, copy: Copy) -> bool:
+    def _may_be_cached(self, download: Download) -> bool:
         """Tell whether to look into the cache: not again for bytes that were found wrong."""
-        return self._cache_has_blocks and not copy.attempt
+        return self._cache_has_blocks and not download.attempt
 
     def _cached(self, ref: ObjectRef, index: int, start: int, view: memoryview) -> bool:
         key = block_key(ref.object_id, index)
         return self._cache.contains(key) and self._cache.read_into(key, start, view)
 
-    def _stream(self, copy: Copy, row: int, position: int, stop: int) -> int:
+    def _stream(self, download: Download, row: int, position: int, stop: int) -> int:
         """Fetch what the cache has not; an answer that got somewhere gives new patience."""
         outage = self._report.outage
         patience = outage.patience()
         while position < stop:
-            sink = _Sink(self, copy, row, position)
+            sink = _Sink(self, download, row, position)
             try:
                 self._store.stream_range(
-                    copy.item.url,
+                    download.item.url,
                     position,
                     stop,
                     sink,
-                    etag=copy.facts.etag,
-                    size=copy.facts.size,
+                    etag=download.facts.etag,
+                    size=download.facts.size,
                 )
             except StoreUnavailable as error:
                 if not patience.allows(error, is_further=sink.position > position):
@@ -165,24 +171,31 @@ class RangeFetcher:
         return position
 
     def _write(
-        self, copy: Copy, row: int, offset: int, data: memoryview, *, fetched: int, cached: int
+        self,
+        download: Download,
+        row: int,
+        offset: int,
+        data: memoryview,
+        *,
+        fetched: int,
+        cached: int,
     ) -> None:
-        if self._lanes.abandoned.is_set():
+        if self._pool.abandoned.is_set():
             raise Stopped
-        copy.part.write(row, offset, data)
-        self._report.moved(copy.item.path, fetched=fetched, cached=cached)
+        download.part.write(row, offset, data)
+        self._report.moved(download.item.path, fetched=fetched, cached=cached)
 
-    def _ref(self, copy: Copy) -> ObjectRef:
-        facts = copy.facts
-        return ObjectRef.of(self._store.source, copy.item.url, facts.size, facts.etag)
+    def _ref(self, download: Download) -> ObjectRef:
+        facts = download.facts
+        return ObjectRef.of(self._store.source, download.item.url, facts.size, facts.etag)
 
 
 class _Sink:
     """Writes what a stream brings, and knows how far it has got."""
 
-    def __init__(self, fetcher: RangeFetcher, copy: Copy, row: int, position: int) -> None:
+    def __init__(self, fetcher: RangeFetcher, download: Download, row: int, position: int) -> None:
         self._fetcher = fetcher
-        self._copy = copy
+        self._copy = download
         self._row = row
         self._began_s = time.monotonic()
         self.position = position

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from ego4dfs.copies import Journal, Layout, State
-from ego4dfs.copies.bucket_etags import BucketEvidence
+from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_bytes, compare_file
 from ego4dfs.copies.folder import Folders
 from ego4dfs.errors import (
@@ -16,17 +16,17 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.prefetch.commit import Landing
-from ego4dfs.prefetch.completion import Settling, closing
-from ego4dfs.prefetch.disk_errors import Troubles
-from ego4dfs.prefetch.downloads import Copy, RangeFetcher, Stopped
-from ego4dfs.prefetch.etag_check import ATTEMPTS, Prover
+from ego4dfs.prefetch.commit import Committer
+from ego4dfs.prefetch.completion import Completion, closing
+from ego4dfs.prefetch.disk_errors import DiskErrors
+from ego4dfs.prefetch.downloads import Download, RangeFetcher, Stopped
+from ego4dfs.prefetch.etag_check import ATTEMPTS, EtagChecker
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.part_file import PartFile
-from ego4dfs.prefetch.plan import THERE, TO_GET, Item, Plan
+from ego4dfs.prefetch.plan import COMPLETE, TO_FETCH, Item, Plan
 from ego4dfs.prefetch.report import Report
-from ego4dfs.prefetch.small_files import SMALL_BYTES, SmallReader
-from ego4dfs.prefetch.worker_pool import Lanes, Task, Ticks
+from ego4dfs.prefetch.small_files import SMALL_BYTES, SmallFileReader
+from ego4dfs.prefetch.worker_pool import Task, Ticks, WorkerPool
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Comparison, Proof, compare
@@ -62,31 +62,33 @@ class Fetcher:
 
         An outage of the store is waited out for `retry_for_s`.
         """
-        self.report = Report(plan.count(*State), plan.bytes(*TO_GET))
+        self.report = Report(plan.count(*State), plan.bytes(*TO_FETCH))
         self._session = session
         self._layout = layout
         self._journal = journal
         self._plan = plan
-        self._lanes = Lanes(self._stop)
-        self.report.outage = Outage(retry_for_s, self._lanes.stopping)
-        self._evidence = BucketEvidence(journal, session.store.source)
-        prover = Prover(session.store, session.cache, self._evidence)
+        self._pool = WorkerPool(self._stop)
+        self.report.outage = Outage(retry_for_s, self._pool.stopping)
+        self._evidence = BucketEtags(journal, session.store.source)
+        checker = EtagChecker(session.store, session.cache, self._evidence)
         self._folders = Folders(layout.root)
         self._data_names = frozenset(i.path for i in plan.items if i.name.endswith(".part"))
         told = {"source": session.store.source, "release": session.catalog.version}
-        self._landing = Landing(layout, self._folders, journal, self.report, self._is_data, **told)
-        self._ranges = RangeFetcher(session.store, session.cache, self.report, self._lanes)
-        self._whole = SmallReader(
-            session.store, session.facts, self._ranges, self.report, self._lanes
+        self._committer = Committer(
+            layout, self._folders, journal, self.report, self._is_data, **told
         )
-        self._active: list[Copy] = []
-        self._troubles = Troubles(layout.root)
-        self._settling = Settling(self._landing, prover, self._go_well)
+        self._ranges = RangeFetcher(session.store, session.cache, self.report, self._pool)
+        self._small_files = SmallFileReader(
+            session.store, session.facts, self._ranges, self.report, self._pool
+        )
+        self._active: list[Download] = []
+        self._disk_errors = DiskErrors(layout.root)
+        self._completion = Completion(self._committer, checker, self._completed)
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
         self._vain = 0
-        self._lanes.add("small", self._take_small, jobs * SMALL_JOBS_PER_JOB)
-        self._lanes.add("range", self._take_range, jobs)
+        self._pool.add("small", self._take_small, jobs * SMALL_JOBS_PER_JOB)
+        self._pool.add("range", self._take_range, jobs)
 
     def run(self, tick: Callable[[], None] = lambda: None) -> bool:
         """Fetch what is to be fetched, calling `tick` some times a second from this thread.
@@ -96,40 +98,40 @@ class Fetcher:
         """
         self.report.leave_out(self._plan)
         try:
-            self._landing.accept_all(item for item in self._plan.items if item.state in THERE)
-            self._lanes.run(Ticks(tick, self._landing.save, _SAVE_EVERY_S))
+            self._committer.adopt_all(item for item in self._plan.items if item.state in COMPLETE)
+            self._pool.run(Ticks(tick, self._committer.flush, _SAVE_EVERY_S))
         except (KeyboardInterrupt, OSError) as error:
             self._stop(error)
         return self._end()
 
     def _end(self) -> bool:
-        self._lanes.stop()
+        self._pool.stop()
         try:
             # What is under way when a key expires was begun with a good one: let it come.
-            ended = self._lanes.ended(_END_S if self._lanes.abandoned.is_set() else _DRAIN_S)
+            ended = self._pool.ended(_END_S if self._pool.abandoned.is_set() else _DRAIN_S)
         except KeyboardInterrupt as error:
             self._stop(error)
-            ended = self._lanes.ended(_END_S)
+            ended = self._pool.ended(_END_S)
         try:
             if ended:
-                self._settling.end(self._fail, is_stopped=self.report.stopped_by is not None)
-            self._landing.save()
+                self._completion.end(self._fail, is_stopped=self.report.stopped_by is not None)
+            self._committer.flush()
         except (StoreError, OSError) as error:
             self._stop(error)
         if ended:
-            for copy in self._active:
-                copy.part.close()
+            for download in self._active:
+                download.part.close()
             self._folders.close()
         return ended
 
     def _stop(self, error: BaseException) -> None:
         if not isinstance(error, (StoreError, Stopped)):
-            self._lanes.abandoned.set()
+            self._pool.abandoned.set()
         if not isinstance(error, Stopped):
             self.report.stop(error)
 
     def _items(self, *, is_small: bool) -> Iterator[Item]:
-        wanted = (item for item in self._plan.items if item.state in TO_GET)
+        wanted = (item for item in self._plan.items if item.state in TO_FETCH)
         return (item for item in wanted if (item.size <= SMALL_BYTES) == is_small)
 
     def _take_small(self) -> Task | None:
@@ -137,10 +139,10 @@ class Fetcher:
         return partial(self._guarded, item, self._fetch_small) if item else None
 
     def _take_range(self) -> Task | None:
-        for copy in self._active:
-            if copy.todo and copy.error is None:
-                start, stop = copy.take(self._ranges.range_bytes)
-                return partial(self._fetch_range, copy, start, stop)
+        for download in self._active:
+            if download.todo and download.error is None:
+                start, stop = download.take(self._ranges.range_bytes)
+                return partial(self._fetch_range, download, start, stop)
         item = next(self._large, None)
         return partial(self._guarded, item, self._open) if item else None
 
@@ -155,9 +157,9 @@ class Fetcher:
         self.report.end(item.path)
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
-        if isinstance(error, StoreUnavailable) and self._lanes.stopping.is_set():
+        if isinstance(error, StoreUnavailable) and self._pool.stopping.is_set():
             raise Stopped from error  # it was not waited for: the file is to be resumed
-        if isinstance(error, OSError) and self._troubles.concern_all(error):
+        if isinstance(error, OSError) and self._disk_errors.affects_all(error):
             raise error
         if isinstance(error, StoreUnavailable):
             self._vain += 1
@@ -165,9 +167,9 @@ class Fetcher:
                 raise error
         self.report.give_up(item, error)
 
-    def _go_well(self) -> None:
+    def _completed(self) -> None:
         self._vain = 0
-        self._troubles.over()
+        self._disk_errors.over()
 
     def _is_right(self, item: Item) -> bool:
         """Tell whether the file that lies there is the object; record it if so."""
@@ -180,9 +182,9 @@ class Fetcher:
         except OSError:
             return False  # gone, or not ours to read: it is fetched
         proof = self._evidence.proof(item.url, facts.size, facts.etag, found)
-        if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.lenient):
+        if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.size_suffices):
             return False
-        self._landing.accept(item, facts, proof.value)
+        self._committer.adopt(item, facts, proof.value)
         return True
 
     def _fetch_small(self, item: Item) -> None:
@@ -196,7 +198,7 @@ class Fetcher:
     def _read_whole(self, item: Item, *, attempt: int = 0, found: str = "") -> None:
         """Fetch a file that is small, or of which no size is known, by one request."""
         try:
-            data, facts = self._whole.read(item, past_cache=attempt > 0)
+            data, facts = self._small_files.read(item, past_cache=attempt > 0)
         except ObjectChanged as error:
             self._fetch_again(item, error, attempt=attempt, found=found)
             return
@@ -205,8 +207,8 @@ class Fetcher:
             return
         with closing(self._part(item, facts)) as part:
             part.fill(data)
-            copy = Copy.of(item, facts, part, attempt, found)
-            self._settle(copy, compare_bytes(data, facts.etag))
+            download = Download.of(item, facts, part, attempt, found)
+            self._complete(download, compare_bytes(data, facts.etag))
 
     def _ask(self, url: str) -> ObjectFacts:
         return self.report.outage.attempt(lambda: self._session.facts.get(url))
@@ -216,7 +218,7 @@ class Fetcher:
         return PartFile(folder, item.path, item.url, facts, self._journal, is_data=self._is_data)
 
     def _is_data(self, path: str) -> bool:
-        """Tell whether a path is the name of a copy, whatever it ends in."""
+        """Tell whether a path is the name of a download, whatever it ends in."""
         return path in self._data_names or self._journal.is_complete(path)
 
     def _begin(
@@ -233,55 +235,55 @@ class Fetcher:
         if head is not None and part.missing == [(0, facts.size)]:
             part.write(0, 0, head)
             part.missing = [(len(head), facts.size)]
-        copy = Copy.of(item, facts, part, attempt, found)
+        download = Download.of(item, facts, part, attempt, found)
         self.report.begin(item.path, facts.size)
         missing = sum(stop - start for start, stop in part.missing)
         self.report.moved(item.path, resumed=facts.size - missing - len(head or b""))
-        if copy.todo:
-            self._lanes.locked(partial(self._active.append, copy))
+        if download.todo:
+            self._pool.update(partial(self._active.append, download))
         else:
-            self._close(copy)
+            self._close(download)
 
-    def _fetch_range(self, copy: Copy, start: int, stop: int) -> None:
+    def _fetch_range(self, download: Download, start: int, stop: int) -> None:
         error: StoreError | OSError | None = None
         try:
-            self._ranges.fetch(copy, start, stop)
+            self._ranges.fetch(download, start, stop)
         except (StoreError, OSError) as raised:
             error = raised
-        over: list[Copy] = []
-        self._lanes.locked(partial(self._range_ended, copy, error, over))
+        over: list[Download] = []
+        self._pool.update(partial(self._range_ended, download, error, over))
         if over:
-            self._guarded(copy.item, lambda _: self._close(copy))
+            self._guarded(download.item, lambda _: self._close(download))
 
     def _range_ended(
-        self, copy: Copy, error: StoreError | OSError | None, over: list[Copy]
+        self, download: Download, error: StoreError | OSError | None, over: list[Download]
     ) -> None:
-        copy.busy -= 1
-        copy.error = copy.error or error
-        if copy.is_over:
-            self._active.remove(copy)
-            over.append(copy)
+        download.busy -= 1
+        download.error = download.error or error
+        if download.is_over:
+            self._active.remove(download)
+            over.append(download)
 
-    def _close(self, copy: Copy) -> None:
+    def _close(self, download: Download) -> None:
         """End a file whose ranges have all ended."""
-        error = copy.error
-        with closing(copy.part):
+        error = download.error
+        with closing(download.part):
             if error is None:
-                found = compare(copy.part.chunks, copy.facts.size, copy.facts.etag)
-                self._settle(copy, found)
+                found = compare(download.part.chunks, download.facts.size, download.facts.etag)
+                self._complete(download, found)
             elif isinstance(error, ObjectChanged):
-                copy.part.discard()
-                self._fetch_again(copy.item, error, attempt=copy.attempt, found="")
+                download.part.discard()
+                self._fetch_again(download.item, error, attempt=download.attempt, found="")
             else:
                 if isinstance(error, StoreError):
-                    copy.part.sync()
+                    download.part.sync()
                 raise error
 
-    def _settle(self, copy: Copy, found: Comparison) -> None:
-        self.report.end(copy.item.path)
-        error = self._settling.settle(copy, found)
+    def _complete(self, download: Download, found: Comparison) -> None:
+        self.report.end(download.item.path)
+        error = self._completion.complete(download, found)
         if error is not None:
-            self._fetch_again(copy.item, error, attempt=copy.attempt, found=found.found)
+            self._fetch_again(download.item, error, attempt=download.attempt, found=found.found)
 
     def _fetch_again(self, item: Item, error: StoreError, *, attempt: int, found: str) -> None:
         """Fetch a file from its beginning, unless that was tried too often."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from ego4dfs.copies import Journal
 from ego4dfs.copies.folder import HIDDEN, Folder
 from ego4dfs.copies.journal import Begun
-from ego4dfs.copies.optional_calls import courtesy
+from ego4dfs.copies.optional_calls import optional_call
 from ego4dfs.store import ObjectFacts
 
 SYNC_EVERY_BYTES = 256 << 20
@@ -118,7 +118,7 @@ class PartFile:
         with self._lock:
             ranges, self._unsynced, self._unsynced_bytes = self._unsynced, {}, 0
         if ranges:
-            with courtesy("to sync files"):
+            with optional_call("to sync files"):
                 os.fdatasync(self._fd)
             self._journal.synced(self._key, ranges.items())
 
@@ -128,9 +128,9 @@ class PartFile:
         Returns the time that the file has, which is another one where it cannot be set.
         """
         hidden = self._opened()
-        with courtesy("to set times"):
+        with optional_call("to set times"):
             os.utime(self._fd, ns=(mtime_ns, mtime_ns))
-        with courtesy("to sync files"):
+        with optional_call("to sync files"):
             os.fsync(self._fd)
         self._close_file()  # network filesystems may set the time now
         hidden.rename(self._part, self._folder, self._name)

@@ -13,9 +13,9 @@ from ego4dfs.store import ObjectFacts
 class Item:
     """One file: `name` in `directory` below the root, and its object's facts if they are known.
 
-    `is_ours` tells that a file under this name was written by this or the official tool;
-    `lenient` that it may pass by its size if its ETag proves nothing. `checksum` is how a file
-    that lies there was proved to be the object, if it was read for that.
+    `is_ours`: an existing file of this name was written by ego4dfs or the official tool.
+    `size_suffices`: an ETag that proves nothing does not make the file wrong. `checksum`: how an
+    existing file was proved to be the object, if it was read for that.
     """
 
     directory: str
@@ -27,7 +27,7 @@ class Item:
     state: State
     reason: str = ""
     is_ours: bool = True
-    lenient: bool = False
+    size_suffices: bool = False
     checksum: str = ""
 
     @property
@@ -58,9 +58,9 @@ class DatasetPlan:
         return sum(item.size for item in self.items if item.state in states)
 
 
-TO_GET = (State.FETCH, State.CHECK)
-THERE = (State.RIGHT, State.ADOPT)
-NOT_TO_BE_HAD = (State.MISSING, State.REFUSED)
+TO_FETCH = (State.FETCH, State.CHECK)
+COMPLETE = (State.RIGHT, State.ADOPT)
+UNAVAILABLE = (State.MISSING, State.REFUSED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout, State
-from ego4dfs.copies.bucket_etags import BucketEvidence
+from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_file
 from ego4dfs.copies.disk_names import disk_names, with_disk_names
 from ego4dfs.copies.inventory import Here
@@ -18,14 +18,14 @@ from ego4dfs.copies.layout import METADATA
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
 from ego4dfs.manifest import Entry
 from ego4dfs.prefetch.outage import Outage
-from ego4dfs.prefetch.plan import TO_GET, DatasetPlan, Item, Plan
-from ego4dfs.prefetch.revalidation import Questions
+from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Item, Plan
+from ego4dfs.prefetch.revalidation import Revalidator
 from ego4dfs.runtime.workers import each
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
 
-ASKED_KEPT_S = 12 * 3600.0
+CHECK_VALID_S = 12 * 3600.0
 """How long a copy that was the latest counts as such: twice a day a run asks for each object."""
 
 COMPARED_BYTES = 1 << 30
@@ -39,7 +39,7 @@ class Planner:
     """Makes plans.
 
     `skip_checks` asks the store for no facts; `bypass` lets a file count by its presence.
-    `compares` reads files of which nothing tells what they are, up to COMPARED_BYTES of them.
+    `compare_bytes` reads files of which nothing tells what they are, up to COMPARED_BYTES of them.
     `on_facts` hears how many objects of how many were asked for; `outage` says how long to wait
     for a store that does not answer.
     """
@@ -49,7 +49,7 @@ class Planner:
     journal: Journal
     skip_checks: bool = False
     bypass: bool = False
-    compares: bool = False
+    compare_bytes: bool = False
     on_facts: Callable[[int, int], None] = field(default=lambda _done, _total: None)
     renamed: dict[str, str] = field(default_factory=dict)
     """After `plan`: the names that files have because the disk takes their own for others'."""
@@ -62,14 +62,14 @@ class Planner:
         answers any more; a refusal of one object is its own state.
         """
         begun = self.journal.begun_bytes()
-        evidence = BucketEvidence(self.journal, self.session.store.source)
+        evidence = BucketEtags(self.journal, self.session.store.source)
         datasets = [self._metadata(metadata_url, evidence)] if metadata_url else []
         for listing in listings:
             names = disk_names(
                 self.layout,
                 listing.dataset,
                 listing.manifest.entries,
-                may_write=self.journal.may_write,
+                writable=self.journal.writable,
             )
             self.renamed |= {
                 self.layout.relative(listing.dataset, name): new for name, new in names.items()
@@ -77,16 +77,16 @@ class Planner:
             entries = with_disk_names(listing.entries, names)
             items = self._items(listing.dataset, entries, evidence)
             datasets.append(DatasetPlan(listing.dataset, len(listing.manifest.entries), items))
-        if self.compares:
+        if self.compare_bytes:
             datasets = self._compared(datasets, evidence)
-        to_get = [item for d in datasets for item in d.items if item.state in TO_GET]
+        to_get = [item for d in datasets for item in d.items if item.state in TO_FETCH]
         return Plan(
             datasets,
             begun_bytes=sum(min(begun.get(item.path, 0), item.size) for item in to_get),
             unsized=sum(item.facts is None for item in to_get),
         )
 
-    def _metadata(self, url: str, evidence: BucketEvidence) -> DatasetPlan:
+    def _metadata(self, url: str, evidence: BucketEtags) -> DatasetPlan:
         """Plan ego4d.json; as it changes within a version, its facts are asked for each time."""
         nothing: frozenset[str] = frozenset()
         entry = Entry(0, METADATA, "", url, nothing, None, nothing, "")
@@ -97,9 +97,9 @@ class Planner:
         self,
         dataset: str,
         entries: Sequence[Entry],
-        evidence: BucketEvidence,
+        evidence: BucketEtags,
         *,
-        kept_s: float = ASKED_KEPT_S,
+        kept_s: float = CHECK_VALID_S,
     ) -> list[Item]:
         peeked = self.session.facts.peek_many(entry.url for entry in entries)
         here = Here.look(self.layout, self.journal, dataset, entries, peeked, evidence)
@@ -111,17 +111,17 @@ class Planner:
             if facts is not None:
                 known[entry.url] = facts
                 record = here.record(entry)
-                is_old = record is not None and record.asked_s < since_s
+                is_old = record is not None and record.checked_s < since_s
                 if is_old or here.is_doubtful(entry, facts) or not (kept_s and entry.url in peeked):
                     old[entry.url] = facts
         if not self.skip_checks:
-            questions = Questions(self.session.facts, self.on_facts, self.outage)
+            questions = Revalidator(self.session.facts, self.on_facts, self.outage)
             unknown = (e for e in entries if e.url not in known)
             known |= questions.ask(
                 [e.url for e in unknown if not (self.bypass and e.name in here.sizes)]
             )
             if old and not self.bypass:
-                known |= self._renewed(questions, here, entries, old, insists=not kept_s)
+                known |= self._renewed(questions, here, entries, old, raise_if_rejected=not kept_s)
         return [self._item(entry, here, known.get(entry.url)) for entry in entries]
 
     def _recorded(self, entry: Entry, here: Here) -> ObjectFacts | None:
@@ -134,15 +134,15 @@ class Planner:
 
     def _renewed(
         self,
-        questions: Questions,
+        questions: Revalidator,
         here: Here,
         entries: Sequence[Entry],
         old: dict[str, ObjectFacts],
         *,
-        insists: bool,
+        raise_if_rejected: bool,
     ) -> dict[str, ObjectFacts]:
         """Ask about copies of which it is not sure any more that they are the latest."""
-        fresh = questions.renew(old, insists=insists)
+        fresh = questions.renew(old, raise_if_rejected=raise_if_rejected)
         records = ((e, here.record(e)) for e in entries if e.url in fresh)
         self.journal.asked(
             here.path(entry.name)
@@ -158,10 +158,12 @@ class Planner:
             return Item(*item, None, state, str(known))
         facts = known if isinstance(known, ObjectFacts) else None
         found = here.judge(entry, facts, source=self.session.store.source, bypass=self.bypass)
-        return Item(*item, facts, found.state, is_ours=found.is_ours, lenient=found.lenient)
+        return Item(
+            *item, facts, found.state, is_ours=found.is_ours, size_suffices=found.size_suffices
+        )
 
     def _compared(
-        self, datasets: Sequence[DatasetPlan], evidence: BucketEvidence
+        self, datasets: Sequence[DatasetPlan], evidence: BucketEtags
     ) -> list[DatasetPlan]:
         """Read the files of which nothing tells what they are, as far as that is soon done."""
         cheap = list(_cheap(item for dataset in datasets for item in dataset.items))
@@ -174,7 +176,7 @@ class Planner:
             for dataset in datasets
         ]
 
-    def _compare(self, evidence: BucketEvidence, item: Item) -> Item:
+    def _compare(self, evidence: BucketEtags, item: Item) -> Item:
         facts = item.facts
         if facts is None:
             return item
@@ -183,7 +185,7 @@ class Planner:
         except OSError:
             return item  # whoever fetches will see
         proof = evidence.proof(item.url, facts.size, facts.etag, found)
-        if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.lenient):
+        if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.size_suffices):
             return replace(item, state=State.FETCH)
         return replace(item, state=State.ADOPT, checksum=proof.value)
 

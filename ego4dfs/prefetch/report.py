@@ -11,7 +11,7 @@ from ego4dfs.copies import State
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing, StoreError
 from ego4dfs.prefetch.disk_errors import reason_of
 from ego4dfs.prefetch.outage import Outage
-from ego4dfs.prefetch.plan import NOT_TO_BE_HAD, Item, Plan
+from ego4dfs.prefetch.plan import UNAVAILABLE, Item, Plan
 
 
 class Status(enum.Enum):
@@ -92,7 +92,7 @@ class Report:
     def leave_out(self, plan: Plan) -> None:
         """Count the files that cannot be had as the plan knows already."""
         for item in plan.items:
-            if item.state in NOT_TO_BE_HAD:
+            if item.state in UNAVAILABLE:
                 status = Status.MISSING if item.state is State.MISSING else Status.REFUSED
                 self._problem(item.path, item.uid, status, item.reason)
 

@@ -1,4 +1,4 @@
-"""Questions to the store about many objects: what is not known, and what may be known no more."""
+"""Revalidator to the store about many objects: what is not known, and what may be known no more."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ego4dfs.store import ObjectFacts
 
 log = logging.getLogger(__name__)
 
-REFUSAL_KEPT_S = 60.0
+REFUSAL_VALID_S = 60.0
 """How long an object counts as refused without another request: two runs in a row, no longer."""
 
 _AT_ONCE = 2000
 _VAIN = 8
 
 
-class Questions:
+class Revalidator:
     """Asks for facts, many at a time, by one HEAD each."""
 
     def __init__(
@@ -42,13 +42,13 @@ class Questions:
         vain = 0
         for first in range(0, len(urls), _AT_ONCE):
             some = urls[first : first + _AT_ONCE]
-            self._facts.sweep(some, refusal_kept_s=REFUSAL_KEPT_S)
+            self._facts.sweep(some, refusal_kept_s=REFUSAL_VALID_S)
             for url in some:
                 answer = self._answer(url)
                 vain = vain + 1 if isinstance(answer, StoreUnavailable) else 0
                 if isinstance(answer, StoreUnavailable) and vain >= min(_VAIN, len(urls)):
                     answer = self._wait_out(url, answer)
-                    self._facts.sweep(some, refusal_kept_s=REFUSAL_KEPT_S)
+                    self._facts.sweep(some, refusal_kept_s=REFUSAL_VALID_S)
                     known |= {u: self._answer(u) for u in known if _is_unknown(known[u])}
                     vain = 0
                 known[url] = answer
@@ -56,22 +56,22 @@ class Questions:
         return known
 
     def renew(
-        self, old: Mapping[str, ObjectFacts], *, insists: bool = False
+        self, old: Mapping[str, ObjectFacts], *, raise_if_rejected: bool = False
     ) -> dict[str, ObjectFacts]:
         """Return what the store says now of objects whose facts are known.
 
-        Leaves out those of which it says nothing: a copy that was right stays so while nobody can
-        be asked. The first answer that will befall the others too ends it; with `insists` it is
-        raised if it is CredentialsRejected.
+        Objects without an answer are left out: a complete copy stays complete while the store is
+        unreachable. An error that all further requests would meet ends it; CredentialsRejected is
+        raised with `raise_if_rejected`.
         """
         urls, fresh = list(old), {}
         for first in range(0, len(urls), _AT_ONCE):
             some = urls[first : first + _AT_ONCE]
             for url in some:
                 self._facts.forget(url)
-            self._facts.sweep(some, refusal_kept_s=REFUSAL_KEPT_S)
+            self._facts.sweep(some, refusal_kept_s=REFUSAL_VALID_S)
             for url in some:
-                answer = self._answer(url, raises=insists)
+                answer = self._answer(url, raises=raise_if_rejected)
                 if isinstance(answer, ObjectFacts) and answer != old[url]:
                     fresh[url] = answer
                     continue
@@ -101,7 +101,7 @@ class Questions:
         self, url: str, *, raises: bool = True, raises_unavailable: bool = False
     ) -> ObjectFacts | StoreError:
         try:
-            return self._facts.get(url, refusal_kept_s=REFUSAL_KEPT_S)
+            return self._facts.get(url, refusal_kept_s=REFUSAL_VALID_S)
         except CredentialsRejected as error:
             if raises:
                 raise

@@ -109,8 +109,8 @@ class Expected:
         records = self._journal.records(directory)
         fetched = {path for path, record in records if record.release == self._release}
         present = _names_in(self._layout.dataset(dataset))
-        may_write = self._journal.may_write
-        renamed = disk_names(self._layout, dataset, listing.manifest.entries, may_write=may_write)
+        writable = self._journal.writable
+        renamed = disk_names(self._layout, dataset, listing.manifest.entries, writable=writable)
         entries = tuple(
             entry
             for entry in listing.entries

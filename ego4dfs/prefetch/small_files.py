@@ -14,14 +14,14 @@ from ego4dfs.facts import FactsIndex
 from ego4dfs.prefetch.downloads import RangeFetcher, Stopped
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report
-from ego4dfs.prefetch.worker_pool import Lanes
+from ego4dfs.prefetch.worker_pool import WorkerPool
 from ego4dfs.store import Fetched, ObjectFacts, ObjectStore
 
 SMALL_BYTES = 1 << 20
 """Up to here a file is small."""
 
 
-class SmallReader:
+class SmallFileReader:
     """Reads whole files from the cache, else from the store. Safe from several threads."""
 
     def __init__(
@@ -30,14 +30,14 @@ class SmallReader:
         facts: FactsIndex,
         ranges: RangeFetcher,
         report: Report,
-        lanes: Lanes,
+        pool: WorkerPool,
     ) -> None:
-        """Look into the cache through `ranges`; count into `report`; end with the lanes."""
+        """Look into the cache through `ranges`; count into `report`; end with the pool."""
         self._store = store
         self._facts = facts
         self._ranges = ranges
         self._report = report
-        self._lanes = lanes
+        self._pool = pool
 
     def read(self, item: Item, *, past_cache: bool) -> tuple[memoryview, ObjectFacts]:
         """Return a small file's bytes, or the first ones of a file that turns out to be large."""
@@ -73,6 +73,6 @@ class SmallReader:
                 lambda: self._store.read_range(url, 0, stop, etag=etag, size=size)
             )
         except StoreUnavailable as error:
-            if self._lanes.stopping.is_set():
+            if self._pool.stopping.is_set():
                 raise Stopped from error
             raise

@@ -23,9 +23,9 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
-from ego4dfs.prefetch.plan import THERE, TO_GET, DatasetPlan, Item, Plan
+from ego4dfs.prefetch.plan import COMPLETE, TO_FETCH, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report, Status
-from ego4dfs.prefetch.worker_pool import Lanes, Task
+from ego4dfs.prefetch.worker_pool import Task, WorkerPool
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.text import sizes_apart
@@ -47,8 +47,8 @@ class Warmer:
 
         An outage of the store is waited out for `retry_for_s`.
         """
-        self._lanes = Lanes(self._stop)
-        self.report = Report(outage=Outage(retry_for_s, self._lanes.stopping))
+        self._pool = WorkerPool(self._stop)
+        self.report = Report(outage=Outage(retry_for_s, self._pool.stopping))
         self._store = session.store
         self._facts = session.facts
         self._cache = session.cache
@@ -82,7 +82,7 @@ class Warmer:
             for name, uid, url in files:
                 item, here = self._item(dataset, name, uid, url)
                 items.append(item)
-                begun += here if item.state in TO_GET else 0
+                begun += here if item.state in TO_FETCH else 0
                 done += 1
                 on_facts(done, total)
             datasets.append(DatasetPlan(dataset, count, items))
@@ -116,21 +116,21 @@ class Warmer:
         """
         self.check_room(plan, pin=pin)
         self.report.files = plan.count(*State)
-        self.report.total_bytes = plan.bytes(*TO_GET)
+        self.report.total_bytes = plan.bytes(*TO_FETCH)
         self.report.leave_out(plan)
-        self.report.done(Status.SKIPPED, plan.count(*THERE))
+        self.report.done(Status.SKIPPED, plan.count(*COMPLETE))
         refs = self._refs(plan)
         for ref in refs.values() if pin else ():
             self._cache.pin(ref.object_id, (block.key for block in block_entries(ref)))
-        tasks = self._tasks([item for item in plan.items if item.state in TO_GET], refs)
-        self._lanes.add("warm", lambda: next(tasks, None), _THREADS)
+        tasks = self._tasks([item for item in plan.items if item.state in TO_FETCH], refs)
+        self._pool.add("warm", lambda: next(tasks, None), _THREADS)
         try:
-            self._lanes.run(tick)
+            self._pool.run(tick)
         except (KeyboardInterrupt, OSError) as error:
             self._stop(error)
-        self._lanes.stop()
+        self._pool.stop()
         try:
-            return self._lanes.ended(0.5 if self.report.stopped_by else _END_S)
+            return self._pool.ended(0.5 if self.report.stopped_by else _END_S)
         except KeyboardInterrupt as error:
             self._stop(error)
             return False
@@ -215,7 +215,7 @@ class Warmer:
         """Count an object as not to be had; raise what will befall every other one too."""
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
-        if isinstance(error, StoreUnavailable) and self._lanes.stopping.is_set():
+        if isinstance(error, StoreUnavailable) and self._pool.stopping.is_set():
             return  # it was not waited for
         with self._lock:
             if item.path in self._failed:

@@ -11,7 +11,7 @@ Task = Callable[[], None]
 Next = Callable[[], Task | None]
 
 
-class Lanes:
+class WorkerPool:
     """Runs tasks on daemon threads until there are no more, or until it is stopped.
 
     A lane is a function that hands out the next task, called under one lock, so it may look at
@@ -27,12 +27,12 @@ class Lanes:
         self._busy = 0
         self.stopping = threading.Event()  # no further tasks
         self.abandoned = threading.Event()  # and those under way end as soon as they can
-        self._lanes: list[list[threading.Thread]] = []
+        self._pool: list[list[threading.Thread]] = []
         self._threads: list[threading.Thread] = []
 
     def add(self, name: str, take: Next, count: int) -> None:
         """Serve a lane with `count` threads, once `start` is called."""
-        self._lanes.append(
+        self._pool.append(
             [
                 threading.Thread(target=self._work, args=(take,), name=f"{name}-{i}", daemon=True)
                 for i in range(count)
@@ -54,12 +54,12 @@ class Lanes:
             self.stop()
 
     def _start(self) -> None:
-        rest = [thread for lane in self._lanes for thread in lane[1:]]
-        for thread in (*(lane[0] for lane in self._lanes), *rest):
+        rest = [thread for lane in self._pool for thread in lane[1:]]
+        for thread in (*(lane[0] for lane in self._pool), *rest):
             try:
                 thread.start()
             except RuntimeError as error:  # no more threads are to be had
-                if len(self._threads) < len(self._lanes):
+                if len(self._threads) < len(self._pool):
                     raise OSError(errno.EAGAIN, "no more threads are to be had") from error
                 return
             self._threads.append(thread)
@@ -77,8 +77,8 @@ class Lanes:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def locked(self, change: Callable[[], None]) -> None:
-        """Change what lanes look at, under their lock."""
+    def update(self, change: Callable[[], None]) -> None:
+        """Change what pool look at, under their lock."""
         with self._changed:
             change()
             self._changed.notify_all()
