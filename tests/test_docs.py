@@ -217,6 +217,17 @@ def test_links_lead_somewhere(page: Path):
         assert not anchor or anchor in _anchors(linked), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_that_a_page_names_exist(page: Path):
+    """As `store/etag.py`, or as `ego4dfs.mount.binding`."""
+    text = _without_code(page)
+    for name in re.findall(r"`([\w/]+\.py)`", text):
+        assert any((place / name).is_file() for place in (ROOT, ROOT / "ego4dfs")), name
+    for name in re.findall(r"`(ego4dfs(?:\.\w+)+)`", text):
+        module = ROOT / name.replace(".", "/")
+        assert module.is_dir() or module.with_suffix(".py").is_file(), name
+
+
 def test_every_page_is_reached_from_the_index():
     index = (DOCS / "index.md").read_text()
     for page in DOCS.rglob("*.md"):
