@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import measure, peers, proxy, samples, table, tools
+from benchmarks import BenchError, RunError, measure, peers, proxy, report, samples
 from benchmarks.__main__ import choose, main
 from benchmarks.copiers import copiers
-from benchmarks.document import replace
 from benchmarks.goals import at_most, times_as_good
-from benchmarks.row import Column, Contender, Outcome, Result, Row, Sample
+from benchmarks.report import replace
+from benchmarks.row import Column, Contender, Outcome, Result, Row, Sample, run_row
 from benchmarks.rows import ROWS
-from benchmarks.runner import run_row
 from benchmarks.servers import Servers, serving
-from benchmarks.trouble import BenchError, RunError
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = (Column("wall_s", "wall s", spread=True), Column("requests", "requests", digits=0))
@@ -42,7 +40,7 @@ def walls(name: str, *seconds: float) -> Result:
 
 def test_the_table_shows_medians_extremes_and_ratios():
     found = outcome(walls("ours", 1, 2, 9), walls("theirs", 5, 3, 4))
-    lines = table.markdown([found]).splitlines()
+    lines = report.markdown([found]).splitlines()
     assert lines[0] == "| work | tool | wall s (min–max) | ratio | requests |"
     assert lines[2] == "| some work | ours | 2.00 (1.00–9.00) | – | – |"
     assert lines[3] == "|  | theirs | 4.00 (3.00–5.00) | 2.00 × | – |"
@@ -58,14 +56,14 @@ def test_a_ratio_above_one_means_that_ours_is_better_whatever_is_counted():
 def test_tools_that_are_missing_or_failed_are_named_and_have_no_figures():
     broken = Result("broken", [{"wall_s": 1.0}], trouble="failed: wrong | bytes\nand more")
     found = outcome(walls("ours", 1), Result("absent", trouble="missing: apt"), broken)
-    lines = table.markdown([found]).splitlines()
+    lines = report.markdown([found]).splitlines()
     assert lines[3] == "|  | absent | missing: apt | – | – |"
     assert lines[4] == "|  | broken | failed: wrong / bytes | – | – |"
     assert list(found.failed) == [broken]
 
 
 def test_a_tool_that_ran_less_often_is_marked():
-    text = table.markdown([outcome(walls("ours", 1, 1, 1), walls("slow", 7))])
+    text = report.markdown([outcome(walls("ours", 1, 1, 1), walls("slow", 7))])
     assert "| slow (runs: 1) |" in text
 
 
@@ -75,8 +73,8 @@ def test_goals_are_judged_from_the_run():
     found = outcome(walls("ours", 2), walls("theirs", 8), goals=wanted)
     verdicts = ["missed", "reached", "reached", "not measured"]
     assert [goal.verdict(found) for goal in wanted] == verdicts
-    assert table.goals([found]).splitlines()[0].endswith("theirs: **missed**, 4.00")
-    assert list(table.as_json([found], {})["rows"][0]["goals"].values()) == verdicts
+    assert report.goals([found]).splitlines()[0].endswith("theirs: **missed**, 4.00")
+    assert list(report.as_json([found], {})["rows"][0]["goals"].values()) == verdicts
 
 
 def contenders_row(*contenders: Contender) -> Row:
@@ -166,7 +164,7 @@ def test_a_small_row_from_the_server_to_the_table(servers):
     def copy(shape: str, wanted: samples.Dataset) -> Sample:
         out = servers.empty("out")
         environment = ours.environment(servers, shape, servers.empty("cache"))
-        found = tools.sample(servers, shape, ours.command(dataset, out), environment)
+        found = measure.sample(servers, shape, ours.command(dataset, out), environment)
         wanted.check(out)
         return found
 
@@ -185,7 +183,7 @@ def test_a_small_row_from_the_server_to_the_table(servers):
     else:
         # ego4d.json, the manifest, and at least one for each file
         assert distant.samples[0]["requests"] >= 5
-        assert distant.samples[0]["wire_mib"] > 70_000 / tools.MIB
+        assert distant.samples[0]["wire_mib"] > 70_000 / measure.MIB
 
 
 def test_wrong_bytes_are_no_result(servers, tmp_path):

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import mount_data, mount_runs, mount_video, mounts
-from benchmarks.mount_goals import at_least, at_most_times, best_of
+from benchmarks import RunError, mount_video, mounts, samples
+from benchmarks.goals import at_least, at_most_times, best_of
 from benchmarks.mount_reads import measured, read
 from benchmarks.mounts import Mounted, Mounter, mounted
 from benchmarks.row import Column, Outcome, Result, Row
-from benchmarks.servers import Servers, serving
-from benchmarks.stale import mountpoints
-from benchmarks.trouble import RunError
+from benchmarks.servers import Servers, mountpoints, serving
 
 SIZE = 3_000_000
 COLUMNS = (Column("rate", "MiB/s", more_is_better=True),)
@@ -29,8 +27,8 @@ def servers(tmp_path_factory) -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="module")
-def videos(servers) -> mount_data.Videos:
-    return mount_data.publish(servers, "mount_tests", 2, SIZE)
+def videos(servers) -> samples.Videos:
+    return samples.publish(servers, "mount_tests", 2, SIZE)
 
 
 def of(tool: Mounter) -> Mounter:
@@ -40,7 +38,7 @@ def of(tool: Mounter) -> Mounter:
 
 @pytest.mark.parametrize("number", range(3))
 def test_each_tool_shows_the_published_bytes_and_is_gone_afterwards(servers, videos, number):
-    tool = of(mount_runs.tools()[number])
+    tool = of(mounts.tools()[number])
 
     def work(mount: Mounted) -> dict[str, float]:
         paths = [mount.path(content.name) for content in videos.contents]
@@ -49,7 +47,7 @@ def test_each_tool_shows_the_published_bytes_and_is_gone_afterwards(servers, vid
             content.check(mount.path(content.name))
         return found
 
-    (contender,) = mount_runs.cold(servers, "lan", videos.name, work, mounters=[tool])
+    (contender,) = mounts.cold(servers, "lan", videos.name, work, mounters=[tool])
     found = contender.run()
     assert found["rate"] > 0
     assert found["peak_mib"] > 1
@@ -63,7 +61,7 @@ def test_a_distant_mount_fetches_each_byte_once(servers, videos):
         (first, _) = videos.contents
         return measured(mount, lambda: read([[mount.path(first.name)]] * 2))
 
-    (ours, *_) = mount_runs.cold(servers, "wan", videos.name, work)
+    (ours, *_) = mounts.cold(servers, "wan", videos.name, work)
     assert 0.5 <= ours.run()["fetched"] < 0.52
 
 
@@ -75,7 +73,7 @@ def test_a_run_that_fails_leaves_no_mount(servers, videos):
         held.append(mount.path(videos.contents[0].name).open("rb"))
         raise RunError("wrong")
 
-    (contender,) = mount_runs.cold(servers, "lan", videos.name, work, mounters=[tool])
+    (contender,) = mounts.cold(servers, "lan", videos.name, work, mounters=[tool])
     with pytest.raises(RunError, match="wrong"):
         contender.run()
     held[0].close()
@@ -108,7 +106,7 @@ def test_a_mount_that_a_killed_run_left_is_taken_away(tmp_path):
 
 
 def test_wrong_bytes_and_lengths_are_noticed(tmp_path):
-    content = mount_data.Content("it.mp4", 1, SIZE)
+    content = samples.Content("it.mp4", 1, SIZE)
     path = tmp_path / "it.mp4"
     content.write(path)
     content.check(path)

@@ -9,15 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import table
-from benchmarks.about import machine
-from benchmarks.document import replace
+from benchmarks import BenchError, report
 from benchmarks.plot import draw
-from benchmarks.row import Outcome, Row
+from benchmarks.report import machine, replace
+from benchmarks.row import Outcome, Row, run_row, say
 from benchmarks.rows import ROWS
-from benchmarks.runner import run_row, say
 from benchmarks.servers import RAM_DISK, serving
-from benchmarks.trouble import BenchError
 
 _ABOUT = """\
 Measure ego4dfs and its peers at the same work, one after the other in the same run, against an S3
@@ -78,11 +75,11 @@ def _measure(options: argparse.Namespace, rows: Sequence[Row]) -> int:
     outcomes: list[Outcome] = []
     with serving(options.place) as servers:
         about = machine(servers.wan_missing, _command(options), options.rounds)
-        found = table.as_json(outcomes, about)
+        found = report.as_json(outcomes, about)
         for row in rows:
             outcomes.append(run_row(row, servers, options.rounds))
-            print(table.markdown(outcomes[-1:]) + "\n" + table.goals(outcomes[-1:]), flush=True)
-            found = table.as_json(outcomes, about)
+            print(report.markdown(outcomes[-1:]) + "\n" + report.goals(outcomes[-1:]), flush=True)
+            found = report.as_json(outcomes, about)
             if options.json:  # at each row: what comes later may fail
                 options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.plot:
@@ -101,8 +98,8 @@ def _measure(options: argparse.Namespace, rows: Sequence[Row]) -> int:
 def _section(group: str, outcomes: Sequence[Outcome], about: dict[str, str]) -> str:
     mine = [outcome for outcome in outcomes if outcome.row.group == group]
     told = "\n".join(f"- {name}: {value}" for name, value in about.items())
-    goals = table.goals(mine)
-    return f"{told}\n\n{table.markdown(mine)}" + (f"\nGoals:\n\n{goals}" if goals else "")
+    goals = report.goals(mine)
+    return f"{told}\n\n{report.markdown(mine)}" + (f"\nGoals:\n\n{goals}" if goals else "")
 
 
 def _command(options: argparse.Namespace) -> str:

@@ -1,4 +1,4 @@
-"""What a command costs: wall time, CPU seconds and peak memory, its children included."""
+"""What a command costs: wall time, CPU seconds, peak memory, requests and bytes on the wire."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.trouble import RunError
+from benchmarks import RunError
+from benchmarks.row import Column
+from benchmarks.servers import Servers
+
+MIB = 1 << 20
+COLUMNS = (
+    Column("wall_s", "wall s", spread=True),
+    Column("cpu_s", "CPU s"),
+    Column("peak_mib", "peak MiB", digits=0),
+    Column("requests", "requests", digits=0),
+    Column("wire_mib", "MiB on the wire", digits=1),
+)
 
 _TICK_S = 0.05  # a look costs the measured tools some 1 ms of a core
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -165,3 +176,36 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def sample(
+    servers: Servers,
+    shape: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    timeout_s: float = 600.0,
+) -> dict[str, float]:
+    """Run a command to its end and return the values of `COLUMNS`.
+
+    Requests and bytes are there where the shape counts them. Raises RunError as `measure.run`.
+    """
+    before = servers.counts(shape)
+    log: Path = servers.directory / "tool.log"
+    usage = run(
+        command,
+        environment=environment,
+        log=log,
+        directory=servers.directory,
+        timeout_s=timeout_s,
+    )
+    found = {
+        "wall_s": usage.wall_s,
+        "cpu_s": usage.cpu_s,
+        "peak_mib": usage.peak_bytes / MIB,
+    }
+    after = servers.counts(shape)
+    if before and after:
+        passed = after.since(before)
+        found |= {"requests": passed.requests, "wire_mib": passed.sent / MIB}
+    return found

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from benchmarks import RunError
 from benchmarks.mounts import Mounted
 from benchmarks.row import Column
-from benchmarks.trouble import RunError
 
 MIB, GIB = 1 << 20, 1 << 30
 RATE = (

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import av
 
-from benchmarks import mount_data
+from benchmarks import RunError, samples
 from benchmarks.servers import Servers
-from benchmarks.trouble import RunError
 from ego4dfs.demo import media
 from ego4dfs.demo.media import FRAME_RATE, Clip
 from ego4dfs.demo.recordings import CONSORTIUM
@@ -39,8 +38,8 @@ def publish(servers: Servers, dataset: str, count: int, *, faststart: bool) -> F
     local = media.make_all([clip], servers.directory / "films")[clip]  # made once for all rows
     uids = [f"{dataset}_{number:02}" for number in range(count)]
     for uid in uids:
-        servers.s3.put(CONSORTIUM, mount_data.key(dataset, uid), local)
-    mount_data.publish_manifest(servers, dataset, uids)
+        servers.s3.put(CONSORTIUM, samples.key(dataset, uid), local)
+    samples.publish_manifest(servers, dataset, uids)
     chance = random.Random("windows")
     begins = [chance.randrange(5, SECONDS - WINDOW_S - 5) for _ in uids]
     return Films(dataset, clip, local, [f"{uid}.mp4" for uid in uids], begins)

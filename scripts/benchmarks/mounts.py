@@ -1,4 +1,4 @@
-"""The mounts side by side: how each tool is mounted, watched and taken away again."""
+"""The mounts side by side: how each tool is mounted, watched and unmounted, warm or cold."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks import peers
+from benchmarks import RunError, peers
 from benchmarks.measure import Meter
 from benchmarks.peers import Tool
+from benchmarks.row import Contender, Sample
 from benchmarks.samples import VERSION
-from benchmarks.servers import Servers
-from benchmarks.stale import mountpoints, unmount
-from benchmarks.trouble import RunError
+from benchmarks.servers import Servers, mountpoints, unmount
 from ego4dfs.demo.child import end, spawn
 from ego4dfs.demo.recordings import CONSORTIUM
 
+OURS, S3FS, RCLONE = "ego4dfs mount", "s3fs-fuse", "rclone mount"
 BINDFS = "bindfs of a local directory"
 OBJECTS = f"public/{VERSION}/objects"
 _READY_TIMEOUT_S = 120.0
@@ -219,3 +220,36 @@ def _take_away(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
         raise RunError(f"{mountpoint} is still mounted; fusermount3 -uz {mountpoint} ends it")
     with suppress(OSError):
         mountpoint.rmdir()
+
+
+def tools() -> tuple[Mounter, ...]:
+    """Return the mounts that most rows compare, that of ego4dfs first."""
+    return (ego4dfs(), s3fs(), rclone())
+
+
+def cold(
+    servers: Servers,
+    shape: str,
+    dataset: str,
+    work: Callable[[Mounted], Sample],
+    *,
+    mounters: Iterable[Mounter] | None = None,
+    rounds: Mapping[str, int] | None = None,
+) -> list[Contender]:
+    """Return a contender for each tool, which mounts the dataset cold, works, and unmounts.
+
+    `rounds` bounds those of slow tools by their names.
+    """
+
+    def run(mounter: Mounter) -> Sample:
+        kept = servers.empty("cache")
+        try:
+            with mounted(mounter, servers, shape, dataset, kept) as mount:
+                return work(mount)
+        finally:
+            servers.empty("cache")
+
+    return [
+        Contender(tool.name, partial(run, tool), tool.tool.missing, (rounds or {}).get(tool.name))
+        for tool in (tools() if mounters is None else mounters)
+    ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.trouble import BenchError
+from benchmarks import BenchError
 from ego4dfs.demo import ports
 from ego4dfs.demo.child import end, spawn
 

@@ -1,18 +1,17 @@
-"""What all tools talk to: one S3 server in the RAM disk, near or as if far away."""
+"""The S3 server in the RAM disk, near or as if far away, and what killed runs left behind."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks import proxy
+from benchmarks import BenchError, proxy
 from benchmarks.proxy import Counts, Proxy, Shape
-from benchmarks.stale import mountpoints, unmount
-from benchmarks.trouble import BenchError
 from ego4dfs.demo.recordings import CONSORTIUM
 from ego4dfs.demo.server import S3Server
 
@@ -121,3 +120,16 @@ def _remove_leftovers(place: Path) -> None:
             for mountpoint in mountpoints(path):
                 unmount(mountpoint, lazy=True)
             shutil.rmtree(path, ignore_errors=True)
+
+
+def mountpoints(below: Path) -> list[Path]:
+    """Return a directory and those below it that are mounted on, the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    found = [Path(line.split()[4]) for line in lines]
+    return [path for path in reversed(found) if path == below or below in path.parents]
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False) -> bool:
+    """Unmount and return whether that went well; `lazy` also takes one away that is busy."""
+    command = ["fusermount3", "-uz" if lazy else "-u", str(mountpoint)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 
-from benchmarks import mount_data, mounts, peers
-from benchmarks.mount_goals import MEMORY, at_least
+from benchmarks import mounts, peers, samples
+from benchmarks.goals import MEMORY, at_least
 from benchmarks.mount_reads import MIB, measured, read
 from benchmarks.mounts import Mounted, mounted
 from benchmarks.row import Column, Contender, Row, Sample
@@ -27,7 +27,7 @@ _KEEP = "ego4dfs mount --eviction none"
 @contextmanager
 def _epochs(servers: Servers) -> Iterator[Sequence[Contender]]:
     """Read all files twice, each time in another order, past the kernel's pages."""
-    videos = mount_data.publish(servers, "mount_epochs", _FILES, _FILE_BYTES)
+    videos = samples.publish(servers, "mount_epochs", _FILES, _FILE_BYTES)
 
     def epoch(mount: Mounted, number: int) -> dict[str, float]:
         paths = [mount.path(content.name) for content in videos.contents]

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
-from benchmarks import samples
-from benchmarks.mount_goals import MEMORY, best_of
+from benchmarks import RunError, samples
+from benchmarks.goals import MEMORY, best_of
 from benchmarks.mount_reads import measured, read
-from benchmarks.mount_runs import OURS, RCLONE, S3FS, cold, tools
-from benchmarks.mounts import Mounted
+from benchmarks.mounts import OURS, RCLONE, S3FS, Mounted, cold, tools
 from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.samples import Dataset, file_checksum
 from benchmarks.servers import Servers
-from benchmarks.trouble import RunError
 
 _FILES, _FILE_BYTES = 5_000, 58_000
 _FILES_OF_PEERS = 150  # at some 30 files a second; what one file costs does not depend on it

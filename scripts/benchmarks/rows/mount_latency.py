@@ -13,17 +13,14 @@ from statistics import median, quantiles
 import obstore
 from obstore.store import S3Store
 
-from benchmarks import mount_data
-from benchmarks.goals import at_most
-from benchmarks.mount_data import Content
-from benchmarks.mount_goals import MEMORY, at_most_times
+from benchmarks import RunError, samples
+from benchmarks.goals import MEMORY, at_most, at_most_times
 from benchmarks.mount_reads import MIB, Reading, measured
-from benchmarks.mount_runs import RCLONE, S3FS, cold
-from benchmarks.mounts import OBJECTS, Mounted
+from benchmarks.mounts import OBJECTS, RCLONE, S3FS, Mounted, cold
 from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.rows.mount_speed import COLD_BYTES
+from benchmarks.samples import Content
 from benchmarks.servers import Servers
-from benchmarks.trouble import RunError
 from ego4dfs.demo.recordings import CONSORTIUM
 from ego4dfs.demo.signed import REGION
 
@@ -41,7 +38,7 @@ _COSTS = (
 
 @contextmanager
 def _first(servers: Servers) -> Iterator[Sequence[Contender]]:
-    videos = mount_data.publish(servers, "mount_sixteen", FILES, FILE_BYTES)
+    videos = samples.publish(servers, "mount_sixteen", FILES, FILE_BYTES)
 
     def begins(mount: Mounted) -> Sample:
         waits: list[float] = []
@@ -69,7 +66,7 @@ def _first(servers: Servers) -> Iterator[Sequence[Contender]]:
 
 @contextmanager
 def _random(servers: Servers) -> Iterator[Sequence[Contender]]:
-    videos = mount_data.publish(servers, "mount_one", 1, COLD_BYTES)
+    videos = samples.publish(servers, "mount_one", 1, COLD_BYTES)
     (content,) = videos.contents
     chance = random.Random("places")
     places = [chance.randrange(COLD_BYTES - _READ_BYTES) for _ in range(_READS)]

@@ -10,18 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from benchmarks import mount_data, mounts, peers, samples, tools
+from benchmarks import RunError, measure, mounts, peers, samples
 from benchmarks.copiers import copiers
-from benchmarks.goals import at_most
-from benchmarks.mount_goals import MEMORY, at_most_times
+from benchmarks.goals import MEMORY, at_most, at_most_times
 from benchmarks.mount_reads import MIB
-from benchmarks.mount_runs import OURS, RCLONE, S3FS, cold
-from benchmarks.mount_runs import tools as mount_tools
-from benchmarks.mounts import Mounted, mounted
+from benchmarks.mounts import OURS, RCLONE, S3FS, Mounted, cold, mounted
+from benchmarks.mounts import tools as mount_tools
 from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.samples import VERSION, Dataset
 from benchmarks.servers import Servers
-from benchmarks.trouble import RunError
 
 _ROWS = {10_000: 1.0, 100_000: 3.0}
 _MANY, _VERY_MANY, _MOST_BYTES = 10_000, 100_000, 1_000
@@ -34,7 +31,7 @@ def _ready(servers: Servers) -> Iterator[Sequence[Contender]]:
     """Mount, and list the names; no object of theirs need be there."""
     for count in _ROWS:
         uids = [f"{number:032x}" for number in range(count)]
-        mount_data.publish_manifest(servers, f"mount_rows_{count}", uids)
+        samples.publish_manifest(servers, f"mount_rows_{count}", uids)
 
     def listing(count: int) -> Sample:
         kept = servers.empty("cache")
@@ -72,7 +69,7 @@ def _long(servers: Servers) -> Iterator[Sequence[Contender]]:
         asked = [*official.tool.command, "-o", str(servers.empty("out")), *words]
         command = ["sh", "-c", 'echo n | "$@"', "sh", *asked]  # n: no download, please
         environment = official.environment(servers, "wan", servers.empty("cache"))
-        return tools.sample(servers, "wan", command, environment)
+        return measure.sample(servers, "wan", command, environment)
 
     yield [
         *cold(servers, "wan", dataset.name, partial(_lists, dataset=dataset), rounds=_ROUNDS),

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 
-from benchmarks import mount_data, mounts
-from benchmarks.goals import times_as_good
-from benchmarks.mount_goals import MEMORY, at_least, at_least_times, at_most_times
+from benchmarks import mounts, samples
+from benchmarks.goals import MEMORY, at_least, at_least_times, at_most_times, times_as_good
 from benchmarks.mount_reads import MIB, RATE, measured, of_reading, read
 from benchmarks.mounts import Mounted, Mounter, mounted, side_by_side
 from benchmarks.row import Contender, Row, Sample
@@ -25,7 +24,7 @@ _LIBFUSE2_RATE = 1.8e9 / MIB
 def _cold(shape: str) -> _Prepare:
     @contextmanager
     def prepare(servers: Servers) -> Iterator[Sequence[Contender]]:
-        videos = mount_data.publish(servers, "mount_one", 1, COLD_BYTES)
+        videos = samples.publish(servers, "mount_one", 1, COLD_BYTES)
 
         def run(mounter: Mounter) -> Sample:
             kept = servers.empty("cache")
@@ -48,7 +47,7 @@ def _warm(*, evict: bool) -> _Prepare:
 
     @contextmanager
     def prepare(servers: Servers) -> Iterator[Sequence[Contender]]:
-        videos = mount_data.publish(servers, "mount_one", 1, COLD_BYTES)
+        videos = samples.publish(servers, "mount_one", 1, COLD_BYTES)
         (content,) = videos.contents
         with ExitStack() as stack:
             stack.callback(servers.empty, "local")

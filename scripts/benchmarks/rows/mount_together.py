@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from benchmarks import mount_data
-from benchmarks.goals import at_most
-from benchmarks.mount_data import Videos
-from benchmarks.mount_goals import MEMORY, at_least, at_least_times
+from benchmarks import samples
+from benchmarks.goals import MEMORY, at_least, at_least_times, at_most
 from benchmarks.mount_reads import MIB, RATE, Reading, measured, read
-from benchmarks.mount_runs import RCLONE, S3FS, cold, tools
-from benchmarks.mounts import Mounted, side_by_side
+from benchmarks.mounts import RCLONE, S3FS, Mounted, cold, side_by_side, tools
 from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.rows.mount_latency import FILE_BYTES, FILES
 from benchmarks.rows.mount_speed import COLD_BYTES
+from benchmarks.samples import Videos
 from benchmarks.servers import Servers
 
 _SAME_BYTES = 256 * MIB
@@ -35,8 +33,8 @@ def _different(mount: Mounted, videos: Videos, processes: int, *, evict: bool = 
 
 @contextmanager
 def _cold(servers: Servers) -> Iterator[Sequence[Contender]]:
-    one = mount_data.publish(servers, "mount_one", 1, COLD_BYTES)
-    videos = mount_data.publish(servers, "mount_sixteen", FILES, FILE_BYTES)
+    one = samples.publish(servers, "mount_one", 1, COLD_BYTES)
+    videos = samples.publish(servers, "mount_sixteen", FILES, FILE_BYTES)
     all_tools = partial(_different, videos=videos, processes=FILES)
     contenders = cold(servers, "wan", videos.name, all_tools, rounds=_SLOW)
     half = partial(_different, videos=videos, processes=8)
@@ -52,7 +50,7 @@ def _cold(servers: Servers) -> Iterator[Sequence[Contender]]:
 
 @contextmanager
 def _warm(servers: Servers) -> Iterator[Sequence[Contender]]:
-    videos = mount_data.publish(servers, "mount_sixteen", FILES, FILE_BYTES)
+    videos = samples.publish(servers, "mount_sixteen", FILES, FILE_BYTES)
     contenders = []
     with ExitStack() as stack:
         for tool, mount in side_by_side(stack, servers, tools(), videos.name):
@@ -70,7 +68,7 @@ def _warm(servers: Servers) -> Iterator[Sequence[Contender]]:
 
 @contextmanager
 def _same(servers: Servers) -> Iterator[Sequence[Contender]]:
-    videos = mount_data.publish(servers, "mount_same", 1, _SAME_BYTES)
+    videos = samples.publish(servers, "mount_same", 1, _SAME_BYTES)
     (content,) = videos.contents
 
     def work(mount: Mounted) -> Sample:

@@ -9,16 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from statistics import median
 
-from benchmarks import mount_video
-from benchmarks.goals import at_most
-from benchmarks.mount_goals import MEMORY, best_of
+from benchmarks import RunError, mount_video
+from benchmarks.goals import MEMORY, at_most, best_of
 from benchmarks.mount_reads import Reading, measured
-from benchmarks.mount_runs import RCLONE, S3FS, cold
 from benchmarks.mount_video import SECONDS, WINDOW_S, window
-from benchmarks.mounts import Mounted
+from benchmarks.mounts import RCLONE, S3FS, Mounted, cold
 from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.servers import Servers
-from benchmarks.trouble import RunError
 
 _FILMS = 4
 _DECORD = """

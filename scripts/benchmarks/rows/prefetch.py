@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
-from benchmarks import samples, tools
+from benchmarks import measure, samples
 from benchmarks.copiers import STREAMS, Copier, copiers
 from benchmarks.goals import times_as_good
 from benchmarks.row import Contender, Row, Sample
@@ -47,7 +47,7 @@ def _copies(shape: str, publish: Callable[[Servers], Dataset], suffix: str = "")
         def copy(copier: Copier) -> Sample:
             out = servers.empty("out")
             environment = copier.environment(servers, shape, servers.empty("cache"))
-            found = tools.sample(servers, shape, copier.command(dataset, out), environment)
+            found = measure.sample(servers, shape, copier.command(dataset, out), environment)
             dataset.check(out, suffix=suffix if copier.lists else "")
             return found
 
@@ -70,7 +70,7 @@ ROWS = (
             f"prefetch-small-{shape}",
             "prefetch",
             f"copy 1,200 small files, 70 MB, {words} server",
-            tools.COLUMNS,
+            measure.COLUMNS,
             _copies(shape, _small),
             needs_wan=shape == "wan",
             goals=[times_as_good("official ego4d", 10), *_AS_FAST],
@@ -82,7 +82,7 @@ ROWS = (
             f"prefetch-videos-{shape}",
             "prefetch",
             f"copy 10 videos, 700 MB, {words} server",
-            tools.COLUMNS,
+            measure.COLUMNS,
             _copies(shape, _videos, ".mp4"),
             needs_wan=shape == "wan",
             goals=[times_as_good("official ego4d"), *_AS_FAST],

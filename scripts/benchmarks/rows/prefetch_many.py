@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 
-from benchmarks import peers, samples, tools
+from benchmarks import measure, peers, samples
 from benchmarks.copiers import Copier, copiers
 from benchmarks.goals import at_most
 from benchmarks.row import Contender, Goal, Outcome, Row, Sample
@@ -38,7 +38,7 @@ def _again(servers: Servers) -> Iterator[Sequence[Contender]]:
     first = servers.empty("again-0")
     kept = servers.empty("again-cache")
     environment = ours.environment(servers, "wan", kept)
-    tools.sample(servers, "wan", ours.command(dataset, first), environment)
+    measure.sample(servers, "wan", ours.command(dataset, first), environment)
     copies = {ours.name: first}
     for number, other in enumerate(others, 1):
         copies[other.name] = servers.empty(f"again-{number}")
@@ -48,7 +48,7 @@ def _again(servers: Servers) -> Iterator[Sequence[Contender]]:
         place = copies[copier.name]
         out = place / VERSION.partition("_")[0] / dataset.name if copier.lists else place
         environment = copier.environment(servers, "wan", kept)
-        found = tools.sample(servers, "wan", copier.command(dataset, out), environment)
+        found = measure.sample(servers, "wan", copier.command(dataset, out), environment)
         dataset.check(place)
         return found
 
@@ -72,7 +72,7 @@ def _plans(servers: Servers) -> Iterator[Sequence[Contender]]:
     def plan(count: int) -> Sample:
         command = [*ours.command(datasets[count], servers.empty("out")), "--dry-run"]
         environment = ours.environment(servers, "lan", servers.empty("cache"))
-        return tools.sample(servers, "lan", command, environment)
+        return measure.sample(servers, "lan", command, environment)
 
     yield [
         Contender(
@@ -112,7 +112,7 @@ ROWS = (
         "prefetch-again",
         "prefetch",
         "find 10,000 files up to date, distant server",
-        tools.COLUMNS,
+        measure.COLUMNS,
         _again,
         needs_wan=True,
         goals=_GOALS_AGAIN,
@@ -121,7 +121,7 @@ ROWS = (
         "prefetch-plan",
         "prefetch",
         "plan a copy, near server",
-        tools.COLUMNS,
+        measure.COLUMNS,
         _plans,
         goals=_GOALS_PLAN,
     ),

@@ -1,14 +1,22 @@
-"""Markdown of medians with their spread, ratios and goals, and the same as JSON."""
+"""The report of a run: Markdown tables with goals, JSON, and the parts of a document."""
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+import ego4dfs
+from benchmarks import BenchError, peers
 from benchmarks.row import Column, Goal, Outcome, Result
 
 _NOTHING = "–"
+_ROOT = Path(ego4dfs.__file__).parents[1]  # what is measured; PYTHONPATH may name another checkout
 
 
 def markdown(outcomes: Iterable[Outcome]) -> str:
@@ -97,3 +105,61 @@ def _result(outcome: Outcome, result: Result) -> dict[str, Any]:
         "medians": {column.key: result.median(column.key) for column in outcome.row.columns},
         "samples": [dict(sample) for sample in result.samples],
     }
+
+
+def replace(path: Path, sections: Mapping[str, str], *, dry: bool = False) -> None:
+    """Replace what is between the markers of each group.
+
+    Raises BenchError when the file or a marker is missing; `dry` only looks for them.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise BenchError(f"{path}: {error.strerror}") from error
+    for group, section in sections.items():
+        begin, end = f"<!-- bench {group} -->\n", f"<!-- end of bench {group} -->\n"
+        head, found, rest = text.partition(begin)
+        _, closed, tail = rest.partition(end)
+        if not found or not closed:
+            raise BenchError(f"{path} needs two lines, {begin.strip()} and {end.strip()}")
+        text = f"{head}{begin}\n{section}\n{end}{tail}"
+    if not dry:
+        path.write_text(text)
+
+
+def machine(wan_missing: str, command: str, rounds: int) -> dict[str, str]:
+    """Return what a reader has to know to compare with another run."""
+    cpu = _after_colon(Path("/proc/cpuinfo"), "model name") or platform.machine()
+    memory = int((_after_colon(Path("/proc/meminfo"), "MemTotal") or "0").split()[0]) >> 20
+    tools = [
+        peers.ego4dfs(),
+        peers.official(),
+        peers.rclone(),
+        peers.aws(),
+        peers.s3fs(),
+        peers.bindfs(),
+    ]
+    return {
+        "command": f"`{command}`",
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "rounds": str(rounds),
+        "machine": f"{os.cpu_count()} × {cpu}, {memory} GiB, Linux {platform.release()}, "
+        f"Python {platform.python_version()}",
+        "versions": "; ".join(
+            f"{tool.name}: {tool.missing or tool.version}".replace("|", "/") for tool in tools
+        ),
+        "distant server": wan_missing or "nginx, 30 ms to the first byte, 80 MB/s a connection",
+    }
+
+
+def _after_colon(path: Path, name: str) -> str:
+    lines = path.read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _commit() -> str:
+    """Return the commit, with a plus sign when files differ from it."""
+    words = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
