@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "show live counters of mounts",
     "doctor": "check FUSE, cache, network, credentials and datasets, and suggest fixes",
     "demo": "mount a small sample from a local S3 server; needs no licence",
+    "completion": "print a completion script for bash, zsh or fish",
 }
 
 _HELP = """\
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def help_text() -> str:
     """Return what `ego4dfs --help` prints."""
-    commands = "\n".join(f"  {name:<9}{text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
     return _HELP.format(commands=commands, exit_codes=output.exit_codes())
 
 
@@ -85,7 +86,7 @@ def parser_of(name: str) -> Parser:
         description=f"{line[0].upper()}{line[1:]}.",
         epilog=output.exit_codes(),
     )
-    _load(name).add_arguments(parser)
+    load(name).add_arguments(parser)
     return parser
 
 
@@ -104,7 +105,7 @@ def _dispatch(words: list[str]) -> int:
     if "list_datasets" in given:
         options.list_datasets(sys.stdout)
         return output.ExitCode.OK
-    return _load(name).run(given)
+    return load(name).run(given)
 
 
 def _check_name(name: str) -> None:
@@ -118,5 +119,6 @@ def _check_name(name: str) -> None:
     raise ConfigError(f"there is no command {name}", hint=hint)
 
 
-def _load(name: str) -> Command:
+def load(name: str) -> Command:
+    """Import and return the module of a command."""
     return cast("Command", importlib.import_module(f"ego4dfs.cli.{name}"))

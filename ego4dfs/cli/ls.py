@@ -35,12 +35,11 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "-l",
-        "-lh",
         "--long",
         action="store_true",
-        help="show sizes, in units such as MiB and GiB, and modification times",
+        help="show sizes, in units such as MiB and GiB, and modification times; -lh is the same",
     )
-    parser.add_argument("-hl", dest="long", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("-lh", "-hl", dest="long", action="store_true", help=argparse.SUPPRESS)
     add_json(parser)
     add_selection(parser)
     add_store(parser)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ego4dfs.errors import ConfigError
 from ego4dfs.text import shell_word
@@ -24,14 +24,10 @@ _OTHER_TOOLS = {
 class Parser(argparse.ArgumentParser):
     """The parser of one command."""
 
-    def __init__(self, *, prog: str, description: str = "", epilog: str = "") -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            epilog=epilog,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    def __init__(self, **options: Any) -> None:
+        """Take the options of ArgumentParser: `prog`, `description` and `epilog`."""
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Return what the command line says. Raises ConfigError, or SystemExit after --help."""
