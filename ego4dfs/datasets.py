@@ -18,6 +18,17 @@ from types import MappingProxyType
 
 from ego4dfs.errors import ConfigError
 
+PRIMARY = "full_scale"
+"""The dataset of the videos themselves; its manifest has the splits of all videos."""
+CLIPS = "clips"
+"""The dataset whose manifest has the parent videos of all clips."""
+METADATA = "ego4d.json"
+"""The primary metadata of a version, beside its datasets."""
+MANIFEST = "manifest.csv"
+"""The list of a dataset's files, in its directory."""
+MANIFEST_VER = "manifest.ver"
+"""The official tool's record of what it downloaded, in a dataset's directory."""
+
 VERSION_DEFAULT = "v2_1"
 VERSIONS = ("v1", "v2", "v2_1")
 

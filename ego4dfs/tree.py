@@ -17,6 +17,8 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from ego4dfs.datasets import MANIFEST, METADATA
+
 
 class ObjectFile(NamedTuple):
     """A file whose bytes are one object of the store."""
@@ -162,13 +164,13 @@ class Tree:
         version = tree.directory(directory)
         if metadata_url:
             for parent in (tree.root, version):
-                tree.add(ObjectFile(join(parent.path, "ego4d.json"), metadata_url))
+                tree.add(ObjectFile(join(parent.path, METADATA), metadata_url))
         if top_manifest:
-            tree.add(ManifestFile("manifest.csv", top_manifest))
+            tree.add(ManifestFile(MANIFEST, top_manifest))
         for dataset in datasets:
             path = join(directory, dataset)
             tree.directory(path, dataset)
-            tree.add(ManifestFile(join(path, "manifest.csv"), dataset))
+            tree.add(ManifestFile(join(path, MANIFEST), dataset))
         return tree
 
     def directory(self, path: str, dataset: str = "") -> Directory:

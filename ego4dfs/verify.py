@@ -22,13 +22,14 @@ from ego4dfs.copies.disk_names import disk_names, with_disk_names
 from ego4dfs.copies.folder import Folders
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.copies.record import is_same_time
+from ego4dfs.datasets import MANIFEST, MANIFEST_VER, METADATA
 from ego4dfs.prefetch import UNAVAILABLE, DatasetPlan, Item, Plan
 from ego4dfs.runtime.workers import each
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
 from ego4dfs.text import folded
 
-_OWN_NAMES = ("manifest.csv", "manifest.ver", "ego4d.json")
+_OWN_NAMES = (MANIFEST, MANIFEST_VER, METADATA)
 _THREADS = 4
 
 
@@ -151,10 +152,10 @@ def datasets_below(layout: Layout) -> tuple[tuple[str, ...], dict[str, str]]:
             lost = (Path(directory) / file for file in files)
             lost = (path for path in lost if path.is_symlink() and not path.exists())
             passed_over |= {path.name: "a link to what is not there" for path in lost}
-        elif "manifest.csv" in files:
+        elif MANIFEST in files:
             found.append(name)
         elif files:
-            passed_over[name] = "no manifest.csv is there"
+            passed_over[name] = f"no {MANIFEST} is there"
     return tuple(sorted(found)), passed_over
 
 

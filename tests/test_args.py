@@ -76,7 +76,7 @@ def test_an_official_line_means_the_same_here(line):
     assert ours.output_directory == Path(theirs.output_directory).expanduser()
     assert ours.version == theirs.version
     assert list(ours.datasets) == theirs.datasets
-    assert list(ours.benchmarks) == list(theirs.benchmarks)
+    assert list(ours.benchmarks) == [name.lower() for name in theirs.benchmarks]
     assert list(ours.universities) == list(theirs.universities)
     assert list(ours.video_uids) == [uid.lower() for uid in theirs.video_uids]
     assert ours.metadata == theirs.metadata

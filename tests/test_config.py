@@ -1,5 +1,6 @@
 """Where options come from, which one wins, and what is refused with which words."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_flags_beat_environment_beats_file_beats_default(config_file):
     environ = {"EGO4DFS_VERSION": "v2", "EGO4DFS_TRANSPORT": "obstore"}
     settled = resolve({"config_path": path, "version": "v2_1"}, environ=environ)
     assert (settled.version, settled.transport) == ("v2_1", "obstore")
-    assert (settled.benchmarks, settled.universities) == (("EM",), ())
+    assert (settled.benchmarks, settled.universities) == (("em",), ())
 
 
 def test_an_empty_list_is_given_and_wins(config_file):
@@ -127,7 +128,7 @@ def test_the_official_keys_are_all_taken(config_file):
         assume_yes=True,
         version="v2",
         datasets=("annotations",),
-        benchmarks=("EM",),
+        benchmarks=("em",),
         aws_profile_name="ego4d",
         metadata=False,
         manifest=True,
@@ -136,6 +137,68 @@ def test_the_official_keys_are_all_taken(config_file):
         video_uids=("abc",),
         universities=("unict",),
     )
+
+
+@pytest.mark.parametrize(
+    "key", ["benchmarks", "annotations", "video_uids", "clip_uids", "universities", "splits"]
+)
+def test_words_of_any_case_are_the_same(key):
+    settled = resolve({key: ["CMU", "cmu", "Unict"]}, environ={})
+    assert getattr(settled, key) == ("cmu", "unict")
+
+
+def test_list_datasets_of_an_official_config_has_no_effect(config_file):
+    path = config_file({"list_datasets": True})
+    assert resolve({"config_path": path}, environ={}) == resolve(environ={})
+
+
+FILTERS = {"benchmarks", "universities", "annotations", "splits", "include", "exclude"}
+FILTERS |= {"video_uids", "video_uid_file", "clip_uids", "uids_from"}
+VALUES = {
+    **{key: ["x"] for key in FILTERS},
+    "datasets": ["x"],
+    **dict.fromkeys(("metadata", "manifest", "allow_missing", "list_datasets"), True),
+    **dict.fromkeys(("assume_yes", "bypass_existing", "bypass_version_check"), True),
+    **dict.fromkeys(("cache_dir", "copies", "output_directory", "mountpoint", "source"), "/x"),
+    "universities": ["cmu"],
+    "uids_from": "x.json",
+    "version": "v1",
+    "aws_profile_name": "x",
+    "endpoint_url": "http://x",
+    "transport": "s3fs",
+    "eviction": "none",
+    "verify": "off",
+    "skip_s3_checks": True,
+    "libfuse": 3,
+    "cache_size": "1GiB",
+    "retry_for": "1h",
+}
+"""A value of each key that is not the default; files are made by the test."""
+
+
+@pytest.mark.parametrize("key", config.KEYS)
+def test_each_filter_and_nothing_else_makes_a_config_filtered(key, tmp_path):
+    """A new option must be added to VALUES, and to FILTERS if it selects files."""
+    file = tmp_path / "uids"
+    file.write_text("x")
+    given = {**VALUES, "video_uid_file": file, "manifest_override_path": file}
+    settled = resolve({"datasets": ["x"], key: given[key]}, environ={})
+    assert settled.is_filtered is (key in FILTERS)
+
+
+def test_no_other_module_lists_filters():
+    """Others ask Config.is_filtered or use its FILTERS, so they see a new filter too.
+
+    Three names are no list of filters: options that are spelt with underscores, for one.
+    """
+    root = Path(config.__file__).parents[1]
+    modules = [path for path in root.rglob("*.py") if path.parent.name not in {"config", "demo"}]
+    assert len(modules) > 100
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+                names = {getattr(item, "value", None) for item in node.elts}
+                assert len(names & FILTERS) < 4, f"{path}:{node.lineno}"
 
 
 def test_our_keys_are_taken_with_dashes_too(config_file):

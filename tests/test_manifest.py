@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ego4dfs.catalog import Selection
+from ego4dfs.config import resolve
 from ego4dfs.errors import ManifestError
 from ego4dfs.manifest import LOCATION_COLUMNS, RESERVED_NAMES, UID_COLUMNS, Manifest, parse
 
@@ -234,7 +235,10 @@ def test_filters_and_order_are_the_official_tools(tmp_path, benchmarks, universi
     path = tmp_path / "manifest.csv"
     path.write_bytes(table("video_uid,s3_path,benchmarks", *rows))
     wanted = [v.filename_base for v in list_videos_in_manifest(path, benchmarks, universities)]
-    selection = Selection.of(benchmarks=benchmarks, universities=universities)
+    settled = resolve({"benchmarks": benchmarks, "universities": universities}, environ={})
+    selection = Selection(
+        benchmarks=frozenset(settled.benchmarks), universities=frozenset(settled.universities)
+    )
     entries = [e for e in parse(path.read_bytes(), "t").entries if selection.admits(e)]
     assert [entry.name for entry in entries] == wanted
 

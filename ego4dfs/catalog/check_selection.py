@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ego4dfs.catalog.catalog import Catalog, Listing
-from ego4dfs.config import FILTERS, UIDS, Config
+from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def check_matches(config: Config, catalog: Catalog, without_request: Sequence[st
     `without_request` that are loaded or cached. Warns if only a part of the selection matches
     nothing. Raises ConfigError if nothing matches at all.
     """
-    if not any(getattr(config, name, None) for name in (*FILTERS, *UIDS)):
+    if not config.is_filtered:
         return
     names = config.datasets or without_request
     listings = _cached(catalog, names)
@@ -78,11 +78,12 @@ def _doubts(config: Config, listings: Sequence[Listing]) -> Iterator[_Doubt]:
     entries = [entry for listing in listings for entry in listing.manifest.entries]
     if config.benchmarks:
         found = set[str]().union(*{e.benchmarks for e in entries if e.benchmarks})
-        yield from _unknown("--benchmarks", config.benchmarks, {name.upper() for name in found})
+        words = [word.upper() for word in config.benchmarks]
+        yield from _unknown("--benchmarks", words, {name.upper() for name in found})
     if config.annotations:
         found = {entry.annotation for entry in entries if entry.annotation}
         texts = {*found, *(entry.name.lower() for entry in entries if entry.annotation)}
-        words = [w for w in config.annotations if not any(w.lower() in text for text in texts)]
+        words = [w for w in config.annotations if not any(w in text for text in texts)]
         yield from _unknown("--annotations", words, found)
     # Without --datasets, datasets that are not at hand may have such names.
     for pattern in config.include if config.datasets else ():

@@ -37,12 +37,12 @@ SHARING_BUCKET = "ego4d-consortium-sharing"
 
 def manifest_url(version: str, dataset: str) -> str:
     """Return where the manifest of a dataset lives (official tool, cli/manifest.py)."""
-    return f"s3://{SHARING_BUCKET}/public/{version}/{dataset}/manifest.csv"
+    return f"s3://{SHARING_BUCKET}/public/{version}/{dataset}/{datasets.MANIFEST}"
 
 
 def metadata_url(version: str) -> str:
     """Return where the primary metadata, ego4d.json, of a version lives."""
-    return f"s3://{SHARING_BUCKET}/public/{version}/ego4d.json"
+    return f"s3://{SHARING_BUCKET}/public/{version}/{datasets.METADATA}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class ManifestCache:
 
     def _paths(self, version: str, dataset: str) -> tuple[Path, Path]:
         directory = self._directory / version / dataset
-        return directory / "manifest.csv", directory / "manifest.json"
+        return directory / datasets.MANIFEST, directory / "manifest.json"
 
     def _load(self, version: str, dataset: str) -> CachedManifest | None:
         """Return the copy on disk; None where it is damaged, unreadable, or no manifest."""

@@ -16,12 +16,11 @@ from ego4dfs.catalog.selection import Selection
 from ego4dfs.catalog.uids import NamedUids, uids_in
 from ego4dfs.config import Config
 from ego4dfs.config.files import chunks
+from ego4dfs.datasets import CLIPS, PRIMARY
 from ego4dfs.errors import ConfigError, Ego4DError
 
 log = logging.getLogger(__name__)
 
-_PRIMARY = "full_scale"
-_CLIPS = "clips"
 _NO_TAGS: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 NO_UIDS = NamedUids(frozenset(), frozenset())
 
@@ -61,10 +60,10 @@ def resolve_selection(
     parents: Mapping[str, str] = {}
     if clips or ((videos or split) and any(_holds_bare_clips(name) for name in names)):
         parents = _parents(catalog)
-    basis = Selection.of(
-        benchmarks=config.benchmarks,
-        universities=config.universities,
-        annotations=config.annotations,
+    basis = Selection(
+        benchmarks=frozenset(config.benchmarks),
+        universities=frozenset(config.universities),
+        annotations=frozenset(config.annotations),
     )
     tagged, untagged = _tagged(basis, catalog, config.datasets) if config.benchmarks else _NO_TAGS
     return replace(
@@ -82,7 +81,7 @@ def resolve_selection(
 
 def _holds_bare_clips(dataset: str) -> bool:
     """Tell whether a dataset has clips, but not whose clips they are."""
-    return dataset != _CLIPS and dataset.startswith("clip")
+    return dataset != CLIPS and dataset.startswith("clip")
 
 
 def _with_clips(videos: set[str], parents: Mapping[str, str]) -> frozenset[str]:
@@ -92,7 +91,7 @@ def _with_clips(videos: set[str], parents: Mapping[str, str]) -> frozenset[str]:
 def _parents(catalog: Catalog) -> Mapping[str, str]:
     """Return the video of each clip; nothing, with a warning, when no manifest tells."""
     try:
-        entries = catalog.listing(_CLIPS).manifest.entries
+        entries = catalog.listing(CLIPS).manifest.entries
     except Ego4DError as error:
         log.warning("the videos that clips are cut from are not known: %s", error)
         return {}
@@ -112,7 +111,7 @@ def _tagged(
     if named and all("benchmarks" in of_one for of_one in columns):
         return _NO_TAGS
     tagged, others = set[str](), set[str]()
-    for name in (_PRIMARY, _CLIPS):
+    for name in (PRIMARY, CLIPS):
         try:
             entries = catalog.listing(name).manifest.entries
         except Ego4DError as error:
@@ -126,14 +125,14 @@ def _tagged(
 
 
 def _videos_of_splits(splits: Sequence[str], catalog: Catalog) -> set[str]:
-    entries = catalog.listing(_PRIMARY).manifest.entries
+    entries = catalog.listing(PRIMARY).manifest.entries
     found = {split for entry in entries for split in entry.splits}
     for word in splits:
         if not any(_means(word, split) for split in found):
             there = ", ".join(sorted(found)) or "none at all"
             raise ConfigError(
                 f"--splits: no video of {catalog.version} is in {word}",
-                hint=f"its manifest of {_PRIMARY} has: {there}",
+                hint=f"its manifest of {PRIMARY} has: {there}",
             )
     wanted = {split for split in found if any(_means(word, split) for word in splits)}
     return {uid for entry in entries if not wanted.isdisjoint(entry.splits) for uid in entry.uids}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -35,23 +34,6 @@ class Selection:
     split_uids: frozenset[str] | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        benchmarks: Iterable[str] = (),
-        universities: Iterable[str] = (),
-        video_uids: Iterable[str] = (),
-        annotations: Iterable[str] = (),
-    ) -> Selection:
-        """Make a selection by the official filters from texts of any case."""
-        return cls(
-            benchmarks=frozenset(text.lower() for text in benchmarks),
-            universities=frozenset(text.lower() for text in universities),
-            video_uids=frozenset(text.lower() for text in video_uids),
-            annotations=frozenset(text.lower() for text in annotations),
-        )
 
     def admits(self, entry: Entry) -> bool:
         """Tell whether the entry passes every filter."""

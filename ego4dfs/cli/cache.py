@@ -18,7 +18,7 @@ from ego4dfs.cli.options import (
 )
 from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.parser import Parser
-from ego4dfs.config import FILTERS, UIDS, Config
+from ego4dfs.config import Config
 from ego4dfs.errors import CacheError, ConfigError
 from ego4dfs.metrics import Metrics
 from ego4dfs.session import Session
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
     urls = None
-    if not config.datasets and any(getattr(config, name, None) for name in (*UIDS, *FILTERS)):
+    if not config.datasets and config.is_filtered:
         raise ConfigError(
             "cache unpin: filters need --datasets",
             hint="without filters and --datasets, everything is unpinned",

@@ -30,9 +30,9 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.streams import output_is_optional
-from ego4dfs.config import Config, has_filters
+from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, unusable
-from ego4dfs.copies.layout import METADATA
+from ego4dfs.datasets import METADATA, PRIMARY
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, OutputError
 from ego4dfs.prefetch import (
     JOBS,
@@ -50,7 +50,6 @@ from ego4dfs.text import sizes_apart
 from ego4dfs.vfs import open_selected_session
 
 _DEFAULT_DATASETS = ("annotations",)
-_TOP_MANIFEST = "full_scale"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -275,7 +274,7 @@ class _Command:
     def _remember(self, plan: Plan) -> None:
         """Record the selection: `verify` reports only its files as missing."""
         config, selections = self._config, Selections(self._layout.state)
-        is_all = not has_filters(config) and config.manifest_override_path is None
+        is_all = not config.is_filtered and config.manifest_override_path is None
         for dataset in plan.datasets:
             names = None if is_all else [item.name for item in dataset.items]
             selections.add(config.version, dataset.dataset, names)
@@ -287,7 +286,7 @@ class _Command:
             for listing in listings:
                 files.manifest(listing)
         if self._config.manifest:
-            path = files.top_manifest(session.catalog.listing(_TOP_MANIFEST))
+            path = files.top_manifest(session.catalog.listing(PRIMARY))
             self._printer.say(f"Manifest downloaded: {path}")
 
     def _finish(self, session: Session, report: Report, seconds: float) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.parser import Parser, command_line
-from ego4dfs.config import FILTERS, UIDS, Config
+from ego4dfs.config import FILTERS, UID_FILTERS, Config
 from ego4dfs.copies.folder import write_whole
 from ego4dfs.prefetch import Problem, Report
 
@@ -51,7 +51,7 @@ class RetryCommands:
         for problem in problems:
             by_dataset.setdefault(problem.dataset, []).append(problem)
         if by_dataset.pop("", None):
-            yield self._line((*UIDS, *FILTERS), manifests_only=True)
+            yield self._line(FILTERS, manifests_only=True)
         if len(by_dataset) > _MAX_DATASETS:
             yield self._line((), datasets=list(by_dataset), metadata=False)
             return
@@ -61,14 +61,13 @@ class RetryCommands:
     def _for_dataset(self, dataset: str, problems: list[Problem], listing: Listing | None) -> str:
         if len(problems) <= _MAX_NAMES:
             patterns = [exact_pattern(problem.name) for problem in problems]
-            drop = (*UIDS, *FILTERS)
-            return self._line(drop, datasets=[dataset], metadata=False, include=patterns)
+            return self._line(FILTERS, datasets=[dataset], metadata=False, include=patterns)
         uids = sorted({problem.uid.lower() for problem in problems})
         if self._may_use_file and listing and listing.listed_uids.issuperset(uids):
             path = self._write(dataset, uids)
             if path is not None:
                 file = {"video_uid_file": str(path)}
-                return self._line(UIDS, datasets=[dataset], metadata=False, **file)
+                return self._line(UID_FILTERS, datasets=[dataset], metadata=False, **file)
         return self._line((), datasets=[dataset], metadata=False)
 
     def _write(self, dataset: str, uids: list[str]) -> Path | None:

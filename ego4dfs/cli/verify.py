@@ -24,7 +24,7 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.cli.verify_offline import admitted
-from ego4dfs.config import Config, has_filters
+from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, unusable
 from ego4dfs.errors import (
     ConfigError,
@@ -232,7 +232,7 @@ def _plan(
     listings = [session.catalog.listing(name) for name in config.datasets]
     has_metadata = config.metadata and ("metadata" in args or expected.has_metadata())
     url = metadata_url(config.version) if has_metadata else ""
-    if has_filters(config) or config.manifest_override_path is not None:
+    if config.is_filtered or config.manifest_override_path is not None:
         return listings, planner.plan(listings, metadata_url=url)
     is_named = "datasets" in args
     wanted = [expected.of(listing, is_named=is_named) for listing in listings]

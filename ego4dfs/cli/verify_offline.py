@@ -13,9 +13,10 @@ from ego4dfs.catalog import (
     resolve_selection,
     uids_from_file,
 )
-from ego4dfs.config import Config, has_filters
+from ego4dfs.config import Config
 from ego4dfs.copies import Layout
 from ego4dfs.copies.disk_names import disk_names, with_disk_names
+from ego4dfs.datasets import MANIFEST
 from ego4dfs.errors import ConfigError, StoreUnavailable
 
 _CHUNK_BYTES = 4 << 20
@@ -30,11 +31,11 @@ class _Beside(ManifestCache):
     def is_cached(self, version: str, dataset: str) -> bool:
         """Tell whether it is there."""
         del version
-        return (self._layout.dataset(dataset) / "manifest.csv").is_file()
+        return (self._layout.dataset(dataset) / MANIFEST).is_file()
 
     def fetch(self, version: str, dataset: str) -> CachedManifest:
         """Return it. Raises StoreUnavailable when it is not there."""
-        path = self._layout.dataset(dataset) / "manifest.csv"
+        path = self._layout.dataset(dataset) / MANIFEST
         try:
             return CachedManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
         except OSError as error:
@@ -49,7 +50,7 @@ def admitted(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | N
     Raises ConfigError when nothing is selected, and StoreUnavailable when a manifest that a
     filter needs is not beside the copies.
     """
-    if not has_filters(config):
+    if not config.is_filtered:
         return None
     catalog = Catalog(_Beside(layout), config.version, Selection())
     named = uids_from_file(config, lambda path: _chunks(layout, path))

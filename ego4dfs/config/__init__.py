@@ -24,10 +24,9 @@ __all__ = [
     "FILTERS",
     "KEYS",
     "MIN_CACHE_BYTES",
-    "UIDS",
+    "UID_FILTERS",
     "Config",
     "default_cache_dir",
-    "has_filters",
     "parse_size",
     "resolve",
 ]
@@ -55,9 +54,12 @@ def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
         ) from error
 
 
-UIDS = ("video_uids", "video_uid_file", "clip_uids", "uids_from")
-FILTERS = ("benchmarks", "universities", "annotations", "splits", "include", "exclude")
-"""The options that narrow a selection, by their keys: those that name uids, and all others."""
+UID_FILTERS = ("video_uids", "video_uid_file", "clip_uids", "uids_from")
+FILTERS = (
+    *UID_FILTERS,
+    *("benchmarks", "universities", "annotations", "splits", "include", "exclude"),
+)
+"""The keys of all options that select files within datasets; UID_FILTERS are those of uids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,6 @@ class Config:
     """A directory of prefetched copies to serve, where they are right, in place of the store."""
     allow_missing: bool = False
     """Whether uids that no dataset has are merely reported."""
-    list_datasets: bool = False
     assume_yes: bool = False
     bypass_existing: bool = False
     skip_s3_checks: bool = False
@@ -119,15 +120,15 @@ class Config:
     libfuse: int | None = None
     """Major version of libfuse: 2, 3, or None for whichever is found."""
 
-
-def has_filters(config: Config) -> bool:
-    """Tell whether anything but the datasets narrows the selection."""
-    return any(getattr(config, KEYS[name].field) for name in (*UIDS, *FILTERS))
+    @property
+    def is_filtered(self) -> bool:
+        """Whether an option of FILTERS is set, so that a part of the files may be left out."""
+        return any(getattr(self, KEYS[name].field) for name in FILTERS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """One option as people write it: how its value is read, and which field it fills."""
+    """One option: the reader of its value, and the field that it sets; none if it has no effect."""
 
     read: Callable[[Given], object]
     field: str
@@ -136,11 +137,11 @@ class _Key:
 _READERS: Mapping[str, Callable[[Given], object]] = {
     "version": values.version,
     "datasets": values.dataset_names,
-    "benchmarks": values.words,
+    "benchmarks": values.lower_case_words,
     "universities": values.universities,
-    "video_uids": values.uids,
+    "video_uids": values.lower_case_words,
     "annotations": values.annotation_words,
-    "clip_uids": values.uids,
+    "clip_uids": values.lower_case_words,
     "splits": values.splits,
     "uids_from": values.file_or_tree_path,
     "include": values.patterns,
@@ -158,7 +159,6 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "copies": values.path,
     "output_directory": values.path,
     "allow_missing": values.flag,
-    "list_datasets": values.flag,
     "assume_yes": values.flag,
     "bypass_existing": values.flag,
     "skip_s3_checks": values.flag,
@@ -171,6 +171,7 @@ KEYS: Mapping[str, _Key] = {
     "bypass_version_check": _Key(values.flag, "bypass_existing"),  # the official name
     "retry_for": _Key(values.duration, "retry_for_s"),
     "mountpoint": _Key(values.path, "output_directory"),
+    "list_datasets": _Key(values.flag, ""),  # the official tool writes it into its config
 }
 """Every key of a config file; with EGO4DFS_ before it in capitals, every variable."""
 
@@ -199,6 +200,7 @@ def resolve(
     _check_keys(layers[-1])
     chosen = _merge(layers)
     fields: dict[str, Any] = {KEYS[key].field: KEYS[key].read(at) for key, at in chosen.items()}
+    fields.pop("", None)
     if "cache_dir" not in fields:
         fields["cache_dir"] = default_cache_dir(environ)
     config = Config(**fields)

@@ -115,18 +115,18 @@ def words(given: Given, *, parts: Callable[[str], list[str]] = _at_commas) -> tu
 
 
 def annotation_words(given: Given) -> tuple[str, ...]:
-    """Read a list of words; true and false, which the official tool stores here, mean all."""
-    return () if isinstance(given.value, bool) else words(given)
+    """Read a list of words in lower case; a boolean, as the official tool stores it, means all."""
+    return () if isinstance(given.value, bool) else lower_case_words(given)
 
 
-def uids(given: Given) -> tuple[str, ...]:
-    """Read a list of uids in lower case, as manifests have them."""
+def lower_case_words(given: Given) -> tuple[str, ...]:
+    """Read a list of words in lower case: benchmarks or uids, which any case may spell."""
     return tuple(dict.fromkeys(word.lower() for word in words(given)))
 
 
 def universities(given: Given) -> tuple[str, ...]:
     """Read a list of university ids, all of which must be known."""
-    names = tuple(dict.fromkeys(word.lower() for word in words(given)))
+    names = lower_case_words(given)
     for name in names:
         if name not in datasets.UNIVERSITY_BUCKETS:
             hint = closest(name, datasets.UNIVERSITY_BUCKETS)
@@ -190,7 +190,7 @@ def uid_file(given: Given) -> tuple[str, ...]:
     if not content.translate(_BLANKS).isprintable():
         hint = "one uid on each line, as plain text"
         raise ConfigError(f"{given.where}: cannot read {found}: it is no text", hint=hint)
-    read = uids(Given(content, given.where))
+    read = lower_case_words(Given(content, given.where))
     if not read:
         hint = "put one uid on each line, or leave the option out to select all"
         raise ConfigError(f"{given.where}: {found} holds no uids", hint=hint)
@@ -199,7 +199,7 @@ def uid_file(given: Given) -> tuple[str, ...]:
 
 def splits(given: Given) -> tuple[str, ...]:
     """Read a list of splits: `train`, or of one benchmark `fho:train`."""
-    found = tuple(dict.fromkeys(word.lower() for word in words(given)))
+    found = lower_case_words(given)
     for word in found:
         if not re.fullmatch(r"(\w+:)?\w+", word, re.ASCII):
             raise Given(word, given.where).wrong("a split is wanted", "write train or fho:train")

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.journal import Journal
-from ego4dfs.copies.layout import METADATA, Layout
-from ego4dfs.copies.manifest_ver import NAME, VersionFile
+from ego4dfs.copies.layout import Layout
+from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.copies.record import Record, is_same_time
 from ego4dfs.copies.rule import State
+from ego4dfs.datasets import MANIFEST_VER, METADATA
 from ego4dfs.manifest import Entry
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof, is_md5
@@ -162,7 +163,7 @@ class Here:
         """
         version = self.layout.dataset("")
         found: dict[tuple[str, str], str] = {}
-        for pattern in (f"*/{NAME}", f"*/*/{NAME}"):
+        for pattern in (f"*/{MANIFEST_VER}", f"*/*/{MANIFEST_VER}"):
             for path in version.glob(pattern):
                 for uid, row in VersionFile(path.parent).rows():
                     found[uid, row.filename] = row.version or ""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ego4dfs import datasets
 from ego4dfs.copies.folder import HIDDEN, Folder
+from ego4dfs.datasets import METADATA
 from ego4dfs.errors import OutputError
 
 STATE_DIRECTORY = HIDDEN
-METADATA = "ego4d.json"
 
 _ROOM = "make room, or name another directory with -o"
 _HINTS = {

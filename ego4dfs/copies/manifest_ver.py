@@ -16,11 +16,11 @@ from pathlib import Path
 
 from ego4dfs.copies.folder import Folder
 from ego4dfs.copies.version_rows import parse_versions
+from ego4dfs.datasets import MANIFEST_VER
 from ego4dfs.files import read_regular
 
 log = logging.getLogger(__name__)
 
-NAME = "manifest.ver"
 _FIELDS = ("uid", "version", "filename")
 
 
@@ -44,7 +44,7 @@ class VersionFile:
 
         What is wrong with it is logged, once for each file.
         """
-        self._path = directory / NAME
+        self._path = directory / MANIFEST_VER
         self._rows: dict[str, Row] = {}
         self._damage, self._changed = "", False
         try:
@@ -110,12 +110,12 @@ class VersionFile:
                 return self.save(own)
         if self._damage:
             self._set_aside(folder)
-        folder.write_whole(NAME, _text(self._rows).encode())
+        folder.write_whole(MANIFEST_VER, _text(self._rows).encode())
         self._changed = False
         return True
 
     def _set_aside(self, folder: Folder) -> None:
-        aside = folder.set_aside(NAME, ".damaged")
+        aside = folder.set_aside(MANIFEST_VER, ".damaged")
         log.warning("%s was damaged: it is now %s", self._path, aside)
         self._damage = ""
 

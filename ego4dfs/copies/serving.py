@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ego4dfs.copies.directories import Directories
 from ego4dfs.copies.version_rows import parse_versions
-from ego4dfs.datasets import version_directory
+from ego4dfs.datasets import MANIFEST, MANIFEST_VER, METADATA, version_directory
 from ego4dfs.errors import ConfigError
 from ego4dfs.files import open_regular, read_regular
 from ego4dfs.sqlite import connect, read_only_uri
@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 _JOURNAL = Path(".ego4dfs") / "journal.sqlite"
 _LOCK_WAIT_S = 5.0
-_VERSIONS = "manifest.ver"
-_METADATA = "ego4d.json"
-_MANIFEST = "manifest.csv"
 _SECOND_NS = 10**9
 
 
@@ -79,7 +76,7 @@ class Copies:
         self._metadata = {
             record.url: record
             for path, record in self._records.items()
-            if path.endswith(f"/{_METADATA}")
+            if path.endswith(f"/{METADATA}")
         }
         # On a disk where case does not count, prefetch gives a later file another name.
         self._renamed = {
@@ -96,7 +93,7 @@ class Copies:
 
     def manifest(self, version: str, dataset: str) -> tuple[bytes, int] | None:
         """Return a manifest that lies beside the copies, and its time; None without one."""
-        path = f"{version_directory(version)}/{dataset}/{_MANIFEST}"
+        path = f"{version_directory(version)}/{dataset}/{MANIFEST}"
         try:
             content, status = self._read(path)
         except OSError:
@@ -197,7 +194,7 @@ class Copies:
 
     def _record(self, path: str, url: str) -> _Record | None:
         """Return the record of a copy; the root's ego4d.json is another name of its version's."""
-        record = self._metadata.get(url) if path == _METADATA else self._records.get(path)
+        record = self._metadata.get(url) if path == METADATA else self._records.get(path)
         return record if record is not None and record.url == url else None
 
     def _tell(self, path: str, what: str) -> None:
@@ -238,7 +235,7 @@ class Copies:
         return versions.get(name) or versions.get(name.partition(".")[0], "")
 
     def _read_versions(self, directory: str) -> dict[str, str]:
-        path = f"{directory}/{_VERSIONS}"
+        path = f"{directory}/{MANIFEST_VER}"
         try:
             rows, damage = parse_versions(self._read(path)[0])
         except (FileNotFoundError, NotADirectoryError):

@@ -159,8 +159,7 @@ def _kept(config: Config, manifests: ManifestCache) -> Iterator[Check]:
 
 
 def _selection(config: Config) -> Iterator[Check]:
-    filters = ("benchmarks", "universities", "video_uids", "annotations", "clip_uids", "splits")
-    if not any(getattr(config, name) for name in (*filters, "uids_from", "include", "exclude")):
+    if not config.is_filtered:
         return
     try:
         session = open_selected_session(config)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ego4dfs.datasets import university_of_bucket
+from ego4dfs.datasets import MANIFEST, MANIFEST_VER, university_of_bucket
 from ego4dfs.errors import ManifestError
 from ego4dfs.manifest.csv_rows import CsvRow, read_rows
 from ego4dfs.manifest.entries import Entry, EntryPacker
@@ -22,7 +22,7 @@ from ego4dfs.manifest.entries import Entry, EntryPacker
 UID_COLUMNS = ("file_uid", "video_uid", "exported_clip_uid", "clip_uid")
 LOCATION_COLUMNS = ("canonical_s3_location", "s3_path", "path")
 RELATED_UID_COLUMNS = ("video_uid", "exported_clip_uid", "clip_uid", "parent_video_uid")
-RESERVED_NAMES = ("manifest.csv", "manifest.ver", ".ego4dfs")
+RESERVED_NAMES = (MANIFEST, MANIFEST_VER, ".ego4dfs")
 """The official tool's own files in a dataset's directory, and our directory for files under way."""
 
 

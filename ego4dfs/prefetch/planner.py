@@ -14,7 +14,7 @@ from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_file
 from ego4dfs.copies.disk_names import disk_names, with_disk_names
 from ego4dfs.copies.inventory import Here
-from ego4dfs.copies.layout import METADATA
+from ego4dfs.datasets import METADATA
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
 from ego4dfs.manifest import Entry
 from ego4dfs.prefetch.outage import Outage

@@ -9,9 +9,7 @@ from pathlib import Path
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Layout
 from ego4dfs.copies.folder import Folder
-from ego4dfs.copies.layout import METADATA
-
-_MANIFEST = "manifest.csv"
+from ego4dfs.datasets import MANIFEST, METADATA
 
 
 class ReleaseFiles:
@@ -23,11 +21,11 @@ class ReleaseFiles:
 
     def manifest(self, listing: Listing) -> Path:
         """Write a dataset's manifest.csv byte for byte and return its path."""
-        return self._write(self._layout.relative(listing.dataset, _MANIFEST), listing)
+        return self._write(self._layout.relative(listing.dataset, MANIFEST), listing)
 
     def top_manifest(self, listing: Listing) -> Path:
         """Write a manifest to the root, as `--manifest` asks, and return its path."""
-        return self._write(_MANIFEST, listing)
+        return self._write(MANIFEST, listing)
 
     def offer_metadata(self) -> None:
         """Let the version's directory have the ego4d.json of the root, if it has none.

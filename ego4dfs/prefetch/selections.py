@@ -16,7 +16,7 @@ from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout
 from ego4dfs.copies.disk_names import disk_names
 from ego4dfs.copies.folder import write_whole
-from ego4dfs.copies.layout import METADATA
+from ego4dfs.datasets import METADATA
 from ego4dfs.files import read_regular
 
 NAME = "selections.json"

@@ -12,8 +12,7 @@ from ego4dfs.cache import PIN_SHARE
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import State
-from ego4dfs.copies.layout import METADATA
-from ego4dfs.datasets import version_directory
+from ego4dfs.datasets import METADATA, version_directory
 from ego4dfs.errors import (
     CacheError,
     CredentialsRejected,

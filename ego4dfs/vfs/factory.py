@@ -33,7 +33,6 @@ from ego4dfs.vfs.vfs import VFS
 log = logging.getLogger(__name__)
 
 _PROBE = "annotations"  # small, and the official tool's default
-_TOP_MANIFEST = "full_scale"  # the official tool's DATASET_PRIMARY
 _UIDS_SHOWN = 5
 _CHUNK_BYTES = 4 << 20
 
@@ -82,7 +81,7 @@ def _tree(config: Config, names: Iterable[str]) -> Tree:
         datasets.version_directory(config.version),
         names,
         metadata_url=metadata_url(config.version) if config.metadata else "",
-        top_manifest=_TOP_MANIFEST if config.manifest else "",
+        top_manifest=datasets.PRIMARY if config.manifest else "",
     )
 
 
