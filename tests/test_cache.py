@@ -15,7 +15,7 @@ from kit.cache import (
     KIB,
     MIXED_SIZES,
     UNIT,
-    Landing,
+    PutResults,
     block_file,
     bytes_of,
     disk_bytes,
@@ -72,12 +72,12 @@ def test_a_block_outlives_the_process(tmp_path):
 
 def test_closing_writes_what_was_handed_over(tmp_path):
     cache = open_cache(tmp_path)
-    landing = Landing()
+    results = PutResults()
     for number in range(50):
         data = bytes_of(key_of(number), UNIT)
-        cache.put(key_of(number), "s3://b/k", memoryview(data), landing)
+        cache.put(key_of(number), "s3://b/k", memoryview(data), results)
     cache.close()
-    assert landing.stored == [True] * 50
+    assert results.stored == [True] * 50
     again = open_cache(tmp_path)
     assert all(got(again, number) for number in range(50))
     again.close()
@@ -126,11 +126,11 @@ def log_bytes(directory) -> int:
 def test_a_batch_larger_than_the_cache_leaves_no_file_that_nothing_counts(tmp_path):
     bound = 4 * MIB
     cache = open_cache(tmp_path, bound)
-    landing = Landing()
+    results = PutResults()
     for number in range(64):
         data = bytes_of(key_of(number), MIB)
-        cache.put(key_of(number), "s3://b/k", memoryview(data), landing)
-    landing.wait(64)
+        cache.put(key_of(number), "s3://b/k", memoryview(data), results)
+    results.wait(64)
     files = [path for path in (tmp_path / FORMAT / "blocks").glob("??/*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= bound
     assert len(files) == len(cache)

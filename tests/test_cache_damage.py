@@ -15,7 +15,7 @@ import pytest
 from ego4dfs.cache import CacheReport
 from kit.cache import (
     UNIT,
-    Landing,
+    PutResults,
     block_file,
     bytes_of,
     disk_bytes,
@@ -125,10 +125,10 @@ def test_a_block_that_cannot_be_written_costs_no_error(tmp_path):
     """A file stands where the block's directory belongs."""
     cache = open_cache(tmp_path)
     block_file(tmp_path, 1).parent.write_text("in the way")
-    landing = Landing()
+    results = PutResults()
     data = memoryview(bytes_of(key_of(1), UNIT))
-    cache.put(key_of(1), "s3://b/k", data, landing)
-    assert landing.wait(1) == [False]
+    cache.put(key_of(1), "s3://b/k", data, results)
+    assert results.wait(1) == [False]
     assert got(cache, 1) is None
     free = next(n for n in range(2, 99) if key_of(n)[:2] != key_of(1)[:2])
     put(cache, free)
@@ -140,12 +140,12 @@ def test_one_block_that_cannot_be_written_does_not_take_its_neighbours_along(tmp
     cache = open_cache(tmp_path)
     block_file(tmp_path, 1).parent.write_text("in the way")
     others = [n for n in range(2, 30) if key_of(n)[:2] != key_of(1)[:2]][:8]
-    landings = {number: Landing() for number in (1, *others)}
-    for number, landing in landings.items():
+    results_of = {number: PutResults() for number in (1, *others)}
+    for number, results in results_of.items():
         data = memoryview(bytes_of(key_of(number), UNIT))
-        cache.put(key_of(number), "s3://b/k", data, landing)
-    assert {n: landing.wait(1)[0] for n, landing in landings.items()} == {
-        n: n != 1 for n in landings
+        cache.put(key_of(number), "s3://b/k", data, results)
+    assert {n: results.wait(1)[0] for n, results in results_of.items()} == {
+        n: n != 1 for n in results_of
     }
     cache.close()
 
@@ -168,9 +168,9 @@ ANYTHING = [OSError(28, "full"), KeyError("x"), MemoryError(), TypeError()]
 def test_the_writer_outlives_any_failure_of_the_index(tmp_path, monkeypatch, error):
     cache = open_cache(tmp_path)
     monkeypatch.setattr(cache._index, "reserve", FailOnce(error, cache._index.reserve))
-    landing = Landing()
-    cache.put(key_of(2), "s3://b/k", memoryview(b"x"), landing)
-    assert landing.wait(1) == [False]
+    results = PutResults()
+    cache.put(key_of(2), "s3://b/k", memoryview(b"x"), results)
+    assert results.wait(1) == [False]
     put(cache, 3)
     assert got(cache, 3) == bytes_of(key_of(3), UNIT)
     cache.close()
@@ -209,10 +209,10 @@ def test_the_writer_outlives_whoever_it_reports_to(tmp_path):
     def fail(stored: bool) -> None:  # noqa: FBT001 - the writer's only argument
         raise KeyError(stored)
 
-    landing = Landing()
-    for number, done in enumerate([fail, landing, fail, landing]):
+    results = PutResults()
+    for number, done in enumerate([fail, results, fail, results]):
         cache.put(key_of(number), "s3://b/k", memoryview(b"x"), done)
-    assert landing.wait(2) == [True, True]
+    assert results.wait(2) == [True, True]
     put(cache, 7)
     cache.close()
 

@@ -9,7 +9,7 @@ import pytest
 
 from ego4dfs.cache import blockcache, blockfile, index
 from ego4dfs.errors import CacheError
-from kit.cache import UNIT, Landing, bytes_of, got, key_of, open_cache, put
+from kit.cache import UNIT, PutResults, bytes_of, got, key_of, open_cache, put
 from kit.locks import held
 from kit.processes import wait_until
 
@@ -26,9 +26,9 @@ def database(cache_dir):
 
 
 def put_in_vain(cache, number: int) -> None:
-    landing, key = Landing(), key_of(number)
-    cache.put(key, "s3://b/k", memoryview(bytes_of(key, UNIT)), landing)
-    assert landing.wait(1) == [False]
+    results, key = PutResults(), key_of(number)
+    cache.put(key, "s3://b/k", memoryview(bytes_of(key, UNIT)), results)
+    assert results.wait(1) == [False]
 
 
 @pytest.mark.fault(
@@ -111,14 +111,14 @@ def test_close_waits_for_no_disk_that_hangs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(blockfile, "write", hang)
     cache = open_cache(tmp_path)
-    landing = Landing()
-    cache.put(key_of(1), "s3://b/k", memoryview(bytes_of(key_of(1), UNIT)), landing)
+    results = PutResults()
+    cache.put(key_of(1), "s3://b/k", memoryview(bytes_of(key_of(1), UNIT)), results)
     assert hangs.wait(10)
     began_s = time.monotonic()
     cache.close()
     assert time.monotonic() - began_s < 2
     gate.set()
-    assert landing.wait(1) == [True]
+    assert results.wait(1) == [True]
 
 
 def test_bytes_that_are_wrong_leave_also_while_the_index_is_held(tmp_path):

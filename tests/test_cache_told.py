@@ -10,7 +10,7 @@ from ego4dfs.errors import CacheError
 from ego4dfs.facts import FactsIndex
 from ego4dfs.runtime import throttled_log
 from ego4dfs.store import ObjectFacts
-from kit.cache import Landing, block_file, key_of, open_cache
+from kit.cache import PutResults, block_file, key_of, open_cache
 from kit.fakes import CountingStore
 
 CAUSES = [
@@ -83,9 +83,9 @@ def test_a_cache_that_cannot_be_written_is_told_once_a_minute(tmp_path, caplog):
     cache = open_cache(tmp_path)
     block_file(tmp_path, 1).parent.write_text("in the way")
     for _ in range(10):
-        landing = Landing()
-        cache.put(key_of(1), "s3://b/k", memoryview(b"x"), landing)
-        assert landing.wait(1) == [False]
+        results = PutResults()
+        cache.put(key_of(1), "s3://b/k", memoryview(b"x"), results)
+        assert results.wait(1) == [False]
     assert len(caplog.records) == 1
     assert cache._metrics.errors == 10
     cache.close()

@@ -14,7 +14,7 @@ from ego4dfs.copies.journal import Journal, JournalError
 from ego4dfs.facts import FactsIndex
 from ego4dfs.sqlite import connect, is_damaged, is_full, is_locked, retry_while_locked, transaction
 from ego4dfs.store import ObjectFacts
-from kit.cache import Committer, key_of, open_cache
+from kit.cache import PutResults, key_of, open_cache
 from kit.fakes import CountingStore
 
 ROW = "x" * 3000
@@ -92,9 +92,9 @@ def test_blocks_whose_rows_do_not_fit_on_the_disk_are_reported_as_that(
     cache = open_cache(tmp_path)
     stored = []
     for number in range(20):
-        landing = Committer()
-        cache.put(key_of(number), f"s3://b/{ROW}", memoryview(b"x"), landing)
-        stored += landing.wait(1)
+        results = PutResults()
+        cache.put(key_of(number), f"s3://b/{ROW}", memoryview(b"x"), results)
+        stored += results.wait(1)
     assert not all(stored)
     assert "the cache cannot be written: database or disk is full" in caplog.text
     cache.close()

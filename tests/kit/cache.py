@@ -35,8 +35,8 @@ def open_cache(cache_dir: Path, max_bytes: int | None = 1 << 30) -> BlockCache:
     return BlockCache(prepare_directory(cache_dir), Metrics(), max_bytes=max_bytes)
 
 
-class Landing:
-    """Waits until the writer has dealt with all blocks that were put; `stored` says how."""
+class PutResults:
+    """A callback of `put` that records for each block whether it was stored, and waits for them."""
 
     def __init__(self) -> None:
         self.stored: list[bool] = []
@@ -56,10 +56,10 @@ class Landing:
 def put(cache: BlockCache, *numbers: int, length: int = UNIT) -> None:
     """Put blocks one after the other, so that their order of age is theirs here."""
     for number in numbers:
-        landing = Landing()
+        results = PutResults()
         key = key_of(number)
-        cache.put(key, "s3://b/k", memoryview(bytes_of(key, length)), landing)
-        assert landing.wait(1) == [True]
+        cache.put(key, "s3://b/k", memoryview(bytes_of(key, length)), results)
+        assert results.wait(1) == [True]
 
 
 def got(cache: BlockCache, number: int, length: int = UNIT) -> bytes | None:
@@ -88,14 +88,14 @@ def disk_bytes(cache_dir: Path) -> int:
 def write_many(cache_dir: str, first: int, count: int, max_bytes: int) -> None:
     """Be a process that writes blocks of mixed sizes."""
     cache = open_cache(Path(cache_dir), max_bytes)
-    landing = Landing()
+    results = PutResults()
     for number in range(first, first + count):
         key = key_of(number)
         data = bytes_of(key, length_of(number, mixed=True))
-        cache.put(key, "s3://b/k", memoryview(data), landing)
-        landing.wait(number - first - 40)
+        cache.put(key, "s3://b/k", memoryview(data), results)
+        results.wait(number - first - 40)
     cache.close()
-    assert len(landing.wait(count)) == count
+    assert len(results.wait(count)) == count
 
 
 def write_on_a_full_disk(cache_dir: str) -> None:
@@ -103,10 +103,10 @@ def write_on_a_full_disk(cache_dir: str) -> None:
     cache = open_cache(Path(cache_dir))
     put(cache, 1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (512 * KIB, 512 * KIB))
-    landing = Landing()
+    results = PutResults()
     key = key_of(2)
-    cache.put(key, "s3://b/k", memoryview(bytes_of(key, 1 << 20)), landing)
-    assert landing.wait(1) == [False]
+    cache.put(key, "s3://b/k", memoryview(bytes_of(key, 1 << 20)), results)
+    assert results.wait(1) == [False]
     assert got(cache, 2, 1 << 20) is None
     put(cache, 3)
     assert [got(cache, n) for n in (1, 3)] == [bytes_of(key_of(n), UNIT) for n in (1, 3)]
