@@ -61,7 +61,7 @@ def test_one_stat_costs_one_head(vfs, top):
 def test_a_second_stat_starts_a_sweep_that_asks_for_each_of_the_rest_once(vfs, top):
     for name in ("07.json", "08.json"):
         vfs.stat(f"{top}/{name}")
-    wait_until(lambda: vfs.weighed()[0] == COUNT + 1)
+    wait_until(lambda: vfs.known_totals().objects == COUNT + 1)
     for name, data in FILES.items():
         assert vfs.stat(f"{top}/{name}").size == len(data)
     assert requests(vfs) == (COUNT + 1, 0, 1)
@@ -102,7 +102,7 @@ def test_a_file_read_twice_is_fetched_once_even_by_another_filesystem(vfs, top, 
     vfs.close()
     again = open_tree(version=release.version, datasets=["annotations"], metadata=False)
     assert again.read(again.open(f"{top}/large.pt"), 0, len(LARGE)) == LARGE
-    assert (requests(again)[:2], again.metrics.bytes_fetched) == ((0, 0), 0)
+    assert (requests(again)[:2], again.session.metrics.bytes_fetched) == ((0, 0), 0)
 
 
 def test_an_object_replaced_while_open_is_an_error_then_the_new_bytes(vfs, top, release):

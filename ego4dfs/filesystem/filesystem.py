@@ -235,9 +235,11 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return error
 
     def _origin(self, path: str) -> dict[str, str]:
-        attributes = self.vfs.xattrs(path)
-        names = {"user.ego4dfs.s3_uri": "s3_uri", "user.ego4dfs.etag": "ETag"}
-        return {names[key]: value for key, value in attributes.items() if key in names}
+        origin = self.vfs.origin(path)
+        if origin is None:
+            return {}
+        etag = {"ETag": origin.facts.etag} if origin.facts is not None else {}
+        return {"s3_uri": origin.url, **etag}
 
     def _open(
         self,

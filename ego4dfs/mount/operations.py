@@ -48,6 +48,8 @@ class Operations:
         self._listings: dict[int, list[tuple[DirEntry, Stat | None]]] = {}
         self._numbers = itertools.count(1)
         self._reads = threading.Semaphore(MAX_READS)
+        # Both have one entry for each path that was looked at: at most the files of the tree, which
+        # take about 200 bytes each. The kernel never reports what it drops, so neither may we.
         self._opened: dict[str, str] = {}  # path -> the version whose pages the kernel may hold
         self._sizes: dict[str, int] = {}  # path -> the size that the kernel believes
 
@@ -158,15 +160,15 @@ class Operations:
         return any(handle.path == path for handle in list(self._handles.values()))
 
     def statfs(self, path: str) -> dict[str, int]:
-        """Report the objects weighed so far as used space, and no free space."""
+        """Report the objects of known size as used space, and no free space."""
         del path
-        files, used_bytes = self._vfs.weighed()
+        known = self._vfs.known_totals()
         unit = 4096
         return {
             "f_bsize": READ_SIZE,
             "f_frsize": unit,
-            "f_blocks": -(-used_bytes // unit),
-            "f_files": files,
+            "f_blocks": -(-known.size_bytes // unit),
+            "f_files": known.objects,
             "f_namemax": MAX_NAME_BYTES,
         }
 
@@ -175,14 +177,26 @@ class Operations:
         del position
         if not name.startswith("user."):  # ACLs and labels: `ls -l` asks for them only once then
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-        value = self._vfs.xattrs(path).get(name) if name.startswith("user.ego4dfs.") else None
+        value = self._xattrs(path).get(name) if name.startswith("user.ego4dfs.") else None
         if value is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         return value.encode("utf-8", "surrogateescape")
 
     def listxattr(self, path: str) -> list[str]:
         """Return the names of all extended attributes."""
-        return [] if path.startswith(STATUS_DIRECTORY) else list(self._vfs.xattrs(path))
+        return [] if path.startswith(STATUS_DIRECTORY) else list(self._xattrs(path))
+
+    def _xattrs(self, path: str) -> dict[str, str]:
+        """Return the URL of the object behind a path, and its ETag and version if known."""
+        origin = self._vfs.origin(path)
+        if origin is None:
+            return {}
+        found = {"user.ego4dfs.s3_uri": origin.url}
+        if origin.facts is not None:
+            found["user.ego4dfs.etag"] = origin.facts.etag
+            if origin.facts.version_id:
+                found["user.ego4dfs.version_id"] = origin.facts.version_id
+        return found
 
 
 def attributes(found: Stat) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What the VFS answers with: values without behaviour."""
+"""The values that a VFS returns: Stat, DirEntry, Handle, Origin and Totals."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ego4dfs.store import ObjectFacts
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What a path is. `size` is 0 for directories, and for files whose size cannot be had.
+    """The attributes of a path. `size` is 0 for directories, and for files of unknown size.
 
-    `is_known` tells those files from empty ones. `mtime_ns` is the store's LastModified; for a
-    directory that of its manifest.
+    `is_known` is False for files of unknown size only. `mtime_ns` is the store's LastModified,
+    for a directory that of its manifest.
     """
 
     inode: int
@@ -31,6 +31,21 @@ class Stat:
         return cls(number, is_dir=False, size=facts.size, mtime_ns=facts.mtime_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The object behind a path: its URL, and its facts if they are known without a request."""
+
+    url: str
+    facts: ObjectFacts | None
+
+
+class Totals(NamedTuple):
+    """A number of objects, and their bytes in all."""
+
+    objects: int
+    size_bytes: int
+
+
 class DirEntry(NamedTuple):
     """One name in a directory."""
 
@@ -40,7 +55,7 @@ class DirEntry(NamedTuple):
 
 
 class Handle:
-    """An open file: one version of its bytes, where they are, and how it is being read."""
+    """An open file: one version of it, its copy on disk if any, and its read-ahead window."""
 
     __slots__ = ("content", "copy", "etag", "path", "ref", "size", "version", "window")
 
@@ -53,9 +68,9 @@ class Handle:
         copy: Copy | None = None,
         drops: int = 0,
     ) -> None:
-        """Open an object version, of which there may be a copy, or bytes that are in memory.
+        """Open one version of an object, `ref`, or the bytes `content`.
 
-        `drops` counts how often cached bytes of it were found wrong.
+        `drops` counts how often cached bytes of the object were damaged and removed.
         """
         self.path = path
         self.ref = ref
@@ -63,5 +78,5 @@ class Handle:
         self.content = memoryview(content)
         self.size = ref.size if ref else len(content)
         self.etag = ref.etag if ref else ""
-        self.version = f"{self.etag} {drops}"  # the same as long as the kernel's pages are right
+        self.version = f"{self.etag} {drops}"  # equal as long as the kernel's pages are valid
         self.window = Window() if ref else None

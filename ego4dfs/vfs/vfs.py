@@ -1,7 +1,7 @@
-"""VFS: stat, listdir, open and read on paths as they are in a download.
+"""VFS: stat, listdir, open and read of the read-only tree, by the paths of a download.
 
-Every face (the FUSE mount, the fsspec filesystem, the command line) translates to these calls;
-what a path or an offset means is written here once.
+The FUSE mount, the fsspec filesystem and the command line translate their calls to these; only
+this module knows what a path or an offset means.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
-from ego4dfs.vfs.values import DirEntry, Handle, Stat
+from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
 
 log = logging.getLogger(__name__)
 
 OPEN_REFUSAL_KEPT_S = 2.0
-"""How long an open believes an earlier refusal: long enough for one program's retries."""
+"""How long an open reuses an earlier refusal of the store: through the retries of one program."""
 
 
 class VFS:
     """The read-only tree of one version of Ego4D.
 
     Paths may have a leading or trailing slash. Safe from several threads. Raises NotFound for
-    paths that are not listed, NotADirectoryError and IsADirectoryError, and StoreError for what
-    is listed but cannot be had.
+    paths that are not listed, NotADirectoryError and IsADirectoryError, and StoreError for
+    objects and manifests that cannot be fetched.
     """
 
     def __init__(self, session: Session, tree: Tree) -> None:
@@ -56,11 +56,11 @@ class VFS:
         self._lock = threading.Lock()  # guards the attaching of datasets
 
     def stat(self, path: str) -> Stat:
-        """Return what a path is.
+        """Return the attributes of a path.
 
-        A listed object that the store refuses is a file of unknown size: the manifest's word that
-        it exists stands. One that cannot be asked about now raises StoreError: a size of 0 would
-        be believed, and archived.
+        A listed object that the store refuses is a file of unknown size, because the manifest
+        says that it exists. If the store does not answer, StoreError is raised: programs would
+        believe a size of 0, and archive an empty file.
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
@@ -74,11 +74,11 @@ class VFS:
         return self._stat_object(node)
 
     def listdir(self, path: str) -> list[DirEntry]:
-        """Return the names in a directory, in the manifest's order, without a HEAD."""
+        """Return the names in a directory, in the manifest's order, without a HEAD request."""
         return [_entry(name, child) for name, child in self._children(path).items()]
 
     def listdir_known(self, path: str) -> list[tuple[DirEntry, Stat | None]]:
-        """Return the same with what the index of facts tells of each object, without a HEAD."""
+        """Return the names with the attributes that are known without a HEAD request."""
         children = self._children(path)
         known = self.session.facts.peek_many(object_urls(children))
         found = []
@@ -89,10 +89,10 @@ class VFS:
         return found
 
     def open(self, path: str, *, first_offset: int | None = None) -> Handle:
-        """Open a file at the version that is current now.
+        """Open the current version of a file.
 
-        `first_offset` says where it will be read first: an object whose facts are not known then
-        costs one GET of that block, not a HEAD and a GET.
+        `first_offset` is where the first read will be. With it, an object whose facts are unknown
+        costs one GET request of that block, instead of a HEAD and a GET request.
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
@@ -108,8 +108,8 @@ class VFS:
     def read_into(self, handle: Handle, offset: int, view: memoryview) -> int:
         """Fill `view` with the bytes from `offset` on and return how many there were.
 
-        Past the end the result is short, then 0, as POSIX asks. Raises ObjectChanged when the
-        object is no longer the one that was opened; it must be opened again.
+        At the end of the file there are fewer, behind it 0. Raises ObjectChanged when the object
+        was replaced since it was opened; it must be opened again.
         """
         if handle.ref is None:
             part = handle.content[offset : offset + len(view)]
@@ -137,23 +137,17 @@ class VFS:
         count = self.read_into(handle, offset, memoryview(buffer))
         return bytes(memoryview(buffer)[:count])  # one copy, not two
 
-    def xattrs(self, path: str) -> dict[str, str]:
-        """Return the extended attributes of a path: where its bytes come from, and which ones."""
+    def origin(self, path: str) -> Origin | None:
+        """Return the object behind a path; None for directories and manifests."""
         node = self.resolve(path)
         if not isinstance(node, ObjectFile):
-            return {}
-        attributes = {"user.ego4dfs.s3_uri": node.url}
-        facts = self.session.facts.peek(node.url)
-        if facts is not None:
-            attributes["user.ego4dfs.etag"] = facts.etag
-            if facts.version_id:
-                attributes["user.ego4dfs.version_id"] = facts.version_id
-        return attributes
+            return None
+        return Origin(node.url, self.session.facts.peek(node.url))
 
     def resolve(self, path: str) -> Node:
-        """Return the node at a path, loading the manifests on the way.
+        """Return the node at a path; loads the manifest of its dataset if need be.
 
-        Raises NotFound, NotADirectoryError, or why a manifest cannot be had.
+        Raises NotFound, NotADirectoryError, or the error of the manifest.
         """
         node: Node = self._tree.root
         for name in path.strip("/").split("/") if path.strip("/") else ():
@@ -168,9 +162,9 @@ class VFS:
             node = child
         return node
 
-    def weighed(self) -> tuple[int, int]:
-        """Return how many objects were weighed so far, and their bytes."""
-        return self.session.facts.totals()
+    def known_totals(self) -> Totals:
+        """Return the number and the bytes of the objects whose sizes are known."""
+        return Totals(*self.session.facts.totals())
 
     def status(self) -> dict[str, object]:
         """Return the live counters and the state of the cache."""
@@ -179,7 +173,7 @@ class VFS:
             figures = self.session.cache.look()
             used_bytes, limit_bytes = figures.used_bytes, figures.max_bytes
             state = "locked by another process" if figures.is_held else state
-        except (sqlite3.Error, OSError) as error:  # reads go on without it
+        except (sqlite3.Error, OSError) as error:  # reads continue without it
             self.session.metrics.add_error(f"the cache index cannot be read: {error}")
             state = f"cannot be read: {error}"
         return {
@@ -207,7 +201,7 @@ class VFS:
             listing = self.session.catalog.listing(directory.dataset)
         except Ego4DError as error:
             log.info("%s cannot be entered: %s", directory.path, error)
-            if not isinstance(error, StoreError):  # those are counted where they come from
+            if not isinstance(error, StoreError):  # the store counts those itself
                 self.session.metrics.add_error(str(error))
             raise
         with self._lock:
@@ -228,13 +222,13 @@ class VFS:
                     self.session.facts.sweep(urls)
                 facts = self.session.facts.get(node.url)
         except CredentialsRejected:
-            raise  # says something about the key, nothing about the object
+            raise  # the key is rejected, not this object
         except (AccessDenied, ObjectMissing):
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
         return Stat.of(number, facts)
 
     def _local_facts(self, node: ObjectFile) -> ObjectFacts | None:
-        """Return facts without a request: those of the index, else those of a copy."""
+        """Return facts without a request: from the index, or from the record of a copy."""
         facts = self.session.facts.peek(node.url)
         if facts is None and self.session.copies is not None:
             facts = self.session.copies.facts(node.path, node.url)
@@ -243,8 +237,8 @@ class VFS:
     def _open_object(self, node: ObjectFile, first_offset: int | None) -> Handle:
         facts = self._local_facts(node)
         if facts is None:
-            there = self.session.copies is not None and self.session.copies.is_there(node.path)
-            index = None if first_offset is None or there else first_offset // BLOCK_SIZE
+            has_copy = self._has_copy(node)
+            index = None if first_offset is None or has_copy else first_offset // BLOCK_SIZE
             facts = self.session.facts.get(
                 node.url,
                 refusal_kept_s=OPEN_REFUSAL_KEPT_S,
@@ -259,9 +253,11 @@ class VFS:
         return Handle(node.path, ref=ref, copy=copy, drops=self.session.reader.drops(ref))
 
     def _readahead_facts(self, node: ObjectFile) -> ObjectFacts | None:
-        """Return the facts of an object that may be fetched ahead: not if there is a copy."""
-        has_copy = self.session.copies is not None and self.session.copies.is_there(node.path)
-        return None if has_copy else self.session.facts.peek(node.url)
+        """Return the facts of an object that may be fetched ahead; None if it has a copy."""
+        return None if self._has_copy(node) else self.session.facts.peek(node.url)
+
+    def _has_copy(self, node: ObjectFile) -> bool:
+        return self.session.copies is not None and self.session.copies.is_there(node.path)
 
     def _prefetch(self, node: ObjectFile, facts: ObjectFacts) -> bool:
         return self.session.reader.fetch_soon(self._ref(node.url, facts))
@@ -270,14 +266,14 @@ class VFS:
         return ObjectRef.of(self.session.store.source, url, facts.size, facts.etag)
 
     def _facts_by_first_get(self, url: str, index: int) -> ObjectFacts:
-        """Fetch one block of an object that is not known yet, and return the facts with it."""
+        """Fetch one block of an object of unknown facts, and return the facts that come with it."""
         start = index * BLOCK_SIZE
         try:
             fetched = self.session.store.read_range(url, start, start + BLOCK_SIZE)
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
-            return self.session.store.head(url)  # the offset may lie behind the end
+            return self.session.store.head(url)  # the offset may be behind the end
         self.session.reader.admit(self._ref(url, fetched.facts), index, fetched.data)
         return fetched.facts
 
