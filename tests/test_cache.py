@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ego4dfs.cache import FORMAT, BlockCache, prepare_directory
-from ego4dfs.cache.checked import Checked
+from ego4dfs.cache.blockfile import VerifiedKeys
 from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 from kit.cache import (
@@ -42,7 +42,7 @@ def test_what_was_put_is_got(cache):
         put(cache, number, length=length)
         assert cache.contains(key_of(number))
         assert got(cache, number, length) == bytes_of(key_of(number), length)
-    assert len(cache) == len(MIXED_SIZES)
+    assert len(cache.admin) == len(MIXED_SIZES)
 
 
 def test_what_was_not_put_is_absent(cache):
@@ -66,7 +66,7 @@ def test_a_block_outlives_the_process(tmp_path):
     first.close()
     second = open_cache(tmp_path)
     assert got(second, 1) == bytes_of(key_of(1), UNIT)
-    assert len(second) == 2
+    assert len(second.admin) == 2
     second.close()
 
 
@@ -97,7 +97,7 @@ def test_one_cache_shows_what_another_of_the_directory_has_put(tmp_path, cache):
 
 def test_the_same_block_put_twice_is_counted_once(cache):
     put(cache, 1, 1, 1)
-    assert len(cache) == 1
+    assert len(cache.admin) == 1
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
 
 
@@ -105,14 +105,14 @@ def test_the_same_block_put_twice_is_counted_once(cache):
 def test_the_bound_holds_at_every_moment(tmp_path, mixed):
     bound = 8 * MIB
     cache = open_cache(tmp_path, bound)
-    empty = disk_bytes(tmp_path) - cache.used_bytes
+    empty = disk_bytes(tmp_path) - cache.admin.used_bytes
     for number in range(400):
         put(cache, number, length=length_of(number, mixed=mixed))
-        assert cache.used_bytes <= bound
+        assert cache.admin.used_bytes <= bound
         if number % 20 == 0:
             assert disk_bytes(tmp_path) <= bound + MIB + max(0, empty) + log_bytes(tmp_path)
     assert cache._metrics.evictions > 0
-    assert cache.used_bytes > bound / 2
+    assert cache.admin.used_bytes > bound / 2
     last = length_of(399, mixed=mixed)
     assert got(cache, 399, last) == bytes_of(key_of(399), last)
     cache.close()
@@ -133,7 +133,7 @@ def test_a_batch_larger_than_the_cache_leaves_no_file_that_nothing_counts(tmp_pa
     results.wait(64)
     files = [path for path in (tmp_path / FORMAT / "blocks").glob("??/*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= bound
-    assert len(files) == len(cache)
+    assert len(files) == len(cache.admin)
     cache.close()
 
 
@@ -188,17 +188,17 @@ def test_blocks_never_touched_leave_in_the_order_they_came(tmp_path):
 def test_the_limit_is_kept_for_those_who_give_none(tmp_path):
     open_cache(tmp_path, 300 * MIB).close()
     cache = open_cache(tmp_path, None)
-    assert cache.max_bytes == 300 * MIB
+    assert cache.admin.max_bytes == 300 * MIB
     cache.close()
 
 
 def test_a_new_cache_without_a_limit_takes_a_share_of_the_free_disk(tmp_path):
     cache = open_cache(tmp_path, None)
-    assert 0 < cache.max_bytes < 10**18
-    limit = cache.max_bytes
+    assert 0 < cache.admin.max_bytes < 10**18
+    limit = cache.admin.max_bytes
     cache.close()
     again = open_cache(tmp_path, None)
-    assert again.max_bytes == limit
+    assert again.admin.max_bytes == limit
     again.close()
 
 
@@ -206,9 +206,9 @@ def test_the_last_limit_given_holds_for_all_who_have_the_directory_open(tmp_path
     cache = open_cache(tmp_path, 64 * MIB)
     put(cache, *range(100))
     other = open_cache(tmp_path, 2 * MIB)
-    assert cache.max_bytes == 2 * MIB
+    assert cache.admin.max_bytes == 2 * MIB
     put(cache, 1000)
-    assert cache.used_bytes <= 2 * MIB
+    assert cache.admin.used_bytes <= 2 * MIB
     assert got(cache, 1000) is not None
     other.close()
     cache.close()
@@ -216,8 +216,8 @@ def test_the_last_limit_given_holds_for_all_who_have_the_directory_open(tmp_path
 
 def test_clear_drops_everything_and_the_cache_goes_on(tmp_path, cache):
     put(cache, *range(5))
-    assert cache.clear() == 5
-    assert len(cache) == 0
+    assert cache.admin.clear() == 5
+    assert len(cache.admin) == 0
     assert [got(cache, number) for number in range(5)] == [None] * 5
     assert not [path for path in (tmp_path / FORMAT / "blocks").glob("??/*") if path.is_file()]
     put(cache, 1)
@@ -228,7 +228,7 @@ def test_a_cache_cleared_by_another_process_costs_no_error(tmp_path, cache):
     put(cache, 1)
     assert got(cache, 1) is not None
     other = open_cache(tmp_path)
-    other.clear()
+    other.admin.clear()
     other.close()
     assert got(cache, 1) is None
     assert cache._metrics.errors == 0
@@ -274,10 +274,10 @@ def test_nothing_in_the_index_is_ever_unpickled(tmp_path):
     assert got(cache, 2) is None
     cache._index.touch([key_of(2)])
     with pytest.raises(CacheError):
-        cache.verify()
+        cache.admin.verify()
     put(cache, *range(2, 70))
-    assert cache.used_bytes <= 2 * MIB
-    cache.clear()
+    assert cache.admin.used_bytes <= 2 * MIB
+    cache.admin.clear()
     assert not burst.exists()
     cache.close()
 
@@ -297,18 +297,18 @@ def test_an_eviction_is_no_damage_to_who_reads(tmp_path):
 
 def test_a_block_takes_whole_clusters_of_the_bound(cache):
     """A million tiny blocks take their disk, not their bytes."""
-    before = cache.used_bytes
+    before = cache.admin.used_bytes
     put(cache, 1, length=1)
-    assert cache.used_bytes - before >= 4 * KIB
+    assert cache.admin.used_bytes - before >= 4 * KIB
 
 
-def test_what_was_proved_is_forgotten_before_it_fills_the_memory(monkeypatch):
-    monkeypatch.setattr("ego4dfs.cache.checked.MOST", 100)
-    checked = Checked()
+def test_verified_keys_are_cleared_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("ego4dfs.cache.blockfile.MAX_VERIFIED_KEYS", 100)
+    verified = VerifiedKeys()
     for number in range(1000):
-        checked.note(key_of(number), key_of(number + 1))
-        assert {key_of(number), key_of(number + 1)} <= checked
-        assert len(checked) <= 100
+        verified.record(key_of(number), key_of(number + 1))
+        assert {key_of(number), key_of(number + 1)} <= verified
+        assert len(verified) <= 100
 
 
 @pytest.mark.parametrize(
@@ -321,6 +321,6 @@ def test_what_is_fetched_ahead_would_still_be_there(tmp_path, eviction, blocks, 
         prepare_directory(tmp_path), Metrics(), max_bytes=256 << 20, eviction=eviction
     )
     put(cache, *range(blocks))
-    assert cache.ahead.bounds() == expected
+    assert cache.readahead.current() == expected
     cache.close()
-    assert cache.ahead.bounds() == expected  # for a second
+    assert cache.readahead.current() == expected  # for a second

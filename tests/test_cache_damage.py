@@ -81,7 +81,7 @@ def test_a_damaged_block_is_dropped_and_absent(tmp_path, damaged):
     assert not damaged.read_into(key_of(2), 5, memoryview(part))
     assert not block_file(tmp_path, 2).exists()
     assert not damaged.contains(key_of(2))
-    assert (len(damaged), damaged._metrics.errors) == (2, 1)
+    assert (len(damaged.admin), damaged._metrics.errors) == (2, 1)
     assert [got(damaged, n) for n in (1, 3)] == [bytes_of(key_of(n), UNIT) for n in (1, 3)]
     put(damaged, 2)
     assert got(damaged, 2) == bytes_of(key_of(2), UNIT)
@@ -89,8 +89,8 @@ def test_a_damaged_block_is_dropped_and_absent(tmp_path, damaged):
 
 @pytest.mark.parametrize("damaged", DAMAGES, indirect=True)
 def test_verify_finds_a_damaged_block_and_drops_it(damaged):
-    assert damaged.verify() == CacheReport(sound=2, damaged=1, lost=0, stray=0)
-    assert damaged.verify() == CacheReport(sound=2, damaged=0, lost=0, stray=0)
+    assert damaged.admin.verify() == CacheReport(sound=2, damaged=1, lost=0, stray=0)
+    assert damaged.admin.verify() == CacheReport(sound=2, damaged=0, lost=0, stray=0)
     assert got(damaged, 2) is None
 
 
@@ -111,13 +111,13 @@ def test_verify_finds_lost_and_stray_files(tmp_path):
     stray = block_file(tmp_path, 99)
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"nobody knows me")
-    old_part, new_part = (tmp_path / "v1/blocks/parts" / name for name in ("old", "new"))
+    old_part, new_part = (tmp_path / "v1/blocks/incoming" / name for name in ("old", "new"))
     old_part.write_bytes(b"")
     new_part.write_bytes(b"")
     os.utime(old_part, (time.time() - 3600,) * 2)
-    assert cache.verify() == CacheReport(sound=4, damaged=0, lost=1, stray=2)
+    assert cache.admin.verify() == CacheReport(sound=4, damaged=0, lost=1, stray=2)
     assert new_part.exists()  # another process may be writing it
-    assert cache.verify() == CacheReport(sound=4, damaged=0, lost=0, stray=0)
+    assert cache.admin.verify() == CacheReport(sound=4, damaged=0, lost=0, stray=0)
     cache.close()
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_costs_no_error_and_leaves_no_part(tmp_path):
     assert writer.exitcode == 0
     assert not list(tmp_path.rglob("*.part"))
     cache = open_cache(tmp_path)
-    assert (cache.verify().damaged, got(cache, 3)) == (0, bytes_of(key_of(3), UNIT))
+    assert (cache.admin.verify().damaged, got(cache, 3)) == (0, bytes_of(key_of(3), UNIT))
     cache.close()
 
 
@@ -231,9 +231,9 @@ def test_processes_that_write_at_once_stay_below_the_bound(tmp_path):
     assert [writer.exitcode for writer in writers] == [0] * 4
     assert peak <= bound + 4 * MIB + 8 * MIB  # a block of each on its way; SQLite's log
     cache = open_cache(tmp_path, None)
-    assert cache.used_bytes <= bound
+    assert cache.admin.used_bytes <= bound
     assert disk_bytes(tmp_path) <= bound + MIB
-    report = cache.verify()
+    report = cache.admin.verify()
     assert (report.damaged, report.stray) == (0, 0)
     assert report.sound > 10
     check_all(cache, range(100 * 3 + count))
@@ -260,8 +260,8 @@ def test_a_process_killed_while_it_writes_leaves_a_usable_cache(tmp_path):
         cache = open_cache(tmp_path, bound)
         check_all(cache, range(round_number * 50 + 200))
         put(cache, 10**6 + round_number)
-        assert cache.used_bytes <= bound
-        assert cache.verify().damaged == 0
+        assert cache.admin.used_bytes <= bound
+        assert cache.admin.verify().damaged == 0
         cache.close()
 
 

@@ -113,7 +113,7 @@ def test_a_link_in_the_place_of_our_directory_is_refused(tmp_path, place):
     if place == "v1":
         (cache_dir / place).rmdir()
     (cache_dir / place).symlink_to(victim)
-    with pytest.raises(CacheError, match="is a link") as caught:
+    with pytest.raises(CacheError, match="is a symbolic link") as caught:
         open_cache(cache_dir)
     assert "--cache-dir" in caught.value.hint
     assert (stat.S_IMODE(victim.stat().st_mode), list(victim.iterdir())) == (0o755, [])

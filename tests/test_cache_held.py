@@ -16,9 +16,9 @@ from kit.processes import wait_until
 
 @pytest.fixture(autouse=True)
 def briefly(monkeypatch):
-    monkeypatch.setattr(index, "WRITE_WAIT_S", 0.3)
-    monkeypatch.setattr(index, "HELD_S", 0.5)
-    monkeypatch.setattr(index, "LOCK_WAIT_S", 0.5)
+    monkeypatch.setattr(index, "WRITE_LOCK_WAIT_S", 0.3)
+    monkeypatch.setattr(index, "LOCKED_S", 0.5)
+    monkeypatch.setattr(index, "COMMAND_LOCK_WAIT_S", 0.5)
 
 
 def database(cache_dir):
@@ -43,7 +43,7 @@ def test_hits_and_figures_wait_for_no_process_that_holds_the_index(tmp_path, aga
     cache = open_cache(tmp_path)
     put(cache, 1, 2)
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
-    before = cache.look()
+    before = cache.usage()
     cache._index.disconnect()
     with held(database(tmp_path), against=against):
         in_vain = threading.Thread(target=put_in_vain, args=(cache, 3))
@@ -52,15 +52,15 @@ def test_hits_and_figures_wait_for_no_process_that_holds_the_index(tmp_path, aga
         for _ in range(50):
             began_s = time.monotonic()
             assert got(cache, 2) == bytes_of(key_of(2), UNIT)
-            assert cache.look().used_bytes == before.used_bytes
-            assert cache.ahead.bounds() is not None
+            assert cache.usage().used_bytes == before.used_bytes
+            assert cache.readahead.current() is not None
             slowest_s = max(slowest_s, time.monotonic() - began_s)
             time.sleep(0.01)
         in_vain.join()
         assert slowest_s < 1  # was 30
-        assert cache.look().is_held
+        assert cache.usage().is_locked
         put_in_vain(cache, 4)
-    wait_until(lambda: not cache.look().is_held)
+    wait_until(lambda: not cache.usage().is_locked)
     time.sleep(0.5)
     put(cache, 5)
     assert got(cache, 5) == bytes_of(key_of(5), UNIT)
@@ -85,7 +85,7 @@ def test_a_command_says_that_another_process_holds_the_index(tmp_path):
     put(cache, 1)
     with held(database(tmp_path)):
         with pytest.raises(CacheError, match="held by another process") as caught:
-            cache.clear()
+            cache.admin.clear()
         assert "--cache-dir" in caught.value.hint
         with pytest.raises(CacheError, match="locked") as caught:
             open_cache(tmp_path)
@@ -127,7 +127,7 @@ def test_bytes_that_are_wrong_leave_also_while_the_index_is_held(tmp_path):
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
     cache._index.disconnect()
     with held(database(tmp_path), against="writers"):
-        cache.forget([key_of(1), key_of(2)])
+        cache.remove([key_of(1), key_of(2)])
         assert not cache.contains(key_of(1))
         assert not cache.contains(key_of(2))
     cache.close()

@@ -54,7 +54,7 @@ def test_a_block_that_cannot_be_opened_now_is_kept(
     assert [got(cache, 1) for _ in range(3)] == [None] * 3
     failing.on = False
     assert block_file(tmp_path, 1).exists()
-    assert len(cache) == 1
+    assert len(cache.admin) == 1
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
     assert len(caplog.records) == 1
 
@@ -66,11 +66,11 @@ def test_a_block_on_a_bad_sector_is_dropped(tmp_path, cache, monkeypatch, checke
     assert got(cache, 1) is None
     failing.on = False
     assert not block_file(tmp_path, 1).exists()
-    assert len(cache) == 0
+    assert len(cache.admin) == 0
 
 
 def test_verify_drops_a_block_on_a_bad_sector(cache, monkeypatch):
     failing = Failing(monkeypatch, errno.EIO)
-    assert cache.verify().damaged == 1
+    assert cache.admin.verify().damaged == 1
     failing.on = False
-    assert cache.verify() == CacheReport(sound=0, damaged=0, lost=0, stray=0)
+    assert cache.admin.verify() == CacheReport(sound=0, damaged=0, lost=0, stray=0)

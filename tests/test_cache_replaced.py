@@ -48,8 +48,8 @@ def test_two_mounts_hold_one_bound_after_the_directory_was_taken_away(tmp_path, 
     blocks = list((cache_dir / "v1" / "blocks").glob("??/*"))
     assert len(blocks) <= 40
     assert sum(path.stat().st_size for path in blocks) < LIMIT
-    assert first.max_bytes == second.max_bytes == LIMIT
-    assert first.verify().stray == 0
+    assert first.admin.max_bytes == second.admin.max_bytes == LIMIT
+    assert first.admin.verify().stray == 0
     assert got(second, 159) == bytes_of(key_of(159), UNIT)
     assert "was removed or replaced" in caplog.text
     assert ((cache_dir / "v1").stat().st_mode & 0o777) == 0o700
@@ -110,7 +110,7 @@ def test_the_count_is_set_right_where_it_was_changed_on_disk(tmp_path, change):
         db.execute(change)
     cache = BlockCache(tmp_path / "v1", Metrics())
     put(cache, *range(100, 150))
-    assert 30 <= len(cache) <= 40
+    assert 30 <= len(cache.admin) <= 40
     assert cache._index.recount() is False
     cache.close()
 
@@ -118,8 +118,8 @@ def test_the_count_is_set_right_where_it_was_changed_on_disk(tmp_path, change):
 def test_a_link_at_the_name_of_a_part_is_not_followed(tmp_path, monkeypatch):
     monkeypatch.setattr("os.getpid", lambda: 7)
     monkeypatch.setattr("threading.get_ident", lambda: 8)
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "c.7.8.part").symlink_to(tmp_path / "outside")
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "incoming" / "c.7.8.tmp").symlink_to(tmp_path / "outside")
     blockfile.write(tmp_path / "ab" / "c", "abc", memoryview(b"data"))
     assert not (tmp_path / "outside").exists()
-    assert blockfile.is_sound(tmp_path / "ab" / "c", "abc")
+    assert blockfile.is_valid(tmp_path / "ab" / "c", "abc")

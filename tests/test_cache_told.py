@@ -24,12 +24,12 @@ CAUSES = [
 
 @pytest.fixture(autouse=True)
 def briefly(monkeypatch):
-    monkeypatch.setattr("ego4dfs.cache.index.LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("ego4dfs.cache.index.COMMAND_LOCK_WAIT_S", 0.1)
 
 
 @pytest.mark.parametrize(("error", "remedy"), CAUSES)
 def test_the_remedy_for_the_block_index_is_that_of_its_cause(tmp_path, monkeypatch, error, remedy):
-    monkeypatch.setattr("ego4dfs.cache.database.OneConnection", Refusing(error))
+    monkeypatch.setattr("ego4dfs.cache.database.BlockDatabase", Refusing(error))
     with pytest.raises(CacheError) as caught:
         open_cache(tmp_path)
     assert remedy in caught.value.hint

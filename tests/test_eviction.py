@@ -96,10 +96,10 @@ def test_pins_stay_and_the_bound_holds(tmp_path, eviction):
     cache = open_cache(tmp_path, 4 * MIB, eviction)
     pinned = range(5)
     put(cache, *pinned)
-    cache.pin("none", [key_of(number) for number in pinned])
+    cache.admin.pin("none", [key_of(number) for number in pinned])
     for number in range(100, 300):
         put(cache, number)
-        assert cache.used_bytes <= 4 * MIB
+        assert cache.admin.used_bytes <= 4 * MIB
     assert all(got(cache, number) is not None for number in pinned)
     assert got(cache, 299) is not None
     cache.close()
@@ -116,13 +116,13 @@ def test_what_came_first_stays_and_the_latest_are_there(tmp_path):
 
 def test_the_last_eviction_given_holds_for_all_who_have_the_directory_open(tmp_path):
     cache = open_cache(tmp_path, 4 * MIB)
-    assert cache.eviction == "lru"
+    assert cache.admin.eviction == "lru"
     other = open_cache(tmp_path, None, "none")
-    assert cache.eviction == "none"
+    assert cache.admin.eviction == "none"
     put(cache, *range(200))
     assert cache.contains(key_of(0))
     other.close()
     cache.close()
     again = open_cache(tmp_path, None)
-    assert again.eviction == "none"
+    assert again.admin.eviction == "none"
     again.close()

@@ -75,7 +75,7 @@ def test_facts_that_a_child_learns_outlive_its_parents_index(tmp_path):
 def test_blocks_that_a_child_caches_outlive_its_parents_cache(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
-    assert len(cache) == 1  # this thread has used the index, and so has the writer
+    assert len(cache.admin) == 1  # this thread has used the index, and so has the writer
     opened: list = []
     child = Child(
         lambda: opened.append(open_cache(tmp_path)),
@@ -88,7 +88,7 @@ def test_blocks_that_a_child_caches_outlive_its_parents_cache(tmp_path):
     child.step()
     child.end()
     again = open_cache(tmp_path)
-    assert len(again) == 3
+    assert len(again.admin) == 3
     assert [got(again, n) for n in (1, 2, 3)] == [bytes_of(key_of(n), UNIT) for n in (1, 2, 3)]
     again.close()
 
@@ -103,7 +103,7 @@ def test_no_index_is_connected_at_a_fork(tmp_path):
     child.end()
     put(cache, 2)
     index.learn("s3://b/l", FACTS)
-    assert (len(cache), index.totals()[0]) == (2, 2)
+    assert (len(cache.admin), index.totals()[0]) == (2, 2)
     cache.close()
     index.close()
 

@@ -27,7 +27,7 @@ def stored(make, large):  # noqa: F811
 def kept_bytes(reader: Reader) -> int:
     """Return the bytes on disk, where each entry is rounded up to 4 KiB with its trailer."""
     settle(reader)
-    return reader._cache.used_bytes
+    return reader._cache.admin.used_bytes
 
 
 @pytest.mark.parametrize("size", [64 << 10, KERNEL, BLOCK_SIZE])

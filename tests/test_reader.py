@@ -73,7 +73,7 @@ def test_random_ranges_through_a_small_cache_are_the_plain_bytes(make, large, se
             reads.append((offset, size, pool.submit(read, reader, ref, offset, size, window)))
         for offset, size, data in reads:
             assert data.result(60) == large[offset : offset + size]
-    assert reader._cache.used_bytes <= 64 * BLOCK_SIZE
+    assert reader._cache.admin.used_bytes <= 64 * BLOCK_SIZE
 
 
 def test_past_the_end_a_read_is_short_then_empty(make):

@@ -117,7 +117,7 @@ def test_a_writer_that_cannot_start_keeps_nobody_waiting(make, large, monkeypatc
     start = threading.Thread.start
 
     def refuse_the_writer(thread: threading.Thread) -> None:
-        if thread.name == "cache":
+        if thread.name == "cache-writer":
             raise RuntimeError("can't start new thread")
         start(thread)
 

@@ -15,7 +15,7 @@ import pytest
 
 from ego4dfs.blocks import block_key
 from ego4dfs.cache import BlockCache, prepare_directory
-from ego4dfs.cache.pins import POLICY
+from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ObjectMissing
@@ -122,7 +122,7 @@ def test_pinned_blocks_stay_while_the_bound_holds(rig):
         assert rig.read(other) == rig.store.objects[other.url]
         assert rig.on_disk() <= LIMIT
     assert rig.has(pinned)
-    assert [(pin.url, pin.blocks) for pin in rig.cache.pins()] == [(pinned.url, 30)]
+    assert [(pin.url, pin.blocks) for pin in rig.cache.admin.pins()] == [(pinned.url, 30)]
 
 
 def test_reading_a_pinned_block_leaves_it_pinned(rig, tmp_path):
@@ -140,7 +140,7 @@ def test_reading_a_pinned_block_leaves_it_pinned(rig, tmp_path):
 def test_eviction_does_not_look_through_the_pins(rig):
     """The query of eviction is answered by an index that holds no pinned block."""
     rig.warm(rig.put("a", MIB), pin=True)
-    query = diskcache.EVICTION_POLICY[POLICY]["cull"].format(fields="rowid")
+    query = diskcache.EVICTION_POLICY[POLICIES["lru"]]["cull"].format(fields="rowid")
     database = sqlite3.connect(rig.inner / "blocks" / "cache.db")
     plan = database.execute(f"EXPLAIN QUERY PLAN {query}", (10,)).fetchall()
     database.close()
@@ -166,12 +166,12 @@ def test_a_cache_of_before_pins_is_taken_over(tmp_path):
 def test_unpinned_blocks_leave_again(rig):
     one, two = rig.put("one", 16 * MIB), rig.put("two", 16 * MIB)
     rig.warm(one, two, pin=True)
-    assert rig.cache.unpin([one.url]) == 16
+    assert rig.cache.admin.unpin([one.url]) == 16
     for number in range(8):
         rig.read(rig.put(f"other{number}", 10 * MIB))
     assert (rig.has(one), rig.has(two)) == (False, True)
-    assert rig.cache.unpin() == 16
-    assert rig.cache.pins() == []
+    assert rig.cache.admin.unpin() == 16
+    assert rig.cache.admin.pins() == []
 
 
 def test_blocks_that_were_read_before_are_pinned_too(rig):
@@ -179,7 +179,7 @@ def test_blocks_that_were_read_before_are_pinned_too(rig):
     rig.read(ref)
     rig.reader.close()
     rig.warm(ref, pin=True)
-    assert [pin.blocks for pin in rig.cache.pins()] == [5]
+    assert [pin.blocks for pin in rig.cache.admin.pins()] == [5]
 
 
 def test_more_than_can_be_pinned_is_refused_before_a_byte(rig):
@@ -195,7 +195,7 @@ def test_a_limit_below_the_pins_is_refused(rig, tmp_path):
     with pytest.raises(CacheError, match="has no room beside its pins") as raised:
         BlockCache(rig.inner, Metrics(), max_bytes=32 * MIB)
     assert "cache unpin" in raised.value.hint
-    assert rig.cache.max_bytes == LIMIT
+    assert rig.cache.admin.max_bytes == LIMIT
 
 
 def test_a_cache_full_of_pins_serves_and_keeps_its_bound(rig):
@@ -203,14 +203,14 @@ def test_a_cache_full_of_pins_serves_and_keeps_its_bound(rig):
     for number in range(6):
         ref = rig.put(f"pinned{number}", 10 * MIB)
         rig.warm(ref)
-        rig.cache.pin(ref.object_id, [block_key(ref.object_id, i) for i in range(10)])
+        rig.cache.admin.pin(ref.object_id, [block_key(ref.object_id, i) for i in range(10)])
     other = rig.put("other", 12 * MIB)
     assert rig.read(other) == rig.store.objects[other.url]
     rig.reader.close()
     rig.cache.close()
-    assert rig.cache.used_bytes <= LIMIT
+    assert rig.cache.admin.used_bytes <= LIMIT
     assert rig.on_disk() <= LIMIT
-    report = rig.cache.verify()
+    report = rig.cache.admin.verify()
     assert (report.stray, report.lost, report.damaged) == (0, 0, 0)
 
 

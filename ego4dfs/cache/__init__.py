@@ -1,17 +1,22 @@
-"""The block cache: bounded, on disk, shared by processes, checked before it is believed."""
+"""The block cache on disk: limited in size, shared by processes, verified by checksums."""
 
+from ego4dfs.cache.admin import PIN_SHARE, CacheAdmin, Pin
 from ego4dfs.cache.blockcache import CLOSE_WAIT_S, BlockCache
+from ego4dfs.cache.cleanup import CacheReport
 from ego4dfs.cache.directory import FORMAT, prepare_directory, private_directory, source_directory
-from ego4dfs.cache.pins import PIN_SHARE, Pin
-from ego4dfs.cache.upkeep import CacheReport
+from ego4dfs.cache.index import Usage
+from ego4dfs.cache.readahead_limits import ReadaheadLimit
 
 __all__ = [
     "CLOSE_WAIT_S",
     "FORMAT",
     "PIN_SHARE",
     "BlockCache",
+    "CacheAdmin",
     "CacheReport",
     "Pin",
+    "ReadaheadLimit",
+    "Usage",
     "prepare_directory",
     "private_directory",
     "source_directory",

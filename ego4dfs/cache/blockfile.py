@@ -1,9 +1,9 @@
-"""One block in one file: the bytes as they are, then a trailer that proves them.
+"""The file format of one cached block: its bytes, then a trailer with a checksum.
 
-    offset 0        the block's bytes, so that a reader can use plain positioned reads
+    offset 0        the bytes of the block, so that a reader can use plain positioned reads
     offset length   magic "E4B1" · length, 4 bytes · XXH3-64 of the bytes seeded by the key, 8 bytes
 
-The seed ties the bytes to the key: a file that was swapped for another's is as bad as a torn one.
+The seed binds the bytes to the key: a file that was swapped with another one fails its checksum.
 """
 
 from __future__ import annotations
@@ -20,15 +20,32 @@ from ego4dfs.files import make_private
 _TRAILER = struct.Struct("<4sIQ")
 _MAGIC = b"E4B1"
 TRAILER_BYTES = _TRAILER.size
-_DISK_UNIT = 4096
+_CLUSTER_BYTES = 4096
 
-PARTS = "parts"
-"""The directory, beside those of the blocks, of blocks that are being written."""
+INCOMING = "incoming"
+"""The directory, beside those of the blocks, of files that are being written."""
+
+MAX_VERIFIED_KEYS = 200_000
+"""This many keys take about 25 MiB; a mount that runs for weeks reads millions of blocks."""
+
+
+class VerifiedKeys(set[str]):
+    """Keys of blocks whose checksum this process has verified.
+
+    A full set is cleared; its blocks are then verified again. Safe from several threads, because
+    single calls of a set are.
+    """
+
+    def record(self, *keys: str) -> None:
+        """Add keys."""
+        if len(self) + len(keys) > MAX_VERIFIED_KEYS:
+            self.clear()
+        self.update(keys)
 
 
 def allocated_bytes(length: int) -> int:
-    """Return what a block of `length` bytes takes on a disk of 4 KiB clusters."""
-    return -(-(length + TRAILER_BYTES) // _DISK_UNIT) * _DISK_UNIT
+    """Return the disk space of a block of `length` bytes, in clusters of 4 KiB."""
+    return -(-(length + TRAILER_BYTES) // _CLUSTER_BYTES) * _CLUSTER_BYTES
 
 
 def checksum(key: str, data: memoryview) -> int:
@@ -37,15 +54,15 @@ def checksum(key: str, data: memoryview) -> int:
 
 
 def write(path: Path, key: str, data: memoryview) -> None:
-    """Write the block so that the name appears only once the bytes are complete.
+    """Write a block to a temporary file in `incoming`, and rename it to `path`.
 
-    Raises OSError when the disk refuses; no partial file is left then.
+    Raises OSError if the disk refuses; no temporary file is left then.
     """
-    parts = path.parent.parent / PARTS
-    # Caches in one process differ by thread, containers that all have pid 1 by the thread's address
-    partial = parts / f"{path.name}.{os.getpid()}.{threading.get_ident()}.part"
+    incoming = path.parent.parent / INCOMING
+    # Caches in one process differ by thread; containers that all have pid 1, by thread address.
+    temporary = incoming / f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
-        fd = _create(partial)
+        fd = _create(temporary)
         try:
             trailer = _TRAILER.pack(_MAGIC, len(data), checksum(key, data))
             written = os.writev(fd, [data, trailer])
@@ -53,36 +70,36 @@ def write(path: Path, key: str, data: memoryview) -> None:
                 raise OSError(28, "the disk took only a part of a block")
         finally:
             os.close(fd)
-        _rename(partial, path)
+        _rename(temporary, path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def _create(partial: Path) -> int:
+def _create(temporary: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(partial, flags, 0o600)
+        return os.open(temporary, flags, 0o600)
     except FileNotFoundError:
-        make_private(partial.parent)
+        make_private(temporary.parent)
     except FileExistsError:
-        partial.unlink()  # of a process of this number that was killed
-    return os.open(partial, flags, 0o600)
+        temporary.unlink()  # left by a killed process that had the same process id
+    return os.open(temporary, flags, 0o600)
 
 
-def _rename(partial: Path, path: Path) -> None:
+def _rename(temporary: Path, path: Path) -> None:
     try:
-        partial.replace(path)
+        temporary.replace(path)
     except FileNotFoundError:
         make_private(path.parent)
-        partial.replace(path)
+        temporary.replace(path)
 
 
 def read_into(path: str, start: int, view: memoryview) -> bool:
-    """Fill `view` from `start` on without a check; False when the file is too short.
+    """Fill `view` from `start` on without a check; False if the file is too short.
 
-    Each call opens a descriptor of its own: a shared table of descriptors hands out the wrong
-    file once a number is reused.
+    Each call opens its own descriptor: a shared table of descriptors returns the wrong file once
+    a number is reused.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
@@ -91,8 +108,8 @@ def read_into(path: str, start: int, view: memoryview) -> bool:
         os.close(fd)
 
 
-def is_sound(path: str | Path, key: str) -> bool:
-    """Read the whole file and tell whether length and checksum agree with the trailer."""
+def is_valid(path: str | Path, key: str) -> bool:
+    """Read the whole file and compare its length and checksum with the trailer."""
     with open(path, "rb") as file:  # noqa: PTH123 - one call on a path of either kind
         content = memoryview(file.read())
     if len(content) < TRAILER_BYTES:

@@ -1,4 +1,4 @@
-"""The database of blocks: diskcache bent to names that follow from keys, and to short waits."""
+"""The database of the block index: diskcache with file names from keys, short lock waits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import diskcache
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.sqlite import LOCK_STEP_S, connect, is_locked, transaction
 
-_MODE_BINARY = 2  # diskcache's own mark for "the value is in a file"
+_MODE_BINARY = 2  # diskcache's number for "the value is in a file"
 
 
 class Reservation:
-    """The value handed to diskcache for a block: only its length in bytes."""
+    """The value that diskcache stores for a block: only its length in bytes."""
 
     __slots__ = ("length",)
 
@@ -27,11 +27,11 @@ class Reservation:
 
 
 class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
-    """Name files after keys, write none, and pickle nothing (CVE-2025-69872)."""
+    """Names files after keys, writes none, and pickles nothing (CVE-2025-69872)."""
 
     def put(self, key: object) -> tuple[str, bool]:
         if type(key) is not str:
-            raise TypeError(f"block keys are text, not {type(key).__name__}")
+            raise TypeError(f"block keys are strings, not {type(key).__name__}")
         return key, True
 
     def get(self, key: object, raw: object) -> str:
@@ -47,18 +47,18 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
 
     def fetch(self, mode: object, filename: object, value: object, read: object) -> bool:
         del mode, filename, value, read
-        return True  # the row is there; the bytes are read elsewhere
+        return True  # the row exists; `blockfile` reads the bytes
 
     def remove(self, file_path: str) -> None:
         with suppress(OSError):
             Path(self._directory, file_path).unlink()
 
 
-class OneConnection(diskcache.Cache):  # type: ignore[misc]
-    """diskcache with one connection for all threads, which a fork can close.
+class BlockDatabase(diskcache.Cache):  # type: ignore[misc]
+    """diskcache with one connection for all threads, which can be closed before a fork.
 
-    Left alone it has one for each thread, and no thread may close another's. Every call comes
-    under `fork_lock`, so they never use this one at a time.
+    diskcache itself has a connection for each thread, and no thread can close another's. Every
+    call is made under `fork_lock`, so no two threads use the connection at the same time.
     """
 
     _shared: sqlite3.Connection | None = None
@@ -74,7 +74,7 @@ class OneConnection(diskcache.Cache):  # type: ignore[misc]
 
     @property
     def _sql_retry(self) -> Any:
-        """Wait no longer than the connection: diskcache would go on for a minute."""
+        """Wait no longer than the connection does; diskcache would retry for a minute."""
         return self._con.execute
 
     @contextmanager
@@ -99,7 +99,7 @@ class OneConnection(diskcache.Cache):  # type: ignore[misc]
             self._disk.remove(name)
 
     def present(self, keys: Collection[str]) -> set[str]:
-        """Return those of at most some hundred keys that have a row: `in` asks for each alone."""
+        """Return those of up to some hundred keys that have a row, by one query."""
         marks = ", ".join("?" * len(keys))
         query = f"SELECT key FROM Cache WHERE raw = 1 AND key IN ({marks})"  # noqa: S608
         return {key for (key,) in self._con.execute(query, tuple(keys))}
@@ -117,13 +117,13 @@ class OneConnection(diskcache.Cache):  # type: ignore[misc]
             if is_locked(error):
                 self.close()
                 raise
-            return  # a new one, without tables
+            return  # a new database, without tables
         for key, value in settings:
             if key.startswith("sqlite_"):
                 self.reset(key, value, update=False)
 
     def reset(self, key: str, value: Any = diskcache.core.ENOVAL, update: bool = True) -> Any:  # noqa: FBT001, FBT002
-        """Set a pragma at once or not at all; diskcache would try for a minute."""
+        """Set a pragma without retries; diskcache would retry for a minute."""
         if not key.startswith("sqlite_") or value is diskcache.core.ENOVAL:
             return super().reset(key, value, update)
         if update:
@@ -136,18 +136,18 @@ class OneConnection(diskcache.Cache):  # type: ignore[misc]
         return value
 
 
-def opened(directory: Path, settings: Mapping[str, Any]) -> OneConnection:
-    """Open or make the database in a directory. Raises what sqlite3 and diskcache raise."""
-    return OneConnection(
+def open_database(directory: Path, settings: Mapping[str, Any]) -> BlockDatabase:
+    """Open or create the database in a directory. Raises sqlite3.Error."""
+    return BlockDatabase(
         str(directory),
         timeout=LOCK_STEP_S,
         disk=_BlockDisk,
-        cull_limit=0,  # room is made by `reserve`, for the whole batch
-        sqlite_mmap_size=0,  # a disk that fails under a mapping ends the process
+        cull_limit=0,  # `BlockIndex.reserve` evicts, once for each batch
+        sqlite_mmap_size=0,  # an I/O error in a mapping ends the process by SIGBUS
         **settings,
     )
 
 
 def relative_name(key: str) -> str:
-    """Return where a block lives below the cache: 256 directories, by the key's first byte."""
+    """Return the path of a block below the cache: 256 directories, by the first byte of the key."""
     return f"{key[:2]}/{key[2:]}"

@@ -1,11 +1,12 @@
-"""Where the cache lives: one private directory per format version.
+"""The layout of the cache directory: one private directory per format version.
 
-<cache_dir>/CACHEDIR.TAG           backup tools leave the directory out (bford.info/cachedir)
-<cache_dir>/v1/blocks/             block files and diskcache's index of them
-<cache_dir>/v1/sources/<id>/       facts and kept manifests of one source
+<cache_dir>/CACHEDIR.TAG           backup tools skip the directory (bford.info/cachedir)
+<cache_dir>/v1/blocks/             block files, and diskcache's index of them
+<cache_dir>/v1/blocks/incoming/    files that are being written
+<cache_dir>/v1/sources/<id>/       object facts and cached manifests of one source
 
-In a directory that holds other things all of it is below <cache_dir>/ego4dfs: the tag is no mark
-on what is not ours.
+In a directory with other contents all of it is below <cache_dir>/ego4dfs, so that the tag does not
+apply to files of others.
 """
 
 from __future__ import annotations
@@ -25,41 +26,41 @@ from ego4dfs.files import make_private
 log = logging.getLogger(__name__)
 
 FORMAT = "v1"
-"""Name of the on-disk format; another block size, key or checksum is another format."""
+"""Name of the on-disk format; a change of block size, key or checksum needs a new one."""
 
 DEFAULT_SHARE = 0.25
-"""Share of the free disk, what is cached already included, that a cache takes if not told."""
+"""Default limit of a cache, as a share of the free disk with the present cache included."""
 
-BESIDE_OTHERS = "ego4dfs"
-"""Where a cache lives in a directory that holds other things: `v1` may be a release of Ego4D."""
+SUBDIRECTORY = "ego4dfs"
+"""Name of the cache in a directory with other contents: `v1` there may be a release of Ego4D."""
 
 _TAG_NAME = "CACHEDIR.TAG"
-_OF_ANY_DISK = {"lost+found"}
-_PARTS = ("blocks", "sources")
+_IGNORED_NAMES = {"lost+found"}
+_CONTENTS = ("blocks", "sources")
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Cache of ego4dfs; safe to delete.\n"
 
 
 def prepare_directory(cache_dir: Path) -> Path:
-    """Create what is missing below `cache_dir` and return the directory of this format, 0700.
+    """Create missing directories below `cache_dir`; return the one of this format, mode 0700.
 
-    A `cache_dir` that exists keeps its own permissions; what is inside is private all the same.
-    Raises CacheError when it cannot be created, entered or written.
+    An existing `cache_dir` keeps its permissions; the contents are private in any case.
+    Raises CacheError if it cannot be created, entered or written.
     """
-    with _usable(cache_dir):
+    with _cache_errors(cache_dir):
         make_private(cache_dir)
-        base = cache_dir if _is_ours(cache_dir) else cache_dir / BESIDE_OTHERS
+        base = cache_dir if _is_ours(cache_dir) else cache_dir / SUBDIRECTORY
         make_private(base)
         _write_tag(base / _TAG_NAME)
     return private_directory(base / FORMAT)
 
 
 def private_directory(directory: Path) -> Path:
-    """Create a directory of ours if need be, and return it; it is 0700 then.
+    """Create a directory with mode 0700, or check an existing one; return it.
 
-    One that somebody else could have put there, or that is a link, is refused: what is read from
-    it is believed. Raises CacheError.
+    A directory of another user, or a symbolic link, is refused: its contents would be trusted.
+    Raises CacheError.
     """
-    with _usable(directory):
+    with _cache_errors(directory):
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
         _check_owner(os.lstat(directory))
@@ -75,14 +76,14 @@ def private_directory(directory: Path) -> Path:
 
 
 def _is_ours(cache_dir: Path) -> bool:
-    """Tell whether nothing but a cache of ours is there, or a tag says that it began so."""
-    names = {path.name for path in cache_dir.iterdir()} - _OF_ANY_DISK
+    """Tell whether the directory is empty, or holds only a cache of ego4dfs, or our tag."""
+    names = {path.name for path in cache_dir.iterdir()} - _IGNORED_NAMES
     if names <= {_TAG_NAME}:
         return True
     if _TAG_NAME in names:
         with suppress(OSError):
             return b"ego4dfs" in (cache_dir / _TAG_NAME).read_bytes()[:1000]
-    return names == {FORMAT} and any((cache_dir / FORMAT / part).is_dir() for part in _PARTS)
+    return names == {FORMAT} and any((cache_dir / FORMAT / name).is_dir() for name in _CONTENTS)
 
 
 def _write_tag(tag: Path) -> None:
@@ -97,7 +98,7 @@ def _write_tag(tag: Path) -> None:
 
 def _check_owner(status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode):
-        raise PermissionError(13, "is a link, which somebody else may have put there")
+        raise PermissionError(13, "is a symbolic link, which another user may have created")
     if status.st_uid != os.geteuid():
         raise PermissionError(13, f"belongs to {_user(status.st_uid)}, not to you")
 
@@ -110,29 +111,29 @@ def _user(uid: int) -> str:
 
 
 def source_directory(inner: Path, source: str) -> Path:
-    """Return the directory for the facts and manifests of one source, created 0700.
+    """Return the directory for the facts and manifests of one source, created with mode 0700.
 
-    Two endpoints may hold different objects under the same URL, so each has its own.
+    Each source has its own, because two endpoints may have different objects at the same URL.
     Raises CacheError like `prepare_directory`.
     """
     identifier = hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
     directory = private_directory(private_directory(inner / "sources") / identifier)
-    with _usable(directory):
+    with _cache_errors(directory):
         name = directory / "source.txt"
         if not name.exists():
             name.write_text(source + "\n")
     return directory
 
 
-def share_of_disk(directory: Path) -> int:
-    """Return the bound of a new cache that nobody gave one."""
+def default_max_bytes(directory: Path) -> int:
+    """Return the limit of a new cache for which the user gave none."""
     disk = os.statvfs(directory)
     return int(disk.f_bavail * disk.f_frsize * DEFAULT_SHARE)
 
 
 @contextmanager
-def _usable(directory: Path) -> Iterator[None]:
-    """Turn what the disk says into an error that names the directory and the remedy."""
+def _cache_errors(directory: Path) -> Iterator[None]:
+    """Raise an OSError as a CacheError that names the directory and the remedy."""
     try:
         yield
     except OSError as error:
@@ -142,13 +143,13 @@ def _usable(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def doubt_limit(directory: Path, max_bytes: int) -> None:
-    """Warn of a limit that cannot be reached: the disk would fill up first."""
+def warn_if_larger_than_disk(directory: Path, max_bytes: int) -> None:
+    """Warn of a limit that cannot be reached, because the disk is full before."""
     disk = os.statvfs(directory)
     size = disk.f_blocks * disk.f_frsize
     if 0 < size < max_bytes:
         log.warning(
-            "the cache may take %d GiB, but its whole disk has %d GiB (%s)",
+            "the limit of the cache is %d GiB, but its disk has only %d GiB (%s)",
             max_bytes >> 30,
             size >> 30,
             directory,

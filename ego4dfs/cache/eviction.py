@@ -1,34 +1,48 @@
-"""What leaves when room is needed: as diskcache's policies, which are one query each.
+"""Eviction policies: which blocks leave when room is needed, as diskcache policies.
 
-Random order over data of size D meets a cache of size C = c·D that evicts the least recently used
-only c + (1 - c)·ln(1 - c) of the time, and one that keeps what came first c of the time.
+A policy of diskcache is one query. A pinned block is a row with an expiry so far ahead that it
+never comes; both policies skip rows that have an expiry.
+
+With random order over data of size D, a cache of size C = c·D that evicts the least recently used
+block has a hit rate of c + (1 - c)·ln(1 - c); one that keeps the oldest blocks has a rate of c.
 """
 
 from __future__ import annotations
 
 import diskcache
 
-from ego4dfs.cache import pins
+PIN_S = 100 * 365 * 86_400.0
+"""The expiry of a pinned row, in seconds from now."""
 
-PASSING_SHARE = 64
-PASSING_BLOCKS = 4
-"""One block in so many of a cache that keeps what came first is on its way through, and at least
-so many blocks: a kernel reads one by several requests."""
+TRANSIENT_SHARE = 64
+TRANSIENT_BLOCKS = 4
+"""In a cache that keeps the oldest blocks, one block in 64 is transient: the newest replace each
+other. At least four are, because a kernel reads one block by several requests."""
 
 IDLE_S = 2 * 86_400
-"""What was not read for so long leaves first under each policy: two epochs of a day each."""
+"""Blocks that were not read for this long leave first under each policy: two epochs of a day."""
 
-_KEEP = "first-come-unpinned"
+_LRU = "least-recently-used-unpinned"
+_KEEP_OLDEST = "first-come-unpinned"
 _BLOCK_ON_DISK = (1 << 20) + 4096
 
-POLICIES = {"lru": pins.POLICY, "none": _KEEP}
-"""diskcache's name of each policy, by the word that users say."""
+POLICIES = {"lru": _LRU, "none": _KEEP_OLDEST}
+"""The name of each policy in diskcache's settings, by the word that users write."""
 
-# The newest rows make way for each other, and only blocks that nobody reads any more leave before
-# them. As many rows at a time as are surely in excess: ten, as diskcache does, would leave a small
-# cache half a dozen blocks below its bound.
-diskcache.EVICTION_POLICY[_KEEP] = {
-    **diskcache.EVICTION_POLICY[pins.POLICY],
+diskcache.EVICTION_POLICY[_LRU] = {
+    **diskcache.EVICTION_POLICY["least-recently-used"],
+    # Without its own index, each eviction would sort all rows, or scan all pins.
+    "init": "CREATE INDEX IF NOT EXISTS Cache_unpinned ON Cache (access_time)"
+    " WHERE expire_time IS NULL",
+    "cull": "SELECT {fields} FROM Cache INDEXED BY Cache_unpinned"
+    " WHERE expire_time IS NULL ORDER BY access_time LIMIT ?",
+}
+
+# The newest rows replace each other; only idle blocks leave before them. At a time this removes as
+# many rows as are certainly in excess: ten, diskcache's number, would leave a small cache half a
+# dozen blocks below its limit.
+diskcache.EVICTION_POLICY[_KEEP_OLDEST] = {
+    **diskcache.EVICTION_POLICY[_LRU],
     "cull": f"""
 SELECT {{fields}} FROM Cache WHERE rowid IN (
     SELECT * FROM (
@@ -37,7 +51,7 @@ SELECT {{fields}} FROM Cache WHERE rowid IN (
         ORDER BY access_time LIMIT 10)
     UNION ALL SELECT * FROM (
         SELECT rowid FROM Cache WHERE expire_time IS NULL ORDER BY rowid DESC LIMIT 10 OFFSET (
-            SELECT max({PASSING_BLOCKS}, value / {PASSING_SHARE})
+            SELECT max({TRANSIENT_BLOCKS}, value / {TRANSIENT_SHARE})
             FROM Settings WHERE key = 'count'))
     UNION ALL SELECT * FROM (
         SELECT rowid FROM Cache WHERE expire_time IS NULL ORDER BY rowid LIMIT 1)

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ego4dfs.cache import BlockCache, prepare_directory, private_directory
+from ego4dfs.cache import BlockCache, CacheAdmin, prepare_directory, private_directory
 from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.options import (
     add_cache,
@@ -63,19 +63,19 @@ def run(args: argparse.Namespace) -> int:
     cache = _open(inner, limit, config.eviction, args.action)
     try:
         if args.action == "info":
-            _info(cache, inner, as_json=as_json)
+            _info(cache.admin, inner, as_json=as_json)
         elif args.action == "verify":
-            return _verify(cache, as_json=as_json)
+            return _verify(cache.admin, as_json=as_json)
         elif args.action == "unpin":
-            _unpin(cache, config, as_json=as_json)
+            _unpin(cache.admin, config, as_json=as_json)
         else:
-            _clear(cache, inner, everything=args.all, as_json=as_json)
+            _clear(cache.admin, inner, everything=args.all, as_json=as_json)
     finally:
         cache.close()
     return ExitCode.OK
 
 
-def _unpin(cache: BlockCache, config: Config, *, as_json: bool) -> None:
+def _unpin(cache: CacheAdmin, config: Config, *, as_json: bool) -> None:
     urls = None
     if not config.datasets and config.is_filtered:
         raise ConfigError(
@@ -122,7 +122,7 @@ def _remove(directory: Path) -> None:
         ) from error
 
 
-def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
+def _info(cache: CacheAdmin, inner: Path, *, as_json: bool) -> None:
     names = sorted(inner.glob("sources/*/source.txt"))
     sources = [masked(path.read_text().strip()) for path in names]
     pins = cache.pins()
@@ -150,7 +150,7 @@ def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
     ]
     if pins:
         size = human_size(sum(pin.bytes for pin in pins))
-        room = human_size(cache.room_to_pin)
+        room = human_size(cache.bytes_left_to_pin)
         rows.append(("pinned", f"{size} of {len(pins)} objects; {room} more can be pinned"))
     table(rows, (str(inner), ""))
     if pins:
@@ -161,7 +161,7 @@ def _info(cache: BlockCache, inner: Path, *, as_json: bool) -> None:
         say(f"… and {len(pins) - _PINS_SHOWN} more; --json names all")
 
 
-def _verify(cache: BlockCache, *, as_json: bool) -> int:
+def _verify(cache: CacheAdmin, *, as_json: bool) -> int:
     report = cache.verify()
     if as_json:
         print_json({name: getattr(report, name) for name in report.__dataclass_fields__})
@@ -176,7 +176,7 @@ def _verify(cache: BlockCache, *, as_json: bool) -> int:
     return ExitCode.FAILURE if report.damaged else ExitCode.OK
 
 
-def _clear(cache: BlockCache, inner: Path, *, everything: bool, as_json: bool) -> None:
+def _clear(cache: CacheAdmin, inner: Path, *, everything: bool, as_json: bool) -> None:
     count = cache.clear()
     if everything:
         _remove(inner / "sources")

@@ -89,7 +89,8 @@ class ToCache:
         return plan
 
     def _room(self, session: Session) -> int:
-        return session.cache.room_to_pin if self._pin else int(session.cache.max_bytes * PIN_SHARE)
+        cache = session.cache.admin
+        return cache.bytes_left_to_pin if self._pin else int(cache.max_bytes * PIN_SHARE)
 
     def _fetch(self, session: Session, warmer: Warmer, plan: Plan, retry: RetryCommands) -> int:
         report, began_s = warmer.report, time.monotonic()
@@ -109,7 +110,7 @@ def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
     needed = plan.bytes(*TO_FETCH) - plan.begun_bytes
-    growth = min(needed, session.cache.max_bytes - session.cache.used_bytes)
+    growth = min(needed, session.cache.admin.max_bytes - session.cache.admin.used_bytes)
     if growth > free:
         more, room = sizes_apart(growth, free)
         raise CacheError(

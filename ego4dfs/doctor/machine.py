@@ -90,7 +90,7 @@ def _cache(config: Config) -> Iterator[Check]:
     try:
         inner = prepare_directory(config.cache_dir)
         cache = BlockCache(inner, Metrics())  # without a limit, so that the stored one stays
-        limit, used = config.cache_max_bytes or cache.max_bytes, cache.used_bytes
+        limit, used = config.cache_max_bytes or cache.admin.max_bytes, cache.admin.used_bytes
         cache.close()
     except Ego4DError as error:
         yield Check.failed("cache directory", error)

@@ -79,7 +79,7 @@ class RangeFetcher:
         self._cache = cache
         self._report = report
         self._pool = pool
-        self._cache_has_blocks = len(cache) > 0
+        self._cache_has_blocks = len(cache.admin) > 0
         self._first_byte_s = 0.0  # a running mean; a race of two threads only blurs it
 
     @property

@@ -73,7 +73,7 @@ class EtagChecker:
             self._store.source, download.item.url, download.facts.size, download.facts.etag
         )
         entries = [*block_entries(ref), *part_entries(ref, 0, ref.size)]
-        self._cache.drop((entry.key for entry in entries), "does not agree with its ETag")
+        self._cache.remove((entry.key for entry in entries), reason="does not agree with its ETag")
         self._store.renew(download.item.url)
 
     def final_outcome(self, download: Download) -> Outcome:

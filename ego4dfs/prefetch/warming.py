@@ -90,11 +90,11 @@ class Warmer:
     def check_room(self, plan: Plan, *, pin: bool) -> None:
         """Raise CacheError when the cache, or what may be pinned of it, is too small for all."""
         refs = self._refs(plan)
-        limit, what = int(self._cache.max_bytes * PIN_SHARE), "fit beside what else is read"
+        limit, what = int(self._cache.admin.max_bytes * PIN_SHARE), "fit beside what else is read"
         if pin:
-            pinned = {found.url for found in self._cache.pins()}
+            pinned = {found.url for found in self._cache.admin.pins()}
             refs = {url: ref for url, ref in refs.items() if url not in pinned}
-            limit, what = self._cache.room_to_pin, "can still be pinned"
+            limit, what = self._cache.admin.bytes_left_to_pin, "can still be pinned"
         needed = sum(map(_bytes_of, refs.values()))
         if needed > limit:
             selected, room = sizes_apart(needed, limit)
@@ -120,7 +120,7 @@ class Warmer:
         self.report.done(Status.SKIPPED, plan.count(*COMPLETE))
         refs = self._refs(plan)
         for ref in refs.values() if pin else ():
-            self._cache.pin(ref.object_id, (block.key for block in block_entries(ref)))
+            self._cache.admin.pin(ref.object_id, (block.key for block in block_entries(ref)))
         tasks = self._tasks([item for item in plan.items if item.state in TO_FETCH], refs)
         self._pool.add("warm", lambda: next(tasks, None), _THREADS)
         try:

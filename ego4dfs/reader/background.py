@@ -231,7 +231,7 @@ class BackgroundVerifier:
 
     def _reject(self, ref: ObjectRef) -> None:
         parts = part_entries(ref, 0, ref.size)
-        self._cache.forget(entry.key for entry in (*block_entries(ref), *parts))
+        self._cache.remove(entry.key for entry in (*block_entries(ref), *parts))
         self._drops[ref.object_id] += 1
         self._renew(ref.url)
         self._metrics.add_verify_failure()

@@ -50,7 +50,7 @@ class VFS:
         self.session = session
         self._tree = tree
         self._readahead = DirectoryReadahead(
-            tree, self._readahead_facts, self._prefetch, session.cache.ahead.bounds
+            tree, self._readahead_facts, self._prefetch, session.cache.readahead.current
         )
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
@@ -170,9 +170,9 @@ class VFS:
         """Return the live counters and the state of the cache."""
         state, used_bytes, limit_bytes = "ok", 0, 0
         try:
-            figures = self.session.cache.look()
-            used_bytes, limit_bytes = figures.used_bytes, figures.max_bytes
-            state = "locked by another process" if figures.is_held else state
+            usage = self.session.cache.usage()
+            used_bytes, limit_bytes = usage.used_bytes, usage.max_bytes
+            state = "locked by another process" if usage.is_locked else state
         except (sqlite3.Error, OSError) as error:  # reads continue without it
             self.session.metrics.add_error(f"the cache index cannot be read: {error}")
             state = f"cannot be read: {error}"

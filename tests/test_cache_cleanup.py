@@ -6,19 +6,19 @@ import os
 import threading
 import time
 
-from ego4dfs.cache import CacheReport, blockfile, upkeep
+from ego4dfs.cache import CacheReport, blockfile, cleanup
 from kit.cache import UNIT, block_file, bytes_of, got, key_of, open_cache, put
 
 
-def test_the_writer_sweeps_the_parts_that_a_killed_process_left(tmp_path):
+def test_the_writer_sweeps_the_files_that_a_killed_process_left(tmp_path):
     first = open_cache(tmp_path)
     put(first, 1)
     first.close()
-    parts = tmp_path / "v1" / "blocks" / "parts"
-    assert parts.stat().st_mode & 0o777 == 0o700
-    old, young = parts / "old.7.8.part", parts / "young.7.8.part"
-    for part in (old, young):
-        part.write_bytes(b"half a block")
+    incoming = tmp_path / "v1" / "blocks" / "incoming"
+    assert incoming.stat().st_mode & 0o777 == 0o700
+    old, young = incoming / "old.7.8.tmp", incoming / "young.7.8.tmp"
+    for file in (old, young):
+        file.write_bytes(b"half a block")
     os.utime(old, (time.time() - 3600,) * 2)
     again = open_cache(tmp_path)
     put(again, 2)
@@ -26,18 +26,18 @@ def test_the_writer_sweeps_the_parts_that_a_killed_process_left(tmp_path):
     again.close()
 
 
-def test_clearing_sweeps_parts(tmp_path):
+def test_clearing_sweeps_incoming_files(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
-    part = tmp_path / "v1" / "blocks" / "parts" / "old.7.8.part"
+    part = tmp_path / "v1" / "blocks" / "incoming" / "old.7.8.tmp"
     part.write_bytes(b"half a block")
     os.utime(part, (time.time() - 3600,) * 2)
-    cache.clear()
+    cache.admin.clear()
     assert not part.exists()
     cache.close()
 
 
-def test_two_threads_write_one_block_by_parts_of_their_own(tmp_path, monkeypatch):
+def test_two_threads_write_one_block_in_files_of_their_own(tmp_path, monkeypatch):
     """Two caches in one process, or two containers with one pid: neither cuts the other's short."""
     path, data = tmp_path / "ab" / "c", memoryview(bytes_of("abc", UNIT))
     names: list[str] = []
@@ -56,8 +56,8 @@ def test_two_threads_write_one_block_by_parts_of_their_own(tmp_path, monkeypatch
     for thread in threads:
         thread.join(10)
     assert len(set(names)) == 2
-    assert blockfile.is_sound(path, "abc")
-    assert not list((tmp_path / "parts").iterdir())
+    assert blockfile.is_valid(path, "abc")
+    assert not list((tmp_path / "incoming").iterdir())
 
 
 def test_verify_leaves_the_blocks_that_a_mount_adds_meanwhile(tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_verify_leaves_the_blocks_that_a_mount_adds_meanwhile(tmp_path, monkeypa
         return listed
 
     monkeypatch.setattr(verifying._index, "keys", list_then_wait)
-    assert verifying.verify() == CacheReport(sound=1, damaged=0, lost=0, stray=0)
+    assert verifying.admin.verify() == CacheReport(sound=1, damaged=0, lost=0, stray=0)
     assert got(mount, 2) == bytes_of(key_of(2), UNIT)
     verifying.close()
     mount.close()
@@ -81,5 +81,5 @@ def test_a_block_whose_file_is_gone_is_written_off(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1, 2)
     block_file(tmp_path, 1).unlink()
-    assert upkeep.verify(tmp_path / "v1" / "blocks", cache._index).lost == 1
+    assert cleanup.verify(tmp_path / "v1" / "blocks", cache._index).lost == 1
     cache.close()
