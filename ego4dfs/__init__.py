@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ego4dfs.text import PlainRecords
+from ego4dfs.text import SanitizingHandler
 
 if TYPE_CHECKING:
     from ego4dfs.filesystem import Ego4DFileSystem
@@ -21,7 +21,7 @@ __all__ = ["Ego4DFileSystem", "__version__"]
 
 __version__ = "0.1.0"
 
-logging.getLogger(__name__).addHandler(PlainRecords())
+logging.getLogger(__name__).addHandler(SanitizingHandler())
 
 
 def __getattr__(name: str) -> object:

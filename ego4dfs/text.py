@@ -1,8 +1,8 @@
-r"""Text from outside (names, paths, answers) made safe for terminals, logs, shells and JSON.
+r"""Escaping of untrusted text (names, paths, answers) for terminals, logs, shells and JSON.
 
-A name on S3 may hold any character: line ends that forge a line of a log, escape sequences that
-rename a terminal or hide what stands before them, marks that turn the reading direction. People
-see such a character as its Python escape, as `\x1b`; programs get the exact name from `--json`.
+A name on S3 may contain any character: line ends that forge a line of a log, escape sequences that
+rename a terminal or hide the text before them, bidirectional marks that reverse text. Output for
+people shows such a character as its Python escape, such as `\x1b`; `--json` has the exact name.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ _USER = re.compile(r"//[^/\s]*@")
 
 
 def masked(text: str) -> str:
-    """Return `text` without the users and passwords of the URLs in it."""
+    """Return `text` without the user names and passwords of its URLs."""
     return _USER.sub("//", text)
 
 
 def printable(text: str) -> str:
-    r"""Return `text` on one line, what does not print as an escape: `\n`, `\x1b`, `\u202e`.
+    r"""Return `text` on one line, with characters that do not print as escapes: `\n`, `\u202e`.
 
-    These are line ends, tabs, control characters (C0, DEL, C1), marks of direction and width,
-    lone surrogates, and all blanks but the space. A backslash stays as it is.
+    Escaped are line ends, tabs, control characters (C0, DEL, C1), bidirectional and zero-width
+    marks, lone surrogates, and all blanks except the space. A backslash stays as it is.
     """
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
-def _escape(letter: str) -> str:
-    return letter.encode("unicode_escape").decode("ascii")
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def shell_word(text: str) -> str:
-    """Return `text` as one printable word of a shell; bash and zsh read back its exact bytes."""
+    """Return `text` quoted as one printable word, which bash and zsh parse to its exact bytes."""
     if text.isprintable():
         return shlex.quote(text)
-    return "$'" + "".join(map(_shell_letter, text)) + "'"
+    return "$'" + "".join(map(_shell_char, text)) + "'"
 
 
-def _shell_letter(letter: str) -> str:
-    if letter in "\\'":
-        return f"\\{letter}"
-    return letter if letter.isprintable() else "".join(f"\\{b:03o}" for b in os.fsencode(letter))
+def _shell_char(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    return char if char.isprintable() else "".join(f"\\{b:03o}" for b in os.fsencode(char))
 
 
 def json_text(document: object, *, default: Callable[[Any], object] | None = None) -> str:
-    """Return a JSON document of several lines; what does not print is escaped in its texts."""
+    """Return an indented JSON document; characters that do not print are escaped in its strings."""
     text = json.dumps(document, indent=2, ensure_ascii=False, default=default)
     if text.replace("\n", "").isprintable():
         return text
@@ -62,7 +62,7 @@ def json_text(document: object, *, default: Callable[[Any], object] | None = Non
 
 
 def human_size(size: int) -> str:
-    """Return a size in bytes for people, in units of 1024 that say so: `1.5 GiB`."""
+    """Return a size in bytes for people, in binary units: `1.5 GiB`."""
     value, unit = float(size), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if round(value, 1) < 1024:
@@ -71,22 +71,22 @@ def human_size(size: int) -> str:
     return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
-def sizes_apart(one: int, other: int) -> tuple[str, str]:
-    """Return two sizes for people; in bytes where they would look the same."""
+def distinct_sizes(one: int, other: int) -> tuple[str, str]:
+    """Return two sizes for people, in bytes if they would look the same in larger units."""
     shown = human_size(one), human_size(other)
     return shown if shown[0] != shown[1] else (f"{one} bytes", f"{other} bytes")
 
 
-class PlainRecords(logging.Handler):
-    """Makes a record one line without passwords before other handlers see it.
+class SanitizingHandler(logging.Handler):
+    """Rewrites each record to one escaped line without passwords, for the handlers after it.
 
-    It belongs first among the handlers of this package's logger; what the program around has
-    for handlers then gets the same. A traceback stays below its line, indented, so that none of
-    its lines passes for a record.
+    It must be the first handler of this package's logger; the handlers of the program then get
+    the rewritten record too. A traceback follows its line, indented, so that none of its lines
+    looks like a record.
     """
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Make `record` plain, and print it as Python does if there is no other handler."""
+        """Rewrite `record`, and print it as Python does if there is no other handler."""
         record.msg, record.args = printable(masked(record.getMessage())), None
         if record.exc_info and record.exc_info[0] and not record.exc_text:
             record.exc_text = _indented(traceback.format_exception(*record.exc_info))
@@ -96,7 +96,7 @@ class PlainRecords(logging.Handler):
 
     def _is_alone(self) -> bool:
         package = logging.getLogger(__package__)
-        others = [h for h in package.handlers if not isinstance(h, PlainRecords)]
+        others = [h for h in package.handlers if not isinstance(h, SanitizingHandler)]
         return not others and not (package.propagate and logging.getLogger().handlers)
 
 
@@ -106,7 +106,7 @@ def _indented(parts: list[str]) -> str:
 
 
 def folded(name: str) -> str:
-    """Return what is the same of all file names that some disk takes for one."""
+    """Return a key that is equal for file names that some disk treats as the same."""
     if name.isascii():
         return name.lower().rstrip(" .")
     plain = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

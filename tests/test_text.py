@@ -12,7 +12,7 @@ import pytest
 
 from ego4dfs import text
 from ego4dfs.errors import Ego4DError
-from ego4dfs.text import sizes_apart
+from ego4dfs.text import distinct_sizes
 
 HOSTILE = {
     "a line end": "\n",
@@ -99,4 +99,4 @@ def test_warnings_are_printed_where_no_log_is_set_up():
     ],
 )
 def test_two_sizes_that_differ_look_different(sizes, shown):
-    assert sizes_apart(*sizes) == shown
+    assert distinct_sizes(*sizes) == shown

@@ -46,7 +46,7 @@ from ego4dfs.prefetch import (
     Selections,
 )
 from ego4dfs.session import Session
-from ego4dfs.text import sizes_apart
+from ego4dfs.text import distinct_sizes
 from ego4dfs.vfs import open_selected_session
 
 _DEFAULT_DATASETS = ("annotations",)
@@ -309,7 +309,7 @@ class _Command:
 
 
 def _no_room(needed: int, free: int, root: Path) -> Ego4DError:
-    to_come, room = sizes_apart(needed, free)
+    to_come, room = distinct_sizes(needed, free)
     return OutputError(
         f"{root}: {to_come} are needed, and {room} are free",
         hint="free some space, select less, or use `ego4dfs mount`, which needs a small cache only",

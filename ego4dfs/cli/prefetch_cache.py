@@ -19,7 +19,7 @@ from ego4dfs.config import Config
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
 from ego4dfs.prefetch import TO_FETCH, Plan, Report, Warmer
 from ego4dfs.session import Session
-from ego4dfs.text import sizes_apart
+from ego4dfs.text import distinct_sizes
 from ego4dfs.vfs import open_selected_session
 
 Listings = Callable[[Session], tuple[list[Listing], dict[str, Ego4DError]]]
@@ -112,7 +112,7 @@ def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
     needed = plan.bytes(*TO_FETCH) - plan.begun_bytes
     growth = min(needed, session.cache.admin.max_bytes - session.cache.admin.used_bytes)
     if growth > free:
-        more, room = sizes_apart(growth, free)
+        more, room = distinct_sizes(growth, free)
         raise CacheError(
             f"{directory}: the cache needs {more} more for this, and {room} are free",
             hint="make room, choose less, or name another disk with --cache-dir",

@@ -9,7 +9,7 @@ import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from ego4dfs.text import PlainRecords
+from ego4dfs.text import SanitizingHandler
 
 MAX_LOG_BYTES = 1 << 20
 """A log that would become larger moves to `<name>.1`, and what was there is removed."""
@@ -84,5 +84,5 @@ class RepeatFilter(logging.Filter):
 def log_to(*handlers: logging.Handler) -> None:
     """Write the package's log there and nowhere else, from INFO on."""
     logger = logging.getLogger("ego4dfs")
-    logger.handlers = [PlainRecords(), *handlers]
+    logger.handlers = [SanitizingHandler(), *handlers]
     logger.setLevel(min(logger.level or logging.INFO, logging.INFO))

@@ -27,7 +27,7 @@ from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.prefetch.worker_pool import Task, WorkerPool
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
-from ego4dfs.text import sizes_apart
+from ego4dfs.text import distinct_sizes
 
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: what waits for the disk stays below 64 MiB
 _THREADS = 16
@@ -97,7 +97,7 @@ class Warmer:
             limit, what = self._cache.admin.bytes_left_to_pin, "can still be pinned"
         needed = sum(map(_bytes_of, refs.values()))
         if needed > limit:
-            selected, room = sizes_apart(needed, limit)
+            selected, room = distinct_sizes(needed, limit)
             raise CacheError(
                 f"{selected} are selected, and {room} {what}",
                 hint="choose less, give a larger --cache-size, or copy to a directory: -o DIR",
