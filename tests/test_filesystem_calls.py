@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import io
 import os
 import pickle
@@ -13,6 +14,7 @@ import pytest
 from fsspec import AbstractFileSystem
 
 from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.config import KEYS
 from ego4dfs.errors import ConfigError
 from ego4dfs.filesystem import Ego4DFileSystem
 from kit.data import seeded
@@ -295,3 +297,25 @@ def test_the_name_of_a_file_is_listed_without_a_request(fs, top):
     before = dict(fs.vfs.session.metrics.requests)
     assert fs.ls(name, detail=False) == [name]
     assert fs.vfs.session.metrics.requests == before
+
+
+def test_every_option_of_the_configuration_is_a_keyword_with_a_line_of_help():
+    keys = {*KEYS, "config_path"}
+    found = inspect.signature(Ego4DFileSystem).parameters
+    named = {name: each for name, each in found.items() if each.kind is each.KEYWORD_ONLY}
+    assert set(named) == keys
+    assert {each.default for each in named.values()} == {None}
+    help_text = inspect.getdoc(Ego4DFileSystem.__init__)
+    assert {key for key in keys if f"\n    {key}: " in help_text} == keys
+
+
+@pytest.mark.parametrize("key", [*KEYS, "config_path"])
+def test_every_option_is_read(key):
+    with pytest.raises(ConfigError, match="ego4d://" if key in KEYS else "config_path"):
+        Ego4DFileSystem(**{key: object()})
+
+
+def test_an_option_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="datset of ego4d://: there is no such option") as raised:
+        Ego4DFileSystem(datset=["annotations"])
+    assert "datasets" in raised.value.hint

@@ -1,4 +1,4 @@
-"""The fsspec face: the same tree as `ego4d://`, read-only, through the same cache.
+"""Ego4DFileSystem: the tree of a VFS as the fsspec filesystem `ego4d://`, with the same cache.
 
 fs = fsspec.filesystem("ego4d", version="v2_1", datasets=["full_scale"])
 fs.ls("v2/full_scale")
@@ -8,61 +8,139 @@ with fsspec.open("ego4d://v2/annotations/narration.json", datasets=["annotations
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import threading
+from collections.abc import Collection
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
-from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from fsspec.spec import AbstractFileSystem
 
-from ego4dfs.blocks import BLOCK_SIZE
-from ego4dfs.config import resolve
+from ego4dfs.config import KEYS, resolve
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ManifestError, NotFound, ObjectChanged, StoreError
+from ego4dfs.filesystem.file import Ego4DFile
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.runtime.workers import each
 from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
-from ego4dfs.vfs import VFS, Handle, Stat, open_vfs
+from ego4dfs.vfs import VFS, Stat, open_vfs
 
 _RANGE_THREADS = 16
+AnyPath = str | os.PathLike[str]
 
 
 class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     """Ego4D as an fsspec filesystem. Paths are as in a download: `v2/full_scale/<uid>.mp4`.
 
-    Opens lazily: neither credentials nor network are touched before the first use. Safe from
-    several threads; after a fork the child opens its own, on the same cache.
+    Opens lazily: the first use, not the constructor, reads credentials and the network. Safe from
+    several threads; after a fork the child opens its own session, on the same cache.
     Raises FileNotFoundError, PermissionError, IsADirectoryError and NotADirectoryError as a local
-    disk would, OSError for what cannot be had now, and OSError(EROFS) for every write.
+    disk does, OSError for files that cannot be fetched now, and OSError(EROFS) for every write.
     """
 
     protocol = "ego4d"
     root_marker = ""
 
-    def __init__(self, **options: Any) -> None:
-        """Take the options of the command line as keywords, with the same defaults.
+    def __init__(  # noqa: PLR0913 - each option by its name, for help() and completion
+        self,
+        *,
+        version: str | None = None,
+        datasets: Collection[str] | None = None,
+        benchmarks: Collection[str] | None = None,
+        universities: Collection[str] | None = None,
+        video_uids: Collection[str] | None = None,
+        video_uid_file: AnyPath | None = None,
+        clip_uids: Collection[str] | None = None,
+        uids_from: AnyPath | None = None,
+        splits: Collection[str] | None = None,
+        annotations: Collection[str] | None = None,
+        include: Collection[str] | None = None,
+        exclude: Collection[str] | None = None,
+        allow_missing: bool | None = None,
+        metadata: bool | None = None,
+        manifest: bool | None = None,
+        manifest_override_path: AnyPath | None = None,
+        cache_dir: AnyPath | None = None,
+        cache_size: str | int | None = None,
+        eviction: str | None = None,
+        verify: str | None = None,
+        copies: AnyPath | None = None,
+        aws_profile_name: str | None = None,
+        endpoint_url: str | None = None,
+        source: AnyPath | None = None,
+        transport: str | None = None,
+        config_path: AnyPath | None = None,
+        output_directory: AnyPath | None = None,
+        mountpoint: AnyPath | None = None,
+        libfuse: str | int | None = None,
+        assume_yes: bool | None = None,
+        bypass_existing: bool | None = None,
+        bypass_version_check: bool | None = None,
+        skip_s3_checks: bool | None = None,
+        retry_for: str | float | None = None,
+        list_datasets: bool | None = None,
+        **fsspec_options: Any,
+    ) -> None:
+        """Take the options of the configuration; None means that an option is not given.
+
+        docs/reference/configuration.md describes each. Raises ConfigError for a wrong one.
 
         Args:
-            **options: version, datasets, benchmarks, universities, video_uids, metadata,
-                cache_dir, cache_size, aws_profile_name, endpoint_url, source, transport, and the
-                other keys of docs/reference/configuration.md; and fsspec's own.
+            version: Version of Ego4D: v1, v2 or v2_1.
+            datasets: Datasets to show; all known ones by default.
+            benchmarks: Only videos and clips of these benchmarks.
+            universities: Only files of these universities.
+            video_uids: Only files of these videos or clips.
+            video_uid_file: A file with such uids, separated by whitespace or commas.
+            clip_uids: Only these clips, and the files of the videos that they are cut from.
+            uids_from: A JSON or CSV file, on disk or in the tree, with the uids of videos or clips.
+            splits: Only videos of these splits: `train`, or of one benchmark `fho:train`.
+            annotations: Only annotation files whose type or name contains one of these words.
+            include: Only files whose name matches one of these glob patterns.
+            exclude: Only files whose name matches none of these glob patterns.
+            allow_missing: Warn instead of failing when a uid is in none of the datasets.
+            metadata: Show ego4d.json; True by default.
+            manifest: Show the manifest.csv of full_scale at the root; False by default.
+            manifest_override_path: A local manifest.csv in place of that of the only dataset.
+            cache_dir: Directory of the cache.
+            cache_size: Limit of the cache, such as `200GiB`.
+            eviction: What a full cache evicts: `lru`, or `none` to keep the oldest blocks.
+            verify: `auto` to compare whole objects in the cache with their ETags, or `off`.
+            copies: Directory of prefetched copies to read from.
+            aws_profile_name: Profile in ~/.aws.
+            endpoint_url: URL of an S3 server.
+            source: Directory or fsspec URL in place of S3.
+            transport: Library that talks to S3: `auto`, `obstore` or `s3fs`.
+            config_path: JSON file with further options.
+            output_directory: No effect here, as all below; accepted so that a configuration fits.
+            mountpoint: See output_directory.
+            libfuse: See output_directory.
+            assume_yes: See output_directory.
+            bypass_existing: See output_directory.
+            bypass_version_check: See output_directory.
+            skip_s3_checks: See output_directory.
+            retry_for: See output_directory.
+            list_datasets: See output_directory.
+            **fsspec_options: Options of fsspec itself, such as skip_instance_cache.
         """
-        ours = {key: value for key, value in options.items() if key not in _FSSPEC_OPTIONS}
-        super().__init__(**{key: options[key] for key in options if key in _FSSPEC_OPTIONS})
-        self._config = resolve(ours, named="{} of ego4d://".format)
+        given = {key: value for key, value in locals().items() if key in _PARAMETERS}
+        others = {k: v for k, v in fsspec_options.items() if k not in _FSSPEC_OPTIONS}
+        super().__init__(**{k: v for k, v in fsspec_options.items() if k in _FSSPEC_OPTIONS})
+        self._config = resolve({**given, **others}, named="{} of ego4d://".format)
         self._opened: tuple[int, VFS] | None = None
         self.renew_lock()
         renew_lock_in_children(self)
 
     def renew_lock(self) -> None:
-        """Take a new lock: in a forked child, another thread of the parent may hold the old one."""
+        """Make a new lock: in a forked child, the old one may be held by a thread of the parent."""
         self._lock = threading.Lock()
 
     @property
     def vfs(self) -> VFS:
-        """The tree behind this filesystem, opened at the first use in this process."""
+        """The VFS, opened at the first use in this process."""
         opened = self._opened
         if opened is not None and opened[0] == os.getpid():
             return opened[1]
@@ -72,7 +150,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return self._opened[1]
 
     def close(self) -> None:
-        """Write what is under way to the cache and let go of connections."""
+        """Finish writes to the cache and close all connections."""
         with self._lock:
             opened, self._opened = self._opened, None
         if opened is not None and opened[0] == os.getpid():
@@ -83,7 +161,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return str(super()._strip_protocol(path)).strip("/")
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:  # noqa: FBT001, FBT002
-        """List a directory, or the one file at the path. Details of objects cost a HEAD each."""
+        """List a directory, or one file. Details cost a HEAD request per object of unknown size."""
         del kwargs
         path = self._strip_protocol(path)
         names: list[Any] = NamesOnlyFileSystem(self.vfs).ls(path, detail=False)
@@ -96,18 +174,18 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return [_info(name, self._stat_or_unknown(name)) for name in names]
 
     def _stat_or_unknown(self, path: str) -> Stat:
-        """Return what a path is, of unknown size when it cannot be asked about now."""
+        """Return the attributes of a path, with unknown size if the store cannot be reached."""
         try:
             return self.vfs.stat(path)
         except StoreError:
             return Stat(inode(path), is_dir=False, size=0, mtime_ns=0, is_known=False)
 
     def isdir(self, path: str) -> bool:
-        """Tell whether the path is a directory, without a HEAD."""
+        """Tell whether the path is a directory, without a HEAD request."""
         return isinstance(self._node(path), Directory)
 
     def isfile(self, path: str) -> bool:
-        """Tell whether the path is a file, without a HEAD."""
+        """Tell whether the path is a file, without a HEAD request."""
         return isinstance(self._node(path), (ObjectFile, ManifestFile))
 
     def _node(self, path: str) -> Node | None:
@@ -124,18 +202,18 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return {**_info(path, self.vfs.stat(path)), **self._origin(path)}
 
     def walk(self, path: str, *args: Any, detail: bool = False, **kwargs: Any) -> Any:
-        """Walk as fsspec does; only with `detail` do objects cost a HEAD each."""
+        """Walk as fsspec does; only `detail` costs HEAD requests."""
         walk = super().walk if detail else NamesOnlyFileSystem(self.vfs).walk
         return walk(path, *args, detail=detail, **kwargs)
 
     def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        """Find as fsspec does; only with `detail` do objects cost a HEAD each."""
+        """Find as fsspec does; only `detail` costs HEAD requests."""
         detail = kwargs.get("detail") or args[2:3] == (True,)
         find = super().find if detail else NamesOnlyFileSystem(self.vfs).find
         return find(path, *args, **kwargs)
 
     def glob(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        """Glob as fsspec does; only with `detail` do objects cost a HEAD each."""
+        """Glob as fsspec does; only `detail` costs HEAD requests."""
         glob = super().glob if kwargs.get("detail") else NamesOnlyFileSystem(self.vfs).glob
         return glob(path, *args, **kwargs)
 
@@ -153,16 +231,16 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return sum(sizes.values()) if total else sizes
 
     def exists(self, path: str, **kwargs: Any) -> bool:
-        """Tell whether the manifest lists the path, without a HEAD."""
+        """Tell whether the manifest lists the path, without a HEAD request."""
         del kwargs
         return self._node(path) is not None
 
     def modified(self, path: str) -> datetime:
-        """Return the store's LastModified."""
+        """Return the LastModified time of the store."""
         return datetime.fromtimestamp(self.info(path)["mtime"], tz=timezone.utc)
 
     def ukey(self, path: str) -> str:
-        """Return a text that changes when the bytes do."""
+        """Return a string that changes when the content changes."""
         info = self.info(path)
         return str(info.get("ETag") or (info["name"], info["size"], info["mtime"]))
 
@@ -175,7 +253,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         with as_os_errors(path):
             try:
                 return self._read_once(path, start, end)
-            except ObjectChanged:  # or its size was wrong: nobody has seen bytes of it yet
+            except ObjectChanged:  # or its size was wrong; no bytes were returned yet
                 return self._read_once(path, start, end)
 
     def _read_once(self, path: str, start: int | None, end: int | None) -> bytes:
@@ -193,7 +271,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         on_error: str = "return",
         **kwargs: Any,
     ) -> list[Any]:
-        """Return many ranges, fetched at once; failures in place unless `on_error="raise"`."""
+        """Return many ranges, fetched in parallel; errors in place unless `on_error="raise"`."""
         del max_gap, kwargs
         count = len(paths)
         starts = [starts] * count if isinstance(starts, int) or starts is None else starts
@@ -214,9 +292,9 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def manifest(self, dataset: str) -> Any:
         """Return the selected rows of a dataset's manifest as a pandas DataFrame.
 
-        Columns: path (here and in a mount), name, uid, s3_uri, benchmarks and row.
+        Columns: path (as in a mount), name, uid, s3_uri, benchmarks and row.
         """
-        from ego4dfs.catalog.frame import to_frame  # noqa: PLC0415 - it loads pandas
+        from ego4dfs.catalog.frame import to_frame  # noqa: PLC0415 - loads pandas
 
         with as_os_errors(dataset):
             frame = to_frame(self.vfs.session.catalog.listing(dataset))
@@ -225,13 +303,13 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return frame
 
     def created(self, path: str) -> NoReturn:
-        """Refuse: S3 keeps no such time."""
+        """Raise OSError: S3 has no creation time."""
         raise OSError(errno.ENOTSUP, "Ego4D's store keeps no creation time", path)
 
     def _range_or_error(self, path: str, start: int | None, end: int | None) -> bytes | Exception:
         try:
             return self.cat_file(path, start, end)
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who chose so
+        except Exception as error:  # noqa: BLE001 - returned in place, as the caller chose
             return error
 
     def _origin(self, path: str) -> dict[str, str]:
@@ -257,28 +335,6 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return Ego4DFile(self, path, self.vfs.open(path))
 
 
-class Ego4DFile(AbstractBufferedFile):  # type: ignore[misc]
-    """An open file: reads go straight to the VFS, whose cache and read-ahead serve them."""
-
-    def __init__(self, fs: Ego4DFileSystem, path: str, handle: Handle) -> None:
-        """Read `handle` of `fs`."""
-        self._handle = handle
-        super().__init__(fs, path, "rb", block_size=BLOCK_SIZE, cache_type="none", size=handle.size)
-
-    def readinto(self, b: Any) -> int:
-        """Read into a buffer without a copy and return how many bytes there were."""
-        view = memoryview(b).cast("B")
-        with as_os_errors(self.path):
-            count: int = self.fs.vfs.read_into(self._handle, self.loc, view)
-        self.loc += count
-        return count
-
-    def _fetch_range(self, start: int, end: int) -> bytes:
-        with as_os_errors(self.path):
-            data: bytes = self.fs.vfs.read(self._handle, start, end - start)
-        return data
-
-
 def _info(path: str, found: Stat) -> dict[str, Any]:
     return {
         "name": path,
@@ -291,13 +347,19 @@ def _info(path: str, found: Stat) -> dict[str, Any]:
 
 
 def _refused(self: Ego4DFileSystem, path: Any = "", *args: Any, **kwargs: Any) -> NoReturn:
-    """Refuse to write."""
+    """Raise OSError(EROFS)."""
     del self, args, kwargs
     refuse_write(str(path))
 
 
+_PARAMETERS = frozenset((*KEYS, "config_path"))
 _FSSPEC_OPTIONS = frozenset(
     ("asynchronous", "loop", "skip_instance_cache", "use_listings_cache", "batch_size")
+)
+# fsspec's metaclass has a signature of its own, which help() and completion would show.
+_signature = inspect.signature(Ego4DFileSystem.__init__)
+Ego4DFileSystem.__signature__ = _signature.replace(
+    parameters=list(_signature.parameters.values())[1:]
 )
 
 for _name in (
