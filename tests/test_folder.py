@@ -160,6 +160,19 @@ def test_a_hidden_directory_that_vanishes_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(Folder, "create", create)
     hidden, descriptor = folder.create_hidden("a.part")
     os.close(descriptor)
-    hidden.close()
+    assert hidden.status("a.part") is not None
     assert os.listdir(tmp_path / "v9/.ego4dfs") == ["a.part"]
     folders.close()
+
+
+def test_the_hidden_directory_is_opened_once(tmp_path):
+    folders = Folders(tmp_path)
+    folder = folders.folder("v9")
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("a.part", "b.part", "c.part"):
+        hidden, descriptor = folder.create_hidden(name)
+        os.close(descriptor)
+        hidden.remove(name)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    folders.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 2

@@ -37,6 +37,27 @@ def test_what_was_fetched_is_right_in_the_next_plan_without_a_request(bench):
     assert len(bench.store.heads) + len(bench.store.gets) == asked
 
 
+def test_a_small_file_costs_two_statements_and_is_never_begun(bench):
+    bench.put(a=b"a" * 100)
+    plan, statements = bench.plan(), []
+    bench.journal._db.set_trace_callback(statements.append)
+    bench.fetch(plan)
+    bench.journal._db.set_trace_callback(None)
+    written = [s for s in statements if "a.mp4" in s and not s.startswith("SELECT")]
+    assert [s.split()[4] for s in written] == ["files", "asked"]
+    assert not [s for s in statements if "parts" in s]
+
+
+def test_what_a_killed_run_left_of_a_small_file_goes_when_another_tool_has_fetched_it(bench):
+    bench.put(a=b"a" * 100)
+    (bench.directory / ".ego4dfs").mkdir(parents=True)
+    (bench.directory / ".ego4dfs/a.mp4.part").write_bytes(b"a" * 50)
+    (bench.directory / "a.mp4").write_bytes(b"a" * 100)
+    report = bench.fetch()
+    assert report.counts[Status.SKIPPED] == 1
+    assert not (bench.directory / ".ego4dfs").exists()
+
+
 def test_a_plan_without_facts_costs_one_request_for_each_small_file(bench):
     """--skip-s3-checks: no HEAD before the GET."""
     bench.put(**{f"n{i}": b"x" * (100 + i) for i in range(50)})

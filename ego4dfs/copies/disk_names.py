@@ -30,9 +30,8 @@ def disk_names(
     almost always, and then without a look at the disk. With `writable` a file is made for a
     moment where nothing lies that shows it.
     """
-    if len({folded(entry.name) for entry in entries}) == len(entries) and not any(
-        folded(entry.name) in _RESERVED for entry in entries
-    ):
+    names_in_use = {folded(entry.name) for entry in entries}
+    if len(names_in_use) == len(entries) and not names_in_use & _RESERVED:
         return {}
     taken: dict[str, list[str]] = {folded(name): [name] for name in RESERVED_NAMES}
     later: list[str] = []
@@ -98,12 +97,11 @@ def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
         hidden, descriptor = folder.create_hidden(one)
     except OSError:
         return False  # not to be written, or no such name: then neither file will be there
-    with hidden:
-        try:
-            os.close(descriptor)
-            found = hidden.status(other)
-        finally:
-            hidden.remove(one)
+    try:
+        os.close(descriptor)
+        found = hidden.status(other)
+    finally:
+        hidden.remove(one)
     folder.remove_hidden()
     return found is not None
 

@@ -33,6 +33,9 @@ class Folder:
         self.path = path
         self._fd = descriptor
         self._owners = owners
+        self._lock = threading.Lock()  # guards the hidden directory's descriptor
+        self._hidden: Folder | None = None
+        self._removed: list[Folder] = []
 
     @classmethod
     def at(cls, path: Path) -> Folder:
@@ -49,7 +52,10 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Let go of the directory, and of its hidden one."""
+        hidden = [self._hidden] if self._hidden is not None else []
+        for folder in (*hidden, *self._removed):
+            folder.close()
         os.close(self._fd)
 
     def below(self, relative: str, *, make: bool = False) -> Folder:
@@ -132,21 +138,42 @@ class Folder:
         with optional_call("to sync directories"):
             os.fsync(self._fd)
 
+    def hidden(self, *, make: bool = False) -> Folder:
+        """Return the hidden directory, opened once for all files and closed with this one."""
+        with self._lock:
+            if self._hidden is None:
+                self._hidden = self.below(HIDDEN, make=make)
+            return self._hidden
+
+    def hidden_names(self) -> list[str]:
+        """Return the names of the files in the hidden directory, if there is one."""
+        try:
+            return os.listdir(self.hidden()._fd)  # noqa: PTH208, SLF001 - a descriptor of its own class
+        except FileNotFoundError:
+            return []
+
     def create_hidden(self, name: str) -> tuple[Folder, int]:
         """Make a file anew in the hidden directory; return that directory and the descriptor."""
         for _ in range(_TRIES):
-            hidden = self.below(HIDDEN, make=True)
+            hidden = self.hidden(make=True)
             try:
                 with suppress(FileExistsError):
                     return hidden, hidden.create(name)
                 hidden.remove(name)
                 return hidden, hidden.create(name)
             except FileNotFoundError:
-                hidden.close()  # another thread found the hidden directory empty and removed it
-            except BaseException:
-                hidden.close()
-                raise
+                self._forget_hidden(hidden)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / HIDDEN))
+
+    def _forget_hidden(self, hidden: Folder) -> None:
+        """Open the hidden directory anew next time: somebody found it empty and removed it.
+
+        It is not closed yet, as another thread may be using the descriptor.
+        """
+        with self._lock:
+            if self._hidden is hidden:
+                self._hidden = None
+                self._removed.append(hidden)
 
     def remove_hidden(self) -> None:
         """Remove the hidden directory if nothing is in it."""
@@ -157,18 +184,17 @@ class Folder:
         """Write a file that appears under its name only once it is on the disk, or not at all."""
         temporary = f"{name}.{os.getpid()}.new"
         hidden, descriptor = self.create_hidden(temporary)
-        with hidden:
-            try:
-                with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-                    file.write(content)
-                    file.flush()
-                    with optional_call("to sync files"):
-                        os.fsync(descriptor)
-                if mtime_ns:
-                    hidden.date(temporary, mtime_ns)
-                hidden.rename(temporary, self, name)
-            finally:
-                hidden.remove(temporary)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+                file.write(content)
+                file.flush()
+                with optional_call("to sync files"):
+                    os.fsync(descriptor)
+            if mtime_ns:
+                hidden.date(temporary, mtime_ns)
+            hidden.rename(temporary, self, name)
+        finally:
+            hidden.remove(temporary)
         self.remove_hidden()
 
     def share(self, name: str, folder: Folder) -> None:

@@ -68,7 +68,8 @@ class Journal:
     """The journal of one directory of copies, held by one process at a time.
 
     Safe from several threads. Raises OutputError when it cannot be opened or read, and
-    JournalError when it cannot be written.
+    JournalError when it cannot be written. `_begun` has the paths of all copies under way, for
+    nobody else writes: most copies are small, and need no statement about that.
     """
 
     def __init__(self, state: Path, *, read_only: bool = False) -> None:
@@ -93,6 +94,8 @@ class Journal:
             elif read_only:
                 journal_file.check(self._db)
             self._tables = self._names()
+            self._begun = self._paths("SELECT path FROM parts UNION SELECT path FROM ranges")
+            self._has_times = self._knows_times()
         except sqlite3.Error as error:
             self._release()
             raise journal_file.unusable(self._path, error) from error
@@ -163,6 +166,8 @@ class Journal:
 
     def begun(self, path: str) -> Begun | None:
         """Return what is known of a copy under way; ranges that a reboot may have lost are out."""
+        if self.writable and path not in self._begun:
+            return None
         # A path is begun by one thread only, so nothing changes between the two.
         query = "SELECT url, etag, size, part_name FROM parts WHERE path = ?"
         part = self._all(query, (path,))
@@ -188,6 +193,7 @@ class Journal:
                 (path, url, facts.etag, facts.size, part_name),
             ),
         )
+        self._begun.add(path)
 
     def written(self, path: str, start: int, stop: int) -> None:
         """Note a range that the page cache has; it begins where an earlier note of it began."""
@@ -210,7 +216,10 @@ class Journal:
         """Note copies that are complete under their own names."""
         rest = iter(records)
         while some := list(islice(rest, _AT_ONCE)):
-            self._write(*(statement for path, record in some for statement in _done(path, record)))
+            self._write(
+                *(statement for path, record in some for statement in self._done(path, record))
+            )
+            self._begun.difference_update(path for path, _ in some)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Drop the records of complete copies that are there no more."""
@@ -218,10 +227,9 @@ class Journal:
 
     def forget(self, path: str) -> None:
         """Drop a copy under way."""
-        self._write(
-            ("DELETE FROM parts WHERE path = ?", (path,)),
-            ("DELETE FROM ranges WHERE path = ?", (path,)),
-        )
+        if path in self._begun:
+            self._write(*_forgotten(path))
+            self._begun.discard(path)
 
     def close(self) -> None:
         """Let other processes in."""
@@ -232,6 +240,31 @@ class Journal:
     def _names(self) -> frozenset[str]:
         rows = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         return frozenset(name for (name,) in rows)
+
+    def _paths(self, query: str) -> set[str]:
+        """Return paths of the tables of this version; none from a journal that lacks them."""
+        if not self.writable:
+            return set()
+        return {path for (path,) in self._db.execute(query)}
+
+    def _knows_times(self) -> bool:
+        found = "times" in self._tables and self._db.execute("SELECT 1 FROM times LIMIT 1")
+        return bool(found and found.fetchone())
+
+    def _done(self, path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]:
+        """Yield what records a complete copy: small files make thousands of these a second."""
+        facts = record.facts
+        row = (path, record.url, record.source, record.release)
+        version = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
+        yield "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *version)
+        yield _asked(path)
+        if not is_same_time(record.file_mtime_ns, facts.mtime_ns):
+            self._has_times = True
+            yield "INSERT OR REPLACE INTO times VALUES (?, ?)", (path, record.file_mtime_ns)
+        elif self._has_times:
+            yield "DELETE FROM times WHERE path = ?", (path,)
+        if path in self._begun:
+            yield from _forgotten(path)
 
     def _select(self, query: str, row: tuple[object, ...] = ()) -> sqlite3.Cursor:
         with self._lock:
@@ -262,6 +295,9 @@ class Journal:
     def _write(self, *statements: tuple[str, tuple[object, ...]]) -> None:
         with self._lock:
             try:
+                if len(statements) == 1:
+                    self._db.execute(*statements[0])
+                    return
                 with transaction(self._db):
                     for statement, row in statements:
                         self._db.execute(statement, row)
@@ -270,16 +306,7 @@ class Journal:
                 raise JournalError(number, f"the journal: {error}", str(self._path)) from error
 
 
-def _done(path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]:
-    facts = record.facts
-    row = (path, record.url, record.source, record.release)
-    told = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
-    yield "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *told)
-    yield _asked(path)
-    if is_same_time(record.file_mtime_ns, facts.mtime_ns):
-        yield "DELETE FROM times WHERE path = ?", (path,)
-    else:
-        yield "INSERT OR REPLACE INTO times VALUES (?, ?)", (path, record.file_mtime_ns)
+def _forgotten(path: str) -> Iterator[tuple[str, tuple[object, ...]]]:
     yield "DELETE FROM parts WHERE path = ?", (path,)
     yield "DELETE FROM ranges WHERE path = ?", (path,)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
@@ -17,14 +15,26 @@ REFUSALS = frozenset(
 _warned: set[str] = set()
 
 
-@contextmanager
-def optional_call(what: str) -> Iterator[None]:
-    """Go on if this filesystem refuses the call; `what` is named in one warning for all files."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-        if what not in _warned:
-            _warned.add(what)
-            log.warning("this filesystem refuses %s (%s); copies are made without", what, error)
+class optional_call:  # noqa: N801 - used as `suppress` is; a class, for small files make thousands
+    """Continue if this filesystem refuses the call in the block.
+
+    `what` is named in one warning for all files.
+    """
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, OSError) or error.errno not in REFUSALS:
+            return False
+        if self._what not in _warned:
+            _warned.add(self._what)
+            log.warning(
+                "this filesystem refuses %s (%s); copies are made without", self._what, error
+            )
+        return True

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,7 +14,7 @@ from contextlib import suppress
 from ego4dfs.copies import Journal, Layout, Record, State
 from ego4dfs.copies.folder import HIDDEN, Folders
 from ego4dfs.copies.manifest_ver import VersionFile
-from ego4dfs.prefetch.part_file import PartFile
+from ego4dfs.prefetch.part_file import PartFile, part_name
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.store import ObjectFacts
@@ -48,6 +51,7 @@ class Committer:
         self._committed: deque[tuple[Item, ObjectFacts]] = deque()
         self._versions: dict[str, VersionFile] = {}
         self._lock = threading.Lock()  # one at a time sets a stranger's file aside
+        self._leftovers: dict[str, frozenset[str]] = {}
 
     def commit(self, item: Item, facts: ObjectFacts, part: PartFile, checksum: str) -> None:
         """Give a copy that was proved its name, and record it."""
@@ -100,15 +104,22 @@ class Committer:
     def _clear(self, item: Item) -> None:
         """Remove what a copy under way left, when the file has become right in another way."""
         begun = self._journal.begun(item.path)
-        if begun is None:
-            return
-        hidden, _, name = begun.part_name.rpartition("/")
+        folder, own_name = self._folders.split(item.path)
+        part = begun.part_name if begun is not None else f"{HIDDEN}/{part_name(own_name)}"
+        hidden, _, name = part.rpartition("/")
         with suppress(OSError):
-            if hidden == HIDDEN:
-                with self._folders.folder(item.directory).below(HIDDEN) as folder:
-                    folder.remove(name)
+            if hidden == HIDDEN and (begun is not None or name in self._left_in(item.directory)):
+                folder.hidden().remove(name)
             elif not hidden and not self._is_data(f"{item.directory}/{name}"):
-                self._folders.folder(item.directory).remove(name)
+                folder.remove(name)
+
+    def _left_in(self, directory: str) -> frozenset[str]:
+        """Return the part files in a directory that an earlier run left, listed once."""
+        left = self._leftovers.get(directory)
+        if left is None:
+            left = frozenset(self._folders.folder(directory).hidden_names())
+            self._leftovers[directory] = left
+        return left
 
     def _date(self, item: Item, facts: ObjectFacts) -> int:
         """Give a file the time of its object where that is allowed; return the one it has then.
@@ -127,7 +138,12 @@ class Committer:
         """Keep a file that neither tool wrote: it is somebody's work."""
         folder, name = self._folders.split(path)
         with self._lock:
-            if folder.status(name) is None:
+            found = folder.status(name)
+            if found is None:
                 return
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(
+                    errno.EISDIR, os.strerror(errno.EISDIR), str(folder.path / name)
+                )
             aside = folder.set_aside(name, ".orig")
             log.warning("%s was not written by ego4dfs or ego4d: it is now %s", path, aside)

@@ -205,7 +205,7 @@ class Fetcher:
         if len(data) < facts.size:
             self._begin(item, facts, head=data, attempt=attempt, found=found)
             return
-        with closing(self._part(item, facts)) as part:
+        with closing(self._part(item, facts, is_filled=True)) as part:
             part.fill(data)
             download = Download.of(item, facts, part, attempt, found)
             self._complete(download, compare_bytes(data, facts.etag))
@@ -213,9 +213,17 @@ class Fetcher:
     def _ask(self, url: str) -> ObjectFacts:
         return self.report.outage.attempt(lambda: self._session.facts.get(url))
 
-    def _part(self, item: Item, facts: ObjectFacts) -> PartFile:
+    def _part(self, item: Item, facts: ObjectFacts, *, is_filled: bool = False) -> PartFile:
         folder, _ = self._folders.split(item.path)
-        return PartFile(folder, item.path, item.url, facts, self._journal, is_data=self._is_data)
+        return PartFile(
+            folder,
+            item.path,
+            item.url,
+            facts,
+            self._journal,
+            is_data=self._is_data,
+            is_filled=is_filled,
+        )
 
     def _is_data(self, path: str) -> bool:
         """Tell whether a path is the name of a download, whatever it ends in."""

@@ -38,12 +38,14 @@ class PartFile:
         journal: Journal,
         *,
         is_data: Callable[[str], bool] = lambda _path: False,
+        is_filled: bool = False,
     ) -> None:
         """Go on with what the journal knows of this version, else begin anew.
 
         `folder` is where the copy will be, `key` its path in the journal, which ends in its name.
         `is_data` tells paths that are copies themselves: earlier versions of ego4dfs had part
-        files among them.
+        files among them. With `is_filled` all bytes are written by one `fill`: of such a file
+        nothing can be resumed, so the journal does not record that it was begun.
         """
         self._folder = folder
         self._name = key.rpartition("/")[2]
@@ -55,7 +57,8 @@ class PartFile:
         self._part = part_name(self._name)
         self._hidden: Folder | None = None
         self._fd = -1
-        _check(folder, self._name)
+        if not is_filled:
+            _check(folder, self._name)
         begun = journal.begun(key)
         if begun is not None and not begun.part_name.startswith(f"{HIDDEN}/"):
             old = f"{key.rpartition('/')[0]}/{begun.part_name}"
@@ -69,7 +72,8 @@ class PartFile:
         self.missing = [(0, facts.size)]
         if begun is not None and fits and self._resume(begun, facts.size):
             return
-        journal.begin(key, url, facts, f"{HIDDEN}/{self._part}")
+        if not is_filled:
+            journal.begin(key, url, facts, f"{HIDDEN}/{self._part}")
         self.missing = [(0, facts.size)] if facts.size else []
         self._hidden, self._fd = folder.create_hidden(self._part)
 
@@ -146,14 +150,11 @@ class PartFile:
         """Let go of the file; what was written stays, to be resumed or finished."""
         if self._fd >= 0:
             self._close_file()
-        if self._hidden is not None:
-            self._hidden.close()
-            self._hidden = None
 
     def _opened(self) -> Folder:
         """Return the hidden directory, with the file open, after `close` too."""
         if self._hidden is None:
-            self._hidden = self._folder.below(HIDDEN)
+            self._hidden = self._folder.hidden()
         if self._fd < 0:
             self._fd = self._hidden.open(self._part)
         return self._hidden
@@ -183,8 +184,7 @@ def _bring_in(folder: Folder, old: str, part: str) -> None:
     """Move the part file of an earlier version of ego4dfs, which had it beside the copies."""
     found = folder.status(old)
     if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-        with folder.below(HIDDEN, make=True) as hidden:
-            folder.rename(old, hidden, part)
+        folder.rename(old, folder.hidden(make=True), part)
 
 
 def _gaps(begun: Begun, size: int, present: int) -> list[tuple[int, int]]:
