@@ -71,10 +71,10 @@ def test_facts_that_cannot_be_written_are_told_once_a_minute(tmp_path, caplog, m
     with monkeypatch.context() as patch:
         clock = Clock(patch)
         for number in range(10):
-            index.learn(f"s3://b/{number}", ObjectFacts(1, "e", "", 1))
+            index.record(f"s3://b/{number}", ObjectFacts(1, "e", "", 1))
         assert len(caplog.records) == 1
         clock.now += 61
-        index.learn("s3://b/10", ObjectFacts(1, "e", "", 1))
+        index.record("s3://b/10", ObjectFacts(1, "e", "", 1))
         assert len(caplog.records) == 2
     index.close()
 

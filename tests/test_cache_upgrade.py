@@ -59,7 +59,7 @@ def test_facts_and_manifests_of_the_version_before_cost_no_request(inner):
     assert index.get("s3://b/11.mp4") == ObjectFacts(2 << 20, "e1", "v1", 5)
     assert index.get("s3://b/22.mp4") == ObjectFacts(1000, "e2", "", 6)
     with pytest.raises(AccessDenied, match="refused by the store"):
-        index.get("s3://b/refused", refusal_kept_s=1e12)
+        index.get("s3://b/refused", refusal_valid_s=1e12)
     index.close()
     assert ManifestCache(directory, store).is_cached("v2", "clips")
     assert (store.heads, store.gets, store.reads) == ([], [], [])

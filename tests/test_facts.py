@@ -15,7 +15,7 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreUnavailable,
 )
-from ego4dfs.facts import REFUSAL_KEPT_S, FactsIndex
+from ego4dfs.facts import REFUSAL_VALID_S, FactsIndex
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.store import ObjectFacts
 from kit.fakes import CountingStore, FailingStore, StallingStore
@@ -77,7 +77,7 @@ def test_facts_survive_a_restart(open_index):
 def test_facts_are_kept_as_they_are_whatever_their_values(open_index):
     facts = ObjectFacts(2**45, 'd41d8"-95é', "v.1_é", 2**62)
     first = open_index(CountingStore())
-    first.learn("s3://b/é +#", facts)
+    first.record("s3://b/é +#", facts)
     first.close()
     assert open_index(CountingStore()).get("s3://b/é +#") == facts
 
@@ -86,7 +86,7 @@ def test_facts_that_are_not_lasting_end_with_the_index(open_index):
     """A store that tells neither ETag nor time gives tags that mean nothing to the next process."""
     first = open_index(CountingStore())
     passing = ObjectFacts(10, "salted", "", 0, is_lasting=False)
-    first.learn("s3://b/a", passing)
+    first.record("s3://b/a", passing)
     assert first.peek("s3://b/a") == passing
     first.close()
     assert open_index(CountingStore()).peek("s3://b/a") is None
@@ -125,7 +125,7 @@ def test_peek_asks_nobody(open_index):
 
 
 def test_peeking_at_many_finds_all_that_is_known_and_asks_nobody(open_index, monkeypatch):
-    monkeypatch.setattr("ego4dfs.facts.table._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("ego4dfs.facts.table._ROWS_PER_QUERY", 7)
     store = CountingStore(objects())
     for url in URLS[:20]:
         open_index(store).get(url)
@@ -141,7 +141,7 @@ def test_what_was_learned_otherwise_costs_no_head(open_index):
     store = CountingStore(objects())
     index = open_index(store)
     facts = ObjectFacts(7, "etag", "", 1)
-    index.learn(URLS[0], facts)
+    index.record(URLS[0], facts)
     assert index.get(URLS[0]) == facts
     assert store.heads == []
 
@@ -151,7 +151,7 @@ def test_what_was_forgotten_is_asked_for_again(open_index):
     index = open_index(store)
     index.get(URLS[0])
     store.objects[URLS[0]] = b"replaced"
-    index.forget(URLS[0])
+    index.remove(URLS[0])
     assert index.get(URLS[0]).size == len(b"replaced")
     index.close()
     assert open_index(store).get(URLS[0]).size == len(b"replaced")
@@ -259,12 +259,12 @@ def test_a_refusal_is_repeated_without_a_request_for_an_hour(open_index, clock, 
     store = FailingStore(objects())
     store.fail(error)
     index = open_index(store)
-    for second in (0, 1, REFUSAL_KEPT_S - 1):
+    for second in (0, 1, REFUSAL_VALID_S - 1):
         clock.now = 1_700_000_000.0 + second
         with pytest.raises(type(error), match=str(error)):
             index.get(URLS[0])
     assert len(store.heads) == 1
-    clock.now = 1_700_000_000.0 + REFUSAL_KEPT_S + 1
+    clock.now = 1_700_000_000.0 + REFUSAL_VALID_S + 1
     store.fail(None)
     assert index.get(URLS[0]).size == len(URLS[0])
 
@@ -288,10 +288,10 @@ def test_one_who_believes_a_refusal_for_less_asks_again(open_index, clock):
     for second in (0, 1, 3):
         clock.now = 1_700_000_000.0 + second
         with pytest.raises(AccessDenied):
-            index.get(URLS[0], refusal_kept_s=2.0)
+            index.get(URLS[0], refusal_valid_s=2.0)
     assert len(store.heads) == 2
     clock.now += 3
-    assert index.get(URLS[0], refusal_kept_s=2.0).size == len(URLS[0])
+    assert index.get(URLS[0], refusal_valid_s=2.0).size == len(URLS[0])
 
 
 def test_a_refusal_that_was_lifted_stays_lifted(open_index, clock):
@@ -302,8 +302,8 @@ def test_a_refusal_that_was_lifted_stays_lifted(open_index, clock):
     with pytest.raises(AccessDenied):
         index.get(URLS[0])
     clock.now += 10
-    index.get(URLS[0], refusal_kept_s=2.0)
-    index.forget(URLS[0])
+    index.get(URLS[0], refusal_valid_s=2.0)
+    index.remove(URLS[0])
     assert index.get(URLS[0]).size == len(URLS[0])
 
 

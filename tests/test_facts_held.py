@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ego4dfs.facts import FactsIndex, index, queue, table
+from ego4dfs.facts import FactsIndex, index, table, write_queue
 from kit.fakes import CountingStore, StallingStore
 from kit.locks import held
 from kit.processes import wait_until
@@ -24,8 +24,8 @@ def store() -> CountingStore:
 @pytest.fixture(autouse=True)
 def briefly(monkeypatch):
     """Let what is put off be tried again soon."""
-    monkeypatch.setattr(table, "HELD_S", 0.5)
-    monkeypatch.setattr(queue, "HELD_S", 0.5)
+    monkeypatch.setattr(table, "LOCKED_S", 0.5)
+    monkeypatch.setattr(write_queue, "LOCKED_S", 0.5)
 
 
 def filled(tmp_path, store) -> FactsIndex:
@@ -58,7 +58,7 @@ def test_facts_are_had_within_moments_while_another_process_holds_them(tmp_path,
         began_s = time.monotonic()
         assert [facts.get(url).size for url in URLS] == [len(url) for url in URLS]
         assert facts.totals()[0] >= 0
-        facts.forget(URLS[1])
+        facts.remove(URLS[1])
         facts.sweep([f"{url}-" for url in URLS])
         assert time.monotonic() - began_s < 3  # was 30 for each
         assert URLS[0] not in store.heads
@@ -87,7 +87,7 @@ def test_what_could_not_be_written_is_written_when_the_other_lets_go(tmp_path, s
         for url in URLS[10:]:
             facts.get(url)
         store.objects[URLS[1]] = b"replaced"
-        facts.forget(URLS[1])
+        facts.remove(URLS[1])
         assert facts.peek(URLS[1]) is None
     wait_until(lambda: not facts._queue._changes)
     other = FactsIndex(tmp_path, CountingStore())
@@ -137,7 +137,7 @@ def test_close_waits_for_no_answer_that_does_not_come(tmp_path, monkeypatch):
     began_s = time.monotonic()
     facts.close()
     assert time.monotonic() - began_s < 2
-    assert all(t.daemon for t in threading.enumerate() if t.name == "facts")
+    assert all(t.daemon for t in threading.enumerate() if t.name == "facts-head")
     store.gate.set()
 
 

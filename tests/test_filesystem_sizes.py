@@ -85,6 +85,6 @@ def test_blocks_of_an_object_do_not_serve_it_under_another_size(fs, release):
     vfs: VFS = fs.vfs
     url = vfs.resolve(path).url
     facts = vfs.session.facts.get(url)
-    vfs.session.facts.forget(url)
-    vfs.session.facts.learn(url, type(facts)(facts.size - 137, facts.etag, "", facts.mtime_ns))
+    vfs.session.facts.remove(url)
+    vfs.session.facts.record(url, type(facts)(facts.size - 137, facts.etag, "", facts.mtime_ns))
     assert fs.cat_file(path) == DATA

@@ -55,12 +55,12 @@ class Child:
 def test_facts_that_a_child_learns_outlive_its_parents_index(tmp_path):
     """The parent's last close deletes the log, unless it knows that the child has it open."""
     index = FactsIndex(tmp_path, CountingStore())
-    index.learn("s3://b/parent", FACTS)
+    index.record("s3://b/parent", FACTS)
     opened: list[FactsIndex] = []
     child = Child(
         lambda: opened.append(FactsIndex(tmp_path, CountingStore())),
-        lambda: opened[0].learn("s3://b/early", FACTS),
-        lambda: opened[0].learn("s3://b/late", FACTS),
+        lambda: opened[0].record("s3://b/early", FACTS),
+        lambda: opened[0].record("s3://b/late", FACTS),
     )
     child.step()
     child.step()
@@ -97,12 +97,12 @@ def test_no_index_is_connected_at_a_fork(tmp_path):
     """Not even those that another thread uses."""
     cache, index = open_cache(tmp_path), FactsIndex(tmp_path, CountingStore())
     put(cache, 1)
-    index.learn("s3://b/k", FACTS)
+    index.record("s3://b/k", FACTS)
     child = Child(lambda: check_nothing_is_open(tmp_path))
     child.step()
     child.end()
     put(cache, 2)
-    index.learn("s3://b/l", FACTS)
+    index.record("s3://b/l", FACTS)
     assert (len(cache.admin), index.totals()[0]) == (2, 2)
     cache.close()
     index.close()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ego4dfs.vfs.vfs import OPEN_REFUSAL_KEPT_S
+from ego4dfs.vfs.vfs import OPEN_REFUSAL_VALID_S
 from kit.data import MIB, seeded
 from kit.gateway import Gateway
 from kit.mounts import status
@@ -65,7 +65,7 @@ def test_an_object_that_appears_is_read_whole_without_a_remount(mount, release):
     assert error_at_open(path) == errno.ENOENT
     data = seeded("late", 2 * MIB + 5)
     release.put("clips/late.mp4", data)
-    time.sleep(OPEN_REFUSAL_KEPT_S)
+    time.sleep(OPEN_REFUSAL_VALID_S)
     assert path.read_bytes() == data
     assert path.stat().st_size == len(data)
 

@@ -78,7 +78,7 @@ def test_facts_that_do_not_fit_on_the_disk_are_reported_as_that(tmp_path, monkey
     monkeypatch.setattr("ego4dfs.facts.table.connect", limited)
     index = FactsIndex(tmp_path, CountingStore())
     for number in range(20):
-        index.learn(f"s3://b/{number}/{ROW}", ObjectFacts(1, "e", "", 1))
+        index.record(f"s3://b/{number}/{ROW}", ObjectFacts(1, "e", "", 1))
     assert "the facts index cannot be written: database or disk is full" in caplog.text
     assert index.peek(f"s3://b/19/{ROW}") == ObjectFacts(1, "e", "", 1)
     index.close()

@@ -108,7 +108,7 @@ def test_what_is_there_already_is_not_fetched_again(rig):
 def test_a_wrong_size_fails_once_and_is_right_in_the_next_run(rig, off):
     ref = rig.put("a", 3 * MIB + 500)
     facts = rig.store.head(ref.url)
-    rig.facts.learn(ref.url, dataclasses.replace(facts, size=facts.size + off))
+    rig.facts.record(ref.url, dataclasses.replace(facts, size=facts.size + off))
     assert rig.warm(ref).counts[Status.FAILED] == 1
     assert rig.warm(ref).counts[Status.DONE] == 1
     assert rig.has(ref)

@@ -1,5 +1,5 @@
-"""What objects weigh, asked once and kept."""
+"""Object metadata (size, ETag, version, time), fetched once by HEAD and kept on disk."""
 
-from ego4dfs.facts.index import REFUSAL_KEPT_S, FactsIndex
+from ego4dfs.facts.index import REFUSAL_VALID_S, FactsIndex
 
-__all__ = ["REFUSAL_KEPT_S", "FactsIndex"]
+__all__ = ["REFUSAL_VALID_S", "FactsIndex"]

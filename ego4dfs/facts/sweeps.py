@@ -1,4 +1,4 @@
-"""Sweeps: many objects are asked about at once, in the background."""
+"""Sweeps: HEAD requests for many objects at a time, in the background."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class _Sweep:
 
 
 class Sweeps:
-    """Threads that ask about URLs, 96 at most for all sweeps, and end when none is left.
+    """Threads that call a function for each URL, at most 96 for all sweeps together.
 
-    Safe from several threads. They are daemons: nobody waits for an answer that does not come
-    when the process ends. `_lock` guards what is left to ask and the number of threads; it is
-    never held while somebody is asked.
+    Safe from several threads. The threads end when no URL is left. They are daemons, so the end of
+    the process waits for no request. `_lock` guards the queued URLs and the number of threads; it
+    is never held during a call.
     """
 
-    def __init__(self, ask: Callable[[str], bool], finish: Callable[[], None]) -> None:
-        """Call `ask` for each URL; False gives its sweep up. `finish` is called behind the last."""
-        self._ask = ask
+    def __init__(self, fetch: Callable[[str], bool], finish: Callable[[], None]) -> None:
+        """Call `fetch` for each URL; False ends its sweep. Call `finish` after the last one."""
+        self._fetch = fetch
         self._finish = finish
         self._sweeps: deque[_Sweep] = deque()
         self._threads = 0
@@ -37,7 +37,7 @@ class Sweeps:
         self._lock = threading.Condition()
 
     def add(self, urls: Iterable[str]) -> None:
-        """Ask about all of these."""
+        """Queue a sweep over these URLs."""
         wanted = list(urls)
         with self._lock:
             if self._closed or not wanted:
@@ -48,34 +48,34 @@ class Sweeps:
         started = 0
         try:
             while started < more:
-                threading.Thread(target=self._run, name="facts", daemon=True).start()
+                threading.Thread(target=self._run, name="facts-head", daemon=True).start()
                 started += 1
-        except RuntimeError as error:  # no more threads are to be had
-            log.info("a sweep has %d of %d threads: %s", started, more, error)
+        except RuntimeError as error:  # no more threads can be started
+            log.info("a sweep uses %d of %d threads: %s", started, more, error)
             self._leave(more - started)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to ask; tell whether that is so."""
+        """Wait until all sweeps have ended; return False after `timeout_s`."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._threads + self._finishing, timeout_s)
 
     def close(self, timeout_s: float) -> None:
-        """Ask no more, and wait for the answers that come in time."""
+        """End the sweeps, and wait up to `timeout_s` for requests in progress."""
         with self._lock:
             self._closed = True
             self._sweeps.clear()
         if not self.wait(timeout_s):
-            log.info("%d questions were left unanswered", self._threads)
+            log.info("%d HEAD requests were abandoned", self._threads)
 
     def _run(self) -> None:
         while (found := self._next()) is not None:
             sweep, url = found
-            if not self._ask(url):
-                self._give_up(sweep)
+            if not self._fetch(url):
+                self._end_sweep(sweep)
         self._finish_if_last()
 
     def _next(self) -> tuple[_Sweep, str] | None:
-        """Return what to ask; None ends the thread, which is not counted any more then."""
+        """Return the next URL; None ends the thread, which is then no longer counted."""
         with self._lock:
             while self._sweeps:
                 url = next(self._sweeps[0].urls, None)
@@ -92,7 +92,7 @@ class Sweeps:
                 self._sweeps.clear()
             self._lock.notify_all()
 
-    def _give_up(self, sweep: _Sweep) -> None:
+    def _end_sweep(self, sweep: _Sweep) -> None:
         with self._lock:
             sweep.urls = iter(())
 

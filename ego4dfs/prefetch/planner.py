@@ -129,7 +129,7 @@ class Planner:
         record = here.record(entry)
         if record is None or record.source != self.session.store.source:
             return None
-        self.session.facts.learn(entry.url, record.facts)
+        self.session.facts.record(entry.url, record.facts)
         return record.facts
 
     def _renewed(

@@ -42,13 +42,13 @@ class Revalidator:
         vain = 0
         for first in range(0, len(urls), _AT_ONCE):
             some = urls[first : first + _AT_ONCE]
-            self._facts.sweep(some, refusal_kept_s=REFUSAL_VALID_S)
+            self._facts.sweep(some, refusal_valid_s=REFUSAL_VALID_S)
             for url in some:
                 answer = self._answer(url)
                 vain = vain + 1 if isinstance(answer, StoreUnavailable) else 0
                 if isinstance(answer, StoreUnavailable) and vain >= min(_VAIN, len(urls)):
                     answer = self._wait_out(url, answer)
-                    self._facts.sweep(some, refusal_kept_s=REFUSAL_VALID_S)
+                    self._facts.sweep(some, refusal_valid_s=REFUSAL_VALID_S)
                     known |= {u: self._answer(u) for u in known if _is_unknown(known[u])}
                     vain = 0
                 known[url] = answer
@@ -68,14 +68,14 @@ class Revalidator:
         for first in range(0, len(urls), _AT_ONCE):
             some = urls[first : first + _AT_ONCE]
             for url in some:
-                self._facts.forget(url)
-            self._facts.sweep(some, refusal_kept_s=REFUSAL_VALID_S)
+                self._facts.remove(url)
+            self._facts.sweep(some, refusal_valid_s=REFUSAL_VALID_S)
             for url in some:
                 answer = self._answer(url, raises=raise_if_rejected)
                 if isinstance(answer, ObjectFacts) and answer != old[url]:
                     fresh[url] = answer
                     continue
-                self._facts.learn(url, old[url])  # the same object: there may be 100,000
+                self._facts.record(url, old[url])  # the same object: there may be 100,000
                 if isinstance(answer, ObjectFacts):
                     fresh[url] = old[url]
                     continue
@@ -89,7 +89,7 @@ class Revalidator:
     def _restore(self, urls: Sequence[str], old: Mapping[str, ObjectFacts]) -> None:
         for url in urls:
             if self._facts.peek(url) is None:
-                self._facts.learn(url, old[url])
+                self._facts.record(url, old[url])
 
     def _wait_out(self, url: str, failed: StoreUnavailable) -> ObjectFacts | StoreError:
         """Return what the store says once it answers. Raises StoreUnavailable after too long."""
@@ -101,7 +101,7 @@ class Revalidator:
         self, url: str, *, raises: bool = True, raises_unavailable: bool = False
     ) -> ObjectFacts | StoreError:
         try:
-            return self._facts.get(url, refusal_kept_s=REFUSAL_VALID_S)
+            return self._facts.get(url, refusal_valid_s=REFUSAL_VALID_S)
         except CredentialsRejected as error:
             if raises:
                 raise

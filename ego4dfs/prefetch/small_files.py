@@ -62,7 +62,7 @@ class SmallFileReader:
             return memoryview(b""), empty
         self._report.moved(item.path, fetched=len(fetched.data))
         if facts is None:
-            self._facts.learn(item.url, fetched.facts)
+            self._facts.record(item.url, fetched.facts)
         return fetched.data, fetched.facts
 
     def _read_patiently(self, url: str, facts: ObjectFacts | None) -> Fetched:

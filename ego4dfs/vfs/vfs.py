@@ -33,7 +33,7 @@ from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
 
 log = logging.getLogger(__name__)
 
-OPEN_REFUSAL_KEPT_S = 2.0
+OPEN_REFUSAL_VALID_S = 2.0
 """How long an open reuses an earlier refusal of the store: through the retries of one program."""
 
 
@@ -241,8 +241,8 @@ class VFS:
             index = None if first_offset is None or has_copy else first_offset // BLOCK_SIZE
             facts = self.session.facts.get(
                 node.url,
-                refusal_kept_s=OPEN_REFUSAL_KEPT_S,
-                ask=None if index is None else lambda url: self._facts_by_first_get(url, index),
+                refusal_valid_s=OPEN_REFUSAL_VALID_S,
+                fetch=None if index is None else lambda url: self._facts_by_first_get(url, index),
             )
         copy = (
             self.session.copies.right(node.path, node.url, facts) if self.session.copies else None

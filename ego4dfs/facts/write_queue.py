@@ -1,22 +1,22 @@
-"""Changes to the facts that are not on disk yet."""
+"""A queue of changes to the facts table: writes in batches, deferred while it is locked."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import suppress
 
-from ego4dfs.facts.table import HELD_S, FactsTable
+from ego4dfs.facts.table import LOCKED_S, FactsTable
 from ego4dfs.store import ObjectFacts
 
-_MOST = 100_000
-"""So many changes wait for a file that another process holds; what is older costs a HEAD again."""
+_MAX_CHANGES = 100_000
+"""Limit of unwritten changes; each older change costs a HEAD request in the next process."""
 
 
 class WriteQueue:
-    """Facts to be written, and URLs whose rows are to be dropped, by URL; None says drop.
+    """Unwritten changes by URL: new facts, or None to delete the row.
 
-    Safe from several threads. A table that another process holds is written later, in the
-    background. `_lock` guards the changes and is never held while the disk works.
+    Safe from several threads. If another process has locked the table, it is written later, in
+    the background. `_lock` guards the changes and is never held during I/O.
     """
 
     def __init__(self, table: FactsTable) -> None:
@@ -28,24 +28,24 @@ class WriteQueue:
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # one transaction at a time, in the order of the changes
 
-    def put(self, url: str, facts: ObjectFacts | None, *, most: int = 1) -> None:
-        """Take a change, and write all of them once there are `most`."""
+    def put(self, url: str, facts: ObjectFacts | None, *, batch: int = 1) -> None:
+        """Add a change; write all of them once there are `batch`."""
         with self._lock:
             self._changes.pop(url, None)
             self._changes[url] = facts
             count = len(self._changes)
-            if count > _MOST:
+            if count > _MAX_CHANGES:
                 del self._changes[next(iter(self._changes))]
-        if count >= most:
+        if count >= batch:
             self.flush()
 
-    def is_dropped(self, url: str) -> bool:
-        """Tell whether the row on disk is not to be believed."""
+    def is_deleted(self, url: str) -> bool:
+        """Tell whether the row on disk is waiting to be deleted."""
         return url in self._changes and self._changes.get(url) is None
 
     def flush(self) -> None:
-        """Write what there is, now if nobody holds the table, else later."""
-        if self._table.is_held:
+        """Write all changes now, or later if another process has locked the table."""
+        if self._table.is_locked:
             self._write_later()
             return
         with self._writing:
@@ -62,7 +62,7 @@ class WriteQueue:
             self._write_later()
 
     def close(self) -> None:
-        """Try once more, and give up what cannot be written now."""
+        """Write once more; drop what cannot be written now."""
         with self._lock:
             self._closed = True
             timer, self._timer = self._timer, None
@@ -71,9 +71,9 @@ class WriteQueue:
         self.flush()
 
     def _write_later(self) -> None:
-        with self._lock, suppress(RuntimeError):  # the interpreter ends: no thread is to be had
+        with self._lock, suppress(RuntimeError):  # no thread can be started: the interpreter ends
             if self._timer is None and not self._closed:
-                timer = threading.Timer(HELD_S + 0.1, self._write_again)
+                timer = threading.Timer(LOCKED_S + 0.1, self._write_again)
                 timer.daemon = True
                 timer.start()
                 self._timer = timer
