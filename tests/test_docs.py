@@ -1,6 +1,6 @@
-"""The documentation is complete and in step with the code.
+"""The documentation is complete and agrees with the code.
 
-`python tests/test_docs.py` writes docs/reference/cli.md anew from the parsers.
+`python tests/test_docs.py` writes the generated pages.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _HIDDEN = argparse.SUPPRESS
 _CLI_HEAD = """\
 # Commands
 
-Written from the parsers by `python tests/test_docs.py`; do not edit.
+`python tests/test_docs.py` generates this page from the parsers; do not edit it.
 
 `ego4dfs --help` prints:
 
 ```text
 {help}```
 
-Dashes and underscores in options are the same, and an option may be cut short as long as it is
-clear. Lists take several words, separated by blanks or commas. Every option that is also a key of
-[the configuration](configuration.md) may stand in the config file or the environment instead.
+Dashes and underscores in options are equivalent, and an option may be abbreviated if it stays
+unambiguous. The items of a list are separated by blanks or commas. Options that are keys of
+[the configuration](configuration.md) can also be set in the config file or the environment.
 """
 _CLI_TAIL = """
-Accepted so that command lines of the official tool can be pasted, and without effect here:
+Accepted for compatibility with the official tool, without effect:
 {hidden}.
 """
 
