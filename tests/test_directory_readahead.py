@@ -10,7 +10,6 @@ import pytest
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.store import ObjectFacts
-from ego4dfs.tree import ObjectFile, Tree
 from ego4dfs.vfs.directory_readahead import (
     AHEAD_KEPT_S,
     EPOCH_AFTER,
@@ -18,6 +17,7 @@ from ego4dfs.vfs.directory_readahead import (
     MAX_IN_ORDER,
     DirectoryReadahead,
 )
+from ego4dfs.vfs.tree import ObjectFile, Tree
 from kit.data import seeded
 from kit.processes import wait_until
 

@@ -9,7 +9,7 @@ import pytest
 from ego4dfs.catalog import Selection
 from ego4dfs.manifest import CompressedBytes, Entries, Entry, EntryPacker, admitted, files_of, parse
 from ego4dfs.manifest import entries as module
-from ego4dfs.tree import ObjectFile, Tree
+from ego4dfs.vfs.tree import ObjectFile, Tree
 
 PLAIN = Entry(2, "a.pt", "A", "s3://b/x/a.pt", frozenset({"a"}), None, frozenset(), "")
 RICH = Entry(

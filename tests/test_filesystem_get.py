@@ -17,8 +17,8 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader
 from ego4dfs.session import Session
 from ego4dfs.store import open_store
-from ego4dfs.tree import ObjectFile, Tree
 from ego4dfs.vfs import VFS
+from ego4dfs.vfs.tree import ObjectFile, Tree
 from kit.server import Release
 
 

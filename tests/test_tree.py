@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ego4dfs.tree import Directory, ManifestFile, ObjectFile, Tree, inode, join
+from ego4dfs.vfs.tree import Directory, ManifestFile, ObjectFile, Tree, inode, join
 
 METADATA = "s3://b/public/v2_1/ego4d.json"
 

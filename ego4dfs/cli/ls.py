@@ -18,8 +18,8 @@ from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.parser import Parser
 from ego4dfs.errors import ConfigError, NotFound, StoreError
 from ego4dfs.text import human_size
-from ego4dfs.tree import Directory, join
 from ego4dfs.vfs import VFS, open_vfs
+from ego4dfs.vfs.tree import Directory, join
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.runtime.workers import each
-from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 from ego4dfs.vfs import VFS, Stat, open_vfs
+from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 
 _RANGE_THREADS = 16
 AnyPath = str | os.PathLike[str]

@@ -11,8 +11,8 @@ from typing import Any
 from fsspec.spec import AbstractFileSystem
 
 from ego4dfs.filesystem.os_errors import as_os_errors
-from ego4dfs.tree import Directory, join
 from ego4dfs.vfs import VFS
+from ego4dfs.vfs.tree import Directory, join
 
 
 class NamesOnlyFileSystem(AbstractFileSystem):  # type: ignore[misc]

@@ -16,8 +16,8 @@ from ego4dfs.mount.child_call import ChildCall
 from ego4dfs.mount.mountinfo import mounted_at
 from ego4dfs.mount.processes import Process, pid_namespace, serving_process
 from ego4dfs.text import shell_word
-from ego4dfs.tree import inode
 from ego4dfs.vfs import VFS, Handle, Stat
+from ego4dfs.vfs.tree import inode
 
 STATUS_DIRECTORY = "/.ego4dfs"
 STATUS_PATH = f"{STATUS_DIRECTORY}/status.json"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.store import ObjectFacts
-from ego4dfs.tree import Node, ObjectFile, Tree
+from ego4dfs.vfs.tree import Node, ObjectFile, Tree
 
 MAX_FILE_BYTES = BLOCK_SIZE
 """Larger files have a read-ahead window of their own."""

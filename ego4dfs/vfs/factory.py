@@ -27,7 +27,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.session import Session, open_session
 from ego4dfs.store import ObjectStore
-from ego4dfs.tree import Tree, join
+from ego4dfs.vfs.tree import Tree, join
 from ego4dfs.vfs.vfs import VFS
 
 log = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ from ego4dfs.errors import (
 from ego4dfs.manifest import files_of
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
-from ego4dfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
+from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
 
 log = logging.getLogger(__name__)
