@@ -1,6 +1,6 @@
 """The documentation is complete and agrees with the code.
 
-`python tests/test_docs.py` writes the generated pages.
+`python tests/test_docs.py` writes docs/reference/cli.md and docs/man from the parsers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import inspect
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -272,3 +273,7 @@ def test_scripts_of_the_readme_are_there_and_can_be_run():
 
 if __name__ == "__main__":
     (REFERENCE / "cli.md").write_text(cli_reference())
+    subprocess.run([ROOT / "scripts/setup", "dev"], check=True)  # argparse-manpage may be missing
+    from kit import man_pages
+
+    man_pages.write()

@@ -34,11 +34,14 @@ COMMANDS: Mapping[str, str] = {
     "completion": "print a completion script for bash, zsh or fish",
 }
 
+SUMMARY = """\
+Mount Ego4D as a directory. All files of a complete download are listed within a second. Only the
+bytes that are read are fetched, once, into a cache of bounded size on the local disk."""
+
 _HELP = """\
 usage: ego4dfs COMMAND [OPTIONS]
 
-Mount Ego4D as a directory. All files of a complete download are listed within a second. Only the
-bytes that are read are fetched, once, into a cache of bounded size on the local disk.
+{summary}
 
 commands:
 {commands}
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def help_text() -> str:
     """Return what `ego4dfs --help` prints."""
     commands = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
-    return _HELP.format(commands=commands, exit_codes=output.exit_codes())
+    return _HELP.format(summary=SUMMARY, commands=commands, exit_codes=output.exit_codes())
 
 
 def parser_of(name: str) -> Parser:
