@@ -220,13 +220,13 @@ def test_a_mountpoint_that_is_missing_is_asked_for():
         ("--datasets ~/m", "argument --datasets: expected at least one argument", "--help"),
         ("--video_uid_file", "argument --video_uid_file: expected one argument", "--help"),
         ("-z", "unrecognized arguments: -z", "--help"),
-        ("--cache_size 5", "--cache-size: a cache of at least 64MiB is wanted", "50GiB"),
+        ("--cache_size 5", "--cache-size: expected a size of at least 64MiB", "50GiB"),
         ("--manifest_override_path no", "--manifest-override-path: there is no file", "path"),
         ("--config no.json", "--config_path: there is no file", "path"),
         ("--datasets ,../x", "--datasets: '../x' cannot be", "--list-datasets"),
-        ("--univ mars", "--universities: a known university is wanted", "bristol"),
+        ("--univ mars", "--universities: expected a known university", "bristol"),
         ("--video_uids a --video_uid_file uids", "--video_uid_file: not allowed with", "one"),
-        ("''", "MOUNTPOINT: a path is wanted, not ''", ""),
+        ("''", "MOUNTPOINT: expected a path, got ''", ""),
     ],
 )
 def test_a_wrong_line_is_explained(line, message, hint):

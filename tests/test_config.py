@@ -213,19 +213,19 @@ def test_our_keys_are_taken_with_dashes_too(config_file):
         ({"dataset": ["x"]}, '"dataset" in {}: there is no such option', "did you mean datasets?"),
         (
             {"datasets": "full_scale clips"},
-            "\"datasets\" in {}: a list is wanted, not 'full_scale clips'",
+            "\"datasets\" in {}: expected a list, got 'full_scale clips'",
             'write ["full_scale", "clips"]',
         ),
-        ({"datasets": [1]}, '"datasets" in {}: a list of texts is wanted, not 1', ""),
-        ({"video_uids": {"a": 1}}, '"video_uids" in {}: a list is wanted', ""),
-        ({"metadata": "no"}, "\"metadata\" in {}: true or false is wanted, not 'no'", ""),
-        ({"version": 2}, '"version" in {}: a text is wanted, not 2', ""),
-        ({"cache_size": True}, '"cache_size" in {}: a size is wanted, not True', "50GiB"),
-        ({"cache_size": 2.5}, '"cache_size" in {}: a size is wanted, not 2.5', "50GiB"),
-        ({"output_directory": 5}, '"output_directory" in {}: a path is wanted, not 5', ""),
-        ({"universities": ["unitc"]}, '"universities" in {}: a known university', "unict"),
+        ({"datasets": [1]}, '"datasets" in {}: expected a list of strings, got 1', ""),
+        ({"video_uids": {"a": 1}}, '"video_uids" in {}: expected a list', ""),
+        ({"metadata": "no"}, "\"metadata\" in {}: expected true or false, got 'no'", ""),
+        ({"version": 2}, '"version" in {}: expected a string, got 2', ""),
+        ({"cache_size": True}, '"cache_size" in {}: expected a size, got True', "50GiB"),
+        ({"cache_size": 2.5}, '"cache_size" in {}: expected a size, got 2.5', "50GiB"),
+        ({"output_directory": 5}, '"output_directory" in {}: expected a path, got 5', ""),
+        ({"universities": ["unitc"]}, '"universities" in {}: expected a known university', "unict"),
         ("{", "{} cannot be read as JSON", "the config file is one JSON object"),
-        ("[]", "{} holds no JSON object", 'write {"datasets": ["annotations"]}'),
+        ("[]", "{} is not a JSON object", 'write {"datasets": ["annotations"]}'),
     ],
 )
 def test_a_wrong_config_file_is_named_with_its_key(config_file, content, message, hint):
@@ -257,7 +257,7 @@ def test_an_empty_uid_file_is_refused(tmp_path, content):
     path = tmp_path / "uids"
     path.write_bytes(content)
     said, hint = refused(video_uid_file=path)
-    assert said == f"argument video_uid_file: {path} holds no uids"
+    assert said == f"argument video_uid_file: {path} contains no uids"
     assert hint
 
 
@@ -274,7 +274,7 @@ def test_uids_and_a_file_of_uids_exclude_each_other(config_file, uid_file):
     path = config_file({"video_uids": ["a"]})
     said, _ = refused(config_path=path, video_uid_file=uid_file)
     assert said == f'argument video_uid_file: not allowed with "video_uids" in {path}'
-    assert hint == "give one of the two"
+    assert hint == "use only one of them"
 
 
 @pytest.mark.parametrize("first", ["video_uids", "video_uid_file"])
@@ -306,7 +306,7 @@ def test_the_order_of_datasets_is_kept_and_twins_go():
 def test_an_upper_case_dataset_is_lowered_with_a_warning(caplog):
     assert resolve({"datasets": ["Full_Scale"]}, environ={}).datasets == ("full_scale",)
     assert caplog.messages == [
-        "argument datasets: datasets are lower-case; taking full_scale for Full_Scale"
+        "argument datasets: datasets are lower-case; using full_scale for Full_Scale"
     ]
 
 
@@ -319,13 +319,13 @@ def test_an_unknown_dataset_passes_for_only_the_store_knows(caplog):
 
 def test_an_unknown_version_passes_with_a_warning(caplog):
     assert resolve({"version": "V3"}, environ={}).version == "v3"
-    assert caplog.messages == ["argument version: version v3 is not known; trying it all the same"]
+    assert caplog.messages == ["argument version: version v3 is not known; using it anyway"]
 
 
 def test_universities_must_be_known_in_any_case():
     assert resolve({"universities": ["UNICT,cmu"]}, environ={}).universities == ("unict", "cmu")
     said, hint = refused(universities=["unitc"])
-    assert said == "argument universities: a known university is wanted, not 'unitc'"
+    assert said == "argument universities: expected a known university, got 'unitc'"
     assert hint == "did you mean unict?"
     assert "bristol, cmu, cmu_africa" in refused(universities=["zzz"])[1]
 
@@ -335,16 +335,16 @@ def test_universities_must_be_known_in_any_case():
     [
         ({"datasets": ["../x"]}, "argument datasets: '../x' cannot be the name of a dataset"),
         ({"version": "2"}, "argument version: '2' is not a version of Ego4D"),
-        ({"version": ""}, "argument version: a text is wanted, not ''"),
-        ({"transport": "ftp"}, "argument transport: one of auto, obstore, s3fs is wanted"),
-        ({"libfuse": 4}, "argument libfuse: one of auto, 2, 3 is wanted, not '4'"),
-        ({"endpoint_url": "localhost:1"}, "argument endpoint_url: a URL is wanted"),
-        ({"cache_dir": ""}, "argument cache_dir: a path is wanted, not ''"),
-        ({"cache_dir": "a\0b"}, "argument cache_dir: a path without NUL is wanted"),
+        ({"version": ""}, "argument version: expected a string, got ''"),
+        ({"transport": "ftp"}, "argument transport: expected one of auto, obstore, s3fs, got"),
+        ({"libfuse": 4}, "argument libfuse: expected one of auto, 2, 3, got '4'"),
+        ({"endpoint_url": "localhost:1"}, "argument endpoint_url: expected a URL, got"),
+        ({"cache_dir": ""}, "argument cache_dir: expected a path, got ''"),
+        ({"cache_dir": "a\0b"}, "argument cache_dir: expected a path without NUL"),
         ({"cache_dir": "~nobody-here/x"}, "argument cache_dir: "),
-        ({"cache_size": "1MiB"}, "argument cache_size: a cache of at least 64MiB is wanted"),
+        ({"cache_size": "1MiB"}, "argument cache_size: expected a size of at least 64MiB, got"),
         ({"cache_size": "12 parsecs"}, "argument cache_size: '12 parsecs' is not a size"),
-        ({"metadata": "perhaps"}, "argument metadata: true or false is wanted"),
+        ({"metadata": "perhaps"}, "argument metadata: expected true or false, got"),
         ({"bogus": 1}, "argument bogus: there is no such option"),
         (
             {"mountpoint": "a", "output_directory": "b"},
@@ -405,7 +405,7 @@ def test_a_manifest_override_needs_exactly_one_dataset(tmp_path):
     assert resolve(given, environ={}).manifest_override_path == path
     for names in ([], ["clips", "imu"]):
         said, hint = refused(manifest_override_path=path, datasets=names)
-        assert said == "argument manifest_override_path: exactly one dataset is wanted beside it"
+        assert said == "argument manifest_override_path: needs exactly one dataset"
         assert "--datasets" in hint
 
 

@@ -54,7 +54,7 @@ def test_fault_18_the_config_file_is_checked(prefetch, official, release, out, t
     wrong = official("-y", "--no-metadata", "--config_path", str(config))
     assert "'v'" in wrong.stdout
     done = prefetch("-y", "--no-metadata", "--config_path", str(config), code=2)
-    assert "a list is wanted, not 'viz'" in done.stderr
+    assert "expected a list, got 'viz'" in done.stderr
     config.write_text(json.dumps({"datasets": ["viz"]}))
     prefetch("-y", "--no-metadata", "--config_path", str(config))
     assert [*data_of(tree(out), release, "viz")] == ["a.jpg"]

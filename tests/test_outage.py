@@ -195,7 +195,7 @@ def test_files_that_failed_do_not_count_as_there(bench):
 )
 def test_times_are_given_with_their_unit(text, seconds):
     if seconds is None:
-        with pytest.raises(ConfigError, match="a time is wanted"):
+        with pytest.raises(ConfigError, match="expected a duration, got"):
             resolve({"retry_for": text}, environ={})
     else:
         assert resolve({"retry_for": text}, environ={}).retry_for_s == seconds

@@ -169,7 +169,7 @@ def test_warnings_of_the_package_are_lines_on_stderr(command, capsys):
     cli.main(["ls", "--datasets", "Full-Scale"])
     cli.options.config_from(command.given, {})
     assert capsys.readouterr().err.splitlines() == [
-        "ego4dfs: warning: --datasets: datasets are lower-case; taking full-scale for Full-Scale",
+        "ego4dfs: warning: --datasets: datasets are lower-case; using full-scale for Full-Scale",
     ]
 
 

@@ -78,7 +78,7 @@ def test_what_is_no_list_of_uids_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_TEXT_BYTES", 1000)
     (tmp_path / "nul").write_bytes(ONE.encode() + b"\0" * 100)
     (tmp_path / "huge").write_bytes(b"x " * 1000)
-    assert "it is no text" in str(refused(video_uid_file=tmp_path / "nul"))
+    assert "it is not a text file" in str(refused(video_uid_file=tmp_path / "nul"))
     assert "larger than" in str(refused(video_uid_file=tmp_path / "huge"))
     assert "there is no file" in str(refused(video_uid_file=tmp_path))
     for option in ("video_uid_file", "config_path"):
@@ -115,7 +115,7 @@ def test_a_pipe_is_read_when_its_writer_comes(tmp_path):
 def test_a_pipe_that_stays_silent_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PIPE_WAIT_S", 0.1)
     os.mkfifo(tmp_path / "pipe")
-    assert "is a pipe, and nothing came" in str(refused(video_uid_file=tmp_path / "pipe"))
+    assert "is a pipe, and no data arrived" in str(refused(video_uid_file=tmp_path / "pipe"))
 
 
 @pytest.fixture

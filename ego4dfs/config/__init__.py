@@ -1,8 +1,8 @@
-"""The options of a mount, a listing or a filesystem, settled and checked once.
+"""Config: all options, merged from flags, environment, config file and defaults, and checked once.
 
-Defaults < JSON config file < EGO4DFS_* environment < flags (or Python arguments). Whatever comes
-out of `resolve` is right in form: nobody further down checks it again. The keys of the config
-file are those of the official `ego4d` tool and ours, and equal the flags with underscores.
+Defaults < JSON config file < EGO4DFS_* environment < flags (or Python arguments). `resolve` checks
+the form of every value, so no other module does. The keys of the config file are those of the
+official `ego4d` tool and ours; they equal the flags, with underscores.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENVIRONMENT_PREFIX = "EGO4DFS_"
 def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     """Return $XDG_CACHE_HOME/ego4dfs, else ~/.cache/ego4dfs.
 
-    A relative XDG_CACHE_HOME is ignored, as its specification asks.
+    A relative XDG_CACHE_HOME is ignored, as its specification requires.
     Raises ConfigError for a user without a home directory.
     """
     base = Path((os.environ if environ is None else environ).get("XDG_CACHE_HOME", ""))
@@ -50,7 +50,7 @@ def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     except RuntimeError as error:
         raise ConfigError(
             "there is no home directory to keep the cache in: HOME is not set",
-            hint="name a directory of your own with --cache-dir or EGO4DFS_CACHE_DIR",
+            hint="name a directory with --cache-dir or EGO4DFS_CACHE_DIR",
         ) from error
 
 
@@ -64,61 +64,61 @@ FILTERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Every option, checked. An empty tuple or text means: no restriction, or the usual.
+    """All options, checked. An empty tuple or string means no restriction, or the default.
 
-    Build it with `resolve`; the constructor checks nothing.
+    Use `resolve` to make one; the constructor checks nothing.
     """
 
     version: str = datasets.VERSION_DEFAULT
     datasets: tuple[str, ...] = ()
-    """Datasets to show; none means every known one."""
+    """Datasets to show; empty for all known ones."""
     benchmarks: tuple[str, ...] = ()
     universities: tuple[str, ...] = ()
     video_uids: tuple[str, ...] = ()
-    """Uids of videos or clips in lower case, from the list or from the file of uids."""
+    """Uids of videos or clips, in lower case, from the list or the file of uids."""
     annotations: tuple[str, ...] = ()
     clip_uids: tuple[str, ...] = ()
-    """Clips wanted without the others of their videos, which come along."""
+    """Clips to select without the other clips of their videos; the videos are selected too."""
     splits: tuple[str, ...] = ()
-    """Splits of the videos wanted: `train`, or of one benchmark `fho:train`."""
+    """Splits of the selected videos: `train`, or for one benchmark `fho:train`."""
     uids_from: str = ""
-    """A file whose uids are wanted: on disk, absolute, else a path in the tree."""
+    """A file whose uids are selected: an absolute path on disk, else a path in the tree."""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    """Glob patterns of file names; the excluded win."""
+    """Glob patterns of file names; `exclude` has priority."""
     metadata: bool = True
     """Whether ego4d.json is shown at the root."""
     manifest: bool = False
-    """Whether the manifest.csv of full_scale is shown at the root too."""
+    """Whether the manifest.csv of full_scale is also shown at the root."""
     manifest_override_path: Path | None = None
     """A local manifest.csv in place of the one of the only dataset."""
     aws_profile_name: str = ""
-    """A profile of ~/.aws; empty means the normal chain of credentials."""
+    """A profile of ~/.aws; empty for the default credential chain."""
     endpoint_url: str = ""
     source: str = ""
-    """A URL or directory that stands for S3: <source>/<bucket>/<key>."""
+    """URL or directory of a mirror of S3: <source>/<bucket>/<key>."""
     transport: str = "auto"
     """The library that talks to S3: auto, obstore or s3fs."""
     cache_dir: Path = field(default_factory=default_cache_dir)
     cache_max_bytes: int | None = None
-    """Bound of the cache; None means the usual share of the disk."""
+    """Limit of the cache; None for the default share of the disk."""
     eviction: str | None = None
-    """What leaves a full cache first: lru or none; None means what the cache has, else lru."""
+    """Eviction policy, lru or none; None for the policy that the cache has, else lru."""
     verify: str = "auto"
     """Whether whole objects in the cache are compared with their ETags: auto or off."""
     output_directory: Path | None = None
-    """The mountpoint, or where copies go; absolute."""
+    """The mountpoint, or the directory of the copies; absolute."""
     copies: Path | None = None
-    """A directory of prefetched copies to serve, where they are right, in place of the store."""
+    """A directory of prefetched copies; valid ones are read instead of the store."""
     allow_missing: bool = False
-    """Whether uids that no dataset has are merely reported."""
+    """Whether uids that no dataset has cause a warning instead of an error."""
     assume_yes: bool = False
     bypass_existing: bool = False
     skip_s3_checks: bool = False
     retry_for_s: float = 3600.0
-    """How long prefetch waits for a store that does not answer."""
+    """How long prefetch retries while the store does not answer."""
     libfuse: int | None = None
-    """Major version of libfuse: 2, 3, or None for whichever is found."""
+    """Major version of libfuse: 2 or 3, or None for the one that is found."""
 
     @property
     def is_filtered(self) -> bool:
@@ -182,13 +182,13 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     named: Callable[[str], str] = "argument {}".format,
 ) -> Config:
-    """Return the Config that defaults, config file, environment and `given` make together.
+    """Return the Config of defaults, config file, environment and `given`.
 
-    `given` holds flags or Python arguments by key; a value of None was not given. Its key
-    `config_path`, else EGO4DFS_CONFIG_PATH, names the config file. `named` says how messages
-    call a key of `given`. Versions that are not known, and datasets not spelt in lower case,
-    pass with a warning in the log.
-    Raises ConfigError, naming the place and the remedy.
+    `given` has flags or Python arguments by key; a value of None was not given. Its key
+    `config_path`, else EGO4DFS_CONFIG_PATH, names the config file. `named` returns the name of a
+    key of `given` for messages. Unknown versions, and datasets that are not in lower case, are
+    accepted with a warning in the log.
+    Raises ConfigError with the place of the wrong value and the remedy.
     """
     environ = os.environ if environ is None else environ
     given = {key: value for key, value in (given or {}).items() if value is not None}
@@ -205,7 +205,7 @@ def resolve(
         fields["cache_dir"] = default_cache_dir(environ)
     config = Config(**fields)
     _check_override(config, chosen)
-    _doubt(config, chosen)
+    _warn(config, chosen)
     return config
 
 
@@ -220,7 +220,7 @@ def _from_file(config_path: object) -> dict[str, Given]:
         raise ConfigError(f"{path} cannot be read as JSON: {error}", hint=hint) from error
     if not isinstance(content, dict):
         hint = 'write {"datasets": ["annotations"]}'
-        raise ConfigError(f"{path} holds no JSON object", hint=hint)
+        raise ConfigError(f"{path} is not a JSON object", hint=hint)
     layer = {
         key.replace("-", "_"): Given(value, f'"{key}" in {path}', typed=True)
         for key, value in content.items()
@@ -246,7 +246,7 @@ def _check_keys(layer: Mapping[str, Given]) -> None:
 
 
 def _merge(layers: list[dict[str, Given]]) -> dict[str, Given]:
-    """Return the last word on each field, under the key that said it."""
+    """Return the value of each field from the last layer that has one, by its key."""
     winners: dict[str, tuple[str, Given]] = {}
     for layer in layers:
         for key, at in layer.items():
@@ -254,10 +254,10 @@ def _merge(layers: list[dict[str, Given]]) -> dict[str, Given]:
             rival_key, rival = winners.get(name, (key, at))
             if rival_key != key and _is_empty(at):
                 continue
-            # A list of uids and a file of uids never mix, wherever each was given.
+            # A list of uids and a file of uids exclude each other, also in different layers.
             exclusive = name == "video_uids" or layer.get(rival_key) is rival
             if rival_key != key and exclusive and not _is_empty(rival) and rival.value != at.value:
-                hint = "give one of the two"
+                hint = "use only one of them"
                 raise ConfigError(f"{at.where}: not allowed with {rival.where}", hint=hint)
             winners[name] = (key, at)
     return dict(winners.values())
@@ -271,18 +271,18 @@ def _check_override(config: Config, chosen: Mapping[str, Given]) -> None:
     if config.manifest_override_path and len(config.datasets) != 1:
         where = chosen["manifest_override_path"].where
         hint = "name the dataset that this manifest belongs to with --datasets"
-        raise ConfigError(f"{where}: exactly one dataset is wanted beside it", hint=hint)
+        raise ConfigError(f"{where}: needs exactly one dataset", hint=hint)
 
 
-def _doubt(config: Config, chosen: Mapping[str, Given]) -> None:
-    """Warn of what passes and yet was probably meant otherwise."""
+def _warn(config: Config, chosen: Mapping[str, Given]) -> None:
+    """Warn of values that are accepted but probably wrong."""
     if config.version not in datasets.VERSIONS:
         where = chosen["version"].where
-        log.warning("%s: version %s is not known; trying it all the same", where, config.version)
+        log.warning("%s: version %s is not known; using it anyway", where, config.version)
     if "datasets" not in chosen:
         return
     where = chosen["datasets"].where
     spelt = values.words(chosen["datasets"])
     for name in spelt:
         if name.lower() != name:
-            log.warning("%s: datasets are lower-case; taking %s for %s", where, name.lower(), name)
+            log.warning("%s: datasets are lower-case; using %s for %s", where, name.lower(), name)

@@ -1,4 +1,4 @@
-"""Files that a user names: read within bounds of time and size, in whatever Unicode they are."""
+"""Reading of files that a user names: bounded in time and size, in UTF-8 or UTF-16."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK_BYTES = 4 << 20
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file, or of a pipe that a program writes meanwhile.
+    """Yield the bytes of a file, or of a pipe while a program writes it.
 
     Raises OSError, and ConfigError for a device, or a pipe that is silent for too long.
     """
@@ -39,19 +39,21 @@ def chunks(path: Path) -> Iterator[bytes]:
 def _next(fd: int, path: Path, waiting: select.poll | None) -> bytes:
     if waiting is not None and not waiting.poll(PIPE_WAIT_S * 1000):
         hint = "start the program that writes it, or name a file"
-        raise ConfigError(f"{path} is a pipe, and nothing came for {PIPE_WAIT_S:.0f} s", hint=hint)
+        raise ConfigError(
+            f"{path} is a pipe, and no data arrived for {PIPE_WAIT_S:.0f} s", hint=hint
+        )
     return os.read(fd, _CHUNK_BYTES)
 
 
 def text(path: Path) -> str:
-    """Return what a small file says: UTF-8, or UTF-16 with its mark.
+    """Return the text of a small file: UTF-8, or UTF-16 with a byte order mark.
 
-    Raises OSError, UnicodeDecodeError, and ConfigError for what is no such file.
+    Raises OSError, UnicodeDecodeError, and ConfigError for a file that is too large.
     """
     content = bytearray()
     for chunk in chunks(path):
         content += chunk
         if len(content) > _TEXT_BYTES:
-            raise ConfigError(f"{path} is larger than 64 MiB", hint="name the file that is meant")
+            raise ConfigError(f"{path} is larger than 64 MiB", hint="check the path")
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf16 else "utf-8-sig")

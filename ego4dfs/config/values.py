@@ -1,7 +1,7 @@
-"""Readers of single values: what a flag, a config key or a variable holds -> a checked value.
+"""Readers of option values: each checks and converts one value of a flag, config key or variable.
 
-Pure except for `uid_file`. Every failure is a ConfigError that begins with where the value came
-from, because the same wrong value may hide in a flag, a file or the environment.
+Every error is a ConfigError that begins with where the value was given, because a wrong value may
+come from a flag, the config file or the environment. Only the readers of paths look at the disk.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ UNITS: Mapping[str, int] = {
 }
 _PATTERN = re.compile(r"(?:\[!?\]?[^\]]*\]|[^,])+")
 MIN_CACHE_BYTES = 64 * 2**20
-_BLANKS = str.maketrans("\n\t\v\f\r\u2028\u2029\ufeff\xa0", " " * 9)
+_WHITESPACE = str.maketrans("\n\t\v\f\r\u2028\u2029\ufeff\xa0", " " * 9)
 SIZE_HINT = "write it like 50GiB (1024³), 500MB (1000²), 1.5TiB, or as a number of bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One value as it came in.
+    """One value as it was given.
 
-    `where` names its place in messages. `typed` is true for JSON, which has lists, numbers and
-    booleans of its own, so that a text in their place is a mistake and not a spelling.
+    `where` names its place in messages. `typed` is True for JSON, which has lists, numbers and
+    booleans, so that a string in their place is a mistake.
     """
 
     value: object
     where: str
     typed: bool = False
 
-    def wrong(self, wanted: str, hint: str = "") -> ConfigError:
-        """Return the error that says what was wanted here instead."""
-        return ConfigError(f"{self.where}: {wanted}, not {self.value!r}", hint=hint)
+    def invalid(self, expected: str, hint: str = "") -> ConfigError:
+        """Return the error that says what was expected instead."""
+        return ConfigError(f"{self.where}: expected {expected}, got {self.value!r}", hint=hint)
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a size such as `50GiB`, `500MB`, `1.5TiB` or `1073741824` means.
+    """Return the number of bytes of a size such as `50GiB`, `500MB`, `1.5TiB` or `1073741824`.
 
-    GB is 1000³ and GiB 1024³; case and blanks do not matter; a fraction of a byte is dropped.
-    Raises ConfigError for anything else, a letter alone included: `50G` means either.
+    GB is 1000³ and GiB 1024³. Case and spaces are ignored, a fraction of a byte is dropped. Raises
+    ConfigError for anything else, also for a single letter: `50G` is ambiguous.
     """
     found = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*([a-zA-Z]*)", text.strip(), re.ASCII)
     scale = UNITS.get(found[3].upper()) if found else None
@@ -61,32 +61,32 @@ def parse_size(text: str) -> int:
 
 
 def closest(word: str, choices: Iterable[str]) -> str:
-    """Return a hint that names the choice which was probably meant, else all of them."""
+    """Return a hint that names the choice that was probably meant, else all choices."""
     choices = sorted(choices)
     close = difflib.get_close_matches(word.lower(), choices, n=1)
     return f"did you mean {close[0]}?" if close else f"choose from: {', '.join(choices)}"
 
 
 def text(given: Given) -> str:
-    """Read one text that is not empty."""
+    """Read a string that is not empty."""
     if not isinstance(given.value, str) or not given.value.strip():
-        raise given.wrong("a text is wanted")
+        raise given.invalid("a string")
     return given.value.strip()
 
 
 def optional_text(given: Given) -> str:
-    """Read one text; empty means not given."""
+    """Read a string; an empty one means not given."""
     return text(given) if given.value != "" else ""
 
 
 def flag(given: Given) -> bool:
-    """Read true or false; where there are only texts, also yes, no, on, off, 1 and 0."""
+    """Read a boolean; outside JSON also the words true, false, yes, no, on, off, 1 and 0."""
     if isinstance(given.value, bool):
         return given.value
     spelt = {"1": True, "true": True, "yes": True, "on": True}
     spelt |= {"0": False, "false": False, "no": False, "off": False}
     if given.typed or str(given.value).strip().lower() not in spelt:
-        raise given.wrong("true or false is wanted")
+        raise given.invalid("true or false")
     return spelt[str(given.value).strip().lower()]
 
 
@@ -95,21 +95,21 @@ def _at_commas(text: str) -> list[str]:
 
 
 def words(given: Given, *, parts: Callable[[str], list[str]] = _at_commas) -> tuple[str, ...]:
-    """Read a list of words, each kept once, in order.
+    """Read a list of words, without duplicates, in order.
 
-    A word may hold several, separated by commas. In JSON a list is wanted: the official tool
-    takes a text there for a list of its letters.
+    A word may consist of several, separated by commas. JSON must have a list: the official tool
+    takes a string there as a list of its letters.
     """
     items = given.value
     if isinstance(items, str):
         if given.typed:
-            raise given.wrong("a list is wanted", f"write [{_quoted(items)}]")
+            raise given.invalid("a list", f"write [{_quoted(items)}]")
         items = items.split()
     if not isinstance(items, (list, tuple, set, frozenset)):
-        raise given.wrong("a list is wanted")
+        raise given.invalid("a list")
     for item in items:
         if not isinstance(item, str):
-            raise Given(item, given.where).wrong("a list of texts is wanted")
+            raise Given(item, given.where).invalid("a list of strings")
     split = (word.strip() for item in items for word in parts(item))
     return tuple(dict.fromkeys(word for word in split if word))
 
@@ -125,123 +125,123 @@ def lower_case_words(given: Given) -> tuple[str, ...]:
 
 
 def universities(given: Given) -> tuple[str, ...]:
-    """Read a list of university ids, all of which must be known."""
+    """Read a list of known university ids."""
     names = lower_case_words(given)
     for name in names:
         if name not in datasets.UNIVERSITY_BUCKETS:
             hint = closest(name, datasets.UNIVERSITY_BUCKETS)
-            raise Given(name, given.where).wrong("a known university is wanted", hint)
+            raise Given(name, given.where).invalid("a known university", hint)
     return names
 
 
 def dataset_names(given: Given) -> tuple[str, ...]:
-    """Read a list of dataset names as directories spell them; unknown ones pass."""
+    """Read a list of dataset names in the form of directories; unknown names are accepted."""
     names = words(given)
     try:
         return tuple(dict.fromkeys(datasets.normalise(name) for name in names))
     except ConfigError as error:
-        raise _placed(error, given) from None
+        raise _with_place(error, given) from None
 
 
 def version(given: Given) -> str:
-    """Read a version of Ego4D; those that are not out yet pass."""
+    """Read a version of Ego4D; unknown versions are accepted."""
     spelt = text(given)
     try:
         return datasets.check_version(spelt)
     except ConfigError as error:
-        raise _placed(error, given) from None
+        raise _with_place(error, given) from None
 
 
 def path(given: Given) -> Path:
-    """Read a path; `~` is expanded and the result is absolute, since a daemon changes directory."""
+    """Read a path and make it absolute, since a daemon changes directory; `~` is expanded."""
     value = given.value
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise given.wrong("a path is wanted")
+        raise given.invalid("a path")
     if "\0" in os.fspath(value):
-        raise given.wrong("a path without NUL is wanted")
+        raise given.invalid("a path without NUL characters")
     try:
         return Path(os.path.abspath(Path(value).expanduser()))  # noqa: PTH100 - resolve() follows links
     except RuntimeError as error:
         raise ConfigError(f"{given.where}: {error}", hint="write the path without ~") from None
     except OSError as error:
-        hint = "write an absolute path, or start in a directory that is there"
+        hint = "write an absolute path, or start in a directory that exists"
         raise ConfigError(f"{given.where}: {error.strerror}", hint=hint) from None
 
 
 def file(given: Given) -> Path:
-    """Read the path of a file that must be there."""
+    """Read the path of a file that must exist."""
     found = path(given)
-    # A pipe of the shell's <(command) is welcome.
+    # Not is_file(): the pipe of a shell's <(command) is accepted too.
     if not _exists(found) or found.is_dir():
         raise ConfigError(f"{given.where}: there is no file {found}", hint="check the path")
     return found
 
 
 def uid_file(given: Given) -> tuple[str, ...]:
-    """Read the uids from a file in which blanks or commas separate them."""
+    """Read the uids in a file, which whitespace or commas separate."""
     found = file(given)
     try:
         content = files.text(found)
     except ConfigError as error:
-        raise _placed(error, given) from error
+        raise _with_place(error, given) from error
     except (OSError, UnicodeDecodeError) as error:
         hint = "one uid on each line, as plain text"
         raise ConfigError(f"{given.where}: cannot read {found}: {error}", hint=hint) from error
-    if not content.translate(_BLANKS).isprintable():
+    if not content.translate(_WHITESPACE).isprintable():
         hint = "one uid on each line, as plain text"
-        raise ConfigError(f"{given.where}: cannot read {found}: it is no text", hint=hint)
+        raise ConfigError(f"{given.where}: cannot read {found}: it is not a text file", hint=hint)
     read = lower_case_words(Given(content, given.where))
     if not read:
-        hint = "put one uid on each line, or leave the option out to select all"
-        raise ConfigError(f"{given.where}: {found} holds no uids", hint=hint)
+        hint = "write one uid per line, or omit the option to select all"
+        raise ConfigError(f"{given.where}: {found} contains no uids", hint=hint)
     return read
 
 
 def splits(given: Given) -> tuple[str, ...]:
-    """Read a list of splits: `train`, or of one benchmark `fho:train`."""
+    """Read a list of splits: `train`, or for one benchmark `fho:train`."""
     found = lower_case_words(given)
     for word in found:
         if not re.fullmatch(r"(\w+:)?\w+", word, re.ASCII):
-            raise Given(word, given.where).wrong("a split is wanted", "write train or fho:train")
+            raise Given(word, given.where).invalid("a split", "write train or fho:train")
     return found
 
 
 def patterns(given: Given) -> tuple[str, ...]:
-    """Read a list of glob patterns of file names; a comma in brackets is part of its pattern."""
+    """Read a list of glob patterns of file names; a comma in brackets is part of a pattern."""
     found = words(given, parts=_PATTERN.findall)
     for pattern in found:
         if "/" in pattern:
             hint = "choose the directory with --datasets"
-            raise Given(pattern, given.where).wrong("a pattern of file names is wanted", hint)
+            raise Given(pattern, given.where).invalid("a pattern of file names", hint)
     return found
 
 
 def file_or_tree_path(given: Given) -> str:
-    """Read the path of a file on disk, made absolute, or else one that the tree may have."""
+    """Read the path of a file on disk, made absolute, or else a path of the tree."""
     spelt = path(given)
     if not _exists(spelt):
         return os.fspath(text(given)).strip("/")
     if spelt.is_dir():
-        raise given.wrong("a file is wanted")
+        raise given.invalid("a file")
     return str(spelt)
 
 
 def _exists(path: Path) -> bool:
-    """Tell whether there is such a file; no name is too long to ask."""
+    """Tell whether a file exists; False also for a name that is too long."""
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some names
 
 
 def cache_bytes(given: Given) -> int:
-    """Read the size of the cache: a text with a unit, or a whole number of bytes."""
+    """Read the limit of the cache: a string with a unit, or an integer number of bytes."""
     value = given.value
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise given.wrong("a size is wanted", SIZE_HINT)
+        raise given.invalid("a size", SIZE_HINT)
     try:
         size = parse_size(value) if isinstance(value, str) else value
     except ConfigError as error:
-        raise _placed(error, given) from None
+        raise _with_place(error, given) from None
     if size < MIN_CACHE_BYTES:
-        raise given.wrong("a cache of at least 64MiB is wanted", SIZE_HINT)
+        raise given.invalid("a size of at least 64MiB", SIZE_HINT)
     return size
 
 
@@ -250,20 +250,20 @@ def duration(given: Given) -> float:
     text = str(given.value).strip().lower()
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", text, re.ASCII)
     if found is None or isinstance(given.value, bool):
-        raise given.wrong("a time is wanted", "write it like 30s, 10m, 2h or 1d; 0 is none")
+        raise given.invalid("a duration", "write it like 30s, 10m, 2h or 1d; 0 means no retries")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def endpoint(given: Given) -> str:
-    """Read the URL of an S3 server; empty means Amazon's own."""
+    """Read the URL of an S3 server; an empty string means Amazon's."""
     url = optional_text(given)
     if url and not re.match(r"https?://[^/\s]+", url):
-        raise given.wrong("a URL is wanted", "write it like http://127.0.0.1:8333")
+        raise given.invalid("a URL", "write it like http://127.0.0.1:8333")
     return url.rstrip("/")
 
 
 def source(given: Given) -> str:
-    """Read a URL or a directory that stands for Amazon S3; empty means S3 itself."""
+    """Read the URL or directory of a mirror; an empty string means Amazon S3."""
     if isinstance(given.value, os.PathLike) or (given.value and "://" not in str(given.value)):
         return str(path(given))
     return optional_text(given).rstrip("/")
@@ -273,7 +273,7 @@ def one_of(given: Given, choices: Iterable[str]) -> str:
     """Read one of several words."""
     word, choices = text(given).lower(), tuple(choices)
     if word not in choices:
-        raise given.wrong(f"one of {', '.join(choices)} is wanted")
+        raise given.invalid(f"one of {', '.join(choices)}")
     return word
 
 
@@ -283,22 +283,22 @@ def transport(given: Given) -> str:
 
 
 def eviction(given: Given) -> str:
-    """Read what leaves a full cache first: the least recently used, or nothing that came first."""
+    """Read the eviction policy of the cache: lru, or none to keep the oldest blocks."""
     return one_of(given, ("lru", "none"))
 
 
 def verify(given: Given) -> str:
-    """Read whether objects are compared with their ETags: where that is possible, or never."""
+    """Read whether objects in the cache are compared with their ETags: auto or off."""
     return one_of(given, ("auto", "off"))
 
 
 def libfuse(given: Given) -> int | None:
-    """Read the major version of libfuse to use; `auto` means whichever is found."""
+    """Read the major version of libfuse to use; None for `auto`."""
     word = one_of(Given(str(given.value), given.where), ("auto", "2", "3"))
     return None if word == "auto" else int(word)
 
 
-def _placed(error: ConfigError, given: Given) -> ConfigError:
+def _with_place(error: ConfigError, given: Given) -> ConfigError:
     return ConfigError(f"{given.where}: {error}", hint=error.hint)
 
 
