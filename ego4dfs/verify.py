@@ -19,10 +19,10 @@ from ego4dfs.copies import Journal, Layout, Record, State
 from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_file
 from ego4dfs.copies.disk_names import disk_names, with_disk_names
-from ego4dfs.copies.folder import Folders
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.copies.record import is_same_time
 from ego4dfs.datasets import MANIFEST, MANIFEST_VER, METADATA
+from ego4dfs.files import Folders
 from ego4dfs.prefetch import UNAVAILABLE, DatasetPlan, Item, Plan
 from ego4dfs.runtime.workers import each
 from ego4dfs.store import ObjectFacts

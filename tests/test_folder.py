@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.copies import Journal, Layout, State
-from ego4dfs.copies.folder import Folder, Folders, write_whole
 from ego4dfs.errors import OutputError
+from ego4dfs.files import Folder, Folders, write_atomic
 from ego4dfs.prefetch import Status
 from kit.copies import Bench
 from kit.data import MIB
@@ -125,15 +125,16 @@ def test_a_link_in_place_of_our_own_records_is_refused(tmp_path, outside, name):
     assert is_untouched(outside)
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch, is_shared):
     path = tmp_path / "manifest.ver"
-    write_whole(path, b"old")
+    write_atomic(path, b"old", is_shared=is_shared)
     monkeypatch.setattr(os, "fsync", _full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, b"new")
+        write_atomic(path, b"new", is_shared=is_shared)
     assert path.read_bytes() == b"old"
     monkeypatch.undo()
-    write_whole(path, b"new")
+    write_atomic(path, b"new", is_shared=is_shared)
     assert os.listdir(tmp_path) == ["manifest.ver"]
 
 

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from ego4dfs.copies import Journal, Layout, State
-from ego4dfs.copies.folder import Folder
 from ego4dfs.errors import OutputError
+from ego4dfs.files import Folder
 from ego4dfs.prefetch import Status
 from ego4dfs.prefetch.disk_errors import DiskErrors
 from ego4dfs.verify import Verdict, check_plan

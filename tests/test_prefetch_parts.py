@@ -16,9 +16,9 @@ import pytest
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies import journal as journal_module
 from ego4dfs.copies.checksum import compare_file
-from ego4dfs.copies.folder import Folder
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.errors import CredentialsRejected, OutputError, StoreUnavailable
+from ego4dfs.files import Folder
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import COMPLETE, TO_FETCH, Status
 from ego4dfs.prefetch.part_file import PartFile

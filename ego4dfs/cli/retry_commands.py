@@ -9,7 +9,7 @@ from pathlib import Path
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.parser import Parser, command_line
 from ego4dfs.config import FILTERS, UID_FILTERS, Config
-from ego4dfs.copies.folder import write_whole
+from ego4dfs.files import write_atomic
 from ego4dfs.prefetch import Problem, Report
 
 _MAX_NAMES = 5
@@ -73,7 +73,7 @@ class RetryCommands:
     def _write(self, dataset: str, uids: list[str]) -> Path | None:
         path = self._state / f"retry-{dataset.replace('/', '-')}.txt"
         try:
-            write_whole(path, "".join(f"{uid}\n" for uid in uids).encode())
+            write_atomic(path, "".join(f"{uid}\n" for uid in uids).encode(), is_shared=True)
         except OSError:  # the disk is full, most likely: the run reports that
             return None
         return path

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from ego4dfs.copies.folder import HIDDEN, Folder
 from ego4dfs.copies.layout import Layout
+from ego4dfs.files import HIDDEN, Folder
 from ego4dfs.manifest import RESERVED_NAMES, Entry, numbered
 from ego4dfs.text import folded
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs import datasets
-from ego4dfs.copies.folder import HIDDEN, Folder
 from ego4dfs.datasets import METADATA
 from ego4dfs.errors import OutputError
+from ego4dfs.files import HIDDEN, Folder
 
 STATE_DIRECTORY = HIDDEN
 

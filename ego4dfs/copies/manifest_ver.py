@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ego4dfs.copies.folder import Folder
 from ego4dfs.copies.version_rows import parse_versions
 from ego4dfs.datasets import MANIFEST_VER
-from ego4dfs.files import read_regular
+from ego4dfs.files import Folder, read_regular
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ class VersionFile:
                 return self.save(own)
         if self._damage:
             self._set_aside(folder)
-        folder.write_whole(MANIFEST_VER, _text(self._rows).encode())
+        folder.write_atomic(MANIFEST_VER, _text(self._rows).encode())
         self._changed = False
         return True
 

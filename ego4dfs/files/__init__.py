@@ -1,11 +1,15 @@
-"""Safe use of local files: atomic writes, private directories, regular files only."""
+"""Safe use of local files: atomic writes, private and shared directories, regular files."""
 
 from ego4dfs.files.atomic import write_atomic
+from ego4dfs.files.folder import HIDDEN, Folder, Folders
 from ego4dfs.files.private import make_private
 from ego4dfs.files.regular import MAX_BYTES, identity, open_regular, read_regular
 
 __all__ = [
+    "HIDDEN",
     "MAX_BYTES",
+    "Folder",
+    "Folders",
     "identity",
     "make_private",
     "open_regular",

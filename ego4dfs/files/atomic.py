@@ -7,13 +7,24 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from ego4dfs.files.folder import Folder
 
-def write_atomic(path: Path, content: bytes) -> None:
+
+def write_atomic(path: Path, content: bytes, *, is_shared: bool = False) -> None:
     """Write `content` to a temporary file, sync it, and rename it to `path`.
 
-    The file has mode 0600. The directory must be one that others cannot write. Raises OSError; an
-    old file stays then.
+    In a directory that is not shared, which others cannot write, the file has mode 0600, and a sync
+    that fails is an error. In a shared one see `Folder.write_atomic`. Raises OSError; an old file
+    stays then.
     """
+    if is_shared:
+        with Folder.at(path.parent) as folder:
+            folder.write_atomic(path.name, content)
+    else:
+        _write_private(path, content)
+
+
+def _write_private(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:

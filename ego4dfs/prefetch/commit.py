@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ego4dfs.copies import Journal, Layout, Record, State
-from ego4dfs.copies.folder import HIDDEN, Folders
 from ego4dfs.copies.manifest_ver import VersionFile
+from ego4dfs.files import HIDDEN, Folders
 from ego4dfs.prefetch.part_file import PartFile, part_name
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report, Status

@@ -9,13 +9,13 @@ from functools import partial
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_bytes, compare_file
-from ego4dfs.copies.folder import Folders
 from ego4dfs.errors import (
     CredentialsRejected,
     ObjectChanged,
     StoreError,
     StoreUnavailable,
 )
+from ego4dfs.files import Folders
 from ego4dfs.prefetch.commit import Committer
 from ego4dfs.prefetch.completion import Completion, closing
 from ego4dfs.prefetch.disk_errors import DiskErrors

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ego4dfs.copies import Journal
-from ego4dfs.copies.folder import HIDDEN, Folder
 from ego4dfs.copies.journal import Begun
-from ego4dfs.copies.optional_calls import optional_call
+from ego4dfs.files import HIDDEN, Folder
+from ego4dfs.files.optional_calls import optional_call
 from ego4dfs.store import ObjectFacts
 
 SYNC_EVERY_BYTES = 256 << 20

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Layout
-from ego4dfs.copies.folder import Folder
 from ego4dfs.datasets import MANIFEST, METADATA
+from ego4dfs.files import Folder
 
 
 class ReleaseFiles:
@@ -51,7 +51,7 @@ class ReleaseFiles:
             return path
         directory, _, name = relative.rpartition("/")
         with Folder.at(self._layout.root) as root, root.below(directory, make=True) as folder:
-            folder.write_whole(name, listing.content, mtime_ns=listing.mtime_ns)
+            folder.write_atomic(name, listing.content, mtime_ns=listing.mtime_ns)
         return path
 
     def _share(self, source: str, target: str) -> None:
@@ -67,4 +67,4 @@ class ReleaseFiles:
                     here.share(METADATA, there)
                     return
             path = there.path / METADATA
-            here.write_whole(METADATA, path.read_bytes(), mtime_ns=path.stat().st_mtime_ns)
+            here.write_atomic(METADATA, path.read_bytes(), mtime_ns=path.stat().st_mtime_ns)

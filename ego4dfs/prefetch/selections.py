@@ -15,9 +15,8 @@ from pathlib import Path
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout
 from ego4dfs.copies.disk_names import disk_names
-from ego4dfs.copies.folder import write_whole
 from ego4dfs.datasets import METADATA
-from ego4dfs.files import read_regular
+from ego4dfs.files import read_regular, write_atomic
 
 NAME = "selections.json"
 
@@ -61,7 +60,7 @@ class Selections:
         for (release, dataset), names in sorted(self._known.items()):
             listed = None if names is None else sorted(names)
             document.setdefault(release, {})[dataset] = listed
-        write_whole(self._path, f"{json.dumps(document, indent=1)}\n".encode())
+        write_atomic(self._path, f"{json.dumps(document, indent=1)}\n".encode(), is_shared=True)
 
 
 def _parsed(document: dict[str, dict[str, list[str] | None]]) -> dict[tuple[str, str], _Names]:

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.copies.optional_calls import optional_call
+from ego4dfs.files.optional_calls import optional_call
 
 HIDDEN = ".ego4dfs"
 """The directory for files under way, in each directory of copies; no data has this name."""
@@ -180,8 +180,11 @@ class Folder:
         with suppress(OSError):
             os.rmdir(HIDDEN, dir_fd=self._fd)
 
-    def write_whole(self, name: str, content: bytes, *, mtime_ns: int = 0) -> None:
-        """Write a file that appears under its name only once it is on the disk, or not at all."""
+    def write_atomic(self, name: str, content: bytes, *, mtime_ns: int = 0) -> None:
+        """Write a temporary file in the hidden directory, sync it, and rename it to `name`.
+
+        Its mode is that of the umask. A filesystem that cannot sync files is accepted.
+        """
         temporary = f"{name}.{os.getpid()}.new"
         hidden, descriptor = self.create_hidden(temporary)
         try:
@@ -297,9 +300,3 @@ class Folders:
                 folder.remove_hidden()
                 folder.close()
             self._open.clear()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file into a directory that was checked before. Raises OSError."""
-    with Folder.at(path.parent) as folder:
-        folder.write_whole(path.name, content)

@@ -1,4 +1,4 @@
-"""Calls that a copy can do without: times, syncs and modes that some filesystems refuse."""
+"""System calls that may fail: times, syncs and modes, which some filesystems refuse."""
 
 from __future__ import annotations
 
