@@ -25,7 +25,7 @@ def database(cache_dir):
     return cache_dir / "v1" / "blocks" / "cache.db"
 
 
-def put_in_vain(cache, number: int) -> None:
+def put_unstored(cache, number: int) -> None:
     results, key = PutResults(), key_of(number)
     cache.put(key, "s3://b/k", memoryview(bytes_of(key, UNIT)), results)
     assert results.wait(1) == [False]
@@ -46,20 +46,16 @@ def test_hits_and_figures_wait_for_no_process_that_holds_the_index(tmp_path, aga
     before = cache.usage()
     cache._index.disconnect()
     with held(database(tmp_path), against=against):
-        in_vain = threading.Thread(target=put_in_vain, args=(cache, 3))
-        in_vain.start()
-        slowest_s = 0.0
-        for _ in range(50):
-            began_s = time.monotonic()
+        unstored = threading.Thread(target=put_unstored, args=(cache, 3))
+        unstored.start()
+        for _ in range(50):  # a wait of 30 s for each would end in pytest's timeout
             assert got(cache, 2) == bytes_of(key_of(2), UNIT)
             assert cache.usage().used_bytes == before.used_bytes
             assert cache.readahead.current() is not None
-            slowest_s = max(slowest_s, time.monotonic() - began_s)
             time.sleep(0.01)
-        in_vain.join()
-        assert slowest_s < 1  # was 30
+        unstored.join()
         assert cache.usage().is_locked
-        put_in_vain(cache, 4)
+        put_unstored(cache, 4)
     wait_until(lambda: not cache.usage().is_locked)
     time.sleep(0.5)
     put(cache, 5)
@@ -114,9 +110,8 @@ def test_close_waits_for_no_disk_that_hangs(tmp_path, monkeypatch):
     results = PutResults()
     cache.put(key_of(1), "s3://b/k", memoryview(bytes_of(key_of(1), UNIT)), results)
     assert hangs.wait(10)
-    began_s = time.monotonic()
     cache.close()
-    assert time.monotonic() - began_s < 2
+    assert results.stored == []
     gate.set()
     assert results.wait(1) == [True]
 

@@ -14,6 +14,8 @@ from ego4dfs.errors import ConfigError
 from ego4dfs.vfs import open_vfs
 from kit.cli import run_cli
 
+pytestmark = pytest.mark.first_pass
+
 BUCKET = "ego4d-consortium-sharing"
 UIDS = ["0a000000-0000-4000-8000-000000000000", "0b000000-0000-4000-8000-000000000000"]
 TYPOS = {

@@ -23,6 +23,7 @@ from ego4dfs.store import (
     throughput,
 )
 from kit.gateway import Gateway
+from kit.processes import wait_until
 
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
@@ -38,14 +39,14 @@ def url(bucket: Bucket) -> str:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt has 0.8 seconds instead of 15, and none begins after 1."""
+    """An attempt has 0.8 seconds instead of 15, and none begins after 1.6."""
     for module in (throughput, s3fs_s3):
         monkeypatch.setattr(module, "ATTEMPT_S", 0.8)
     monkeypatch.setattr(obstore_s3, "WHOLE_TIMEOUT_S", 0.8)
     monkeypatch.setattr(retry, "QUIET_S", 0.2)
     for name in ("OBJECTS", "MANIFESTS"):
         limits = getattr(resilient, name)
-        patient = retry.RetryPolicy(limits.max_attempts, 1.0)
+        patient = retry.RetryPolicy(limits.max_attempts, 1.6)
         monkeypatch.setattr(resilient, name, patient)
 
 
@@ -170,7 +171,11 @@ def test_a_pause_ends_with_the_deadline(
 
 
 def test_all_requests_to_a_throttled_bucket_wait_together(
-    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore,
+    gateway: Gateway,
+    url: str,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One was refused; what others want of the bucket is not sent meanwhile."""
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 1.0)
@@ -178,17 +183,15 @@ def test_all_requests_to_a_throttled_bucket_wait_together(
     gateway.faults.slow_down_every, gateway.faults.times = 1, 1
     threads = [threading.Thread(target=store.head, args=[url])]
     threads[0].start()
-    while not gateway.log:
-        time.sleep(0.01)
-    time.sleep(0.1)
+    wait_until(lambda: metrics.snapshot()["throttled_answers"] == 1)
     threads += [threading.Thread(target=store.head, args=[url]) for _ in range(4)]
     for thread in threads[1:]:
         thread.start()
-    time.sleep(0.3)
-    assert gateway.methods == {"HEAD": 1}
     for thread in threads:
         thread.join(30)
     assert gateway.methods == {"HEAD": 6}
+    refused_s, *later_s = gateway.arrivals_s
+    assert min(later_s) - refused_s >= 1.0
 
 
 class Clock:
@@ -265,17 +268,15 @@ def test_a_silent_bucket_with_all_its_slots_taken_stops_no_other(
     store = opened(endpoint_url=gateway.url, max_concurrency=3)
     healthy = versioned.put("a", DATA)
     silent = [bucket.put(str(number), b"x") for number in range(6)]
-    gateway.faults.only, gateway.faults.stall_s = "store-plain", 3.0
+    gateway.faults.only, gateway.faults.gate = "store-plain", threading.Event()
     threads = [threading.Thread(target=store.head, args=[url]) for url in silent]
     for thread in threads:
         thread.start()
-    while gateway.concurrent < 3:
-        time.sleep(0.01)
-    began_s = time.monotonic()
+    wait_until(lambda: gateway.concurrent == 3)
     for _ in range(9):
         assert store.head(healthy).size == len(DATA)
-    assert time.monotonic() - began_s < 2.5
     assert gateway.concurrent == 3
+    gateway.faults.gate.set()
     for thread in threads:
         thread.join(30)
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import av
@@ -28,25 +29,24 @@ from ego4dfs.demo.sample import REFUSED, Sample, build
 from ego4dfs.demo.server import S3Server
 from kit.server import shared_media
 
+pytestmark = pytest.mark.first_pass
+
 EGO4D = Path(sys.executable).with_name("ego4d")
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, Sample]]:
     with S3Server(tmp_path_factory.mktemp("clean")) as server:
-        with shared_media() as media:
-            sample = build(server, media)
-        yield server, sample
+        yield server, build(server, shared_media())
 
 
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, Sample]]:
     with S3Server(tmp_path_factory.mktemp("dirty")) as server:
-        with shared_media() as media:
-            sample = build(server, media, dirty_rows=True)
-        yield server, sample
+        yield server, build(server, shared_media(), dirty_rows=True)
 
 
+@cache
 def store(server: S3Server, bucket: str) -> S3Store:
     return S3Store(
         bucket,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -55,12 +54,11 @@ def filled(tmp_path, store) -> FactsIndex:
 def test_facts_are_had_within_moments_while_another_process_holds_them(tmp_path, store, against):
     facts = filled(tmp_path, store)
     with held(tmp_path / "facts.sqlite", against=against):
-        began_s = time.monotonic()
+        # A wait of 30 s for each would end in pytest's timeout.
         assert [facts.get(url).size for url in URLS] == [len(url) for url in URLS]
         assert facts.totals()[0] >= 0
         facts.remove(URLS[1])
         facts.sweep([f"{url}-" for url in URLS])
-        assert time.monotonic() - began_s < 3  # was 30 for each
         assert URLS[0] not in store.heads
     facts.close()
 
@@ -70,13 +68,9 @@ def test_a_hundred_threads_do_not_wait_for_each_other(tmp_path, store):
     facts = filled(tmp_path, store)
     with held(tmp_path / "facts.sqlite"):
         facts.sweep([f"s3://b/none{number}" for number in range(2000)])
-        slowest_s, end_s = 0.0, time.monotonic() + 1
-        while time.monotonic() < end_s:
-            began_s = time.monotonic()
+        for _ in range(50):  # a wait of 18 s for each would end in pytest's timeout
             assert facts.peek_many(URLS[:10])
             facts.peek("s3://b/unknown")
-            slowest_s = max(slowest_s, time.monotonic() - began_s)
-        assert slowest_s < 2  # was 18
     facts.close()
 
 
@@ -108,16 +102,15 @@ def test_an_index_can_be_opened_while_another_process_holds_it(tmp_path, store):
 def test_one_thread_that_waits_for_the_other_process_stops_no_thread_that_knows(
     tmp_path, store, monkeypatch
 ):
-    monkeypatch.setattr(table, "LOCK_STEP_S", 1.5)
+    monkeypatch.setattr(table, "LOCK_STEP_S", 20.0)
     facts = filled(tmp_path, store)
     with held(tmp_path / "facts.sqlite", against="all"):
         waiting = threading.Thread(target=facts.get, args=(URLS[1],))
         waiting.start()
-        began_s = time.monotonic()
         for _ in range(100):
             assert facts.get(URLS[0]).size == len(URLS[0])
-        assert time.monotonic() - began_s < 1
-        waiting.join()
+        assert waiting.is_alive()
+    waiting.join()
     facts.close()
 
 
@@ -134,9 +127,7 @@ def test_close_waits_for_no_answer_that_does_not_come(tmp_path, monkeypatch):
     facts = FactsIndex(tmp_path, store)
     facts.sweep(URLS)
     assert store.asked.wait(10)
-    began_s = time.monotonic()
-    facts.close()
-    assert time.monotonic() - began_s < 2
+    facts.close()  # returns although the store does not answer before `gate` is set
     assert all(t.daemon for t in threading.enumerate() if t.name == "facts-head")
     store.gate.set()
 

@@ -11,6 +11,8 @@ import pytest
 from kit.official import objects_read
 from kit.prefetch import data_of, tree
 
+pytestmark = pytest.mark.first_pass
+
 UIDS = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(4)]
 
 

@@ -15,6 +15,8 @@ from kit.cli import run_cli
 from kit.official import objects_read
 from kit.prefetch import data_of, tree
 
+pytestmark = pytest.mark.first_pass
+
 UID = "00000001-0000-4000-8000-000000000000"
 
 

@@ -19,6 +19,8 @@ from kit.cli import run_cli
 from kit.copies import Bench
 from kit.fakes import FailingStore
 
+pytestmark = pytest.mark.first_pass
+
 GOOD = b"uid,version,filename\r\na,v1,a.mp4\r\nb,v2,b.mp4\r\nc\r\n"
 ROWS = [("a", "v1", "a.mp4"), ("b", "v2", "b.mp4"), ("c", None, "")]
 

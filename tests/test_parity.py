@@ -18,6 +18,8 @@ from ego4dfs.cli.options import config_from
 from kit.cli import EGO4DFS
 from kit.official import Both, compared
 
+pytestmark = pytest.mark.first_pass
+
 KNOWN = {
     "ego4d.json of the version's directory": "fault 15: documented there, and put to the root only",
     "manifest.ver": "fault 1: written for one dataset of several; used by the other tool below",

@@ -9,6 +9,8 @@ import pytest
 
 from kit.official import compared
 
+pytestmark = pytest.mark.first_pass
+
 SAID = (
     "Download Path: ",
     "Ego4D Metadata: ",

@@ -13,6 +13,8 @@ from kit.cli import EGO4DFS
 from kit.gateway import Gateway
 from kit.official import compared, run_official
 
+pytestmark = pytest.mark.first_pass
+
 FILES = {"a.jpg": b"a", "b.jpg": b"bb", "c.jpg": b"ccc"}
 
 

@@ -14,6 +14,8 @@ from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.prefetch import data_of, tree
 
+pytestmark = pytest.mark.first_pass
+
 KILLS = 20
 # What a kill costs does not hang on the size of the files but on what is in the sockets, so a
 # quarter of Show 3's 2 GiB will do, with what a tenth of 2 GiB leaves for one of twenty kills.

@@ -22,6 +22,8 @@ from kit.data import MIB, seeded
 from kit.official import run_official, write_profile
 from kit.processes import wait_until
 
+pytestmark = pytest.mark.first_pass
+
 CONTENT = {"a.pt": seeded("a", 5000), "b.pt": seeded("b", 9 * MIB + 5), "c.json": seeded("c", 70)}
 
 

@@ -10,6 +10,8 @@ import pytest
 from ego4dfs.catalog import uids_in
 from ego4dfs.errors import ConfigError
 
+pytestmark = pytest.mark.first_pass
+
 
 def uid(number: int) -> str:
     return f"{number:08x}-0000-4000-8000-000000000000"

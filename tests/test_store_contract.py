@@ -21,6 +21,8 @@ from kit.gateway import Gateway
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
 
+pytestmark = pytest.mark.first_pass
+
 DATA = bytes(range(256)) * 40
 KEYS = [
     "space in/a name.mp4",

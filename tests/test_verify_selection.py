@@ -17,6 +17,8 @@ from ego4dfs.verify import datasets_below
 from kit.cli import EGO4DFS
 from kit.prefetch import data_of, tree
 
+pytestmark = pytest.mark.first_pass
+
 FILES = {f"{name}.bin": name.encode() * 100 for name in "abcde"}
 
 

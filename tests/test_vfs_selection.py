@@ -7,6 +7,8 @@ from ego4d.cli.universities import UNIV_TO_BUCKET
 
 from ego4dfs.errors import AccessDenied, ConfigError
 
+pytestmark = pytest.mark.first_pass
+
 UIDS = [f"{number:08x}-1111-4222-8333-abcdefabcdef" for number in range(1, 5)]
 CLIPS = [f"{number:08x}-9999-4222-8333-abcdefabcdef" for number in range(1, 5)]
 TAGS = ["[EM]", "[FHO |EM]", "[]", "fho"]

@@ -88,11 +88,7 @@ def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) 
     call makes the same release: uids and bytes come from a seed. The clean flavour is one that the
     official downloader takes without an error; `dirty_rows` adds what `dirty.add_dirt` lists.
     """
-    uids = Uids(_SEED)
-    videos = recordings(uids)
-    clips = cuts(videos, uids)
-    media = make_all(clean.wanted_media(videos, clips), Path(directory))
-    made = clean.Ingredients(videos, clips, media, uids)
+    made = make_media(directory)
     release = Release()
     clean.fill(release, made)
     absent = dirty.add_dirt(release, made) if dirty_rows else frozenset()
@@ -111,11 +107,20 @@ def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) 
         metadata=MappingProxyType(
             {version: documents[_metadata_location(version)] for version in clean.VERSIONS}
         ),
-        videos=tuple(_sample_video(video.uid, video.media, media) for video in videos),
-        clips=tuple(_sample_video(clip.uid, clip.media, media) for clip in clips),
+        videos=tuple(_sample_video(video.uid, video.media, made.media) for video in made.videos),
+        clips=tuple(_sample_video(clip.uid, clip.media, made.media) for clip in made.clips),
         total_bytes=sum(size for size, _ in sums.values()),
         object_count=len(release.objects),
     )
+
+
+def make_media(directory: Path | str) -> clean.Ingredients:
+    """Make the videos of the sample in `directory`, unless an earlier call left them there."""
+    uids = Uids(_SEED)
+    videos = recordings(uids)
+    clips = cuts(videos, uids)
+    media = make_all(clean.wanted_media(videos, clips), Path(directory))
+    return clean.Ingredients(videos, clips, media, uids)
 
 
 def _documents(release: Release) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
@@ -37,6 +38,7 @@ class Faults:
     slow_down: tuple[int, str] = (503, "SlowDown")
     retry_after_s: int = 0  # told with it
     trickle_s: float = 0.0  # bodies come in pieces of `piece_bytes`, one in so many seconds
+    gate: threading.Event | None = None  # requests wait until it is set
     cut_body_at: int | None = None  # bodies end after so many bytes, the connection closed
     cut_body_every: int = 1  # every nth of the bodies that could be cut
     reset_every: int = 0  # every nth request has its connection reset without an answer
@@ -71,6 +73,7 @@ class Gateway:
         self.faults = Faults()
         self.methods: Counter[str] = Counter()
         self.log: list[tuple[str, str, int]] = []  # method, path, status
+        self.arrivals_s: list[float] = []  # of requests, by time.monotonic
         self.bytes_sent = 0
         self.concurrent = 0
         self.peak = 0
@@ -121,6 +124,7 @@ class Gateway:
             self.faults = Faults()
             self.methods.clear()
             self.log.clear()
+            self.arrivals_s.clear()
             self._faulty.clear()
             self.bytes_sent = self.peak = 0
 
@@ -131,6 +135,7 @@ class Gateway:
     def enter(self, method: str) -> None:
         with self._lock:
             self.methods[method] += 1
+            self.arrivals_s.append(time.monotonic())
             self.concurrent += 1
             self.peak = max(self.peak, self.concurrent)
 

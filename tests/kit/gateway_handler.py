@@ -69,6 +69,8 @@ class Handler(BaseHTTPRequestHandler):
     def _struck(self, gateway: Gateway, faults: Faults) -> bool:
         """Misbehave before the request is forwarded; tell whether it has been dealt with."""
         time.sleep(faults.latency_s + faults.stall_s)
+        if faults.gate is not None:
+            faults.gate.wait(60)
         if gateway.strikes(faults.reset_every, "reset"):
             self._note(0)
             sever(self.connection)

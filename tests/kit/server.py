@@ -6,7 +6,7 @@ import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import obstore
 import pytest
 
 from ego4dfs.config import resolve
-from ego4dfs.demo.sample import Sample, build
+from ego4dfs.demo.sample import Sample, build, make_media
 from ego4dfs.demo.server import S3Server
 from ego4dfs.vfs import VFS, open_vfs
 
@@ -131,9 +131,8 @@ class Sampled:
         return bytes(obstore.get(self.server._store(file.bucket), file.key).bytes())
 
 
-@contextmanager
-def shared_media() -> Iterator[Path]:
-    """Hold the directory of the sample's videos alone: they take 20 s to make, so all share them.
+def shared_media() -> Path:
+    """Return the directory of the sample's videos: they take 20 s to make, so all share them.
 
     The name of each file says how it was made, so that none from an earlier run is a wrong one.
     """
@@ -141,12 +140,11 @@ def shared_media() -> Iterator[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield directory
+        make_media(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")
 def sampled(tmp_path_factory) -> Iterator[Sampled]:
     with S3Server(tmp_path_factory.mktemp("sampled") / "s3") as running:
-        with shared_media() as media:
-            sample = build(running, media)
-        yield Sampled(running, sample)
+        yield Sampled(running, build(running, shared_media()))
