@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
 
-from ego4dfs.copies import Copies
 from ego4dfs.errors import ConfigError
-from ego4dfs.store import ObjectFacts
 from kit.data import MIB, seeded
 from kit.mounts import status
 from kit.processes import wait_until
@@ -174,36 +171,11 @@ def test_a_copy_with_the_time_of_its_object_needs_no_journal(prefetched, release
     assert vfs.session.metrics.bytes_from_copies == len(FILES["a.bin"])
 
 
-@pytest.mark.parametrize(
-    ("row", "used"),
-    [("x,v1,a.bin", True), ("a,v1", True), ("x,v2,a.bin", False), ("x,,a.bin", False)],
-)
-def test_a_copy_of_another_time_counts_if_the_official_record_has_its_version(tmp_path, row, used):
-    """The official tool leaves the time of the download, and the version in manifest.ver."""
-    (tmp_path / "v2" / "clips").mkdir(parents=True)
-    (tmp_path / "v2/clips/a.bin").write_bytes(b"bytes")
-    (tmp_path / "v2/clips/manifest.ver").write_text(f"uid,version,filename\r\n{row}\r\n")
-    told = []
-    copies = Copies(tmp_path, "s3.amazonaws.com", told.append)
-    copy = copies.right("v2/clips/a.bin", "s3://b/a", ObjectFacts(5, "etag", "v1", DAY_NS))
-    assert (copy is not None, len(told)) == (used, not used)
-    copies.close()
-
-
 def test_a_journal_that_is_damaged_says_nothing(prefetched, release, open_tree):
     directory, _ = prefetched
     (directory / ".ego4dfs" / "journal.sqlite").write_bytes(b"no database" * 1000)
     _, read = opened(open_tree, release, directory)
     assert read("b.bin") == FILES["b.bin"]
-
-
-def test_the_journal_is_read_as_prefetch_writes_it(prefetched):
-    """The query of the mount and the schema of prefetch are apart: they must agree."""
-    directory, _ = prefetched
-    database = sqlite3.connect(directory / ".ego4dfs" / "journal.sqlite")
-    columns = {row[1] for row in database.execute("PRAGMA table_info(files)")}
-    database.close()
-    assert {"path", "url", "source", "size", "etag", "version_id", "mtime_ns"} <= columns
 
 
 def test_a_directory_that_is_not_there_is_an_error(release, open_tree, tmp_path):

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ego4dfs.copies import Copies, Journal
-from ego4dfs.copies.manifest_ver import Row, VersionFile
-from ego4dfs.copies.version_rows import VersionRow, parse_versions
+from ego4dfs.copies.manifest_ver import Row, VersionFile, parse
 from ego4dfs.files import read_regular
 from ego4dfs.prefetch import Status
 from kit.cli import run_cli
@@ -45,15 +44,15 @@ SOUND = {
 @pytest.mark.parametrize("kind", [*DAMAGED, *SOUND])
 def test_what_can_be_read_is_used(kind):
     content, rows = {**DAMAGED, **SOUND}[kind]
-    found, damage = parse_versions(content)
-    assert found == [VersionRow(*row) for row in rows]
+    found, damage = parse(content)
+    assert found == [Row(*row) for row in rows]
     assert bool(damage) == (kind in DAMAGED)
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=100).map(str.encode)))
 def test_no_content_is_fatal(content):
-    rows, _ = parse_versions(content)
+    rows, _ = parse(content)
     assert all(isinstance(row.uid, str) for row in rows)
 
 
@@ -79,7 +78,7 @@ def test_a_damaged_file_is_set_aside_before_ours_is_written(kind, tmp_path, capl
         assert versions.save()
         aside = tmp_path / ("manifest.ver.damaged" + ("~2" if count else ""))
         assert aside.lstat().st_ino == before.st_ino
-        assert dict(VersionFile(tmp_path).rows())["z"] == Row("v9", "z.mp4")
+        assert VersionFile(tmp_path).get("z", "z.mp4") == Row("z", "v9", "z.mp4")
     assert sum("is damaged" in message for message in caplog.messages) == 1
     assert sum("it is now" in message for message in caplog.messages) == 2
 
@@ -169,7 +168,7 @@ def test_damage_beside_copies_is_reported_once_and_fails_nothing(kind, copies, t
     found = served(tmp_path, reports)
     os.utime(copies / "a.mp4", ns=(facts.mtime_ns, facts.mtime_ns))
     for _ in range(2):
-        assert found.right("v2/clips/a.mp4", "s3://b/a.mp4", facts)
+        assert found.find_valid("v2/clips/a.mp4", "s3://b/a.mp4", facts)
     assert [report for report in reports if "manifest.ver" in report] == reports[:1]
     assert reports[0].startswith("v2/clips/manifest.ver is damaged")
     found.close()
@@ -192,14 +191,14 @@ def test_linked_datasets_are_served_and_other_links_named(copies, tmp_path, benc
     (tmp_path / "disk/linked.mp4").symlink_to("a.mp4")
     reports: list[str] = []
     found = served(tmp_path, reports)
-    copy = found.right("v2/clips/a.mp4", "s3://b/a.mp4", facts)
+    copy = found.find_valid("v2/clips/a.mp4", "s3://b/a.mp4", facts)
     assert copy is not None
     view = memoryview(bytearray(4))
     assert (found.read_into(copy, 0, view), bytes(view)) == (4, b"data")
-    assert not found.is_there("v2/clips/linked.mp4")
+    assert not found.exists("v2/clips/linked.mp4")
     late = copies.parent / "late"
     late.symlink_to(tmp_path / "disk")
-    assert not found.is_there("v2/late/a.mp4")
+    assert not found.exists("v2/late/a.mp4")
     assert [report.partition(" is a link")[0] for report in reports if "is a link" in report] == [
         *("copy v2/gone", "copy v2/late")
     ]
@@ -212,7 +211,7 @@ def test_a_journal_that_is_no_database_is_named(copies, tmp_path, caplog):
     state.mkdir()
     os.mkfifo(state / "journal.sqlite")
     served(tmp_path, []).close()
-    assert "journal.sqlite is no regular file" in caplog.text
+    assert "journal.sqlite: not a regular file" in caplog.text
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):

@@ -60,7 +60,7 @@ def test_a_journal_is_read_where_nothing_can_be_written(read_only):
     copies = Copies(read_only, "there", lambda _: None)
     assert copies._records
     copies.close()
-    assert not copies.is_there("v2/viz/a")
+    assert not copies.exists("v2/viz/a")
 
 
 def test_a_journal_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_rows_without_a_name_go_with_their_files(tmp_path):
     versions = VersionFile(tmp_path)
     versions.update([("a", "", "a.json"), ("b", "v", "b.json"), ("c", "", "c.json")])
     versions.remove(["a.json", "b.json"])
-    assert [uid for uid, _ in versions.rows()] == ["c"]
+    assert [uid for uid, *_ in versions.all()] == ["c"]
 
 
 def test_a_cache_made_before_pins_learns_to_keep_them(tmp_path):

@@ -44,8 +44,8 @@ def test_a_small_file_costs_two_statements_and_is_never_begun(bench):
     bench.fetch(plan)
     bench.journal._db.set_trace_callback(None)
     written = [s for s in statements if "a.mp4" in s and not s.startswith("SELECT")]
-    assert [s.split()[4] for s in written] == ["files", "asked"]
-    assert not [s for s in statements if "parts" in s]
+    assert [s.split()[4] for s in written] == ["files", "checked"]
+    assert not [s for s in statements if "downloads" in s]
 
 
 def test_what_a_killed_run_left_of_a_small_file_goes_when_another_tool_has_fetched_it(bench):

@@ -76,7 +76,7 @@ class Shared:
     def half_a_day_later(self) -> None:
         """Let the time pass for which S3's word counts."""
         with sqlite3.connect(self.out / ".ego4dfs/journal.sqlite") as journal:
-            journal.execute("UPDATE asked SET at = at - ?", (CHECK_VALID_S + 1,))
+            journal.execute("UPDATE checked SET at = at - ?", (CHECK_VALID_S + 1,))
         journal.close()
 
 

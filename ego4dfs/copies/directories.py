@@ -53,6 +53,15 @@ class Directories:
             raise
         return self._keep(directory, descriptor)
 
+    def subdirectories(self, directory: str) -> list[str]:
+        """Return the paths of the directories in one, hidden ones left out; none on an error."""
+        try:
+            with os.scandir(self.below(directory)) as entries:
+                names = sorted(entry.name for entry in entries if _may_be_directory(entry))
+        except OSError:
+            return []
+        return [f"{directory}/{name}" if directory else name for name in names]
+
     def close(self) -> None:
         """Let go of all."""
         with self._lock:

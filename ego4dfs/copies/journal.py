@@ -26,27 +26,24 @@ from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
 _AT_ONCE = 1000
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    path TEXT PRIMARY KEY, url TEXT NOT NULL, source TEXT NOT NULL, release TEXT NOT NULL,
-    size INTEGER NOT NULL, etag TEXT NOT NULL, version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL,
-    checksum TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS parts (
-    path TEXT PRIMARY KEY, url TEXT NOT NULL, etag TEXT NOT NULL, size INTEGER NOT NULL,
-    part_name TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ranges (
-    path TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, boot TEXT NOT NULL,
-    PRIMARY KEY (path, start)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS asked (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS evidence (
-    source TEXT NOT NULL, bucket TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL,
-    PRIMARY KEY (source, bucket, kind, detail)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS times (path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
-"""
+_TABLES = {
+    "files": """
+        path TEXT PRIMARY KEY, url TEXT NOT NULL, source TEXT NOT NULL, release TEXT NOT NULL,
+        size INTEGER NOT NULL, etag TEXT NOT NULL, version_id TEXT NOT NULL,
+        mtime_ns INTEGER NOT NULL, checksum TEXT NOT NULL""",
+    "downloads": """
+        path TEXT PRIMARY KEY, url TEXT NOT NULL, etag TEXT NOT NULL, size INTEGER NOT NULL,
+        part_name TEXT NOT NULL""",
+    "ranges": """
+        path TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, boot TEXT NOT NULL,
+        PRIMARY KEY (path, start)""",
+    "checked": "path TEXT PRIMARY KEY, at REAL NOT NULL",
+    "evidence": """
+        source TEXT NOT NULL, bucket TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL,
+        PRIMARY KEY (source, bucket, kind, detail)""",
+    "times": "path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL",
+}
+_FORMER_NAMES = {"downloads": "parts", "checked": "asked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +86,13 @@ class Journal:
             if read_only and not self._names():  # none, or one that was not begun
                 self._db.close()
                 self._db = connect(":memory:", lock_wait_s=0)
-            if not read_only or not self._names():
-                self._db.executescript(_SCHEMA)
             elif read_only:
                 journal_file.check(self._db)
-            self._tables = self._names()
-            self._begun = self._paths("SELECT path FROM parts UNION SELECT path FROM ranges")
+            if read_only:
+                self._add_missing()
+            else:
+                self._create()
+            self._begun = self._paths("SELECT path FROM downloads UNION SELECT path FROM ranges")
             self._has_times = self._knows_times()
         except sqlite3.Error as error:
             self._release()
@@ -110,22 +108,21 @@ class Journal:
         """Return one without records, to be looked at where the true one cannot be read."""
         return cls(Path(os.devnull), read_only=True)
 
-    def records(self, directory: str) -> Iterator[tuple[str, Record]]:
-        """Yield the complete copies in a directory, not below it, by path.
+    def records(self, directory: str = "") -> Iterator[tuple[str, Record]]:
+        """Yield the complete copies by path: all, or those in a directory and not below it.
 
         They are read as they are asked for: there may be 100,000.
         """
-        # An earlier version of ego4dfs, whose journal is only looked at, had no such table.
-        has_times = "times" in self._tables
-        times = "COALESCE(times.mtime_ns, 0)" if has_times else "0"
-        join = "LEFT JOIN times USING (path)" if has_times else ""
+        where = ""
+        values: tuple[object, ...] = ()
+        if directory:
+            where = " WHERE path >= ? AND path < ? AND instr(substr(path, ?), '/') = 0"
+            values = (f"{directory}/", f"{directory}0", len(directory) + 2)  # 0 follows the slash
         rows = self._select(
             "SELECT path, url, source, release, checksum, COALESCE(at, 0.0),"  # noqa: S608 - constants
-            f" {times}, size, etag, version_id, files.mtime_ns"
-            f" FROM files LEFT JOIN asked USING (path) {join}"
-            " WHERE path >= ? AND path < ? AND instr(substr(path, ?), '/') = 0",
-            # 0 is the letter behind the slash
-            (f"{directory}/", f"{directory}0", len(directory) + 2),
+            " COALESCE(times.mtime_ns, 0), size, etag, version_id, files.mtime_ns"
+            f" FROM files LEFT JOIN checked USING (path) LEFT JOIN times USING (path){where}",
+            values,
         )
         while some := self._fetch(rows):
             yield from ((row[0], _record(row)) for row in some)
@@ -134,11 +131,11 @@ class Journal:
         """Tell whether there is a record of a complete copy at this path."""
         return bool(self._all("SELECT 1 FROM files WHERE path = ?", (path,)))
 
-    def asked(self, paths: Iterable[str]) -> None:
-        """Note copies of which S3 said just now that they are the latest; not if looking only."""
+    def confirm(self, paths: Iterable[str]) -> None:
+        """Record that S3 has confirmed these copies as the latest; nothing if it is read-only."""
         rest = iter(paths)
         while self.writable and (some := list(islice(rest, _AT_ONCE))):
-            self._write(*(_asked(path) for path in some))
+            self._write(*(_checked(path) for path in some))
 
     def evidence(self, source: str) -> list[tuple[str, str, str]]:
         """Return what is known of the ETags in buckets, as (bucket, kind, detail).
@@ -151,10 +148,8 @@ class Journal:
             " WHERE ? IN ('', source) AND checksum = 'md5'"
         )
         rows = self._all(query, (source,))
-        if "evidence" in self._tables:
-            query = "SELECT bucket, kind, detail FROM evidence WHERE ? IN ('', source)"
-            rows += self._all(query, (source,))
-        return rows
+        query = "SELECT bucket, kind, detail FROM evidence WHERE ? IN ('', source)"
+        return rows + self._all(query, (source,))
 
     def note_evidence(
         self, source: str, bucket: str, kind: str, detail: str, *, against: str = ""
@@ -169,7 +164,7 @@ class Journal:
         if self.writable and path not in self._begun:
             return None
         # A path is begun by one thread only, so nothing changes between the two.
-        query = "SELECT url, etag, size, part_name FROM parts WHERE path = ?"
+        query = "SELECT url, etag, size, part_name FROM downloads WHERE path = ?"
         part = self._all(query, (path,))
         if not part:
             return None
@@ -189,7 +184,7 @@ class Journal:
         self._write(
             ("DELETE FROM ranges WHERE path = ?", (path,)),
             (
-                "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO downloads VALUES (?, ?, ?, ?, ?)",
                 (path, url, facts.etag, facts.size, part_name),
             ),
         )
@@ -237,6 +232,27 @@ class Journal:
             self._db.close()
             self._release()
 
+    def _create(self) -> None:
+        """Create the tables; take over the rows of tables that had another name before."""
+        for name, columns in _TABLES.items():
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}) WITHOUT ROWID")
+        former = {new: old for new, old in _FORMER_NAMES.items() if old in self._names()}
+        with transaction(self._db):
+            for new, old in former.items():
+                self._db.execute(f"INSERT OR REPLACE INTO {new} SELECT * FROM {old}")  # noqa: S608 - constants
+                self._db.execute(f"DROP TABLE {old}")
+
+    def _add_missing(self) -> None:
+        """Show tables that the journal of an earlier version lacks, without writing to it."""
+        self._db.execute("PRAGMA temp_store = MEMORY")
+        present = self._names()
+        for name, columns in _TABLES.items():
+            former = _FORMER_NAMES.get(name)
+            if name not in present and former in present:
+                self._db.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {former}")  # noqa: S608 - constants
+            elif name not in present:
+                self._db.execute(f"CREATE TEMP TABLE {name} ({columns})")
+
     def _names(self) -> frozenset[str]:
         rows = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         return frozenset(name for (name,) in rows)
@@ -248,8 +264,7 @@ class Journal:
         return {path for (path,) in self._db.execute(query)}
 
     def _knows_times(self) -> bool:
-        found = "times" in self._tables and self._db.execute("SELECT 1 FROM times LIMIT 1")
-        return bool(found and found.fetchone())
+        return self._db.execute("SELECT 1 FROM times LIMIT 1").fetchone() is not None
 
     def _done(self, path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]:
         """Yield what records a complete copy: small files make thousands of these a second."""
@@ -257,7 +272,7 @@ class Journal:
         row = (path, record.url, record.source, record.release)
         version = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
         yield "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, *version)
-        yield _asked(path)
+        yield _checked(path)
         if not is_same_time(record.file_mtime_ns, facts.mtime_ns):
             self._has_times = True
             yield "INSERT OR REPLACE INTO times VALUES (?, ?)", (path, record.file_mtime_ns)
@@ -307,12 +322,12 @@ class Journal:
 
 
 def _forgotten(path: str) -> Iterator[tuple[str, tuple[object, ...]]]:
-    yield "DELETE FROM parts WHERE path = ?", (path,)
+    yield "DELETE FROM downloads WHERE path = ?", (path,)
     yield "DELETE FROM ranges WHERE path = ?", (path,)
 
 
-def _asked(path: str) -> tuple[str, tuple[object, ...]]:
-    return "INSERT OR REPLACE INTO asked VALUES (?, ?)", (path, time.time())
+def _checked(path: str) -> tuple[str, tuple[object, ...]]:
+    return "INSERT OR REPLACE INTO checked VALUES (?, ?)", (path, time.time())
 
 
 def _record(row: Sequence[Any]) -> Record:

@@ -55,7 +55,7 @@ def open_to_look(path: Path) -> sqlite3.Connection:
     # os.path raises nothing where the directory may not be entered.
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         # SQLite would wait for a pipe.
-        raise OutputError(f"{path}: is no regular file", hint="remove it: ego4dfs makes a new one")
+        raise OutputError(f"{path}: not a regular file", hint="remove it: ego4dfs makes a new one")
     location = read_only_uri(path)
     if not location and _is_there(path):
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

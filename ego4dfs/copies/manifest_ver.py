@@ -1,7 +1,7 @@
-"""`manifest.ver`: what the official tool believes of a dataset's directory, read and written.
+"""`manifest.ver`, the official tool's record of a dataset's directory: parsed, looked up, written.
 
 A CSV file `uid,version,filename` with CRLF, one row for each file, by the manifest's uid. The
-official tool compare_bytes the version with the S3 object's, exactly.
+official tool compares the version with the S3 object's, exactly.
 """
 
 from __future__ import annotations
@@ -9,34 +9,91 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from ego4dfs.copies.version_rows import parse_versions
 from ego4dfs.datasets import MANIFEST_VER
 from ego4dfs.files import Folder, read_regular
+from ego4dfs.manifest import CsvRow, read_rows
 
 log = logging.getLogger(__name__)
 
 _FIELDS = ("uid", "version", "filename")
+_NO_TEXT = re.compile("[\0\udc80-\udcff]")  # NUL, and bytes that are not UTF-8
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row: the object's version, and the name of its file.
+class Row(NamedTuple):
+    """One row: a uid, the object's version, and the name of its file.
 
     Where a bucket keeps no versions the official tool writes an empty one and expects None, which
     its csv.DictReader gives for a field that is not there. So a row of ours ends before it.
     """
 
+    uid: str
     version: str | None
     filename: str
 
 
-class VersionFile:
-    """The rows of one manifest.ver by uid; of several rows of a uid the first counts, as there."""
+class Rows:
+    """Rows by uid; of several rows of a uid the first counts, as in the official tool."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        """Take these rows; those without a uid are left out."""
+        self._rows: dict[str, Row] = {}
+        for row in rows:
+            if row.uid:
+                self._rows.setdefault(row.uid, row)
+        self._uids = {row.filename: uid for uid, row in reversed(self._rows.items())}
+
+    def get(self, uid: str, name: str) -> Row | None:
+        """Return the row of a uid, unless it is about a file of another name.
+
+        Without a uid, return the row of a file name.
+        """
+        row = self._rows.get(uid or self._uids.get(name, ""))
+        return row if row is not None and row.filename in ("", name) else None
+
+    def all(self) -> Iterable[Row]:
+        """Return all rows."""
+        return self._rows.values()
+
+
+def parse(content: bytes) -> tuple[list[Row], str]:
+    """Return the rows that can be read, and what is wrong with the file, or ''.
+
+    A row with bytes that are no text, with more fields than the header, or with a quote that is
+    not closed is ambiguous, and is left out.
+    """
+    problems: list[str] = []
+    is_utf16 = content.startswith(_UTF16)
+    if is_utf16:
+        problems.append("it is UTF-16")
+        text = content.decode("utf-16", errors="replace")
+    else:
+        text = content.decode("utf-8-sig", errors="surrogateescape")
+    rows: list[Row] = []
+    bad, columns = 0, list(_FIELDS)
+    for line in read_rows(io.StringIO(text, newline="")):
+        if line.number == 1 and _is_header(line):
+            columns = line.fields
+        elif not any(line.fields):
+            continue  # an empty line
+        elif line.is_damaged or _is_malformed(line, columns):
+            bad += 1
+        else:
+            row = dict(zip(columns, line.fields, strict=False))
+            rows.append(Row(row["uid"], row.get("version"), row.get("filename") or ""))
+    if bad:
+        problems.append(f"{bad} of its rows cannot be read")
+    return rows, ", ".join(problems)
+
+
+class VersionFile(Rows):
+    """The manifest.ver of one directory."""
 
     def __init__(self, directory: Path) -> None:
         """Read the file if there is one; of a damaged one, what can be read.
@@ -44,40 +101,29 @@ class VersionFile:
         What is wrong with it is logged, once for each file.
         """
         self._path = directory / MANIFEST_VER
-        self._rows: dict[str, Row] = {}
-        self._damage, self._changed = "", False
+        self._damage = ""
+        rows: list[Row] = []
         try:
-            rows, self._damage = parse_versions(read_regular(self._path)[0])
+            rows, self._damage = parse(read_regular(self._path)[0])
         except (FileNotFoundError, NotADirectoryError):
-            return
+            pass
         except OSError as error:
             self._damage = (error.strerror or str(error)).lower()
-            rows = []
-        for row in rows:
-            if row.uid:
-                self._rows.setdefault(row.uid, Row(row.version, row.filename))
+        super().__init__(rows)
         self._changed = bool(self._damage)
         if self._damage:
             _report(self._path, self._damage)
 
-    def get(self, uid: str, name: str) -> Row | None:
-        """Return the row of a uid, unless it is about a file of another name."""
-        row = self._rows.get(uid)
-        return row if row is not None and row.filename in ("", name) else None
-
-    def rows(self) -> Iterable[tuple[str, Row]]:
-        """Return all rows with their uids."""
-        return self._rows.items()
-
     def put(self, uid: str, version: str, name: str) -> None:
-        """Note that the file of `uid` is that version now."""
-        row = Row(version, name) if version else Row(None, "")
+        """Record that the file of `uid` is that version now."""
+        row = Row(uid, version, name) if version else Row(uid, None, "")
         if uid and self._rows.get(uid) != row:
             self._rows[uid] = row
+            self._uids.setdefault(row.filename, uid)
             self._changed = True
 
     def update(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Note several files given as (uid, version, name), the first of each uid."""
+        """Record several files given as (uid, version, name), the first of each uid."""
         first: dict[str, tuple[str, str]] = {}
         for uid, version, name in rows:
             first.setdefault(uid, (version, name))
@@ -85,22 +131,22 @@ class VersionFile:
             self.put(uid, version, name)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Drop the rows of files that are there no more."""
-        gone = frozenset(names)
-        stems = {name.partition(".")[0] for name in gone}  # rows without a version have no name
+        """Drop the rows of files that were removed."""
+        removed = frozenset(names)
+        stems = {name.partition(".")[0] for name in removed}  # of rows that name no file
         kept = {
             uid: row
             for uid, row in self._rows.items()
-            if (row.filename not in gone if row.filename else uid not in stems)
+            if (row.filename not in removed if row.filename else uid not in stems)
         }
         self._changed = self._changed or len(kept) < len(self._rows)
         self._rows = kept
 
     def save(self, folder: Folder | None = None) -> bool:
-        """Write the file if anything changed, complete or not at all; tell whether it was.
+        """Write the file if anything changed, complete or not at all; return whether it did.
 
-        `folder` is its directory, where that is open. A damaged file is kept under another name:
-        it is not ours.
+        `folder` is its directory, where that is open. A damaged file is kept under another name.
+        Raises OSError.
         """
         if not self._changed:
             return False
@@ -119,6 +165,14 @@ class VersionFile:
         self._damage = ""
 
 
+def _is_header(line: CsvRow) -> bool:
+    return not line.is_damaged and {"uid", "version"} <= set(line.fields)
+
+
+def _is_malformed(line: CsvRow, columns: list[str]) -> bool:
+    return len(line.fields) > len(columns) or any(map(_NO_TEXT.search, line.fields))
+
+
 @lru_cache(maxsize=1024)
 def _report(path: Path, damage: str) -> None:
     log.warning("%s is damaged: %s; the rest of it is used", path, damage)
@@ -128,6 +182,6 @@ def _text(rows: Mapping[str, Row]) -> str:
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(_FIELDS)
-    for uid, row in rows.items():
-        writer.writerow((uid,) if row.version is None else (uid, row.version, row.filename))
+    for row in rows.values():
+        writer.writerow(row if row.version is not None else (row.uid,))
     return out.getvalue()

@@ -1,8 +1,7 @@
-"""Prefetched copies as a place where bytes come from, before the cache and the store.
+"""Reads of prefetched copies: a mount's first source of bytes, before the cache and the store.
 
-A copy is used only if it is surely the object's bytes: it has the object's size, and either its
-own time is the object's, as prefetch leaves it, or a record says which version it is. Records are
-prefetch's journal and the official tool's manifest.ver. A copy that disagrees is ignored, and
+A copy is used only if `judge` finds that it is the object (ADR 0011), by the journal, by the
+official tool's manifest.ver, by its time, or by its bytes. One that is not is ignored, and
 reported once.
 """
 
@@ -10,46 +9,48 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.directories import Directories
-from ego4dfs.copies.version_rows import parse_versions
-from ego4dfs.datasets import MANIFEST, MANIFEST_VER, METADATA, version_directory
-from ego4dfs.errors import ConfigError
+from ego4dfs.copies.journal import Journal
+from ego4dfs.copies.layout import STATE_DIRECTORY
+from ego4dfs.copies.record import Record
+from ego4dfs.copies.rows_by_path import RowsByPath
+from ego4dfs.copies.rule import (
+    COMPARED_BYTES,
+    Context,
+    FileState,
+    State,
+    Verdict,
+    is_as_recorded,
+    judge,
+)
+from ego4dfs.datasets import MANIFEST, METADATA, version_directory
+from ego4dfs.errors import ConfigError, OutputError
 from ego4dfs.files import open_regular, read_regular
-from ego4dfs.sqlite import connect, read_only_uri
 from ego4dfs.store import ObjectFacts
+from ego4dfs.store.etag import Proof, compare
 from ego4dfs.text import folded
 
 log = logging.getLogger(__name__)
 
-_JOURNAL = Path(".ego4dfs") / "journal.sqlite"
-_LOCK_WAIT_S = 5.0
-_SECOND_NS = 10**9
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file on disk that was found right, and what would show that it is another one now."""
+    """A file on disk that is complete, and what would show that it was replaced since."""
 
     path: str
     size: int
     mtime_ns: int
     inode: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """What the journal says of a copy: which object it is of, and the time that it was left."""
-
-    url: str
-    facts: ObjectFacts
-    mtime_ns: int
 
 
 class Copies:
@@ -61,18 +62,26 @@ class Copies:
 
     def __init__(self, directory: Path, source: str, report: Callable[[str], None]) -> None:
         """Look at `directory` for copies of objects of `source`. Raises ConfigError."""
-        self._told: set[str] = set()
-        self._lock = threading.Lock()  # guards what was told
+        self._warned: set[str] = set()
+        self._compared: dict[Copy, str] = {}  # why a copy is not its object, or ''
+        self._lock = threading.Lock()  # guards what was warned of
         self._directory = directory
+        self._source = source
         self._report = report
         try:
-            self._directories = Directories(directory, self._tell)
+            self._directories = Directories(directory, self._warn_once)
         except OSError as error:
             raise ConfigError(
                 f"--copies {directory}: {(error.strerror or str(error)).lower()}",
                 hint="name the directory that prefetch or the official tool filled",
             ) from error
-        self._records = _journal(directory / _JOURNAL, source)
+        self._rows = RowsByPath(self._directories, self._read, self._warn_of_damage)
+        journal = _journal(directory / STATE_DIRECTORY)
+        try:
+            self._records = dict(journal.records())
+            self._etags = BucketEtags(journal, source)
+        finally:
+            journal.close()
         self._metadata = {
             record.url: record
             for path, record in self._records.items()
@@ -85,10 +94,9 @@ class Copies:
             if "~" in path
         }
         self._folded: frozenset[str] | None = None
-        self._versions: dict[str, dict[str, str]] = {}
 
-    def is_there(self, path: str) -> bool:
-        """Tell whether there is a file of this path, right or not."""
+    def exists(self, path: str) -> bool:
+        """Tell whether there is a file at this path, complete or not."""
         return self._status(path) is not None
 
     def manifest(self, version: str, dataset: str) -> tuple[bytes, int] | None:
@@ -109,21 +117,45 @@ class Copies:
         path = self._on_disk(path, url)
         record = self._record(path, url)
         found = self._status(path) if record is not None else None
-        if record is None or found is None:
+        if record is None or found is None or record.source != self._source:
             return None
-        facts = record.facts
-        right = found.st_size == facts.size and _same_time(found.st_mtime_ns, record.mtime_ns)
-        return facts if right else None
+        return record.facts if is_as_recorded(_file_state(found), record) else None
 
-    def right(self, path: str, url: str, facts: ObjectFacts) -> Copy | None:
-        """Return the copy if it is of this very version, else None."""
+    def find_valid(self, path: str, url: str, facts: ObjectFacts) -> Copy | None:
+        """Return the copy if it is this version of the object, else None.
+
+        Where no record decides, its bytes are read and compared with the ETag, once.
+        """
         path = self._on_disk(path, url)
         found = self._status(path)
         if found is None:
             return None
-        wrong = self._objection(path, url, facts, found)
-        if wrong:
-            self._tell(path, wrong)
+        copy = Copy(path, found.st_size, found.st_mtime_ns, found.st_ino)
+        reason = self._mismatch(path, url, facts, copy)
+        if reason:
+            self._warn_once(path, reason)
+            return None
+        return copy
+
+    def recorded_facts(self, path: str, url: str) -> ObjectFacts | None:
+        """Return facts of a copy by the official tool's record alone, without an ETag.
+
+        For a store that cannot be reached: whether the copy is the latest version is not known.
+        """
+        found = self._status(path)
+        if found is None or not found.st_size or self._is_other_case(path):
+            return None
+        if self._record(path, url) is not None:
+            return None  # changed since it was fetched, or `facts` would have it
+        row = self._rows.recorded(path, found.st_mtime_ns)
+        if row is None:
+            return None
+        return ObjectFacts(found.st_size, "", row.version or "", found.st_mtime_ns)
+
+    def find_recorded(self, path: str, facts: ObjectFacts) -> Copy | None:
+        """Return the copy of which `recorded_facts` returned these facts."""
+        found = self._status(path)
+        if found is None or (found.st_size, found.st_mtime_ns) != (facts.size, facts.mtime_ns):
             return None
         return Copy(path, found.st_size, found.st_mtime_ns, found.st_ino)
 
@@ -138,7 +170,7 @@ class Copies:
         except OSError as error:
             wrong = f"cannot be read ({error.strerror})"
         if wrong:
-            self._tell(copy.path, wrong)
+            self._warn_once(copy.path, wrong)
             return None
         return wanted
 
@@ -160,23 +192,50 @@ class Copies:
         """Let go of the directory."""
         self._directories.close()
 
-    def _objection(self, path: str, url: str, facts: ObjectFacts, found: os.stat_result) -> str:
-        """Say why a copy cannot be used, or nothing."""
-        if found.st_size != facts.size:
-            return f"has {found.st_size} bytes where the object has {facts.size}"
-        record = self._record(path, url)
-        if record is None and self._is_anothers(path):
+    def _mismatch(self, path: str, url: str, facts: ObjectFacts, copy: Copy) -> str:
+        """Return why a copy cannot be used, or ''."""
+        if copy.size != facts.size:
+            return f"has {copy.size} bytes where the object has {facts.size}"
+        if self._is_other_case(path):
             return "may be another file, whose name differs only in case"
-        if record is not None and not _same_time(found.st_mtime_ns, record.mtime_ns):
-            return "was changed since it was fetched"
-        told, wanted = self._version(path), facts.version_id
-        if record is not None:
-            told, wanted = record.facts.etag, facts.etag
-        if told and wanted:
-            return "" if told == wanted else "is of another version of the object"
-        if _same_time(found.st_mtime_ns, facts.mtime_ns):
+        verdict = self._judge(path, url, facts, copy)
+        if verdict.is_complete:
             return ""
-        return "has another time than the object, and no record says what it is"
+        if verdict.state is State.FETCH:
+            return "is of another version of the object"
+        if copy.size > COMPARED_BYTES:
+            return "has another time than the object, and no record says what it is"
+        return self._difference(copy, url, facts, verdict)
+
+    def _judge(self, path: str, url: str, facts: ObjectFacts, copy: Copy) -> Verdict:
+        file, record = FileState(copy.size, copy.mtime_ns), self._record(path, url)
+        row = self._rows.own(path)
+        context = Context(source=self._source, etags_are_checksums=self._etags.are_checksums(url))
+        verdict = judge(file, record, row, facts, context)
+        if verdict.is_complete or verdict.state is State.FETCH:
+            return verdict  # other directories are read only if needed
+        others = self._rows.elsewhere(path)
+        return judge(file, record, row, facts, context, rows_elsewhere=others)
+
+    def _difference(self, copy: Copy, url: str, facts: ObjectFacts, verdict: Verdict) -> str:
+        """Compare a copy with the ETag of its object, unless that was done before."""
+        if copy not in self._compared:
+            try:
+                found = compare(partial(self._chunks, copy.path), facts.size, facts.etag)
+            except OSError as error:
+                return f"cannot be read ({error.strerror})"
+            proof = self._etags.proof(url, facts.size, facts.etag, found)
+            is_wrong = proof is Proof.WRONG or (
+                proof is Proof.UNKNOWN and not verdict.size_suffices
+            )
+            self._compared[copy] = "does not agree with the ETag of its object" if is_wrong else ""
+        return self._compared[copy]
+
+    def _chunks(self, path: str) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(_READ_BYTES))
+        with open(self._open(path), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            while count := file.readinto(buffer):
+                yield buffer[:count]
 
     def _on_disk(self, path: str, url: str) -> str:
         """Return where the copy of an object lies, which may be under another name."""
@@ -184,7 +243,7 @@ class Copies:
             return path
         return self._renamed.get((path.rpartition("/")[0], url), path)
 
-    def _is_anothers(self, path: str) -> bool:
+    def _is_other_case(self, path: str) -> bool:
         """Tell whether a path without a record differs only in case from one with a record."""
         if path in self._records:
             return False
@@ -192,16 +251,16 @@ class Copies:
             self._folded = frozenset(map(folded, self._records))
         return folded(path) in self._folded
 
-    def _record(self, path: str, url: str) -> _Record | None:
+    def _record(self, path: str, url: str) -> Record | None:
         """Return the record of a copy; the root's ego4d.json is another name of its version's."""
         record = self._metadata.get(url) if path == METADATA else self._records.get(path)
         return record if record is not None and record.url == url else None
 
-    def _tell(self, path: str, what: str) -> None:
+    def _warn_once(self, path: str, what: str) -> None:
         with self._lock:
-            if path in self._told:
+            if path in self._warned:
                 return
-            self._told.add(path)
+            self._warned.add(path)
         log.warning("copy %s %s; it is not used", self._directory / path, what)
         self._report(f"copy {path} {what}; not used")
 
@@ -213,9 +272,9 @@ class Copies:
         except OSError:
             return None
         if stat.S_ISLNK(found.st_mode):
-            self._tell(directory, "has links in place of files, which are not followed")
+            self._warn_once(directory, "has links in place of files, which are not followed")
         elif not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            self._tell(path, "is no regular file")
+            self._warn_once(path, "is no regular file")
         return found if stat.S_ISREG(found.st_mode) else None
 
     def _open(self, path: str) -> int:
@@ -226,58 +285,19 @@ class Copies:
         directory, _, name = path.rpartition("/")
         return read_regular(name, dir_fd=self._directories.below(directory), follow_symlinks=False)
 
-    def _version(self, path: str) -> str:
-        """Return the version that the official tool's manifest.ver has for a file, or ''."""
-        directory, _, name = path.rpartition("/")
-        if directory not in self._versions:
-            self._versions[directory] = self._read_versions(directory)
-        versions = self._versions[directory]
-        return versions.get(name) or versions.get(name.partition(".")[0], "")
-
-    def _read_versions(self, directory: str) -> dict[str, str]:
-        path = f"{directory}/{MANIFEST_VER}"
-        try:
-            rows, damage = parse_versions(self._read(path)[0])
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except OSError as error:
-            rows, damage = [], (error.strerror or str(error)).lower()
-        if damage:
-            log.warning("%s is damaged: %s; the rest of it is used", self._directory / path, damage)
-            self._report(f"{path} is damaged: {damage}; the rest of it is used")
-        return {row.filename or row.uid: row.version or "" for row in rows}
+    def _warn_of_damage(self, path: str, damage: str) -> None:
+        log.warning("%s is damaged: %s; the rest of it is used", self._directory / path, damage)
+        self._report(f"{path} is damaged: {damage}; the rest of it is used")
 
 
-def _journal(path: Path, source: str) -> dict[str, _Record]:
-    """Read which copies are complete; a journal that cannot be read says nothing."""
-    if path.exists() and not path.is_file():  # SQLite would wait for a pipe
-        log.warning("%s is no regular file", path)
-        return {}
-    location = read_only_uri(path)
-    if not location:
-        if os.path.lexists(path):
-            log.warning("%s may not be read: copies count by their times only", path)
-        return {}
-    query = "SELECT path, url, size, etag, version_id, mtime_ns FROM files WHERE source = ?"
-    times_query = "SELECT path, mtime_ns FROM times"
+def _journal(state: Path) -> Journal:
+    """Open the journal for reading; one that cannot be read counts as empty."""
     try:
-        database = connect(location, lock_wait_s=_LOCK_WAIT_S)
-        try:
-            rows = database.execute(query, (source,)).fetchall()
-            # An earlier version of ego4dfs had no such table.
-            has_times = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'times'")
-            times = dict(database.execute(times_query)) if has_times.fetchone() else {}
-        finally:
-            database.close()
-    except sqlite3.Error as error:
-        log.warning("%s cannot be read: %s", path, error)
-        return {}
-    return {
-        row[0]: _Record(row[1], ObjectFacts(*row[2:]), times.get(row[0], row[5])) for row in rows
-    }
+        return Journal(state, read_only=True)
+    except OutputError as error:
+        log.warning("%s: copies are judged by their times and by manifest.ver", error)
+        return Journal.empty()
 
 
-def _same_time(found_ns: int, told_ns: int) -> bool:
-    """Tell whether a file has a time as it was set; some filesystems keep only even seconds."""
-    coarse = found_ns % _SECOND_NS == 0 and abs(found_ns - told_ns) < 2 * _SECOND_NS
-    return coarse or found_ns == told_ns
+def _file_state(found: os.stat_result) -> FileState:
+    return FileState(found.st_size, found.st_mtime_ns)

@@ -13,7 +13,8 @@ from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_file
 from ego4dfs.copies.disk_names import disk_names, with_disk_names
-from ego4dfs.copies.inventory import Here
+from ego4dfs.copies.inventory import Inventory
+from ego4dfs.copies.rule import COMPARED_BYTES
 from ego4dfs.datasets import METADATA
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
 from ego4dfs.manifest import Entry
@@ -27,9 +28,6 @@ from ego4dfs.store.etag import Proof
 
 CHECK_VALID_S = 12 * 3600.0
 """How long a copy that was the latest counts as such: twice a day a run asks for each object."""
-
-COMPARED_BYTES = 1 << 30
-"""How much is read at most to compare files with their ETags before a plan is shown."""
 
 _THREADS = 4
 
@@ -102,31 +100,37 @@ class Planner:
         kept_s: float = CHECK_VALID_S,
     ) -> list[Item]:
         peeked = self.session.facts.peek_many(entry.url for entry in entries)
-        here = Here.look(self.layout, self.journal, dataset, entries, peeked, evidence)
+        inventory = Inventory.scan(self.layout, self.journal, dataset, entries, peeked, evidence)
         since_s = time.time() - kept_s
         known: dict[str, ObjectFacts | StoreError] = {}
         old: dict[str, ObjectFacts] = {}
         for entry in entries:
-            facts = peeked.get(entry.url) or self._recorded(entry, here)
+            facts = peeked.get(entry.url) or self._recorded(entry, inventory)
             if facts is not None:
                 known[entry.url] = facts
-                record = here.record(entry)
+                record = inventory.record(entry)
                 is_old = record is not None and record.checked_s < since_s
-                if is_old or here.is_doubtful(entry, facts) or not (kept_s and entry.url in peeked):
+                if (
+                    is_old
+                    or inventory.needs_revalidation(entry, facts)
+                    or not (kept_s and entry.url in peeked)
+                ):
                     old[entry.url] = facts
         if not self.skip_checks:
             questions = Revalidator(self.session.facts, self.on_facts, self.outage)
             unknown = (e for e in entries if e.url not in known)
             known |= questions.ask(
-                [e.url for e in unknown if not (self.bypass and e.name in here.sizes)]
+                [e.url for e in unknown if not (self.bypass and e.name in inventory.files)]
             )
             if old and not self.bypass:
-                known |= self._renewed(questions, here, entries, old, raise_if_rejected=not kept_s)
-        return [self._item(entry, here, known.get(entry.url)) for entry in entries]
+                known |= self._renewed(
+                    questions, inventory, entries, old, raise_if_rejected=not kept_s
+                )
+        return [self._item(entry, inventory, known.get(entry.url)) for entry in entries]
 
-    def _recorded(self, entry: Entry, here: Here) -> ObjectFacts | None:
+    def _recorded(self, entry: Entry, inventory: Inventory) -> ObjectFacts | None:
         """Return the facts of the copy's own record, for an index that was cleared."""
-        record = here.record(entry)
+        record = inventory.record(entry)
         if record is None or record.source != self.session.store.source:
             return None
         self.session.facts.record(entry.url, record.facts)
@@ -135,7 +139,7 @@ class Planner:
     def _renewed(
         self,
         questions: Revalidator,
-        here: Here,
+        inventory: Inventory,
         entries: Sequence[Entry],
         old: dict[str, ObjectFacts],
         *,
@@ -143,24 +147,26 @@ class Planner:
     ) -> dict[str, ObjectFacts]:
         """Ask about copies of which it is not sure any more that they are the latest."""
         fresh = questions.renew(old, raise_if_rejected=raise_if_rejected)
-        records = ((e, here.record(e)) for e in entries if e.url in fresh)
-        self.journal.asked(
-            here.path(entry.name)
+        records = ((e, inventory.record(e)) for e in entries if e.url in fresh)
+        self.journal.confirm(
+            inventory.path(entry.name)
             for entry, record in records
             if record is not None and record.facts.etag == fresh[entry.url].etag
         )
         return fresh
 
-    def _item(self, entry: Entry, here: Here, known: ObjectFacts | StoreError | None) -> Item:
-        item = (here.prefix, entry.name, here.dataset, entry.uid, entry.url)
+    def _item(
+        self, entry: Entry, inventory: Inventory, known: ObjectFacts | StoreError | None
+    ) -> Item:
+        item = (inventory.prefix, entry.name, inventory.dataset, entry.uid, entry.url)
         if isinstance(known, (AccessDenied, ObjectMissing)):
             state = State.MISSING if isinstance(known, ObjectMissing) else State.REFUSED
             return Item(*item, None, state, str(known))
         facts = known if isinstance(known, ObjectFacts) else None
-        found = here.judge(entry, facts, source=self.session.store.source, bypass=self.bypass)
-        return Item(
-            *item, facts, found.state, is_ours=found.is_ours, size_suffices=found.size_suffices
-        )
+        source, bypass = self.session.store.source, self.bypass
+        found = inventory.judge(entry, facts, source=source, presence_suffices=bypass)
+        is_ours = inventory.is_ours(entry, found)
+        return Item(*item, facts, found.state, is_ours=is_ours, size_suffices=found.size_suffices)
 
     def _compared(
         self, datasets: Sequence[DatasetPlan], evidence: BucketEtags

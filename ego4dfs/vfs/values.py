@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.copies import Copy
+from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window
 from ego4dfs.store import ObjectFacts
 
@@ -57,7 +58,17 @@ class DirEntry(NamedTuple):
 class Handle:
     """An open file: one version of it, its copy on disk if any, and its read-ahead window."""
 
-    __slots__ = ("content", "copy", "etag", "path", "ref", "size", "version", "window")
+    __slots__ = (
+        "content",
+        "copy",
+        "etag",
+        "path",
+        "ref",
+        "size",
+        "unreachable",
+        "version",
+        "window",
+    )
 
     def __init__(
         self,
@@ -67,16 +78,20 @@ class Handle:
         content: bytes = b"",
         copy: Copy | None = None,
         drops: int = 0,
+        unreachable: StoreUnavailable | None = None,
     ) -> None:
         """Open one version of an object, `ref`, or the bytes `content`.
 
         `drops` counts how often cached bytes of the object were damaged and removed.
+        `unreachable` is the error of a store that does not answer: only the copy can be read.
         """
         self.path = path
         self.ref = ref
         self.copy = copy
+        self.unreachable = unreachable
         self.content = memoryview(content)
         self.size = ref.size if ref else len(content)
         self.etag = ref.etag if ref else ""
-        self.version = f"{self.etag} {drops}"  # equal as long as the kernel's pages are valid
+        # Equal as long as the kernel's pages are valid.
+        self.version = f"{self.etag} {copy.mtime_ns if copy and unreachable else drops}"
         self.window = Window() if ref else None

@@ -23,6 +23,7 @@ from ego4dfs.errors import (
     ObjectChanged,
     ObjectMissing,
     StoreError,
+    StoreUnavailable,
 )
 from ego4dfs.manifest import files_of
 from ego4dfs.session import Session
@@ -121,6 +122,8 @@ class VFS:
                 self.session.metrics.add_bytes_from_copies(count)
                 return count
             handle.copy = None
+            if handle.unreachable is not None:
+                raise handle.unreachable
         try:
             return self.session.reader.read_into(handle.ref, offset, view, handle.window)
         except ObjectChanged as error:
@@ -221,6 +224,11 @@ class VFS:
                         urls = self.session.copies.without_record((n.path, n.url) for n in files)
                     self.session.facts.sweep(urls)
                 facts = self.session.facts.get(node.url)
+        except StoreUnavailable:
+            recorded = self._recorded_facts(node)
+            if recorded is None:
+                raise
+            return Stat.of(number, recorded)
         except CredentialsRejected:
             raise  # the key is rejected, not this object
         except (AccessDenied, ObjectMissing):
@@ -234,7 +242,23 @@ class VFS:
             facts = self.session.copies.facts(node.path, node.url)
         return facts
 
+    def _recorded_facts(self, node: ObjectFile) -> ObjectFacts | None:
+        """Return facts of a copy by the official tool's record, while the store is unreachable."""
+        copies = self.session.copies
+        return copies.recorded_facts(node.path, node.url) if copies is not None else None
+
     def _open_object(self, node: ObjectFile, first_offset: int | None) -> Handle:
+        try:
+            return self._open_current(node, first_offset)
+        except StoreUnavailable as error:
+            facts = self._recorded_facts(node)
+            copies = self.session.copies
+            copy = copies.find_recorded(node.path, facts) if copies and facts else None
+            if facts is None or copy is None:
+                raise
+            return Handle(node.path, ref=self._ref(node.url, facts), copy=copy, unreachable=error)
+
+    def _open_current(self, node: ObjectFile, first_offset: int | None) -> Handle:
         facts = self._local_facts(node)
         if facts is None:
             has_copy = self._has_copy(node)
@@ -244,9 +268,8 @@ class VFS:
                 refusal_valid_s=OPEN_REFUSAL_VALID_S,
                 fetch=None if index is None else lambda url: self._facts_by_first_get(url, index),
             )
-        copy = (
-            self.session.copies.right(node.path, node.url, facts) if self.session.copies else None
-        )
+        copies = self.session.copies
+        copy = copies.find_valid(node.path, node.url, facts) if copies else None
         if copy is None and facts.size <= MAX_FILE_BYTES:
             self._readahead.opened(node)
         ref = self._ref(node.url, facts)
@@ -257,7 +280,7 @@ class VFS:
         return None if self._has_copy(node) else self.session.facts.peek(node.url)
 
     def _has_copy(self, node: ObjectFile) -> bool:
-        return self.session.copies is not None and self.session.copies.is_there(node.path)
+        return self.session.copies is not None and self.session.copies.exists(node.path)
 
     def _prefetch(self, node: ObjectFile, facts: ObjectFacts) -> bool:
         return self.session.reader.fetch_soon(self._ref(node.url, facts))
