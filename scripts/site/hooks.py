@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: the menu is read from docs/index.md, and SECURITY.md becomes a page."""
+"""MkDocs hooks: read the menu from docs/index.md, and add SECURITY.md as a page."""
 
 from __future__ import annotations
 
@@ -23,15 +23,20 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add SECURITY.md, which stands outside docs/ because GitHub looks for it at the top."""
+    """Add SECURITY.md, which is not in docs/ because GitHub expects it at the top."""
     text = (ROOT / "SECURITY.md").read_text().replace("](docs/", "](")
     files.append(File.generated(config, _SECURITY, content=text))
     return files
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Make links to SECURITY.md links to its page."""
+    """Change links to SECURITY.md to its page."""
     return _with_security_page(markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    r"""Unescape `\|` in code in tables: GitHub needs the backslash there, and MkDocs shows it."""
+    return re.sub(r"<td.*?</td>", lambda cell: cell[0].replace("\\|", "|"), html, flags=re.DOTALL)
 
 
 def _with_security_page(markdown: str) -> str:
