@@ -128,8 +128,8 @@ def test_a_mount_without_a_mountpoint_says_where_to_put_it(place):
 MOUNTPOINTS = {
     "missing": ("{none}", "/none: no such directory", "mkdir -p /none"),
     "below a file": ("{file}/x", "/file/x: Not a directory", ""),
-    "a file": ("{file}", "/file is not a directory", "name an empty directory"),
-    "not empty": ("{full}", "is not empty; it holds my video.mp4, notes.txt", "--nonempty"),
+    "a file": ("{file}", "/file is not a directory", "choose an empty directory"),
+    "not empty": ("{full}", "is not empty; it contains my video.mp4, notes.txt", "--nonempty"),
     "another filesystem": ("/proc", "filesystem of type proc is mounted", "another directory"),
 }
 

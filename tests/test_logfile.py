@@ -58,12 +58,15 @@ def test_repeats_of_one_place_are_counted_and_others_pass(monkeypatch):
     records = [record(number) for number in range(10)]
     assert [repeats.filter(one) for one in records] == [True] * 3 + [False] * 7
     assert records[1].getMessage() == "refused 1"
-    assert records[2].getMessage() == "refused 2 (more like this within a minute are counted only)"
+    assert (
+        records[2].getMessage()
+        == "refused 2 (further lines like this within a minute are only counted)"
+    )
     assert repeats.filter(record(line=2))
     now_s += 61
     late = record(11)
     assert repeats.filter(late)
-    assert late.getMessage() == "refused 11 (7 lines like this were left out)"
+    assert late.getMessage() == "refused 11 (7 lines like this were dropped)"
 
 
 @pytest.mark.fuse

@@ -85,7 +85,7 @@ def test_a_frozen_mount_is_unmounted_and_its_process_named(cli, mount, arguments
         done = cli("unmount", *how, str(root), check=False, timeout=20)
         assert done.returncode == 5
         assert f"is unmounted, but its process {pid} is stopped" in complaint(done)
-        assert f"`kill -CONT {pid}` lets it end" in done.stderr
+        assert f"`kill -CONT {pid}` lets it exit" in done.stderr
         assert not is_mounted(root)
         assert os.listdir(root) == []
     wait_until(lambda: not is_running(pid))
@@ -212,9 +212,9 @@ def test_another_mount_namespace_that_holds_a_mount_is_named(mount, arguments, m
         with pytest.raises(MountError) as caught:
             unmount(root)
         said = str(caught.value)
-        assert f"{root} is unmounted, but process {pid} goes on" in said
+        assert f"{root} is unmounted, but process {pid} still runs" in said
         assert f"the mount namespace of sleep (pid {holder.pid})" in said
-        assert "still holds the filesystem" in said
+        assert "holds the filesystem" in said
         assert "store" not in said
         assert is_running(pid)
         assert not is_mounted(root)

@@ -126,7 +126,7 @@ def test_a_dead_mount_is_explained_and_unmounted(cli, mount, arguments):
     root = killed(mount, arguments)
     done = cli("status", str(root), check=False)
     assert done.returncode == 5
-    assert "the mount is dead, its process has ended" in complaint(done)
+    assert "the mount is dead, its process has exited" in complaint(done)
     assert f"ego4dfs unmount {root}" in done.stderr
     done = cli("status", check=False)
     assert done.returncode == 1

@@ -166,7 +166,7 @@ def test_the_doctor_says_what_a_machine_lacks(person, setup, row):
 
 def test_a_device_that_is_not_for_users_says_so(person):
     said = person("chmod 600 /dev/fuse").refusal(code=5)
-    assert "/dev/fuse may not be opened by you" in said
+    assert "/dev/fuse: you have no permission to open it" in said
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_machine_without_fusermount_says_what_to_install(person, version, prog
 def test_a_mount_that_could_not_be_unmounted_is_refused(person):
     me = person(NO_MTAB)
     said = me.refusal(code=5)
-    assert "/etc/mtab is not there, and fusermount3 can unmount nothing without it" in said
+    assert "/etc/mtab does not exist, and fusermount3 cannot unmount without it" in said
     assert "as root: ln -s /proc/self/mounts /etc/mtab" in said
     rows = json.loads(me.run("ego4dfs", "doctor", "--json", "--datasets", "annotations").stdout)
     [row] = [row for row in rows if row["check"] == "permission to mount"]
@@ -237,8 +237,8 @@ def test_root_needs_no_fusermount(licensee, mount, release, tmp_path, libfuse):
 @pytest.mark.parametrize(
     ("path", "wanted"),
     [
-        ("/mnt/theirs", "/mnt/theirs: fusermount mounts only on directories that you may write to"),
-        ("/mnt/secret", "/mnt/secret: may not be read by you"),
+        ("/mnt/theirs", "/mnt/theirs: fusermount needs write permission for the directory"),
+        ("/mnt/secret", "/mnt/secret: you have no permission to read it"),
         ("/mnt/secret/below", "/mnt/secret/below: Permission denied"),
     ],
 )

@@ -246,7 +246,7 @@ def test_what_was_fetched_to_the_cache_and_pinned_is_mounted_without_a_get(
     release.dataset("annotations", FILES)
     chosen = ("--version", release.version, "--datasets", "annotations", "--no-metadata")
     said = to_cache("-y", "--pin").stdout
-    assert "2 files to fetch, 3.0 MiB; the cache takes " in said
+    assert "2 files to fetch, 3.0 MiB; the cache has room for " in said
     assert "2 fetched, 0 already complete" in said
     assert "until `ego4dfs cache unpin`" in said
     pins = json.loads(cli("cache", "info", "--json").stdout)["pins"]

@@ -1,4 +1,4 @@
-"""The FUSE face: a VFS as a directory of the kernel's, read-only."""
+"""The FUSE mount: a VFS as a read-only directory, mounted, inspected and unmounted."""
 
 from ego4dfs.mount.binding import (
     Binding,

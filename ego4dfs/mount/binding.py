@@ -1,7 +1,7 @@
-"""libfuse 2 through fusepy, libfuse 3 through mfusepy: whichever the machine has.
+"""Selection of a FUSE binding: libfuse 3 with mfusepy, or libfuse 2 with fusepy.
 
-Both bindings pick their library when they are imported, from the same environment variable; so
-the choice is made here, before the import, and once in a process.
+Both bindings load their library when they are imported, from the same environment variable. So
+the library is chosen here, before the import, once in a process.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _LIBRARY_VARIABLE = "FUSE_LIBRARY_PATH"
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A libfuse and the Python module that speaks to it; `version` is 2 or 3."""
+    """A libfuse and the Python module that uses it; `version` is 2 or 3."""
 
     version: int
     library: str
 
     def load(self) -> Any:
-        """Import the module, bound to this very library."""
+        """Import the module with this library."""
         before = os.environ.get(_LIBRARY_VARIABLE)
         os.environ[_LIBRARY_VARIABLE] = self.library
         try:
@@ -47,9 +47,9 @@ class Binding:
 
 
 def load_binding(version: int | None = None) -> Binding:
-    """Return libfuse `version`, or 3 where there is one and 2 where not.
+    """Return libfuse `version`; by default 3 if it is installed, else 2.
 
-    Raises MountError, with the package to install, when this machine cannot mount: no libfuse,
+    Raises MountError, with the package to install, if this machine cannot mount: no libfuse,
     no /dev/fuse, or no fusermount for a user who is not root.
     """
     check_device()
@@ -59,7 +59,7 @@ def load_binding(version: int | None = None) -> Binding:
 
 
 def find_library(version: int | None = None) -> Binding:
-    """Return libfuse `version`, or 3 where there is one and 2 where not. Raises MountError."""
+    """Return libfuse `version`; by default 3 if it is installed, else 2. Raises MountError."""
     wanted = (version,) if version else (3, 2)
     for candidate in wanted:
         for library in _LIBRARIES[candidate]:
@@ -67,7 +67,7 @@ def find_library(version: int | None = None) -> Binding:
                 return Binding(candidate, library)
     names = " or ".join(str(candidate) for candidate in wanted)
     packages = " or ".join(f"apt-get install {_PACKAGES[candidate]}" for candidate in wanted)
-    raise MountError(f"libfuse {names} is not on this machine", hint=f"as root: {packages}")
+    raise MountError(f"libfuse {names} is not installed", hint=f"as root: {packages}")
 
 
 def _is_loadable(library: str) -> bool:
@@ -82,24 +82,24 @@ def check_device() -> None:
     """Raise MountError unless the kernel has FUSE and lets this user open it."""
     if not _DEVICE.exists():
         raise MountError(
-            f"{_DEVICE} is not there: this kernel or container has no FUSE",
+            f"{_DEVICE} does not exist: this kernel or container has no FUSE",
             hint="load it with `modprobe fuse`, or start the container with --device /dev/fuse"
             " --cap-add SYS_ADMIN; without it, use ego4d:// from Python",
         )
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         raise MountError(
-            f"{_DEVICE} may not be opened by you",
-            hint="ask the machine's owner for read and write access to it (often: group fuse)",
+            f"{_DEVICE}: you have no permission to open it",
+            hint="ask the administrator for read and write access to it (often: the group fuse)",
         )
 
 
 def fusermount(version: int) -> str:
-    """Return the path of the program that mounts for users, or an empty text."""
+    """Return the path of fusermount, which mounts for users other than root, or an empty text."""
     return shutil.which(_FUSERMOUNT[version]) or ""
 
 
 def check_fusermount(version: int) -> None:
-    """Raise MountError when this user needs fusermount and it is not there, or cannot unmount."""
+    """Raise MountError if this user needs fusermount, and it is missing or cannot unmount."""
     if os.geteuid() == 0:
         return
     if not fusermount(version):
@@ -110,7 +110,7 @@ def check_fusermount(version: int) -> None:
         )
     if not _MTAB.exists():
         raise MountError(
-            f"{_MTAB} is not there, and {_FUSERMOUNT[version]} can unmount nothing without it",
+            f"{_MTAB} does not exist, and {_FUSERMOUNT[version]} cannot unmount without it",
             hint=f"as root: ln -s /proc/self/mounts {_MTAB}",
         )
 
@@ -122,7 +122,7 @@ def privilege_lacking(version: int) -> str:
         return ""
     if b"\nNoNewPrivs:\t1\n" in Path("/proc/self/status").read_bytes():
         return (
-            f"{program} may not act as root: this container or job forbids new privileges"
+            f"{program} cannot act as root: this container or job forbids new privileges"
             " (no_new_privs); start it without that"
         )
     if not (Path(program).stat().st_mode & stat.S_ISUID or _has_capabilities(program)):

@@ -1,4 +1,4 @@
-"""How libfuse calls us: the two bindings' sessions, past their copies and with our errnos."""
+"""Adapters of Operations to the two FUSE bindings: without copies of data, and with our errnos."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ log = logging.getLogger(__name__)
 
 REQUEST_BYTES = 1 << 20
 BACKGROUND_REQUESTS = 2048
-"""How many requests that nobody waits for directly, buffered reads among them, the kernel has
-under way. At the bound it keeps all others back, also those that the cache could answer."""
+"""Maximum number of background requests of the kernel, buffered reads among them. At the limit
+the kernel holds back all others, also those that the cache could answer."""
 IDLE_WORKERS = 16
-"""How many of libfuse 3's threads stay when they have nothing to do."""
+"""How many idle threads libfuse 3 keeps."""
 
-_FILL_PLUS = 1 << 1  # libfuse 3's fuse.h: all attributes come with the name
+_FILL_PLUS = 1 << 1  # FUSE_FILL_DIR_PLUS of libfuse 3: the attributes of the name are complete
 _CAP_READDIRPLUS_AUTO = 1 << 14
 
 
 class MountpointArgument(str):
-    """A path as a binding takes it: both encode it as UTF-8, fusepy strictly."""
+    """A path as the argument of a binding: both encode it as UTF-8, fusepy strictly."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, path: Path) -> MountpointArgument:
-        """Return a path whose bytes stay as they are, whatever the locale's encoding."""
+        """Return an argument that encodes to the bytes of `path`, in any locale."""
         return cls(os.fsencode(path).decode("utf-8", "surrogateescape"))
 
     def encode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> bytes:
@@ -43,7 +43,7 @@ class MountpointArgument(str):
 
 
 class _Libfuse2:
-    """fusepy calls its operations by name instead of by attribute."""
+    """Operations for fusepy, which calls them by name instead of by attribute."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
@@ -56,7 +56,7 @@ class _Libfuse2:
 
 
 class _Libfuse3:
-    """libfuse 3 takes some of its options in `init` only."""
+    """Operations for mfusepy: libfuse 3 takes some of its options only in `init`."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
@@ -65,36 +65,36 @@ class _Libfuse3:
         return getattr(self._operations, name)
 
     def init_with_config(self, connection: Any, config: Any) -> None:
-        """Ask for large requests, many at a time, and for attributes with all names."""
+        """Request large reads, many in parallel, and attributes with all names (readdirplus)."""
         del config
         connection.max_read = REQUEST_BYTES
         connection.max_readahead = REQUEST_BYTES
         connection.max_background = BACKGROUND_REQUESTS
-        # Left alone the kernel takes attributes with the first names only: `ls -l` looks at its
-        # files after it has read a page of names, which the kernel does not take for interest.
+        # By default the kernel requests attributes for the first names only: `ls -l` calls stat
+        # after it has read a page of names, which the kernel's heuristic does not recognise.
         connection.want &= ~_CAP_READDIRPLUS_AUTO
         self._operations.init("/")
 
 
 def libfuse_version(module: Any) -> tuple[int, int]:
     """Return the version of the library that a binding has loaded."""
-    number = int(module._libfuse.fuse_version())  # noqa: SLF001 - neither binding tells it
+    number = int(module._libfuse.fuse_version())  # noqa: SLF001 - neither binding has it
     return divmod(number, 100 if number >= 100 else 10)
 
 
 def loop_exit(module: Any) -> Callable[[], object]:
-    """Return what marks the loop as to be ended; to be called from within a callback."""
-    library = module._libfuse  # noqa: SLF001 - the bindings can end it from within callbacks only
+    """Return a function that makes the loop exit. Must be called from within a callback."""
+    library = module._libfuse  # noqa: SLF001 - the bindings have no such function
     return partial(library.fuse_exit, ctypes.c_void_p(library.fuse_get_context().contents.fuse))
 
 
 def adapt_operations(operations: Operations, version: int) -> Any:
-    """Return the operations as the binding of this libfuse calls them."""
+    """Return the operations in the form that the binding of this libfuse calls."""
     return _Libfuse3(operations) if version == 3 else _Libfuse2(operations)
 
 
 def session_class(module: Any, version: int) -> Any:
-    """Return the binding's FUSE with reads straight into the kernel's buffer, and our errnos."""
+    """Return the FUSE class of the binding, with reads into libfuse's buffer and our errnos."""
 
     class Session(module.FUSE):  # type: ignore[misc]
         def read(self, path: Any, buffer: Any, size: int, offset: int, fip: Any) -> int:
@@ -105,8 +105,8 @@ def session_class(module: Any, version: int) -> Any:
             return operations.read_into(fip.contents.fh, offset, view)
 
         def _wrapper(self, func: Callable[..., Any], *arguments: Any) -> int:
-            # Both bindings turn every exception but OSError into EINVAL, which tells programs
-            # that their call was wrong.
+            # Both bindings turn every exception except OSError into EINVAL, which means that the
+            # arguments of the call were wrong.
             try:
                 return func(*arguments) or 0
             except Exception as error:
@@ -118,17 +118,17 @@ def session_class(module: Any, version: int) -> Any:
 
 
 def _with_attributes(module: Any, session: Any) -> Any:
-    """Return the session with listings as only libfuse 3 can have them.
+    """Return the session class with readdirplus, which only libfuse 3 has.
 
-    Attributes that are known come with the names.
+    Known attributes are sent together with the names.
     """
 
     class Session3(session):  # type: ignore[misc]
         def readdir_fuse_3(
             self, path: bytes, buffer: Any, filler: Any, offset: int, fip: Any, flags: int
         ) -> int:
-            # Names are given with offsets, a page at a time: of a list without them libfuse 3.14
-            # forgets the attributes. They are UTF-8 whatever the locale, as in the other calls.
+            # Names have offsets and are sent a page at a time: without offsets libfuse 3.14 drops
+            # the attributes. Names are UTF-8 in any locale, as in the other calls.
             del flags
             operations: Operations = self.operations
             directory = path.decode("utf-8", "surrogateescape")
@@ -140,10 +140,10 @@ def _with_attributes(module: Any, session: Any) -> Any:
                     record.st_mode = stat.S_IFDIR if entry.is_dir else stat.S_IFREG
                     record.st_ino = entry.inode
                 else:
-                    told = operations.attributes_for_listing(directory, entry.name, found)
-                    module.set_st_attrs(record, told, use_ns=True)
-                how = _FILL_PLUS if found else 0
-                if filler(buffer, entry.name.encode(), record, number + 1, how):
+                    known = operations.attributes_for_listing(directory, entry.name, found)
+                    module.set_st_attrs(record, known, use_ns=True)
+                flag = _FILL_PLUS if found else 0
+                if filler(buffer, entry.name.encode(), record, number + 1, flag):
                     break
             return 0
 

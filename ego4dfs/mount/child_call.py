@@ -1,7 +1,7 @@
-"""Calls that a mount may never answer, made in a child process with a time limit.
+"""Calls into a filesystem that may hang, made in a child process with a timeout.
 
-Not in a thread: a thread that waits for a filesystem may be beyond any signal, and a process
-does not end before all its threads have.
+A thread would not do: one that waits for a filesystem may ignore all signals, and a process does
+not exit before all its threads have.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _REAP_S = 0.2
 
 
 class ChildCall(Generic[Result]):
-    """A call under way in a child. Its result must be JSON; it may raise OSError or ValueError."""
+    """A running call in a child process. Its result is JSON; it may raise OSError or ValueError."""
 
     def __init__(self, call: Callable[[], Result]) -> None:
-        """Start it. Raises OSError where no process is to be had."""
+        """Start the call. Raises OSError if no process can be started."""
         self._reader, writer = os.pipe()
         try:
             self._pid = os.fork()
@@ -33,11 +33,11 @@ class ChildCall(Generic[Result]):
             os.close(writer)
             raise
         if self._pid == 0:
-            _answer(call, writer)
+            _run_and_report(call, writer)
         os.close(writer)
 
     def result(self, timeout_s: float) -> Result:
-        """Return or raise what the call did. Raises TimeoutError when it takes longer."""
+        """Return or raise the result of the call. Raises TimeoutError after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._reader)
@@ -54,7 +54,7 @@ class ChildCall(Generic[Result]):
             self._end()
 
     def _end(self) -> None:
-        """Kill the child, and collect it if it hears that; if not, it ends when the mount does."""
+        """Kill the child and reap it; one that ignores SIGKILL ends together with the mount."""
         deadline = time.monotonic() + _REAP_S
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGKILL)
@@ -63,20 +63,20 @@ class ChildCall(Generic[Result]):
 
 
 def call_in_child(call: Callable[[], Result], timeout_s: float) -> Result:
-    """Return or raise what the call does in a child. Raises TimeoutError when it takes longer."""
+    """Return or raise the result of a call in a child. Raises TimeoutError after `timeout_s`."""
     return ChildCall(call).result(timeout_s)
 
 
 def close_descriptors(keep: Collection[int]) -> None:
-    """Close all descriptors of this process but the standard ones and `keep`."""
+    """Close all descriptors of this process except the standard ones and `keep`."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
         if int(name) > 2 and int(name) not in keep:
-            with suppress(OSError):  # that of the listing itself
+            with suppress(OSError):  # the descriptor of the listing itself
                 os.close(int(name))
 
 
-def _answer(call: Callable[[], Result], writer: int) -> NoReturn:
-    """Make the call; hold nothing of the parent's, which may have ended long before this."""
+def _run_and_report(call: Callable[[], Result], writer: int) -> NoReturn:
+    """Make the call in the child; close the descriptors of the parent, which may exit earlier."""
     try:
         null = os.open(os.devnull, os.O_RDWR)
         for number in range(3):
@@ -94,8 +94,8 @@ def _answer(call: Callable[[], Result], writer: int) -> NoReturn:
         os._exit(0)
 
 
-def _outcome(received: bytes) -> Result:  # type: ignore[type-var]  # what the call in the child gave
-    content = json.loads(received or b'{"text": "the child process ended early"}')
+def _outcome(received: bytes) -> Result:  # type: ignore[type-var]  # the type of the call in the child
+    content = json.loads(received or b'{"text": "the child process exited early"}')
     if "result" in content:
         result: Result = content["result"]
         return result

@@ -1,8 +1,8 @@
-"""Mount in the background: return when the tree answers, or with the reason why not.
+"""A mount in a background process: start it, and wait until it serves or has failed.
 
-The background process is a daemon as daemon(7) describes: a session of its own without a
-terminal, no descriptor, signal setting or umask of the caller's, and standard streams that go to
-the log. See `environment` for its working directory.
+The background process is a daemon as in daemon(7): it has its own session without a terminal, no
+descriptor, signal setting or umask of the caller, and writes its standard streams to the log. See
+`working_directory` for its working directory.
 """
 
 from __future__ import annotations
@@ -34,44 +34,44 @@ _PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
 def run_in_background(serve: Serve, log_path: Path, keep: Collection[int] = ()) -> int:
-    """Run `serve(on_start)` in a process of its own and return its pid once it has started.
+    """Run `serve(on_start)` in a background process and return its pid after `on_start`.
 
-    The fork comes before any thread, so `serve` must do everything that starts one. The child
-    leaves the terminal, closes all descriptors but `keep`, and writes to `log_path`.
-    Raises what `serve` raised before it started.
+    Must be called before any thread is started; `serve` may start threads. The child leaves the
+    terminal, closes all descriptors except `keep`, and writes to `log_path`.
+    Raises what `serve` raised before it called `on_start`.
     """
     try:
         log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
         os.close(os.open(log_path, flags, 0o600))
     except OSError as error:
-        hint = "name another file with --log-file"
+        hint = "choose another file with --log-file"
         raise MountError(f"log file {log_path}: {error.strerror}", hint=hint) from error
-    with suppress(OSError, ValueError):  # a terminal that is gone stops no mount
+    with suppress(OSError, ValueError):  # the mount works without a terminal too
         sys.stdout.flush()
         sys.stderr.flush()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        # The session's leader ends at once, so that no terminal can become the daemon's.
+        # The session leader exits at once, so that the daemon can never acquire a terminal.
         os.setsid()
         if os.fork():
             os._exit(0)
         _be_daemon(serve, writer, log_path, keep)
     os.close(writer)
-    with suppress(ChildProcessError):  # an inherited setting may have it collected already
+    with suppress(ChildProcessError):  # ignoring SIGCHLD, if inherited, reaps it automatically
         os.waitpid(child, 0)
     return _await_report(reader, log_path)
 
 
 def _await_report(reader: int, log_path: Path) -> int:
-    """Return the daemon's pid once it says that it has started; it says first who it is."""
+    """Return the pid of the daemon once it reports its start; its first line is the pid."""
     pid = 0
     with os.fdopen(reader, "rb") as pipe:
         try:
             pid = int(pipe.readline() or 0)
             report = pipe.readline()
-        except KeyboardInterrupt:  # it has a session of its own: Ctrl-C did not reach it
+        except KeyboardInterrupt:  # its session is another: Ctrl-C does not reach it
             if pid:
                 os.kill(pid, signal.SIGTERM)
                 pipe.read()
@@ -86,7 +86,7 @@ def _be_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int])
     early = _Warnings()
     try:
         report.say(os.getpid())
-        _forget_caller({writer, *keep})
+        _drop_inherited({writer, *keep})
         log_to(LogFile(log_path), early)
         change_to_root()
         serve(lambda: report.send({"started": True, "warnings": early.end()}))
@@ -104,44 +104,44 @@ def _be_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int])
 
 
 class _Warnings(logging.Handler):
-    """Remembers what is warned of before the start: who mounts should see it, not the log only."""
+    """Collects warnings before the start, to show them to the caller too, not only in the log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember one record."""
+        """Collect one record."""
         self._texts.append(record.getMessage())
 
     def end(self) -> list[str]:
-        """Return what was warned of, and remember no more."""
+        """Stop collecting, and return the warnings."""
         logging.getLogger("ego4dfs").removeHandler(self)
         return self._texts[:_WARNINGS_SHOWN]
 
 
-def _forget_caller(keep: Collection[int]) -> None:
-    """Give up what came with the fork: descriptors, signal settings, the umask."""
+def _drop_inherited(keep: Collection[int]) -> None:
+    """Drop what was inherited by the fork: descriptors, signal settings, the umask."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
     close_descriptors(keep)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - _PYTHON_IGNORES:
-        with suppress(OSError, ValueError):  # those that the C library keeps for itself
+        with suppress(OSError, ValueError):  # signals that the C library reserves
             signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is no terminal that could hang up
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is no terminal to hang up
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(_UMASK)
 
 
 def _public_kind(error: Ego4DError) -> str:
-    """Return the nearest kind that `errors` has: it decides the exit code."""
+    """Return the name of the nearest class in `errors`, which decides the exit code."""
     names = (kind.__name__ for kind in type(error).__mro__)
     return next(name for name in names if hasattr(errors, name))
 
 
 class _Report:
-    """What the child says to the parent, in lines; after the report nobody hears it any more."""
+    """The pipe from the child to the parent, one JSON line per message; closed after the report."""
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
@@ -153,10 +153,10 @@ class _Report:
         try:
             os.write(self._fd, json.dumps(content).encode() + b"\n")
         except OSError:
-            log.debug("nobody waits for the mount any more")
+            log.debug("the parent process has exited")
 
     def send(self, report: dict[str, object]) -> None:
-        """Send the report and hang up."""
+        """Send the report and close the pipe."""
         self.say(report)
         fd, self._fd = self._fd, None
         if fd is not None:
@@ -165,7 +165,9 @@ class _Report:
 
 def _raise_report(report: bytes, log_path: Path) -> None:
     if not report:
-        raise MountError("the mount process ended without a word", hint=f"see {log_path}")
+        raise MountError(
+            "the mount process exited without reporting an error", hint=f"see {log_path}"
+        )
     content = json.loads(report)
     if "started" in content:
         for warning in content["warnings"]:

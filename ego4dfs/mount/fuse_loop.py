@@ -1,4 +1,4 @@
-"""libfuse's loop in a thread of its own, ended in time whatever its workers wait for."""
+"""The libfuse loop in its own thread, which ends in bounded time even if its workers hang."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ego4dfs.mount.umount import umount
 log = logging.getLogger(__name__)
 
 GRACE_S = 1.5
-"""How long the workers may take to answer what they are at, once the mount is to end."""
+"""How long workers may take to finish their requests once the mount must end."""
 END_S = 4.5
-"""How long after a signal the process may live."""
+"""The process exits at most this long after a signal."""
 
 _WAKE_EVERY_S = 0.1
 _DETACH_S = 1.0
@@ -28,15 +28,15 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 class FuseLoop:
-    """Runs libfuse's loop until a signal, an unmount or the loop itself ends it.
+    """Runs the libfuse loop until a signal, an unmount or the loop itself ends it.
 
-    libfuse joins its workers at the end, and a worker that waits for the store answers nobody
-    until then. So the main thread keeps out of libfuse: it hears the signals, and leaves workers
-    behind that do not come back within `GRACE_S`.
+    libfuse joins its workers at the end, and a worker that waits for the store does not return
+    until it has an answer. So the main thread stays outside libfuse: it handles signals, and
+    abandons workers that do not return within `GRACE_S`.
     """
 
     def __init__(self, mountpoint: Path, close: Callable[[], None]) -> None:
-        """Get ready; `close` is called if the process must end without its workers."""
+        """Prepare; `close` is called if the process must exit without its workers."""
         self._mountpoint = mountpoint
         self._close = close
         self._device = ""
@@ -47,13 +47,13 @@ class FuseLoop:
         self._wakes, self._wake = os.pipe()
 
     def started(self, device: str, exit_loop: Callable[[], object]) -> None:
-        """Note the device (`major:minor`) of the mount, and what makes the loop end."""
+        """Set the device (`major:minor`) of the mount, and what makes the loop exit."""
         self._device, self._exit = device, exit_loop
 
     def run(self, session: Callable[[], object]) -> None:
-        """Call `session` and return when it has ended; raise what it raised.
+        """Call `session` and return when it has returned; raise what it raised.
 
-        Ends the process instead when workers do not come back. From the main thread only.
+        Exits the process instead if workers do not return. Main thread only.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -63,7 +63,7 @@ class FuseLoop:
         thread.start()
         self._wait_for_end()
         if not self._has_ended(thread):
-            self._leave_workers()
+            self._exit_without_workers()
         self._released.set()
         if self._error is not None:
             raise self._error
@@ -76,44 +76,44 @@ class FuseLoop:
         finally:
             self._ended.set()
             os.write(self._wake, b"e")
-            self._released.wait()  # signals may be on their way to this thread
+            self._released.wait()  # keeps the thread alive for pending signals
 
     def _note_signal(self, number: int, frame: object) -> None:
         del frame
         if not self._signalled:
             self._signalled = True
-            log.info("%s: the mount ends", signal.Signals(number).name)
+            log.info("%s: unmounting", signal.Signals(number).name)
             os.write(self._wake, b"s")
             try:
-                threading.Thread(target=_end_process, name="end", daemon=True).start()
-            except RuntimeError as error:  # no thread is to be had: the mount ends all the same
-                log.warning("nothing bounds how long the end takes: %s", error)
+                threading.Thread(target=_exit_after_deadline, name="deadline", daemon=True).start()
+            except RuntimeError as error:  # no thread can be started: unmount without the deadline
+                log.warning("unmounting without a deadline: %s", error)
 
     def _wait_for_end(self) -> None:
-        """Return when there was a signal, the loop has ended, or the kernel asks no more."""
+        """Return after a signal, when the loop has ended, or when the mount is gone."""
         with _MOUNTINFO.open("rb") as table:
             poll = select.poll()
             poll.register(self._wakes, select.POLLIN)
-            poll.register(table, select.POLLPRI)  # the kernel's word for a change of mounts
+            poll.register(table, select.POLLPRI)  # set by the kernel when mounts change
             while poll.poll()[0][0] == table.fileno():
                 if self._device and all(mount.device != self._device for mount in mounts()):
-                    # Files may be open still. The device fails when the last one is closed; it
-                    # is not watched before, because each request would wake this thread.
+                    # Files may still be open. The device reports an error when the last one is
+                    # closed. It is not polled earlier: each request would wake this thread.
                     poll.unregister(table)
                     with suppress(ValueError):  # libfuse has closed it, and the loop ends
                         poll.register(_fuse_device(), 0)
 
     def _has_ended(self, thread: threading.Thread) -> bool:
-        """Make the loop end, and tell whether it has within the time of grace."""
+        """Make the loop exit, and return whether it did within `GRACE_S`."""
         deadline = time.monotonic() + GRACE_S
         while not self._ended.is_set() and time.monotonic() < deadline:
-            self._exit()  # a mark that libfuse looks at when something wakes it
+            self._exit()  # sets a flag that libfuse checks when a signal wakes it
             signal.pthread_kill(thread.ident or 0, signal.SIGUSR1)
             self._ended.wait(_WAKE_EVERY_S)
         return self._ended.is_set()
 
-    def _leave_workers(self) -> None:
-        log.warning("%s ends, though some of its files are being read", self._mountpoint)
+    def _exit_without_workers(self) -> None:
+        log.warning("%s: exiting while files are being read", self._mountpoint)
         if any(mount.device == self._device for mount in mounts()):
             umount(self._mountpoint, lazy=True, timeout_s=_DETACH_S)
         self._close()
@@ -130,7 +130,7 @@ def _fuse_device() -> int:
     return -1
 
 
-def _end_process() -> None:
+def _exit_after_deadline() -> None:
     time.sleep(END_S)
-    log.warning("the end took longer than %g s; what was to be written to the cache is lost", END_S)
+    log.warning("unmounting took longer than %g s; pending cache writes are lost", END_S)
     os._exit(0)

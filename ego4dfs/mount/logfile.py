@@ -1,4 +1,4 @@
-"""The log of a background mount: a file of bounded size, where stderr of the process goes too."""
+"""The log file of a background mount: rotated at 1 MiB, with rate-limited repeats and stderr."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 from ego4dfs.text import SanitizingHandler
 
 MAX_LOG_BYTES = 1 << 20
-"""A log that would become larger moves to `<name>.1`, and what was there is removed."""
+"""A log that would become larger is renamed to `<name>.1`, which replaces the one before."""
 
 BURST = 50
 PERIOD_S = 60.0
-"""One place in the code writes at most `BURST` lines in a period, and then counts them."""
+"""A statement logs at most `BURST` lines in a period of `PERIOD_S`; further ones are counted."""
 
 
 class LogFile(RotatingFileHandler):
-    """Appends lines with times to a file, and points stdout and stderr of the process there.
+    """Appends lines with times to a file, and redirects stdout and stderr of the process to it.
 
-    What C libraries print is in it too, and counts for its size at the next line of ours. Only a
-    regular file is ever moved away.
+    Output of C libraries is in it too, and counts for its size at the next log line. Only a
+    regular file is renamed.
     """
 
     def __init__(self, path: Path, max_bytes: int = MAX_LOG_BYTES) -> None:
@@ -36,11 +36,11 @@ class LogFile(RotatingFileHandler):
         self._redirect()
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - logging's name
-        """Tell whether this record would make the file too large."""
+        """Return whether this record would make the file too large."""
         return os.path.isfile(self.baseFilename) and bool(super().shouldRollover(record))  # noqa: PTH113
 
     def doRollover(self) -> None:  # noqa: N802 - logging's name
-        """Move the file away and begin a new one."""
+        """Rename the file and start a new one."""
         super().doRollover()
         self._redirect()
 
@@ -51,9 +51,9 @@ class LogFile(RotatingFileHandler):
 
 
 class RepeatFilter(logging.Filter):
-    """Pass `burst` records of each place in the code in a period; say how many were left out.
+    """Passes `burst` records of each log statement in a period, and reports how many it dropped.
 
-    Safe from several threads: `_lock` guards the counts.
+    Thread-safe: `_lock` guards the counts.
     """
 
     def __init__(self, burst: int = BURST, period_s: float = PERIOD_S) -> None:
@@ -64,25 +64,27 @@ class RepeatFilter(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether to write the record; the first of a period carries the count of the last."""
+        """Return whether to write the record; the first of a period has the count of the last."""
         place, now = (record.pathname, record.lineno), time.monotonic()
         with self._lock:
             began, count = self._counts.get(place, (now, 0))
-            left_out = 0
+            dropped = 0
             if now - began >= self._period_s:
-                left_out, began, count = max(0, count - self._burst), now, 0
+                dropped, began, count = max(0, count - self._burst), now, 0
             self._counts[place] = (began, count + 1)
-        if left_out:
-            record.msg = f"{record.getMessage()} ({left_out} lines like this were left out)"
+        if dropped:
+            record.msg = f"{record.getMessage()} ({dropped} lines like this were dropped)"
             record.args = ()
         if count + 1 == self._burst:
-            record.msg = f"{record.getMessage()} (more like this within a minute are counted only)"
+            record.msg = (
+                f"{record.getMessage()} (further lines like this within a minute are only counted)"
+            )
             record.args = ()
         return count < self._burst
 
 
 def log_to(*handlers: logging.Handler) -> None:
-    """Write the package's log there and nowhere else, from INFO on."""
+    """Send the log of the package to `handlers` only, from level INFO on."""
     logger = logging.getLogger("ego4dfs")
     logger.handlers = [SanitizingHandler(), *handlers]
     logger.setLevel(min(logger.level or logging.INFO, logging.INFO))

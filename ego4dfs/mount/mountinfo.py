@@ -1,6 +1,6 @@
-"""The kernel's table of mounts (proc(5), mountinfo), and paths resolved without asking a mount.
+"""The kernel's mount table (/proc/PID/mountinfo), and resolving paths without entering a mount.
 
-Nothing here waits for a filesystem: one whose process has stopped never answers.
+Nothing here waits for a filesystem without a timeout: one whose process is stopped never answers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_LINKS = 40  # as the kernel's own MAXSYMLINKS
 
 @dataclass(frozen=True, slots=True)
 class MountEntry:
-    """One line of the table; `device` is `major:minor`, `options` are those of the filesystem."""
+    """One line of mountinfo; `device` is `major:minor`, `options` are those of the filesystem."""
 
     mountpoint: Path
     filesystem: str
@@ -37,14 +37,14 @@ class MountEntry:
 
     @property
     def owner(self) -> int | None:
-        """The user id of who mounted it, None where the kernel does not say."""
+        """The user id of the user who mounted it, None if the kernel does not show it."""
         found = re.search(r"(?:^|,)user_id=(\d+)", self.options)
         return int(found[1]) if found else None
 
 
 def mounts(process: int | str = "self") -> Iterator[MountEntry]:
-    """Yield all mounts that a process sees, in mounting order. Raises OSError for a foreign one."""
-    # By line feeds only: the kernel escapes those in a path, and no other line end.
+    """Yield all mounts of a process, in mounting order. Raises OSError without permission."""
+    # Split at line feeds only: the kernel escapes these in paths, but no other line ends.
     for line in (_PROC / str(process) / "mountinfo").read_bytes().split(b"\n"):
         before, dash, after = line.partition(b" - ")
         fields, rest = before.split(b" "), after.split(b" ")
@@ -76,27 +76,27 @@ def device_of(mountpoint: Path) -> str:
 
 
 def resolve_path(path: Path) -> Path:
-    """Return an absolute path without links, as `os.path.realpath` does.
+    """Return an absolute path without symbolic links, as `os.path.realpath` does.
 
-    Raises MountError when a filesystem on the way does not answer, or the working directory
-    is gone.
+    Raises MountError if a filesystem on the way does not answer, or the working directory no
+    longer exists.
     """
     points = {os.fspath(mount.mountpoint) for mount in mounts()}
     try:
         start = os.fspath(path.expanduser().absolute())
     except FileNotFoundError:
-        raise MountError(f"{path}: the working directory does not exist any more") from None
+        raise MountError(f"{path}: the working directory no longer exists") from None
     try:
         return Path(call_in_child(lambda: _walk(start, points), RESOLVE_S))
     except TimeoutError:
         raise MountError(
             f"{path}: a filesystem on the way to it does not answer",
-            hint="`ego4dfs status` names mounts of ego4dfs that do not answer",
+            hint="`ego4dfs status` shows the ego4dfs mounts that do not answer",
         ) from None
 
 
 def _walk(path: str, points: Collection[str]) -> str:
-    """Follow links, but for mountpoints: they are none, and asking waits for what is mounted."""
+    """Follow links, but do not read mountpoints: they are no links, and reading them may hang."""
     pending, current, links = path.split("/")[::-1], "/", 0
     while pending:
         name = pending.pop()

@@ -1,6 +1,6 @@
-"""Mountpoints: whether one can be used, claiming it for a mount, and getting rid of a mount.
+"""Checking and locking a mountpoint before a mount, and unmounting it.
 
-What may wait for a filesystem is asked in a child with a time limit.
+Calls that may wait for a filesystem are made in a child process with a timeout.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ log = logging.getLogger(__name__)
 _SHOWN = 3
 _END_S = 30.0
 HELD_S = 10.0
-"""How long others may hold an unmounted filesystem: programs that start a mount namespace copy
-all mounts, and give up most of them at once."""
-_BUSY_S = 1.0  # a program that ends may hold it a moment longer
+"""How long others may hold an unmounted filesystem: programs that create a mount namespace copy
+all mounts, and usually drop them at once."""
+_BUSY_S = 1.0  # a program that exits may hold it a moment longer
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def check_mountpoint(mountpoint: Path, *, nonempty: bool = False) -> None:
-    """Make sure that a mount can go on this directory; clear away a dead one of ours.
+    """Check that this directory can be mounted on; unmount a dead ego4dfs there first.
 
-    Raises MountError that says what is in the way and what to do.
+    Raises MountError, which names the obstacle and what to do.
     """
     _check_free(mountpoint)
-    mode, names, is_writable = _look(mountpoint)
+    mode, names, is_writable = _inspect(mountpoint)
     if not stat.S_ISDIR(mode):
-        raise MountError(f"{mountpoint} is not a directory", hint="name an empty directory")
+        raise MountError(f"{mountpoint} is not a directory", hint="choose an empty directory")
     if names and not nonempty:
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         raise MountError(
-            f"{mountpoint} is not empty; it holds {shown}",
-            hint="the mount would hide that: choose an empty directory, or go on with --nonempty",
+            f"{mountpoint} is not empty; it contains {shown}",
+            hint="the mount would hide them: choose an empty directory, or use --nonempty",
         )
     if os.geteuid() != 0 and not is_writable:
         raise MountError(
-            f"{mountpoint}: fusermount mounts only on directories that you may write to",
+            f"{mountpoint}: fusermount needs write permission for the directory",
             hint="choose a directory of your own",
         )
 
 
 def lock_mountpoint(mountpoint: Path) -> int:
-    """Let no other command mount there until the returned descriptor is closed in all processes.
+    """Lock the mountpoint, until the returned descriptor is closed in all processes.
 
-    Call `check_mountpoint` before. Raises MountError when another command was first. A directory
-    whose filesystem has no locks (NFS has none for directories) is not claimed.
+    Call `check_mountpoint` before. Raises MountError if another command has the lock. On a
+    filesystem without locks (NFS has none for directories) nothing is locked.
     """
     descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -86,7 +86,7 @@ def lock_mountpoint(mountpoint: Path) -> int:
 
 
 def check_unmounted(mountpoint: Path) -> None:
-    """Raise MountError if anything is mounted at this path. Asks the kernel's table only."""
+    """Raise MountError if anything is mounted at this path. Reads only mountinfo."""
     mounted = mounted_at(mountpoint)
     if mounted is None:
         return
@@ -104,22 +104,22 @@ def _check_free(mountpoint: Path) -> None:
     while mounted is not None and mounted.filesystem.startswith("fuse") and is_dead(mountpoint):
         if not mounted.is_ours:
             raise MountError(
-                f"{mountpoint}: a dead mount of another program is in the way",
+                f"{mountpoint}: a dead mount of another program is mounted there",
                 hint=f"fusermount -u -z {shell_word(str(mountpoint))}",
             )
-        _detach(mountpoint, lazy=True)
+        _unmount_or_raise(mountpoint, lazy=True)
         mounted = mounted_at(mountpoint)
     check_unmounted(mountpoint)
 
 
-def _look(mountpoint: Path) -> tuple[int, list[str], bool]:
-    """Return the mode of a directory, its first names, and whether this user may write to it."""
+def _inspect(mountpoint: Path) -> tuple[int, list[str], bool]:
+    """Return the mode of a directory, its first names, and whether this user can write to it."""
     try:
-        mode, names, is_writable = call_in_child(lambda: _facts_of(mountpoint), ANSWER_S)
+        mode, names, is_writable = call_in_child(lambda: _stat_and_names(mountpoint), ANSWER_S)
     except TimeoutError:
         raise MountError(
-            f"{mountpoint}: the filesystem that it lies in does not answer{_above(mountpoint)}",
-            hint="choose a directory elsewhere",
+            f"{mountpoint}: its filesystem does not answer{_above(mountpoint)}",
+            hint="choose a directory on another filesystem",
         ) from None
     except FileNotFoundError as error:
         hint = f"create it: mkdir -p {shell_word(str(mountpoint))}"
@@ -128,11 +128,11 @@ def _look(mountpoint: Path) -> tuple[int, list[str], bool]:
         where = _above(mountpoint) if error.errno in _DEAD else ""
         raise MountError(f"{mountpoint}: {error.strerror}{where}") from error
     if names is None:
-        raise MountError(f"{mountpoint}: may not be read by you")
+        raise MountError(f"{mountpoint}: you have no permission to read it")
     return mode, names, is_writable
 
 
-def _facts_of(mountpoint: Path) -> tuple[int, list[str] | None, bool]:
+def _stat_and_names(mountpoint: Path) -> tuple[int, list[str] | None, bool]:
     mode = mountpoint.stat().st_mode
     names: list[str] | None = []
     if stat.S_ISDIR(mode):
@@ -149,10 +149,10 @@ def _above(path: Path) -> str:
 
 
 def is_dead(mountpoint: Path) -> bool:
-    """Tell whether the process behind a FUSE mount is gone: "Transport endpoint …".
+    """Return whether the process of a FUSE mount is gone ("Transport endpoint ...").
 
-    Not by stat, which the kernel goes on to answer from what it remembers. A mount that does not
-    answer in time is not dead.
+    Uses statvfs, because the kernel answers stat from its cache. A mount that does not answer in
+    time is not dead.
     """
     try:
         call_in_child(lambda: os.statvfs(mountpoint).f_bsize, ANSWER_S)
@@ -164,11 +164,11 @@ def is_dead(mountpoint: Path) -> bool:
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
-    """Unmount an ego4dfs and wait until its process has ended, half a minute at most.
+    """Unmount an ego4dfs and wait until its process has exited, at most half a minute.
 
-    A dead mount is cleared away. Raises MountError when nothing of ours is mounted there, when
-    it is in use, naming the programs (`lazy` then hides it until they are done), and when the
-    process does not end, with what can be seen of the reason.
+    A dead mount is unmounted too. Raises MountError if no ego4dfs is mounted there, if programs
+    use it, which are named (`lazy` detaches it all the same), and if the process does not exit,
+    with the reason as far as it can be seen.
     """
     mounted = mounted_at(mountpoint)
     if mounted is None or not mounted.is_ours:
@@ -177,18 +177,18 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         raise MountError(f"{mountpoint}: no ego4dfs is mounted there", hint=hint)
     process = serving_process(mounted)
     is_over = process is None and is_dead(mountpoint)
-    is_stopped = process is not None and process.is_stopped  # who is inside cannot leave it
-    _detach(mountpoint, lazy=lazy or is_over or is_stopped, but=process)
+    is_stopped = process is not None and process.is_stopped  # programs inside cannot leave it
+    _unmount_or_raise(mountpoint, lazy=lazy or is_over or is_stopped, but=process)
     if process is not None and process.is_stopped:
         raise _stopped(mountpoint, process)
     if not lazy and not is_over:
         _await_end(mounted, process)
 
 
-def _detach(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None:
+def _unmount_or_raise(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None:
     deadline = time.monotonic() + _BUSY_S
     while complaint := umount(mountpoint, lazy=lazy):
-        # Programs may hold the directory below the mount.
+        # Programs may use the directory below the mount.
         users = programs_using(mountpoint, but=but.pid if but else 0)
         if users or "busy" not in complaint or time.monotonic() > deadline:
             break
@@ -196,10 +196,10 @@ def _detach(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None
     else:
         return
     if users or "busy" in complaint:
-        who = ", ".join(users) or "a program that cannot be seen from here"
+        who = ", ".join(users) or "a program in another namespace or of another user"
         raise MountError(
             f"{mountpoint} is in use by {who}",
-            hint="end or leave that first, or"
+            hint="end these programs or leave the directory first, or"
             f" `ego4dfs unmount --lazy {shell_word(str(mountpoint))}`",
         )
     raise MountError(f"{mountpoint}: {complaint}")
@@ -207,8 +207,8 @@ def _detach(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None
 
 def _stopped(mountpoint: Path, process: Process) -> MountError:
     return MountError(
-        f"{mountpoint} is unmounted, but its process {process.pid} is stopped and cannot end",
-        hint=f"`kill -CONT {process.pid}` lets it end, `kill -KILL {process.pid}` ends it;"
+        f"{mountpoint} is unmounted, but its process {process.pid} is stopped and cannot exit",
+        hint=f"`kill -CONT {process.pid}` lets it exit, `kill -KILL {process.pid}` kills it;"
         " nothing in the cache is lost",
     )
 
@@ -229,15 +229,15 @@ def _await_end(mounted: MountEntry, process: Process | None) -> None:
     name = f"process {process.pid}" if process else "process"
     raise MountError(
         f"{mounted.mountpoint} is unmounted, but its {name} still runs after {_END_S:.0f} s",
-        hint="nothing holds the filesystem; it should end with its last requests, and"
-        f" {f'`kill -KILL {process.pid}`' if process else 'SIGKILL'} ends it",
+        hint="nothing holds the filesystem; it should exit after its last requests, and"
+        f" {f'`kill -KILL {process.pid}`' if process else 'SIGKILL'} kills it",
     )
 
 
 def _held(mounted: MountEntry, process: Process | None, holders: list[str]) -> MountError:
     name = f"process {process.pid}" if process else "its process"
-    who = ", ".join(holders) or "something that cannot be seen from here"
+    who = ", ".join(holders) or "something that is not visible to this process"
     return MountError(
-        f"{mounted.mountpoint} is unmounted, but {name} goes on: {who} still holds the filesystem",
-        hint="it ends when that is gone",
+        f"{mounted.mountpoint} is unmounted, but {name} still runs: {who} holds the filesystem",
+        hint="it exits when that is gone",
     )

@@ -1,6 +1,6 @@
-"""What the kernel asks, said in the VFS's words. Translation only: no path has a meaning here.
+"""The FUSE operations (getattr, readdir, open, read, ...), translated to calls of the VFS.
 
-Writes need no word: the mount carries `ro`, so the kernel answers EROFS before it asks.
+There are no write operations: the mount has the option `ro`, so the kernel answers EROFS itself.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ego4dfs.vfs import VFS, DirEntry, Handle, Stat
 log = logging.getLogger(__name__)
 
 WORKERS = 4096
-"""The bound on libfuse's threads: one for each request under way."""
+"""Maximum number of libfuse threads; each request in progress needs one."""
 MAX_READS = WORKERS - 128
-"""How many reads are answered at a time: what lists, looks up or shows the state needs a thread
-however many reads wait for the store."""
+"""Maximum number of reads in progress: listings, lookups and the status file need free threads
+even if many reads wait for the store."""
 
 MAX_NAME_BYTES = 255
 
 READ_SIZE = 128 * 1024
-"""st_blksize: Python and cp read in units of it; libfuse 2 asks in such units whatever is set."""
+"""st_blksize: Python and cp read in this unit; libfuse 2 always sends requests of this size."""
 
 
 class Operations:
-    """The callbacks of one mount. Called from libfuse's threads, many at a time."""
+    """The operations of one mount. Called from many libfuse threads at the same time."""
 
     use_ns = True  # times are whole nanoseconds
 
@@ -50,11 +50,13 @@ class Operations:
         self._reads = threading.Semaphore(MAX_READS)
         # Both have one entry for each path that was looked at: at most the files of the tree, which
         # take about 200 bytes each. The kernel never reports what it drops, so neither may we.
-        self._opened: dict[str, str] = {}  # path -> the version whose pages the kernel may hold
-        self._sizes: dict[str, int] = {}  # path -> the size that the kernel believes
+        self._opened: dict[
+            str, str
+        ] = {}  # path -> the version whose pages the kernel may have cached
+        self._sizes: dict[str, int] = {}  # path -> the size that the kernel has cached
 
     def init(self, path: str) -> None:
-        """Note that the mount is there."""
+        """Record that the kernel has accepted the mount."""
         del path
         self.is_started = True
         self._on_start()
@@ -81,14 +83,14 @@ class Operations:
             yield entry.name, {"st_mode": mode, "st_ino": entry.inode}, 0
 
     def opendir(self, path: str) -> int:
-        """Return a number for one reading of a directory."""
+        """Return a handle number for an open directory."""
         del path
         return next(self._numbers)
 
     def names(self, path: str, fh: int) -> list[tuple[DirEntry, Stat | None]]:
-        """Return the names with the attributes that are known, which the kernel will believe.
+        """Return the names with their known attributes, which the kernel will cache.
 
-        The same list until the directory is released.
+        Returns the same list until the directory is released.
         """
         if fh not in self._listings:
             found = [] if path == STATUS_DIRECTORY else self._vfs.listdir_known(path)
@@ -97,18 +99,18 @@ class Operations:
         return self._listings[fh]
 
     def attributes_for_listing(self, directory: str, name: str, found: Stat) -> dict[str, int]:
-        """Return attributes that go to the kernel with a name, and remember their size."""
+        """Return attributes to send with a name (readdirplus), and record their size."""
         self._sizes[f"{directory.rstrip('/')}/{name}"] = found.size
         return {**attributes(found), **self.owner}
 
     def releasedir(self, path: str, fh: int) -> int:
-        """Forget an open directory."""
+        """Close an open directory."""
         del path
         self._listings.pop(fh, None)
         return 0
 
     def open(self, path: str, fi: Any) -> int:
-        """Open a file; keep the kernel's pages of it only if they are of the same version."""
+        """Open a file; keep the pages in the kernel's cache only if the version is the same."""
         if path == STATUS_PATH:
             handle = self._status.open()
         else:
@@ -116,7 +118,7 @@ class Operations:
             self._correct_size(path, handle)
             before = self._opened.get(handle.path, handle.version)
             fi.keep_cache = before == handle.version
-            # Pages are the path's, not the descriptor's: two versions must not share them.
+            # The page cache belongs to the path, not to the descriptor: versions must not share it.
             fi.direct_io = before != handle.version and self._is_open(handle.path)
             self._opened[handle.path] = handle.version
         fi.fh = next(self._numbers)
@@ -138,20 +140,20 @@ class Operations:
             self._reads.release()
 
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
-        """Tell the binding that files can be read; the session sends it to `read_into`."""
+        """Return bytes; only here because bindings look for it. Sessions call `read_into`."""
         del path
         return self._vfs.read(self._handles[fi.fh], offset, size)
 
     def release(self, path: str, fi: Any) -> int:
-        """Forget an open file."""
+        """Close an open file."""
         del path
         self._handles.pop(fi.fh, None)
         return 0
 
     def _correct_size(self, path: str, handle: Handle) -> None:
-        """Refuse the open while the kernel, which cuts reads there, believes another size.
+        """Refuse the open while the kernel has another size cached, at which it cuts reads.
 
-        At ESTALE the kernel looks the path up again, size and all, and then repeats the open.
+        After ESTALE the kernel looks up the path again, with its size, and repeats the open.
         """
         if self._sizes.get(path, handle.size) != handle.size:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -175,7 +177,9 @@ class Operations:
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         """Return one extended attribute."""
         del position
-        if not name.startswith("user."):  # ACLs and labels: `ls -l` asks for them only once then
+        if not name.startswith(
+            "user."
+        ):  # ACLs and labels: after this `ls -l` stops asking for them
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         value = self._xattrs(path).get(name) if name.startswith("user.ego4dfs.") else None
         if value is None:
@@ -200,10 +204,10 @@ class Operations:
 
 
 def attributes(found: Stat) -> dict[str, int]:
-    """Return a Stat as the kernel's fields, but for the owner."""
-    # Copies take the modes along and must be their owner's to change; writes here end with EROFS.
-    # tar takes a file of size 0 that all may read for empty, and does not open it: one that is
-    # refused is 0640, so that it hears of the refusal.
+    """Return the fields of stat(2) for a Stat, without the owner."""
+    # Copies get these modes, and must be writable for their owner; writes here fail with EROFS.
+    # tar does not open a file of size 0 that is readable for all. A file of unknown size is 0640,
+    # so that tar opens it and reports the error.
     file_mode = stat.S_IFREG | (0o644 if found.is_known else 0o640)
     return {
         "st_ino": found.inode,

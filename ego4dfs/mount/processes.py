@@ -1,8 +1,8 @@
-"""The processes behind and in a mount, as /proc shows them: nothing here waits for the mount.
+"""The process that serves a mount, and the processes that use it, found in /proc.
 
-The process that serves a mount carries the mount's device in its name (proc(5), comm). So it is
-found without a question to the mount, under the number it has in this pid namespace, and is never
-confused with a process that got its number later.
+The process that serves a mount has the device of the mount in its name (proc(5), comm). So it is
+found without asking the mount, by its pid in this namespace, and is not confused with a process
+that has got the same pid later. Nothing here waits for the mount.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NAME = "ego4dfs-{}"
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, by its number in this pid namespace."""
+    """A process, by its pid in this namespace."""
 
     pid: int
 
     @property
     def state(self) -> str:
-        """The letter of proc(5), such as R, S, D or T; empty once it has ended."""
+        """The state in proc(5): R, S, D, T and so on; empty once it has exited."""
         try:
             state = (_PROC / str(self.pid) / "stat").read_bytes().rpartition(b")")[2].split()[0]
         except (OSError, IndexError):
@@ -37,7 +37,7 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it has not exited yet."""
         return self.state != ""
 
     @property
@@ -47,7 +47,7 @@ class Process:
 
 
 def pid_namespace() -> int:
-    """Return the number of this process's pid namespace, 0 where the kernel does not tell."""
+    """Return the inode number of this pid namespace, 0 if the kernel does not show it."""
     try:
         return (_PROC / "self/ns/pid").stat().st_ino
     except OSError:
@@ -61,16 +61,16 @@ def set_process_name(device: str) -> None:
 
 
 def serving_process(mounted: MountEntry) -> Process | None:
-    """Return the process that serves a mount of ours, None if none can be seen from here."""
+    """Return the process that serves an ego4dfs mount; None if it is not visible."""
     if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 - text, not Path
-        return None  # /proc is that of another pid namespace: its numbers mean nothing in this one
+        return None  # /proc belongs to another pid namespace: its pids are not valid in this one
     name = f"{_NAME.format(mounted.device)}\n".encode()
     found = []
     for process in _PROC.glob("[0-9]*"):
         with suppress(OSError):
             if (process / "comm").read_bytes() == name and _is_owners(process, mounted):
                 found.append(Process(int(process.name)))
-    # A device number is used again once its filesystem is gone, by a process that began later.
+    # Device numbers are reused: the process that started last serves this mount.
     return max((one for one in found if one.is_running), key=_began, default=None)
 
 
@@ -86,9 +86,9 @@ def _began(process: Process) -> int:
 
 
 def programs_using(mountpoint: Path, *, but: int = 0) -> list[str]:
-    """Return the programs with files or their working directory below, as `name (pid N)`.
+    """Return the programs with open files or their working directory below, as `name (pid N)`.
 
-    Leaves out process `but`.
+    Process `but` is left out.
     """
     inside = (os.fspath(mountpoint), f"{mountpoint}/")
     found = []
@@ -104,12 +104,12 @@ def programs_using(mountpoint: Path, *, but: int = 0) -> list[str]:
 
 
 def is_held(device: str) -> bool:
-    """Tell whether the kernel still has the filesystem of this device, mounted here or not."""
+    """Return whether the kernel still has the filesystem of this device, mounted or not."""
     return bool(device) and (_BDI / device).exists()
 
 
 def describe_holders(mounted: MountEntry) -> list[str]:
-    """Return what still holds a filesystem that is not mounted at its mountpoint any more."""
+    """Return what still holds a filesystem after its mountpoint was unmounted, as text."""
     found = [
         f"a mount at {other.mountpoint}"
         for other in mounts()
@@ -123,7 +123,7 @@ def describe_holders(mounted: MountEntry) -> list[str]:
 
 
 def _is_overlay_of(other: MountEntry, lower: Path) -> bool:
-    """Tell whether an overlay has the directory, or one below it, as a layer."""
+    """Return whether `other` is an overlay with a layer at or below the directory."""
     if other.filesystem != "overlay":
         return False
     layers = [
@@ -137,7 +137,7 @@ def _is_overlay_of(other: MountEntry, lower: Path) -> bool:
 
 
 def _other_namespaces() -> Iterator[Path]:
-    """Yield one process of each mount namespace that can be seen, but for this one."""
+    """Yield one process of each other visible mount namespace."""
     known = {os.readlink("/proc/self/ns/mnt")}  # noqa: PTH115 - text, not Path
     for process in _PROC.glob("[0-9]*"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""One mount from the first call to the kernel until the unmount."""
+"""One FUSE session: its mount options, and serving it from the mount until the unmount."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from ego4dfs.vfs import VFS
 log = logging.getLogger(__name__)
 
 ATTRIBUTES_KEPT_S = 3600
-"""How long the kernel believes names and attributes: a release does not change."""
+"""Timeout of names and attributes in the kernel's cache: a release does not change."""
 
 _READ_AHEAD_KIB = 1024
-_WORKERS_BOUNDED_SINCE = (3, 12)  # earlier ones start as many as there are requests
+_MAX_THREADS_SINCE = (3, 12)  # older versions start one thread per request without a limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountOptions:
-    """How to mount. `nonempty` hides what the mountpoint holds; `allow_other` shows all users."""
+    """Mount options. `nonempty` allows a directory with files; `allow_other` admits other users."""
 
     allow_other: bool = False
     nonempty: bool = False
@@ -55,16 +55,15 @@ def serve(
     options: MountOptions,
     on_start: Callable[[], None],
 ) -> None:
-    """Mount and answer the kernel until somebody unmounts or SIGTERM, SIGINT or SIGHUP comes.
+    """Mount and serve the kernel until an unmount, SIGTERM, SIGINT or SIGHUP.
 
-    Must be called from the main thread. `on_start` is called once the kernel has accepted the
-    mount. Raises MountError when it does not, in the words of libfuse or fusermount, and when
-    something failed while it started.
+    Main thread only. `on_start` is called once the kernel has accepted the mount. Raises
+    MountError if it does not, with the message of libfuse or fusermount, and if the start fails.
     """
     module = binding.load()
     failures: list[Exception] = []
     stderr = StderrCapture()
-    # libfuse goes to `/`, in the foreground too; names in settings may be relative.
+    # libfuse changes to `/`, in the foreground too; paths in settings may be relative.
     directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     loop = FuseLoop(mountpoint, vfs.close)
     exit_loop = partial(loop_exit, module)
@@ -83,8 +82,8 @@ def serve(
     except RuntimeError as error:
         if not operations.is_started:
             raise _refused(mountpoint, binding, error, stderr.finish()) from error
-        # libfuse 3 ends with a code of its own when a signal has told it to end.
-        log.info("unmounted (libfuse's code: %s)", error)
+        # libfuse 3 returns an error code of its own after a signal.
+        log.info("unmounted (libfuse returned %s)", error)
     finally:
         stderr.release()
         os.close(directory)
@@ -92,8 +91,8 @@ def serve(
         raise MountError(f"{mountpoint}: the mount failed while it started: {failures[0]!r}")
 
 
-def _refused(mountpoint: Path, binding: Binding, error: Exception, words: str) -> MountError:
-    reason = words or f"no reason was given, code {error}"
+def _refused(mountpoint: Path, binding: Binding, error: Exception, output: str) -> MountError:
+    reason = output or f"no reason given, code {error}"
     return MountError(
         f"{mountpoint}: libfuse {binding.version} could not mount ({reason})",
         hint=privilege_lacking(binding.version)
@@ -120,13 +119,13 @@ def _kernel_options(version: int, module: Any, options: MountOptions) -> dict[st
         kernel["max_background"] = BACKGROUND_REQUESTS
     else:
         kernel["max_idle_threads"] = IDLE_WORKERS
-        if libfuse_version(module) >= _WORKERS_BOUNDED_SINCE:
+        if libfuse_version(module) >= _MAX_THREADS_SINCE:
             kernel["max_threads"] = WORKERS
     return kernel
 
 
 def _guarded(started: Callable[[], None], failures: list[Exception]) -> None:
-    """Note a failure and end the mount: libfuse hears of nothing that happens in `init`."""
+    """Record a failure and end the mount: libfuse ignores exceptions in `init`."""
     try:
         started()
     except Exception as error:
@@ -149,7 +148,7 @@ def _started(
     device = device_of(mountpoint)
     loop.started(device, exit_loop())
     set_process_name(device)
-    # The kernel reads 128 KiB ahead unless told otherwise; only root may tell.
+    # The default read-ahead of the kernel is 128 KiB; only root can change it.
     with suppress(OSError):
         Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(_READ_AHEAD_KIB))
     on_start()

@@ -1,4 +1,4 @@
-"""The hidden file in a mount that carries its live counters, and reading it from outside."""
+"""The hidden status file of a mount with its live counters, and reading it with a timeout."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ego4dfs.vfs.tree import inode
 STATUS_DIRECTORY = "/.ego4dfs"
 STATUS_PATH = f"{STATUS_DIRECTORY}/status.json"
 ANSWER_S = 2.0
-"""How long commands wait for a mount: a sound one answers within milliseconds."""
+"""How long commands wait for a mount: normally it answers within milliseconds."""
 
 
 class MountDead(MountError):  # noqa: N818 - a state of the mount
-    """The process of the mount has ended."""
+    """The process of the mount has exited."""
 
 
 class MountUnresponsive(MountError):  # noqa: N818 - a state of the mount
@@ -34,14 +34,14 @@ class MountUnresponsive(MountError):  # noqa: N818 - a state of the mount
 
 
 STATUS_BYTES = 4096
-"""The size of the file whatever it says: programs read as much as `stat` promised, an hour ago."""
+"""The constant size of the file: programs read as much as `stat` returned, maybe an hour ago."""
 
 
 class StatusFile:
     """`.ego4dfs/status.json`, which no listing shows. Each open takes a new snapshot.
 
-    It is one page of the kernel's, so a page never holds parts of two snapshots, and the file can
-    be mapped. Blanks before its last line end fill it up.
+    It is one page, so that no page has parts of two snapshots and the file can be mapped. Spaces
+    before its last newline fill it to its size.
     """
 
     def __init__(self, vfs: VFS) -> None:
@@ -49,7 +49,7 @@ class StatusFile:
         self._vfs = vfs
 
     def stat(self, path: str) -> Stat | None:
-        """Return what a path is if it is the file or its directory, else None."""
+        """Return the Stat of the file or its directory, None for other paths."""
         if path == STATUS_DIRECTORY:
             return Stat(inode(path), is_dir=True, size=0, mtime_ns=0)
         if path == STATUS_PATH:
@@ -61,7 +61,7 @@ class StatusFile:
         return Handle(STATUS_PATH, content=self._content())
 
     def read_into(self, handle: Handle, offset: int, view: memoryview) -> int:
-        """Fill `view` with the bytes from `offset` on; a read of the begin takes a new snapshot."""
+        """Fill `view` with the bytes from `offset` on; a read at 0 takes a new snapshot."""
         if offset == 0:
             handle.content = memoryview(self._content())
         return self._vfs.read_into(handle, offset, view)
@@ -72,7 +72,7 @@ class StatusFile:
 
 
 def padded(status: dict[str, Any], size: int) -> bytes:
-    """Return counters as JSON of exactly `size` bytes; a long `last_error` is cut for it."""
+    """Return counters as JSON of exactly `size` bytes; a long `last_error` is truncated."""
     text = json.dumps(status, indent=1)
     kept = str(status.get("last_error", ""))
     while len(text) >= size and kept:
@@ -84,9 +84,9 @@ def padded(status: dict[str, Any], size: int) -> bytes:
 def read_status(mountpoint: Path, timeout_s: float = ANSWER_S) -> dict[str, Any]:
     """Return the counters of the mount at `mountpoint`.
 
-    `pid` is the process's number in this pid namespace, None where it cannot be seen from here.
-    Raises MountError when no ego4dfs answers there: MountDead when its process has ended,
-    MountUnresponsive when the answer takes longer.
+    `pid` is the pid in this namespace, None if the process is not visible.
+    Raises MountError if no ego4dfs answers there: MountDead if its process has exited,
+    MountUnresponsive after `timeout_s`.
     """
     found = read_statuses([mountpoint], timeout_s)[mountpoint]
     if isinstance(found, MountError):
@@ -103,11 +103,11 @@ def read_statuses(
     """
     deadline = time.monotonic() + timeout_s
     calls = {path: ChildCall(partial(_read, path)) for path in mountpoints}
-    return {path: _answered(path, call, deadline, timeout_s) for path, call in calls.items()}
+    return {path: _status_or_error(path, call, deadline, timeout_s) for path, call in calls.items()}
 
 
 def _read(mountpoint: Path) -> str:
-    """Read the file past the kernel's pages and its queue of buffered reads."""
+    """Read the file with O_DIRECT, past the page cache and the queue of buffered reads."""
     fd = os.open(f"{mountpoint}{STATUS_PATH}", os.O_RDONLY | os.O_DIRECT)
     try:
         return os.read(fd, STATUS_BYTES).decode()
@@ -115,7 +115,7 @@ def _read(mountpoint: Path) -> str:
         os.close(fd)
 
 
-def _answered(
+def _status_or_error(
     mountpoint: Path, call: ChildCall[str], deadline: float, timeout_s: float
 ) -> dict[str, Any] | MountError:
     try:
@@ -147,22 +147,22 @@ def _unresponsive(mountpoint: Path, timeout_s: float) -> MountUnresponsive:
     process = _process_of(mountpoint)
     cause = f"no answer within {timeout_s:.0f} s; "
     if process is None:
-        cause += "its process cannot be seen from here"
+        cause += "its process is not visible to this one"
         hint = f"`ego4dfs unmount --lazy {shell_word(str(mountpoint))}` unmounts it"
     elif process.is_stopped:
         cause = f"no answer; its process {process.pid} is stopped"
         hint = f"`kill -CONT {process.pid}` continues it"
     else:
         cause += f"its process {process.pid} is busy"
-        hint = f"try again, or `kill {process.pid}` ends it"
+        hint = f"try again, or end it with `kill {process.pid}`"
     return MountUnresponsive(f"{mountpoint}: {cause}", hint=hint)
 
 
 def _dead_or_other(mountpoint: Path, error: Exception) -> MountError:
     if isinstance(error, OSError) and error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
         return MountDead(
-            f"{mountpoint}: the mount is dead, its process has ended",
-            hint=f"mount it again, or clear it away: ego4dfs unmount {shell_word(str(mountpoint))}",
+            f"{mountpoint}: the mount is dead, its process has exited",
+            hint=f"mount it again, or remove it: ego4dfs unmount {shell_word(str(mountpoint))}",
         )
     reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
     others = isinstance(error, PermissionError)

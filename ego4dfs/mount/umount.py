@@ -1,4 +1,4 @@
-"""Unmounting by the kernel or by fusermount, without a question to the mount."""
+"""Unmount with umount2(2) as root, else with fusermount; neither waits for the mount."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount(2)
 
 
 def umount(mountpoint: Path, *, lazy: bool, timeout_s: float = _FUSERMOUNT_S) -> str:
-    """Unmount and return why that was not possible, or an empty text; `busy` while it is in use.
+    """Unmount; return an empty text, or the reason of a failure (`busy` if it is in use).
 
-    With `lazy` it is hidden at once, and ends when nobody uses it any more.
+    With `lazy` the mount is detached at once, and ends when no program uses it any more.
     """
     if os.geteuid() == 0:
-        return _umount(mountpoint, lazy=lazy)
+        return _umount2(mountpoint, lazy=lazy)
     return _fusermount(mountpoint, lazy=lazy, timeout_s=timeout_s)
 
 
-def _umount(mountpoint: Path, *, lazy: bool) -> str:
+def _umount2(mountpoint: Path, *, lazy: bool) -> str:
     libc = ctypes.CDLL(None, use_errno=True)
     flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
     if libc.umount2(os.fsencode(mountpoint), flags) == 0:
@@ -42,6 +42,6 @@ def _fusermount(mountpoint: Path, *, lazy: bool, timeout_s: float) -> str:
             command, check=False, capture_output=True, errors="replace", timeout=timeout_s
         )
     except subprocess.TimeoutExpired:
-        return f"{program} did not end within {timeout_s:.0f} s"
+        return f"{program} did not exit within {timeout_s:.0f} s"
     words = " ".join(done.stderr.split())
     return (words or f"{program} failed without a message") if done.returncode else ""

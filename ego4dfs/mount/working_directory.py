@@ -1,9 +1,9 @@
-"""Names of files in the environment, and the working directory of a background mount.
+"""The working directory of a background mount, and relative paths in its environment.
 
-A daemon goes to `/`: any other working directory keeps its filesystem busy. Settings may name
-files relative to the directory of the command, though, and libraries read them late. So those in
-variables become absolute first; a name in the AWS files cannot be changed, and keeps the process
-where it is.
+A daemon changes to `/`, because any other working directory keeps its filesystem busy. Variables
+may hold paths relative to the directory of the command, and libraries read them late. So these
+become absolute first. A relative path in the AWS files cannot be changed: then the process stays
+in its directory.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _LISTS = ("PATH", "SSL_CERT_DIR", "AWS_DATA_PATH", "PYTHONPATH")
 
 
 def change_to_root() -> None:
-    """Go to `/`, unless the AWS files name something relative to the working directory."""
+    """Change to `/`, unless the AWS files have paths relative to the working directory."""
     try:
-        here = os.getcwd()  # noqa: PTH109 - text, not Path
-    except FileNotFoundError:  # it was removed: nothing can be relative to it
+        directory = os.getcwd()  # noqa: PTH109 - text, not Path
+    except FileNotFoundError:  # it was removed: no relative path can exist
         os.chdir("/")
         return
-    make_absolute(os.environ, here)
+    make_absolute(os.environ, directory)
     if has_relative_names():
-        log.info("staying in %s: the AWS files name files relative to it", here)
+        log.info("the working directory stays %s: the AWS files have relative paths", directory)
     else:
         os.chdir("/")
 
 
 def make_absolute(environ: MutableMapping[str, str], directory: str) -> None:
-    """Put `directory` before the relative names of files in `environ`."""
+    """Make the paths in `environ` absolute, from `directory`."""
     for name in _FILES:
         if environ.get(name):
             environ[name] = _absolute(environ[name], directory)
@@ -52,5 +52,5 @@ def make_absolute(environ: MutableMapping[str, str], directory: str) -> None:
 
 def _absolute(path: str, directory: str) -> str:
     # Libraries expand ~ and $VARIABLES themselves.
-    is_complete = path.startswith(("/", "~", "$"))
-    return path if is_complete else os.path.join(directory, path)  # noqa: PTH118 - text
+    is_absolute = path.startswith(("/", "~", "$"))
+    return path if is_absolute else os.path.join(directory, path)  # noqa: PTH118 - text
