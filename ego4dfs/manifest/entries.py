@@ -57,23 +57,24 @@ class _Table:
 
     def name_and_url(self, place: int) -> tuple[str, str]:
         name, uid, url = self.text(place)[:3]
-        if name == _BASENAME:
-            name = url.rpartition("/")[2]
-        elif name == _UID_MP4:
-            name = f"{uid}.mp4"
-        return name, url
+        return _name(name, uid, url), url
 
     def entry(self, place: int) -> Entry:
-        _, uid, url, parent, start, stop, *uids = self.text(place)
-        name, _ = self.name_and_url(place)
+        name, uid, url, parent, start, stop, *uids = self.text(place)
         benchmarks, universities, annotation, splits = self.kinds[self.shared[place]]
         named = frozenset(found or uid.lower() for found in uids)
         window = (float(start), float(stop)) if start else None
         return Entry(
             self.rows[place],
-            *(name, uid, url, named, benchmarks, universities),
+            *(_name(name, uid, url), uid, url, named, benchmarks, universities),
             *(annotation, splits, parent, window),
         )
+
+
+def _name(packed: str, uid: str, url: str) -> str:
+    if packed == _BASENAME:
+        return url.rpartition("/")[2]
+    return f"{uid}.mp4" if packed == _UID_MP4 else packed
 
 
 class Entries(Sequence[Entry]):

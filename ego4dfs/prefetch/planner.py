@@ -72,7 +72,7 @@ class Planner:
             self.renamed |= {
                 self.layout.relative(listing.dataset, name): new for name, new in names.items()
             }
-            entries = with_disk_names(listing.entries, names)
+            entries = list(with_disk_names(listing.entries, names))  # unpacked once
             items = self._items(listing.dataset, entries, evidence)
             datasets.append(DatasetPlan(listing.dataset, len(listing.manifest.entries), items))
         if self.compare_bytes:

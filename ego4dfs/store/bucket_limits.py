@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ego4dfs.errors import StoreUnavailable
@@ -28,9 +27,11 @@ class ConcurrencyLimit:
         self._lock = threading.Lock()
         self._semaphores: dict[str, threading.BoundedSemaphore] = {}
 
-    @contextmanager
-    def slot(self, bucket: str, url: str) -> Iterator[None]:
-        """Hold one slot of the bucket. Raises StoreUnavailable when none is free within BEGIN_S."""
+    def slot(self, bucket: str, url: str) -> threading.BoundedSemaphore:
+        """Take one slot of the bucket, and return what is to be released.
+
+        Raises StoreUnavailable when none is free within BEGIN_S.
+        """
         with self._lock:
             semaphore = self._semaphores.get(bucket)
             if semaphore is None:
@@ -41,10 +42,7 @@ class ConcurrencyLimit:
                 f"{url}: {self._limit} requests for this bucket are under way and none ends",
                 url=url,
             )
-        try:
-            yield
-        finally:
-            semaphore.release()
+        return semaphore
 
 
 @dataclass(slots=True)

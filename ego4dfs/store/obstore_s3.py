@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -284,6 +285,7 @@ def expressible(key: str) -> bool:
     )
 
 
+@lru_cache(maxsize=256)
 def _endpoint(bucket: str, region: str, endpoint_url: str) -> str:
     """Return the URL that requests for a bucket go to."""
     if endpoint_url:

@@ -236,21 +236,25 @@ class ResilientStore:
         if transport.credentials is not None:
             transport.credentials.keys()  # without a key there is no request to count
         self._wait_while_throttled(call, bucket, url)
-        with transport.concurrency.slot(bucket, url):
+        slot = transport.concurrency.slot(bucket, url)
+        try:
             transport.breaker.check(bucket, url)
             self._metrics.add_request(kind)
-            try:
-                result = request(transport.adapter)
-            except Unreachable as error:
-                self._metrics.store = OFFLINE
-                if not isinstance(error, NoConnection):
-                    transport.adapter.renew(url)  # its connections may be of a network that is gone
-                raise
-            except StoreError as error:
-                self._answered(transport, bucket, error)
-                if isinstance(error, Stalled):
-                    transport.adapter.renew(url)
-                raise
+            result = request(transport.adapter)
+        except CircuitOpen:
+            raise
+        except Unreachable as error:
+            self._metrics.store = OFFLINE
+            if not isinstance(error, NoConnection):
+                transport.adapter.renew(url)  # its connections may be of a network that is gone
+            raise
+        except StoreError as error:
+            self._answered(transport, bucket, error)
+            if isinstance(error, Stalled):
+                transport.adapter.renew(url)
+            raise
+        finally:
+            slot.release()
         self._answered(transport, bucket)
         return result
 

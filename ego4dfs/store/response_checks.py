@@ -41,9 +41,11 @@ def pin_of(etag: str) -> str:
 
 def lacking(*, etag: str, has_time: bool, has_length: bool = True) -> str:
     """Say what an object's answer lacks that S3 always sends, or ''."""
+    if etag and has_time and has_length:
+        return ""
     names = {"ETag": bool(etag), "Last-Modified": has_time, "Content-Length": has_length}
     missing = [name for name, is_there in names.items() if not is_there]
-    return f"it has no {' and no '.join(missing)}" if missing else ""
+    return f"it has no {' and no '.join(missing)}"
 
 
 def is_web_page(content_type: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ego4dfs.errors import ObjectMissing, StoreError
 
 _BUCKET = re.compile(r"[A-Za-z0-9](\.?[A-Za-z0-9_-])*")
 
 
+@lru_cache(maxsize=256)  # one request needs it several times
 def split_s3_url(url: str) -> tuple[str, str]:
     """Return (bucket, key) of an object's URL; the key is verbatim, without unescaping.
 
