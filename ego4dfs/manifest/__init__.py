@@ -9,13 +9,11 @@ from ego4dfs.manifest.entries import (
     admitted,
     files_of,
 )
+from ego4dfs.manifest.header import LOCATION_COLUMNS, UID_COLUMNS, check
 from ego4dfs.manifest.parser import (
-    LOCATION_COLUMNS,
     RESERVED_NAMES,
-    UID_COLUMNS,
     Manifest,
     Problem,
-    check,
     numbered,
     parse,
 )

@@ -1,4 +1,4 @@
-"""Entries of a manifest, packed: a million of them take 150 MB, where objects would take 700.
+"""Entries of a manifest, packed in memory: a million take 150 MB, not 700 MB as objects.
 
 Pure: no disk, no network.
 """
@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 _SEPARATOR = "\0"
-_BASENAME, _UID_MP4 = "", "/"  # in place of a name; none is empty or has a slash
+_BASENAME, _UID_MP4 = "", "/"  # stand for a name; no real name is empty or has a slash
 _SMALL_BYTES = 8 << 20
-_MANY = 50_000  # so many names are looked up in packed rows; fewer, in a dict, ten times as fast
+_MANY = 50_000  # more names are looked up in packed rows; fewer in a dict, ten times as fast
 
 
 class Entry(NamedTuple):
     """One object of a dataset, as its manifest lists it.
 
-    `name` is the file name in the dataset's directory, unique in it. `uids` are all ids, in lower
-    case, by which a user may ask for the row; empty for files that belong to no video.
-    `benchmarks` is None where the manifest has no such column. `splits` are texts such as
-    `fho:train`. A clip has the uid of the video that it is cut from as `parent`, and the seconds
-    of that video that it shows as `window`, where the manifest has them.
+    `name` is the file name, unique in the directory of the dataset. `uids` are all ids, in lower
+    case, that select the row; empty for files that belong to no video. `benchmarks` is None if the
+    manifest has no such column. `splits` are strings such as `fho:train`. A clip has the uid of its
+    video as `parent`, and its start and end in that video, in seconds, as `window`, if the manifest
+    has them.
     """
 
     row: int
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class _Table:
-    """The packed rows: their texts in one buffer, and what rows share once."""
+    """The packed rows: their strings in one buffer, and values that rows share, once."""
 
     def __init__(self) -> None:
         self.texts = bytearray()
@@ -78,13 +78,13 @@ def _name(packed: str, uid: str, url: str) -> str:
 
 
 class Entries(Sequence[Entry]):
-    """Entries in the order of their manifest, each made anew when it is asked for.
+    """Entries in the order of their manifest, each created at every access.
 
     Safe from several threads once built.
     """
 
     def __init__(self, table: _Table | None = None, places: array[int] | None = None) -> None:
-        """Hold these places of a table, or all."""
+        """Contain these rows of a table, or all."""
         self._table = table or _Table()
         self._places = places
         self._by_name: array[int] | None = None
@@ -116,12 +116,12 @@ class Entries(Sequence[Entry]):
         return map(self._table.name_and_url, self._all())
 
     def admitted(self, admits: Callable[[Entry], bool]) -> Entries:
-        """Return those that pass a filter."""
+        """Return the entries that pass a filter."""
         entry = self._table.entry
         return Entries(self._table, array("I", (p for p in self._all() if admits(entry(p)))))
 
     def url_of(self, name: str) -> str | None:
-        """Return the URL of the file of a name."""
+        """Return the URL of the file with this name, or None."""
         if self._by_name is None:
             hashed = [_hash(found) << 32 | place for place, (found, _) in self._numbered()]
             hashed.sort()
@@ -142,30 +142,30 @@ class Entries(Sequence[Entry]):
 
 
 def admitted(entries: Sequence[Entry], admits: Callable[[Entry], bool]) -> Sequence[Entry]:
-    """Return those of some entries that pass a filter."""
+    """Return the entries that pass a filter."""
     if isinstance(entries, Entries):
         return entries.admitted(admits)
     return tuple(entry for entry in entries if admits(entry))
 
 
 def files_of(entries: Sequence[Entry]) -> Entries | Iterator[tuple[str, str]]:
-    """Return names and URLs of entries for a tree: many that are packed as they are."""
+    """Return names and URLs of entries for a tree; many packed entries stay packed."""
     if not isinstance(entries, Entries):
         return ((entry.name, entry.url) for entry in entries)
     return entries if len(entries) > _MANY else entries.files()
 
 
 class EntryPacker:
-    """Packs entries as they are read, and knows the names that were given."""
+    """Packs entries one by one, and finds the entry that has a name."""
 
     def __init__(self) -> None:
         self._table = _Table()
-        # By hash, for the names would take twice as much; those whose hashes are equal by name.
+        # By hash, because names would take twice the memory; by name if two hashes are equal.
         self._place_of_hash: dict[int, int] = {}
         self._place_of_name: dict[str, int] = {}
 
     def add(self, entry: Entry) -> bool:
-        """Pack an entry; False if it holds a NUL, which no name or URL may."""
+        """Pack an entry; return False if it has a NUL, which no name or URL may have."""
         row, name, uid, url, uids, *kind, parent, window = entry
         own = uid.lower()
         if name == url.rpartition("/")[2]:
@@ -191,7 +191,7 @@ class EntryPacker:
         return True
 
     def taken(self, name: str) -> tuple[int, str] | None:
-        """Return the row and the URL of the entry that has a name, if one has."""
+        """Return row and URL of the entry that has this name, or None."""
         place = self._place_of_hash.get(hash(name))
         if place is not None and self._table.name_and_url(place)[0] != name:
             place = self._place_of_name.get(name)
@@ -200,7 +200,7 @@ class EntryPacker:
         return self._table.rows[place], self._table.name_and_url(place)[1]
 
     def entries(self) -> Entries:
-        """Return all that was packed."""
+        """Return all packed entries."""
         return Entries(self._table)
 
     def _note(self, name: str, place: int) -> None:
@@ -209,10 +209,10 @@ class EntryPacker:
 
 
 class CompressedBytes:
-    """The bytes of a file that is hardly ever read: compressed if they are many."""
+    """Bytes that are rarely read, compressed if they are large."""
 
     def __init__(self, content: bytes) -> None:
-        """Keep these bytes."""
+        """Store these bytes."""
         self.size = len(content)
         self._is_compressed = self.size > _SMALL_BYTES
         self._content = zlib.compress(content, 1) if self._is_compressed else content

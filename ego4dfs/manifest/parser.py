@@ -1,29 +1,25 @@
-"""One manifest.csv: from bytes to entries, with every row that is odd named and none lost silently.
+"""The parser of manifest.csv: from bytes to entries, and a problem for each malformed row.
 
-Pure: no disk, no network. The columns differ between datasets (see docs/reference/manifests.md);
-the rules for names and locations are those of the official downloader (`ego4d` 1.7.3,
-cli/manifest.py), widened where that one fails.
+Pure: no disk, no network. The columns differ between datasets (see docs/reference/manifests.md).
+The rules for names and locations are those of the official downloader (`ego4d` 1.7.3,
+cli/manifest.py), extended to rows on which it fails.
 """
 
 from __future__ import annotations
 
 import codecs
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from ego4dfs.datasets import MANIFEST, MANIFEST_VER, university_of_bucket
-from ego4dfs.errors import ManifestError
-from ego4dfs.manifest.csv_rows import CsvRow, read_rows
+from ego4dfs.manifest.csv_rows import CsvRow
 from ego4dfs.manifest.entries import Entry, EntryPacker
+from ego4dfs.manifest.header import LOCATION_COLUMNS, UID_COLUMNS, read_header
 
-UID_COLUMNS = ("file_uid", "video_uid", "exported_clip_uid", "clip_uid")
-LOCATION_COLUMNS = ("canonical_s3_location", "s3_path", "path")
 RELATED_UID_COLUMNS = ("video_uid", "exported_clip_uid", "clip_uid", "parent_video_uid")
 RESERVED_NAMES = (MANIFEST, MANIFEST_VER, ".ego4dfs")
-"""The official tool's own files in a dataset's directory, and our directory for files under way."""
+"""Names of the official tool's own files, and of our directory for incomplete files."""
 
 
 _VIDEO_TYPES = ("mp4", "video")
@@ -33,13 +29,12 @@ _UID_AT_START = re.compile(r"(grp-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", 
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _MAX_NAME_BYTES = 255
 _CHUNK_BYTES = 1 << 20
-_LINE_CHARACTERS = 16 << 20  # of a file that has no lines, so much is taken at a time
 _PROBLEMS_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with one row; rows count from 1, the header."""
+    """A problem in one row; rows are numbered from 1, the header."""
 
     manifest: str
     row: int
@@ -53,9 +48,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The entries of one manifest.csv in its order, and what was wrong with the others.
+    """The entries of one manifest.csv in its order, and the problems of its rows.
 
-    `problems` are the first thousand; `problem_count` counts all.
+    `problems` has the first thousand; `problem_count` counts all.
     """
 
     name: str
@@ -66,40 +61,19 @@ class Manifest:
 
 
 def parse(content: bytes, name: str) -> Manifest:
-    """Read the bytes of a manifest.csv; `name` says which one in messages.
+    """Parse the bytes of a manifest.csv; `name` is its name in messages.
 
-    A row that cannot be used is left out and reported; a row that can is kept, and reported when
-    it is odd. Raises ManifestError when there is no usable header.
+    A row that cannot be used is left out and reported. A malformed row that can be used is kept
+    and reported. Raises ManifestError if there is no usable header.
     """
     problems: list[Problem] = []
     _check_encoding(content, name, problems)
-    records = _records(content)
-    header = _header(records, name)
+    header, rows = read_header(content, name)
     reader = _RowReader(name, header, problems)
-    for record in records:
+    for record in rows:
         reader.read(record)
     entries = reader.packing.entries()
     return Manifest(name, tuple(header), entries, tuple(problems), reader.problem_count)
-
-
-def check(content: bytes, name: str) -> None:
-    """Raise ManifestError when there is no usable header, as `parse` would, without reading rows.
-
-    A page that something between here and the store answered in its place has none.
-    """
-    _header(_records(content), name)
-
-
-def _records(content: bytes) -> Iterator[CsvRow]:
-    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
-    return read_rows(iter(partial(text.readline, _LINE_CHARACTERS), ""))
-
-
-def _header(records: Iterator[CsvRow], name: str) -> list[str]:
-    first = next(records, CsvRow(1, [], is_damaged=False))
-    header = [column.strip() for column in first.fields]
-    _check_header(header, name)
-    return header
 
 
 def _check_encoding(content: bytes, name: str, problems: list[Problem]) -> None:
@@ -115,27 +89,11 @@ def _check_encoding(content: bytes, name: str, problems: list[Problem]) -> None:
         problems.append(Problem(name, row, "", "holds bytes that are not UTF-8; shown as �"))
 
 
-def _check_header(header: Sequence[str], name: str) -> None:
-    for what, wanted in (("an id", UID_COLUMNS), ("a location", LOCATION_COLUMNS)):
-        if not any(column in header for column in wanted):
-            shown = ", ".join(header)[:120] or "nothing"
-            if shown.startswith("<"):
-                raise ManifestError(
-                    f"manifest {name}, row 1: begins with {shown[:40]}: a web page, no manifest",
-                    hint="something answered in place of its manifest.csv, such as a page to sign"
-                    " in to this network: look with a browser, or check the proxy",
-                )
-            raise ManifestError(
-                f"manifest {name}, row 1: no column holds {what}; found {shown}",
-                hint=f"expected one of {', '.join(wanted)}: is this file a manifest.csv?",
-            )
-
-
 class _RowReader:
-    """Turns the rows of one manifest into entries, in order; remembers the names given.
+    """Converts the rows of one manifest into entries, in order, with unique file names.
 
-    100,000 rows take a second or two, so what rows share is worked out once: the places of
-    columns, and the sets that few texts give.
+    100,000 rows take a second or two, so values that rows share are computed once: the positions
+    of columns, and the few different sets of words.
     """
 
     def __init__(self, name: str, header: Sequence[str], problems: list[Problem]) -> None:
@@ -147,7 +105,7 @@ class _RowReader:
         self._uid_column = next(c for c in UID_COLUMNS if c in index)
         self._location_column = next(c for c in LOCATION_COLUMNS if c in index)
         self._uid, self._location = index[self._uid_column], index[self._location_column]
-        # Behind the fields of a row stands an empty one, for columns that are not there.
+        # An empty field is appended to each row; index -1 reads it for missing columns.
         self._type, self._source, self._annotation, self._parent, self._tags = (
             index.get(column, -1)
             for column in ("type", "video_source", "annotation", "parent_video_uid", "benchmarks")
@@ -156,38 +114,25 @@ class _RowReader:
         self._related = [index[c] for c in RELATED_UID_COLUMNS if c in index]
         self._splits = [(c.removeprefix("split_"), index[c]) for c in index if c[:6] == "split_"]
         self.packing = EntryPacker()
-        # By plain name: the next number to try, and the row of each URL under a smaller one.
-        # Without it 26,000 rows of one name would look through each other's, for minutes.
+        # By plain name: the next number to try, and the row of each URL with a smaller number.
+        # Without it, 26,000 rows of one name would be compared with each other, for minutes.
         self._tried: dict[str, tuple[int, dict[str, int]]] = {}
         self._sets: dict[tuple[str, ...], frozenset[str]] = {}
 
     def read(self, record: CsvRow) -> None:
-        """Pack the entry of a row, if it gives one."""
+        """Pack the entry of a row, if the row can be used."""
         entry = self.entry(record)
         if entry is not None and not self.packing.add(entry):
             self._skip(record.number, "", "holds a NUL")
 
     def entry(self, record: CsvRow) -> Entry | None:
-        row, fields = record.number, record.fields
-        if record.is_damaged:
-            self._report(row, "", "has a quote that is not closed; read without it")
-        if len(fields) != self._width:
-            if not any(field.strip() for field in fields):
-                self._skip(row, "", "is empty")
-                return None
-            self._report(row, "", f"has {len(fields)} fields where the header has {self._width}")
-            fields = [*fields, *[""] * self._width][: self._width]
-        fields.append("")
-        uid, url = fields[self._uid].strip(), fields[self._location].strip()
-        location = _S3_URL.fullmatch(url)
+        """Return the entry of a row; None, with a problem reported, if it cannot be used."""
+        row, fields = record.number, self._fields(record)
+        location = self._location_of(row, fields) if fields else None
         if location is None:
-            if not any(field.strip() for field in fields):
-                self._skip(row, "", "is empty")
-                return None
-            what = f"{url!r} is not s3://bucket/key" if url else "is empty"
-            self._skip(row, self._location_column, what)
             return None
-        bucket, key = location.groups()
+        url, bucket, key = location
+        uid = fields[self._uid].strip()
         is_video = self._is_video(fields)
         plain = f"{uid}.mp4" if is_video else key.rpartition("/")[2]
         name = self._unique_name(row, plain, url)
@@ -210,6 +155,33 @@ class _RowReader:
             self._window(fields),
         )
 
+    def _fields(self, record: CsvRow) -> list[str]:
+        """Return as many fields as the header has, and an empty one; [] for an empty row."""
+        fields = record.fields
+        if record.is_damaged:
+            self._report(record.number, "", "has a quote that is not closed; read without it")
+        if len(fields) != self._width:
+            if not any(field.strip() for field in fields):
+                self._skip(record.number, "", "is empty")
+                return []
+            what = f"has {len(fields)} fields where the header has {self._width}"
+            self._report(record.number, "", what)
+            fields = [*fields, *[""] * self._width][: self._width]
+        return [*fields, ""]
+
+    def _location_of(self, row: int, fields: list[str]) -> tuple[str, str, str] | None:
+        """Return the URL of a row, its bucket and its key; None if it has no valid one."""
+        url = fields[self._location].strip()
+        location = _S3_URL.fullmatch(url)
+        if location is not None:
+            return url, location[1], location[2]
+        if not any(field.strip() for field in fields):
+            self._skip(row, "", "is empty")
+        else:
+            what = f"{url!r} is not s3://bucket/key" if url else "is empty"
+            self._skip(row, self._location_column, what)
+        return None
+
     def _is_video(self, fields: list[str]) -> bool:
         kind = fields[self._type].strip()
         if kind in _VIDEO_TYPES or kind in _FILE_TYPES:
@@ -217,7 +189,7 @@ class _RowReader:
         return self._uid_column != "file_uid"
 
     def _unique_name(self, row: int, name: str, url: str) -> str | None:
-        """Give the first row its plain name, and later ones `stem~2.ext` and so on."""
+        """Return the plain name for the first row that has it, then `stem~2.ext` and so on."""
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             self._skip(row, "", f"gives no usable file name ({name!r})")
             return None
@@ -251,7 +223,7 @@ class _RowReader:
         if is_video or (uid and name.startswith(uid)):
             lower = uid.lower()
             found.discard(lower)
-            found.add(uid if uid == lower else lower)  # one text less a row
+            found.add(uid if uid == lower else lower)  # shares one string with the entry
         named = _UID_AT_START.match(name)
         if named:
             found.add(named.group().lower())
@@ -277,15 +249,15 @@ class _RowReader:
         cell = "".join(fields[self._tags].lower().split())
         inner = cell.removeprefix("[").removesuffix("]")
         if cell and cell != f"[{inner}]":
-            self._report(row, "benchmarks", f"{cell!r} lacks its brackets; read as [{inner}]")
+            self._report(row, "benchmarks", f"{cell!r} has no brackets; read as [{inner}]")
         return self._set(*inner.split("|"))
 
     def _set(self, *words: str | None) -> frozenset[str]:
-        """Return the words that say something; rows share equal sets, 216 bytes each if empty."""
-        said = tuple(word for word in words if word)
-        found = self._sets.get(said)
+        """Return the words that are not empty; rows share equal sets, of 216 bytes or more."""
+        given = tuple(word for word in words if word)
+        found = self._sets.get(given)
         if found is None:
-            found = self._sets[said] = frozenset(said)
+            found = self._sets[given] = frozenset(given)
         return found
 
     def _skip(self, row: int, column: str, what: str) -> None:
