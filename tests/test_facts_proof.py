@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+import xxhash
 
 from ego4dfs.errors import AccessDenied
 from ego4dfs.facts import FactsIndex
@@ -54,6 +55,7 @@ def asked_once(tmp_path, store: CountingStore) -> None:
         "mtime_ns = mtime_ns + 1",
         "proof = NULL",
         "proof = x'00'",
+        "confirmed = 1",
         f"url = '{URL}x'",
     ],
 )
@@ -114,4 +116,27 @@ def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, s
     changed(tmp_path, "UPDATE facts SET size = 6 WHERE url = ?", URL)
     again = FactsIndex(tmp_path, store)
     assert again.peek(URL) is None
+    again.close()
+
+
+def test_whether_a_get_confirmed_a_size_is_kept_and_rows_of_an_earlier_version_do_not_say(
+    tmp_path, store
+):
+    changed(
+        tmp_path,
+        "CREATE TABLE facts (url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL,"
+        " version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL, proof BLOB) WITHOUT ROWID",
+    )
+    values = (URL, 5, "etag", "v", 7)
+    proof = xxhash.xxh3_64_digest("\0".join(map(str, values)).encode())
+    changed(tmp_path, "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)", *values, proof)
+    facts = FactsIndex(tmp_path, store)
+    known = facts.get(URL)
+    assert (known, known.has_confirmed_size) == (ObjectFacts(5, "etag", "v", 7), False)
+    facts.confirm(URL, known)
+    facts.confirm(OTHER, known)
+    facts.close()
+    again = FactsIndex(tmp_path, store)
+    assert again.get(URL).has_confirmed_size
+    assert not again.get(OTHER).has_confirmed_size
     again.close()

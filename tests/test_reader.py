@@ -14,7 +14,7 @@ from ego4dfs.errors import ObjectChanged, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader, Window
 from ego4dfs.reader.window import FIRST, STEP
-from ego4dfs.store import Fetched, Sink
+from ego4dfs.store import Fetched, Sink, WrongSize
 from kit.cache import open_cache
 from kit.data import seeded
 from kit.fakes import CountingStore, FailingStore, StallingStore
@@ -334,3 +334,43 @@ def test_an_admitted_block_costs_no_request(make, large):
     settle(reader)
     assert read(reader, ref, 3 * BLOCK_SIZE, 100) == large[3 * BLOCK_SIZE :][:100]
     assert store.gets == []
+
+
+def test_a_size_is_confirmed_by_one_request_whose_bytes_the_first_read_takes(make, large):
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make(store)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(reader.confirm_size, [ref] * 8))
+    assert read(reader, ref, 0, 128 << 10, Window()) == large[: 128 << 10]
+    settle(reader)
+    reader.confirm_size(ref)
+    assert store.gets == [(URL, 0, FIRST)]
+
+
+def test_a_wrong_size_is_not_confirmed(make):
+    store = CountingStore()
+    ref = store.put(URL, b"0123456789")
+    wrong = ObjectRef.of(store.source, URL, 7, ref.etag)
+    with pytest.raises(WrongSize) as caught:
+        make(store).confirm_size(wrong)
+    assert caught.value.facts.has_confirmed_size
+
+
+@pytest.mark.fault(
+    area="network",
+    fault="no network, and the size of a file was only reported by a HEAD request",
+    face="all",
+    sees="opened if any of its bytes is cached; else the open fails with EIO",
+    deadline="4 s, then at once",
+)
+def test_a_cached_block_confirms_a_size_without_a_network(make, large):
+    store = FailingStore()
+    ref, other = store.put(URL, large), store.put("s3://b/other", large)
+    reader = make(store)
+    assert read(reader, ref, 150 * BLOCK_SIZE, 10) == large[150 * BLOCK_SIZE :][:10]
+    settle(reader)
+    store.fail(StoreUnavailable("no network"))
+    reader.confirm_size(ref)
+    with pytest.raises(StoreUnavailable):
+        reader.confirm_size(other)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
-from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.blocks import BLOCK_SIZE, part_entries
 from ego4dfs.cache import blockfile
 from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
+from ego4dfs.mount.operations import Operations
+from ego4dfs.store import ObjectFacts
+from ego4dfs.vfs import Stat
 from kit.data import seeded
 from kit.gateway import Gateway
 from kit.processes import wait_until
@@ -84,6 +88,53 @@ def test_a_first_open_that_says_where_it_reads_costs_one_get_and_no_head(vfs, to
     assert vfs.read(handle, offset, 50) == LARGE[offset : offset + 50]
     assert vfs.stat(f"{top}/large.pt").size == len(LARGE)
     assert requests(vfs) == (0, 1, 1)
+
+
+def read_by_steps(vfs, path: str) -> bytes:
+    handle = vfs.open(path)
+    steps = (vfs.read(handle, at, 128 << 10) for at in range(0, handle.size, 128 << 10))
+    return b"".join(steps)
+
+
+def test_the_request_that_confirms_a_size_is_the_one_of_the_first_read(vfs, top):
+    """Read by steps, the file takes four requests, as it would if nothing were confirmed."""
+    assert vfs.stat(f"{top}/07.json").size == 7
+    assert read_by_steps(vfs, f"{top}/07.json") == FILES["07.json"]
+    assert requests(vfs) == (1, 1, 1)
+    assert read_by_steps(vfs, f"{top}/large.pt") == LARGE
+    assert requests(vfs) == (2, 5, 1)
+    assert vfs.metrics.bytes_fetched == 7 + len(LARGE)
+
+
+def test_a_confirmed_size_is_remembered(vfs, top, open_tree, release):
+    """Else the next process would fetch the first bytes of an object of which it has others."""
+    handle = vfs.open(f"{top}/large.pt")
+    vfs.read(handle, 2 * BLOCK_SIZE, 100)
+    vfs.cache.forget(entry.key for entry in part_entries(handle.ref, 0, BLOCK_SIZE))
+    vfs.close()
+    again = open_tree(version=release.version, datasets=["annotations"], metadata=False)
+    handle = again.open(f"{top}/large.pt")
+    assert vfs.read(handle, 2 * BLOCK_SIZE, 100) == LARGE[2 * BLOCK_SIZE :][:100]
+    assert requests(again)[:2] == (0, 0)
+
+
+def test_a_size_that_is_too_small_ends_no_read_of_an_open_file(vfs, top):
+    """The kernel cuts reads through all descriptors at the last size that it was given."""
+    operations = Operations(vfs, lambda: None)
+    path, handle = f"/{top}/large.pt", SimpleNamespace(fh=0)
+    operations.getattr(path)
+    operations.open(path, handle)
+    url = vfs.resolve(path).url
+    facts = vfs.facts.get(url)
+    vfs.facts.forget(url)
+    wrong = ObjectFacts(len(LARGE) - 137, facts.etag, facts.version_id, facts.mtime_ns)
+    vfs.facts.learn(url, wrong)
+    name = "large.pt"
+    assert operations.attributes_for_listing(f"/{top}", name, Stat.of(1, wrong)) is None
+    assert operations.getattr(path)["st_size"] == len(LARGE)
+    listed = operations.attributes_for_listing(f"/{top}", name, Stat.of(1, facts))
+    assert listed is not None
+    assert listed["st_size"] == len(LARGE)
 
 
 def test_a_first_open_behind_the_end_is_an_open_all_the_same(vfs, top):

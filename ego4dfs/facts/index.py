@@ -112,6 +112,11 @@ class FactsIndex:
         if isinstance(error, WrongSize):
             self.record(url, error.facts)
 
+    def confirm(self, url: str, facts: ObjectFacts) -> None:
+        """Note that a GET has answered with the size in `facts`; the disk learns it later."""
+        if self._known.get(url) == facts and not facts.has_confirmed_size:
+            self._gather(url, facts.confirmed())
+
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes.
 

@@ -35,12 +35,13 @@ LOCKED_S = 3.0
 """How long after that no use waits at all: facts count as unknown, and writes are deferred."""
 
 _ROWS_PER_QUERY = 500  # SQLite accepts at least 999 values in one query
-_FACTS = "url, size, etag, version_id, mtime_ns"
+_FACTS = "url, size, etag, version_id, mtime_ns, confirmed"
+_INSERT = f"INSERT OR REPLACE INTO facts ({_FACTS}, proof) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of our own
 _REFUSALS = "url, missing, message, at"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
     url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL,
-    version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL, proof BLOB
+    version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL, proof BLOB, confirmed INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refusals (
     url TEXT PRIMARY KEY, missing INTEGER NOT NULL, message TEXT NOT NULL, at REAL NOT NULL,
@@ -50,10 +51,12 @@ CREATE TABLE IF NOT EXISTS refusals (
 # Rows of versions without checksums are accepted once: a GET of the object reports a wrong size.
 _UPGRADE = (
     "ALTER TABLE facts ADD COLUMN proof BLOB",
-    f"UPDATE facts SET proof = proof({_FACTS})",  # noqa: S608 - names of our own
+    "UPDATE facts SET proof = proof(url, size, etag, version_id, mtime_ns)",
     "ALTER TABLE refusals ADD COLUMN proof BLOB",
     "DELETE FROM refusals",
 )
+# NULL in older rows and for sizes that only a HEAD request reported; checksums skip NULL.
+_UPGRADE_CONFIRMED = ("ALTER TABLE facts ADD COLUMN confirmed INTEGER",)
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -103,21 +106,17 @@ class FactsTable:
             marks = ", ".join("?" * len(some))
             query = f"SELECT {_FACTS}, proof FROM facts WHERE url IN ({marks})"  # noqa: S608
             for row in self._valid_rows("facts", self._rows(query, some)):
-                found[row[0]] = ObjectFacts(*row[1:])
+                found[row[0]] = ObjectFacts(*row[1:5], has_confirmed_size=bool(row[5]))
         return found
 
     def apply(self, changes: Mapping[str, ObjectFacts | None]) -> bool:
         """Write facts, and delete those given as None; False if another process has locked it."""
         dropped = [(url,) for url, facts in changes.items() if facts is None]
-        rows = [
-            (url, facts.size, facts.etag, facts.version_id, facts.mtime_ns)
-            for url, facts in changes.items()
-            if facts is not None
-        ]
+        rows = [(url, *_values(facts)) for url, facts in changes.items() if facts is not None]
         return self._write(
             ("DELETE FROM facts WHERE url = ?", dropped),
             ("DELETE FROM refusals WHERE url = ?", dropped),
-            ("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?)", _with_checksums(rows)),
+            (_INSERT, _with_checksums(rows)),
         )
 
     def refusal(self, url: str) -> tuple[bool, str, float] | None:
@@ -173,8 +172,9 @@ class FactsTable:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(_SCHEMA)
-            if not _has_checksums(connection):
-                _upgrade(connection)
+            for column, statements in (("proof", _UPGRADE), ("confirmed", _UPGRADE_CONFIRMED)):
+                if not _has_column(connection, column):
+                    _upgrade(connection, column, statements)
         except BaseException:
             connection.close()
             raise
@@ -239,8 +239,13 @@ class FactsTable:
 
 def _checksum(*values: object) -> bytes:
     """Return the checksum of a row; it includes the URL, so rows cannot be swapped."""
-    text = "\0".join(map(str, values))
+    text = "\0".join(str(value) for value in values if value is not None)
     return xxhash.xxh3_64_digest(text.encode("utf-8", "surrogatepass"))
+
+
+def _values(facts: ObjectFacts) -> Row:
+    confirmed = 1 if facts.has_confirmed_size else None
+    return (facts.size, facts.etag, facts.version_id, facts.mtime_ns, confirmed)
 
 
 def _with_checksums(rows: Sequence[Row]) -> list[Row]:
@@ -251,13 +256,13 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace")  # a damaged string fails its checksum, not the query
 
 
-def _has_checksums(connection: sqlite3.Connection) -> bool:
+def _has_column(connection: sqlite3.Connection, column: str) -> bool:
     columns = connection.execute("SELECT name FROM pragma_table_info('facts')").fetchall()
-    return ("proof",) in columns
+    return (column,) in columns
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
+def _upgrade(connection: sqlite3.Connection, column: str, statements: Sequence[str]) -> None:
     with transaction(connection):
-        if not _has_checksums(connection):  # another process may have done it since
-            for statement in _UPGRADE:
+        if not _has_column(connection, column):  # another process may have done it since
+            for statement in statements:
                 connection.execute(statement)

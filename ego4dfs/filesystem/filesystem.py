@@ -257,9 +257,10 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 return self._read_once(path, start, end)
 
     def _read_once(self, path: str, start: int | None, end: int | None) -> bytes:
-        first = start or 0
-        handle = self.vfs.open(path, first_offset=first if first >= 0 else None)
+        handle = self.vfs.open(path, first_offset=start or 0)
         begin, stop, _ = slice(start, end).indices(handle.size)
+        if begin >= stop:
+            self.vfs.confirm(handle)
         return self.vfs.read(handle, begin, stop - begin)
 
     def cat_ranges(

@@ -136,13 +136,13 @@ def _with_attributes(module: Any, session: Any) -> Any:
             record = module.c_stat()
             for number in range(offset, len(names)):
                 entry, found = names[number]
-                if found is None:
+                known = operations.attributes_for_listing(directory, entry.name, found)
+                if known is None:
                     record.st_mode = stat.S_IFDIR if entry.is_dir else stat.S_IFREG
                     record.st_ino = entry.inode
                 else:
-                    known = operations.attributes_for_listing(directory, entry.name, found)
                     module.set_st_attrs(record, known, use_ns=True)
-                flag = _FILL_PLUS if found else 0
+                flag = _FILL_PLUS if known else 0
                 if filler(buffer, entry.name.encode(), record, number + 1, flag):
                     break
             return 0

@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ego4dfs.errors import NotFound, ObjectChanged
@@ -48,11 +49,10 @@ class Operations:
         self._listings: dict[int, list[tuple[DirEntry, Stat | None]]] = {}
         self._numbers = itertools.count(1)
         self._reads = threading.Semaphore(MAX_READS)
+        self._lock = threading.Lock()  # guards _sizes together with what is open
         # Both have one entry for each path that was looked at: at most the files of the tree, which
         # take about 200 bytes each. The kernel never reports what it drops, so neither may we.
-        self._opened: dict[
-            str, str
-        ] = {}  # path -> the version whose pages the kernel may have cached
+        self._opened: dict[str, str] = {}  # path -> the version of which the kernel may have pages
         self._sizes: dict[str, int] = {}  # path -> the size that the kernel has cached
 
     def init(self, path: str) -> None:
@@ -64,13 +64,19 @@ class Operations:
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
         """Return the attributes of a path."""
         del fh
+        status = self._status.stat(path)
+        if status is not None:
+            return {**attributes(status), **self.owner}
         try:
-            found = self._status.stat(path) or self._vfs.stat(path)
+            found = self._vfs.stat(path)
         except NotFound:
             if len(path.rpartition("/")[2].encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None
             raise
-        self._sizes[path] = found.size
+        if not self._record_size(path, found.size):
+            self._vfs.open(path)  # of the two sizes one may be what only a HEAD request reported
+            found = self._vfs.stat(path)
+            self._sizes[path] = found.size
         return {**attributes(found), **self.owner}
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
@@ -98,9 +104,15 @@ class Operations:
             self._listings[fh] = [*dots, *found]
         return self._listings[fh]
 
-    def attributes_for_listing(self, directory: str, name: str, found: Stat) -> dict[str, int]:
-        """Return attributes to send with a name (readdirplus), and record their size."""
-        self._sizes[f"{directory.rstrip('/')}/{name}"] = found.size
+    def attributes_for_listing(
+        self, directory: str, name: str, found: Stat | None
+    ) -> dict[str, int] | None:
+        """Return attributes to send with a name (readdirplus), and record their size.
+
+        None if they are unknown, or the file is open with another size: the listing may be old.
+        """
+        if found is None or not self._record_size(f"{directory.rstrip('/')}/{name}", found.size):
+            return None
         return {**attributes(found), **self.owner}
 
     def releasedir(self, path: str, fh: int) -> int:
@@ -113,16 +125,19 @@ class Operations:
         """Open a file; keep the pages in the kernel's cache only if the version is the same."""
         if path == STATUS_PATH:
             handle = self._status.open()
+            fi.fh = self._register(handle)
         else:
-            handle = self._vfs.open(path)
-            self._correct_size(path, handle)
+            with self._wait_for_bytes(path):
+                handle = self._vfs.open(path)
+            with self._lock:
+                self._correct_size(path, handle)
+                is_open = self._is_open(handle.path)
+                fi.fh = self._register(handle)
             before = self._opened.get(handle.path, handle.version)
             fi.keep_cache = before == handle.version
             # The page cache belongs to the path, not to the descriptor: versions must not share it.
-            fi.direct_io = before != handle.version and self._is_open(handle.path)
+            fi.direct_io = before != handle.version and is_open
             self._opened[handle.path] = handle.version
-        fi.fh = next(self._numbers)
-        self._handles[fi.fh] = handle
         return 0
 
     def read_into(self, fh: int, offset: int, view: memoryview) -> int:
@@ -132,12 +147,8 @@ class Operations:
             return self._status.read_into(handle, offset, view)
         if self._opened.get(handle.path, handle.version) != handle.version:
             raise ObjectChanged(f"{handle.path} was replaced and opened anew since")
-        if not self._reads.acquire(blocking=False):
-            raise OSError(errno.EIO, f"{MAX_READS} reads wait for the store already", handle.path)
-        try:
+        with self._wait_for_bytes(handle.path):
             return self._vfs.read_into(handle, offset, view)
-        finally:
-            self._reads.release()
 
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
         """Return bytes; only here because bindings look for it. Sessions call `read_into`."""
@@ -150,12 +161,38 @@ class Operations:
         self._handles.pop(fi.fh, None)
         return 0
 
+    @contextmanager
+    def _wait_for_bytes(self, path: str) -> Iterator[None]:
+        """Count as a read while it may wait for the store. Raises OSError if there are too many."""
+        if not self._reads.acquire(blocking=False):
+            raise OSError(errno.EIO, f"{MAX_READS} reads wait for the store already", path)
+        try:
+            yield
+        finally:
+            self._reads.release()
+
+    def _register(self, handle: Handle) -> int:
+        number = next(self._numbers)
+        self._handles[number] = handle
+        return number
+
+    def _record_size(self, path: str, size: int) -> bool:
+        """Record the size that is sent to the kernel; False if the file is open with another one.
+
+        The kernel cuts reads through all descriptors of a file at the last size that it was sent.
+        """
+        with self._lock:
+            if self._sizes.get(path, size) != size and self._is_open(path.strip("/")):
+                return False
+            self._sizes[path] = size
+            return True
+
     def _correct_size(self, path: str, handle: Handle) -> None:
         """Refuse the open while the kernel has another size cached, at which it cuts reads.
 
         After ESTALE the kernel looks up the path again, with its size, and repeats the open.
         """
-        if self._sizes.get(path, handle.size) != handle.size:
+        if self._sizes.setdefault(path, handle.size) != handle.size:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def _is_open(self, path: str) -> bool:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
@@ -24,18 +25,19 @@ from ego4dfs.blocks import (
     spans,
 )
 from ego4dfs.cache import BlockCache
-from ego4dfs.errors import StoreUnavailable
+from ego4dfs.errors import ObjectChanged, StoreError, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader.background import BackgroundVerifier
 from ego4dfs.reader.dispatch import Dispatch
 from ego4dfs.reader.flights import ByteBudget, Flight, Flights, Soon
-from ego4dfs.reader.window import STEP, Window
+from ego4dfs.reader.window import FIRST, STEP, Window
 from ego4dfs.store import ObjectStore
 
 MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
 SOON_BLOCKS = 16  # less than the threads: nobody who waits has to queue behind a guess
 MAX_HOMELESS_BLOCKS = 64  # what is ahead of a reader must not leave before it is read
 NEAR = 2 * STEP  # a reader may come there before a whole request has arrived
+_MAX_BLOCKS_SEARCHED = 1 << 16  # 64 GiB: an object that is said to be larger may be much larger
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
 
 
@@ -92,6 +94,35 @@ class Reader:
             filled += piece_stop - start
         self._metrics.add_bytes_served(filled)
         return filled
+
+    def confirm_size(self, ref: ObjectRef) -> None:
+        """Return when bytes of the object have shown that it has the size of `ref`.
+
+        Cached bytes show it: they came with that size. If the first ones are not cached, what a
+        first read would fetch is fetched now, and kept. Raises StoreError when the store sends
+        nothing and nothing is cached; ObjectChanged when the object has another size or version.
+        """
+        if not ref.size or self._has_first_part(ref):
+            return
+        try:
+            sent = self._fetch(ref, range(min(FIRST, ref.size)), PART_SIZE, FIRST)
+            self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), sent)
+        except ObjectChanged:
+            raise
+        except StoreError:
+            if not self._has_any_part(ref):
+                raise
+
+    def _has_first_part(self, ref: ObjectRef) -> bool:
+        return not any(missing_entries(ref, 0, 1, PART_SIZE, self._cache.contains))
+
+    def _has_any_part(self, ref: ObjectRef) -> bool:
+        blocks = (block_entry(ref, index) for index in range(ref.block_count))
+        return any(
+            self._cache.contains(entry.key)
+            for block in islice(blocks, _MAX_BLOCKS_SEARCHED)
+            for entry in (block, *part_entries(ref, block.start, block.stop))
+        )
 
     def fetch_soon(self, ref: ObjectRef) -> bool:
         """Send for an object of one block that may be read next; False when there is no room."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ego4dfs.errors import ObjectChanged, StoreError
@@ -19,7 +19,8 @@ class ObjectFacts:
     `etag` carries no quotes, but for a weak one, which is as it came: `W/"x"`. `version_id` is
     empty where the bucket keeps no versions. `mtime_ns` is the store's LastModified in nanoseconds
     since the epoch. Facts that are not lasting must be asked for again by the next process: the
-    store tells no version.
+    store tells no version. `has_confirmed_size` says that an answer to a GET had this size; until
+    then it is what one HEAD request reported. Facts that differ only in that are equal.
     """
 
     size: int
@@ -27,6 +28,11 @@ class ObjectFacts:
     version_id: str
     mtime_ns: int
     is_lasting: bool = field(default=True, kw_only=True)
+    has_confirmed_size: bool = field(default=False, kw_only=True, compare=False)
+
+    def confirmed(self) -> ObjectFacts:
+        """Return the same facts as those of an answer to a GET."""
+        return replace(self, has_confirmed_size=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ class ResilientStore:
     def _facts_by_get(self, url: str) -> ObjectFacts:
         """Fetch facts by a GET of one byte: the answer to a HEAD may have been the wrong one."""
         try:
-            return self.read_range(url, 0, 1).facts
+            return self.read_range(url, 0, 1).facts.confirmed()
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
@@ -226,7 +226,8 @@ class ResilientStore:
 
     def _facts_of_first_byte(self, call: _Call, url: str) -> ObjectFacts:
         """Return facts by a GET: its answer has what a HEAD's lacks, the code of a refusal too."""
-        return self._send(call, "get", url, lambda store: store.read_range(url, 0, 1)).facts
+        byte = self._send(call, "get", url, lambda store: store.read_range(url, 0, 1))
+        return byte.facts.confirmed()
 
     def _send(
         self, call: _Call, kind: RequestKind, url: str, request: Callable[[ObjectStore], Result]

@@ -69,4 +69,4 @@ def check_version(url: str, facts: ObjectFacts, *, etag: str, size: int | None) 
     if etag and facts.etag != etag:
         raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
     if size is not None and facts.size != size:
-        raise WrongSize(url, size, facts)
+        raise WrongSize(url, size, facts.confirmed())

@@ -92,8 +92,11 @@ class VFS:
     def open(self, path: str, *, first_offset: int | None = None) -> Handle:
         """Open the current version of a file.
 
-        `first_offset` is where the first read will be. With it, an object whose facts are unknown
-        costs one GET request of that block, instead of a HEAD and a GET request.
+        If only a HEAD request reported its size, the request that a first read would send is sent
+        now, and its answer confirms the size. `first_offset` is where the first read will be,
+        from the end if negative: that read confirms the size, and an object whose facts are
+        unknown costs one GET request of that block, instead of a HEAD and a GET request. If it
+        then reads nothing, call `confirm`.
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
@@ -105,6 +108,27 @@ class VFS:
         except StoreError as error:
             log.info("%s cannot be opened: %s", node.path, error)
             raise
+
+    def confirm(self, handle: Handle) -> None:
+        """Make sure that an open file has the size of its object.
+
+        Raises ObjectChanged when it has not; it must be opened again. Raises StoreError when
+        nobody can say.
+        """
+        ref = handle.ref
+        if ref is None or handle.copy is not None:
+            return
+        facts = self.session.facts.peek(ref.url)
+        is_current = facts is not None and (facts.size, facts.etag) == (ref.size, ref.etag)
+        if facts is not None and is_current and facts.has_confirmed_size:
+            return
+        try:
+            self.session.reader.confirm_size(ref)
+        except ObjectChanged as error:
+            self.session.facts.correct(ref.url, error)
+            raise
+        if facts is not None and is_current:
+            self.session.facts.confirm(ref.url, facts)
 
     def read_into(self, handle: Handle, offset: int, view: memoryview) -> int:
         """Fill `view` with the bytes from `offset` on and return how many there were.
@@ -249,7 +273,7 @@ class VFS:
 
     def _open_object(self, node: ObjectFile, first_offset: int | None) -> Handle:
         try:
-            return self._open_current(node, first_offset)
+            return self._open_confirmed(node, first_offset)
         except StoreUnavailable as error:
             facts = self._recorded_facts(node)
             copies = self.session.copies
@@ -258,15 +282,29 @@ class VFS:
                 raise
             return Handle(node.path, ref=self._ref(node.url, facts), copy=copy, unreachable=error)
 
+    def _open_confirmed(self, node: ObjectFile, first_offset: int | None) -> Handle:
+        handle = self._open_current(node, first_offset)
+        if first_offset is None:
+            try:
+                self.confirm(handle)
+            except ObjectChanged:  # no program has seen bytes of it yet
+                handle = self._open_current(node, None)
+                self.confirm(handle)
+        return handle
+
     def _open_current(self, node: ObjectFile, first_offset: int | None) -> Handle:
         facts = self._local_facts(node)
         if facts is None:
-            has_copy = self._has_copy(node)
-            index = None if first_offset is None or has_copy else first_offset // BLOCK_SIZE
+            is_known_place = (
+                first_offset is not None and first_offset >= 0 and not self._has_copy(node)
+            )
+            index = first_offset // BLOCK_SIZE if first_offset and is_known_place else 0
             facts = self.session.facts.get(
                 node.url,
                 refusal_valid_s=OPEN_REFUSAL_VALID_S,
-                fetch=None if index is None else lambda url: self._facts_by_first_get(url, index),
+                fetch=(lambda url: self._facts_by_first_get(url, index))
+                if is_known_place
+                else None,
             )
         copies = self.session.copies
         copy = copies.find_valid(node.path, node.url, facts) if copies else None
@@ -298,7 +336,7 @@ class VFS:
                 raise
             return self.session.store.head(url)  # the offset may be behind the end
         self.session.reader.admit(self._ref(url, fetched.facts), index, fetched.data)
-        return fetched.facts
+        return fetched.facts.confirmed()
 
 
 def _entry(name: str, child: Node) -> DirEntry:

@@ -67,7 +67,7 @@ class CountingStore:
             if etag and etag != facts.etag:
                 raise ObjectChanged(f"{url}: has another ETag", url=url)
             if size is not None and size != facts.size:
-                raise WrongSize(url, size, facts)
+                raise WrongSize(url, size, facts.confirmed())
             if start >= facts.size:
                 raise StoreError(f"{url}: starts past the end", url=url)
             return Fetched(memoryview(self.objects[url])[start:stop], start, facts)

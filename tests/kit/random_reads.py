@@ -57,7 +57,6 @@ CACHE = "64MiB"
 READERS = 8
 LONGEST_READ = 96 << 10
 FAULT_S = 1.0
-CORRECTED_S = 30.0
 DEADLINE_S = ANSWER_S + 10.0  # and what a busy machine adds
 
 
@@ -142,46 +141,21 @@ class Readers:
                     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 self._compare(fd, name, offset, count)
             size = os.fstat(fd).st_size
-            if size != SIZE_OF[name] and not self._is_corrected(name):
+            if size != SIZE_OF[name]:
                 with self._lock:
                     self._report.wrong_sizes.append(f"{name}: {size}")
         finally:
             os.close(fd)
-
-    def _is_corrected(self, name: str) -> bool:
-        """Tell whether a wrong size ends with a read that reaches the store.
-
-        Until then it is the word of one HEAD: what was read before may lie in the page cache.
-        """
-        until = time.monotonic() + CORRECTED_S
-        while time.monotonic() < until:
-            try:
-                fd = os.open(self._directory / name, os.O_RDONLY)
-                try:
-                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-                    os.pread(fd, 1, 0)
-                    if os.fstat(fd).st_size == SIZE_OF[name]:
-                        return True
-                finally:
-                    os.close(fd)
-            except OSError:
-                time.sleep(0.1)
-        return False
 
     def _compare(self, fd: int, name: str, offset: int, count: int) -> None:
         began_s = time.monotonic()
         found = read_whole(fd, count, offset)
         wanted = Seeded(name).part(offset, count)
         took_s = time.monotonic() - began_s
-        stop = offset + len(found)
-        # The kernel asks nobody for what lies behind the size that a wrong HEAD has told.
-        is_false_end = len(found) < count and not (
-            os.fstat(fd).st_size <= stop and self._is_corrected(name)
-        )
         with self._lock:
             self._report.slowest_s = max(self._report.slowest_s, took_s)
             self._report.reads += 1
-            if is_false_end:
+            if len(found) < count:
                 self._report.false_ends.append(f"{name}: {offset + len(found)}")
             if found != wanted[: len(found)]:
                 self._report.wrong_bytes.append(f"{name}: {offset}+{count}")
