@@ -1,4 +1,4 @@
-"""Byte ranges of objects as blocks: pure arithmetic and names, no bytes and no disk.
+"""Arithmetic of blocks and parts of objects, and their cache keys: no bytes and no disk.
 
 An object version is cut into blocks of `BLOCK_SIZE` bytes; the last one may be shorter. Where
 little is read, a block is kept in parts of `PART_SIZE`. Blocks and parts are named by the object
@@ -70,85 +70,87 @@ def spans(start: int, stop: int) -> Iterator[Span]:
 
 
 def block_key(object_id: str, index: int) -> str:
-    """Return the name of a block, unique over all sources, objects and versions."""
+    """Return the cache key of a block, unique over all sources, objects and versions."""
     return f"{object_id}-{index:x}"
 
 
-def key_before(ref: ObjectRef, position: int) -> str:
-    """Return the name of the block that holds the byte before a position behind the first."""
+def preceding_block_key(ref: ObjectRef, position: int) -> str:
+    """Return the key of the block that holds the byte before `position`, which is not 0."""
     return block_key(ref.object_id, (position - 1) // BLOCK_SIZE)
 
 
-class Entry(NamedTuple):
-    """What has one name in the cache: the bytes [start, stop) of an object, a block or a part."""
+class Extent(NamedTuple):
+    """What has one key in the cache: the bytes [start, stop) of an object, a block or a part."""
 
     key: str
     start: int
     stop: int
 
 
-def block_entry(ref: ObjectRef, index: int) -> Entry:
+def block_extent(ref: ObjectRef, index: int) -> Extent:
     """Return block `index` as a whole."""
     start = index * BLOCK_SIZE
-    return Entry(block_key(ref.object_id, index), start, start + ref.block_length(index))
+    return Extent(block_key(ref.object_id, index), start, start + ref.block_length(index))
 
 
-def block_entries(ref: ObjectRef) -> list[Entry]:
+def block_extents(ref: ObjectRef) -> list[Extent]:
     """Return all blocks of an object, in order; none of an empty one."""
-    return [block_entry(ref, index) for index in range(ref.block_count)]
+    return [block_extent(ref, index) for index in range(ref.block_count)]
 
 
-def part_entries(ref: ObjectRef, start: int, stop: int) -> Iterator[Entry]:
+def part_extents(ref: ObjectRef, start: int, stop: int) -> Iterator[Extent]:
     """Yield the parts that hold [start, stop), in order."""
     stop = min(stop, ref.size)
     for first in range(start // PART_SIZE * PART_SIZE, stop, PART_SIZE):
-        yield Entry(_part_key(ref, first), first, min(first + PART_SIZE, ref.size))
+        yield Extent(_part_key(ref, first), first, min(first + PART_SIZE, ref.size))
 
 
-def missing_entries(
-    ref: ObjectRef, start: int, stop: int, grain: int, is_there: Callable[[str], bool]
-) -> Iterator[Entry]:
-    """Yield what is to be fetched so that [start, stop), widened to units of `grain`, is there.
+def missing_extents(
+    ref: ObjectRef, start: int, stop: int, granularity: int, has: Callable[[str], bool]
+) -> Iterator[Extent]:
+    """Yield what must be fetched to have [start, stop), widened to units of `granularity`.
 
-    A block is fetched as a whole if all of it is wanted and no part of it is there; the bytes of
-    a part that is there are not fetched again.
+    `has` says whether a key needs no fetch. A block is fetched as a whole if all of it is wanted
+    and none of its parts is there; parts that are there are not fetched again.
     """
-    start, stop = start // grain * grain, min(ref.size, -(-stop // grain) * grain)
+    start = start // granularity * granularity
+    stop = min(ref.size, -(-stop // granularity) * granularity)
     for index in range(start // BLOCK_SIZE, -(-stop // BLOCK_SIZE)):
-        block = block_entry(ref, index)
-        if is_there(block.key):
+        block = block_extent(ref, index)
+        if has(block.key):
             continue
         first, last = max(start, block.start), min(stop, block.stop)
-        parts = list(part_entries(ref, block.start, block.stop))
-        lacking = [part for part in parts if not is_there(part.key)]
-        if (first, last) == (block.start, block.stop) and lacking == parts:
+        parts = list(part_extents(ref, block.start, block.stop))
+        missing = [part for part in parts if not has(part.key)]
+        if (first, last) == (block.start, block.stop) and missing == parts:
             yield block
         else:
-            yield from (part for part in lacking if part.start < last and first < part.stop)
+            yield from (part for part in missing if part.start < last and first < part.stop)
 
 
-def overlapping_keys(ref: ObjectRef, entry: Entry) -> tuple[str, ...]:
-    """Return the keys under which bytes of an entry may be in flight, but for its own."""
-    index = entry.start // BLOCK_SIZE
-    block = block_entry(ref, index)
-    if entry.key != block.key:
+def overlapping_keys(ref: ObjectRef, extent: Extent) -> tuple[str, ...]:
+    """Return the other keys under which bytes of an extent may be in flight."""
+    index = extent.start // BLOCK_SIZE
+    block = block_extent(ref, index)
+    if extent.key != block.key:
         return (block.key,)
-    return tuple(part.key for part in part_entries(ref, block.start, block.stop))
+    return tuple(part.key for part in part_extents(ref, block.start, block.stop))
 
 
-def length_of(request: list[Entry]) -> int:
-    """Count the bytes of adjacent entries."""
-    return request[-1].stop - request[0].start
+def total_bytes(extents: list[Extent]) -> int:
+    """Count the bytes of adjacent extents."""
+    return extents[-1].stop - extents[0].start
 
 
-def requests(entries: Iterable[Entry], longest: int) -> Iterator[list[Entry]]:
-    """Join entries that are adjacent into requests of at most `longest` bytes, or one entry."""
-    request: list[Entry] = []
-    for entry in entries:
-        if request and (request[-1].stop != entry.start or entry.stop - request[0].start > longest):
+def join_adjacent(extents: Iterable[Extent], max_bytes: int) -> Iterator[list[Extent]]:
+    """Join adjacent extents into requests of at most `max_bytes`, or of one extent."""
+    request: list[Extent] = []
+    for extent in extents:
+        is_adjacent = bool(request) and request[-1].stop == extent.start
+        if request and not (is_adjacent and extent.stop - request[0].start <= max_bytes):
             yield request
             request = []
-        request.append(entry)
+        request.append(extent)
     if request:
         yield request
 

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, Span, block_entry, block_key, requests, spans
+from ego4dfs.blocks import (
+    BLOCK_SIZE,
+    ObjectRef,
+    Span,
+    block_extent,
+    block_key,
+    join_adjacent,
+    spans,
+)
 
 OFFSETS = st.integers(0, 20 * BLOCK_SIZE) | st.builds(
     lambda block, delta: max(0, block * BLOCK_SIZE + delta),
@@ -41,8 +49,8 @@ def test_a_range_up_to_a_border_does_not_touch_the_next_block():
 def runs(indexes: list[int], longest: int) -> list[range]:
     """Join blocks into requests, and return those as ranges of blocks."""
     ref = ObjectRef.of("source", "s3://b/k", 100 * BLOCK_SIZE, "etag")
-    entries = (block_entry(ref, index) for index in indexes)
-    joined = requests(entries, longest * BLOCK_SIZE)
+    entries = (block_extent(ref, index) for index in indexes)
+    joined = join_adjacent(entries, longest * BLOCK_SIZE)
     return [range(r[0].start // BLOCK_SIZE, r[-1].stop // BLOCK_SIZE) for r in joined]
 
 

@@ -16,7 +16,7 @@ from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.cache import BlockCache
 from ego4dfs.config import resolve
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader import Window, dispatch, flights
+from ego4dfs.reader import Window, fetch_pool, flights
 from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.vfs import open_vfs
 from kit.fakes import CountingStore, FailingStore, StallingStore
@@ -68,7 +68,7 @@ def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):  # 
     good = store.put(GOOD, large[: 40 * BLOCK_SIZE])
     with ThreadPoolExecutor(64) as pool:
         reads = [pool.submit(read, reader, ref, 0, 2 * BLOCK_SIZE) for ref in bad]
-        wait_until(lambda: reader._budget._used >= 72 * BLOCK_SIZE)
+        wait_until(lambda: reader.downloads.memory_bytes >= 72 * BLOCK_SIZE)
         began_s = time.monotonic()
         assert read(reader, good, 0, 40 * BLOCK_SIZE) == large[: 40 * BLOCK_SIZE]
         assert time.monotonic() - began_s < 20
@@ -85,7 +85,7 @@ def test_reads_of_the_bucket_that_hangs_are_urgent_too(stalling, large):  # noqa
     with ThreadPoolExecutor(30) as pool:
         reads = [pool.submit(read, reader, ref, 0, 1000) for ref in bad]
         wait_until(lambda: len(store.gets) == 30)
-        assert len(store.gets) > dispatch.FETCH_THREADS
+        assert len(store.gets) > fetch_pool.FETCH_THREADS
         store.gate.set()
         assert all(data.result(60) == large[:1000] for data in reads)
 
@@ -99,7 +99,7 @@ def test_what_was_asked_for_ahead_is_urgent_once_somebody_waits_for_it(stalling,
     with ThreadPoolExecutor(30) as pool:
         reads = [pool.submit(read, reader, ref, 0, 1000) for ref in bad]
         wait_until(lambda: len(store.gets) == 30)
-        assert reader.fetch_soon(good)
+        assert reader.prefetch_small(good)
         time.sleep(0.05)
         assert len(store.gets) == 30  # nobody waits for it, so it waits
         assert read(reader, good, 0, 1000) == large[:1000]
@@ -109,7 +109,7 @@ def test_what_was_asked_for_ahead_is_urgent_once_somebody_waits_for_it(stalling,
 
 def test_a_slow_failure_is_not_waited_for_again_page_by_page(make, large, monkeypatch):  # noqa: F811
     """The kernel asks again, in smaller pieces, for what it could not have: that fails at once."""
-    monkeypatch.setattr(dispatch, "SLOW_FAILURE_S", 0.1)
+    monkeypatch.setattr(fetch_pool, "SLOW_FAILURE_S", 0.1)
     store = SlowlyFailing()
     ref = store.put(URL, large)
     reader = make(store)
@@ -124,8 +124,8 @@ def test_a_slow_failure_is_not_waited_for_again_page_by_page(make, large, monkey
 
 
 def test_a_slow_failure_is_forgotten_after_seconds(make, large, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(dispatch, "SLOW_FAILURE_S", 0.1)
-    monkeypatch.setattr(dispatch, "REMEMBERED_S", 0.2)
+    monkeypatch.setattr(fetch_pool, "SLOW_FAILURE_S", 0.1)
+    monkeypatch.setattr(fetch_pool, "REMEMBERED_S", 0.2)
     store = SlowlyFailing()
     ref = store.put(URL, large[:10])
     reader = make(store)
@@ -160,7 +160,7 @@ def test_a_fast_failure_is_asked_about_again(make, large):  # noqa: F811
 
 
 def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(dispatch, "CLOSE_S", 0.2)
+    monkeypatch.setattr(fetch_pool, "CLOSE_S", 0.2)
     store, reader = stalling
     ref = store.put(URL, large[:1000])
     with ThreadPoolExecutor(1) as pool:
@@ -196,17 +196,17 @@ def test_a_filesystem_is_closed_whatever_hangs(tmp_path, monkeypatch):
 
 def test_memory_promised_to_what_does_not_come_is_given_to_others():
     budget = ByteBudget(100, lambda: 80)
-    assert budget.take(90, wait=True)
-    assert budget.take(50, wait=True)
-    assert not budget.take(50, wait=False)
+    assert budget.acquire(90, wait=True)
+    assert budget.acquire(50, wait=True)
+    assert not budget.acquire(50, wait=False)
 
 
 def test_memory_that_never_gets_free_is_an_error(monkeypatch):
     monkeypatch.setattr(flights, "ANSWER_S", 0.2)
     budget = ByteBudget(100)
-    assert budget.take(90, wait=True)
+    assert budget.acquire(90, wait=True)
     with pytest.raises(StoreUnavailable, match="disk"):
-        budget.take(50, wait=True)
+        budget.acquire(50, wait=True)
 
 
 @pytest.mark.fault(

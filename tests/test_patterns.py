@@ -9,8 +9,8 @@ import pytest
 
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.reader import Reader, Window
-from ego4dfs.reader.reader import MAX_INFLIGHT_BYTES
-from ego4dfs.reader.window import FIRST, GUESS, MAX_WINDOW, OPEN_AFTER
+from ego4dfs.reader.downloads import MAX_INFLIGHT_BYTES
+from ego4dfs.reader.window import FIRST_AFTER_SEEK, FIRST_AT_START, MAX_WINDOW, SEQUENTIAL_AFTER
 from kit.fakes import CountingStore
 from test_reader import URL, asked_once, bytes_asked, large, make, read, settle  # noqa: F401
 
@@ -46,7 +46,7 @@ def test_reading_through_fetches_each_byte_once_in_large_requests(stored, large,
     assert store.peak <= MAX_INFLIGHT_BYTES
 
 
-@pytest.mark.parametrize("wanted", [KERNEL, 900_000, 2 * BLOCK_SIZE, OPEN_AFTER])
+@pytest.mark.parametrize("wanted", [KERNEL, 900_000, 2 * BLOCK_SIZE, SEQUENTIAL_AFTER])
 def test_a_window_somewhere_costs_at_most_twice_its_bytes(stored, wanted):
     store, reader, ref = stored
     window = Window()
@@ -55,7 +55,7 @@ def test_a_window_somewhere_costs_at_most_twice_its_bytes(stored, wanted):
         read(reader, ref, at, KERNEL, window)
     settle(reader)
     assert asked_once(store)
-    assert bytes_asked(store) <= max(GUESS, 2 * wanted) + PART_SIZE
+    assert bytes_asked(store) <= max(FIRST_AFTER_SEEK, 2 * wanted) + PART_SIZE
     assert kept_bytes(reader) <= 1.1 * bytes_asked(store)
 
 
@@ -68,7 +68,7 @@ def test_strided_reads_fetch_a_few_parts_each(stored, stride):
         read(reader, ref, at, KERNEL, window)
     settle(reader)
     assert len(store.gets) == len(places)
-    assert bytes_asked(store) <= len(places) * FIRST + 4 * GUESS
+    assert bytes_asked(store) <= len(places) * FIRST_AT_START + 4 * FIRST_AFTER_SEEK
 
 
 def test_reading_backward_fetches_no_byte_twice(stored, large):  # noqa: F811
@@ -174,7 +174,7 @@ def test_at_the_end_nothing_is_asked_for_behind_it(stored, large, tail):  # noqa
         assert read(reader, ref, at, KERNEL, window) == large[at : at + KERNEL]
     settle(reader)
     assert max(stop for _, _, stop in store.gets) == len(large)
-    assert bytes_asked(store) <= max(FIRST, 2 * tail)
+    assert bytes_asked(store) <= max(FIRST_AT_START, 2 * tail)
 
 
 def test_reading_on_for_a_while_leaves_at_most_a_window_unread(stored):

@@ -13,7 +13,7 @@ from ego4dfs.cache import BlockCache
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import Reader, Window
-from ego4dfs.reader.window import FIRST, STEP
+from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP
 from ego4dfs.store import Fetched, Sink, WrongSize
 from kit.cache import open_cache
 from kit.data import seeded
@@ -55,7 +55,7 @@ def read(
 
 def settle(reader: Reader) -> None:
     """Wait until nothing is on its way any more."""
-    wait_until(lambda: not reader._flights._flights)
+    wait_until(lambda: not reader.downloads.in_flight)
 
 
 @pytest.mark.parametrize("sequential", [False, True])
@@ -111,7 +111,7 @@ def test_a_first_read_asks_for_a_few_parts(make, large):
     reader = make(store)
     read(reader, ref, 0, 65536, Window())
     settle(reader)
-    assert store.gets == [(URL, 0, FIRST)]
+    assert store.gets == [(URL, 0, FIRST_AT_START)]
 
 
 def test_a_block_that_was_read_is_not_asked_for_again(make, large, tmp_path):
@@ -134,7 +134,7 @@ def test_adjacent_blocks_share_requests(make, large):
     reader = make(store)
     data = read(reader, ref, 100, 19 * BLOCK_SIZE)
     assert data == large[100 : 100 + 19 * BLOCK_SIZE]
-    longest = STEP
+    longest = READAHEAD_STEP
     assert sorted(store.gets) == [
         (URL, 0, longest),
         (URL, longest, 2 * longest),
@@ -196,7 +196,7 @@ def test_reading_on_is_fetched_ahead_and_each_block_once(make, large):
     settle(reader)
     assert asked_once(store)
     assert 40 * BLOCK_SIZE < bytes_asked(store) <= (40 + 64) * BLOCK_SIZE
-    assert max(stop - start for _, start, stop in store.gets) == STEP
+    assert max(stop - start for _, start, stop in store.gets) == READAHEAD_STEP
 
 
 def test_reading_on_never_asks_past_the_end(make, large):
@@ -233,7 +233,7 @@ def test_a_failure_reaches_all_who_wait_and_the_next_read_asks_anew(make, large)
     assert len(store.gets) == 1
     store.fail(None)
     assert read(reader, ref, 0, 100) == large[:100]
-    assert reader._budget._used <= BLOCK_SIZE
+    assert reader.downloads.memory_bytes <= BLOCK_SIZE
 
 
 def test_a_failure_that_comes_at_once_costs_one_request(make, large):
@@ -322,14 +322,14 @@ def test_an_answer_of_another_range_is_an_error(make, large, answer):
     with pytest.raises(StoreUnavailable):
         read(reader, store.put(URL, large), BLOCK_SIZE, BLOCK_SIZE)
     settle(reader)
-    assert reader._budget._used == 0
+    assert reader.downloads.memory_bytes == 0
 
 
 def test_an_admitted_block_costs_no_request(make, large):
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make(store)
-    reader.admit(ref, 3, memoryview(large)[3 * BLOCK_SIZE : 4 * BLOCK_SIZE])
+    reader.put(ref, 3, memoryview(large)[3 * BLOCK_SIZE : 4 * BLOCK_SIZE])
     assert read(reader, ref, 3 * BLOCK_SIZE + 5, 100) == large[3 * BLOCK_SIZE + 5 :][:100]
     settle(reader)
     assert read(reader, ref, 3 * BLOCK_SIZE, 100) == large[3 * BLOCK_SIZE :][:100]
@@ -345,7 +345,7 @@ def test_a_size_is_confirmed_by_one_request_whose_bytes_the_first_read_takes(mak
     assert read(reader, ref, 0, 128 << 10, Window()) == large[: 128 << 10]
     settle(reader)
     reader.confirm_size(ref)
-    assert store.gets == [(URL, 0, FIRST)]
+    assert store.gets == [(URL, 0, FIRST_AT_START)]
 
 
 def test_a_wrong_size_is_not_confirmed(make):

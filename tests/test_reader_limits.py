@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef
+from ego4dfs.blocks import BLOCK_SIZE, Extent, ObjectRef
 from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window, flights
 from ego4dfs.reader.flights import ByteBudget, Flight
-from ego4dfs.reader.reader import MAX_HOMELESS_BLOCKS, MAX_INFLIGHT_BYTES, SOON_BLOCKS
-from ego4dfs.reader.window import STEP
+from ego4dfs.reader.reader import MAX_INFLIGHT_BYTES, MAX_SPECULATIVE_BLOCKS, MAX_UNSTORED_BLOCKS
+from ego4dfs.reader.window import READAHEAD_STEP
 from kit.fakes import CountingStore, StallingStore
 from kit.processes import wait_until
 from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
@@ -46,17 +46,17 @@ def test_bytes_that_wait_for_the_disk_stay_within_the_budget(make, large, monkey
     peak = 0
     with ThreadPoolExecutor(16) as pool:
         reads = [pool.submit(read, reader, ref, 0, 20 * BLOCK_SIZE) for ref in refs]
-        wait_until(lambda: fetched(store) > MAX_INFLIGHT_BYTES - STEP)
+        wait_until(lambda: fetched(store) > MAX_INFLIGHT_BYTES - READAHEAD_STEP)
         assert fetched(store) <= MAX_INFLIGHT_BYTES
         disk.gate.set()
         while not all(data.done() for data in reads):
             written = disk.written  # first, so that what is written meanwhile counts as waiting
-            peak = max(peak, reader._budget._used)
+            peak = max(peak, reader.downloads.memory_bytes)
             assert fetched(store) - disk.written <= MAX_INFLIGHT_BYTES + fetched(store) - written
         assert all(data.result() == large[: 20 * BLOCK_SIZE] for data in reads)
     assert 0 < peak <= MAX_INFLIGHT_BYTES
     settle(reader)
-    assert reader._budget._used == 0
+    assert reader.downloads.memory_bytes == 0
 
 
 def test_a_read_larger_than_the_budget_works(make, large):  # noqa: F811
@@ -106,7 +106,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_many_readers(make, large, monke
         reads = [pool.submit(read, reader, ref, at, 11 * BLOCK_SIZE) for at in places]
         for at, data in zip(places, reads, strict=True):
             assert data.result(60) == large[at : at + 11 * BLOCK_SIZE]
-    assert reader._budget._used <= MAX_INFLIGHT_BYTES
+    assert reader.downloads.memory_bytes <= MAX_INFLIGHT_BYTES
 
 
 def test_a_writer_that_cannot_start_keeps_nobody_waiting(make, large, monkeypatch):  # noqa: F811
@@ -128,12 +128,12 @@ def test_a_writer_that_cannot_start_keeps_nobody_waiting(make, large, monkeypatc
             reads = [pool.submit(read, reader, ref, at, 11 * BLOCK_SIZE) for at in places]
             for at, data in zip(places, reads, strict=True):
                 assert data.result(60) == large[at : at + 11 * BLOCK_SIZE]
-        assert reader._budget._used <= MAX_HOMELESS_BLOCKS * BLOCK_SIZE
-        assert len(reader._homeless) == MAX_HOMELESS_BLOCKS
+        assert reader.downloads.memory_bytes <= MAX_UNSTORED_BLOCKS * BLOCK_SIZE
+        assert reader.downloads.unstored == MAX_UNSTORED_BLOCKS
     assert read(reader, ref, 0, 10) == large[:10]
-    kept_bytes = reader._budget._used
+    kept_bytes = reader.downloads.memory_bytes
     assert read(reader, ref, 180 * BLOCK_SIZE, 10) == large[180 * BLOCK_SIZE :][:10]
-    wait_until(lambda: reader._budget._used <= kept_bytes)
+    wait_until(lambda: reader.downloads.memory_bytes <= kept_bytes)
     assert reader._cache._writer.is_started
 
 
@@ -146,42 +146,46 @@ def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # 
         data = pool.submit(read, reader, ref, 0, len(large))
         wait_until(lambda: len(store.gets) == 4)
         closing = pool.submit(reader.close)
-        wait_until(lambda: reader._dispatch.closed)
+        wait_until(lambda: reader.downloads.closed)
         store.gate.set()
         assert isinstance(data.exception(60), StoreUnavailable)
         closing.result(60)
     settle(reader)
     assert fetched(store) == 32 * BLOCK_SIZE
-    assert reader._budget._used == 0
+    assert reader.downloads.memory_bytes == 0
 
 
 def test_closing_drops_what_is_still_in_the_queue(make, large, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("ego4dfs.reader.dispatch.FETCH_THREADS", 1)
+    monkeypatch.setattr("ego4dfs.reader.fetch_pool.FETCH_THREADS", 1)
     store = StallingStore()
     refs = [store.put(f"{URL}{number}", large[:100_000]) for number in range(8)]
     reader = make(store)
-    assert all(reader.fetch_soon(ref) for ref in refs)
+    assert all(reader.prefetch_small(ref) for ref in refs)
     assert store.asked.wait(10)
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(reader.close)
-        wait_until(lambda: reader._dispatch.closed)
+        wait_until(lambda: reader.downloads.closed)
         store.gate.set()
         closing.result(60)
     assert len(store.gets) == 1
     settle(reader)
-    assert reader._budget._used == 0
+    assert reader.downloads.memory_bytes == 0
 
 
 def test_guesses_are_few_at_a_time(make, large):  # noqa: F811
     store = StallingStore()
-    refs = [store.put(f"{URL}{number}", large[:1000]) for number in range(3 * SOON_BLOCKS)]
+    refs = [
+        store.put(f"{URL}{number}", large[:1000]) for number in range(3 * MAX_SPECULATIVE_BLOCKS)
+    ]
     reader = make(store)
     with ThreadPoolExecutor(16) as pool:
-        sent = sum(pool.map(reader.fetch_soon, refs))
-    assert sent == SOON_BLOCKS
+        sent = sum(pool.map(reader.prefetch_small, refs))
+    assert sent == MAX_SPECULATIVE_BLOCKS
     store.gate.set()
-    wait_until(lambda: len(reader._soon) == 0)
-    assert all(reader.fetch_soon(ref) for ref in refs[:SOON_BLOCKS])  # there already, or fetched
+    wait_until(lambda: reader.downloads.speculative == 0)
+    assert all(
+        reader.prefetch_small(ref) for ref in refs[:MAX_SPECULATIVE_BLOCKS]
+    )  # there already, or fetched
     settle(reader)
 
 
@@ -210,33 +214,33 @@ def test_a_reader_may_be_made_before_a_fork(make):  # noqa: F811
 
 def test_a_budget_is_waited_for_only_by_those_who_can_wait():
     budget = ByteBudget(100)
-    assert budget.take(60, wait=False)
-    assert not budget.take(60, wait=False)
-    assert budget.take(40, wait=False)
+    assert budget.acquire(60, wait=False)
+    assert not budget.acquire(60, wait=False)
+    assert budget.acquire(40, wait=False)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(budget.take, 10, wait=True)
+        waiting = pool.submit(budget.acquire, 10, wait=True)
         assert not waiting.done()
-        budget.give_back(60)
+        budget.release(60)
         assert waiting.result(10)
 
 
 def test_a_budget_always_lets_one_request_through():
     budget = ByteBudget(100)
-    assert budget.take(1000, wait=True)
-    assert not budget.take(1, wait=False)
-    budget.give_back(1000)
-    assert budget.take(1, wait=False)
+    assert budget.acquire(1000, wait=True)
+    assert not budget.acquire(1, wait=False)
+    budget.release(1000)
+    assert budget.acquire(1, wait=False)
 
 
 def test_who_waits_for_a_request_that_was_long_in_the_queue_waits_for_its_begin():
     """It was asked for ahead, and was not sent: that is no failure of the store."""
-    flight = Flight(Entry("key", 0, 4))
-    flight._made_s -= 1000
+    flight = Flight(Extent("key", 0, 4))
+    flight._created_s -= 1000
 
-    def hurry() -> None:
-        threading.Timer(0.1, flight.land, [memoryview(b"data")]).start()
+    def expedite() -> None:
+        threading.Timer(0.1, flight.complete, [memoryview(b"data")]).start()
 
-    flight.hurry = hurry
+    flight.expedite = expedite
     view = memoryview(bytearray(4))
     flight.read_into(0, view)
     assert bytes(view) == b"data"
@@ -247,9 +251,9 @@ def test_a_block_that_came_without_memory_for_it_is_read_again(make, large, monk
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make(store)
-    reader._budget.take(MAX_INFLIGHT_BYTES, wait=True)
-    reader.admit(ref, 0, memoryview(large)[:BLOCK_SIZE])
-    reader._budget.give_back(MAX_INFLIGHT_BYTES)
+    reader.downloads._budget.acquire(MAX_INFLIGHT_BYTES, wait=True)
+    reader.put(ref, 0, memoryview(large)[:BLOCK_SIZE])
+    reader.downloads._budget.release(MAX_INFLIGHT_BYTES)
     assert read(reader, ref, 0, 10) == large[:10]
     settle(reader)
-    assert reader._budget._used == 0
+    assert reader.downloads.memory_bytes == 0

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ego4dfs.blocks import BLOCK_SIZE, part_entries
+from ego4dfs.blocks import BLOCK_SIZE, part_extents
 from ego4dfs.cache import blockfile
 from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
@@ -110,7 +110,7 @@ def test_a_confirmed_size_is_remembered(vfs, top, open_tree, release):
     """Else the next process would fetch the first bytes of an object of which it has others."""
     handle = vfs.open(f"{top}/large.pt")
     vfs.read(handle, 2 * BLOCK_SIZE, 100)
-    vfs.cache.forget(entry.key for entry in part_entries(handle.ref, 0, BLOCK_SIZE))
+    vfs.cache.forget(entry.key for entry in part_extents(handle.ref, 0, BLOCK_SIZE))
     vfs.close()
     again = open_tree(version=release.version, datasets=["annotations"], metadata=False)
     handle = again.open(f"{top}/large.pt")

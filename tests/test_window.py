@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.reader import Window
 from ego4dfs.reader.window import (
-    BACK_SLACK,
-    FIRST,
-    FORWARD_SLACK,
-    GUESS,
-    MAX_GUESS,
+    FIRST_AFTER_SEEK,
+    FIRST_AT_START,
+    MAX_BACKWARD_STEP,
+    MAX_FIRST_AFTER_SEEK,
+    MAX_FORWARD_STEP,
     MAX_WINDOW,
-    OPEN_AFTER,
-    STEP,
+    READAHEAD_STEP,
+    SEQUENTIAL_AFTER,
 )
 
 KERNEL = 128 * 1024
@@ -38,7 +38,7 @@ def ahead_of(window: Window, reads: list[tuple[int, int]]) -> list[range]:
 @pytest.mark.parametrize("start", [0, 1, BLOCK_SIZE, 50 * BLOCK_SIZE + 7])
 def test_a_first_read_is_rounded_up_to_a_few_parts(start):
     (ahead,) = ahead_of(Window(), [(start, start + KERNEL)])
-    least = GUESS if start else FIRST
+    least = FIRST_AFTER_SEEK if start else FIRST_AT_START
     assert ahead == range(start + KERNEL, (start + least) // PART_SIZE * PART_SIZE)
 
 
@@ -49,13 +49,15 @@ def test_a_first_read_that_met_nothing_missing_fetches_nothing():
 @pytest.mark.parametrize("start", [0, 50 * BLOCK_SIZE + 7])
 def test_before_the_window_opens_at_most_as_much_is_ahead_as_was_read(start):
     window, furthest = Window(), 0
-    for number, (first, stop) in enumerate(sequence(start, OPEN_AFTER // KERNEL), start=1):
+    for number, (first, stop) in enumerate(sequence(start, SEQUENTIAL_AFTER // KERNEL), start=1):
         ahead = window.advance(first, stop)
         furthest = ahead.stop if ahead is not None else furthest
-        assert furthest - start <= max(GUESS if start else FIRST, 2 * number * KERNEL)
-        assert window.grain == PART_SIZE
-    window.advance(start + OPEN_AFTER, start + OPEN_AFTER + KERNEL)
-    assert window.grain == BLOCK_SIZE
+        assert furthest - start <= max(
+            FIRST_AFTER_SEEK if start else FIRST_AT_START, 2 * number * KERNEL
+        )
+        assert window.granularity == PART_SIZE
+    window.advance(start + SEQUENTIAL_AFTER, start + SEQUENTIAL_AFTER + KERNEL)
+    assert window.granularity == BLOCK_SIZE
 
 
 @pytest.mark.parametrize("size", [4096, KERNEL, BLOCK_SIZE, 3 * BLOCK_SIZE + 5])
@@ -67,7 +69,7 @@ def test_a_window_grows_up_to_its_bound_while_reading_on(size):
         if ahead is not None:
             furthest = ahead.stop
         lengths.append(furthest - stop)
-    assert MAX_WINDOW - STEP <= max(lengths) <= MAX_WINDOW
+    assert MAX_WINDOW - READAHEAD_STEP <= max(lengths) <= MAX_WINDOW
     assert min(lengths[len(lengths) // 2 :]) >= 0
 
 
@@ -75,7 +77,7 @@ def test_a_window_grows_up_to_its_bound_while_reading_on(size):
 def test_a_reader_never_comes_to_what_was_not_asked_for(size):
     """Once the window is open, what is read next was named before."""
     window = Window()
-    before = 2 * OPEN_AFTER // size + 2
+    before = 2 * SEQUENTIAL_AFTER // size + 2
     furthest = max(ahead.stop for ahead in ahead_of(window, sequence(0, before, size)))
     for start, stop in sequence(before * size, 60 * BLOCK_SIZE // size, size):
         ahead = window.advance(start, stop)
@@ -92,7 +94,7 @@ def test_never_more_is_ahead_than_twice_what_was_read(sizes):
         position += size
         if ahead is not None:
             furthest = ahead.stop
-        assert furthest - position <= max(FIRST, 2 * position)
+        assert furthest - position <= max(FIRST_AT_START, 2 * position)
 
 
 @given(st.lists(st.integers(1, 2 * BLOCK_SIZE), min_size=1, max_size=60))
@@ -125,7 +127,8 @@ def test_small_steps_back_are_no_seek():
 
 
 @pytest.mark.parametrize(
-    "seek", [BACK_SLACK + KERNEL + 1, -FORWARD_SLACK - 1, -50 * BLOCK_SIZE, 20 * BLOCK_SIZE]
+    "seek",
+    [MAX_BACKWARD_STEP + KERNEL + 1, -MAX_FORWARD_STEP - 1, -50 * BLOCK_SIZE, 20 * BLOCK_SIZE],
 )
 def test_a_far_seek_closes_the_window(seek):
     """Back by `seek` bytes, or forward where it is negative."""
@@ -134,8 +137,8 @@ def test_a_far_seek_closes_the_window(seek):
     target = end - seek
     ahead = window.advance(target, target + KERNEL)
     assert ahead is not None
-    assert ahead.stop <= target + MAX_GUESS
-    assert window.grain == PART_SIZE
+    assert ahead.stop <= target + MAX_FIRST_AFTER_SEEK
+    assert window.granularity == PART_SIZE
 
 
 def looks(window: Window, places: list[int], size: int = KERNEL) -> list[int]:
@@ -153,32 +156,32 @@ PLACES = [number * 100 * BLOCK_SIZE for number in range(1, 40)]
 
 def test_random_reads_fetch_a_few_parts_only_once_they_are_known_to_be_such():
     asked = looks(Window(), random.Random(3).sample(PLACES, len(PLACES)))
-    assert max(asked[:4]) <= GUESS
-    assert max(asked[4:]) <= FIRST
+    assert max(asked[:4]) <= FIRST_AFTER_SEEK
+    assert max(asked[4:]) <= FIRST_AT_START
 
 
 def test_windows_are_fetched_at_once_by_the_size_of_those_before():
     asked = looks(Window(), PLACES, 3 * BLOCK_SIZE // 2)
-    assert asked == [GUESS] + [MAX_GUESS] * (len(PLACES) - 1)
+    assert asked == [FIRST_AFTER_SEEK] + [MAX_FIRST_AFTER_SEEK] * (len(PLACES) - 1)
 
 
 def test_an_index_in_front_and_at_the_end_is_no_window():
     window = Window()
     ahead_of(window, [(0, KERNEL), (200 * BLOCK_SIZE, 200 * BLOCK_SIZE + 24_000)])
     window.advance(KERNEL, 3 * KERNEL)  # the kernel, ahead of the program, which is gone
-    assert looks(window, [100 * BLOCK_SIZE]) == [GUESS]
+    assert looks(window, [100 * BLOCK_SIZE]) == [FIRST_AFTER_SEEK]
 
 
 def test_a_run_far_longer_than_a_window_is_not_expected_again():
     window = Window()
     ahead_of(window, sequence(0, 800))
-    assert looks(window, PLACES[5:])[:6] == [MAX_GUESS] * 4 + [FIRST] * 2
+    assert looks(window, PLACES[5:])[:6] == [MAX_FIRST_AFTER_SEEK] * 4 + [FIRST_AT_START] * 2
 
 
 def test_what_could_not_be_asked_for_is_named_again():
     window = Window()
     named = ahead_of(window, sequence(0, 80))
-    window.retreat(named[-1].start)
+    window.rewind_to(named[-1].start)
     (again,) = ahead_of(window, [(80 * KERNEL, 81 * KERNEL)])
     assert again.start == named[-1].start
 

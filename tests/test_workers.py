@@ -64,10 +64,10 @@ def test_a_task_that_waits_can_be_hurried():
         many.submit(gate, group="a", most=4)
     many.submit(done.set, group="a", most=4)
     wait_until(lambda: gate.begun == 4)
-    many.hurry(done.set, 8)  # another bound method
+    many.expedite(done.set, 8)  # another bound method
     assert not done.wait(0.05)
     many.submit(task := gate.open.set, group="a", most=4)
-    many.hurry(task, 8)
+    many.expedite(task, 8)
     assert done.wait(10)
     assert many.close(10)
 

@@ -17,7 +17,7 @@ from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.config import Config
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
-from ego4dfs.prefetch import TO_FETCH, Plan, Report, Warmer
+from ego4dfs.prefetch import TO_FETCH, CacheWarmer, Plan, Report
 from ego4dfs.session import Session
 from ego4dfs.text import distinct_sizes
 from ego4dfs.vfs import open_selected_session
@@ -62,7 +62,7 @@ class ToCache:
             again = retry.commands(Report(refused=refused), session.catalog.peek)
             return self._printer.all_refused(refused, again)
         self._printer.skipped_datasets(refused)
-        warmer = Warmer(session, retry_for_s=self._config.retry_for_s)
+        warmer = CacheWarmer(session, retry_for_s=self._config.retry_for_s)
         plan = self._plan(warmer, listings)
         dry = self._args.dry_run
         self._printer.plan(plan, self._room(session), refused=refused, is_all=dry)
@@ -79,7 +79,7 @@ class ToCache:
         warmer.report.refused.update(refused)
         return self._fetch(session, warmer, plan, retry)
 
-    def _plan(self, warmer: Warmer, listings: list[Listing]) -> Plan:
+    def _plan(self, warmer: CacheWarmer, listings: list[Listing]) -> Plan:
         url = metadata_url(self._config.version) if self._config.metadata else ""
         wanted = [] if self._args.manifests_only else listings
         with Progress(self._printer.progress_stream) as progress:
@@ -92,7 +92,9 @@ class ToCache:
         cache = session.cache.admin
         return cache.bytes_left_to_pin if self._pin else int(cache.max_bytes * PIN_SHARE)
 
-    def _fetch(self, session: Session, warmer: Warmer, plan: Plan, retry: RetryCommands) -> int:
+    def _fetch(
+        self, session: Session, warmer: CacheWarmer, plan: Plan, retry: RetryCommands
+    ) -> int:
         report, began_s = warmer.report, time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
             ended = warmer.run(plan, lambda: progress.show(report), pin=self._pin)

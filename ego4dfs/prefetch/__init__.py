@@ -1,5 +1,6 @@
 """Offline copies: the official tool's tree in plain files, resumed, proved and recorded."""
 
+from ego4dfs.prefetch.cache_warmer import CacheWarmer
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
@@ -14,13 +15,13 @@ from ego4dfs.prefetch.planner import Planner
 from ego4dfs.prefetch.release_files import ReleaseFiles
 from ego4dfs.prefetch.report import Problem, Report, Status
 from ego4dfs.prefetch.selections import Expected, Selections
-from ego4dfs.prefetch.warming import Warmer
 
 __all__ = [
     "COMPLETE",
     "JOBS",
     "TO_FETCH",
     "UNAVAILABLE",
+    "CacheWarmer",
     "DatasetPlan",
     "Expected",
     "Fetcher",
@@ -33,5 +34,4 @@ __all__ = [
     "Report",
     "Selections",
     "Status",
-    "Warmer",
 ]

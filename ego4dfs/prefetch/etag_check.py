@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ego4dfs.blocks import ObjectRef, block_entries, part_entries
+from ego4dfs.blocks import ObjectRef, block_extents, part_extents
 from ego4dfs.cache import BlockCache
 from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.errors import StoreError
@@ -72,7 +72,7 @@ class EtagChecker:
         ref = ObjectRef.of(
             self._store.source, download.item.url, download.facts.size, download.facts.etag
         )
-        entries = [*block_entries(ref), *part_entries(ref, 0, ref.size)]
+        entries = [*block_extents(ref), *part_extents(ref, 0, ref.size)]
         self._cache.remove((entry.key for entry in entries), reason="does not agree with its ETag")
         self._store.renew(download.item.url)
 

@@ -1,7 +1,8 @@
-"""Byte ranges of objects, through the cache: one flight per block, reading ahead while it pays."""
+"""Ranges of objects read through the block cache: single flight, read-ahead, verification."""
 
-from ego4dfs.reader.background import BackgroundVerifier
+from ego4dfs.reader.background_verifier import BackgroundVerifier
+from ego4dfs.reader.downloads import Downloads
 from ego4dfs.reader.reader import Reader
 from ego4dfs.reader.window import Window
 
-__all__ = ["BackgroundVerifier", "Reader", "Window"]
+__all__ = ["BackgroundVerifier", "Downloads", "Reader", "Window"]

@@ -1,4 +1,4 @@
-"""Bytes on their way: who fetches what, how many bytes at once, and who waits for them."""
+"""Single flight: each block or part that is being fetched, who waits for it, and memory bounds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from ego4dfs.blocks import Entry
+from ego4dfs.blocks import Extent
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.runtime.deadline import ANSWER_S, FLOOR_BYTES, THROTTLED_S, Deadline
 
-MIB_S = 60.0
+SECONDS_PER_MIB = 60.0
 """A read may take longer by this for each MiB of it: slow lines are slow for large reads."""
 OVERDUE_S = 3.0
-_LOOK_S = 0.5  # so often a reader that waits for memory looks for what is overdue
+_POLL_S = 0.5  # how often a reader that waits for memory looks for overdue flights
 
 
 class ByteBudget:
@@ -22,18 +22,23 @@ class ByteBudget:
     def __init__(self, max_bytes: int, overdue_bytes: Callable[[], int] = lambda: 0) -> None:
         """Allow `max_bytes` at a time, and always at least one request.
 
-        `overdue_bytes` is how much of what was taken was waited for and did not come: it takes no
-        memory yet, and a store that hangs must not keep others waiting.
+        `overdue_bytes` counts what was requested long ago and has not arrived: it takes no memory
+        yet, and a store that hangs must not block other readers.
         """
         self._max_bytes = max_bytes
         self._overdue_bytes = overdue_bytes
         self._used = 0
         self._changed = threading.Condition()
 
-    def take(self, amount: int, *, wait: bool) -> bool:
-        """Take `amount` bytes; without `wait`, return False when they are not to be had now.
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that are acquired now."""
+        return self._used
 
-        Raises StoreUnavailable when they are not to be had in time.
+    def acquire(self, amount: int, *, wait: bool) -> bool:
+        """Acquire `amount` bytes; without `wait`, return False when they are not free now.
+
+        Raises StoreUnavailable when they do not become free in time.
         """
         deadline = Deadline.after(ANSWER_S)
         with self._changed:
@@ -44,61 +49,72 @@ class ByteBudget:
                     break
                 if deadline.has_passed:
                     raise StoreUnavailable("bytes that wait for the disk fill the memory for them")
-                self._changed.wait(_LOOK_S)
+                self._changed.wait(_POLL_S)
             self._used += amount
             return True
 
-    def give_back(self, amount: int) -> None:
-        """Return bytes that were taken."""
+    def release(self, amount: int) -> None:
+        """Return bytes that were acquired."""
         with self._changed:
             self._used -= amount
             self._changed.notify_all()
 
 
 class Flight:
-    """A block or a part on its way: what of it has come, or why the rest will not.
+    """One block or part that is being fetched: the bytes that have arrived, or the error.
 
-    One thread hands bytes in, in order; any number take out what has come, without waiting for
-    the rest. Safe from several threads.
+    One thread adds bytes, in order; any number read what has arrived, without waiting for the
+    rest. Safe from several threads.
     """
 
-    __slots__ = ("_arrived", "_changed", "_data", "_error", "_made_s", "entry", "hurry", "is_begun")
+    __slots__ = (
+        "_arrived",
+        "_changed",
+        "_created_s",
+        "_data",
+        "_error",
+        "_is_stored",
+        "expedite",
+        "extent",
+        "is_started",
+    )
 
-    def __init__(self, entry: Entry) -> None:
-        """Wait for the bytes of `entry`; memory is taken when the first ones come."""
-        self.entry = entry
-        self.hurry: Callable[[], None] | None = None  # called when somebody waits for it in a queue
-        self.is_begun = False  # whether the request has left the queue
-        self._made_s = time.monotonic()
+    def __init__(self, extent: Extent) -> None:
+        """Wait for the bytes of `extent`; memory is allocated when the first ones arrive."""
+        self.extent = extent
+        self.expedite: Callable[[], None] | None = None  # called when a reader waits for it
+        self.is_started = False  # whether the request has left the queue
+        self._created_s = time.monotonic()
         self._data = memoryview(b"")
         self._arrived = 0
         self._error: BaseException | None = None
+        self._is_stored: bool | None = None  # None until the cache has reported
         self._changed = threading.Condition(threading.Lock())
 
     def __len__(self) -> int:
-        """Count the bytes that are to come in all."""
-        return self.entry.stop - self.entry.start
+        """Count the bytes of the extent."""
+        return self.extent.stop - self.extent.start
 
     @property
     def age_s(self) -> float:
-        """Seconds since somebody asked for it."""
-        return time.monotonic() - self._made_s
+        """Seconds since it was requested."""
+        return time.monotonic() - self._created_s
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it has been waited for for a while and next to nothing has come.
+        """Whether it was requested a while ago and next to nothing has arrived.
 
-        Of its memory, pages that were not written to take no room.
+        Pages of its buffer that were not written to take no memory.
         """
         return self._arrived < FLOOR_BYTES and self.age_s >= OVERDUE_S
 
     @property
     def data(self) -> memoryview:
-        """The bytes; only once all have come."""
+        """The bytes; only once all have arrived."""
         return self._data
 
-    def arrive(self, data: memoryview) -> int:
-        """Take the next bytes out of `data` and return how many those were."""
+    def append(self, data: memoryview) -> int:
+        """Copy the next bytes from `data` and return how many were needed."""
         if not self._arrived:
             self._data = memoryview(bytearray(len(self)))
         start = self._arrived
@@ -107,40 +123,57 @@ class Flight:
         self._progress(start + count)
         return count
 
-    def land(self, data: memoryview) -> None:
+    def complete(self, data: memoryview) -> None:
         """Take all bytes at once, without a copy."""
         self._data = data
         self._progress(len(data))
 
     def fail(self, error: BaseException) -> None:
-        """Fail all who wait for bytes that have not come."""
+        """Raise `error` in all readers that wait for bytes that have not arrived."""
         with self._changed:
             self._error = error
             self._changed.notify_all()
 
-    def read_into(self, start: int, view: memoryview) -> None:
-        """Fill `view` with the bytes from `start` of the entry on, once they have come.
+    def report_stored(self, *, is_stored: bool) -> None:
+        """Record whether the cache has kept the bytes."""
+        with self._changed:
+            self._is_stored = is_stored
+            self._changed.notify_all()
 
-        Raises what the flight failed with, and StoreUnavailable when its time is over: a library
-        that hangs keeps its thread, and nobody else.
+    def read_into(self, start: int, view: memoryview) -> None:
+        """Fill `view` with the bytes from `start` of the extent on, once they have arrived.
+
+        Raises the error of the flight, and StoreUnavailable at its deadline: a library that hangs
+        blocks one thread, and no reader for ever.
         """
         stop = start + len(view)
         if self._arrived < stop:
-            self._wait_for(stop, Deadline.after(THROTTLED_S + MIB_S * len(view) / 2**20))
+            self._wait_for(stop, Deadline.after(THROTTLED_S + SECONDS_PER_MIB * len(view) / 2**20))
         view[:] = self._data[start:stop]
 
+    def wait_stored(self, timeout_s: float) -> bool:
+        """Wait for all bytes, then `timeout_s` at most for the cache; whether it has kept them.
+
+        Raises what `read_into` raises.
+        """
+        size = len(self)
+        self._wait_for(size, Deadline.after(THROTTLED_S + SECONDS_PER_MIB * size / 2**20))
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stored is not None, timeout_s)
+            return bool(self._is_stored)
+
     def _wait_for(self, stop: int, deadline: Deadline) -> None:
-        hurry = self.hurry
-        if hurry is not None:
-            hurry()
-        begin = Deadline.after(ANSWER_S)  # from now: in the queue it may have been for longer
+        expedite = self.expedite
+        if expedite is not None:
+            expedite()
+        start = Deadline.after(ANSWER_S)  # from now on: it may have waited in the queue for longer
         with self._changed:
             while self._arrived < stop:
                 if self._error is not None:
                     raise self._error
                 left_s = deadline.remaining_s
-                if not self.is_begun:
-                    left_s = min(left_s, begin.remaining_s)
+                if not self.is_started:
+                    left_s = min(left_s, start.remaining_s)
                 if left_s <= 0:
                     self._error = StoreUnavailable("the store did not send enough in time")
                     raise self._error
@@ -155,8 +188,8 @@ class Flight:
 class Flights:
     """Blocks and parts that are being fetched or written to the cache, by key.
 
-    One is in flight from its claim until it is on disk, so a reader finds it here or there.
-    Safe from several threads; the lock is never held over I/O.
+    An extent is in flight from its claim until it is on disk, so a reader finds it in one of the
+    two. Safe from several threads; the lock is never held over I/O.
     """
 
     def __init__(self) -> None:
@@ -164,70 +197,73 @@ class Flights:
         self._flights: dict[str, Flight] = {}
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._flights)
+
     def get(self, key: str) -> Flight | None:
         """Return the flight of a block or a part, or None."""
         return self._flights.get(key)
 
-    def claim(self, entries: Iterable[tuple[Entry, tuple[str, ...]]]) -> list[Flight]:
-        """Return flights for the entries that nobody fetches yet; they are the caller's to land.
+    def claim(self, extents: Iterable[tuple[Extent, tuple[str, ...]]]) -> list[Flight]:
+        """Return flights for the extents that nobody fetches yet; the caller must fetch them.
 
-        With each entry come the keys under which some of its bytes may be in flight as well.
+        With each extent come the keys under which some of its bytes may be in flight as well.
         """
         claimed: list[Flight] = []
         with self._lock:
-            for entry, others in entries:
-                if entry.key in self._flights or any(key in self._flights for key in others):
+            for extent, others in extents:
+                if extent.key in self._flights or any(key in self._flights for key in others):
                     continue
-                flight = self._flights[entry.key] = Flight(entry)
+                flight = self._flights[extent.key] = Flight(extent)
                 claimed.append(flight)
         return claimed
 
     def fail(self, flight: Flight, error: BaseException) -> None:
-        """Fail all who wait, and end the flight: the next reader asks anew."""
-        self.end(flight.entry.key)
+        """Remove the flight and raise `error` in its readers: the next one requests it again."""
+        self.remove(flight.extent.key)
         flight.fail(error)
 
     def fail_all(self, error: BaseException) -> None:
-        """Fail all who wait for anything; what is under way may still arrive."""
+        """Raise `error` in all readers; what was requested may still arrive."""
         for flight in list(self._flights.values()):
             flight.fail(error)
 
     def overdue_bytes(self) -> int:
-        """Count the bytes that were asked for a while ago and of which none have come."""
+        """Count the bytes that were requested a while ago and of which none have arrived."""
         return sum(len(flight) for flight in list(self._flights.values()) if flight.is_overdue)
 
-    def end(self, key: str) -> None:
-        """End the flight of what is on disk, or will never be."""
+    def remove(self, key: str) -> None:
+        """Remove what is on disk, or will never be."""
         with self._lock:
             del self._flights[key]
 
 
-class Soon:
-    """Blocks that are fetched before anybody asks, a few at a time. Safe from several threads."""
+class SpeculativeSlots:
+    """A bound on blocks that are fetched before a reader wants them. Safe from several threads."""
 
-    def __init__(self, flights: Flights, most: int) -> None:
-        """Let at most `most` of `flights` be of that kind."""
+    def __init__(self, flights: Flights, max_blocks: int) -> None:
+        """Let at most `max_blocks` of `flights` be speculative."""
         self._flights = flights
-        self._most = most
-        self._entering: set[str] = set()
-        self._flying: set[str] = set()
+        self._max_blocks = max_blocks
+        self._reserved: set[str] = set()
+        self._in_flight: set[str] = set()
         self._lock = threading.Lock()  # guards both sets
 
-    def enter(self, key: str) -> bool:
-        """Take a place for a block that is about to be claimed; call `entered` when it is."""
+    def reserve(self, key: str) -> bool:
+        """Reserve a slot for a block that is about to be claimed; False when none is free."""
         with self._lock:
-            if key in self._entering or len(self._entering) + len(self) >= self._most:
+            if key in self._reserved or len(self._reserved) + len(self) >= self._max_blocks:
                 return False
-            self._entering.add(key)
+            self._reserved.add(key)
             return True
 
-    def entered(self, key: str) -> None:
-        """Note that the block is claimed, or will not be; its place is free once it has landed."""
+    def submitted(self, key: str) -> None:
+        """End a reservation: the slot is free once the block is not in flight any more."""
         with self._lock:
-            self._entering.discard(key)
-            self._flying.add(key)
-            self._flying = {key for key in self._flying if self._flights.get(key) is not None}
+            self._reserved.discard(key)
+            self._in_flight.add(key)
+            self._in_flight = {key for key in self._in_flight if self._flights.get(key) is not None}
 
     def __len__(self) -> int:
-        """Count those that are on their way."""
-        return sum(self._flights.get(key) is not None for key in tuple(self._flying))
+        """Count those that are in flight."""
+        return sum(self._flights.get(key) is not None for key in tuple(self._in_flight))

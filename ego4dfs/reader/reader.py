@@ -1,54 +1,41 @@
-"""Reader: ranges of object versions, from the cache where it can, from the store once where not."""
+"""Reader: byte ranges of object versions, from the block cache or by Downloads, with read-ahead."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from itertools import islice
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
     PART_SIZE,
-    Entry,
     ObjectRef,
     Span,
-    block_entry,
+    block_extent,
     block_key,
-    key_before,
-    length_of,
-    missing_entries,
-    overlapping_keys,
-    part_entries,
-    requests,
+    missing_extents,
+    part_extents,
+    preceding_block_key,
     spans,
 )
 from ego4dfs.cache import BlockCache
-from ego4dfs.errors import ObjectChanged, StoreError, StoreUnavailable
+from ego4dfs.errors import ObjectChanged, StoreError
 from ego4dfs.metrics import Metrics
-from ego4dfs.reader.background import BackgroundVerifier
-from ego4dfs.reader.dispatch import Dispatch
-from ego4dfs.reader.flights import ByteBudget, Flight, Flights, Soon
-from ego4dfs.reader.window import FIRST, STEP, Window
+from ego4dfs.reader.background_verifier import BackgroundVerifier
+from ego4dfs.reader.downloads import Downloads
+from ego4dfs.reader.flights import Flight
+from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP, Window
 from ego4dfs.store import ObjectStore
 
-MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
-SOON_BLOCKS = 16  # less than the threads: nobody who waits has to queue behind a guess
-MAX_HOMELESS_BLOCKS = 64  # what is ahead of a reader must not leave before it is read
-NEAR = 2 * STEP  # a reader may come there before a whole request has arrived
-_MAX_BLOCKS_SEARCHED = 1 << 16  # 64 GiB: an object that is said to be larger may be much larger
+STREAM_AHEAD = 2 * READAHEAD_STEP  # a reader may get there before a whole response has arrived
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
+_MAX_BLOCKS_SEARCHED = 1 << 16  # 64 GiB: an object that is reported larger may be much larger
 
 
 class Reader:
-    """Read byte ranges of objects through the block cache.
+    """Reads byte ranges of objects through the block cache.
 
-    Every missing block is fetched by one request, however many readers wait for it; adjacent
-    ones share a request of up to `STEP` bytes. Bytes that wait for the disk count against
-    `MAX_INFLIGHT_BYTES`: readers then wait, read-ahead is skipped.
-
-    A read ends within the deadlines of the store, or of those that wait for its flights.
+    A read ends within the deadlines of the store and of flights. Bytes that wait for the disk are
+    bounded by Downloads: readers then wait, and read-ahead is left out.
 
     Safe from several threads. Threads start with the first miss, so a Reader may be made before
     a fork.
@@ -68,12 +55,7 @@ class Reader:
         self._verifier = verifier
         self._cache = cache
         self._metrics = metrics
-        self._flights = Flights()
-        self._budget = ByteBudget(MAX_INFLIGHT_BYTES, self._flights.overdue_bytes)
-        self._dispatch = Dispatch(store, self._flights, self._budget, self._keep)
-        self._soon = Soon(self._flights, SOON_BLOCKS)
-        self._homeless: deque[tuple[str, int]] = deque()
-        self._lock = threading.Lock()  # guards _homeless
+        self.downloads = Downloads(store, cache, verifier)
 
     def read_into(
         self, ref: ObjectRef, offset: int, view: memoryview, window: Window | None = None
@@ -81,16 +63,16 @@ class Reader:
         """Fill `view` with the bytes from `offset` on and return how many there were.
 
         Fewer than asked only at the object's end. With a `window` the read counts as one of a
-        sequence: what comes next may be fetched ahead, and of what is out of sequence only the
-        parts that are read are fetched. Without one, whole blocks are.
+        sequence: what comes next may be fetched ahead, and a read elsewhere fetches only the
+        parts that it needs. Without one, whole blocks are fetched.
         Raises StoreError when bytes can be had neither from the cache nor from the store.
         """
         stop = min(offset + len(view), ref.size)
         filled = 0
         for start in range(offset, stop, _PIECE_BYTES):
             piece_stop = min(stop, start + _PIECE_BYTES)
-            part = view[filled : filled + piece_stop - start]
-            self._read_piece(ref, start, piece_stop, part, window)
+            piece = view[filled : filled + piece_stop - start]
+            self._read_piece(ref, start, piece_stop, piece, window)
             filled += piece_stop - start
         self._metrics.add_bytes_served(filled)
         return filled
@@ -105,97 +87,68 @@ class Reader:
         if not ref.size or self._has_first_part(ref):
             return
         try:
-            sent = self._fetch(ref, range(min(FIRST, ref.size)), PART_SIZE, FIRST)
-            self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), sent)
+            first = range(min(FIRST_AT_START, ref.size))
+            begun = self.downloads.fetch(ref, first, PART_SIZE, FIRST_AT_START)
+            self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), begun)
         except ObjectChanged:
             raise
         except StoreError:
             if not self._has_any_part(ref):
                 raise
 
-    def _has_first_part(self, ref: ObjectRef) -> bool:
-        return not any(missing_entries(ref, 0, 1, PART_SIZE, self._cache.contains))
+    def prefetch_small(self, ref: ObjectRef) -> bool:
+        """Request an object of one block that may be read next; False when there is no room."""
+        return self.downloads.prefetch_small(ref)
 
-    def _has_any_part(self, ref: ObjectRef) -> bool:
-        blocks = (block_entry(ref, index) for index in range(ref.block_count))
-        return any(
-            self._cache.contains(entry.key)
-            for block in islice(blocks, _MAX_BLOCKS_SEARCHED)
-            for entry in (block, *part_entries(ref, block.start, block.stop))
-        )
-
-    def fetch_soon(self, ref: ObjectRef) -> bool:
-        """Send for an object of one block that may be read next; False when there is no room."""
-        if not self._soon.enter(key := block_key(ref.object_id, 0)):
-            return False
-        try:
-            for request in self._requests(ref, range(ref.size), BLOCK_SIZE):
-                if not self._budget.take(length_of(request), wait=False):
-                    return False
-                self._take_off(ref, request, far=0, urgent=False)
-        finally:
-            self._soon.entered(key)
-        return True
-
-    def admit(self, ref: ObjectRef, index: int, data: memoryview) -> None:
-        """Put a block into the cache that came by another way than a read, if there is room."""
-        try:
-            self._budget.take(len(data), wait=True)
-        except StoreUnavailable:
-            return  # no memory for it: the next read asks for it again
-        claimed = self._claim(ref, [block_entry(ref, index)])
-        for flight in claimed:
-            flight.land(data)
-            self._keep(ref, flight)
-        if not claimed:
-            self._budget.give_back(len(data))
+    def put(self, ref: ObjectRef, index: int, data: memoryview) -> None:
+        """Keep a block that was fetched elsewhere, if there is memory for it."""
+        self.downloads.put(ref, index, data)
 
     def drops(self, ref: ObjectRef) -> int:
         """Count how often cached bytes of this object version were found wrong and dropped."""
         return self._verifier.drops(ref) if self._verifier is not None else 0
 
     def close(self) -> None:
-        """Wait for requests under way, two seconds at most; the cache's writer has their blocks.
-
-        Reads that would need another request fail with StoreUnavailable from now on, and so do
-        those that wait for one that hangs.
-        """
+        """Close the downloads: see there."""
         if self._verifier is not None:
             self._verifier.close()
-        self._dispatch.close()
+        self.downloads.close()
 
     def _read_piece(
         self, ref: ObjectRef, start: int, stop: int, view: memoryview, window: Window | None
     ) -> None:
-        """Fill `view` with [start, stop), and see to what comes behind it meanwhile."""
+        """Fill `view` with [start, stop), and request what comes after it meanwhile."""
         awaited: list[tuple[Span, memoryview]] = []
         position = 0
         for span in spans(start, stop):
-            part = view[position : position + span.stop - span.start]
-            position += len(part)
-            if not self._from_cache(ref, span, part):
-                awaited.append((span, part))
+            piece = view[position : position + span.stop - span.start]
+            position += len(piece)
+            if not self._from_cache(ref, span, piece):
+                awaited.append((span, piece))
         ahead = None
         if window:
-            shared = window.skips(start) and self._is_there(key_before(ref, start))
+            shared = window.skips(start) and self.downloads.has(preceding_block_key(ref, start))
             ahead = window.advance(start, stop, missed=bool(awaited), shared=shared)
-        grain = window.grain if window else BLOCK_SIZE
-        sent: dict[str, Flight] = {}
+        granularity = window.granularity if window else BLOCK_SIZE
+        begun: dict[str, Flight] = {}
         if awaited:
             first = awaited[0][0].place.start
-            if ahead is not None and grain == PART_SIZE:
+            if ahead is not None and granularity == PART_SIZE:
                 stop, ahead = ahead.stop, None  # little enough for one request
-            sent = self._fetch(ref, range(first, stop), grain, stop)
+            begun = self.downloads.fetch(ref, range(first, stop), granularity, stop)
         if window is not None and ahead is not None:
-            self._fetch_ahead(ref, ahead, window, stop + NEAR)
-        for span, part in awaited:
-            self._await(ref, span, part, sent)
+            stream_before = stop + STREAM_AHEAD
+            end = self.downloads.fetch_ahead(ref, ahead, window.granularity, stream_before)
+            if end < ahead.stop:
+                window.rewind_to(end)
+        for span, piece in awaited:
+            self._await(ref, span, piece, begun)
 
     def _from_cache(self, ref: ObjectRef, span: Span, view: memoryview) -> bool:
         key = block_key(ref.object_id, span.index)
-        if self._flights.get(key) is None and (
+        if self.downloads.flight(key) is None and (
             self._cache.read_into(key, span.start, view)
-            or self._from_parts(ref, span, view, {}, landed=True)
+            or self._from_parts(ref, span, view, {}, cached_only=True)
         ):
             self._metrics.add_hit()
             return True
@@ -206,112 +159,54 @@ class Reader:
         ref: ObjectRef,
         span: Span,
         view: memoryview,
-        sent: Mapping[str, Flight],
+        begun: Mapping[str, Flight],
         *,
-        landed: bool,
+        cached_only: bool,
     ) -> bool:
-        """Fill `view` from parts of a block; False when one is not there.
-
-        With `landed`, only those that are on disk are there, else those in flight as well.
-        """
+        """Fill `view` from parts of a block, cached or in flight; False when one is missing."""
         place = span.place
-        for part in part_entries(ref, place.start, place.stop):
+        for part in part_extents(ref, place.start, place.stop):
             first, last = max(part.start, place.start), min(part.stop, place.stop)
             piece = view[first - place.start : last - place.start]
-            flight = sent.get(part.key) or self._flights.get(part.key)
+            flight = begun.get(part.key) or self.downloads.flight(part.key)
             if flight is None:
                 if not self._cache.read_into(part.key, first - part.start, piece):
                     return False
-            elif landed:
+            elif cached_only:
                 return False
             else:
                 flight.read_into(first - part.start, piece)
         return True
 
     def _await(
-        self, ref: ObjectRef, span: Span, view: memoryview, sent: Mapping[str, Flight]
+        self, ref: ObjectRef, span: Span, view: memoryview, begun: Mapping[str, Flight]
     ) -> None:
-        """Wait for bytes in flight; what has landed and left meanwhile is on disk.
+        """Fill `view` from flights; one that has ended meanwhile is on disk.
 
-        `sent` are the flights of this very read: one that fails has left the table before we
-        look, and its error must not cost another request.
+        `begun` are the flights of this very read: one that fails is removed before we look, and
+        its error must not cost another request.
         """
         self._metrics.add_miss()
         key = block_key(ref.object_id, span.index)
         while True:
-            flight = sent.get(key) or self._flights.get(key)
+            flight = begun.get(key) or self.downloads.flight(key)
             if flight is not None:
                 flight.read_into(span.start, view)
                 return
             if self._cache.read_into(key, span.start, view):
                 return
-            if self._from_parts(ref, span, view, sent, landed=False):
+            if self._from_parts(ref, span, view, begun, cached_only=False):
                 return
             place = span.place
-            sent = self._fetch(ref, place, PART_SIZE, place.stop)
+            begun = self.downloads.fetch(ref, place, PART_SIZE, place.stop)
 
-    def _fetch(self, ref: ObjectRef, wanted: range, grain: int, far: int) -> dict[str, Flight]:
-        """Send for what nobody has sent for, and return its flights by key."""
-        sent: dict[str, Flight] = {}
-        for request in self._requests(ref, wanted, grain):
-            self._budget.take(length_of(request), wait=True)
-            sent.update(self._take_off(ref, request, far, urgent=True))
-        return sent
+    def _has_first_part(self, ref: ObjectRef) -> bool:
+        return not any(missing_extents(ref, 0, 1, PART_SIZE, self._cache.contains))
 
-    def _fetch_ahead(self, ref: ObjectRef, ahead: range, window: Window, far: int) -> None:
-        """Send for what will be wanted soon, as far as the budget has room for it."""
-        for request in self._requests(ref, ahead, window.grain):
-            if not self._budget.take(length_of(request), wait=False):
-                window.retreat(request[0].start)
-                return
-            self._take_off(ref, request, far, urgent=False)
-
-    def _requests(self, ref: ObjectRef, wanted: range, grain: int) -> Iterator[list[Entry]]:
-        missing = missing_entries(ref, wanted.start, wanted.stop, grain, self._is_there)
-        return requests(missing, STEP)
-
-    def _take_off(
-        self, ref: ObjectRef, request: list[Entry], far: int, *, urgent: bool
-    ) -> dict[str, Flight]:
-        """Fetch of a request, whose bytes the budget has given, what nobody else fetches."""
-        claimed = self._claim(ref, request)
-        flights = {flight.entry: flight for flight in claimed if not self._has_landed(flight)}
-        self._budget.give_back(length_of(request) - sum(map(len, flights.values())))
-        for entries in requests(flights, STEP):
-            self._dispatch.send(ref, [flights[entry] for entry in entries], far, urgent=urgent)
-        return {flight.entry.key: flight for flight in claimed}
-
-    def _is_there(self, key: str) -> bool:
-        return self._flights.get(key) is not None or self._cache.contains(key)
-
-    def _claim(self, ref: ObjectRef, entries: Iterable[Entry]) -> list[Flight]:
-        return self._flights.claim((entry, overlapping_keys(ref, entry)) for entry in entries)
-
-    def _has_landed(self, flight: Flight) -> bool:
-        """Look again after the claim: an earlier flight may have ended since the first look."""
-        key = flight.entry.key
-        if not self._cache.contains(key):
-            return False
-        data = memoryview(bytearray(len(flight)))
-        if not self._cache.read_into(key, 0, data):
-            return False
-        flight.land(data)  # others may have joined this claim meanwhile
-        self._flights.end(key)
-        return True
-
-    def _keep(self, ref: ObjectRef, flight: Flight) -> None:
-        key = flight.entry.key
-        self._cache.put(key, ref.url, flight.data, partial(self._ended, ref, key, len(flight)))
-
-    def _ended(self, ref: ObjectRef, key: str, length: int, stored: bool) -> None:  # noqa: FBT001 - as put says it
-        """Let go of a block that is on disk; the last few that are not would cost many GETs."""
-        if stored and self._verifier is not None:
-            self._verifier.stored(ref)
-        if not stored:
-            with self._lock:
-                self._homeless.append((key, length))
-                if len(self._homeless) <= MAX_HOMELESS_BLOCKS:
-                    return
-                key, length = self._homeless.popleft()
-        self._flights.end(key)
-        self._budget.give_back(length)
+    def _has_any_part(self, ref: ObjectRef) -> bool:
+        blocks = (block_extent(ref, index) for index in range(ref.block_count))
+        return any(
+            self._cache.contains(extent.key)
+            for block in islice(blocks, _MAX_BLOCKS_SEARCHED)
+            for extent in (block, *part_extents(ref, block.start, block.stop))
+        )

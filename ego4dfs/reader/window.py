@@ -1,4 +1,4 @@
-"""How far to read ahead of one reader: nothing at first, more the longer it keeps on."""
+"""Read-ahead window of one open file: sizes grow with the length of sequential reading."""
 
 from __future__ import annotations
 
@@ -8,102 +8,105 @@ from collections import deque
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 
 MAX_WINDOW = 64 * BLOCK_SIZE
-FIRST = 2 * PART_SIZE
-"""What is fetched at the least where reading begins."""
-GUESS, MAX_GUESS = 1 * BLOCK_SIZE, 2 * BLOCK_SIZE
-"""What is fetched at once behind a seek: as much as one of the last four runs took. Of two
-seconds of a video, 1.1 MiB on average, the kernel reads its own part ahead, step by step, and the
-program would wait for each step."""
-OPEN_AFTER = 4 * BLOCK_SIZE
-"""Reading on end for less than this may be a look at an index, or two seconds of a video."""
-STEP = 8 * BLOCK_SIZE
-"""An open window moves on by whole steps of this much: one request each."""
-BACK_SLACK = 2 * BLOCK_SIZE
-"""A step back of this much is no seek: MP4 interleaving and kernel read-ahead reorder that far."""
-FORWARD_SLACK = 1 * BLOCK_SIZE
+FIRST_AT_START = 2 * PART_SIZE
+"""The least that is fetched at the start of a file."""
+FIRST_AFTER_SEEK, MAX_FIRST_AFTER_SEEK = 1 * BLOCK_SIZE, 2 * BLOCK_SIZE
+"""What is fetched at once after a seek: as much as the longest of the last four sequential runs.
+Of two seconds of a video, 1.1 MiB on average, the kernel reads its own part ahead, step by step,
+and the program would wait for each step."""
+SEQUENTIAL_AFTER = 4 * BLOCK_SIZE
+"""A shorter sequential run may be a look at an index, or two seconds of a video."""
+READAHEAD_STEP = 8 * BLOCK_SIZE
+"""An open window advances by whole multiples of this; it is also the longest request."""
+MAX_BACKWARD_STEP = 2 * BLOCK_SIZE
+"""A shorter step back is no seek: MP4 interleaving and kernel read-ahead reorder that far."""
+MAX_FORWARD_STEP = 1 * BLOCK_SIZE
 
-_RUNS = 4  # three may be an index: the file's begin, its end, and what the kernel reads behind it
+_RUNS = (
+    4  # three may be an index: the start of the file, its end, and the kernel's read-ahead there
+)
 
 
 class Window:
     """The read-ahead of one open file.
 
-    Until a reader has read `OPEN_AFTER` bytes on end, what is fetched of those is rounded up to
-    the next power of two, or to what earlier runs of this reader took: at most as much as is
-    wanted, `FIRST`, or `MAX_GUESS` behind a seek, is fetched for nothing. Then half as much
-    again as was read is fetched ahead, up to the bound, in whole steps. Nothing is fetched ahead of
-    a reader who has met nothing missing yet: what is in the cache is read again without a request.
-    A seek closes the window. Safe from several threads: kernels read one file by several requests
-    at a time.
+    Until a reader has read `SEQUENTIAL_AFTER` bytes sequentially, fetches are rounded up to the
+    next power of two, or to the length of earlier runs: at most as many bytes as were read,
+    `FIRST_AT_START`, or `MAX_FIRST_AFTER_SEEK` after a seek, are fetched and not read. After that
+    half as much again as was read is fetched ahead, up to `MAX_WINDOW`, in whole steps. While
+    everything is found in the cache, nothing is fetched ahead. A seek closes the window.
+
+    Safe from several threads: kernels read one file by several requests at a time.
     """
 
-    __slots__ = ("_ahead", "_least", "_lock", "_next", "_runs", "_start", "_wanting")
+    __slots__ = ("_ahead", "_has_missed", "_least", "_lock", "_next", "_runs", "_start")
 
     def __init__(self) -> None:
         """Begin with nothing read."""
         self._lock = threading.Lock()
-        self._start = 0  # where reading on end began
-        self._next = -FORWARD_SLACK - 1  # where it is expected to go on: at first nowhere
-        self._ahead = 0  # up to where the object has been asked for
-        self._wanting = False  # whether something was missing since reading on end began
-        self._least = FIRST  # what is fetched where it began
-        self._runs = deque([GUESS] * _RUNS, maxlen=_RUNS)  # how much was read on end lately
+        self._start = 0  # of the sequential run
+        self._next = -MAX_FORWARD_STEP - 1  # where the run is expected to continue: nowhere yet
+        self._ahead = 0  # end of what was requested so far
+        self._has_missed = False  # whether something was not cached in this run
+        self._least = FIRST_AT_START  # what is fetched at the start of this run
+        self._runs = deque([FIRST_AFTER_SEEK] * _RUNS, maxlen=_RUNS)  # lengths of the last runs
 
     @property
-    def grain(self) -> int:
+    def granularity(self) -> int:
         """The unit to fetch in: parts until the window is open, then blocks."""
-        return BLOCK_SIZE if self._next - self._start > OPEN_AFTER else PART_SIZE
+        return BLOCK_SIZE if self._next - self._start > SEQUENTIAL_AFTER else PART_SIZE
 
     def skips(self, start: int) -> bool:
-        """Tell whether a read would skip so much that others may have read it, and no more."""
-        return self._next + FORWARD_SLACK < start <= self._next + MAX_WINDOW
+        """Whether a read at `start` skips bytes that other processes may have read."""
+        return self._next + MAX_FORWARD_STEP < start <= self._next + MAX_WINDOW
 
     def advance(
         self, start: int, stop: int, *, missed: bool = True, shared: bool = False
     ) -> range | None:
-        """Note a read of [start, stop); return the bytes to fetch ahead now, or None.
+        """Record a read of [start, stop); return the range to fetch ahead now, or None.
 
-        `missed` says whether some of it was not in the cache, `shared` whether others have read
-        what this one skips: processes that read a file together each ask for some of it.
-        Each byte ahead is named once while reading goes on, but for a retreat.
+        `missed` says whether some of it was not cached, `shared` whether others have read what
+        this one skips: processes that read a file together request some of it each.
+        Each byte ahead is returned once per run, except after `rewind_to`.
         """
         with self._lock:
-            slack = MAX_WINDOW if shared else FORWARD_SLACK
-            if not self._next - BACK_SLACK <= start <= self._next + slack:
+            max_forward = MAX_WINDOW if shared else MAX_FORWARD_STEP
+            if not self._next - MAX_BACKWARD_STEP <= start <= self._next + max_forward:
                 self._seek(start, stop)
             self._next = max(self._next, stop)
             self._ahead = max(self._ahead, self._next)
-            self._wanting |= missed
-            target = self._target() if self._wanting else 0
+            self._has_missed |= missed
+            target = self._target() if self._has_missed else 0
             if target <= self._ahead:
                 return None
             ahead = range(self._ahead, target)
             self._ahead = target
             return ahead
 
-    def retreat(self, stop: int) -> None:
-        """Note that from `stop` on nothing could be asked for now, so that it is named again."""
+    def rewind_to(self, stop: int) -> None:
+        """Return what begins at `stop` again later: it could not be requested now."""
         with self._lock:
             self._ahead = max(self._next, min(self._ahead, stop))
 
     def _seek(self, start: int, stop: int) -> None:
         if self._next > self._start:
             self._runs.append(self._next - self._start)
-        wanted = min(MAX_GUESS, _power(max(self._runs)))
-        self._least = max(FIRST, wanted) if start else FIRST  # at 0 there is an index, or all
+        wanted = min(MAX_FIRST_AFTER_SEEK, _next_power_of_two(max(self._runs)))
+        # At 0 a program reads an index, or everything.
+        self._least = max(FIRST_AT_START, wanted) if start else FIRST_AT_START
         self._start, self._next, self._ahead = start, stop, stop
-        self._wanting = False
+        self._has_missed = False
 
     def _target(self) -> int:
-        """Return up to where to ask now; no further than `_ahead` while that is far enough."""
+        """Return the end of what should have been requested by now."""
         read = self._next - self._start
-        if read <= OPEN_AFTER:
-            wanted = max(self._least, _power(read))
+        if read <= SEQUENTIAL_AFTER:
+            wanted = max(self._least, _next_power_of_two(read))
             return (self._start + min(read + MAX_WINDOW, wanted)) // PART_SIZE * PART_SIZE
-        # To the same borders for all: readers of one file name no fragments of each other's steps.
-        return (self._next + min(MAX_WINDOW, read + read // 2)) // STEP * STEP
+        # All readers of one file use the same boundaries, so that their requests do not overlap.
+        end = self._next + min(MAX_WINDOW, read + read // 2)
+        return end // READAHEAD_STEP * READAHEAD_STEP
 
 
-def _power(size: int) -> int:
-    """Return the next power of two."""
+def _next_power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()

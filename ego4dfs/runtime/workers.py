@@ -63,7 +63,7 @@ class Workers:
             self._changed.notify()
             return True
 
-    def hurry(self, task: Callable[[], object], most: int) -> None:
+    def expedite(self, task: Callable[[], object], most: int) -> None:
         """Let a task that still waits run while fewer than `most` of its group do."""
         with self._changed:
             for number, (group, before, waiting) in enumerate(self._waiting):

@@ -321,7 +321,7 @@ class VFS:
         return self.session.copies is not None and self.session.copies.exists(node.path)
 
     def _prefetch(self, node: ObjectFile, facts: ObjectFacts) -> bool:
-        return self.session.reader.fetch_soon(self._ref(node.url, facts))
+        return self.session.reader.prefetch_small(self._ref(node.url, facts))
 
     def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
         return ObjectRef.of(self.session.store.source, url, facts.size, facts.etag)
@@ -335,7 +335,7 @@ class VFS:
             if type(error) is not StoreError:
                 raise
             return self.session.store.head(url)  # the offset may be behind the end
-        self.session.reader.admit(self._ref(url, fetched.facts), index, fetched.data)
+        self.session.reader.put(self._ref(url, fetched.facts), index, fetched.data)
         return fetched.facts.confirmed()
 
 

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ego4dfs.blocks import Entry, ObjectRef, block_entries, part_entries
+from ego4dfs.blocks import Extent, ObjectRef, block_extents, part_extents
 from ego4dfs.cache.database import relative_name
 from ego4dfs.demo.server import S3Server
 from kit.data import MIB, Seeded, read_whole
@@ -131,8 +131,8 @@ class Stand:
         etag = hashlib.md5(Seeded(name).part(0, FILE_BYTES), usedforsecurity=False).hexdigest()
         ref = ObjectRef.of(self._front.url, self._release.url(f"clips/{name}"), FILE_BYTES, etag)
         return [
-            (_file(block), frozenset(map(_file, part_entries(ref, block.start, block.stop))))
-            for block in block_entries(ref)
+            (_file(block), frozenset(map(_file, part_extents(ref, block.start, block.stop))))
+            for block in block_extents(ref)
         ]
 
 
@@ -182,7 +182,7 @@ def _name(number: int) -> str:
     return f"{number:02}.mp4"
 
 
-def _file(entry: Entry) -> str:
+def _file(entry: Extent) -> str:
     return Path(relative_name(entry.key)).name
 
 

@@ -21,7 +21,7 @@ from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ObjectMissing
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import Status, Warmer
+from ego4dfs.prefetch import CacheWarmer, Status
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.fakes import CountingStore, FailingStore
@@ -54,7 +54,7 @@ class Rig:
         return self.store.put(f"s3://b/{name}", seeded(name, size))
 
     def warm(self, *refs, pin=False):
-        warmer = Warmer(self.session)
+        warmer = CacheWarmer(self.session)
         assert warmer.run(warmer.plan([listing(refs)]), pin=pin)
         return warmer.report
 

@@ -10,7 +10,7 @@ import pytest
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.metrics import Metrics
-from ego4dfs.reader import BackgroundVerifier, Reader, Window, background
+from ego4dfs.reader import BackgroundVerifier, Reader, Window, background_verifier
 from kit.cache import open_cache
 from kit.data import MIB, seeded
 from kit.fakes import FlippingStore
@@ -144,7 +144,7 @@ def test_an_object_that_disagreed_first_is_dropped_once_another_agrees(place):
 
 
 def test_parts_of_a_size_that_the_bucket_has_prove_a_large_object_wrong(place, monkeypatch):
-    monkeypatch.setattr(background, "CPU_SHARE", 0.9)
+    monkeypatch.setattr(background_verifier, "CPU_SHARE", 0.9)
     part = 5 * MIB
     for name, flipped in (("right", False), ("wrong", True)):
         url, data = f"s3://b/{name}", seeded(name, 40 * MIB - 1)
@@ -161,7 +161,7 @@ def test_parts_of_a_size_that_the_bucket_has_prove_a_large_object_wrong(place, m
 
 
 def test_comparing_takes_no_more_than_its_share_of_a_core(tmp_path, monkeypatch):
-    monkeypatch.setattr(background, "CPU_SHARE", 0.05)
+    monkeypatch.setattr(background_verifier, "CPU_SHARE", 0.05)
     place = Place(tmp_path)
     shares = []
 
@@ -172,7 +172,9 @@ def test_comparing_takes_no_more_than_its_share_of_a_core(tmp_path, monkeypatch)
             self._rest(0.0)
             shares.append((time.thread_time() - cpu_s) / (time.monotonic() - start_s))
 
-    place.reader._verifier = place.verifier = Watched(place.cache, place.metrics, quiet_s=0.05)
+    place.verifier = Watched(place.cache, place.metrics, quiet_s=0.05)
+    place.reader.close()
+    place.reader = Reader(place.store, place.cache, place.metrics, place.verifier)
     try:
         place.read(place.store.put(FIRST, seeded("first", 16 * MIB)))
         place.wait(verified=1)
@@ -183,7 +185,7 @@ def test_comparing_takes_no_more_than_its_share_of_a_core(tmp_path, monkeypatch)
 
 
 def test_a_verifier_that_is_closed_in_the_middle_ends_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(background, "CPU_SHARE", 0.0001)
+    monkeypatch.setattr(background_verifier, "CPU_SHARE", 0.0001)
     place = Place(tmp_path)
     place.read(place.store.put(FIRST, seeded("first", 16 * MIB)))
     wait_until(lambda: not place.verifier._touched)
@@ -224,7 +226,7 @@ def test_a_mount_compares_nothing_if_told_so(mount, release):
     release.dataset("annotations", {"a.bin": seeded("a", MIB)})
     root = mount("--version", release.version, "--datasets", "annotations", "--verify", "off")
     next(root.rglob("a.bin")).read_bytes()
-    time.sleep(background.QUIET_S + 0.5)
+    time.sleep(background_verifier.QUIET_S + 0.5)
     assert status(root)["verified"] == 0
 
 

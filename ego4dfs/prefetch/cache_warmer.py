@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef, block_entries, length_of, requests
+from ego4dfs.blocks import BLOCK_SIZE, Extent, ObjectRef, block_extents, join_adjacent, total_bytes
 from ego4dfs.cache import PIN_SHARE
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.catalog import Listing
@@ -35,7 +35,7 @@ _END_S = 60.0  # a request under way ends by its own time-out before
 _VAIN = 8
 
 
-class Warmer:
+class CacheWarmer:
     """Plans and brings objects into the cache; what is there already is not fetched again.
 
     One for each run. Safe from several threads where it uses them itself.
@@ -120,7 +120,7 @@ class Warmer:
         self.report.done(Status.SKIPPED, plan.count(*COMPLETE))
         refs = self._refs(plan)
         for ref in refs.values() if pin else ():
-            self._cache.admin.pin(ref.object_id, (block.key for block in block_entries(ref)))
+            self._cache.admin.pin(ref.object_id, (block.key for block in block_extents(ref)))
         tasks = self._tasks([item for item in plan.items if item.state in TO_FETCH], refs)
         self._pool.add("warm", lambda: next(tasks, None), _THREADS)
         try:
@@ -148,7 +148,7 @@ class Warmer:
             state = State.MISSING if isinstance(error, ObjectMissing) else State.REFUSED
             return Item(directory, name, dataset, uid, url, None, state, str(error)), 0
         ref = self._ref(url, facts)
-        here = ref.size - sum(map(length_of, self._missing(ref)))
+        here = ref.size - sum(map(total_bytes, self._missing(ref)))
         state = State.RIGHT if here == ref.size else State.FETCH
         return Item(directory, name, dataset, uid, url, facts, state), here
 
@@ -164,15 +164,15 @@ class Warmer:
     def _refs(self, plan: Plan) -> dict[str, ObjectRef]:
         return {i.url: self._ref(i.url, i.facts) for i in plan.items if i.facts is not None}
 
-    def _missing(self, ref: ObjectRef) -> list[list[Entry]]:
-        lacking = (block for block in block_entries(ref) if not self._cache.contains(block.key))
-        return list(requests(lacking, _REQUEST_BYTES))
+    def _missing(self, ref: ObjectRef) -> list[list[Extent]]:
+        lacking = (block for block in block_extents(ref) if not self._cache.contains(block.key))
+        return list(join_adjacent(lacking, _REQUEST_BYTES))
 
     def _tasks(self, items: Sequence[Item], refs: dict[str, ObjectRef]) -> Iterator[Task]:
         for item in items:
             ref = refs[item.url]
             missing = self._missing(ref)
-            here = ref.size - sum(map(length_of, missing))
+            here = ref.size - sum(map(total_bytes, missing))
             self.report.begin(item.path, ref.size)
             self.report.moved(item.path, resumed=here)
             with self._lock:
@@ -182,7 +182,7 @@ class Warmer:
             for request in missing:
                 yield partial(self._bring, item, ref, request)
 
-    def _bring(self, item: Item, ref: ObjectRef, request: list[Entry]) -> None:
+    def _bring(self, item: Item, ref: ObjectRef, request: list[Extent]) -> None:
         if item.path in self._failed:
             return
         start, stop = request[0].start, request[-1].stop
@@ -227,7 +227,7 @@ class Warmer:
         if is_vain:
             raise error
 
-    def _put(self, ref: ObjectRef, request: list[Entry], data: memoryview) -> None:
+    def _put(self, ref: ObjectRef, request: list[Extent], data: memoryview) -> None:
         """Hand the blocks to the cache and wait until it has them, so that memory is bounded."""
         stored: list[bool] = []
         arrived = threading.Semaphore(0)
@@ -247,4 +247,4 @@ class Warmer:
 
 
 def _bytes_of(ref: ObjectRef) -> int:
-    return sum(allocated_bytes(stop - start) for _, start, stop in block_entries(ref))
+    return sum(allocated_bytes(stop - start) for _, start, stop in block_extents(ref))

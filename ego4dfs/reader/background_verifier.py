@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from ego4dfs.blocks import BLOCK_SIZE, Entry, ObjectRef, block_entries, block_entry, part_entries
+from ego4dfs.blocks import BLOCK_SIZE, Extent, ObjectRef, block_extent, block_extents, part_extents
 from ego4dfs.cache import BlockCache
 from ego4dfs.metrics import Metrics
 from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, compare, only_part_size, part_sizes
@@ -138,15 +138,15 @@ class BackgroundVerifier:
     def _is_whole(self, ref: ObjectRef) -> bool:
         """Look for the blocks, from the one on that was not there at the last look."""
         index = self._lacking.pop(ref.object_id, 0)
-        while index < ref.block_count and self._has(ref, block_entry(ref, index)):
+        while index < ref.block_count and self._has(ref, block_extent(ref, index)):
             index += 1
         if index < ref.block_count:
             self._note_lacking(ref, index)
         return index == ref.block_count
 
-    def _has(self, ref: ObjectRef, block: Entry) -> bool:
+    def _has(self, ref: ObjectRef, block: Extent) -> bool:
         return self._cache.contains(block.key) or all(
-            self._cache.contains(part.key) for part in part_entries(ref, block.start, block.stop)
+            self._cache.contains(part.key) for part in part_extents(ref, block.start, block.stop)
         )
 
     def _note_lacking(self, ref: ObjectRef, index: int) -> None:
@@ -159,7 +159,7 @@ class BackgroundVerifier:
         buffer = memoryview(bytearray(min(BLOCK_SIZE, ref.size)))
         for index in range(ref.block_count):
             view = buffer[: ref.block_length(index)]
-            if not self._read(ref, block_entry(ref, index), view):
+            if not self._read(ref, block_extent(ref, index), view):
                 self._note_lacking(ref, index)
                 raise _NotWholeError
             yield view
@@ -174,7 +174,7 @@ class BackgroundVerifier:
             self._closed.wait(spent_s * (1 / CPU_SHARE - 1))
             self._rested_s = time.thread_time()
 
-    def _read(self, ref: ObjectRef, block: Entry, view: memoryview) -> bool:
+    def _read(self, ref: ObjectRef, block: Extent, view: memoryview) -> bool:
         if self._cache.read_into(block.key, 0, view, is_use=False):
             return True
         return all(
@@ -184,7 +184,7 @@ class BackgroundVerifier:
                 view[part.start - block.start : part.stop - block.start],
                 is_use=False,
             )
-            for part in part_entries(ref, block.start, block.stop)
+            for part in part_extents(ref, block.start, block.stop)
         )
 
     def _judge(self, ref: ObjectRef, compared: Comparison) -> None:
@@ -230,8 +230,8 @@ class BackgroundVerifier:
             self.stored(ref)
 
     def _reject(self, ref: ObjectRef) -> None:
-        parts = part_entries(ref, 0, ref.size)
-        self._cache.remove(entry.key for entry in (*block_entries(ref), *parts))
+        parts = part_extents(ref, 0, ref.size)
+        self._cache.remove(entry.key for entry in (*block_extents(ref), *parts))
         self._drops[ref.object_id] += 1
         self._renew(ref.url)
         self._metrics.add_verify_failure()

@@ -1,0 +1,196 @@
+"""Downloads: missing blocks and parts are fetched once, and kept in the block cache."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from ego4dfs.blocks import (
+    BLOCK_SIZE,
+    Extent,
+    ObjectRef,
+    block_extent,
+    block_key,
+    join_adjacent,
+    missing_extents,
+    overlapping_keys,
+    total_bytes,
+)
+from ego4dfs.cache import BlockCache
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader.background_verifier import BackgroundVerifier
+from ego4dfs.reader.fetch_pool import FetchPool
+from ego4dfs.reader.flights import ByteBudget, Flight, Flights, SpeculativeSlots
+from ego4dfs.reader.window import READAHEAD_STEP
+from ego4dfs.store import ObjectStore
+
+MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
+MAX_SPECULATIVE_BLOCKS = 16  # fewer than the threads: no reader has to queue behind a guess
+MAX_UNSTORED_BLOCKS = 64  # what is ahead of a reader must not leave memory before it is read
+
+
+class Downloads:
+    """Fetches what is neither cached nor in flight, and hands it to the cache.
+
+    Each missing block or part is fetched by one request, however many readers want it; adjacent
+    ones share a request of up to `READAHEAD_STEP` bytes. Bytes that wait for the disk count
+    against `MAX_INFLIGHT_BYTES`.
+
+    Safe from several threads. Threads start with the first request, so this may be made before a
+    fork.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        cache: BlockCache,
+        verifier: BackgroundVerifier | None = None,
+    ) -> None:
+        """Fetch from `store` into `cache`; `verifier` is notified of what was kept there."""
+        self._cache = cache
+        self._verifier = verifier
+        self._flights = Flights()
+        self._budget = ByteBudget(MAX_INFLIGHT_BYTES, self._flights.overdue_bytes)
+        self._pool = FetchPool(store, self._flights, self._budget, self._store)
+        self._speculative = SpeculativeSlots(self._flights, MAX_SPECULATIVE_BLOCKS)
+        self._unstored: deque[tuple[str, int]] = deque()
+        self._lock = threading.Lock()  # guards _unstored
+
+    @property
+    def in_flight(self) -> int:
+        """How many blocks and parts are being fetched or written."""
+        return len(self._flights)
+
+    @property
+    def speculative(self) -> int:
+        """How many of them no reader has asked for."""
+        return len(self._speculative)
+
+    @property
+    def unstored(self) -> int:
+        """How many blocks stay in memory because the cache could not keep them."""
+        return len(self._unstored)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that are in flight, or wait for the disk."""
+        return self._budget.used_bytes
+
+    @property
+    def closed(self) -> bool:
+        """Whether requests that are not under way yet fail."""
+        return self._pool.closed
+
+    def flight(self, key: str) -> Flight | None:
+        """Return the flight of a block or a part, or None."""
+        return self._flights.get(key)
+
+    def has(self, key: str) -> bool:
+        """Whether a block or a part is in flight or cached."""
+        return self._flights.get(key) is not None or self._cache.contains(key)
+
+    def fetch(
+        self, ref: ObjectRef, wanted: range, granularity: int, stream_before: int = 0
+    ) -> dict[str, Flight]:
+        """Request what is missing of `wanted`, and return the flights that this began, by key.
+
+        Waits for memory. What begins before `stream_before` is streamed to those who wait for it.
+        Raises StoreUnavailable when memory does not become free in time.
+        """
+        begun: dict[str, Flight] = {}
+        for request in self._requests(ref, wanted, granularity):
+            self._budget.acquire(total_bytes(request), wait=True)
+            begun.update(self._claim_and_submit(ref, request, stream_before, urgent=True))
+        return begun
+
+    def fetch_ahead(
+        self, ref: ObjectRef, wanted: range, granularity: int, stream_before: int
+    ) -> int:
+        """Request what is missing of `wanted` as far as there is memory now, and return how far."""
+        for request in self._requests(ref, wanted, granularity):
+            if not self._budget.acquire(total_bytes(request), wait=False):
+                return request[0].start
+            self._claim_and_submit(ref, request, stream_before, urgent=False)
+        return wanted.stop
+
+    def prefetch_small(self, ref: ObjectRef) -> bool:
+        """Request an object of one block that may be read next; False when there is no room."""
+        if not self._speculative.reserve(key := block_key(ref.object_id, 0)):
+            return False
+        try:
+            return self.fetch_ahead(ref, range(ref.size), BLOCK_SIZE, 0) == ref.size
+        finally:
+            self._speculative.submitted(key)
+
+    def put(self, ref: ObjectRef, index: int, data: memoryview) -> None:
+        """Keep a block that was fetched elsewhere, if there is memory for it."""
+        try:
+            self._budget.acquire(len(data), wait=True)
+        except StoreUnavailable:
+            return  # the next read requests it again
+        claimed = self._claim(ref, [block_extent(ref, index)])
+        for flight in claimed:
+            flight.complete(data)
+            self._store(ref, flight)
+        if not claimed:
+            self._budget.release(len(data))
+
+    def close(self) -> None:
+        """Wait for running requests, two seconds at most; the cache's writer has their blocks.
+
+        What would need another request fails with StoreUnavailable from now on, and so do those
+        who wait for a request that hangs.
+        """
+        self._pool.close()
+
+    def _requests(self, ref: ObjectRef, wanted: range, granularity: int) -> Iterator[list[Extent]]:
+        missing = missing_extents(ref, wanted.start, wanted.stop, granularity, self.has)
+        return join_adjacent(missing, READAHEAD_STEP)
+
+    def _claim_and_submit(
+        self, ref: ObjectRef, request: list[Extent], stream_before: int, *, urgent: bool
+    ) -> dict[str, Flight]:
+        """Fetch what nobody else fetches of a request whose bytes the budget has granted."""
+        claimed = self._claim(ref, request)
+        flights = {f.extent: f for f in claimed if not self._complete_from_cache(f)}
+        self._budget.release(total_bytes(request) - sum(map(len, flights.values())))
+        for extents in join_adjacent(flights, READAHEAD_STEP):
+            self._pool.submit(ref, [flights[e] for e in extents], stream_before, urgent=urgent)
+        return {flight.extent.key: flight for flight in claimed}
+
+    def _claim(self, ref: ObjectRef, extents: Iterable[Extent]) -> list[Flight]:
+        return self._flights.claim((extent, overlapping_keys(ref, extent)) for extent in extents)
+
+    def _complete_from_cache(self, flight: Flight) -> bool:
+        """Look again after the claim: an earlier flight may have ended since the first look."""
+        key = flight.extent.key
+        if not self._cache.contains(key):
+            return False
+        data = memoryview(bytearray(len(flight)))
+        if not self._cache.read_into(key, 0, data):
+            return False
+        flight.complete(data)  # others may have joined this claim meanwhile
+        flight.report_stored(is_stored=True)
+        self._flights.remove(key)
+        return True
+
+    def _store(self, ref: ObjectRef, flight: Flight) -> None:
+        done = partial(self._stored, ref, flight)
+        self._cache.put(flight.extent.key, ref.url, flight.data, done)
+
+    def _stored(self, ref: ObjectRef, flight: Flight, is_stored: bool) -> None:  # noqa: FBT001 - as put calls it
+        """Drop a block from memory that is on disk; the last few that are not would cost GETs."""
+        if is_stored and self._verifier is not None:
+            self._verifier.stored(ref)
+        flight.report_stored(is_stored=is_stored)
+        key, length = flight.extent.key, len(flight)
+        if not is_stored:
+            with self._lock:
+                self._unstored.append((key, length))
+                if len(self._unstored) <= MAX_UNSTORED_BLOCKS:
+                    return
+                key, length = self._unstored.popleft()
+        self._flights.remove(key)
+        self._budget.release(length)

@@ -1,0 +1,118 @@
+"""Thread pool of GETs: its threads are shared out by bucket, and recent failures are remembered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from ego4dfs.blocks import ObjectRef
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader.flights import ByteBudget, Flight, Flights
+from ego4dfs.reader.response_sink import ResponseSink
+from ego4dfs.runtime.deadline import CLOSE_S
+from ego4dfs.runtime.workers import Workers
+from ego4dfs.store import CircuitOpen, ObjectStore
+
+FETCH_THREADS = 24
+"""For each bucket, for read-ahead."""
+URGENT_THREADS = 96
+"""For each bucket, for requests that a reader waits for: so many may hang before others queue."""
+SLOW_FAILURE_S = 5.0
+"""A failure that took longer is remembered: the kernel repeats such a read page by page."""
+REMEMBERED_S = 5.0
+NOT_SENT_S = 1.0
+"""The same for a request that was not sent: the next one may be sent, and wait."""
+CLOSED = "the filesystem is closed"
+
+
+class FetchPool:
+    """Sends GETs, each in a thread, and completes or fails their flights.
+
+    Read-ahead waits for a thread until a reader waits for it. Where no thread can be started, the
+    caller's own is used. Safe from several threads; `_lock` guards `_recent_failures`.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        flights: Flights,
+        budget: ByteBudget,
+        on_complete: Callable[[ObjectRef, Flight], None],
+    ) -> None:
+        """Fetch from `store`; `on_complete` is called with each flight that is complete."""
+        self._store = store
+        self._flights = flights
+        self._budget = budget
+        self._on_complete = on_complete
+        self._workers = Workers("fetch")
+        self._recent_failures: dict[str, tuple[float, StoreUnavailable]] = {}
+        self._lock = threading.Lock()
+        self.closed = False
+
+    def submit(
+        self, ref: ObjectRef, flights: list[Flight], stream_before: int, *, urgent: bool
+    ) -> None:
+        """Fetch adjacent `flights` by one request; streamed if it begins before `stream_before`."""
+        if self.closed:
+            self._fail_all(ref, flights, StoreUnavailable(CLOSED, url=ref.url))
+        elif (error := self._recent_failure(ref)) is not None:
+            self._fail_all(ref, flights, error)
+        else:
+            bucket = ref.url.partition("://")[2].partition("/")[0]
+            most = URGENT_THREADS if urgent else FETCH_THREADS
+            download = partial(self._download, ref, flights, stream_before)
+            if not urgent:
+                expedite = partial(self._workers.expedite, download, URGENT_THREADS)
+                for flight in flights:
+                    flight.expedite = expedite
+            if not self._workers.submit(download, group=bucket, most=most):
+                download()
+
+    def close(self) -> None:
+        """Wait for running requests, for a bounded time; then fail all who still wait."""
+        self.closed = True
+        if not self._workers.close(CLOSE_S / 2):
+            self._flights.fail_all(StoreUnavailable(CLOSED))
+
+    def _download(self, ref: ObjectRef, flights: list[Flight], stream_before: int) -> None:
+        sink = ResponseSink(ref.url, flights, partial(self._on_complete, ref))
+        start, stop = flights[0].extent.start, flights[-1].extent.stop
+        for flight in flights:
+            flight.is_started, flight.expedite = True, None
+        try:
+            if self.closed:  # no reader waits for what is still in the queue
+                raise StoreUnavailable(CLOSED, url=ref.url)  # noqa: TRY301 - as other errors
+            if start < stream_before:
+                self._store.stream_range(ref.url, start, stop, sink, etag=ref.etag, size=ref.size)
+            else:
+                # Half the CPU time of a stream, which copies each byte and wakes us for each piece.
+                fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
+                sink.take_all(fetched.start, fetched.data)
+            sink.check_complete()
+        except BaseException as error:  # noqa: BLE001 - all who wait must get it
+            self._fail_all(ref, sink.incomplete, error)
+
+    def _fail_all(self, ref: ObjectRef, flights: Iterable[Flight], error: BaseException) -> None:
+        for flight in flights:
+            if isinstance(error, StoreUnavailable) and flight.age_s >= SLOW_FAILURE_S:
+                self._remember(ref, error, REMEMBERED_S)
+            elif isinstance(error, CircuitOpen):
+                self._remember(ref, error, NOT_SENT_S)
+            self._budget.release(len(flight))
+            self._flights.fail(flight, error)
+
+    def _remember(self, ref: ObjectRef, error: StoreUnavailable, seconds: float) -> None:
+        now_s = time.monotonic()
+        with self._lock:
+            failures = self._recent_failures.items()
+            self._recent_failures = {key: kept for key, kept in failures if now_s < kept[0]}
+            self._recent_failures[ref.object_id] = (now_s + seconds, error)
+
+    def _recent_failure(self, ref: ObjectRef) -> StoreUnavailable | None:
+        """Return the error with which requests for the object fail now, a new one each time."""
+        kept = self._recent_failures.get(ref.object_id)
+        if kept is None or time.monotonic() >= kept[0]:
+            return None
+        return StoreUnavailable(str(kept[1]), url=ref.url, hint=kept[1].hint)

@@ -1,0 +1,52 @@
+"""Sink of one GET: the bytes of its response go to the blocks and parts that wait for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader.flights import Flight
+
+
+class ResponseSink:
+    """Passes the bytes of one response on to its flights, in order. Used from one thread."""
+
+    def __init__(
+        self, url: str, flights: Iterable[Flight], on_complete: Callable[[Flight], None]
+    ) -> None:
+        """Serve adjacent `flights`, in order; `on_complete` is called with each complete one."""
+        self.incomplete = deque(flights)
+        self._url = url
+        self._on_complete = on_complete
+        self._position = self.incomplete[0].extent.start
+
+    def __call__(self, offset: int, data: memoryview) -> None:
+        """See Sink. Raises StoreUnavailable for bytes that are not the next ones."""
+        while data:
+            if offset != self._position or not self.incomplete:
+                raise self._wrong_range()
+            flight = self.incomplete[0]
+            count = flight.append(data)
+            data = data[count:]
+            offset += count
+            self._position = offset
+            if offset == flight.extent.stop:
+                self._on_complete(self.incomplete.popleft())
+
+    def take_all(self, start: int, data: memoryview) -> None:
+        """Pass on a whole response, without a copy; one of another range is ignored."""
+        if start != self._position or start + len(data) != self.incomplete[-1].extent.stop:
+            return
+        while self.incomplete:
+            extent = self.incomplete[0].extent
+            self.incomplete[0].complete(data[extent.start - start : extent.stop - start])
+            self._on_complete(self.incomplete.popleft())
+
+    def check_complete(self) -> None:
+        """Raise StoreUnavailable when a flight has not got all of its bytes."""
+        if self.incomplete:
+            raise self._wrong_range()
+
+    def _wrong_range(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._url}: the store sent another range", url=self._url)
