@@ -43,7 +43,7 @@ class Place:
 
     def idle(self) -> None:
         """Wait until nothing is to be compared any more."""
-        wait_until(lambda: not self.verifier._touched)
+        wait_until(lambda: not self.verifier.waiting)
         time.sleep(0.2)
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ def test_where_no_etag_agrees_they_are_taken_for_no_checksums(place, caplog):
     with caplog.at_level(logging.WARNING):
         for ref in refs:
             place.read(ref)
-        wait_until(lambda: len(place.verifier._doubted) == 5)
+        wait_until(lambda: place.verifier.doubted == 5)
     assert (place.metrics.verified, place.metrics.verify_failures) == (0, 0)
     assert sum("no checksums" in record.message for record in caplog.records) == 1
     gets = len(place.store.gets)
@@ -138,7 +138,7 @@ def test_an_object_that_disagreed_first_is_dropped_once_another_agrees(place):
     ref = place.store.put(FIRST, seeded("first", 1000))
     place.store.flipped = {FIRST}
     place.read(ref)
-    wait_until(lambda: place.verifier._doubted)
+    wait_until(lambda: place.verifier.doubted)
     place.read(place.store.put(SECOND, seeded("second", 1000)))
     place.wait(verified=1, verify_failures=1)
 
@@ -188,7 +188,7 @@ def test_a_verifier_that_is_closed_in_the_middle_ends_at_once(tmp_path, monkeypa
     monkeypatch.setattr(background_verifier, "CPU_SHARE", 0.0001)
     place = Place(tmp_path)
     place.read(place.store.put(FIRST, seeded("first", 16 * MIB)))
-    wait_until(lambda: not place.verifier._touched)
+    wait_until(lambda: not place.verifier.waiting)
     start_s = time.monotonic()
     place.close()
     assert time.monotonic() - start_s < 5

@@ -51,7 +51,7 @@ def stalling(make):  # noqa: F811
 )
 def test_a_read_ends_though_its_request_never_does(stalling, large, monkeypatch):  # noqa: F811
     monkeypatch.setattr(flights, "THROTTLED_S", 0.2)
-    monkeypatch.setattr(flights, "MIB_S", 0.0)
+    monkeypatch.setattr(flights, "SECONDS_PER_MIB", 0.0)
     store, reader = stalling
     ref = store.put(URL, large[:1000])
     with pytest.raises(StoreUnavailable, match="in time"):

@@ -122,9 +122,12 @@ def test_a_bad_answer_is_an_error_and_the_next_read_is_right(gateway, mount, rel
     _, clips = shown(mount, release)
     gateway.faults.only = "a.mp4"
     gateway.faults.cut_body_at = 1000
+    assert error_at_open(clips / "a.mp4") == errno.EIO  # the open confirms the size
+    gateway.faults.cut_body_at = None
     with (clips / "a.mp4").open("rb") as file:
+        gateway.faults.cut_body_at = 1000
         with pytest.raises(OSError, match=r"\[Errno") as caught:
-            os.pread(file.fileno(), 4096, 0)
+            os.pread(file.fileno(), 4096, 3 * MIB)
         assert caught.value.errno == errno.EIO
         gateway.faults.cut_body_at = None
         assert os.pread(file.fileno(), len(data), 0) == data

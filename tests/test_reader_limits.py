@@ -11,8 +11,8 @@ from ego4dfs.blocks import BLOCK_SIZE, Extent, ObjectRef
 from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window, flights
+from ego4dfs.reader.downloads import MAX_INFLIGHT_BYTES, MAX_SPECULATIVE_BLOCKS, MAX_UNSTORED_BLOCKS
 from ego4dfs.reader.flights import ByteBudget, Flight
-from ego4dfs.reader.reader import MAX_INFLIGHT_BYTES, MAX_SPECULATIVE_BLOCKS, MAX_UNSTORED_BLOCKS
 from ego4dfs.reader.window import READAHEAD_STEP
 from kit.fakes import CountingStore, StallingStore
 from kit.processes import wait_until

@@ -103,14 +103,14 @@ def test_the_request_that_confirms_a_size_is_the_one_of_the_first_read(vfs, top)
     assert requests(vfs) == (1, 1, 1)
     assert read_by_steps(vfs, f"{top}/large.pt") == LARGE
     assert requests(vfs) == (2, 5, 1)
-    assert vfs.metrics.bytes_fetched == 7 + len(LARGE)
+    assert vfs.session.metrics.bytes_fetched == 7 + len(LARGE)
 
 
 def test_a_confirmed_size_is_remembered(vfs, top, open_tree, release):
     """Else the next process would fetch the first bytes of an object of which it has others."""
     handle = vfs.open(f"{top}/large.pt")
     vfs.read(handle, 2 * BLOCK_SIZE, 100)
-    vfs.cache.forget(entry.key for entry in part_extents(handle.ref, 0, BLOCK_SIZE))
+    vfs.session.cache.remove(entry.key for entry in part_extents(handle.ref, 0, BLOCK_SIZE))
     vfs.close()
     again = open_tree(version=release.version, datasets=["annotations"], metadata=False)
     handle = again.open(f"{top}/large.pt")
@@ -125,10 +125,10 @@ def test_a_size_that_is_too_small_ends_no_read_of_an_open_file(vfs, top):
     operations.getattr(path)
     operations.open(path, handle)
     url = vfs.resolve(path).url
-    facts = vfs.facts.get(url)
-    vfs.facts.forget(url)
+    facts = vfs.session.facts.get(url)
+    vfs.session.facts.forget(url)
     wrong = ObjectFacts(len(LARGE) - 137, facts.etag, facts.version_id, facts.mtime_ns)
-    vfs.facts.learn(url, wrong)
+    vfs.session.facts.learn(url, wrong)
     name = "large.pt"
     assert operations.attributes_for_listing(f"/{top}", name, Stat.of(1, wrong)) is None
     assert operations.getattr(path)["st_size"] == len(LARGE)
