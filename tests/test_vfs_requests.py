@@ -126,9 +126,9 @@ def test_a_size_that_is_too_small_ends_no_read_of_an_open_file(vfs, top):
     operations.open(path, handle)
     url = vfs.resolve(path).url
     facts = vfs.session.facts.get(url)
-    vfs.session.facts.forget(url)
+    vfs.session.facts.remove(url)
     wrong = ObjectFacts(len(LARGE) - 137, facts.etag, facts.version_id, facts.mtime_ns)
-    vfs.session.facts.learn(url, wrong)
+    vfs.session.facts.record(url, wrong)
     name = "large.pt"
     assert operations.attributes_for_listing(f"/{top}", name, Stat.of(1, wrong)) is None
     assert operations.getattr(path)["st_size"] == len(LARGE)

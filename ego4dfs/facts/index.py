@@ -113,9 +113,9 @@ class FactsIndex:
             self.record(url, error.facts)
 
     def confirm(self, url: str, facts: ObjectFacts) -> None:
-        """Note that a GET has answered with the size in `facts`; the disk learns it later."""
+        """Record that the response to a GET had the size in `facts`; written with a later batch."""
         if self._known.get(url) == facts and not facts.has_confirmed_size:
-            self._gather(url, facts.confirmed())
+            self._record(url, facts.confirmed())
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes.
