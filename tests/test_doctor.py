@@ -174,7 +174,7 @@ def test_a_cache_that_cannot_be_made_is_told(doctor, tmp_path):
 
 def test_the_limit_of_a_cache_is_looked_at_and_not_changed(doctor, cli):
     _, rows = doctor("--cache-size", "128MiB")
-    assert "of 0.1 GiB are used" in rows["cache directory"]["found"]
+    assert "of 128.0 MiB are used" in rows["cache directory"]["found"]
     doctor("--cache-size", "200MiB")
     assert json.loads(cli("cache", "info", "--json").stdout)["limit_bytes"] == 256 << 20
 

@@ -172,4 +172,4 @@ def test_a_path_that_cannot_be_is_no_bug_of_ours(place, words, capsys):
 
 def test_a_limit_above_the_disk_is_warned_of(place, caplog):
     assert cli.main(["ls", "--datasets", "clips", "--cache-size", "900TiB"]) == 0
-    assert "the limit of the cache is 921600 GiB, but its disk has only" in caplog.text
+    assert "the limit of the cache is 900.0 TiB, but its disk has only" in caplog.text

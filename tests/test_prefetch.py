@@ -60,7 +60,9 @@ def test_annotations_are_the_default_and_it_is_said(prefetch, release):
 def test_it_asks_as_the_official_tool_does(prefetch, release, tmp_path, answer, is_fetched):
     release.dataset("annotations", {"a.json": b"a" * 2**20})
     done = prefetch("--no-metadata", answer=answer)
-    question = "Expected size of downloaded files is 1.0 MiB. Do you want to start the download? "
+    question = (
+        "Expected size of downloaded files is 0.0010 GiB. Do you want to start the download? "
+    )
     assert question + "([y]/n)" in done.stdout
     assert ("Aborting the download operation." in done.stdout) is not is_fetched
     path = tmp_path / "out" / release.version / "annotations/a.json"

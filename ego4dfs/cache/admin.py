@@ -18,6 +18,7 @@ from ego4dfs.cache.index import BlockIndex
 from ego4dfs.cache.writer import BlockWriter
 from ego4dfs.errors import CacheError
 from ego4dfs.sqlite import LOCK_STEP_S, connect, retry_while_locked
+from ego4dfs.text import human_size
 
 PIN_SHARE = 0.8
 """Share of the limit that pinned blocks may take: other data needs room, too."""
@@ -119,8 +120,8 @@ def check_limit(directory: Path, max_bytes: int | None) -> None:
     pinned = pinned_bytes(directory) if max_bytes is not None else 0
     if max_bytes is not None and pinned > max_bytes * PIN_SHARE:
         raise CacheError(
-            f"a cache of {max_bytes / 2**30:.2f} GiB has no room beside its pins,"
-            f" which take {pinned / 2**30:.2f} GiB",
+            f"a cache of {human_size(max_bytes)} has no room beside its pins,"
+            f" which take {human_size(pinned)}",
             hint="unpin objects with `ego4dfs cache unpin`, or give a larger --cache-size",
         )
 

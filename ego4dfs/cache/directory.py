@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ego4dfs.errors import CacheError
 from ego4dfs.files import make_private
+from ego4dfs.text import human_size
 
 log = logging.getLogger(__name__)
 
@@ -149,8 +150,8 @@ def warn_if_larger_than_disk(directory: Path, max_bytes: int) -> None:
     size = disk.f_blocks * disk.f_frsize
     if 0 < size < max_bytes:
         log.warning(
-            "the limit of the cache is %d GiB, but its disk has only %d GiB (%s)",
-            max_bytes >> 30,
-            size >> 30,
+            "the limit of the cache is %s, but its disk has only %s (%s)",
+            human_size(max_bytes),
+            human_size(size),
             directory,
         )

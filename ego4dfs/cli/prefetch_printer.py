@@ -197,8 +197,9 @@ def _question(plan: Plan) -> tuple[str, ...]:
             "Run without --skip-s3-checks for a size estimate.",
             asked,
         )
-    size = human_size(plan.bytes(*TO_FETCH))
-    return (f"Expected size of downloaded files is {size}. {asked}",)
+    # The official line, for programs that read it; its "GB" are 1024³ bytes too.
+    size = plan.bytes(*TO_FETCH) / 2**30
+    return (f"Expected size of downloaded files is {size:.4f} GiB. {asked}",)
 
 
 def _named(item: Item) -> str:

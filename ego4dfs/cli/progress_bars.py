@@ -9,7 +9,6 @@ from rich.console import Console, RenderableType
 from rich.constrain import Constrain
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -33,7 +32,7 @@ class ProgressBars(Progress):
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            DownloadColumn(binary_units=True),
+            _Size(),
             _Speed(),
             TimeRemainingColumn(),
             console=self._terminal,
@@ -65,10 +64,19 @@ class ProgressBars(Progress):
             self.remove_task(self._shown.pop(key))
 
 
-class _Speed(ProgressColumn):
-    """The speed, in the units of the sizes beside it."""
+class _Size(ProgressColumn):
+    """The bytes done and the total."""
 
     def render(self, task: Task) -> Text:
-        """Return it, or a question mark."""
+        """Return both, or what is done if the total is unknown."""
+        total = "" if task.total is None else f" of {human_size(int(task.total))}"
+        return Text(human_size(int(task.completed)) + total)
+
+
+class _Speed(ProgressColumn):
+    """The speed, in the units of the sizes."""
+
+    def render(self, task: Task) -> Text:
+        """Return it, or a question mark while it is unknown."""
         speed = task.finished_speed or task.speed
         return Text("?" if speed is None else f"{human_size(int(speed))}/s")

@@ -16,9 +16,8 @@ from ego4dfs.demo.sample import Sample, build
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.window import Window, decode_middle
 from ego4dfs.errors import Ego4DError
-from ego4dfs.text import printable, shell_word
+from ego4dfs.text import human_size, printable, shell_word
 
-MIB = 1 << 20
 DATASETS = ("full_scale", "clips", "annotations", "imu", "slowfast8x8_r101_k400")
 CACHE_SIZE = "1GiB"
 _SETTLE_S = 0.25
@@ -98,7 +97,7 @@ class Story:
         fetched = self._fetched()
         share = 100 * fetched / size
         self._say(
-            f"fetched {fetched / MIB:.1f} of the video's {size / MIB:.1f} MiB ({share:.0f} %)"
+            f"fetched {human_size(fetched)} of the video's {human_size(size)} ({share:.0f} %)"
         )
         self._next("Decode the same two seconds again")
         self._decode(video)
@@ -116,7 +115,7 @@ class Story:
     def _tell_sample(self, sample: Sample, endpoint_url: str) -> None:
         buckets = {file.bucket for files in sample.files.values() for file in files}
         self._say(
-            f"{sample.object_count} objects, {sample.total_bytes / MIB:.0f} MiB,"
+            f"{sample.object_count} objects, {human_size(sample.total_bytes)},"
             f" {len(buckets)} buckets at {endpoint_url}"
         )
 
@@ -125,7 +124,7 @@ class Story:
         self._command(f"ls {root.name}/v2 {root.name}/v2/full_scale")
         self._say("  ".join(sorted(os.listdir(root / "v2"))))  # noqa: PTH208 - names
         for entry in sorted((root / "v2" / "full_scale").iterdir())[:3]:
-            self._say(f"{entry.name}  {entry.stat().st_size / MIB:.1f} MiB")
+            self._say(f"{entry.name}  {human_size(entry.stat().st_size)}")
         self._say("…")
 
     def _video(self) -> Path:

@@ -23,9 +23,9 @@ from ego4dfs.mount import (
     privilege_lacking,
     read_statuses,
 )
+from ego4dfs.text import human_size
 
 _CAP_SYS_ADMIN = 21
-_GIB = 2**30
 
 
 def check_machine(config: Config) -> Iterator[Check]:
@@ -95,21 +95,21 @@ def _cache(config: Config) -> Iterator[Check]:
     except Ego4DError as error:
         yield Check.failed("cache directory", error)
         return
-    yield Check("cache directory", Level.OK, f"{_gib(used)} of {_gib(limit)} are used, in {inner}")
+    yield Check(
+        "cache directory",
+        Level.OK,
+        f"{human_size(used)} of {human_size(limit)} are used, in {inner}",
+    )
     free = shutil.disk_usage(inner).free
     wanted = max(0, limit - used)
     if free < MIN_CACHE_BYTES:
         remedy = "make room, or name another disk with --cache-dir"
         yield Check(
-            "free space", Level.WARN, f"only {_gib(free)}: no new blocks are cached", remedy
+            "free space", Level.WARN, f"only {human_size(free)}: no new blocks are cached", remedy
         )
     elif free < wanted:
         remedy = "make room, or set a smaller --cache-size"
-        found = f"{_gib(free)}, but the cache may need {_gib(wanted)} more"
+        found = f"{human_size(free)}, but the cache may need {human_size(wanted)} more"
         yield Check("free space", Level.WARN, found, remedy)
     else:
-        yield Check("free space", Level.OK, _gib(free))
-
-
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.1f} GiB"
+        yield Check("free space", Level.OK, human_size(free))

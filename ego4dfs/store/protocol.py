@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ego4dfs.errors import ObjectChanged, StoreError
+from ego4dfs.text import human_size
 
 Sink = Callable[[int, memoryview], None]
 """Takes the bytes of an object from an offset on; they are the store's again when it returns."""
@@ -116,7 +117,7 @@ def check_whole(url: str, size: int) -> None:
     """Raise StoreError for an object that is too large to be read at once, before it is."""
     if size > WHOLE_MOST_BYTES:
         raise StoreError(
-            f"{url}: has {size / 2**30:.2f} GiB; a manifest has at most {WHOLE_MOST_BYTES >> 30}",
+            f"{url}: has {human_size(size)}; a manifest has at most {human_size(WHOLE_MOST_BYTES)}",
             url=url,
         )
 
