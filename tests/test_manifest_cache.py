@@ -102,7 +102,7 @@ NO_MANIFESTS = (PORTAL, b"\n", b"\0" * 5000, b'{"error": "quota"}', b"name,size\
     area="answers",
     fault="a page of the network, or another text, answers in place of a manifest",
     face="all",
-    sees="the kept manifest is used and stays kept, with a warning; without one, what came is said",
+    sees="the cached manifest is used and stays, with a warning; without one, the answer is shown",
     deadline="at once",
 )
 @pytest.mark.parametrize("answer", NO_MANIFESTS)
@@ -111,7 +111,7 @@ def test_an_answer_that_is_no_manifest_never_replaces_the_kept_one(
 ):
     store.objects[manifest_url("v2", "clips")] = answer
     assert kept.fetch("v2", "clips").content == MANIFEST
-    assert "the kept copy is used" in caplog.text
+    assert "the cached one is used" in caplog.text
     store.fail(StoreUnavailable("gone"))
     assert ManifestCache(path.parents[3], store).fetch("v2", "clips").content == MANIFEST
 
@@ -199,7 +199,7 @@ def test_facts_of_an_earlier_version_have_no_proof_and_are_believed(kept, path, 
 
 @pytest.mark.fault(
     area="disk",
-    fault="a kept manifest that cannot be read",
+    fault="a cached manifest that cannot be read",
     face="all",
     sees="it is fetched anew, with a warning",
     deadline="at once",

@@ -145,8 +145,8 @@ def test_uids_of_a_file_that_no_dataset_has_are_a_warning(select, tmp_path, capl
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("nothing.json", b"{}", "names no video and no clip"),
-        ("empty.csv", b"", "names no video and no clip"),
+        ("nothing.json", b"{}", "contains no uid of a video or clip"),
+        ("empty.csv", b"", "contains no uid of a video or clip"),
         ("annotations/absent.json", None, "neither on disk nor in the tree"),
     ],
 )

@@ -274,7 +274,7 @@ def test_a_dataset_that_fails_is_left_in_peace_then_asked_for_again(
     with pytest.raises(AccessDenied), caplog.at_level(logging.DEBUG):
         vfs.listdir(path)
     assert requests(vfs) == asked
-    monkeypatch.setattr("ego4dfs.catalog.catalog._ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr("ego4dfs.catalog.catalog._FAILURE_KEPT_S", 0.0)
     assert [entry.name for entry in vfs.listdir(path)] == ["manifest.csv", "g.csv"]
     assert vfs.stat(f"{path}/g.csv").size == 2
 

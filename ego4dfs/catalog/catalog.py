@@ -1,4 +1,4 @@
-"""The catalog: every dataset's entries, loaded when first asked for."""
+"""The catalog: the manifests of all datasets, each loaded at its first use, and their entries."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ from ego4dfs.runtime.workers import each
 
 log = logging.getLogger(__name__)
 
-_ASK_AGAIN_S = 30.0
-_PROBLEMS_SHOWN = 5
-_LOADERS = 8
+_FAILURE_KEPT_S = 30.0
+_MAX_PROBLEMS_LOGGED = 5
+_LOAD_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One dataset: its manifest byte for byte, and the entries that the selection admits.
-
-    `listed_uids` are the uids of all rows, selected or not.
-    """
+    """One dataset: its manifest, byte for byte, and the entries that are selected."""
 
     dataset: str
     entries: Sequence[Entry]
@@ -49,7 +46,7 @@ class Listing:
         return self.packed.size
 
     def selected(self, selection: Selection) -> Listing:
-        """Return the same dataset with the entries that another selection admits."""
+        """Return the same dataset with the entries of another selection."""
         entries = self.manifest.entries
         if selection != Selection():
             entries = admitted(entries, selection.admits)
@@ -57,7 +54,7 @@ class Listing:
 
     @property
     def listed_uids(self) -> frozenset[str]:
-        """All ids by which rows of this dataset can be asked for."""
+        """The uids of all rows, selected or not."""
         return frozenset().union(*(entry.uids for entry in self.manifest.entries))
 
 
@@ -75,10 +72,10 @@ class Manifests(Protocol):
 
 
 class Catalog:
-    """The entries of one version, dataset by dataset.
+    """The datasets of one version.
 
-    Safe from several threads: a dataset is loaded by one of them while the others wait. A dataset
-    that failed fails again without a request for half a minute, then it is tried anew.
+    Safe from several threads: one of them loads a dataset while the others wait. After a failure
+    a dataset raises the same error for half a minute, without a request.
     """
 
     def __init__(
@@ -89,7 +86,7 @@ class Catalog:
         *,
         override: Mapping[str, Path] | None = None,
     ) -> None:
-        """Read from `manifests`; `override` names a local manifest.csv for some datasets."""
+        """Read from `manifests`; `override` has a local manifest.csv for some datasets."""
         self.version = version
         self._manifests = manifests
         self._selection = selection
@@ -117,21 +114,21 @@ class Catalog:
         listing = self._listings.get(dataset)
         if listing is not None or dataset in self._override:
             return listing
-        kept = self._manifests.cached(self.version, dataset)
-        if kept is None:
+        cached = self._manifests.cached(self.version, dataset)
+        if cached is None:
             return None
         try:
-            manifest = parse(kept.content, f"{self.version}/{dataset}")
+            manifest = parse(cached.content, f"{self.version}/{dataset}")
         except ManifestError:
             return None
-        self._parsed[dataset] = (_digest(kept.content), manifest)
-        listing = Listing(dataset, (), CompressedBytes(kept.content), kept.mtime_ns, manifest)
+        self._parsed[dataset] = (_digest(cached.content), manifest)
+        listing = Listing(dataset, (), CompressedBytes(cached.content), cached.mtime_ns, manifest)
         return listing.selected(self._selection)
 
     def listing(self, dataset: str) -> Listing:
-        """Return the dataset's listing, loading it first if need be.
+        """Return the listing of a dataset; load it first if it is not loaded.
 
-        Raises StoreError when the manifest cannot be had, ManifestError when it is none.
+        Raises StoreError when the manifest cannot be fetched, ManifestError when it is invalid.
         """
         listing = self._listings.get(dataset)
         if listing is not None:
@@ -147,13 +144,13 @@ class Catalog:
             return listing
 
     def load(self, datasets: Iterable[str]) -> dict[str, Ego4DError]:
-        """Load several datasets at once and return the error of each that failed."""
+        """Load several datasets in parallel and return the error of each that failed."""
         names = list(datasets)
-        outcomes = each(self._error_of, names, threads=_LOADERS, name="manifest")
+        outcomes = each(self._error_of, names, threads=_LOAD_THREADS, name="manifest")
         return {name: error for name, error in zip(names, outcomes, strict=True) if error}
 
     def unknown_uids(self, datasets: Iterable[str], uids: Iterable[str]) -> list[str]:
-        """Return those of `uids` that no row of these loaded datasets has, sorted."""
+        """Return the uids that are in no row of these loaded datasets, sorted."""
         unknown = set(uids)
         for name in datasets if unknown else ():
             listing = self._listings.get(name)
@@ -162,15 +159,15 @@ class Catalog:
         return sorted(unknown)
 
     def warn_if_empty(self, *, except_for: Iterable[str]) -> None:
-        """Warn from now on of each dataset that is loaded and has rows, but none selected."""
+        """From now on, warn of each dataset that is loaded, has rows, and has none selected."""
         self._warned_of = frozenset(except_for)
 
     def selected(self, selection: Selection) -> Catalog:
-        """Return the catalog of another selection; what is loaded already is loaded there too."""
+        """Return the catalog of another selection, with the datasets that are loaded."""
         other = Catalog(self._manifests, self.version, selection, override=self._override)
         for name, listing in self._listings.items():
             other._listings[name] = listing.selected(selection)
-            other._tell_unfiltered(listing.manifest)
+            other._warn_if_unfiltered(listing.manifest)
         return other
 
     def _error_of(self, dataset: str) -> Ego4DError | None:
@@ -182,21 +179,21 @@ class Catalog:
 
     def _raise_if_failed(self, dataset: str) -> None:
         failed_at, error = self._failures.get(dataset, (0.0, None))
-        if error is not None and time.monotonic() - failed_at < _ASK_AGAIN_S:
-            raise copy.copy(error)  # one that is stored would grow with each raise
+        if error is not None and time.monotonic() - failed_at < _FAILURE_KEPT_S:
+            raise copy.copy(error)  # a stored error would grow a traceback with each raise
 
     def _load(self, dataset: str) -> Listing:
         try:
-            kept = self._read(dataset)
+            cached = self._read(dataset)
             digest, manifest = self._parsed.pop(dataset, (b"", None))
-            if manifest is None or digest != _digest(kept.content):
-                manifest = parse(kept.content, f"{self.version}/{dataset}")
+            if manifest is None or digest != _digest(cached.content):
+                manifest = parse(cached.content, f"{self.version}/{dataset}")
         except (StoreError, ManifestError, ConfigError) as error:
             self._failures[dataset] = (time.monotonic(), error)
             raise
-        self._tell(manifest)
-        self._tell_unfiltered(manifest)
-        listing = Listing(dataset, (), CompressedBytes(kept.content), kept.mtime_ns, manifest)
+        self._warn_of_problems(manifest)
+        self._warn_if_unfiltered(manifest)
+        listing = Listing(dataset, (), CompressedBytes(cached.content), cached.mtime_ns, manifest)
         listing = listing.selected(self._selection)
         rows, known = len(manifest.entries), self._warned_of
         if rows and not listing.entries and known is not None and dataset not in known:
@@ -214,14 +211,14 @@ class Catalog:
                 f"--manifest-override-path {path}: {error.strerror}", hint="name a manifest.csv"
             ) from error
 
-    def _tell(self, manifest: Manifest) -> None:
-        for problem in manifest.problems[:_PROBLEMS_SHOWN]:
+    def _warn_of_problems(self, manifest: Manifest) -> None:
+        for problem in manifest.problems[:_MAX_PROBLEMS_LOGGED]:
             log.warning("%s", problem)
-        rest = manifest.problem_count - _PROBLEMS_SHOWN
+        rest = manifest.problem_count - _MAX_PROBLEMS_LOGGED
         if rest > 0:
-            log.warning("manifest %s: %d more odd rows", manifest.name, rest)
+            log.warning("manifest %s: %d more malformed rows", manifest.name, rest)
 
-    def _tell_unfiltered(self, manifest: Manifest) -> None:
+    def _warn_if_unfiltered(self, manifest: Manifest) -> None:
         if not self._selection.benchmarks or "benchmarks" in manifest.columns:
             return
         known = bool(self._selection.untagged_uids) and any(e.uids for e in manifest.entries)

@@ -18,7 +18,7 @@ from ego4dfs.errors import ConfigError
 log = logging.getLogger(__name__)
 
 _CHECK = "check --benchmarks, --universities, --video_uids and the other filters"
-_SHOWN = 8
+_MAX_SHOWN = 8
 
 
 def check_matches(config: Config, catalog: Catalog, without_request: Sequence[str]) -> None:
@@ -46,16 +46,16 @@ def _cached(catalog: Catalog, names: Sequence[str]) -> list[Listing]:
 
 def _check(config: Config, listings: Sequence[Listing]) -> None:
     rows = sum(len(listing.manifest.entries) for listing in listings)
-    doubts = list(_doubts(config, listings))
+    mismatches = list(_mismatches(config, listings))
     if rows and config.datasets and not any(listing.entries for listing in listings):
         named = " ".join(listing.dataset for listing in listings)
-        hint = "; ".join(map(str, doubts)) or _CHECK
+        hint = "; ".join(map(str, mismatches)) or _CHECK
         raise ConfigError(f"0 of {rows} rows of {named} match this selection", hint=hint)
-    strange = [doubt for doubt in doubts if doubt.option == "--benchmarks"]
-    if not config.datasets and strange and len(strange) == len(config.benchmarks):
-        raise ConfigError(f"--benchmarks: {strange[0].what}", hint=strange[0].meant)
-    for doubt in doubts:
-        log.warning("%s", doubt)
+    unknown = [each for each in mismatches if each.option == "--benchmarks"]
+    if not config.datasets and unknown and len(unknown) == len(config.benchmarks):
+        raise ConfigError(f"--benchmarks: {unknown[0].what}", hint=unknown[0].meant)
+    for mismatch in mismatches:
+        log.warning("%s", mismatch)
     for listing in listings if config.datasets else ():
         if not listing.entries:
             count = len(listing.manifest.entries)
@@ -63,8 +63,8 @@ def _check(config: Config, listings: Sequence[Listing]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Doubt:
-    """A word of a filter that no row has, and what was probably meant."""
+class _Mismatch:
+    """A filter value that matches no row, and the value that was probably meant."""
 
     option: str
     what: str
@@ -74,7 +74,7 @@ class _Doubt:
         return f"{self.option}: {self.what}" + (f"; {self.meant}" if self.meant else "")
 
 
-def _doubts(config: Config, listings: Sequence[Listing]) -> Iterator[_Doubt]:
+def _mismatches(config: Config, listings: Sequence[Listing]) -> Iterator[_Mismatch]:
     entries = [entry for listing in listings for entry in listing.manifest.entries]
     if config.benchmarks:
         found = set[str]().union(*{e.benchmarks for e in entries if e.benchmarks})
@@ -85,18 +85,20 @@ def _doubts(config: Config, listings: Sequence[Listing]) -> Iterator[_Doubt]:
         texts = {*found, *(entry.name.lower() for entry in entries if entry.annotation)}
         words = [w for w in config.annotations if not any(w in text for text in texts)]
         yield from _unknown("--annotations", words, found)
-    # Without --datasets, datasets that are not at hand may have such names.
+    # Without --datasets, datasets that are not loaded may have such names.
     for pattern in config.include if config.datasets else ():
         if not any(fnmatchcase(entry.name, pattern) for entry in entries):
-            yield _Doubt("--include", f"no name matches {pattern}")
+            yield _Mismatch("--include", f"no name matches {pattern}")
 
 
-def _unknown(option: str, wanted: Sequence[str], found: set[str]) -> Iterator[_Doubt]:
-    """Yield a doubt for each of `wanted` that is not found, if anything is."""
+def _unknown(option: str, wanted: Sequence[str], found: set[str]) -> Iterator[_Mismatch]:
+    """Yield a mismatch for each of `wanted` that is not found, if anything is."""
     known = {name.lower(): name for name in found}
     for word in wanted if known else ():
         if word.lower() not in known:
             close = difflib.get_close_matches(word.lower(), known, n=1)
-            some = ", ".join(sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
-            meant = f"did you mean {known[close[0]]}?" if close else f"there are {some}"
-            yield _Doubt(option, f"no row has {word}", meant)
+            some = ", ".join(sorted(found)[:_MAX_SHOWN]) + (
+                ", …" if len(found) > _MAX_SHOWN else ""
+            )
+            meant = f"did you mean {known[close[0]]}?" if close else f"available are {some}"
+            yield _Mismatch(option, f"no row has {word}", meant)

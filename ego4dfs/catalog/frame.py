@@ -1,7 +1,6 @@
-"""A listing as a pandas frame, for notebooks.
+"""Conversion of a listing to a pandas DataFrame.
 
-pandas takes a second to load, longer than a mount takes to be ready: only who asks for a frame
-pays for it.
+pandas takes a second to import, longer than a mount takes to start, so it is imported late.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Manifests as they came from the store, kept on disk and revalidated by ETag.
+"""The cache of manifests on disk, revalidated by ETag.
 
     <source directory>/manifests/<version>/<dataset>/manifest.csv    byte for byte
     <source directory>/manifests/<version>/<dataset>/manifest.json   etag, mtime_ns, digest, proof
 
-A kept copy is what makes a mount work offline and after the licence key has expired. So only an
-answer that is a manifest takes its place, and a power cut leaves the old or the new one.
+With cached manifests a mount works offline, and after the licence key has expired. Therefore only
+a valid manifest replaces a cached one, and a power failure leaves the old or the new one.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ SHARING_BUCKET = "ego4d-consortium-sharing"
 
 
 def manifest_url(version: str, dataset: str) -> str:
-    """Return where the manifest of a dataset lives (official tool, cli/manifest.py)."""
+    """Return the URL of the manifest of a dataset (as in the official tool, cli/manifest.py)."""
     return f"s3://{SHARING_BUCKET}/public/{version}/{dataset}/{datasets.MANIFEST}"
 
 
 def metadata_url(version: str) -> str:
-    """Return where the primary metadata, ego4d.json, of a version lives."""
+    """Return the URL of the primary metadata of a version, ego4d.json."""
     return f"s3://{SHARING_BUCKET}/public/{version}/{datasets.METADATA}"
 
 
@@ -55,9 +55,9 @@ class CachedManifest:
 
 
 class ManifestCache:
-    """Fetch manifests, keep them, and serve the kept ones when the store cannot.
+    """Fetches manifests and caches them on disk; uses the cached ones if the store fails.
 
-    Safe from several threads and processes: a file appears under its name only when complete.
+    Safe from several threads and processes: files are replaced atomically.
     """
 
     def __init__(
@@ -76,44 +76,46 @@ class ManifestCache:
         self._beside_copies = beside_copies
 
     def is_cached(self, version: str, dataset: str) -> bool:
-        """Tell whether a copy is on disk, without a request."""
+        """Tell whether `cached` returns a manifest, without a request."""
         return self.cached(version, dataset) is not None
 
     def fetch(self, version: str, dataset: str) -> CachedManifest:
-        """Return the newest manifest that can be had, revalidated by one conditional request.
+        """Return the newest manifest, revalidated by one conditional request.
 
-        Raises StoreError, with the likely cause in words, or ManifestError for an answer that is
-        no manifest, when there is no copy either.
+        If the store fails, returns the cached one. Without one, raises ConfigError or StoreError
+        with the probable cause, or ManifestError for an answer that is not a manifest.
         """
-        kept = self._load(version, dataset)
+        cached = self._load(version, dataset)
         try:
-            return self._ask(version, dataset, kept)
+            return self._revalidated(version, dataset, cached)
         except (StoreError, ManifestError) as error:
-            kept = kept or self.cached(version, dataset)
-            if kept is None and isinstance(error, StoreError):
-                raise self._explained(error, version, dataset) from error
-            if kept is None:
+            cached = cached or self.cached(version, dataset)
+            if cached is None and isinstance(error, StoreError):
+                raise self._with_cause(error, version, dataset) from error
+            if cached is None:
                 raise
-            log.warning("manifest of %s (%s): %s; the kept copy is used", dataset, version, error)
-            return kept
+            log.warning("manifest of %s (%s): %s; the cached one is used", dataset, version, error)
+            return cached
 
     def revalidate(self, version: str, dataset: str) -> CachedManifest:
-        """Return the manifest as `fetch` does, but raise where it would make do with a copy."""
+        """Return the manifest as `fetch` does, but raise if the store fails."""
         try:
-            return self._ask(version, dataset, self._load(version, dataset))
+            return self._revalidated(version, dataset, self._load(version, dataset))
         except StoreError as error:
-            raise self._explained(error, version, dataset) from error
+            raise self._with_cause(error, version, dataset) from error
 
-    def _ask(self, version: str, dataset: str, kept: CachedManifest | None) -> CachedManifest:
+    def _revalidated(
+        self, version: str, dataset: str, cached: CachedManifest | None
+    ) -> CachedManifest:
         url = manifest_url(version, dataset)
-        fetched = self._store.read(url, unless_etag=kept.etag if kept else "")
-        if fetched is None and kept is not None:
-            return kept
+        fetched = self._store.read(url, unless_etag=cached.etag if cached else "")
+        if fetched is None and cached is not None:
+            return cached
         if fetched is None:
             raise StoreError(f"manifest of {dataset} ({version}): no answer", url=url)
         manifest = CachedManifest(bytes(fetched.data), fetched.facts.etag, fetched.facts.mtime_ns)
         check(manifest.content, f"{version}/{dataset}")
-        self._keep(version, dataset, manifest, kept)
+        self._write(version, dataset, manifest, cached)
         return manifest
 
     def cached(self, version: str, dataset: str) -> CachedManifest | None:
@@ -129,28 +131,28 @@ class ManifestCache:
         return directory / datasets.MANIFEST, directory / "manifest.json"
 
     def _load(self, version: str, dataset: str) -> CachedManifest | None:
-        """Return the copy on disk; None where it is damaged, unreadable, or no manifest."""
+        """Return the manifest on disk; None if it is missing, damaged or unreadable."""
         content_path, facts_path = self._paths(version, dataset)
         try:
             facts = json.loads(facts_path.read_bytes())
             content = content_path.read_bytes()
             digest = _digest(content)
             for of_one in (facts, facts.get("before") or {}):
-                if of_one.get("digest") == digest and _is_proved(of_one):
+                if of_one.get("digest") == digest and _is_unchanged(of_one):
                     check(content, f"{version}/{dataset}")
                     return CachedManifest(content, str(of_one["etag"]), int(of_one["mtime_ns"]))
         except FileNotFoundError:
             return None
         except OSError as error:
-            log.warning("kept manifest %s cannot be read: %s", content_path, error.strerror)
+            log.warning("cached manifest %s cannot be read: %s", content_path, error.strerror)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ManifestError):
-            log.warning("kept manifest %s is damaged and not used", content_path)
+            log.warning("cached manifest %s is damaged and not used", content_path)
         return None
 
-    def _keep(
+    def _write(
         self, version: str, dataset: str, manifest: CachedManifest, before: CachedManifest | None
     ) -> None:
-        """Replace the copy on disk; until it is there, the facts describe the old one, too."""
+        """Replace the manifest on disk; until that is done, the facts describe the old one too."""
         content_path, facts_path = self._paths(version, dataset)
         facts = _facts(manifest)
         try:
@@ -159,16 +161,18 @@ class ManifestCache:
             write_atomic(facts_path, json.dumps(both).encode())
             write_atomic(content_path, manifest.content)
         except OSError as error:
-            log.warning("manifest of %s cannot be kept: %s", dataset, error)
+            log.warning("manifest of %s cannot be cached: %s", dataset, error)
 
-    def _explained(self, error: StoreError, version: str, dataset: str) -> StoreError | ConfigError:
-        """Say which of the causes of a refusal it is: a typo, the key, or the dataset."""
+    def _with_cause(
+        self, error: StoreError, version: str, dataset: str
+    ) -> StoreError | ConfigError:
+        """Return an error that names the cause of a refusal: a typo, the key, or the dataset."""
         if isinstance(error, CredentialsRejected) or not isinstance(
             error, (AccessDenied, ObjectMissing)
         ):
             return error
         url = manifest_url(version, dataset)
-        if isinstance(error, AccessDenied) and self._refuses_everything(version):
+        if isinstance(error, AccessDenied) and self._refuses_all(version):
             return CredentialsRejected(
                 f"this AWS key may not read Ego4D {version}: even its ego4d.json is refused"
                 if version in datasets.VERSIONS
@@ -190,7 +194,7 @@ class ManifestCache:
             " another --version may have it",
         )
 
-    def _refuses_everything(self, version: str) -> bool:
+    def _refuses_all(self, version: str) -> bool:
         try:
             self._store.head(metadata_url(version))
         except AccessDenied:
@@ -214,10 +218,10 @@ def _facts(manifest: CachedManifest) -> dict[str, Any]:
 
 
 def _proof(facts: dict[str, Any]) -> str:
-    told = json.dumps([facts["etag"], facts["mtime_ns"], facts["digest"]])
-    return _digest(told.encode())
+    written = json.dumps([facts["etag"], facts["mtime_ns"], facts["digest"]])
+    return _digest(written.encode())
 
 
-def _is_proved(facts: dict[str, Any]) -> bool:
-    """Tell whether the facts are as they were written; earlier versions wrote no proof."""
+def _is_unchanged(facts: dict[str, Any]) -> bool:
+    """Tell whether the facts are unchanged since they were written; old ones have no checksum."""
     return "proof" not in facts or facts["proof"] == _proof(facts)

@@ -21,12 +21,12 @@ from ego4dfs.errors import ConfigError, Ego4DError
 
 log = logging.getLogger(__name__)
 
-_NO_TAGS: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+_NO_UIDS_BY_BENCHMARK: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 NO_UIDS = NamedUids(frozenset(), frozenset())
 
 
 def uids_from_file(config: Config, read: Callable[[str], Iterator[bytes]]) -> NamedUids:
-    """Return the uids of the file that `uids_from` names; `read` reads a path of the tree.
+    """Return the uids in the file `uids_from`; `read` yields the bytes of a path of the tree.
 
     Raises ConfigError when there is no such file, or no uid in it.
     """
@@ -40,7 +40,7 @@ def uids_from_file(config: Config, read: Callable[[str], Iterator[bytes]]) -> Na
         raise ConfigError(f"--uids-from {path}: {reason}") from error
     if not named.videos and not named.clips:
         hint = "it should be JSON or CSV with values of video_uid or clip_uid"
-        raise ConfigError(f"--uids-from {path}: names no video and no clip", hint=hint)
+        raise ConfigError(f"--uids-from {path}: contains no uid of a video or clip", hint=hint)
     return named
 
 
@@ -54,7 +54,7 @@ def resolve_selection(
     loaded.
     """
     videos, clips = set(config.video_uids), set(config.clip_uids)
-    # A file that names clips means those clips, not all that were cut from the same videos.
+    # A file with uids of clips selects those clips, not all that were cut from the same videos.
     (clips if named.clips else videos).update(named.videos | named.clips)
     split = _videos_of_splits(config.splits, catalog) if config.splits else None
     parents: Mapping[str, str] = {}
@@ -65,7 +65,7 @@ def resolve_selection(
         universities=frozenset(config.universities),
         annotations=frozenset(config.annotations),
     )
-    tagged, untagged = _tagged(basis, catalog, config.datasets) if config.benchmarks else _NO_TAGS
+    tagged, untagged = _uids_by_benchmark(basis, catalog, config.datasets)
     return replace(
         basis,
         tagged_uids=tagged,
@@ -80,7 +80,7 @@ def resolve_selection(
 
 
 def _holds_bare_clips(dataset: str) -> bool:
-    """Tell whether a dataset has clips, but not whose clips they are."""
+    """Tell whether a dataset has clips, and no column of their parent videos."""
     return dataset != CLIPS and dataset.startswith("clip")
 
 
@@ -89,34 +89,36 @@ def _with_clips(videos: set[str], parents: Mapping[str, str]) -> frozenset[str]:
 
 
 def _parents(catalog: Catalog) -> Mapping[str, str]:
-    """Return the video of each clip; nothing, with a warning, when no manifest tells."""
+    """Return the parent video of each clip; empty, with a warning, if it cannot be loaded."""
     try:
         entries = catalog.listing(CLIPS).manifest.entries
     except Ego4DError as error:
-        log.warning("the videos that clips are cut from are not known: %s", error)
+        log.warning("the parent videos of clips are unknown: %s", error)
         return {}
     return {uid: e.parent for e in entries if e.parent for uid in e.uids - {e.parent}}
 
 
-def _tagged(
+def _uids_by_benchmark(
     selection: Selection, catalog: Catalog, named: Sequence[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the uids of the videos and clips that are in a wanted benchmark, and of the others.
+    """Return the uids of videos and clips in one of the benchmarks, and those of all others.
 
-    Only manifests with a benchmarks column tell that. They are not asked when every dataset that
-    was named has the column itself; nothing, with a warning, when they cannot be had.
+    They come from the manifests with a benchmarks column. Both are empty if every dataset that
+    was named has the column itself, and, with a warning, if those manifests cannot be loaded.
     """
+    if not selection.benchmarks:
+        return _NO_UIDS_BY_BENCHMARK
     failed = catalog.load(named)
     columns = [catalog.listing(name).manifest.columns for name in named if name not in failed]
     if named and all("benchmarks" in of_one for of_one in columns):
-        return _NO_TAGS
+        return _NO_UIDS_BY_BENCHMARK
     tagged, others = set[str](), set[str]()
     for name in (PRIMARY, CLIPS):
         try:
             entries = catalog.listing(name).manifest.entries
         except Ego4DError as error:
-            log.warning("which benchmarks videos and clips are in is not known: %s", error)
-            return _NO_TAGS
+            log.warning("the benchmarks of videos and clips are unknown: %s", error)
+            return _NO_UIDS_BY_BENCHMARK
         for entry in entries:
             if entry.benchmarks is not None:
                 is_wanted = not selection.benchmarks.isdisjoint(entry.benchmarks)
@@ -128,15 +130,15 @@ def _videos_of_splits(splits: Sequence[str], catalog: Catalog) -> set[str]:
     entries = catalog.listing(PRIMARY).manifest.entries
     found = {split for entry in entries for split in entry.splits}
     for word in splits:
-        if not any(_means(word, split) for split in found):
-            there = ", ".join(sorted(found)) or "none at all"
+        if not any(_is_split(word, split) for split in found):
+            known = ", ".join(sorted(found)) or "none"
             raise ConfigError(
                 f"--splits: no video of {catalog.version} is in {word}",
-                hint=f"its manifest of {PRIMARY} has: {there}",
+                hint=f"its manifest of {PRIMARY} has: {known}",
             )
-    wanted = {split for split in found if any(_means(word, split) for word in splits)}
+    wanted = {split for split in found if any(_is_split(word, split) for word in splits)}
     return {uid for entry in entries if not wanted.isdisjoint(entry.splits) for uid in entry.uids}
 
 
-def _means(word: str, split: str) -> bool:
+def _is_split(word: str, split: str) -> bool:
     return split == word or split.rpartition(":")[2] == word

@@ -1,4 +1,4 @@
-"""Which entries are wanted: the meaning of every filtering flag, once."""
+"""Selection: the filters of entries, and what each of them admits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ego4dfs.manifest import Entry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Filters that all must admit an entry; an empty one admits every entry.
+    """Filters. An entry is selected if every filter admits it; an empty filter admits all.
 
-    All texts but the patterns are lower case. A filter does not touch entries that it says
-    nothing about: files that belong to no video pass the filters of uids, and rows of manifests
-    without a benchmarks column pass `benchmarks`, unless other manifests have their videos and
-    clips in other benchmarks only: uids in `untagged_uids`, and none in `tagged_uids`.
+    All strings except the patterns are lower case. A filter admits entries to which it does not
+    apply: uids do not apply to files that belong to no video, benchmarks do not apply to manifests
+    without a benchmarks column. For those the benchmarks of their videos and clips in other
+    manifests count: `tagged_uids` are in a selected benchmark, `untagged_uids` only in others.
 
-    `video_uids` admit a video, all its clips, and what was made of it; `clip_uids` admit those
-    clips and no others, and what they are `cut_from`. `split_uids` are the videos, and their
-    clips, of the wanted splits; None is no filter. `include` and `exclude` are glob patterns of
-    names, of which one is enough.
+    `video_uids` admit a video, all its clips, and all files derived from it. `clip_uids` admit
+    these clips, no other clips, and `cut_from`, the videos that they are cut from. `split_uids` are
+    the videos of the selected splits, and their clips; None is no filter. `include` and `exclude`
+    are glob patterns of names, of which one must match.
     """
 
     benchmarks: frozenset[str] = frozenset()

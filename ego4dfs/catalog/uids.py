@@ -1,4 +1,4 @@
-"""The uids that an annotation file names, found while it streams by: some are 2 GB of JSON."""
+"""Search for uids in an annotation file, JSON or CSV, as a stream: some files have 2 GB."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from ego4dfs.manifest import read_rows
 VIDEO_KEYS = ("video_uid", "parent_video_uid")
 CLIP_KEYS = ("clip_uid", "exported_clip_uid")
 
-# Both begin with what is rare in a file: a search for that is ten times as fast as for quotes.
+# Both begin with a rare string: a search for it is ten times as fast as a search for quotes.
 _VALUE = re.compile(rb'_uid"\s*:\s*"([^"\\]{1,128})"')
 _END_OF_KEY = re.compile(rb'-[0-9a-fA-F]{12}"\s*:\s*\{')
 _KEY = re.compile(rb'"((?:grp-)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$')
 _KEY_BYTES = 64  # more than a key before `_uid`, or a uid with its quote, takes
 _MARK_BYTES = 3
-_LINE_CHARACTERS = 16 << 20  # of a file that has no lines, so much is taken at a time
-_OVERLAP_BYTES = 512  # more than any match takes, but for blanks that nobody writes
+_LINE_CHARACTERS = 16 << 20  # the most that is read at a time from a file without line ends
+_OVERLAP_BYTES = 512  # more than a match takes
 
 
 @dataclass(frozen=True, slots=True)
 class NamedUids:
-    """Uids in lower case, by what they name."""
+    """Uids of videos and of clips, in lower case."""
 
     videos: frozenset[str]
     clips: frozenset[str]
 
 
 def uids_in(chunks: Iterable[bytes]) -> NamedUids:
-    """Return the uids that a JSON or CSV file names, given as its bytes in pieces of any size.
+    """Return the uids in a JSON or CSV file, given as chunks of bytes of any size.
 
     In JSON these are the values of `VIDEO_KEYS` and `CLIP_KEYS` at any depth, and uids that are
-    keys of objects, as in narration.json; in CSV the columns of those names. The text is UTF-8, or
-    UTF-16 with its mark; a row with damaged quotes is read as manifests' are.
+    keys of objects, as in narration.json; in CSV the columns of those names. The encoding is
+    UTF-8, or UTF-16 with a byte order mark. Damaged quotes are read as in manifests.
     """
     stream = _as_utf8(chunks)
     first = next(stream, b"")
@@ -72,7 +72,7 @@ def _named(window: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _in_csv(first: bytes, rest: Iterator[bytes]) -> Iterator[tuple[str, str]]:
-    raw = io.BufferedReader(_Pieces(itertools.chain((first,), rest)))
+    raw = io.BufferedReader(_ChunkReader(itertools.chain((first,), rest)))
     text = io.TextIOWrapper(raw, "utf-8", errors="replace", newline="")
     records = read_rows(iter(partial(text.readline, _LINE_CHARACTERS), ""))
     header = next((record.fields for record in records if any(record.fields)), [])
@@ -82,30 +82,30 @@ def _in_csv(first: bytes, rest: Iterator[bytes]) -> Iterator[tuple[str, str]]:
         yield from ((key, record.fields[at]) for key, at in places if at < len(record.fields))
 
 
-class _Pieces(io.RawIOBase):
-    """A stream of bytes in pieces, as a file."""
+class _ChunkReader(io.RawIOBase):
+    """An iterator of chunks of bytes as a raw file."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._piece = memoryview(b"")
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._piece:
-            piece = next(self._pieces, None)
-            if piece is None:
+        while not self._chunk:
+            chunk = next(self._chunks, None)
+            if chunk is None:
                 return 0
-            self._piece = memoryview(piece)
-        count = min(len(buffer), len(self._piece))
-        buffer[:count] = self._piece[:count]
-        self._piece = self._piece[count:]
+            self._chunk = memoryview(chunk)
+        count = min(len(buffer), len(self._chunk))
+        buffer[:count] = self._chunk[:count]
+        self._chunk = self._chunk[count:]
         return count
 
 
 def _as_utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same text in UTF-8, without its byte order mark, if it has one that says UTF-16."""
+    """Yield the text in UTF-8, converted from UTF-16 if it has that byte order mark."""
     stream = iter(chunks)
     first = b""
     while len(first) < _MARK_BYTES and (chunk := next(stream, b"")):

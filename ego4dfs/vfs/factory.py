@@ -64,7 +64,7 @@ def open_selected_session(
 
 def _selected(session: Session, config: Config, *, pass_refused: bool, must_match: bool) -> Session:
     names = config.datasets or datasets.known_names()
-    with _explained(session.store.source, config.version):
+    with _with_cause(session.store.source, config.version):
         uids = uids_from_file(config, lambda path: _tree_bytes(session, config, path))
         selection = resolve_selection(config, session.catalog, names, uids)
         session = session.with_selection(selection)
@@ -102,14 +102,14 @@ def _tree_bytes(session: Session, config: Config, path: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def _explained(source: str, version: str) -> Iterator[None]:
-    """Say of an unreachable store that no copy of a manifest is kept either."""
+def _with_cause(source: str, version: str) -> Iterator[None]:
+    """Add to the error of an unreachable store that no manifest is cached."""
     try:
         yield
     except StoreUnavailable as error:
         reason = str(error).removeprefix(f"{error.url}: ")
         raise StoreUnavailable(
-            f"{source}: {reason}, and no manifest of {version} is kept from before",
+            f"{source}: {reason}, and no manifest of {version} is cached",
             url=error.url,
             hint=error.hint
             or "check the network and --endpoint-url (AWS_ENDPOINT_URL) or --source",
@@ -124,35 +124,35 @@ def _load_required(
     *,
     pass_refused: bool,
 ) -> list[str]:
-    """Load them, and return the named datasets that were passed over."""
+    """Load the manifests that are required now; return the named datasets that were refused."""
     if config.video_uids or config.clip_uids or config.uids_from:
         wanted = names
     elif config.datasets:
         wanted = tuple(name for name in names if not catalog.is_cached(name))
     else:
-        wanted = () if _is_any_kept(catalog, names) else (_PROBE,)
+        wanted = () if _is_any_cached(catalog, names) else (_PROBE,)
     failed = catalog.load(wanted)
     passed = [n for n in failed if pass_refused and n in config.datasets]
     for error in failed.values():
-        # One that fails beside others that answer is that dataset's trouble, not the network's.
+        # If others answer, the error concerns that dataset, not the network.
         if isinstance(error, StoreUnavailable) and not (passed and len(failed) < len(wanted)):
             raise error
-    if failed and len(failed) == len(wanted) and not _is_any_kept(catalog, names):
+    if failed and len(failed) == len(wanted) and not _is_any_cached(catalog, names):
         _check_version(config.version, store)
     for name, error in failed.items():
-        # Of datasets that nobody named some may be refused; but no key is no mount.
+        # Datasets that were not named may be refused; a rejected key is always an error.
         is_wanted = name in config.datasets and name not in passed
         if is_wanted or isinstance(error, (CredentialsRejected, ConfigError)):
             raise error
     return passed
 
 
-def _is_any_kept(catalog: Catalog, names: tuple[str, ...]) -> bool:
+def _is_any_cached(catalog: Catalog, names: tuple[str, ...]) -> bool:
     return any(catalog.is_cached(name) for name in names)
 
 
 def _check_version(version: str, store: ObjectStore) -> None:
-    """Refuse a version that nothing tells of: not known here, nor to the store."""
+    """Raise ConfigError for a version that neither ego4dfs nor the store knows."""
     if version in datasets.VERSIONS:
         return
     try:
@@ -174,10 +174,11 @@ def _check_uids(
     *,
     all_listed: bool,
 ) -> None:
-    """Say which uids none of the loaded datasets has.
+    """Report the uids that none of the loaded datasets has.
 
-    In an annotation file that is common, and a warning. Raises ConfigError for those that were
-    given one by one, unless `allow_missing`, or not `all_listed`: a refused dataset may have them.
+    For uids from an annotation file this is common, and a warning. Raises ConfigError for uids
+    that were given one by one, unless `allow_missing` is set, or not `all_listed`: a refused
+    dataset may have them.
     """
     asked = {*config.video_uids, *config.clip_uids}
     where = " ".join(config.datasets) or "any dataset"
@@ -185,7 +186,7 @@ def _check_uids(
     if unknown:
         message = f"{len(unknown)} of {len(asked)} uids not in {where}: {_some(unknown)}"
         if all_listed and not config.allow_missing:
-            hint = "check the uids and --version, or go on without them: --allow-missing"
+            hint = "check the uids and --version, or continue without them: --allow-missing"
             raise ConfigError(message, hint=hint)
         log.warning("%s", message)
     from_file = named.videos | named.clips

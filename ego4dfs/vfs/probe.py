@@ -1,4 +1,4 @@
-"""One question to a store that nothing has been asked yet, so that its state is known."""
+"""A probe of the store: one HEAD request, if none was made yet, so that its state is known."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 def probe(vfs: VFS) -> None:
     """Make one HEAD request unless one was made, so that `session.metrics.store` is known.
 
-    Everything else that a mount over kept manifests needs is on disk, so it would look like one
-    that can fetch. A key that is refused ego4d.json too is refused everything.
+    A mount with cached manifests needs no other request to start, so a mount that cannot fetch
+    would look like one that can. A key that may not read ego4d.json either may read nothing.
     """
     if vfs.session.metrics.store != NOT_ASKED:
         return
@@ -42,7 +42,7 @@ def _refusal(vfs: VFS, url: str) -> AccessDenied | None:
     try:
         vfs.session.store.head(url)
     except ObjectMissing:
-        return None  # an answer all the same
+        return None  # the store answers
     except AccessDenied as error:
         return error
     except Ego4DError as error:
