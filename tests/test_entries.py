@@ -7,7 +7,15 @@ import tracemalloc
 import pytest
 
 from ego4dfs.catalog import Selection
-from ego4dfs.manifest import CompressedBytes, Entries, Entry, EntryPacker, admitted, files_of, parse
+from ego4dfs.manifest import (
+    CompressedBytes,
+    Entries,
+    Entry,
+    EntryPacker,
+    filtered,
+    names_and_urls,
+    parse,
+)
 from ego4dfs.manifest import entries as module
 from ego4dfs.vfs.tree import ObjectFile, Tree
 
@@ -38,10 +46,10 @@ def test_entries_come_out_as_they_went_in():
 
 def test_a_filter_keeps_the_order_and_can_be_filtered_again():
     found = packed(PLAIN, RICH, ODD)
-    odd = admitted(found, lambda entry: entry.row != 2)
+    odd = filtered(found, lambda entry: entry.row != 2)
     assert list(odd) == [RICH, ODD]
-    assert list(admitted(odd, lambda entry: entry.row == 9)) == [ODD]
-    assert list(admitted((PLAIN, RICH), Selection(include=("a*",)).admits)) == [PLAIN]
+    assert list(filtered(odd, lambda entry: entry.row == 9)) == [ODD]
+    assert list(filtered((PLAIN, RICH), Selection(include=("a*",)).admits)) == [PLAIN]
 
 
 @pytest.mark.parametrize("field", ["uid", "url", "parent"])
@@ -54,9 +62,9 @@ def test_names_that_were_given_are_known_though_their_hashes_are_equal(monkeypat
     packing = EntryPacker()
     for entry in (PLAIN, RICH, ODD):
         packing.add(entry)
-    assert packing.taken("U.mp4") == (3, RICH.url)
-    assert packing.taken("a~2.pt") == (9, ODD.url)
-    assert packing.taken("none") is None
+    assert packing.find("U.mp4") == (3, RICH.url)
+    assert packing.find("a~2.pt") == (9, ODD.url)
+    assert packing.find("none") is None
     found = packing.entries()
     assert [found.url_of(e.name) for e in (PLAIN, RICH, ODD)] == [PLAIN.url, RICH.url, ODD.url]
     assert found.url_of("none") is None
@@ -66,10 +74,10 @@ def test_names_that_were_given_are_known_though_their_hashes_are_equal(monkeypat
 def test_a_tree_lists_packed_files_as_it_lists_others(many, monkeypatch):
     monkeypatch.setattr(module, "_MANY", many)
     found = packed(PLAIN, RICH, ODD)
-    assert (files_of(found) is found) == (many == 0)
+    assert (names_and_urls(found) is found) == (many == 0)
     tree = Tree.of("v2", ["clips"])
     directory = tree.directory("v2/clips")
-    tree.attach(directory, files_of(found))
+    tree.attach(directory, names_and_urls(found))
     children = tree.children(directory)
     assert list(children) == ["manifest.csv", "a.pt", "U.mp4", "a~2.pt"]
     assert len(children) == 4

@@ -223,13 +223,13 @@ def test_a_name_that_was_given_away_is_not_given_twice():
 
 def test_many_rows_of_one_name_do_not_look_through_each_other_s(monkeypatch):
     """One dataset could name 26,000 files aud.wav; looks that grow with each row take minutes."""
-    count, looks, taken = 1000, [], EntryPacker.taken
+    count, looks, taken = 1000, [], EntryPacker.find
 
     def counted(packing: EntryPacker, name: str) -> tuple[int, str] | None:
         looks.append(name)
         return taken(packing, name)
 
-    monkeypatch.setattr(EntryPacker, "taken", counted)
+    monkeypatch.setattr(EntryPacker, "find", counted)
     rows = [f"u,file,s3://b/{number}/aud.wav" for number in range(count)]
     manifest = parse(table(*rows * 2), "t")
     assert names(manifest) == ["aud.wav", *(f"aud~{number}.wav" for number in range(2, count + 1))]

@@ -15,7 +15,7 @@ from typing import Protocol
 from ego4dfs.catalog.manifest_cache import CachedManifest
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.errors import ConfigError, Ego4DError, ManifestError, StoreError
-from ego4dfs.manifest import CompressedBytes, Entry, Manifest, admitted, parse
+from ego4dfs.manifest import CompressedBytes, Entry, Manifest, filtered, parse
 from ego4dfs.runtime.workers import each
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Listing:
         """Return the same dataset with the entries of another selection."""
         entries = self.manifest.entries
         if selection != Selection():
-            entries = admitted(entries, selection.admits)
+            entries = filtered(entries, selection.admits)
         return replace(self, entries=entries)
 
     @property

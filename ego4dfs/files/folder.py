@@ -1,8 +1,8 @@
-"""A directory by its descriptor: what is made, renamed or removed in it is there and nowhere else.
+"""Directories that others may write, used by their descriptors.
 
-Others may write in a directory of copies, and may plant links there. So each file is opened
-relative to a descriptor, and no link is followed but those of directories that the user, root or
-the owner of the whole directory has made: a dataset that lies on another disk.
+Other users may create symbolic links in such a directory. So each file is opened relative to a
+descriptor, and a link is followed only if it leads to a directory and the user, root, or the owner
+of the top directory created it: a dataset may be on another disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from ego4dfs.files.optional_calls import optional_call
 
 HIDDEN = ".ego4dfs"
-"""The directory for files under way, in each directory of copies; no data has this name."""
+"""Name of the directory for incomplete files, in each directory of copies; no data has it."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,10 +26,10 @@ _TRIES = 10
 
 
 class Folder:
-    """One directory. Safe from several threads. Raises OSError that names the whole path."""
+    """One directory. Safe from several threads. Errors are OSErrors with the full path."""
 
     def __init__(self, descriptor: int, path: Path, owners: frozenset[int]) -> None:
-        """Own an open descriptor; links that a user of `owners` made are followed below it."""
+        """Take over an open descriptor; follow links below it that a user of `owners` created."""
         self.path = path
         self._fd = descriptor
         self._owners = owners
@@ -39,27 +39,27 @@ class Folder:
 
     @classmethod
     def at(cls, path: Path) -> Folder:
-        """Open a directory that the user named, links in its path included."""
+        """Open a directory that the user named; links in its path are followed."""
         descriptor = os.open(path, _DIRECTORY)
         owners = frozenset({0, os.geteuid(), os.fstat(descriptor).st_uid})
         return cls(descriptor, path, owners)
 
     def __enter__(self) -> Folder:  # noqa: PYI034 - typing.Self is 3.11
-        """Close it at the end of the block."""
+        """Return self; the end of the block closes it."""
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory, and of its hidden one."""
+        """Close the directory, and its hidden one."""
         hidden = [self._hidden] if self._hidden is not None else []
         for folder in (*hidden, *self._removed):
             folder.close()
         os.close(self._fd)
 
     def below(self, relative: str, *, make: bool = False) -> Folder:
-        """Open a directory below this one, step by step, and with `make` create what is missing."""
+        """Open a directory below this one, name by name; with `make` create missing ones."""
         first, *rest = [name for name in relative.split("/") if name] or ["."]
         folder = self._step(first, make=make)
         if not rest:
@@ -68,12 +68,12 @@ class Folder:
             return folder.below("/".join(rest), make=make)
 
     def create(self, name: str) -> int:
-        """Make a new file and return its descriptor; modes are those that the umask allows."""
+        """Create a file and return its descriptor; the umask determines its mode."""
         with self._named(name):
             return os.open(name, _NEW, 0o666, dir_fd=self._fd)
 
     def open(self, name: str) -> int:
-        """Open a file for reading and writing, unless it is a link or has another name too."""
+        """Open a file for reading and writing, unless it is a link or has another hard link."""
         with self._named(name):
             descriptor = os.open(name, _OLD, dir_fd=self._fd)
             found = os.fstat(descriptor)
@@ -83,7 +83,7 @@ class Folder:
             raise OSError(errno.EEXIST, "is not a file of ego4dfs")
 
     def open_or_create(self, name: str) -> int:
-        """Open a file for reading and writing, and make it if there is none."""
+        """Open a file for reading and writing; create it if there is none."""
         for _ in range(_TRIES):
             with suppress(FileNotFoundError):
                 return self.open(name)
@@ -92,7 +92,7 @@ class Folder:
         return self.open(name)
 
     def status(self, name: str) -> os.stat_result | None:
-        """Return what lies at a name, links not followed; None where nothing does."""
+        """Return the status of a file, or of a link itself; None if there is none."""
         with self._named(name):
             try:
                 return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
@@ -100,12 +100,12 @@ class Folder:
                 return None
 
     def rename(self, name: str, folder: Folder, new_name: str) -> None:
-        """Give a file another name, here or in another directory; a file of that name goes."""
+        """Rename a file, also into another directory; replaces a file of the new name."""
         with folder._named(new_name):
             os.rename(name, new_name, src_dir_fd=self._fd, dst_dir_fd=folder._fd)
 
     def set_aside(self, name: str, ending: str) -> str:
-        """Give a file another name, one that nothing has: its own with `ending`; return it."""
+        """Rename a file to an unused name, its own with `ending`; return the new name."""
         aside, number = f"{name}{ending}", 1
         while self.status(aside) is not None:
             number += 1
@@ -114,14 +114,14 @@ class Folder:
         return aside
 
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one; of a link the link itself."""
+        """Remove a file, or a link itself, if there is one."""
         with self._named(name), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._fd)
 
-    def date(self, name: str, mtime_ns: int) -> int | None:
-        """Set a file's time where that is allowed, and return the time that it has then.
+    def set_mtime(self, name: str, mtime_ns: int) -> int | None:
+        """Set the mtime of a file if the filesystem allows it; return the mtime it has then.
 
-        None where there is no file. A link is left as it is, and the time is that of its target.
+        Returns None if there is no file. A link is not changed; the mtime is that of its target.
         """
         found = self.status(name)
         if found is None:
@@ -134,26 +134,26 @@ class Folder:
             return os.stat(name, dir_fd=self._fd).st_mtime_ns
 
     def sync(self) -> None:
-        """Bring the names in the directory to the disk."""
+        """Sync the names in the directory to disk."""
         with optional_call("to sync directories"):
             os.fsync(self._fd)
 
     def hidden(self, *, make: bool = False) -> Folder:
-        """Return the hidden directory, opened once for all files and closed with this one."""
+        """Return the hidden directory; it is opened once, and closed with this one."""
         with self._lock:
             if self._hidden is None:
                 self._hidden = self.below(HIDDEN, make=make)
             return self._hidden
 
     def hidden_names(self) -> list[str]:
-        """Return the names of the files in the hidden directory, if there is one."""
+        """Return the names of the files in the hidden directory; [] if there is none."""
         try:
             return os.listdir(self.hidden()._fd)  # noqa: PTH208, SLF001 - a descriptor of its own class
         except FileNotFoundError:
             return []
 
     def create_hidden(self, name: str) -> tuple[Folder, int]:
-        """Make a file anew in the hidden directory; return that directory and the descriptor."""
+        """Create or replace a file in the hidden directory; return directory and descriptor."""
         for _ in range(_TRIES):
             hidden = self.hidden(make=True)
             try:
@@ -166,9 +166,9 @@ class Folder:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / HIDDEN))
 
     def _forget_hidden(self, hidden: Folder) -> None:
-        """Open the hidden directory anew next time: somebody found it empty and removed it.
+        """Open the hidden directory again at the next use: another process removed it.
 
-        It is not closed yet, as another thread may be using the descriptor.
+        The descriptor stays open until `close`, because another thread may be using it.
         """
         with self._lock:
             if self._hidden is hidden:
@@ -176,7 +176,7 @@ class Folder:
                 self._removed.append(hidden)
 
     def remove_hidden(self) -> None:
-        """Remove the hidden directory if nothing is in it."""
+        """Remove the hidden directory if it is empty."""
         with suppress(OSError):
             os.rmdir(HIDDEN, dir_fd=self._fd)
 
@@ -194,14 +194,14 @@ class Folder:
                 with optional_call("to sync files"):
                     os.fsync(descriptor)
             if mtime_ns:
-                hidden.date(temporary, mtime_ns)
+                hidden.set_mtime(temporary, mtime_ns)
             hidden.rename(temporary, self, name)
         finally:
             hidden.remove(temporary)
         self.remove_hidden()
 
-    def share(self, name: str, folder: Folder) -> None:
-        """Give a file of another directory a second name in this one; a file of that name goes."""
+    def link_from(self, name: str, folder: Folder) -> None:
+        """Create a hard link to a file of another directory; replaces a file of that name here."""
         temporary = f"{name}.{os.getpid()}.link"
         with self.below(HIDDEN, make=True) as hidden, self._named(name):
             hidden.remove(temporary)
@@ -210,7 +210,7 @@ class Folder:
                 os.link(name, temporary, follow_symlinks=False, **ends)
                 hidden.rename(temporary, self, name)
             finally:
-                hidden.remove(temporary)  # where both were one file, rename does nothing
+                hidden.remove(temporary)  # rename does nothing if both are links to one file
         self.remove_hidden()
 
     def _step(self, name: str, *, make: bool) -> Folder:
@@ -235,7 +235,7 @@ class Folder:
             return self._follow(name)
 
     def _follow(self, name: str) -> int:
-        """Open the directory that a link leads to, if somebody made it who may."""
+        """Open the directory that a link leads to, if one of the owners created the link."""
         link = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
         try:
             found = os.fstat(link)
@@ -249,12 +249,12 @@ class Folder:
             os.close(link)
 
     def _named(self, name: str) -> _Named:
-        """Have errors name the whole path."""
+        """Return a context that adds the full path to an OSError."""
         return _Named(self.path, name)
 
 
 class _Named:
-    """Has an OSError name a whole path; a class, for a dozen are made for each small file."""
+    """Adds the full path to an OSError; a class, because each small file uses a dozen."""
 
     __slots__ = ("_directory", "_name")
 
@@ -263,7 +263,7 @@ class _Named:
         self._name = name
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Begin the block."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
@@ -276,12 +276,12 @@ class Folders:
     """The directories below one root, each opened once. Safe from several threads."""
 
     def __init__(self, root: Path) -> None:
-        """Open them below `root`, which is there."""
-        self._lock = threading.Lock()  # guards what is open
+        """Open directories below `root`, which must exist."""
+        self._lock = threading.Lock()  # guards `_open`
         self._open: dict[str, Folder] = {"": Folder.at(root)}
 
     def folder(self, relative: str) -> Folder:
-        """Return a directory by its path below the root, made if there is none."""
+        """Return a directory by its path below the root; create it if there is none."""
         with self._lock:
             found = self._open.get(relative)
             if found is None:
@@ -289,12 +289,12 @@ class Folders:
             return found
 
     def split(self, path: str) -> tuple[Folder, str]:
-        """Return the directory of a file by its path below the root, and the file's name."""
+        """Split the path of a file below the root into its directory and its name."""
         directory, _, name = path.rpartition("/")
         return self.folder(directory), name
 
     def close(self) -> None:
-        """Remove hidden directories that are empty, and let go of all."""
+        """Remove empty hidden directories, and close all directories."""
         with self._lock:
             for folder in self._open.values():
                 folder.remove_hidden()

@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 REFUSALS = frozenset(
     getattr(errno, name) for name in ("EPERM", "EACCES", "EINVAL", "ENOSYS", "ENOTSUP", "ENOTTY")
 )
-"""What filesystems answer to a call that they lack, or that only the owner of a file may make."""
+"""Errors of a call that the filesystem lacks, or that only the owner of a file may make."""
 
 _warned: set[str] = set()
 

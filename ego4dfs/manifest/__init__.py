@@ -6,8 +6,8 @@ from ego4dfs.manifest.entries import (
     Entries,
     Entry,
     EntryPacker,
-    admitted,
-    files_of,
+    filtered,
+    names_and_urls,
 )
 from ego4dfs.manifest.header import LOCATION_COLUMNS, UID_COLUMNS, check
 from ego4dfs.manifest.parser import (
@@ -29,9 +29,9 @@ __all__ = [
     "EntryPacker",
     "Manifest",
     "Problem",
-    "admitted",
     "check",
-    "files_of",
+    "filtered",
+    "names_and_urls",
     "numbered",
     "parse",
     "read_rows",

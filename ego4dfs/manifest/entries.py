@@ -115,7 +115,7 @@ class Entries(Sequence[Entry]):
         """Yield name and URL of each."""
         return map(self._table.name_and_url, self._all())
 
-    def admitted(self, admits: Callable[[Entry], bool]) -> Entries:
+    def filtered(self, admits: Callable[[Entry], bool]) -> Entries:
         """Return the entries that pass a filter."""
         entry = self._table.entry
         return Entries(self._table, array("I", (p for p in self._all() if admits(entry(p)))))
@@ -141,14 +141,14 @@ class Entries(Sequence[Entry]):
         return ((place, self._table.name_and_url(place)) for place in self._all())
 
 
-def admitted(entries: Sequence[Entry], admits: Callable[[Entry], bool]) -> Sequence[Entry]:
+def filtered(entries: Sequence[Entry], admits: Callable[[Entry], bool]) -> Sequence[Entry]:
     """Return the entries that pass a filter."""
     if isinstance(entries, Entries):
-        return entries.admitted(admits)
+        return entries.filtered(admits)
     return tuple(entry for entry in entries if admits(entry))
 
 
-def files_of(entries: Sequence[Entry]) -> Entries | Iterator[tuple[str, str]]:
+def names_and_urls(entries: Sequence[Entry]) -> Entries | Iterator[tuple[str, str]]:
     """Return names and URLs of entries for a tree; many packed entries stay packed."""
     if not isinstance(entries, Entries):
         return ((entry.name, entry.url) for entry in entries)
@@ -190,7 +190,7 @@ class EntryPacker:
         table.shared.append(number)
         return True
 
-    def taken(self, name: str) -> tuple[int, str] | None:
+    def find(self, name: str) -> tuple[int, str] | None:
         """Return row and URL of the entry that has this name, or None."""
         place = self._place_of_hash.get(hash(name))
         if place is not None and self._table.name_and_url(place)[0] != name:

@@ -215,7 +215,7 @@ class _RowReader:
         return candidate
 
     def _taken(self, name: str) -> tuple[int, str] | None:
-        return (0, "") if name in RESERVED_NAMES else self.packing.taken(name)
+        return (0, "") if name in RESERVED_NAMES else self.packing.find(name)
 
     def _uids(self, fields: list[str], uid: str, name: str, *, is_video: bool) -> frozenset[str]:
         places = [*self._related, self._parent] if is_video else [self._parent]

@@ -128,7 +128,7 @@ class Committer:
         """
         folder, name = self._folders.split(item.path)
         with suppress(FileNotFoundError):
-            return folder.date(name, facts.mtime_ns) or 0
+            return folder.set_mtime(name, facts.mtime_ns) or 0
         return 0
 
     def _record(self, item: Item, facts: ObjectFacts, checksum: str, mtime_ns: int) -> Record:

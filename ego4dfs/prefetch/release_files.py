@@ -64,7 +64,7 @@ class ReleaseFiles:
             found = there.status(METADATA)
             if found is not None and stat.S_ISREG(found.st_mode):
                 with suppress(OSError):
-                    here.share(METADATA, there)
+                    here.link_from(METADATA, there)
                     return
             path = there.path / METADATA
             here.write_atomic(METADATA, path.read_bytes(), mtime_ns=path.stat().st_mtime_ns)

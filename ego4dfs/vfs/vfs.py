@@ -25,7 +25,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.manifest import files_of
+from ego4dfs.manifest import names_and_urls
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
@@ -233,7 +233,7 @@ class VFS:
             raise
         with self._lock:
             if not self._tree.is_attached(directory):
-                self._tree.attach(directory, files_of(listing.entries))
+                self._tree.attach(directory, names_and_urls(listing.entries))
 
     def _stat_object(self, node: ObjectFile) -> Stat:
         number = inode(node.path)
