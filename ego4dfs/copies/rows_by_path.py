@@ -46,8 +46,9 @@ class RowsByPath:
 
     def elsewhere(self, path: str) -> list[Row]:
         """Return the rows of a file in the directories of other datasets."""
-        name = path.rpartition("/")[2]
-        return [row for _, row in self._elsewhere(path) if row.filename == name]
+        directory, _, name = path.rpartition("/")
+        rows = self._rows_of_uid(path)
+        return [row for place, row in rows if place != directory and row.filename == name]
 
     def recorded(self, path: str, mtime_ns: int) -> Row | None:
         """Return a row which shows that the official tool completed a file of this time.
@@ -58,15 +59,15 @@ class RowsByPath:
         """
         directory, _, name = path.rpartition("/")
         own = self.own(path)
-        found = [(directory, own)] if own is not None else self._elsewhere(path)
+        found = [(directory, own)] if own is not None else self._rows_of_uid(path)
         for place, row in sorted(found, key=lambda pair: pair[1].filename != name):
             if mtime_ns <= self._load(place)[1] + _SAVED_AFTER_NS:
                 is_same = row.filename in ("", name)
                 return row if is_same else row._replace(version="", filename=name)
         return None
 
-    def _elsewhere(self, path: str) -> list[tuple[str, Row]]:
-        """Return the rows of a file's uid in other directories, with the directory of each."""
+    def _rows_of_uid(self, path: str) -> list[tuple[str, Row]]:
+        """Return all rows of a file's uid, whatever file they name, with the directory of each."""
         directory, _, name = path.rpartition("/")
         version, _, dataset = directory.partition("/")
         uid = self._uid(directory, name) if dataset else ""
@@ -78,7 +79,7 @@ class RowsByPath:
                 for row in self._load(place)[0].all():
                     by_uid.setdefault(row.uid, []).append((place, row))
             self._by_uid[version] = by_uid
-        return [found for found in self._by_uid[version].get(uid, ()) if found[0] != directory]
+        return self._by_uid[version].get(uid, [])
 
     def _below(self, directory: str, depth: int) -> Iterator[str]:
         for path in self._directories.subdirectories(directory):

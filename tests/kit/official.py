@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ego4dfs.demo.server import S3Server
+from ego4dfs.prefetch.planner import CHECK_VALID_S
 from kit.cli import EGO4DFS
 from kit.gateway import Gateway
 from kit.prefetch import tree
@@ -118,3 +122,65 @@ def compared(root: Path) -> dict[str, bytes]:
         for path, data in found.items()
         if path not in nested and not path.endswith("manifest.ver")
     }
+
+
+@dataclass
+class Shared:
+    """A directory that both tools fill, and a dataset in a bucket with or without versions."""
+
+    release: object
+    front: object
+    out: Path
+    bucket: str
+    prefix: str
+
+    def put(self, name: str, data: bytes) -> None:
+        self.release.server.put(self.bucket, self.prefix + name, data)
+
+    def publish(self, dataset: str, files: dict[str, bytes]) -> None:
+        for name, data in files.items():
+            self.put(name, data)
+        rows = [f"{n.partition('.')[0]},file,s3://{self.bucket}/{self.prefix}{n}" for n in files]
+        self.release.manifest(dataset, "\n".join(["file_uid,type,s3_path", *rows, ""]))
+
+    def directory(self, dataset: str = "annotations") -> Path:
+        return self.out / self.release.version / dataset
+
+    def found(self, dataset: str = "annotations") -> dict[str, bytes]:
+        own = ("manifest.csv", "manifest.ver")
+        paths = (path for path in self.directory(dataset).iterdir() if path.name not in own)
+        return {path.name: path.read_bytes() for path in paths}
+
+    def ours(self, *flags: str, code: int = 0) -> str:
+        """Run prefetch with nobody there to answer a question."""
+        command = [*EGO4DFS, "prefetch", "-o", str(self.out), "--version", self.release.version]
+        done = subprocess.run(
+            [*command, *flags], input="", capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def official(self, *flags: str) -> str:
+        done = run_official(self.out, "-y", "--version", self.release.version, *flags)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def asked(self, method: str) -> list[str]:
+        """Return the names of the objects that were asked for since the last reset."""
+        paths = (path.partition("?")[0] for verb, path, _ in self.front.log if verb == method)
+        return sorted(path.rpartition("/")[2] for path in paths if self.prefix in path)
+
+    def half_a_day_later(self) -> None:
+        """Let the time pass for which S3's word counts."""
+        with sqlite3.connect(self.out / ".ego4dfs/journal.sqlite") as journal:
+            journal.execute("UPDATE checked SET at = at - ?", (CHECK_VALID_S + 1,))
+        journal.close()
+
+
+@pytest.fixture(params=["plain", "versioned"])
+def shared(request, server, release, front, tmp_path):
+    bucket = f"state-{request.param}"
+    server.create_bucket(bucket, versioned=request.param == "versioned")
+    write_profile(tmp_path / "home", server)
+    release.metadata(b'{"videos": []}')
+    return Shared(release, front, tmp_path / "shared", bucket, f"public/{uuid.uuid4().hex}/")
