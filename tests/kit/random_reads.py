@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -118,22 +119,17 @@ class Readers:
 
     def _work(self, dice: random.Random) -> None:
         while self._report.reads < self._reads and time.monotonic() < self._until:
-            name = dice.choice(NAMES)
-            began_s = time.monotonic()
             try:
-                self._read_some(name, dice)
+                self._read_some(dice.choice(NAMES), dice)
             except OSError as error:
                 with self._lock:
                     self._report.errors[errno.errorcode[error.errno]] += 1
-                    self._note_time(began_s)
 
     def _read_some(self, name: str, dice: random.Random) -> None:
         """Open a file, compare some ranges of it, and then its size."""
-        began_s = time.monotonic()
-        fd = os.open(self._directory / name, os.O_RDONLY)
+        with self._timed():
+            fd = os.open(self._directory / name, os.O_RDONLY)
         try:
-            with self._lock:
-                self._note_time(began_s)
             for _ in range(dice.randint(1, 12)):
                 offset = dice.randrange(SIZE_OF[name] + 1)
                 count = min(dice.randint(1, LONGEST_READ), SIZE_OF[name] - offset)
@@ -148,20 +144,26 @@ class Readers:
             os.close(fd)
 
     def _compare(self, fd: int, name: str, offset: int, count: int) -> None:
-        began_s = time.monotonic()
-        found = read_whole(fd, count, offset)
+        with self._timed():
+            found = read_whole(fd, count, offset)
         wanted = Seeded(name).part(offset, count)
-        took_s = time.monotonic() - began_s
         with self._lock:
-            self._report.slowest_s = max(self._report.slowest_s, took_s)
             self._report.reads += 1
             if len(found) < count:
                 self._report.false_ends.append(f"{name}: {offset + len(found)}")
             if found != wanted[: len(found)]:
                 self._report.wrong_bytes.append(f"{name}: {offset}+{count}")
 
-    def _note_time(self, began_s: float) -> None:
-        self._report.slowest_s = max(self._report.slowest_s, time.monotonic() - began_s)
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Record how long a call takes, also one that fails."""
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            took_s = time.monotonic() - began_s
+            with self._lock:
+                self._report.slowest_s = max(self._report.slowest_s, took_s)
 
 
 NAMES = [f"{kind}{size}.mp4" for kind in range(FILES_OF_EACH_SIZE) for size in SIZES]
