@@ -91,7 +91,7 @@ def test_an_object_in_parts_of_blocks_is_compared(place):
     " leaves the cache; `status` counts it, and the next read fetches it anew",
     deadline="none: when all its bytes have come, at a fifth of a core",
 )
-def test_a_flipped_byte_leaves_the_cache_and_the_object_comes_anew(place):
+def test_a_flipped_byte_leaves_the_cache_and_the_object_is_fetched_again(place):
     data = seeded("first", 3 * MIB)
     place.read(place.store.put(SECOND, seeded("second", 1000)))
     place.wait(verified=1)
@@ -222,7 +222,7 @@ def test_a_mount_shows_right_bytes_at_the_next_open_after_wrong_ones(mount, rele
 
 
 @pytest.mark.fuse
-def test_a_mount_compares_nothing_if_told_so(mount, release):
+def test_a_mount_compares_nothing_if_that_is_off(mount, release):
     release.dataset("annotations", {"a.bin": seeded("a", MIB)})
     root = mount("--version", release.version, "--datasets", "annotations", "--verify", "off")
     next(root.rglob("a.bin")).read_bytes()

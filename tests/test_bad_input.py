@@ -183,21 +183,21 @@ KEYS = {
 
 @pytest.mark.parametrize("foreground", [(), ("--foreground",)], ids=["background", "foreground"])
 @pytest.mark.parametrize("name", KEYS)
-def test_a_key_that_is_not_accepted_is_told_apart(place, name, foreground):
+def test_a_key_that_is_not_accepted_is_distinguished(place, name, foreground):
     changes, *wanted = KEYS[name]
     said = refused(place, "mount", "{mp}", *foreground, code=4, **changes)
     assert all(words in said for words in wanted), said
     assert "AKIAX" not in said
 
 
-def test_an_expired_key_is_told_apart(place):
+def test_an_expired_key_is_distinguished(place):
     place.gateway.faults.rejected_keys = {place.env["AWS_ACCESS_KEY_ID"]: "ExpiredToken"}
     said = refused(place, "mount", "{mp}", code=4)
     assert "expired" in said
     assert "https://ego4ddataset.com" in said
 
 
-def test_a_key_that_is_not_ego4ds_is_told_apart(place):
+def test_a_key_that_is_not_ego4ds_is_distinguished(place):
     place.gateway.faults.rejected_keys = {place.env["AWS_ACCESS_KEY_ID"]: "AccessDenied"}
     for selection in ((), ("--datasets", "annotations")):
         said = refused(place, "mount", "{mp}", *selection, code=4)
@@ -205,7 +205,7 @@ def test_a_key_that_is_not_ego4ds_is_told_apart(place):
         assert "--aws_profile_name" in said
 
 
-def test_a_dataset_that_is_not_published_is_told_apart(place):
+def test_a_dataset_that_is_not_published_is_distinguished(place):
     said = refused(place, "mount", "{mp}", "--datasets", "fut_loc", "annotations", code=4)
     assert "dataset fut_loc is refused in v2_1, though the key works for others" in said
 
@@ -214,13 +214,13 @@ def test_a_dataset_that_is_not_published_is_told_apart(place):
     ("typo", "advice"),
     [("fullscale", "did you mean full_scale?"), ("zebra", "--list-datasets prints the names")],
 )
-def test_a_dataset_that_does_not_exist_is_told_apart(place, typo, advice):
+def test_a_dataset_that_does_not_exist_is_distinguished(place, typo, advice):
     said = refused(place, "mount", "{mp}", "--datasets", typo, code=2)
     assert said.splitlines()[0] == f"ego4dfs: there is no dataset '{typo}' in v2_1: {advice}"
     assert "--list-datasets" in said
 
 
-def test_a_version_that_does_not_exist_is_told_apart(place):
+def test_a_version_that_does_not_exist_is_distinguished(place):
     done = run_cli("mount", str(place.path / "mp"), "--version", "v9", env=place.env, check=False)
     assert done.returncode == 4
     assert "there is no Ego4D v9, or this AWS key may not read it" in done.stderr

@@ -70,7 +70,7 @@ def test_what_was_sound_under_a_name_is_proved_again_in_a_new_directory(tmp_path
     cache.close()
 
 
-def test_a_cache_that_cannot_be_begun_anew_goes_on_without(tmp_path, caplog):
+def test_a_cache_that_cannot_be_recreated_is_not_used(tmp_path, caplog):
     cache_dir = tmp_path / "cache"
     cache = open_cache(cache_dir)
     put(cache, 1)

@@ -64,7 +64,7 @@ class Clock:
         monkeypatch.setattr(throttled_log.time, "monotonic", lambda: self.now)
 
 
-def test_facts_that_cannot_be_written_are_told_once_a_minute(tmp_path, caplog, monkeypatch):
+def test_facts_that_cannot_be_written_are_reported_once_a_minute(tmp_path, caplog, monkeypatch):
     index = FactsIndex(tmp_path, CountingStore())
     with sqlite3.connect(tmp_path / "facts.sqlite") as db:
         db.execute("DROP TABLE facts")
@@ -79,7 +79,7 @@ def test_facts_that_cannot_be_written_are_told_once_a_minute(tmp_path, caplog, m
     index.close()
 
 
-def test_a_cache_that_cannot_be_written_is_told_once_a_minute(tmp_path, caplog):
+def test_a_cache_that_cannot_be_written_is_reported_once_a_minute(tmp_path, caplog):
     cache = open_cache(tmp_path)
     block_file(tmp_path, 1).parent.write_text("in the way")
     for _ in range(10):

@@ -113,7 +113,7 @@ def replace_object(path, release):
 
 
 @pytest.mark.parametrize("spoil", [spoil_size, spoil_bytes])
-def test_a_copy_that_disagrees_is_ignored_and_told_once(
+def test_a_copy_that_disagrees_is_ignored_and_reported_once(
     prefetched, release, open_tree, caplog, spoil
 ):
     directory, _ = prefetched

@@ -216,7 +216,7 @@ def test_memory_that_never_gets_free_is_an_error(monkeypatch):
     sees="reads go on, one after the other",
     deadline="none: nothing fails",
 )
-def test_reads_without_a_thread_to_be_had_are_served(make, large, monkeypatch):  # noqa: F811
+def test_reads_without_an_available_thread_are_served(make, large, monkeypatch):  # noqa: F811
     store = CountingStore()
     ref = store.put(URL, large)
     reader, window = make(store), Window()

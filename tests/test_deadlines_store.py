@@ -239,7 +239,7 @@ def test_retry_after_is_obeyed_up_to_a_bound() -> None:
     assert 60.0 <= throttle.pause_s("b") <= 61.0
 
 
-def test_s3fs_reads_retry_after_and_obstore_does_not_tell_it(
+def test_s3fs_reads_retry_after_and_obstore_does_not_report_it(
     store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
 ) -> None:
     """Obstore's errors hold no headers: our own pauses do there."""

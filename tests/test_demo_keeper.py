@@ -34,7 +34,7 @@ def running(directory, program):
         process.wait()
 
 
-def test_a_slow_keeper_is_waited_for_and_its_last_words_are_shown(tmp_path, monkeypatch):
+def test_a_slow_keeper_is_waited_for_and_its_last_line_is_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(keeper, "STALL_S", 1.5)
     with running(tmp_path, WORK) as process:
         with pytest.raises(Ego4DError) as caught:

@@ -73,7 +73,9 @@ def test_the_table_has_a_row_for_each_check(doctor, release, cli):
         ("SignatureDoesNotMatch", "copy both halves of the key"),
     ],
 )
-def test_a_rejected_key_is_told_from_everything_else(doctor, gateway, licensee, code, told):
+def test_a_rejected_key_is_distinguished_from_everything_else(
+    doctor, gateway, licensee, code, told
+):
     gateway.faults.rejected_keys = {licensee["AWS_ACCESS_KEY_ID"]: code}
     exit_code, rows = doctor(endpoint=gateway.url)
     assert rows["licence"]["state"] == "fail"
@@ -113,7 +115,7 @@ def test_an_unpublished_dataset_breaks_only_who_named_it(doctor, gateway):
     assert code == ExitCode.OK
 
 
-def test_a_missing_key_is_told_with_the_place_to_enter_it(licensee, release):
+def test_a_missing_key_is_reported_with_the_place_to_enter_it(licensee, release):
     env = {k: v for k, v in licensee.items() if not k.startswith(("AWS_ACCESS", "AWS_SECRET"))}
     env["AWS_EC2_METADATA_DISABLED"] = "true"
     done = run_cli("doctor", "--json", "--version", release.version, env=env, check=False)
@@ -162,7 +164,7 @@ def test_a_region_that_is_none_is_a_warning(doctor):
     assert code == ExitCode.OK
 
 
-def test_a_cache_that_cannot_be_made_is_told(doctor, tmp_path):
+def test_a_cache_that_cannot_be_made_is_reported(doctor, tmp_path):
     (tmp_path / "file").write_text("")
     where = str(tmp_path / "file" / "x")
     code, rows = doctor("--datasets", "annotations", "--cache-dir", where)

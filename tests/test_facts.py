@@ -103,7 +103,7 @@ def test_many_threads_that_want_one_object_share_one_head(open_index):
     assert store.heads == [URLS[0]]
 
 
-def test_a_failure_reaches_all_who_wait_and_the_next_asks_anew(open_index):
+def test_a_failure_reaches_all_who_wait_and_the_next_sends_a_new_request(open_index):
     store = StallingStore(objects())
     store.fail(StoreUnavailable("gone"), times=1)
     index = open_index(store)
@@ -207,7 +207,7 @@ def test_what_a_sweep_has_learned_is_on_disk_when_it_ends(open_index, monkeypatc
     assert len(other.peek_many(URLS)) == len(URLS)
 
 
-def test_a_sweep_makes_do_with_the_threads_that_are_to_be_had(open_index, monkeypatch):
+def test_a_sweep_uses_the_threads_that_are_available(open_index, monkeypatch):
     start, made = threading.Thread.start, []
 
     def scarce(thread):

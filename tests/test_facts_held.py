@@ -51,7 +51,7 @@ def filled(tmp_path, store) -> FactsIndex:
     deadline="0.1 s, and that once in 3 s at most",
 )
 @pytest.mark.parametrize("against", WHOM)
-def test_facts_are_had_within_moments_while_another_process_holds_them(tmp_path, store, against):
+def test_facts_are_available_while_another_process_holds_them(tmp_path, store, against):
     facts = filled(tmp_path, store)
     with held(tmp_path / "facts.sqlite", against=against):
         # A wait of 30 s for each would end in pytest's timeout.
@@ -133,7 +133,7 @@ def test_close_waits_for_no_answer_that_does_not_come(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("away", ["removed", "renamed"])
-def test_facts_are_written_anew_where_the_directory_was(tmp_path, store, away):
+def test_facts_are_written_again_where_the_directory_was(tmp_path, store, away):
     home = tmp_path / "source"
     home.mkdir()
     facts = FactsIndex(home, store)

@@ -121,7 +121,7 @@ def test_fault_07_uids_select_in_every_dataset(prefetch, official, release, out)
     assert [*data_of(tree(out), release, dataset)] == [f"{UIDS[1]}.pt"]
 
 
-def test_fault_08_an_unknown_uid_is_told_and_may_be_passed_over(prefetch, official, release, out):
+def test_fault_08_an_unknown_uid_is_reported_and_may_be_ignored(prefetch, official, release, out):
     """The official tool refuses the run for one unknown uid, and for one in upper case."""
     tagged(release, "clips", {UIDS[2]: "[EM]", "abcdef00-0000-4000-8000-000000000000": ""})
     known, unknown = "ABCDEF00-0000-4000-8000-000000000000", str(uuid.UUID(int=5))

@@ -218,7 +218,9 @@ def test_fault_28_counts_and_sizes_are_what_they_are(prefetch, official, release
     assert found["bytes_to_fetch"] == 2 * MIB
 
 
-def test_fault_29_too_little_room_is_told_before_a_byte(release, front, out, monkeypatch, capsys):
+def test_fault_29_too_little_room_is_reported_before_a_byte(
+    release, front, out, monkeypatch, capsys
+):
     """The official tool begins whatever the disk has room for, and fails in the middle."""
     release.dataset("annotations", {"a.json": bytes(2 * MIB)})
     monkeypatch.setattr(Layout, "free_bytes", lambda _self: MIB)

@@ -66,7 +66,9 @@ def test_fault_18_the_config_file_is_checked(prefetch, official, release, out, t
     assert "colour" in done.stderr
 
 
-def test_fault_19_annotations_are_chosen_and_the_default_is_told(prefetch, official, release, out):
+def test_fault_19_annotations_are_chosen_and_the_default_is_documented(
+    prefetch, official, release, out
+):
     """The official tool takes --annotations nlq and fetches all of them all the same."""
     manifest_of(release, "annotations", "annotation", {"nlq_val.json": "nlq", "vq.json": "vq"})
     official("-y", "--no-metadata", "--annotations", "nlq")

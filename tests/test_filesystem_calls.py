@@ -53,7 +53,7 @@ def test_the_entry_point_gives_the_class_and_opens_nothing(licensee):
     assert fs._opened is None
 
 
-def test_a_wrong_option_is_told_at_once():
+def test_a_wrong_option_is_reported_at_once():
     with pytest.raises(ConfigError, match="of ego4d://"):
         fsspec.filesystem("ego4d", verzion="v1")
 
@@ -106,7 +106,7 @@ def test_du_sums_sizes(fs, top):
     assert fs.sizes([f"{top}/other.pt", f"{top}/empty.json"]) == [5, 0]
 
 
-def test_du_counts_what_cannot_be_weighed_as_nothing(fs, top, release):
+def test_du_counts_a_file_of_unknown_size_as_nothing(fs, top, release):
     listed = fs.cat_file(f"{top}/manifest.csv").decode()
     release.manifest("annotations", f"{listed}x,file,{release.url('missing.json')}\n")
     fs.close()

@@ -147,7 +147,7 @@ def test_a_signal_ends_the_process_whatever_hangs(kind, said):
     assert (done.returncode, done.stdout.replace("closed\n", "")) == (0, said), done.stderr
 
 
-def test_a_signal_ends_the_mount_also_where_no_thread_is_to_be_had(monkeypatch, tmp_path):
+def test_a_signal_ends_the_mount_also_where_no_thread_is_available(monkeypatch, tmp_path):
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -42,7 +42,7 @@ def test_a_kept_manifest_is_served_when_the_store_is_gone(kept, store):
     assert kept.fetch("v2", "clips").content == MANIFEST
 
 
-def test_a_damaged_copy_is_fetched_anew(kept, path):
+def test_a_damaged_copy_is_fetched_again(kept, path):
     """Its length is right, and its ETag would be confirmed for ever."""
     path.write_bytes(DAMAGED)
     assert not kept.is_cached("v2", "clips")
@@ -57,7 +57,7 @@ def test_a_damaged_copy_is_not_served_when_the_store_is_gone(kept, store, path):
 
 
 @pytest.mark.parametrize("facts", [b"", b"5", b"[]", b"{}", b'{"etag": "x"}', b"\xff"])
-def test_damaged_facts_are_a_reason_to_fetch_anew(kept, path, facts):
+def test_damaged_facts_are_a_reason_to_fetch_again(kept, path, facts):
     path.with_suffix(".json").write_bytes(facts)
     assert not kept.is_cached("v2", "clips")
     assert kept.fetch("v2", "clips").content == MANIFEST
@@ -81,7 +81,7 @@ def test_two_threads_never_write_one_partial_file(store, tmp_path, path, monkeyp
     assert path.read_bytes() == MANIFEST
 
 
-def test_a_failure_that_is_told_again_does_not_grow(store, tmp_path):
+def test_an_error_that_is_raised_again_does_not_grow(store, tmp_path):
     """For half a minute the same answer is given to everybody who asks."""
     catalog = Catalog(ManifestCache(tmp_path, store), "v2", Selection())
     store.fail(StoreUnavailable("gone", url="s3://b/a", hint="wait"))
@@ -126,7 +126,7 @@ def test_without_a_kept_manifest_the_error_says_what_came(store, tmp_path, answe
     assert not keeper.is_cached("v2", "clips")
 
 
-def test_a_page_that_was_kept_by_an_earlier_version_is_fetched_anew(store, tmp_path, path):
+def test_a_page_that_was_kept_by_an_earlier_version_is_fetched_again(store, tmp_path, path):
     facts = {
         "etag": "e",
         "mtime_ns": 0,
@@ -175,7 +175,7 @@ def test_a_crash_between_two_renames_leaves_the_old_manifest_or_the_new(
     sees="the manifest is fetched anew",
     deadline="at once",
 )
-def test_a_flipped_byte_of_the_facts_is_a_reason_to_fetch_anew(kept, path, store):
+def test_a_flipped_byte_of_the_facts_is_a_reason_to_fetch_again(kept, path, store):
     facts_path = path.with_suffix(".json")
     content = facts_path.read_bytes()
     for place in range(0, len(content), 7):
@@ -205,7 +205,7 @@ def test_facts_of_an_earlier_version_have_no_proof_and_are_believed(kept, path, 
     deadline="at once",
 )
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.json"])
-def test_an_unreadable_kept_manifest_is_fetched_anew(kept, path, name, caplog):
+def test_an_unreadable_kept_manifest_is_fetched_again(kept, path, name, caplog):
     """A directory in its place is unreadable for root, too."""
     path.with_name(name).unlink()
     path.with_name(name).mkdir()

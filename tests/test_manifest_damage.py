@@ -60,7 +60,7 @@ def test_newlines_commas_and_quotes_inside_quotes_are_data():
     assert manifest.problems == ()
 
 
-def test_empty_rows_are_left_out_and_told():
+def test_empty_rows_are_left_out_and_reported():
     manifest = parse(table("a,mp4,s3://b/a", "", ",,", "  ,,", "b,mp4,s3://b/b"), "v9/clips")
     assert names(manifest) == ["a.mp4", "b.mp4"]
     assert [entry.row for entry in manifest.entries] == [2, 6]
@@ -68,20 +68,20 @@ def test_empty_rows_are_left_out_and_told():
     assert str(manifest.problems[0]) == "manifest v9/clips, row 3: is empty; left out"
 
 
-def test_a_short_row_that_still_has_its_location_is_kept_and_told():
+def test_a_short_row_that_still_has_its_location_is_kept_and_reported():
     content = table("a,s3://b/a", "b,s3://b/b,[EM]", header="video_uid,s3_path,benchmarks")
     manifest = parse(content, "t")
     assert names(manifest) == ["a.mp4", "b.mp4"]
     assert told(manifest) == [2]
 
 
-def test_a_short_row_without_location_is_left_out_and_told():
+def test_a_short_row_without_location_is_left_out_and_reported():
     manifest = parse(table("a", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["b.mp4"]
     assert 2 in told(manifest)
 
 
-def test_a_long_row_is_kept_and_told():
+def test_a_long_row_is_kept_and_reported():
     manifest = parse(table("a,mp4,s3://b/a,what,is,this", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["a.mp4", "b.mp4"]
     assert told(manifest) == [2]
@@ -147,7 +147,7 @@ def test_a_nul_costs_at_most_its_row():
     assert not [name for name in names(manifest) if "\0" in name]
 
 
-def test_bytes_that_are_not_utf_8_are_told_and_the_rest_is_read():
+def test_bytes_that_are_not_utf_8_are_reported_and_the_rest_is_read():
     content = table("a,mp4,s3://b/a") + b"b,mp4,s3://b/\xff\n" + b"c,mp4,s3://b/c\n"
     manifest = parse(content, "t")
     assert names(manifest) == ["a.mp4", "b.mp4", "c.mp4"]
@@ -157,13 +157,13 @@ def test_bytes_that_are_not_utf_8_are_told_and_the_rest_is_read():
 @pytest.mark.parametrize(
     "location", ["", "  ", "https://b/k", "s3:/b/k", "b/k", "s3://b", "s3://b/", "s3://b/dir/"]
 )
-def test_a_row_without_an_s3_location_is_left_out_and_told(location):
+def test_a_row_without_an_s3_location_is_left_out_and_reported(location):
     manifest = parse(table(f"a,mp4,{location}", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["b.mp4"]
     assert [(p.row, p.column) for p in manifest.problems] == [(2, "s3_path")]
 
 
-def test_a_video_without_a_uid_is_left_out_and_told():
+def test_a_video_without_a_uid_is_left_out_and_reported():
     manifest = parse(table(",mp4,s3://b/a", "b,mp4,s3://b/b", ",file,s3://b/c.pt"), "t")
     assert names(manifest) == ["b.mp4", "c.pt"]
     assert [(p.row, p.column) for p in manifest.problems] == [(2, "video_uid")]
@@ -190,14 +190,14 @@ def test_what_has_no_usable_header_is_an_error_with_file_and_row(content, wanted
     assert "manifest.csv" in caught.value.hint
 
 
-def test_an_exact_duplicate_is_shown_once_and_told():
+def test_an_exact_duplicate_is_shown_once_and_reported():
     manifest = parse(table("a,mp4,s3://b/a", "c,mp4,s3://b/c", "a,mp4,s3://b/a"), "t")
     assert names(manifest) == ["a.mp4", "c.mp4"]
     assert told(manifest) == [4]
     assert "repeats row 2" in manifest.problems[0].message
 
 
-def test_a_uid_with_another_object_gets_another_name_and_is_told():
+def test_a_uid_with_another_object_gets_another_name_and_is_reported():
     manifest = parse(table("a,mp4,s3://b/a", "a,mp4,s3://other/a", "a,mp4,s3://other/a"), "t")
     assert names(manifest) == ["a.mp4", "a~2.mp4"]
     assert told(manifest) == [3, 4]
@@ -256,14 +256,14 @@ def test_an_upper_case_uid_keeps_its_name_and_is_asked_for_in_lower_case():
 
 
 @pytest.mark.parametrize("uid", ["a/b", "../../etc/passwd", "/etc/passwd", "x" * 252, "é" * 126])
-def test_a_uid_that_cannot_be_a_file_name_is_left_out_and_told(uid):
+def test_a_uid_that_cannot_be_a_file_name_is_left_out_and_reported(uid):
     manifest = parse(table(f"{uid},mp4,s3://b/a", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["b.mp4"]
     assert told(manifest) == [2]
 
 
 @pytest.mark.parametrize("key", ["x/..", "x/.", "..", "x" * 256])
-def test_a_key_that_cannot_be_a_file_name_is_left_out_and_told(key):
+def test_a_key_that_cannot_be_a_file_name_is_left_out_and_reported(key):
     manifest = parse(table(f"a,file,s3://b/{key}", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["b.mp4"]
     assert told(manifest) == [2]

@@ -67,7 +67,7 @@ def test_a_directory_has_the_attributes_of_one(shown):
     assert shown.directory.stat().st_mtime_ns == manifest.stat().st_mtime_ns
 
 
-def test_a_listing_tells_inode_and_kind_as_stat_does(shown):
+def test_a_listing_reports_inode_and_kind_as_stat_does(shown):
     for top in (shown.root, shown.directory):
         for entry in os.scandir(top):
             found = os.stat(entry.path)
@@ -83,7 +83,7 @@ def test_inodes_are_the_same_after_a_remount(shown, mount):
     assert len(set(numbers.values())) == len(shown.files)
 
 
-def test_statfs_tells_what_is_there_and_that_nothing_is_free(shown):
+def test_statfs_reports_what_is_there_and_that_nothing_is_free(shown):
     for name in shown.files:
         (shown.directory / name).stat()
     found = os.statvfs(shown.root)
@@ -130,7 +130,7 @@ def test_the_live_counters_are_there_but_not_listed(shown):
     assert Path(f"/proc/{found['pid']}/comm").exists()
 
 
-def test_each_opening_of_the_counters_shows_them_anew(shown):
+def test_each_open_of_the_counters_shows_current_values(shown):
     before = status(shown.root)
     (shown.directory / "odd.pt").read_bytes()
     with (shown.directory / "large.mp4").open("rb") as file:

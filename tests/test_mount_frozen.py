@@ -254,7 +254,7 @@ def test_a_mount_from_another_pid_namespace_has_the_number_it_has_here(cli, moun
         assert not is_running(found["pid"])
 
 
-def test_a_question_for_which_no_process_is_to_be_had_leaves_nothing_open(monkeypatch):
+def test_a_check_without_a_process_to_run_it_leaves_nothing_open(monkeypatch):
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 

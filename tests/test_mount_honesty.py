@@ -91,7 +91,7 @@ def test_the_mount_must_not_hide_its_own_files(mirror, tmp_path, licensee, flag)
     assert list(mountpoint.iterdir()) == []
 
 
-def test_a_long_listing_tells_refused_from_unreachable(mirror, tmp_path, licensee, cli):
+def test_a_long_listing_distinguishes_refused_from_unreachable(mirror, tmp_path, licensee, cli):
     arguments = ("ls", "-l", "v2/imu", "--source", str(mirror), "--datasets", "imu")
     whole = cli(*arguments, env=licensee)
     assert ["refused" in line for line in whole.stdout.splitlines() if "gone.csv" in line] == [True]

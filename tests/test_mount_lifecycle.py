@@ -74,7 +74,7 @@ def test_unmount_returns_when_the_mounts_process_has_ended(cli, mount, arguments
     assert os.listdir(root) == []
 
 
-def test_the_log_goes_where_it_is_told(mount, arguments, tmp_path):
+def test_the_log_goes_to_the_named_file(mount, arguments, tmp_path):
     log = tmp_path / "logs/mount.log"
     root = mount(*arguments, "--log-file", str(log))
     assert f"mounting {root}" in log.read_text()
@@ -146,7 +146,7 @@ def test_a_dead_mount_is_mounted_over(mount, arguments):
     assert sum(f" {root} " in line for line in lines) == 1
 
 
-def test_a_busy_mount_says_who_holds_it_and_goes_when_told_lazily(cli, mount, arguments):
+def test_a_busy_mount_names_who_holds_it_and_is_unmounted_lazily_on_request(cli, mount, arguments):
     root = mount(*arguments)
     pid = status(root)["pid"]
     with subprocess.Popen(["sleep", "60"], cwd=root / arguments[1]) as holder:

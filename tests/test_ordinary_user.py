@@ -105,7 +105,7 @@ def test_the_cache_is_in_the_home_and_for_its_owner_only(person):
     assert me.run("ego4dfs", "unmount", me.mountpoint).returncode == 0
 
 
-def test_another_users_mount_is_told_from_a_dead_one(person):
+def test_another_users_mount_is_distinguished_from_a_dead_one(person):
     me = person()
     assert me.mount().returncode == 0
     if os.geteuid() == 0:
@@ -216,7 +216,7 @@ def test_a_mount_that_could_not_be_unmounted_is_refused(person):
     sees="its own words, and what to do",
     deadline="at once",
 )
-def test_the_words_of_fusermount_are_in_the_message(person):
+def test_the_output_of_fusermount_is_in_the_message(person):
     me = person(PLAIN_FUSERMOUNT)
     said = me.refusal("--datasets", "annotations", "--version", me.version, code=5)
     assert "could not mount (fusermount3: mount failed: Operation not permitted)" in said

@@ -42,7 +42,7 @@ def told(stdout: str, out: Path) -> list[str]:
         (("--datasets", "viz", "--manifest"), "n\n"),
     ],
 )
-def test_a_question_and_its_answer_have_the_same_outcome(both, flags, answer):
+def test_a_prompt_and_its_answer_have_the_same_outcome(both, flags, answer):
     """With -y the official --skip-s3-checks fails (fault 3), so it is answered.
 
     Without --no-metadata numbers differ: ours count ego4d.json, which comes with the other files.

@@ -83,7 +83,7 @@ def test_skip_s3_checks_works_with_yes_and_without(prefetch, release, tmp_path):
     prefetch("--skip-s3-checks", "--no-metadata", "-y")
 
 
-def test_filters_that_match_nothing_are_told(prefetch, release):
+def test_filters_that_match_nothing_are_reported(prefetch, release):
     """Fault 6: the official tool says "All S3 Objects Invalid"."""
     rows = [f"a,file,{release.put('a.json', b'a')},[FHO]"]
     release.manifest("annotations", "\n".join(["video_uid,type,s3_path,benchmarks", *rows, ""]))

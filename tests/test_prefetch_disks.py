@@ -78,7 +78,7 @@ def _refused(*_arguments: object, **_named: object) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def test_a_disk_that_tells_no_blocks_is_no_full_one(tmp_path, monkeypatch):
+def test_a_disk_that_reports_no_blocks_is_not_full(tmp_path, monkeypatch):
     layout = Layout(tmp_path, "v9")
     assert layout.free_bytes()
     nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
@@ -182,7 +182,7 @@ def test_modes_are_those_that_the_umask_allows(tmp_path, umask):
         os.umask(before)
 
 
-def test_a_journal_that_may_not_be_written_is_told_with_its_remedy(tmp_path, monkeypatch):
+def test_a_journal_that_may_not_be_written_is_reported_with_its_remedy(tmp_path, monkeypatch):
     layout = Layout(tmp_path, "v9")
     layout.prepare(())
 

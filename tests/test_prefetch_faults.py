@@ -137,7 +137,7 @@ def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(prefetch, release, front, 
     assert data_of(tree(out), release, "annotations") == FILES
 
 
-def test_a_full_disk_is_told_and_survived(prefetch, release, front, small_disk):
+def test_a_full_disk_is_reported_and_survived(prefetch, release, front, small_disk):
     """Show 6: clear message, nothing corrupt, resumes when there is room."""
     release.dataset("annotations", FILES)
     done = prefetch("-y", "--no-metadata", "--skip-s3-checks", "-o", str(small_disk), code=1)
@@ -152,7 +152,7 @@ def test_a_full_disk_is_told_and_survived(prefetch, release, front, small_disk):
     assert front.bytes_sent - sent < SIZE - 20 * MIB
 
 
-def test_too_little_room_is_told_before_a_byte(prefetch, release, front, small_disk):
+def test_too_little_room_is_reported_before_a_byte(prefetch, release, front, small_disk):
     release.dataset("annotations", FILES)
     done = prefetch("-y", "--no-metadata", "-o", str(small_disk), code=1)
     assert "are needed, and" in done.stderr
@@ -173,7 +173,7 @@ def test_an_object_replaced_meanwhile_comes_whole_in_its_new_version(prefetch, r
     assert data_of(tree(out), release, "annotations") == {"large.mp4": new}
 
 
-def test_no_network_is_told_as_such(prefetch, release, front):
+def test_no_network_is_reported_as_such(prefetch, release, front):
     release.dataset("annotations", {"a.json": b"content"})
     prefetch("-y", "--no-metadata")
     front.stop()

@@ -185,7 +185,7 @@ def test_the_official_record_is_read(bench):
     assert [item.state for item in plan.items] == [State.ADOPT, State.FETCH]
 
 
-def test_an_official_record_of_another_version_is_asked_about_anew(bench):
+def test_an_official_record_of_another_version_is_checked_again(bench):
     """The official tool fetched a newer version than is known here: it is not fetched again."""
     bench.put(a=b"aaaa")
     bench.store._facts = lambda _: ObjectFacts(4, "e" * 8 + "-9", "old", 0)
@@ -289,7 +289,7 @@ def multipart(data: bytes, part: int) -> str:
 
 
 @pytest.mark.parametrize("part", [5 * MIB, 8 * MIB, 16 * MIB])
-def test_multipart_etags_are_told_by_their_part_size(tmp_path, part):
+def test_multipart_etags_are_matched_by_their_part_size(tmp_path, part):
     data = os.urandom(17 * MIB + 11)
     (tmp_path / "a").write_bytes(data)
     etag = multipart(data, part)
@@ -299,7 +299,7 @@ def test_multipart_etags_are_told_by_their_part_size(tmp_path, part):
 
 
 @pytest.mark.parametrize("data", [b"", b"abc", bytes(MIB), bytes(3 * MIB + 1)])
-def test_a_plain_md5_is_told(tmp_path, data):
+def test_a_plain_md5_is_recognised(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     assert compare_file(tmp_path / "a", len(data), md5(data).hexdigest()).proof is Proof.RIGHT
     assert compare_file(tmp_path / "a", len(data), "0" * 32).proof is Proof.WRONG

@@ -17,7 +17,9 @@ def readable(release):
     release.metadata(b"{}")
 
 
-def test_the_others_come_and_the_refused_one_is_told_twice(prefetch, release, tmp_path, front):
+def test_the_others_are_fetched_and_the_refused_one_is_reported_twice(
+    prefetch, release, tmp_path, front
+):
     """Before the first byte, so that it can be mended, and in the end, so that it is not missed."""
     release.dataset("annotations", {"a.json": b"a"})
     done = prefetch(*FLAGS, "fut_loc", "annotations", code=3)
@@ -59,7 +61,7 @@ def test_a_misspelt_dataset_among_refused_ones_is_a_usage_error(prefetch, releas
     assert not (tmp_path / "out").exists()
 
 
-def test_a_rejected_key_is_told_once_and_stops_the_run(prefetch, release, front):
+def test_a_rejected_key_is_reported_once_and_stops_the_run(prefetch, release, front):
     release.dataset("annotations", {"a.json": b"a"})
     front.faults.rejected_keys = {release.server.licensee.access_key: "InvalidAccessKeyId"}
     done = prefetch(*FLAGS, "annotations", "clips", code=4)

@@ -219,7 +219,7 @@ def test_a_file_of_the_right_size_and_wrong_bytes_is_no_copy(shared, has_row):
     assert shared.found()["b.pt"] == CONTENT["b.pt"]
 
 
-def test_a_journal_that_has_no_room_is_told_as_a_full_disk(tmp_path):
+def test_a_journal_that_has_no_room_is_reported_as_a_full_disk(tmp_path):
     """Removing it, as for a damaged one, would be the wrong advice."""
     error = sqlite3.OperationalError("database or disk is full")
     told = journal_file.unusable(tmp_path / "journal.sqlite", error)

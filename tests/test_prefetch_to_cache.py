@@ -214,7 +214,7 @@ def test_a_cache_full_of_pins_serves_and_keeps_its_bound(rig):
     assert (report.stray, report.lost, report.damaged) == (0, 0, 0)
 
 
-def test_one_object_that_cannot_be_had_does_not_stop_the_others(tmp_path):
+def test_one_object_that_cannot_be_fetched_does_not_stop_the_others(tmp_path):
     rig = Rig(tmp_path, FailingStore())
     good, bad = rig.put("good", 3 * MIB), rig.put("bad", 3 * MIB)
     rig.store.fail(ObjectMissing("gone", url=bad.url), only="bad")
@@ -290,7 +290,7 @@ def test_it_asks_and_a_dry_run_fetches_nothing(release, to_cache, front):
     assert [path for method, path, _ in front.log if method == "GET" and "/objects/" in path] == []
 
 
-def test_more_than_the_cache_takes_is_told_before_a_byte(release, to_cache, front):
+def test_more_than_the_cache_takes_is_reported_before_a_byte(release, to_cache, front):
     release.dataset("annotations", {"a.bin": bytes(60 * MIB)})
     done = to_cache("-y", "--cache-size", "64MiB", code=1)
     assert "MiB are selected" in done.stderr

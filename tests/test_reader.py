@@ -220,7 +220,7 @@ def test_random_reads_fetch_only_their_own_blocks(make, large):
     assert store.blocks_asked(BLOCK_SIZE).keys() == {(URL, index) for index in places}
 
 
-def test_a_failure_reaches_all_who_wait_and_the_next_read_asks_anew(make, large):
+def test_a_failure_reaches_all_who_wait_and_the_next_read_sends_a_new_request(make, large):
     store = StallingStore()
     store.fail(StoreUnavailable("gone"))
     ref = store.put(URL, large)

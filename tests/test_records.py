@@ -72,7 +72,7 @@ def test_one_line_without_end_is_one_damaged_record():
     assert [record.fields for record in found][-1] == ["2", "y"]
 
 
-def test_bytes_that_are_not_utf_8_are_told_by_row_wherever_they_are(monkeypatch):
+def test_bytes_that_are_not_utf_8_are_reported_by_row_wherever_they_are(monkeypatch):
     monkeypatch.setattr("ego4dfs.manifest.parser._CHUNK_BYTES", 16)
     good = b"video_uid,s3_path\na,s3://b/a\n"
     for cut in range(16):

@@ -177,7 +177,7 @@ def test_a_clip_that_no_dataset_has_is_an_error(select):
         select(clip_uids=[CLIP_A, uid(77)])
 
 
-def test_the_frame_tells_the_video_and_the_window_of_a_clip(linked, open_tree):
+def test_the_frame_has_the_video_and_the_window_of_a_clip(linked, open_tree):
     vfs = open_tree(version=linked.version, datasets=["clips"], clip_uids=[CLIP_B])
     (entry,) = vfs.session.catalog.listing("clips").entries
     assert (entry.parent, entry.window) == (TRAIN, (10.0, 18.5))

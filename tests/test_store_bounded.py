@@ -73,7 +73,7 @@ def test_pieces_grow_while_they_are_fast_and_shrink_when_one_is_late(hanging):
     assert late._piece_bytes == timeout_adapter.LEAST_BYTES
 
 
-def test_a_call_without_a_thread_to_be_had_is_made_in_its_own(monkeypatch):
+def test_a_call_without_an_available_thread_runs_in_the_callers(monkeypatch):
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

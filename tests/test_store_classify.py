@@ -90,7 +90,7 @@ def test_the_named_region_is_kept() -> None:
 
 
 @pytest.mark.parametrize("code", ["InvalidAccessKeyId", "ExpiredToken"])
-def test_an_expired_licence_is_told_how_to_renew(code: str) -> None:
+def test_an_expired_licence_is_reported_with_how_to_renew_it(code: str) -> None:
     hint = error_of(Answer(403, code), URL).hint
     assert "14 days" in hint
     assert "ego4ddataset.com" in hint

@@ -94,7 +94,7 @@ def _on_mirror(request: pytest.FixtureRequest, kind: str) -> Place:
     return Place(opened(source=source), put, lambda key: f"s3://cmu/{key}")
 
 
-def test_head_tells_size_etag_and_time(place: Place) -> None:
+def test_head_reports_size_etag_and_time(place: Place) -> None:
     before_s = int(time.time()) - 1
     facts = place.store.head(place.put("a.bin", DATA))
     assert facts.size == len(DATA)
@@ -103,7 +103,7 @@ def test_head_tells_size_etag_and_time(place: Place) -> None:
     assert before_s <= facts.mtime_ns / 1e9 <= time.time() + 2
 
 
-def test_head_and_get_tell_the_same_facts(place: Place) -> None:
+def test_head_and_get_report_the_same_facts(place: Place) -> None:
     url = place.put("a.bin", DATA)
     assert place.store.head(url) == place.store.read_range(url, 7, 9).facts
 
@@ -300,7 +300,7 @@ def test_a_mirror_is_never_left(mirror: Place, key: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
-def test_a_versioned_bucket_tells_version_ids(
+def test_a_versioned_bucket_reports_version_ids(
     versioned: Bucket, licensed: Aws, opened: Callable[..., ObjectStore], transport: str
 ) -> None:
     store = opened(endpoint_url=versioned.server.endpoint_url, transport=transport)
@@ -311,7 +311,7 @@ def test_a_versioned_bucket_tells_version_ids(
     assert first != second
 
 
-def test_an_unversioned_bucket_tells_none(s3: Place) -> None:
+def test_an_unversioned_bucket_reports_no_version_ids(s3: Place) -> None:
     assert s3.store.head(s3.put("a", b"one")).version_id == ""
 
 

@@ -343,7 +343,7 @@ def test_a_chain_without_a_key_is_not_asked_for_every_object(aws: Aws, tmp_path:
     assert calls.read_text().count("\n") == 1
 
 
-def test_a_failure_that_is_told_again_does_not_grow(aws: Aws) -> None:
+def test_an_error_that_is_raised_again_does_not_grow(aws: Aws) -> None:
     found, depths = Credentials(), []
     for _ in range(5):
         with pytest.raises(CredentialsRejected) as caught:

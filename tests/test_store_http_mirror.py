@@ -149,7 +149,7 @@ def test_what_a_mirror_has_not_is_missing(store: ObjectStore, web: Web) -> None:
 
 
 @pytest.mark.parametrize("told", [7, 13])
-def test_a_mirror_that_tells_a_wrong_size_is_an_error(
+def test_a_mirror_that_reports_a_wrong_size_is_an_error(
     store: ObjectStore, web: Web, told: int
 ) -> None:
     """One byte more than there is to be is asked for, and shows that there is more."""

@@ -238,7 +238,7 @@ def test_no_probe_takes_a_captive_portal_for_the_store(
     sees="the hint is `aws sso login` with the profile",
     deadline="at once",
 )
-def test_an_expired_sso_login_is_told_how_to_renew(aws: Aws) -> None:
+def test_an_expired_sso_login_is_reported_with_how_to_renew_it(aws: Aws) -> None:
     aws.config(
         "[profile work]\nsso_session = ours\nsso_account_id = 1\nsso_role_name = r\n"
         "[sso-session ours]\nsso_region = us-east-1\nsso_start_url = https://x.invalid\n"

@@ -66,7 +66,7 @@ def test_a_renewal_under_load_fails_no_request_that_comes_after_it(
 
 
 @TRANSPORTS
-def test_an_expired_key_costs_one_request_per_question(
+def test_an_expired_key_costs_one_request_per_call(
     licensed: Aws,
     server: S3Server,
     gateway: Gateway,
@@ -109,7 +109,7 @@ def test_another_account_s_key_can_be_put_right_too(
     ("access_key", "says"),
     [("", "wrong secret"), ("AKIAUNKNOWN", "unknown key")],
 )
-def test_a_real_server_s_refusal_is_told_apart(
+def test_refusals_of_a_real_server_are_distinguished(
     aws: Aws,
     server: S3Server,
     bucket: Bucket,

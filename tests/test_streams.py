@@ -100,13 +100,13 @@ def test_what_is_asked_for_and_cannot_be_printed_is_a_failure(how, why):
         assert (done.returncode, done.stderr) == (1, f"ego4dfs: standard output: {why}\n")
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure_to_tell():
+def test_a_reader_that_closes_the_pipe_is_no_failure_to_report():
     done = shell("ego4dfs --help | true; exit ${PIPESTATUS[0]}")
     assert (done.returncode, done.stderr) in ((0, ""), (128 + signal.SIGPIPE, ""))
 
 
 @pytest.mark.parametrize("asked", [("--json",), ("--dry-run",)])
-def test_a_report_that_was_asked_for_is_told_to_be_lost(asked, release, front, tmp_path):
+def test_a_requested_report_that_is_lost_is_an_error(asked, release, front, tmp_path):
     release.dataset("annotations", FILES)
     words = shlex.join(asked)
     line = f"ego4dfs prefetch -y -o out --no-metadata --version {release.version} {words}"
@@ -117,7 +117,7 @@ def test_a_report_that_was_asked_for_is_told_to_be_lost(asked, release, front, t
     assert came == (FILES if "--json" in asked else {})
 
 
-def test_a_question_without_a_terminal_is_refused(release, front, tmp_path):
+def test_a_prompt_without_a_terminal_is_refused(release, front, tmp_path):
     release.dataset("annotations", FILES)
     line = f"ego4dfs prefetch -o out --no-metadata --version {release.version} <&-"
     done = shell(line, cwd=tmp_path)

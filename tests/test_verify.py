@@ -87,7 +87,7 @@ def test_a_sound_directory_is_all_right(copied, how):
 
 @pytest.mark.parametrize("how", [(), ("--offline",)], ids=["online", "offline"])
 @pytest.mark.parametrize("damage", [rot, shorten])
-def test_damaged_missing_and_extra_files_are_told_apart(
+def test_damaged_missing_and_extra_files_are_distinguished(
     copied, how, damage: Callable[[Path], None]
 ):
     damage(copied.files / "a.bin")
@@ -117,7 +117,7 @@ def test_repair_fetches_what_is_broken_and_nothing_else(copied, gateway):
     assert copied.verify("--offline")[0] == ExitCode.OK
 
 
-def test_what_cannot_be_repaired_is_still_told(copied):
+def test_what_cannot_be_repaired_is_still_reported(copied):
     """One of two broken files is no longer what S3 has."""
     rot(copied.files / "b.bin")
     shorten(copied.files / "a.bin")
@@ -141,7 +141,7 @@ def test_a_selection_is_all_that_is_looked_at(copied, how):
     assert report["files"]["right"] == 1
 
 
-def test_copies_of_another_release_are_told_and_pruned_when_asked(copied):
+def test_copies_of_another_release_are_reported_and_pruned_on_request(copied):
     """What the manifest lists no more: removed only if prefetch fetched it, and it is unchanged.
 
     Releases that share a directory are v2 and v2_1; here the journal is made to tell of another.

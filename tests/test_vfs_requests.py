@@ -214,7 +214,7 @@ def test_a_manifest_is_revalidated_by_one_conditional_request(server, release, o
             vfs.close()
 
 
-def test_a_manifest_that_changed_is_fetched_anew(release, open_tree):
+def test_a_manifest_that_changed_is_fetched_again(release, open_tree):
     release.dataset("annotations", FILES)
     options = {"version": release.version, "datasets": ["annotations"]}
     open_tree(**options).close()

@@ -163,17 +163,17 @@ def test_a_local_manifest_may_stand_for_the_datasets_own(open_tree, release, tmp
     assert vfs.session.metrics.requests["manifest"] == 0
 
 
-def test_a_named_dataset_that_is_refused_is_told_at_once(open_tree, release, published):
+def test_a_named_dataset_that_is_refused_is_reported_at_once(open_tree, release, published):
     with pytest.raises(AccessDenied, match="gaze"):
         open_tree(version=release.version, datasets=["gaze"])
 
 
-def test_a_misspelt_dataset_is_told_with_the_name_that_was_meant(open_tree, release, published):
+def test_a_misspelt_dataset_is_reported_with_the_name_that_was_meant(open_tree, release, published):
     with pytest.raises(ConfigError, match=r"no dataset 'full-scale'.*full_scale"):
         open_tree(version=release.version, datasets=["full-scale"])
 
 
-def test_a_version_that_nothing_tells_of_is_refused(open_tree, release):
+def test_a_version_that_no_record_names_is_refused(open_tree, release):
     """SeaweedFS answers 404 where S3 answers 403; an empty tree would look like one of Ego4D."""
     for flags in ({}, {"datasets": ["clips"]}):
         with pytest.raises(ConfigError, match=f"there is no version {release.version}") as caught:

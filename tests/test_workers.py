@@ -72,7 +72,7 @@ def test_a_task_that_waits_can_be_hurried():
     assert many.close(10)
 
 
-def test_closing_waits_no_longer_than_it_is_told():
+def test_closing_waits_no_longer_than_its_limit():
     gate, many = Gate(), Workers("test")
     many.submit(gate, most=1)
     began_s = time.monotonic()
@@ -103,7 +103,7 @@ def refuse(_thread: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_nothing_is_taken_when_no_thread_is_to_be_had(monkeypatch):
+def test_nothing_is_accepted_when_no_thread_is_available(monkeypatch):
     """And nothing runs later what was refused."""
     ran = []
     many = Workers("test")
@@ -115,7 +115,7 @@ def test_nothing_is_taken_when_no_thread_is_to_be_had(monkeypatch):
     assert ran == [2]
 
 
-def test_a_task_waits_for_a_thread_that_is_there_when_no_other_is_to_be_had(monkeypatch):
+def test_a_task_waits_for_an_existing_thread_when_no_other_is_available(monkeypatch):
     gate, done, many = Gate(), threading.Event(), Workers("test")
     many.submit(gate, most=4)
     monkeypatch.setattr(threading.Thread, "start", refuse)
