@@ -141,7 +141,7 @@ def test_ls_h_alone_is_help(place, capsys):
     [
         ("mount", "default: all", "the mountpoint, as the official tool names it"),
         ("prefetch", "default: annotations", "directory to download to"),
-        ("verify", "default: those with copies below -o", "directory of the copies"),
+        ("verify", "default: all below -o", "directory of the downloaded files"),
         ("ls", "default: all", "accepted, and ignored"),
     ],
 )

@@ -52,29 +52,29 @@ _FINE = (Verdict.RIGHT, Verdict.SIZE_ONLY)
 
 
 def add_arguments(parser: Parser) -> None:
-    """Add the flags of `verify`."""
+    """Add the options of `verify`."""
     add_json(parser)
     parser.add_argument(
         "--offline",
         action="store_true",
-        help="go by prefetch's journal and the manifests beside the copies, and ask nobody",
+        help="check against the journal of prefetch and the manifests on disk, without network",
     )
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="fetch what is damaged or missing anew, after a question",
+        help="fetch damaged and missing files again, after a confirmation",
     )
     parser.add_argument(
         "--prune",
         action="store_true",
-        help="remove unchanged copies of another release that this one does not list",
+        help="remove unchanged files of another release that this release does not list",
     )
     add_retry_for(parser)
     add_selection(
         parser,
         asks=True,
-        default="those with copies below -o",
-        output="directory of the copies",
+        default="all below -o",
+        output="directory of the downloaded files",
     )
     add_store(parser)
     add_cache(parser)
