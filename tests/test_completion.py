@@ -119,6 +119,6 @@ def test_hidden_options_are_not_completed(scripts):
 
 def test_the_help_says_where_to_put_a_script():
     text = parser_of("completion").format_help()
-    assert "ego4dfs completion bash >~/.local/share/bash-completion/completions/ego4dfs" in text
-    assert "ego4dfs completion zsh >" in text
+    assert "bash  ~/.local/share/bash-completion/completions/ego4dfs" in text
+    assert "zsh   ~/.zfunc/_ego4dfs" in text
     assert "ego4dfs completion fish >~/.config/fish/completions/ego4dfs.fish" in text

@@ -14,12 +14,13 @@ from ego4dfs.cli.streams import print_result
 _SHELLS = ("bash", "zsh", "fish")
 
 _INSTALLATION = """\
-Print a completion script for a shell. To install it for one user:
+Print a completion script for a shell. Save it where the shell looks for it:
 
-    ego4dfs completion bash >~/.local/share/bash-completion/completions/ego4dfs
-    ego4dfs completion zsh >~/.zfunc/_ego4dfs    # ~/.zfunc must be in $fpath before compinit
-    ego4dfs completion fish >~/.config/fish/completions/ego4dfs.fish
+    bash  ~/.local/share/bash-completion/completions/ego4dfs
+    zsh   ~/.zfunc/_ego4dfs, with ~/.zfunc in $fpath before compinit
+    fish  ~/.config/fish/completions/ego4dfs.fish
 
+For example: ego4dfs completion fish >~/.config/fish/completions/ego4dfs.fish
 Without the package bash-completion, source the script from ~/.bashrc."""
 
 WORDS: Mapping[str, Sequence[str]] = {
