@@ -1,8 +1,7 @@
-"""What Ego4D is made of: the names of its datasets, versions and universities.
+"""Ego4D's own names: its datasets, versions, universities and files.
 
-Pure knowledge, kept beside the code so that it needs neither credentials nor network. A name
-missing here is not wrong: Ego4D adds datasets, so unknown names are allowed, and the store says
-which exist.
+They are constants, so that they need neither credentials nor network. Ego4D adds datasets, so
+unknown names are accepted, and the store decides which exist.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ MANIFEST_VER = "manifest.ver"
 VERSION_DEFAULT = "v2_1"
 VERSIONS = ("v1", "v2", "v2_1")
 
-# The first bucket is the one in use; the others still hold objects that manifests point to.
+# The first bucket is the current one; the others still have objects that manifests refer to.
 UNIVERSITY_BUCKETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "bristol": ("ego4d-bristol",),
@@ -58,7 +57,7 @@ UNIVERSITY_BUCKETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One dataset: its name, which is also its directory, and a line about it."""
+    """One dataset: its name, which is also its directory, and a description of one line."""
 
     name: str
     description: str
@@ -66,7 +65,7 @@ class Dataset:
 
 @cache
 def known() -> tuple[Dataset, ...]:
-    """Return every dataset that is known by name, in the order in which to show them."""
+    """Return all known datasets, in the order in which they are shown."""
     with Path(__file__).with_name("datasets.csv").open(encoding="utf-8", newline="") as file:
         return tuple(Dataset(row["dataset"], row["description"]) for row in csv.DictReader(file))
 
@@ -77,11 +76,11 @@ def known_names() -> tuple[str, ...]:
 
 
 def normalise(name: str) -> str:
-    """Return the dataset name as manifests and directories spell it.
+    """Return a dataset name in the form of manifests and directories.
 
-    Lower-case, without blanks around it or slashes behind it.
-    Raises ConfigError for what cannot be a directory below the version: a name becomes part of
-    object keys and of local paths, so nothing may climb out of either.
+    That is lower case, without surrounding whitespace and trailing slashes. Raises ConfigError for
+    a name that cannot be a directory below the version: it becomes a part of object keys and local
+    paths, and must not lead out of them.
     """
     clean = name.strip().rstrip("/").lower()
     parts = clean.split("/")
@@ -95,19 +94,19 @@ def normalise(name: str) -> str:
 
 
 def suggest(name: str) -> str:
-    """Return the known dataset that was probably meant, or an empty text."""
+    """Return the known dataset that was probably meant, or an empty string."""
     names = {_squash(known_name): known_name for known_name in known_names()}
     meant = _squash(name)
     close = difflib.get_close_matches(meant, names, n=1, cutoff=0.7)
-    if not close and len(meant) > 3:  # shorter beginnings fit by accident
+    if not close and len(meant) > 3:  # shorter prefixes match by accident
         close = [known_name for known_name in names if known_name.startswith(meant)]
     return names[close[0]] if close else ""
 
 
 def check_version(text: str) -> str:
-    """Return the version without blanks around it, in lower case.
+    """Return the version in lower case, without surrounding whitespace.
 
-    Versions that are not in VERSIONS pass, because Ego4D will release more.
+    Versions that are not in VERSIONS are accepted, because Ego4D will release more.
     Raises ConfigError if the text does not look like a version.
     """
     version = text.strip().lower()
@@ -125,7 +124,7 @@ def version_directory(version: str) -> str:
 
 
 def university_of_bucket(bucket: str) -> str:
-    """Return the university whose videos the bucket holds, or an empty text."""
+    """Return the university whose videos are in the bucket, or an empty string."""
     return _UNIVERSITIES.get(bucket, "")
 
 

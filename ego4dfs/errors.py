@@ -1,21 +1,21 @@
-"""Every error ego4dfs raises, named by what the person in front of it can do.
+"""The exceptions that ego4dfs raises, and the errno of each.
 
     Ego4DError
     ├── ConfigError            change the command line, the config file or the environment
     ├── ManifestError          a manifest.csv cannot be used at all
     ├── CacheError             the cache directory cannot be used
     ├── MountError             the mountpoint or FUSE cannot be used
-    ├── OutputError            the directory for copies cannot be used, or is full
+    ├── OutputError            the directory for copies cannot be used, or the disk is full
     ├── NotFound               the tree has no such path
-    └── StoreError             one object could not be had
-        ├── AccessDenied       refused: not licensed, not published, or not there
-        │   └── CredentialsRejected   the key itself is expired, unknown or absent
+    └── StoreError             one object could not be fetched
+        ├── AccessDenied       refused: not licensed, not published, or missing
+        │   └── CredentialsRejected   the key itself is expired, unknown or missing
         ├── ObjectMissing      S3 says the object does not exist
-        ├── ObjectChanged      the object is not the version that was asked for
+        ├── ObjectChanged      the object is not the requested version
         └── StoreUnavailable   no usable answer in time: network, time-out, 5xx
 
-`str(error)` is one line that says what was wrong and where; `error.hint` is the remedy. Neither
-shows a password that stands in a URL, nor a character that does not print: names come from outside.
+`str(error)` is one line that says what is wrong and where; `error.hint` is the remedy. Passwords in
+URLs are masked and unprintable characters escaped in both, because names come from outside.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Ego4DError(Exception):
 
 
 class ConfigError(Ego4DError):
-    """A flag, config key or environment variable has a value that cannot work."""
+    """A flag, config key or environment variable has an invalid value."""
 
 
 class ManifestError(Ego4DError):
-    """A manifest.csv cannot be read as one, in whole."""
+    """A manifest.csv cannot be parsed."""
 
 
 class CacheError(Ego4DError):
@@ -50,7 +50,7 @@ class MountError(Ego4DError):
 
 
 class OutputError(Ego4DError):
-    """The directory for copies cannot be created or written, is full, or is in use."""
+    """The directory for copies cannot be created or written, or is in use, or its disk is full."""
 
 
 class NotFound(Ego4DError):  # noqa: N818 - the field's word
@@ -58,7 +58,7 @@ class NotFound(Ego4DError):  # noqa: N818 - the field's word
 
 
 class StoreError(Ego4DError):
-    """One object, `url`, could not be had from the store."""
+    """One object, `url`, could not be fetched from the store."""
 
     def __init__(self, message: str, *, url: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -70,7 +70,7 @@ class AccessDenied(StoreError):  # noqa: N818 - S3's own word
 
 
 class CredentialsRejected(AccessDenied):
-    """The store does not accept the key at all: expired, unknown, wrong secret, or none given."""
+    """The store rejects the key itself: expired, unknown, wrong secret, or missing."""
 
 
 class ObjectMissing(StoreError):  # noqa: N818 - a state of the store
@@ -78,7 +78,7 @@ class ObjectMissing(StoreError):  # noqa: N818 - a state of the store
 
 
 class ObjectChanged(StoreError):  # noqa: N818 - a state of the store
-    """The object is no longer the version whose ETag was pinned."""
+    """The object is not the version whose ETag was requested."""
 
 
 class StoreUnavailable(StoreError):  # noqa: N818 - a state of the store

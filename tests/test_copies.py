@@ -92,7 +92,7 @@ def test_no_object_with_a_copy_is_asked_about_or_fetched_ahead(release, open_tre
         (directory / release.version / "annotations" / name).unlink()
     vfs, read = opened(open_tree, release, directory)
     assert [read(name) for name in lacking] == [files[name] for name in lacking]
-    wait_until(lambda: len(vfs.session.reader._soon) == 0)
+    wait_until(lambda: vfs.session.reader.downloads.speculative == 0)
     assert vfs.session.metrics.bytes_fetched == 6 * 1000
     assert vfs.session.metrics.requests["head"] <= 1
 

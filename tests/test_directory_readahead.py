@@ -234,7 +234,7 @@ def test_a_directory_read_in_order_costs_one_get_a_file(open_tree, release):
         vfs.stat(f"{top}/{name}")
     for name, content in list(files.items())[:10]:
         assert vfs.read(vfs.open(f"{top}/{name}"), 0, 10_000) == content
-        wait_until(lambda: len(vfs.session.reader._soon) == 0)
+        wait_until(lambda: vfs.session.reader.downloads.speculative == 0)
     assert vfs.session.metrics.requests["get"] == 30  # 10, and twice as many ahead
     assert vfs.session.metrics.bytes_fetched == 30 * 10_000
     for name, content in files.items():

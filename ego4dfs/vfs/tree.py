@@ -1,13 +1,13 @@
-"""The directory tree that a finished download would leave: pure, no bytes, no network.
+"""The directory tree of a complete download: names and URLs, without content or requests.
 
-    ego4d.json                    the primary metadata, where the official tool puts it
-    manifest.csv                  full_scale's, only when asked for (--manifest)
-    <v1|v2>/ego4d.json            the same object, where the official README promises it
+    ego4d.json                    the primary metadata, where the official tool writes it
+    manifest.csv                  that of full_scale, only with --manifest
+    <v1|v2>/ego4d.json            the same object, where the official README has it
     <v1|v2>/<dataset>/manifest.csv
     <v1|v2>/<dataset>/<name>      one file for each entry
 
-A tree is a skeleton of directories known at once, and datasets whose files are attached when
-they are first entered.
+The directories are known at once; the files of a dataset are attached when its directory is first
+listed or searched.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ego4dfs.datasets import MANIFEST, METADATA
 
 
 class ObjectFile(NamedTuple):
-    """A file whose bytes are one object of the store."""
+    """A file whose content is one object of the store."""
 
     path: str
     url: str
@@ -29,7 +29,7 @@ class ObjectFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file whose bytes are the manifest of `dataset`, as it came from the store."""
+    """A file whose content is the manifest of `dataset`, byte for byte."""
 
     path: str
     dataset: str
@@ -37,9 +37,9 @@ class ManifestFile:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory; `dataset` is its dataset, or empty where it only leads to others.
+    """A directory; `dataset` is empty for a directory that only contains other directories.
 
-    `children` are the names known without a manifest.
+    `children` are the nodes that are known without a manifest.
     """
 
     path: str
@@ -51,20 +51,20 @@ Node = ObjectFile | ManifestFile | Directory
 
 
 class Files(Protocol):
-    """The files of a dataset: names and URLs, of which only those asked for take memory."""
+    """The files of a dataset: names and URLs, read from a compact form when they are needed."""
 
     def __len__(self) -> int:
-        """Count them."""
+        """Return their number."""
 
     def files(self) -> Iterator[tuple[str, str]]:
-        """Yield name and URL of each, in the order to list them."""
+        """Yield name and URL of each, in listing order."""
 
     def url_of(self, name: str) -> str | None:
-        """Return the URL of one, or None when there is none of this name."""
+        """Return the URL of a file, or None if there is no file of this name."""
 
 
 class _Listed:
-    """Files that were given one by one."""
+    """Files from a sequence of names and URLs."""
 
     def __init__(self, files: Iterable[tuple[str, str]]) -> None:
         self._urls = dict(files)
@@ -80,7 +80,7 @@ class _Listed:
 
 
 class _Children(Mapping[str, "Node"]):
-    """What is below a directory, by name, in listing order; its files are made when asked for."""
+    """The nodes below a directory, by name, in listing order; nodes of files are made on access."""
 
     def __init__(self, directory: Directory, files: Files) -> None:
         self._directory = directory
@@ -117,7 +117,7 @@ class _Children(Mapping[str, "Node"]):
 
 
 class _Pairs(ItemsView[str, "Node"]):
-    """One pass over the files, where the usual view would look each up by its name."""
+    """Iterates over the files once, where the default view would look up each by its name."""
 
     _mapping: _Children
 
@@ -126,7 +126,7 @@ class _Pairs(ItemsView[str, "Node"]):
 
 
 class _Nodes(ValuesView["Node"]):
-    """Likewise without the names."""
+    """The same without the names."""
 
     _mapping: _Children
 
@@ -137,12 +137,12 @@ class _Nodes(ValuesView["Node"]):
 class Tree:
     """Directories and files by path; paths have no leading slash, the root is "".
 
-    Immutable but for `attach`, which gives one dataset its files, once. Safe from several
-    threads: a dataset's files appear all at once.
+    Immutable except for `attach`, which adds the files of one dataset, once. Safe from several
+    threads: the files of a dataset appear atomically.
     """
 
     def __init__(self) -> None:
-        """Make a tree that has only a root."""
+        """Make a tree with only a root."""
         self.root = Directory("")
         self._files: dict[str, Files] = {}
 
@@ -155,10 +155,10 @@ class Tree:
         metadata_url: str = "",
         top_manifest: str = "",
     ) -> Tree:
-        """Lay out `datasets` below the version's directory.
+        """Make a tree of `datasets` below the directory of the version.
 
-        `metadata_url` adds ego4d.json in both places; `top_manifest` names the dataset whose
-        manifest stands in the root.
+        `metadata_url` adds ego4d.json in both places; `top_manifest` is the dataset whose manifest
+        is shown in the root.
         """
         tree = cls()
         version = tree.directory(directory)
@@ -174,7 +174,7 @@ class Tree:
         return tree
 
     def directory(self, path: str, dataset: str = "") -> Directory:
-        """Return the directory at `path`, made with its parents if need be."""
+        """Return the directory at `path`; make it and its parents if they are missing."""
         if not path:
             return self.root
         parent_path, _, name = path.rpartition("/")
@@ -186,30 +186,30 @@ class Tree:
         return node
 
     def add(self, node: ObjectFile | ManifestFile) -> None:
-        """Put a file into the skeleton."""
+        """Add a file that is known without a manifest."""
         parent_path, _, name = node.path.rpartition("/")
         self.directory(parent_path).children[name] = node
 
     def is_attached(self, directory: Directory) -> bool:
-        """Tell whether the directory's files are known: it has no dataset, or it was attached."""
+        """Tell whether the files of a directory are known: attached, or it has no dataset."""
         return not directory.dataset or directory.path in self._files
 
     def attach(self, directory: Directory, files: Files | Iterable[tuple[str, str]]) -> None:
-        """Give a dataset's directory its files, in the order to list them."""
+        """Add the files of a dataset to its directory, in listing order."""
         is_files = hasattr(files, "url_of")
         self._files[directory.path] = files if is_files else _Listed(files)  # type: ignore[assignment, arg-type]
 
     def children(self, directory: Directory) -> Mapping[str, Node]:
-        """Return all that is known below a directory, by name, in listing order."""
+        """Return the known nodes below a directory, by name, in listing order."""
         files = self._files.get(directory.path)
         return _Children(directory, files) if files is not None else {**directory.children}
 
     def siblings(self, path: str) -> Mapping[str, Node]:
-        """Return all that is known below the directory of a path, itself included."""
+        """Return the known nodes in the same directory as a path, including its own."""
         return self.children(self.directory(path.rpartition("/")[0]))
 
     def child(self, directory: Directory, name: str) -> Node | None:
-        """Return one node below a directory, or None when it is not known."""
+        """Return one node below a directory, or None if it is not known."""
         return self.children(directory).get(name)
 
 
