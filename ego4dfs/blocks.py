@@ -128,6 +128,23 @@ def missing_extents(
             yield from (part for part in missing if part.start < last and first < part.stop)
 
 
+def present_extents(
+    ref: ObjectRef, start: int, stop: int, has: Callable[[str], bool]
+) -> Iterator[Extent]:
+    """Yield the blocks, and the parts of other blocks, that are there for [start, stop), in order.
+
+    `has` says whether a key is there; it is called as the extents are taken.
+    """
+    stop = min(stop, ref.size)
+    for index in range(start // BLOCK_SIZE, -(-stop // BLOCK_SIZE)):
+        block = block_extent(ref, index)
+        if has(block.key):
+            yield block
+            continue
+        parts = part_extents(ref, max(start, block.start), min(stop, block.stop))
+        yield from (part for part in parts if has(part.key))
+
+
 def overlapping_keys(ref: ObjectRef, extent: Extent) -> tuple[str, ...]:
     """Return the other keys under which bytes of an extent may be in flight."""
     index = extent.start // BLOCK_SIZE

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ego4dfs.blocks import PART_SIZE
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies import journal as journal_module
 from ego4dfs.copies.checksum import compare_file
@@ -22,7 +23,7 @@ from ego4dfs.files import Folder
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import COMPLETE, TO_FETCH, Status
 from ego4dfs.prefetch.part_file import PartFile
-from ego4dfs.reader import Reader
+from ego4dfs.reader import Reader, Window
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof, part_sizes
 from kit.data import MIB
@@ -86,6 +87,25 @@ def test_blocks_that_the_cache_holds_are_not_fetched_again(bench):
     assert (bench.directory / "a.mp4").read_bytes() == data
     assert report.cached_bytes == 2 * MIB + 1000
     assert sum(stop - start for _, start, stop in bench.store.gets) == len(data) - 2 * MIB
+
+
+def test_parts_that_the_cache_holds_are_not_fetched_again(bench):
+    data, small = os.urandom(6 * MIB + 5), os.urandom(700_000)
+    bench.put(a=data, small=small)
+    reader = Reader(bench.store, bench.cache, Metrics())
+    for name, offset in (("a", 0), ("a", 3 * MIB + 300_000), ("small", 0), ("small", 600_000)):
+        ref = bench.store.ref(f"s3://b/{name}.mp4")
+        reader.read_into(ref, offset, memoryview(bytearray(1000)), Window())
+    reader.close()
+    bench.cache.close()
+    cached = sum(stop - start for _, start, stop in bench.store.gets)
+    assert 4 * PART_SIZE <= cached < 2 * MIB + len(small)
+    bench.store.gets.clear()
+    report = bench.fetch()
+    assert (bench.directory / "a.mp4").read_bytes() == data
+    assert (bench.directory / "small.mp4").read_bytes() == small
+    assert report.cached_bytes == cached
+    assert sum(stop - start for _, start, stop in bench.store.gets) == 6 * MIB + 700_005 - cached
 
 
 def test_a_rejected_key_stops_the_run(bench):

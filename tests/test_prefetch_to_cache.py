@@ -9,19 +9,21 @@ import re
 import signal
 import sqlite3
 import subprocess
+import threading
 
 import diskcache
 import pytest
 
 from ego4dfs.blocks import block_key
-from ego4dfs.cache import BlockCache, prepare_directory
+from ego4dfs.cache import BlockCache, blockfile, prepare_directory
 from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ObjectMissing
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import CacheWarmer, Status
+from ego4dfs.prefetch import CacheWarmer, Status, cache_warmer
+from ego4dfs.reader import Window
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.fakes import CountingStore, FailingStore
@@ -37,6 +39,10 @@ def listing(refs):
     rows = [(f"f{i}", "", ref.url) for i, ref in enumerate(refs)]
     entries = tuple(Entry(i, *row, nothing, None, nothing, "") for i, row in enumerate(rows))
     return Listing("d", entries, CompressedBytes(b""), 0, Manifest("d", (), entries, (), 0))
+
+
+def bytes_fetched(store):
+    return sum(stop - start for _, start, stop in store.gets)
 
 
 class Rig:
@@ -102,6 +108,73 @@ def test_what_is_there_already_is_not_fetched_again(rig):
     rig.store.gets.clear()
     report = rig.warm(ref, ref)
     assert (report.counts[Status.SKIPPED], report.fetched_bytes, rig.store.gets) == (2, 0, [])
+
+
+def test_parts_that_were_read_are_neither_fetched_nor_stored_again(rig):
+    ref = rig.put("a", 9 * MIB + 1)
+    for offset in (0, 3 * MIB + 300_000, 9 * MIB):
+        rig.reader.read_into(ref, offset, memoryview(bytearray(1000)), Window())
+    wait_until(lambda: not rig.reader.downloads.in_flight)
+    read = bytes_fetched(rig.store)
+    assert 0 < read < 3 * MIB
+    report = rig.warm(ref, pin=True)
+    assert (report.resumed_bytes, report.fetched_bytes) == (read, ref.size - read)
+    assert bytes_fetched(rig.store) == ref.size
+    # Each block and part takes whole units of 4 KiB on disk.
+    assert ref.size <= rig.on_disk() <= ref.size + 40 * 4096
+    [pin] = rig.cache.admin.pins()
+    assert ref.size <= pin.bytes <= ref.size + 40 * 4096
+    assert rig.read(ref) == rig.store.objects[ref.url]
+    assert bytes_fetched(rig.store) == ref.size
+
+
+@pytest.mark.fault(
+    area="answers",
+    fault="a byte that was flipped in transit",
+    face="prefetch --to cache",
+    sees="the object disagrees with its ETag and is fetched again; if it never agrees, it is"
+    " reported as failed and nothing of it stays in the cache",
+    deadline="at once, in 3 attempts",
+)
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+def test_wrong_bytes_do_not_stay_in_the_cache(tmp_path, attempts):
+    class OftenWrong(CountingStore):
+        def read_range(self, url, start, stop, **conditions):
+            times = sum(got == (url, start, stop) for got in self.gets)
+            fetched = super().read_range(url, start, stop, **conditions)
+            if "bad" in url and times < attempts:
+                return dataclasses.replace(fetched, data=memoryview(bytes(stop - start)))
+            return fetched
+
+    rig = Rig(tmp_path, OftenWrong())
+    good, bad = rig.put("good", 1000), rig.put("bad", 3 * MIB)
+    report = rig.warm(good, bad)
+    has_failed = attempts == 3
+    assert (report.counts[Status.DONE], report.counts[Status.FAILED]) == (
+        2 - has_failed,
+        has_failed,
+    )
+    assert rig.has(bad) != has_failed
+    assert bytes_fetched(rig.store) == good.size + min(3, attempts + 1) * bad.size
+    assert rig.store.renewed == [bad.url] * attempts
+    rig.close()
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="the disk of the cache does not answer",
+    face="prefetch --to cache",
+    sees="the objects are reported as failed",
+    deadline="5 minutes",
+)
+def test_a_cache_that_does_not_write_keeps_no_run_waiting(rig, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(cache_warmer, "CACHE_WRITE_S", 0.1)
+    monkeypatch.setattr(blockfile, "write", lambda *_: gate.wait(60))
+    report = rig.warm(rig.put("a", 1000))
+    gate.set()
+    assert report.counts[Status.FAILED] == 1
+    assert "does not answer" in report.problems[0].reason
 
 
 @pytest.mark.parametrize("off", [-137, 137])

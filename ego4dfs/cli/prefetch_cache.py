@@ -62,7 +62,11 @@ class ToCache:
             again = retry.commands(Report(refused=refused), session.catalog.peek)
             return self._printer.all_refused(refused, again)
         self._printer.skipped_datasets(refused)
-        warmer = CacheWarmer(session, retry_for_s=self._config.retry_for_s)
+        warmer = CacheWarmer(
+            session,
+            retry_for_s=self._config.retry_for_s,
+            compares_etags=self._config.verify == "auto",
+        )
         plan = self._plan(warmer, listings)
         dry = self._args.dry_run
         self._printer.plan(plan, self._room(session), refused=refused, is_all=dry)

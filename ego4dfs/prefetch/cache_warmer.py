@@ -1,13 +1,23 @@
-"""Prefetch into the block cache: whole objects before they are read, and pinned if so wished."""
+"""`prefetch --to cache`: whole objects are fetched into the block cache, and pinned if wanted."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from ego4dfs.blocks import BLOCK_SIZE, Extent, ObjectRef, block_extents, join_adjacent, total_bytes
+from ego4dfs.blocks import (
+    BLOCK_SIZE,
+    PART_SIZE,
+    Extent,
+    ObjectRef,
+    block_extents,
+    join_adjacent,
+    missing_extents,
+    part_extents,
+    total_bytes,
+)
 from ego4dfs.cache import PIN_SHARE
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.catalog import Listing
@@ -21,27 +31,35 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
+from ego4dfs.prefetch.etag_check import ATTEMPTS
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.plan import COMPLETE, TO_FETCH, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.prefetch.worker_pool import Task, WorkerPool
+from ego4dfs.reader import Downloads, EtagVerifier
+from ego4dfs.reader.etag_verifier import Outcome
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.text import distinct_sizes
 
-_REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: what waits for the disk stays below 64 MiB
+_REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: together below what Downloads keeps in memory
 _THREADS = 16
 _END_S = 60.0  # a request under way ends by its own time-out before
-_VAIN = 8
+_MAX_CONSECUTIVE_FAILURES = 8
+CACHE_WRITE_S = 300.0
+"""How long one request's bytes wait for the cache's writer."""
 
 
 class CacheWarmer:
-    """Plans and brings objects into the cache; what is there already is not fetched again.
+    """Plans and fetches objects into the cache; what is cached, in blocks or parts, stays.
 
-    One for each run. Safe from several threads where it uses them itself.
+    What was fetched is compared with its ETag, like copies on disk. One for each run. Safe from
+    several threads where it uses them itself.
     """
 
-    def __init__(self, session: Session, *, retry_for_s: float = 0.0) -> None:
+    def __init__(
+        self, session: Session, *, retry_for_s: float = 0.0, compares_etags: bool = True
+    ) -> None:
         """Fetch with the store, facts and cache of `session`.
 
         An outage of the store is waited out for `retry_for_s`.
@@ -51,11 +69,18 @@ class CacheWarmer:
         self._store = session.store
         self._facts = session.facts
         self._cache = session.cache
+        self._downloads = Downloads(session.store, session.cache)
+        self._verifier: EtagVerifier | None = None
+        if compares_etags:
+            self._verifier = EtagVerifier(session.cache, session.metrics, session.store.renew)
         self._directory = version_directory(session.catalog.version)
-        self._lock = threading.Lock()  # guards the counts
+        self._lock = threading.Lock()  # guards all below
         self._left: Counter[str] = Counter()
         self._failed: set[str] = set()
-        self._vain = 0
+        self._consecutive_failures = 0
+        self._attempts: Counter[str] = Counter()  # by object id
+        self._objects: dict[str, tuple[Item, ObjectRef]] = {}  # fetched in this run, by object id
+        self._again: deque[Task] = deque()
 
     def plan(
         self,
@@ -120,19 +145,22 @@ class CacheWarmer:
         self.report.done(Status.SKIPPED, plan.count(*COMPLETE))
         refs = self._refs(plan)
         for ref in refs.values() if pin else ():
-            self._cache.admin.pin(ref.object_id, (block.key for block in block_extents(ref)))
+            self._cache.admin.pin(ref.object_id, self._keys(ref))
         tasks = self._tasks([item for item in plan.items if item.state in TO_FETCH], refs)
-        self._pool.add("warm", lambda: next(tasks, None), _THREADS)
+        self._pool.add("cache-warm", lambda: self._next(tasks), _THREADS)
         try:
             self._pool.run(tick)
         except (KeyboardInterrupt, OSError) as error:
             self._stop(error)
         self._pool.stop()
         try:
-            return self._pool.ended(0.5 if self.report.stopped_by else _END_S)
+            has_ended = self._pool.ended(0.5 if self.report.stopped_by else _END_S)
         except KeyboardInterrupt as error:
             self._stop(error)
             return False
+        if has_ended:
+            self._downloads.close()
+        return has_ended
 
     def _stop(self, error: BaseException) -> None:
         self.report.stop(error)
@@ -165,8 +193,18 @@ class CacheWarmer:
         return {i.url: self._ref(i.url, i.facts) for i in plan.items if i.facts is not None}
 
     def _missing(self, ref: ObjectRef) -> list[list[Extent]]:
-        lacking = (block for block in block_extents(ref) if not self._cache.contains(block.key))
-        return list(join_adjacent(lacking, _REQUEST_BYTES))
+        missing = missing_extents(ref, 0, ref.size, BLOCK_SIZE, self._cache.contains)
+        return list(join_adjacent(missing, _REQUEST_BYTES))
+
+    def _keys(self, ref: ObjectRef) -> Iterator[str]:
+        """Yield the keys of an object's blocks, and of parts where a block may be kept in parts."""
+        for block in block_extents(ref):
+            yield block.key
+            if not self._cache.contains(block.key):
+                yield from (part.key for part in part_extents(ref, block.start, block.stop))
+
+    def _next(self, tasks: Iterator[Task]) -> Task | None:
+        return self._again.popleft() if self._again else next(tasks, None)
 
     def _tasks(self, items: Sequence[Item], refs: dict[str, ObjectRef]) -> Iterator[Task]:
         for item in items:
@@ -177,73 +215,100 @@ class CacheWarmer:
             self.report.moved(item.path, resumed=here)
             with self._lock:
                 self._left[item.path] = len(missing)
-            if not missing:  # it came since the plan was made, or is named twice
+            if not missing:  # it was cached since the plan was made, or is listed twice
                 self._end(item)
             for request in missing:
-                yield partial(self._bring, item, ref, request)
+                yield partial(self._fetch, item, ref, request)
 
-    def _bring(self, item: Item, ref: ObjectRef, request: list[Extent]) -> None:
+    def _fetch(self, item: Item, ref: ObjectRef, request: list[Extent]) -> None:
         if item.path in self._failed:
             return
-        start, stop = request[0].start, request[-1].stop
         try:
-            fetched = self.report.outage.attempt(
-                lambda: self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
-            )
-            if len(fetched.data) != stop - start or fetched.start != start:
-                raise StoreUnavailable(f"{ref.url}: the store sent another range", url=ref.url)
-            self._put(ref, request, fetched.data)
+            fetched = self.report.outage.attempt(lambda: self._fetch_once(ref, request))
         except StoreError as error:
             if isinstance(error, ObjectChanged):
                 self._facts.correct(item.url, error)  # the next run plans with what is true
             self._fail(item, error)
             return
-        self.report.moved(item.path, fetched=stop - start)
+        self.report.moved(item.path, fetched=fetched, cached=total_bytes(request) - fetched)
         with self._lock:
-            self._vain = 0
+            self._consecutive_failures = 0
             self._left[item.path] -= 1
             is_whole = not self._left[item.path]
-        if is_whole:
+        if is_whole and self._is_right(item, ref):
             self._end(item)
+
+    def _fetch_once(self, ref: ObjectRef, request: list[Extent]) -> int:
+        """Fetch a request, wait until the cache has its bytes, and return how many were fetched.
+
+        Raises StoreError, also when the cache cannot keep them.
+        """
+        wanted = range(request[0].start, request[-1].stop)
+        begun = self._downloads.fetch(ref, wanted, PART_SIZE)
+        for extent in request:
+            flight = begun.get(extent.key) or self._downloads.flight(extent.key)
+            if flight is None:
+                is_kept = self._cache.contains(extent.key)
+            else:
+                is_kept = flight.wait_stored(CACHE_WRITE_S)
+            if not is_kept:
+                reason = "its disk is full or does not answer, or the rest is pinned"
+                raise StoreError(f"{ref.url}: the cache could not keep it: {reason}", url=ref.url)
+        return sum(map(len, begun.values()))
+
+    def _is_right(self, item: Item, ref: ObjectRef) -> bool:
+        """Compare a whole object with its ETag; what is wrong was dropped and is fetched again."""
+        if self._verifier is None:
+            return True
+        with self._lock:
+            self._objects[ref.object_id] = (item, ref)
+        is_rejected = self._verifier.verify(ref) is Outcome.REJECTED
+        if is_rejected:
+            self._fetch_again(item, ref)
+        for other in self._verifier.recheck():
+            if self._verifier.verify(other) is Outcome.REJECTED:
+                other_item, _ = self._objects[other.object_id]
+                self.report.done(count=-1)  # it was counted before another one proved it wrong
+                self._fetch_again(other_item, other)
+        return not is_rejected
+
+    def _fetch_again(self, item: Item, ref: ObjectRef) -> None:
+        with self._lock:
+            self._attempts[ref.object_id] += 1
+            is_last = self._attempts[ref.object_id] == ATTEMPTS
+        if is_last:
+            text = f"{ref.url}: its bytes do not agree with its ETag {ref.etag}"
+            self._fail(item, StoreError(text, url=ref.url))
+            return
+        missing = self._missing(ref)
+        if not missing:  # another process has cached it meanwhile
+            self._end(item)
+            return
+        with self._lock:
+            self._left[item.path] = len(missing)
+        tasks = [partial(self._fetch, item, ref, request) for request in missing]
+        self._pool.update(lambda: self._again.extend(tasks))
 
     def _end(self, item: Item) -> None:
         self.report.end(item.path)
         self.report.done()
 
     def _fail(self, item: Item, error: StoreError) -> None:
-        """Count an object as not to be had; raise what will befall every other one too."""
+        """Count an object that could not be fetched; raise what will fail all others too."""
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
         if isinstance(error, StoreUnavailable) and self._pool.stopping.is_set():
-            return  # it was not waited for
+            return  # the run ends, and did not wait for it
         with self._lock:
             if item.path in self._failed:
                 return
             self._failed.add(item.path)
-            self._vain += isinstance(error, StoreUnavailable)
-            is_vain = self._vain >= _VAIN
+            self._consecutive_failures += isinstance(error, StoreUnavailable)
+            gives_up = self._consecutive_failures >= _MAX_CONSECUTIVE_FAILURES
         self.report.end(item.path)
         self.report.give_up(item, error)
-        if is_vain:
+        if gives_up:
             raise error
-
-    def _put(self, ref: ObjectRef, request: list[Extent], data: memoryview) -> None:
-        """Hand the blocks to the cache and wait until it has them, so that memory is bounded."""
-        stored: list[bool] = []
-        arrived = threading.Semaphore(0)
-
-        def done(is_stored: bool) -> None:  # noqa: FBT001 - its only argument
-            stored.append(is_stored)
-            arrived.release()
-
-        first = request[0].start
-        for key, start, stop in request:
-            self._cache.put(key, ref.url, data[start - first : stop - first], done)
-        for _ in request:
-            arrived.acquire()
-        if not all(stored):
-            reason = "the cache could not keep it: the disk is full, or the rest is pinned"
-            raise StoreError(f"{ref.url}: {reason}", url=ref.url)
 
 
 def _bytes_of(ref: ObjectRef) -> int:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, block_key, spans
+from ego4dfs.blocks import ObjectRef, present_extents
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.prefetch.part_file import PartFile
@@ -111,43 +111,39 @@ class RangeFetcher:
         if not self._cache_has_blocks:
             return None
         data = memoryview(bytearray(ref.size))
-        for span in spans(0, ref.size):
-            offset = span.index * BLOCK_SIZE
-            view = data[offset : offset + span.stop]
-            if not self._cached(ref, span.index, span.start, view):
+        position = 0
+        for extent in present_extents(ref, 0, ref.size, self._cache.contains):
+            view = data[extent.start : extent.stop]
+            if extent.start != position or not self._cache.read_into(extent.key, 0, view):
                 return None
-        return data
+            position = extent.stop
+        return data if position == ref.size else None
 
     def _take_cached(self, download: Download, row: int, position: int, stop: int) -> int:
         if not self._may_be_cached(download):
             return position
-        ref = self._ref(download)
-        for span in spans(position, stop):
-            view = memoryview(bytearray(span.stop - span.start))
-            if not self._cached(ref, span.index, span.start, view):
+        for extent in present_extents(self._ref(download), position, stop, self._cache.contains):
+            view = memoryview(bytearray(min(extent.stop, stop) - position))
+            is_next = extent.start <= position
+            if not is_next or not self._cache.read_into(extent.key, position - extent.start, view):
                 break
             self._write(download, row, position, view, fetched=0, cached=len(view))
             position += len(view)
         return position
 
     def _uncached(self, download: Download, position: int, stop: int) -> int:
-        """Return where the next cached block begins, or `stop`."""
+        """Return where the next cached block or part begins, or `stop`."""
         if self._may_be_cached(download):
-            object_id = self._ref(download).object_id
-            for span in spans(position, stop):
-                if self._cache.contains(block_key(object_id, span.index)):
-                    border = span.index * BLOCK_SIZE + span.start
-                    if border > position:
-                        return border
+            for extent in present_extents(
+                self._ref(download), position, stop, self._cache.contains
+            ):
+                if extent.start > position:
+                    return extent.start
         return stop
 
     def _may_be_cached(self, download: Download) -> bool:
         """Tell whether to look into the cache: not again for bytes that were found wrong."""
         return self._cache_has_blocks and not download.attempt
-
-    def _cached(self, ref: ObjectRef, index: int, start: int, view: memoryview) -> bool:
-        key = block_key(ref.object_id, index)
-        return self._cache.contains(key) and self._cache.read_into(key, start, view)
 
     def _stream(self, download: Download, row: int, position: int, stop: int) -> int:
         """Fetch what the cache has not; an answer that got somewhere gives new patience."""

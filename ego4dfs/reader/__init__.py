@@ -2,7 +2,8 @@
 
 from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.downloads import Downloads
+from ego4dfs.reader.etag_verifier import EtagVerifier
 from ego4dfs.reader.reader import Reader
 from ego4dfs.reader.window import Window
 
-__all__ = ["BackgroundVerifier", "Downloads", "Reader", "Window"]
+__all__ = ["BackgroundVerifier", "Downloads", "EtagVerifier", "Reader", "Window"]
