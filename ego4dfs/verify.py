@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout, Record, State
@@ -129,17 +130,25 @@ def check_journal(
     return findings + extras(layout, datasets, recorded)
 
 
-def datasets_below(layout: Layout) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the datasets that have a directory of copies: those with a manifest.csv.
+class Below(NamedTuple):
+    """The datasets in a directory of copies, and the directories that are not checked, with why."""
 
-    Links to directories are followed. With them come the paths of directories that are passed
-    over, and why; hidden ones are no datasets, and are not among them.
+    datasets: tuple[str, ...]
+    skipped: dict[str, str]
+    unreadable: dict[str, str]
+
+
+def datasets_below(layout: Layout) -> Below:
+    """Find the datasets that have a directory of copies: those with a manifest.csv.
+
+    Links to directories are followed. Hidden directories are no datasets, and are not reported.
     """
     version = layout.dataset("")
     seen: set[tuple[int, int]] = set()
     found: list[str] = []
     passed_over: dict[str, str] = {}
-    refused = partial(_pass_over, version, passed_over)
+    unreadable: dict[str, str] = {}
+    refused = partial(_pass_over, version, unreadable)
     for directory, below, files in os.walk(version, onerror=refused, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]
         status = Path(directory).stat()
@@ -156,14 +165,14 @@ def datasets_below(layout: Layout) -> tuple[tuple[str, ...], dict[str, str]]:
             found.append(name)
         elif files:
             passed_over[name] = f"no {MANIFEST} is there"
-    return tuple(sorted(found)), passed_over
+    return Below(tuple(sorted(found)), passed_over, unreadable)
 
 
-def _pass_over(version: Path, passed_over: dict[str, str], error: OSError) -> None:
+def _pass_over(version: Path, unreadable: dict[str, str], error: OSError) -> None:
     """Note a directory that is there and cannot be read."""
     if error.errno != errno.ENOENT:
         name = str(Path(error.filename).relative_to(version))
-        passed_over["" if name == "." else name] = (error.strerror or str(error)).lower()
+        unreadable["" if name == "." else name] = (error.strerror or str(error)).lower()
 
 
 def to_repair(plan: Plan, findings: Iterable[Finding]) -> Plan:

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import pytest
 
+from ego4dfs.cli import main
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.copies import Layout
 from ego4dfs.verify import datasets_below
@@ -184,7 +185,7 @@ def test_a_dataset_that_is_refused_stops_no_others(run, release, tmp_path):
     assert done.returncode == ExitCode.PARTIAL
     assert done.stdout == f"{len(FILES) + 1} right\n"
     assert "dataset fut_loc is refused" in done.stderr
-    assert "ego4dfs: fut_loc was not looked at" in done.stderr
+    assert "ego4dfs: fut_loc was not checked" in done.stderr
     assert run("verify", "--datasets", "annotations", "fut_loc").returncode == ExitCode.REFUSED
 
 
@@ -196,8 +197,8 @@ def test_what_is_passed_over_is_named(run, tmp_path, release):
     (version / "clips").symlink_to(tmp_path / "gone")
     done = run("verify")
     shown = f"ego4dfs: {release.version}"
-    assert f"{shown}/mine was not looked at: no manifest.csv is there" in done.stderr
-    assert f"{shown}/clips was not looked at: a link to what is not there" in done.stderr
+    assert f"{shown}/mine was not checked: no manifest.csv is there" in done.stderr
+    assert f"{shown}/clips was not checked: a link to what is not there" in done.stderr
 
 
 def test_a_directory_that_may_not_be_read_is_named_and_a_hidden_one_is_none(tmp_path, monkeypatch):
@@ -213,4 +214,36 @@ def test_a_directory_that_may_not_be_read_is_named_and_a_hidden_one_is_none(tmp_
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert datasets_below(layout) == (("clips",), {"imu": "permission denied"})
+    assert datasets_below(layout) == (("clips",), {}, {"imu": "permission denied"})
+
+
+@pytest.mark.parametrize(("hidden", "code"), [("fut_loc", 3), ("annotations", 1)])
+def test_a_directory_that_may_not_be_read_is_no_success(
+    run, release, tmp_path, monkeypatch, capsys, hidden, code
+):
+    """With another that can be read the check is partial; without one it fails."""
+    run("prefetch", "-y")
+    (tmp_path / "out" / release.version / "fut_loc").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith(f"/{hidden}"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    where = ("-o", str(tmp_path / "out"), "--version", release.version)
+    assert main(["verify", "--offline", *where]) == code
+    assert f"{hidden} was not checked: permission denied" in capsys.readouterr().err
+
+
+def test_a_directory_of_the_users_own_ends_no_check(run, release, tmp_path):
+    """It looks like a dataset, and no release has one of its name."""
+    run("prefetch", "-y")
+    mine = tmp_path / "out" / release.version / "my_features"
+    mine.mkdir()
+    (mine / "manifest.csv").write_text("uid")
+    done = run("verify")
+    assert (done.returncode, done.stdout) == (ExitCode.OK, f"{len(FILES) + 1} right\n")
+    assert "my_features was not checked" in done.stderr
+    assert run("verify", "--datasets", "annotations", "my_features").returncode == ExitCode.USAGE

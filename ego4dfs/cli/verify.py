@@ -87,22 +87,30 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     out = copies_directory(config, example="ego4dfs verify -o ~/ego4d_data")
     layout = Layout(out, config.version)
+    unreadable: Mapping[str, str] = {}
     if not config.datasets:
-        found, passed_over = datasets_below(layout)
-        config = replace(config, datasets=found)
-        for name, reason in passed_over.items():
+        below = datasets_below(layout)
+        unreadable = below.unreadable
+        config = replace(config, datasets=below.datasets)
+        for name, reason in (below.skipped | below.unreadable).items():
             shown = layout.relative_directory(name)
-            say(f"ego4dfs: {shown} was not looked at: {reason}", file=sys.stderr)
+            say(f"ego4dfs: {shown} was not checked: {reason}", file=sys.stderr)
+    if not config.datasets and unreadable:
+        path, reason = next(iter(unreadable.items()))
+        hint = "ask its owner to share it (chmod -R g+rX), or run as its owner"
+        raise OutputError(f"{layout.dataset(path)}: {reason}", hint=hint)
     if not config.datasets:
         hint = "check -o and --version, or name --datasets"
         raise ConfigError(f"{layout.dataset('')}: there are no copies", hint=hint)
     try:
         if args.offline:
             _check_offline(args)
-            return _say(_offline(layout, config), {}, as_json=args.json)
-        return _online(layout, config, args)
+            code = _say(_offline(layout, config), {}, as_json=args.json)
+        else:
+            code = _online(layout, config, args)
     except OSError as error:
         raise unusable(error, layout.root) from error
+    return ExitCode.PARTIAL if unreadable and code == ExitCode.OK else code
 
 
 def _check_offline(args: argparse.Namespace) -> None:
@@ -194,12 +202,14 @@ def _without_refused(
     refused = session.catalog.load(config.datasets)
     is_all = is_named or len(refused) == len(config.datasets)
     for error in refused.values():
-        if is_all or isinstance(error, (CredentialsRejected, ConfigError, StoreUnavailable)):
+        if is_all or isinstance(error, (CredentialsRejected, StoreUnavailable)):
             raise error
     for name, error in refused.items():
         print_error(error)
-        say(f"ego4dfs: {name} was not looked at", file=sys.stderr)
+        say(f"ego4dfs: {name} was not checked", file=sys.stderr)
     datasets = tuple(name for name in config.datasets if name not in refused)
+    # A directory that is no dataset of Ego4D is the user's own: a warning is enough.
+    refused = {name: e for name, e in refused.items() if not isinstance(e, ConfigError)}
     return replace(config, datasets=datasets), refused
 
 

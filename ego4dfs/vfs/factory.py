@@ -142,7 +142,8 @@ def _load_required(
     for name, error in failed.items():
         # Datasets that were not named may be refused; a rejected key is always an error.
         is_wanted = name in config.datasets and name not in passed
-        if is_wanted or isinstance(error, (CredentialsRejected, ConfigError)):
+        is_general = isinstance(error, (CredentialsRejected, ConfigError)) and name not in passed
+        if is_wanted or is_general or isinstance(error, CredentialsRejected):
             raise error
     return passed
 
