@@ -229,6 +229,20 @@ def test_modules_that_a_page_names_exist(page: Path):
         assert module.is_dir() or module.with_suffix(".py").is_file(), name
 
 
+def test_messages_in_troubleshooting_are_those_of_the_code():
+    """Quoted in its headings and its table; an ellipsis stands for what differs each time."""
+    nodes = [
+        n for p in (ROOT / "ego4dfs").rglob("*.py") for n in ast.walk(ast.parse(p.read_text()))
+    ]
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    ours = "\n".join([*texts, *(os.strerror(code) for code in errno.errorcode)]).lower()
+    lines = (DOCS / "troubleshooting.md").read_text().splitlines()
+    quoted = re.findall(r'"([^"]+)"', "\n".join(line for line in lines if line[:2] in {"##", "| "}))
+    assert quoted
+    for part in (part for message in quoted for part in message.split("…")):
+        assert part.strip(" ,.;").lower() in ours, part
+
+
 def test_every_page_is_reached_from_the_index():
     index = (DOCS / "index.md").read_text()
     for page in DOCS.rglob("*.md"):
