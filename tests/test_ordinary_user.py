@@ -144,7 +144,7 @@ def test_a_mount_in_the_background_has_a_session_of_its_own(person):
 
 def test_a_machine_without_the_fuse_device_says_how_to_get_it(person):
     said = person(NO_DEVICE).refusal(code=5)
-    assert "/dev/fuse is not there" in said
+    assert "/dev/fuse does not exist" in said
     assert "modprobe fuse" in said
     assert "--device /dev/fuse" in said
 
