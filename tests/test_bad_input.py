@@ -90,7 +90,11 @@ USAGE = {
     "tiny size": (("--cache-size", "1KiB"), "at least 64MiB", "50GiB"),
     "bad libfuse": (("--libfuse", "4"), "one of auto, 2, 3", "'4'"),
     "bad transport": (("--transport", "ftp"), "one of auto, obstore, s3fs", "'ftp'"),
-    "bad endpoint": (("--endpoint-url", "localhost"), "--endpoint-url: expected a URL", "http://127.0.0.1"),
+    "bad endpoint": (
+        ("--endpoint-url", "localhost"),
+        "--endpoint-url: expected a URL",
+        "http://127.0.0.1",
+    ),
     "bad university": (("--universities", "mit"), "'mit'", "choose from: bristol"),
     "missing profile": (
         ("--aws_profile_name", "nobody"),

@@ -149,7 +149,7 @@ def test_of_commands_that_mount_at_one_place_one_wins(place):
 def test_an_error_at_the_start_is_reported_and_nothing_stays(place):
     mountpoint, command = place
     broken = (
-        "import ego4dfs.mount.session as s, sys\n"
+        "import ego4dfs.mount.fuse_session as s, sys\n"
         "def fail(*a): raise RuntimeError('out of luck')\n"
         "s.set_process_name = fail\n"
         "from ego4dfs.cli import main\n"

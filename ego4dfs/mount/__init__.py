@@ -10,10 +10,10 @@ from ego4dfs.mount.binding import (
     privilege_lacking,
 )
 from ego4dfs.mount.daemon import run_in_background
+from ego4dfs.mount.fuse_session import MountOptions, serve
 from ego4dfs.mount.memory_settings import tune_memory
 from ego4dfs.mount.mountinfo import MountEntry, mounted_at, mounts, resolve_path
 from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, lock_mountpoint, unmount
-from ego4dfs.mount.session import MountOptions, serve
 from ego4dfs.mount.status import (
     STATUS_DIRECTORY,
     STATUS_PATH,
