@@ -154,7 +154,7 @@ def test_parts_of_a_size_that_the_bucket_has_prove_a_large_object_wrong(place, m
         ]
         md5 = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
         place.store.objects[url] = data
-        place.store._etags[url] = (data, f"{md5}-{len(digests)}")
+        place.store.etags[url] = (data, f"{md5}-{len(digests)}")
         place.store.flipped = {url} if flipped else set()
         place.read(place.store.ref(url))
         place.wait(**({"verify_failures": 1} if flipped else {"verified": 1}))

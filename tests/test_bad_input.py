@@ -255,7 +255,7 @@ def test_a_manifest_that_is_none_is_named_with_the_place(place, dataset):
 def test_nonempty_goes_on_and_what_was_there_comes_back(place, libfuse):
     full = place.path / "full"
     mounts = Mounts(place.path, libfuse)
-    mounts._mounted.append(full)
+    mounts.adopt(full)
     try:
         mounts.again(full, "--nonempty", env=place.env)
         assert sorted(os.listdir(full)) == ["ego4d.json", "v2"]

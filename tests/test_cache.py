@@ -31,8 +31,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def cache(tmp_path):
-    opened = open_cache(tmp_path)
+def cache(tmp_path, metrics):
+    opened = open_cache(tmp_path, metrics=metrics)
     yield opened
     opened.close()
 
@@ -45,11 +45,11 @@ def test_what_was_put_is_got(cache):
     assert len(cache.admin) == len(MIXED_SIZES)
 
 
-def test_what_was_not_put_is_absent(cache):
+def test_what_was_not_put_is_absent(cache, metrics):
     put(cache, 1)
     assert got(cache, 2) is None
     assert not cache.contains(key_of(2))
-    assert cache._metrics.errors == 0
+    assert metrics.errors == 0
 
 
 @pytest.mark.parametrize("start", [0, 1, UNIT // 2, UNIT - 1])
@@ -102,16 +102,16 @@ def test_the_same_block_put_twice_is_counted_once(cache):
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_the_bound_holds_at_every_moment(tmp_path, mixed):
+def test_the_bound_holds_at_every_moment(tmp_path, metrics, mixed):
     bound = 8 * MIB
-    cache = open_cache(tmp_path, bound)
+    cache = open_cache(tmp_path, bound, metrics)
     empty = disk_bytes(tmp_path) - cache.admin.used_bytes
     for number in range(400):
         put(cache, number, length=length_of(number, mixed=mixed))
         assert cache.admin.used_bytes <= bound
         if number % 20 == 0:
             assert disk_bytes(tmp_path) <= bound + MIB + max(0, empty) + log_bytes(tmp_path)
-    assert cache._metrics.evictions > 0
+    assert metrics.evictions > 0
     assert cache.admin.used_bytes > bound / 2
     last = length_of(399, mixed=mixed)
     assert got(cache, 399, last) == bytes_of(key_of(399), last)
@@ -224,14 +224,14 @@ def test_clear_drops_everything_and_the_cache_goes_on(tmp_path, cache):
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
 
 
-def test_a_cache_cleared_by_another_process_costs_no_error(tmp_path, cache):
+def test_a_cache_cleared_by_another_process_costs_no_error(tmp_path, cache, metrics):
     put(cache, 1)
     assert got(cache, 1) is not None
     other = open_cache(tmp_path)
     other.admin.clear()
     other.close()
     assert got(cache, 1) is None
-    assert cache._metrics.errors == 0
+    assert metrics.errors == 0
 
 
 def test_a_file_where_the_blocks_belong_is_an_error(tmp_path):
@@ -282,17 +282,15 @@ def test_nothing_in_the_index_is_ever_unpickled(tmp_path):
     cache.close()
 
 
-def test_an_eviction_is_no_damage_to_who_reads(tmp_path):
+def test_an_eviction_is_no_damage_to_who_reads(tmp_path, cache, metrics):
     """A file that left between two reads is a miss, not an error."""
-    cache = open_cache(tmp_path)
     put(cache, 1)
     assert got(cache, 1) is not None
     block_file(tmp_path, 1).unlink()
     assert got(cache, 1) is None
-    assert cache._metrics.errors == 0
+    assert metrics.errors == 0
     put(cache, 1)
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
-    cache.close()
 
 
 def test_a_block_takes_whole_clusters_of_the_bound(cache):

@@ -64,24 +64,24 @@ DAMAGES = [flip, truncate, cut_the_trailer, lengthen, swap, empty]
 
 
 @pytest.fixture
-def damaged(tmp_path, request):
+def damaged(tmp_path, metrics, request):
     """A cache after a restart, with blocks 1, 2 and 3; the second was damaged meanwhile."""
     cache = open_cache(tmp_path)
     put(cache, 1, 2, 3)
     cache.close()
     request.param(block_file(tmp_path, 2), block_file(tmp_path, 1))
-    cache = open_cache(tmp_path)
+    cache = open_cache(tmp_path, metrics=metrics)
     yield cache
     cache.close()
 
 
 @pytest.mark.parametrize("damaged", DAMAGES, indirect=True)
-def test_a_damaged_block_is_dropped_and_absent(tmp_path, damaged):
+def test_a_damaged_block_is_dropped_and_absent(tmp_path, damaged, metrics):
     part = bytearray(10)
     assert not damaged.read_into(key_of(2), 5, memoryview(part))
     assert not block_file(tmp_path, 2).exists()
     assert not damaged.contains(key_of(2))
-    assert (len(damaged.admin), damaged._metrics.errors) == (2, 1)
+    assert (len(damaged.admin), metrics.errors) == (2, 1)
     assert [got(damaged, n) for n in (1, 3)] == [bytes_of(key_of(n), UNIT) for n in (1, 3)]
     put(damaged, 2)
     assert got(damaged, 2) == bytes_of(key_of(2), UNIT)

@@ -79,13 +79,13 @@ def test_facts_that_cannot_be_written_are_reported_once_a_minute(tmp_path, caplo
     index.close()
 
 
-def test_a_cache_that_cannot_be_written_is_reported_once_a_minute(tmp_path, caplog):
-    cache = open_cache(tmp_path)
+def test_a_cache_that_cannot_be_written_is_reported_once_a_minute(tmp_path, caplog, metrics):
+    cache = open_cache(tmp_path, metrics=metrics)
     block_file(tmp_path, 1).parent.write_text("in the way")
     for _ in range(10):
         results = PutResults()
         cache.put(key_of(1), "s3://b/k", memoryview(b"x"), results)
         assert results.wait(1) == [False]
     assert len(caplog.records) == 1
-    assert cache._metrics.errors == 10
+    assert metrics.errors == 10
     cache.close()

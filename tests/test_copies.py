@@ -198,7 +198,7 @@ def test_copies_alone_are_enough_for_a_mount(release, prefetch, front, mount, tm
     shutil.rmtree(os.environ["EGO4DFS_CACHE_DIR"])
     where = ("--nonempty",) if how == "over" else ("--copies", str(out))
     root.mkdir(exist_ok=True)
-    mount._mounted.append(root)
+    mount.adopt(root)
     for datasets in (("--datasets", "annotations"), ()):
         mount.again(root, "--version", release.version, *where, *datasets)
         directory = root / release.version / "annotations"

@@ -31,7 +31,7 @@ def test_a_mount_over_two_datasets_needs_no_server(shared, mount):
     assert len(list(shared.out.rglob("manifest.ver"))) == 1
     shared.front.stop()
     shutil.rmtree(os.environ["EGO4DFS_CACHE_DIR"], ignore_errors=True)
-    mount._mounted.append(shared.out)
+    mount.adopt(shared.out)
     arguments = ("--version", shared.release.version, "--no-metadata")
     mount.again(shared.out, *arguments, "--nonempty", "--datasets", *BOTH)
     for dataset, files in BOTH.items():

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.fuse
 def place(mount, release):
     """Return a mountpoint and the command line that mounts there."""
     release.dataset("annotations", {"narration.json": b"{}\n"})
-    mountpoint = mount._directory / "place"
+    mountpoint = mount.directory / "place"
     mountpoint.mkdir()
-    mount._mounted.append(mountpoint)
+    mount.adopt(mountpoint)
     chosen = ["--version", release.version, "--datasets", "annotations"]
     return mountpoint, [*EGO4DFS, "mount", str(mountpoint), *chosen]
 

@@ -68,7 +68,7 @@ def test_a_planted_link_is_replaced_and_not_followed(bench, outside, name, targe
 def test_a_part_file_with_another_name_elsewhere_is_not_gone_on_with(bench, outside):
     """A hard link: what is written into it would be written there."""
     bench.put(a=b"a" * 3 * MIB)
-    facts = bench.store._facts("s3://b/a.mp4")
+    facts = bench.store.facts_of("s3://b/a.mp4")
     bench.journal.begin("v9/clips/a.mp4", "s3://b/a.mp4", facts, ".ego4dfs/a.mp4.part")
     bench.journal.written("v9/clips/a.mp4", 0, 4)
     (bench.directory / ".ego4dfs").mkdir()

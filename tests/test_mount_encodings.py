@@ -45,7 +45,7 @@ def test_names_are_utf8_whatever_locale_the_mount_was_started_under(mount, argum
 def test_a_mountpoint_need_not_be_utf8(mount, cli, arguments, tmp_path, libfuse):
     mountpoint = tmp_path / os.fsdecode(b"m\xff\xe9")
     mountpoint.mkdir()
-    mount._mounted.append(mountpoint)
+    mount.adopt(mountpoint)
     cli("mount", str(mountpoint), "--libfuse", libfuse, *arguments)
     assert is_mounted(mountpoint)
     assert (mountpoint / arguments[1] / "annotations/plain.bin").read_bytes() == b"plain.bin"

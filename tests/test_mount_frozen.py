@@ -237,9 +237,9 @@ def test_a_bind_mount_that_holds_a_mount_is_named(mount, arguments, tmp_path, mo
 
 
 def test_a_mount_from_another_pid_namespace_has_the_number_it_has_here(cli, mount, arguments):
-    mountpoint = mount._directory / "inside"
+    mountpoint = mount.directory / "inside"
     mountpoint.mkdir()
-    mount._mounted.append(mountpoint)
+    mount.adopt(mountpoint)
     command = ["unshare", "--pid", "--kill-child", "--fork"]
     words = " ".join(["ego4dfs", "mount", f"'{mountpoint}'", *arguments])
     script = f"{os.sys.executable} -m {words} >/dev/null 2>&1 && echo ready && exec sleep 600"

@@ -32,7 +32,7 @@ def foreground(mount, tmp_path, libfuse, *arguments):
     """Mount in the foreground and yield the process and the mountpoint."""
     mountpoint = tmp_path / "here"
     mountpoint.mkdir()
-    mount._mounted.append(mountpoint)
+    mount.adopt(mountpoint)
     command = [*EGO4DFS, "mount", str(mountpoint), "--foreground", "--libfuse", libfuse]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([*command, *arguments], **pipes)
@@ -54,7 +54,7 @@ def test_a_background_mount_answers_when_its_command_returns(mount, arguments, r
 def test_a_background_mount_says_where_it_is_and_how_to_go_on(cli, mount, tmp_path, arguments):
     mountpoint = tmp_path / "my ego4d"
     mountpoint.mkdir()
-    mount._mounted.append(mountpoint)
+    mount.adopt(mountpoint)
     said = cli("mount", str(mountpoint), *arguments).stdout.splitlines()
     assert said[0] == f"Ego4D is at {mountpoint}"
     assert f"  ls '{mountpoint}'/{arguments[1]}  " in said[1]
@@ -212,7 +212,7 @@ def test_status_shows_all_mounts_as_a_table_or_as_json(cli, mount, arguments):
 def test_each_libfuse_can_be_forced(mount, cli, tmp_path, arguments, version):
     mountpoint = tmp_path / "forced"
     mountpoint.mkdir()
-    mount._mounted.append(mountpoint)
+    mount.adopt(mountpoint)
     cli("mount", str(mountpoint), "--libfuse", version, *arguments)
     maps = Path(f"/proc/{status(mountpoint)['pid']}/maps").read_text()
     assert {"2": "libfuse.so.2", "3": "libfuse3.so.3"}[version] in maps
@@ -222,7 +222,7 @@ def test_each_libfuse_can_be_forced(mount, cli, tmp_path, arguments, version):
 def test_a_mountpoint_may_be_a_link_or_relative(cli, mount, tmp_path, arguments):
     (tmp_path / "real dir").mkdir()
     (tmp_path / "link").symlink_to("real dir")
-    mount._mounted.append(tmp_path / "real dir")
+    mount.adopt(tmp_path / "real dir")
     cli("mount", str(tmp_path / "link"), *arguments)
     assert os.listdir(tmp_path / "link" / arguments[1])
     cli("status", str(tmp_path / "link"))

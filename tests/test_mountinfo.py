@@ -65,9 +65,9 @@ def test_a_strange_path_elsewhere_disturbs_no_command(cli, tmp_path, name):
 @pytest.mark.parametrize("name", ["a\rb", "a\u2028b", "a\nb c"])
 def test_a_mountpoint_may_have_a_strange_name(cli, mount, release, name):
     release.dataset("annotations", {"narration.json": b"{}\n"})
-    mountpoint = mount._directory / name
+    mountpoint = mount.directory / name
     mountpoint.mkdir()
-    mount._mounted.append(mountpoint)
+    mount.adopt(mountpoint)
     cli("mount", str(mountpoint), "--version", release.version, "--datasets", "annotations")
     try:
         assert status(mountpoint)["pid"]

@@ -58,7 +58,7 @@ def test_a_name_as_long_as_can_be_is_copied(bench):
 def begin_as_before(bench, name: str, data: bytes) -> None:
     """Leave a part file as earlier versions did: beside the copies."""
     url = f"s3://b/{name}"
-    facts = bench.store._facts(url)
+    facts = bench.store.facts_of(url)
     bench.journal.begin(f"v9/clips/{name}", url, facts, f"{name}.part")
     bench.journal.written(f"v9/clips/{name}", 0, len(data))
     (bench.directory / f"{name}.part").write_bytes(data)

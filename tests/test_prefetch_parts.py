@@ -196,7 +196,7 @@ def test_copies_have_the_time_of_their_objects(bench):
 
 def test_the_official_record_is_read(bench):
     bench.put(a=b"aaaa", b=b"bbbb")
-    bench.store._facts = lambda _: ObjectFacts(4, "e" * 8 + "-9", "version1", 0)
+    bench.store.facts_of = lambda _: ObjectFacts(4, "e" * 8 + "-9", "version1", 0)
     for name in ("a.mp4", "b.mp4"):
         (bench.directory / name).write_text("xxxx")
     text = "uid,version,filename\r\na,version1,a.mp4\r\nb,version0,b.mp4\r\n"
@@ -208,9 +208,9 @@ def test_the_official_record_is_read(bench):
 def test_an_official_record_of_another_version_is_checked_again(bench):
     """The official tool fetched a newer version than is known here: it is not fetched again."""
     bench.put(a=b"aaaa")
-    bench.store._facts = lambda _: ObjectFacts(4, "e" * 8 + "-9", "old", 0)
+    bench.store.facts_of = lambda _: ObjectFacts(4, "e" * 8 + "-9", "old", 0)
     bench.plan()
-    bench.store._facts = lambda _: ObjectFacts(4, "f" * 8 + "-9", "new", 0)
+    bench.store.facts_of = lambda _: ObjectFacts(4, "f" * 8 + "-9", "new", 0)
     (bench.directory / "a.mp4").write_text("aaaa")
     (bench.directory / "manifest.ver").write_text("uid,version,filename\r\na,new,a.mp4\r\n")
     assert bench.plan().count(*COMPLETE) == 1

@@ -40,7 +40,7 @@ def spoil(bench: Bench, is_spoilt: Callable[[str, int], bool]) -> None:
 
 def encrypt(bench: Bench, *names: str) -> None:
     """Give objects, or all, ETags that look like MD5s and are none, as under SSE-KMS."""
-    true = bench.store._facts
+    true = bench.store.facts_of
 
     def facts(url):
         found = true(url)
@@ -49,7 +49,7 @@ def encrypt(bench: Bench, *names: str) -> None:
             return found
         return dataclasses.replace(found, etag=hashlib.sha256(url.encode()).hexdigest()[:32])
 
-    bench.store._facts = facts
+    bench.store.facts_of = facts
 
 
 def counted(report: Report) -> dict[Status, int]:
@@ -203,7 +203,7 @@ def test_a_journal_of_an_earlier_version_proves_its_buckets(bench):
         [
             (
                 "v9/clips/a.mp4",
-                Record("s3://b/a.mp4", "memory", "v9", bench.store._facts("s3://b/a.mp4"), "md5"),
+                Record("s3://b/a.mp4", "memory", "v9", bench.store.facts_of("s3://b/a.mp4"), "md5"),
             )
         ]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,121 +18,105 @@ from kit.gateway import Gateway
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
 
-TRANSPORTS = pytest.mark.parametrize("transport", ["obstore", "s3fs"])
 SECRET = "never/to+be/SEEN0123456789abcdefghijklmn"  # noqa: S105 - made up
 
 
-@TRANSPORTS
-def test_a_renewed_key_works_without_reopening(
-    aws: Aws,
-    server: S3Server,
-    gateway: Gateway,
-    bucket: Bucket,
-    opened: Callable[..., ObjectStore],
-    transport: str,
-) -> None:
-    """The licence key expires while a mount runs; the new one is typed into ~/.aws/credentials."""
-    url = bucket.put("a.bin", b"data")
-    aws.keys(server.licensee.access_key, server.licensee.secret_key)
-    store = opened(endpoint_url=gateway.url, transport=transport)
-    store.head(url)
-    gateway.faults.rejected_keys = {server.licensee.access_key: "InvalidAccessKeyId"}
-    for ask in (store.head, store.read, lambda url: store.read_range(url, 0, 1)):
-        with pytest.raises(CredentialsRejected, match="unknown key") as caught:
-            ask(url)
-        assert "14 days" in caught.value.hint
-    aws.keys(server.admin.access_key, server.admin.secret_key)
-    assert bytes(store.read_range(url, 0, 4).data) == b"data"
-    assert store.head(url).size == 4
+@dataclass(frozen=True)
+class Renewal:
+    """A licensee whose key is in ~/.aws/credentials, an object, and a store behind the gateway."""
+
+    aws: Aws
+    server: S3Server
+    gateway: Gateway
+    url: str
+    store: ObjectStore
+
+    def reject(self, code: str) -> None:
+        """Reject the licensee's key from now on."""
+        self.gateway.faults.rejected_keys = {self.server.licensee.access_key: code}
+
+    def renew(self) -> None:
+        """Put another key into the file, one that is accepted."""
+        self.aws.keys(self.server.admin.access_key, self.server.admin.secret_key)
+
+    @property
+    def calls(self) -> tuple[Callable[[str], object], ...]:
+        """All that a store can be called for, by URL."""
+        return (self.store.head, self.store.read, lambda url: self.store.read_range(url, 0, 1))
 
 
-@TRANSPORTS
-def test_a_renewal_under_load_fails_no_request_that_comes_after_it(
-    aws: Aws,
-    server: S3Server,
-    gateway: Gateway,
-    bucket: Bucket,
-    opened: Callable[..., ObjectStore],
-    transport: str,
-) -> None:
-    url = bucket.put("a.bin", b"data")
-    aws.keys(server.licensee.access_key, server.licensee.secret_key)
-    store = opened(endpoint_url=gateway.url, transport=transport)
-    store.head(url)
-    gateway.faults.rejected_keys = {server.licensee.access_key: "ExpiredToken"}
-    aws.keys(server.admin.access_key, server.admin.secret_key)
-    with ThreadPoolExecutor(16) as pool:
-        sizes = list(pool.map(lambda _: store.head(url).size, range(100)))
-    assert sizes == [4] * 100
-
-
-@TRANSPORTS
-def test_an_expired_key_costs_one_request_per_call(
+@pytest.fixture(params=["obstore", "s3fs"])
+def renewal(
+    request: pytest.FixtureRequest,
     licensed: Aws,
     server: S3Server,
     gateway: Gateway,
     bucket: Bucket,
     opened: Callable[..., ObjectStore],
-    transport: str,
-) -> None:
-    """With the same key in the file, asking again would be in vain."""
+) -> Renewal:
     url = bucket.put("a.bin", b"data")
-    store = opened(endpoint_url=gateway.url, transport=transport)
-    gateway.faults.rejected_keys = {server.licensee.access_key: "ExpiredToken"}
+    store = opened(endpoint_url=gateway.url, transport=request.param)
+    return Renewal(licensed, server, gateway, url, store)
+
+
+def test_a_renewed_key_works_without_reopening(renewal: Renewal) -> None:
+    """The licence key expires while a mount runs; the new one is typed into ~/.aws/credentials."""
+    renewal.store.head(renewal.url)
+    renewal.reject("InvalidAccessKeyId")
+    for call in renewal.calls:
+        with pytest.raises(CredentialsRejected, match="unknown key") as caught:
+            call(renewal.url)
+        assert "14 days" in caught.value.hint
+    renewal.renew()
+    assert bytes(renewal.store.read_range(renewal.url, 0, 4).data) == b"data"
+    assert renewal.store.head(renewal.url).size == 4
+
+
+def test_a_renewal_under_load_fails_no_request_that_comes_after_it(renewal: Renewal) -> None:
+    renewal.store.head(renewal.url)
+    renewal.reject("ExpiredToken")
+    renewal.renew()
+    with ThreadPoolExecutor(16) as pool:
+        sizes = list(pool.map(lambda _: renewal.store.head(renewal.url).size, range(100)))
+    assert sizes == [4] * 100
+
+
+def test_an_expired_key_costs_one_request_per_call(renewal: Renewal) -> None:
+    """With the same key in the file, a second request would be rejected too."""
+    renewal.reject("ExpiredToken")
     with pytest.raises(CredentialsRejected, match="expired"):
-        store.read_range(url, 0, 1)
-    assert gateway.methods == {"GET": 1}
+        renewal.store.read_range(renewal.url, 0, 1)
+    assert renewal.gateway.methods == {"GET": 1}
 
 
-@TRANSPORTS
-def test_another_account_s_key_can_be_put_right_too(
-    aws: Aws,
-    server: S3Server,
-    gateway: Gateway,
-    bucket: Bucket,
-    opened: Callable[..., ObjectStore],
-    transport: str,
-) -> None:
+def test_another_account_s_key_can_be_put_right_too(renewal: Renewal) -> None:
     """A key that is valid but not licensed is refused; one written since then is tried at once."""
-    url = bucket.put("a.bin", b"data")
-    aws.keys(server.licensee.access_key, server.licensee.secret_key)
-    store = opened(endpoint_url=gateway.url, transport=transport)
-    gateway.faults.rejected_keys = {server.licensee.access_key: "AccessDenied"}
+    renewal.reject("AccessDenied")
     with pytest.raises(AccessDenied) as caught:
-        store.head(url)
+        renewal.store.head(renewal.url)
     assert not isinstance(caught.value, CredentialsRejected)
-    aws.keys(server.admin.access_key, server.admin.secret_key)
-    assert store.head(url).size == 4
+    renewal.renew()
+    assert renewal.store.head(renewal.url).size == 4
 
 
-@TRANSPORTS
 @pytest.mark.parametrize(
     ("access_key", "says"),
     [("", "wrong secret"), ("AKIAUNKNOWN", "unknown key")],
 )
 def test_refusals_of_a_real_server_are_distinguished(
-    aws: Aws,
-    server: S3Server,
-    bucket: Bucket,
-    opened: Callable[..., ObjectStore],
-    transport: str,
-    access_key: str,
-    says: str,
+    renewal: Renewal, access_key: str, says: str
 ) -> None:
     """Also on HEAD, whose refusal has no body; no message holds a secret."""
-    aws.keys(access_key or server.licensee.access_key, SECRET)
-    store = opened(endpoint_url=server.endpoint_url, transport=transport)
-    url = bucket.put("a.bin", b"data")
-    for ask in (store.head, store.read, lambda url: store.read_range(url, 0, 1)):
+    renewal.aws.keys(access_key or renewal.server.licensee.access_key, SECRET)
+    for call in renewal.calls:
         with pytest.raises(CredentialsRejected, match=says) as caught:
-            ask(url)
+            call(renewal.url)
         error = caught.value
         assert SECRET not in f"{error} {error!r} {error.hint}"
         assert "Signature=" not in str(error)
         assert error.__cause__ is None
 
 
-@TRANSPORTS
 @pytest.mark.parametrize(
     ("code", "says"),
     [
@@ -142,19 +127,10 @@ def test_refusals_of_a_real_server_are_distinguished(
         ("AccountProblem", "account"),
     ],
 )
-def test_each_rejection_says_which(
-    licensed: Aws,
-    server: S3Server,
-    gateway: Gateway,
-    opened: Callable[..., ObjectStore],
-    transport: str,
-    code: str,
-    says: str,
-) -> None:
-    store = opened(endpoint_url=gateway.url, transport=transport)
-    gateway.faults.rejected_keys = {server.licensee.access_key: code}
+def test_each_rejection_says_which(renewal: Renewal, code: str, says: str) -> None:
+    renewal.reject(code)
     with pytest.raises(CredentialsRejected, match=says) as caught:
-        store.head("s3://store-plain/key")
+        renewal.store.head(renewal.url)
     assert caught.value.hint
 
 

@@ -122,7 +122,7 @@ def test_what_cannot_be_repaired_is_still_reported(copied):
     rot(copied.files / "b.bin")
     shorten(copied.files / "a.bin")
     key = f"public/{copied.release.version}/objects/annotations/a.bin"
-    obstore.delete(copied.release.server._store(SHARING), key)
+    obstore.delete(copied.release.server.store(SHARING), key)
     code, report = copied.verify("--repair", "-y")
     assert (code, report["repaired"]) == (ExitCode.PARTIAL, 1)
     assert told(report) == {("damaged", "a.bin")}

@@ -162,7 +162,7 @@ class S3Server:
 
     def put(self, bucket: str, key: str, data: bytes | Path) -> None:
         """Write one object as `admin`; large ones go up in parts, with an ETag like `…-12`."""
-        obstore.put(self._store(bucket), key, data)
+        obstore.put(self.store(bucket), key, data)
 
     def put_many(self, bucket: str, objects: Iterable[tuple[str, bytes | Path]]) -> None:
         """Write many (key, data) objects side by side; raises the first failure."""
@@ -170,7 +170,8 @@ class S3Server:
             for done in [pool.submit(self.put, bucket, key, data) for key, data in objects]:
                 done.result()
 
-    def _store(self, bucket: str) -> S3Store:
+    def store(self, bucket: str) -> S3Store:
+        """Return obstore's store of a bucket, as `admin`."""
         url = f"{self.endpoint_url}/{bucket}"
         if url not in self._stores:
             self._stores[url] = S3Store(

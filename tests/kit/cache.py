@@ -31,8 +31,10 @@ def length_of(number: int, *, mixed: bool) -> int:
     return random.Random(number).choice(MIXED_SIZES) if mixed else UNIT
 
 
-def open_cache(cache_dir: Path, max_bytes: int | None = 1 << 30) -> BlockCache:
-    return BlockCache(prepare_directory(cache_dir), Metrics(), max_bytes=max_bytes)
+def open_cache(
+    cache_dir: Path, max_bytes: int | None = 1 << 30, metrics: Metrics | None = None
+) -> BlockCache:
+    return BlockCache(prepare_directory(cache_dir), metrics or Metrics(), max_bytes=max_bytes)
 
 
 class PutResults:
@@ -100,7 +102,8 @@ def write_many(cache_dir: str, first: int, count: int, max_bytes: int) -> None:
 
 def write_on_a_full_disk(cache_dir: str) -> None:
     """Be a process whose files may not grow beyond half a MiB; print what became of each put."""
-    cache = open_cache(Path(cache_dir))
+    metrics = Metrics()
+    cache = open_cache(Path(cache_dir), metrics=metrics)
     put(cache, 1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (512 * KIB, 512 * KIB))
     results = PutResults()
@@ -110,7 +113,7 @@ def write_on_a_full_disk(cache_dir: str) -> None:
     assert got(cache, 2, 1 << 20) is None
     put(cache, 3)
     assert [got(cache, n) for n in (1, 3)] == [bytes_of(key_of(n), UNIT) for n in (1, 3)]
-    assert cache._metrics.errors == 1
+    assert metrics.errors == 1
     cache.close()
 
 

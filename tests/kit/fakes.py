@@ -26,7 +26,7 @@ class CountingStore:
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         self.objects = dict(objects or {})
-        self._etags: dict[str, tuple[bytes, str]] = {}
+        self.etags: dict[str, tuple[bytes, str]] = {}
         self.gets: list[tuple[str, int, int]] = []
         self.heads: list[str] = []
         self.reads: list[str] = []
@@ -45,14 +45,14 @@ class CountingStore:
         return self.ref(url)
 
     def ref(self, url: str) -> ObjectRef:
-        facts = self._facts(url)
+        facts = self.facts_of(url)
         return ObjectRef.of(self.source, url, facts.size, facts.etag)
 
     def head(self, url: str) -> ObjectFacts:
         with self._lock:
             self.heads.append(url)
         self.obey(url)
-        return self._facts(url)
+        return self.facts_of(url)
 
     def read_range(
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
@@ -63,7 +63,7 @@ class CountingStore:
             self.peak = max(self.peak, self.in_flight)
         try:
             self.obey(url)
-            facts = self._facts(url)
+            facts = self.facts_of(url)
             if etag and etag != facts.etag:
                 raise ObjectChanged(f"{url}: has another ETag", url=url)
             if size is not None and size != facts.size:
@@ -91,7 +91,7 @@ class CountingStore:
         with self._lock:
             self.reads.append(url)
         self.obey(url)
-        facts = self._facts(url)
+        facts = self.facts_of(url)
         if unless_etag == facts.etag:
             return None
         return Fetched(memoryview(self.objects[url]), 0, facts)
@@ -114,14 +114,14 @@ class CountingStore:
             for index in range(start // block_size, -(-stop // block_size))
         )
 
-    def _facts(self, url: str) -> ObjectFacts:
+    def facts_of(self, url: str) -> ObjectFacts:
         if url not in self.objects:
             raise ObjectMissing(f"{url}: no such object", url=url)
         data = self.objects[url]
-        of, etag = self._etags.get(url, (b"", ""))
+        of, etag = self.etags.get(url, (b"", ""))
         if of is not data:
             etag = hashlib.md5(data).hexdigest()  # noqa: S324
-            self._etags[url] = (data, etag)
+            self.etags[url] = (data, etag)
         return ObjectFacts(len(data), etag, "", MTIME_NS)
 
 

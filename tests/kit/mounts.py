@@ -1,4 +1,4 @@
-"""Mounts made by the real command that never stay behind, and what a mount says of itself."""
+"""Mounts made by the real command and unmounted after the test, and the counters of a mount."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ def libfuse(request: pytest.FixtureRequest) -> str:
 
 
 class Mounts:
-    """Mounts made by the real command, in processes of their own, and taken away in the end."""
+    """Mounts made by the real command, in processes of their own, and unmounted in the end.
+
+    `directory` holds the mountpoints.
+    """
 
     def __init__(self, directory: Path, libfuse: str) -> None:
-        self._directory = directory
+        self.directory = directory
         self._libfuse = libfuse
         self._mounted: list[Path] = []
 
     def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> Path:
         """Mount in the background and return the mountpoint."""
-        mountpoint = self._directory / f"mount{len(self._mounted)}"
+        mountpoint = self.directory / f"mount{len(self._mounted)}"
         mountpoint.mkdir()
         self._mounted.append(mountpoint)
         run_cli("mount", str(mountpoint), "--libfuse", self._libfuse, *arguments, env=env)
@@ -47,12 +50,16 @@ class Mounts:
         run_cli("mount", str(mountpoint), "--libfuse", self._libfuse, *arguments, env=env)
         return mountpoint
 
+    def adopt(self, mountpoint: Path) -> None:
+        """Unmount this one too in the end; the test mounts it by itself."""
+        self._mounted.append(mountpoint)
+
     def unmount(self, mountpoint: Path) -> None:
         """Unmount as a user does."""
         run_cli("unmount", str(mountpoint))
 
     def clear(self) -> list[Path]:
-        """Take away what is still mounted, by force, and say what it was."""
+        """Unmount what is still mounted, by force, and return what it was."""
         left = [path for path in self._mounted if is_mounted(path)]
         for path in left:
             subprocess.run([*EGO4DFS, "unmount", str(path)], check=False, timeout=60)
@@ -76,7 +83,7 @@ def status(mountpoint: Path) -> dict[str, Any]:
 
 
 def is_mounted(mountpoint: Path) -> bool:
-    """Look into the kernel's table only: nothing here can hang."""
+    """Look into the kernel's table of mounts only, which cannot hang."""
     escaped = re.sub(
         rb"[ \t\n\\#]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(mountpoint)
     )
@@ -84,8 +91,8 @@ def is_mounted(mountpoint: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One mount for the tests that only look; `files` are the bytes that `directory` shows."""
+class SharedMount:
+    """One mount for the tests that only read; `files` are the bytes that `directory` shows."""
 
     mounts: Mounts
     root: Path
@@ -96,8 +103,8 @@ class Shown:
 
 
 @pytest.fixture(scope="session")
-def shown(server, tmp_path_factory, libfuse, transport) -> Iterator[Shown]:
-    own = tmp_path_factory.mktemp("shown")
+def shared_mount(server, tmp_path_factory, libfuse, transport) -> Iterator[SharedMount]:
+    own = tmp_path_factory.mktemp("shared")
     env = environment(server, own / "home", transport)
     release = Release(server, f"v{uuid.uuid4().int % 10**12}")
     files = {
@@ -113,6 +120,8 @@ def shown(server, tmp_path_factory, libfuse, transport) -> Iterator[Shown]:
         arguments = ("--version", release.version, "--datasets", "annotations")
         root = mounts(*arguments, env=env)
         directory = root / release.version / "annotations"
-        yield Shown(mounts, root, directory, {**files, "manifest.csv": manifest}, release, env)
+        yield SharedMount(
+            mounts, root, directory, {**files, "manifest.csv": manifest}, release, env
+        )
     finally:
         mounts.clear()

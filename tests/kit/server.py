@@ -128,7 +128,7 @@ class Sampled:
     def content(self, version: str, dataset: str, name: str) -> bytes:
         """Return the bytes of one file as they are on the server."""
         [file] = [f for f in self.sample.files[version, dataset] if f.name == name]
-        return bytes(obstore.get(self.server._store(file.bucket), file.key).bytes())
+        return bytes(obstore.get(self.server.store(file.bucket), file.key).bytes())
 
 
 def shared_media() -> Path:
