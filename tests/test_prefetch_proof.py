@@ -83,11 +83,11 @@ def test_a_wrong_block_of_the_cache_is_dropped_and_the_file_fetched_past_it(benc
     reader.read_into(bench.store.ref(url), 0, memoryview(bytearray(size + 1)))
     reader.close()
     bench.cache.close()
-    assert len(bench.cache)
+    assert len(bench.cache.admin)
     assert bench.fetch().counts[Status.DONE] == 1
     assert copied(bench) == {"a": b"\1" + data}
     assert bench.store.renewed == [url]
-    assert not len(bench.cache)
+    assert not len(bench.cache.admin)
 
 
 @pytest.mark.parametrize("size", SIZES)
