@@ -70,7 +70,7 @@ def test_pieces_grow_while_they_are_fast_and_shrink_when_one_is_late(hanging):
     late = TimeoutAdapter(hanging)
     with pytest.raises(StoreUnavailable):
         late.read_range(URL, 0, len(DATA))
-    assert late._piece_bytes == timeout_adapter.LEAST_BYTES
+    assert late._piece_bytes == timeout_adapter.MIN_BYTES
 
 
 def test_a_call_without_an_available_thread_runs_in_the_callers(monkeypatch):
@@ -82,7 +82,7 @@ def test_a_call_without_an_available_thread_runs_in_the_callers(monkeypatch):
 
 
 def test_calls_that_hang_are_only_so_many(hanging, monkeypatch):
-    monkeypatch.setattr(timeout_adapter, "MOST_CALLS", 2)
+    monkeypatch.setattr(timeout_adapter, "MAX_CALLS", 2)
     mirror = TimeoutAdapter(hanging)
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="in time"):
@@ -95,7 +95,7 @@ def test_calls_that_hang_are_only_so_many(hanging, monkeypatch):
 
 
 def test_what_is_too_large_for_a_manifest_is_not_read(monkeypatch):
-    monkeypatch.setattr(protocol, "WHOLE_MOST_BYTES", 1000)
+    monkeypatch.setattr(protocol, "MAX_WHOLE_BYTES", 1000)
     store = CountingStore({URL: DATA})
     with pytest.raises(StoreError, match="a manifest has at most"):
         TimeoutAdapter(store).read(URL)

@@ -237,7 +237,7 @@ def test_read_refuses_what_would_fill_the_memory(
 ) -> None:
     url = place.put("a.bin", DATA)
     for module in ("protocol", "s3fs_s3"):
-        monkeypatch.setattr(f"ego4dfs.store.{module}.WHOLE_MOST_BYTES", len(DATA) - 1)
+        monkeypatch.setattr(f"ego4dfs.store.{module}.MAX_WHOLE_BYTES", len(DATA) - 1)
     with pytest.raises(StoreError, match="at most"):
         place.store.read(url)
 

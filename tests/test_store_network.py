@@ -110,14 +110,14 @@ def test_a_proxy_that_wants_a_login_is_named(
     licensed.variables(**{f"{scheme.upper()}_PROXY": address(proxy)})
     endpoint = f"{scheme}://store.invalid"
     store = opened(endpoint_url=endpoint, transport=transport)
-    with pytest.raises(StoreUnavailable, match="the proxy wants a login") as caught:
+    with pytest.raises(StoreUnavailable, match="the proxy requires a login") as caught:
         store.read_range("s3://bucket/key", 0, 1)
     assert "USER:PASSWORD@ before the host in HTTPS_PROXY" in caught.value.hint
     for ask in (
         lambda: reach(endpoint, "bucket"),
         lambda: Regions(endpoint, lambda: "", Metrics()).probe("bucket"),
     ):
-        with pytest.raises(StoreUnavailable, match="the proxy wants a login"):
+        with pytest.raises(StoreUnavailable, match="the proxy requires a login"):
             ask()
 
 

@@ -110,7 +110,7 @@ def test_many_failures_at_once_renew_a_client_once() -> None:
 
 
 def test_the_client_not_used_for_longest_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_pool, "MOST_CLIENTS", 2)
+    monkeypatch.setattr(client_pool, "MAX_CLIENTS", 2)
     made: list[str] = []
     clients: ClientPool[str] = ClientPool(lambda: 20.0)
     for name in ("a", "b", "a", "c", "a", "b"):

@@ -1,4 +1,4 @@
-"""Where object bytes come from: S3 or a mirror of it, behind one Protocol."""
+"""Object stores: S3, or a mirror of it in a directory or at any fsspec URL."""
 
 from ego4dfs.store.breaker import CircuitOpen
 from ego4dfs.store.classify import Interrupted

@@ -1,7 +1,7 @@
-"""The plain cases of the AWS chain, read without botocore and the 0.3 s of its import.
+"""AWS config files and environment: plain keys and settings, read without importing botocore.
 
-A key in the environment or in ~/.aws/credentials is what nearly every licensee has. Whatever is
-not plain, roles and SSO and processes, is left to botocore; the answers are tested to be the same.
+Nearly every licensee has a key in the environment or in ~/.aws/credentials; botocore's import takes
+0.3 s. Roles, SSO and credential processes are left to botocore. Tests compare both.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ class Keys:
 
 
 def paths() -> tuple[Path, Path]:
-    """Return where the credentials file and the config file are, whether they exist or not."""
+    """Return the paths of the credentials file and the config file, which need not exist."""
     credentials = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
     config = os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")
     return _expanded(credentials), _expanded(config)
 
 
 def signature() -> tuple[tuple[int, int, int], ...]:
-    """Return a value that differs once either file was written."""
+    """Return a value that changes when either file is written."""
     return tuple(_stamp(path) for path in paths())
 
 
 def plain_keys(profile: str) -> Keys | None:
     """Return the keys of `profile`, or of the environment when that is empty.
 
-    None where the answer takes more than reading: the caller asks botocore.
+    None where reading files does not suffice: then botocore is needed.
     """
     if any(os.environ.get(name) for name in _ROLE_VARIABLES):
         return None
@@ -75,7 +75,7 @@ def plain_keys(profile: str) -> Keys | None:
 
 
 def has_profile(profile: str) -> bool:
-    """Tell whether either file has a section of `profile`."""
+    """Return whether either file has a section of `profile`."""
     return any(_sections(profile))
 
 
@@ -89,7 +89,7 @@ def region(profile: str) -> str:
 
 
 def setting(profile: str, name: str) -> str:
-    """Return what the config file says of `name` in `profile`, or ''."""
+    """Return the setting `name` of `profile` in the config file, or ''."""
     return _sections(profile or profile_of_environment() or "default")[1].get(name, "").strip()
 
 
@@ -107,7 +107,7 @@ def service_setting(profile: str, service: str, name: str) -> str:
 
 
 def has_relative_names() -> bool:
-    """Tell whether either file names a program or a file relative to the working directory."""
+    """Return whether either file names a program or file relative to the working directory."""
     sections = (
         dict(parsed.items(name)) for parsed in map(_parsed, paths()) for name in parsed.sections()
     )
@@ -120,7 +120,7 @@ def _is_relative(section: Mapping[str, str]) -> bool:
         return True
     try:
         words = shlex.split(section.get("credential_process", ""))
-    except ValueError:  # botocore will say so
+    except ValueError:  # botocore will report it
         return False
     parts = (part for word in words for part in word.split("="))
     return any(part and not part.startswith("/") and Path(part).exists() for part in parts)
@@ -143,7 +143,7 @@ def _keys(access_key: str, secret_key: str, token: str) -> Keys | None:
 
 
 def _sections(profile: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return what the credentials file and the config file say about `profile`."""
+    """Return the sections of `profile` in the credentials file and in the config file."""
     credentials, config = (_parsed(path) for path in paths())
     headings = [f"profile {profile}", f'profile "{profile}"']
     if profile == "default":

@@ -1,4 +1,4 @@
-"""botocore's credential chain, in bounded time, and keys that are renewed beside their users."""
+"""botocore's credential chain with a time limit, and keys that are renewed in the background."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ego4dfs.store.aws_config_files import Keys
 log = logging.getLogger(__name__)
 
 RENEWAL_EVERY_S = 30.0
-_PROCESS_ENDED_S = 2.0  # a process that is killed has this to be told apart from other things
+_PROCESS_ENDED_S = 2.0  # a process that was killed must end within this
 _LIMIT_S = CREDENTIALS_S + 2 * _PROCESS_ENDED_S
 FAILURE_KEPT_S = 5.0
 _HINT = "run it by hand: it must print keys and end; SSO and roles: `aws sts get-caller-identity`"
@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 class Refreshing(Protocol):
-    """botocore's credentials, as far as they are used: those of a role renew themselves here."""
+    """botocore's credentials, as far as they are used; this call renews those of a role."""
 
     def get_frozen_credentials(self) -> Any:
         """Return the keys as of now, renewed if they end soon."""
@@ -43,10 +43,10 @@ class _ProcessOverdue(Exception):  # noqa: N818 - a state
 
 
 class _BoundedProcess(subprocess.Popen[bytes]):
-    """A credential process that is killed, with its children, when it takes too long."""
+    """A credential process that is killed, with its children, after a time limit."""
 
     def __init__(self, command: list[str], **options: Any) -> None:
-        # One that asks at a terminal must stay in its session, where only itself is killed.
+        # A process that prompts at a terminal must stay in its session: only itself is killed.
         self._is_leader = not os.isatty(0)
         options.setdefault("stdin", None if os.isatty(0) else subprocess.DEVNULL)
         super().__init__(command, start_new_session=self._is_leader, **options)
@@ -69,10 +69,10 @@ class _BoundedProcess(subprocess.Popen[bytes]):
 
 
 class RenewingKeys:
-    """Keys that botocore renews, handed out without waiting for that while they are valid.
+    """Keys that botocore renews; while they are valid nobody waits for the renewal.
 
     Safe from several threads; `_lock` guards the start of a renewal. `_gate` is held while there
-    are no valid keys and one thread asks for some, which is bounded.
+    are no valid keys and one thread fetches some, which is bounded in time.
     """
 
     def __init__(self, found: Refreshing, profile: str = "") -> None:
@@ -86,13 +86,13 @@ class RenewingKeys:
         self._next_s = 0.0
 
     def keys(self) -> Keys:
-        """Return the keys in force now; waits only for the first ones, and for expired ones.
+        """Return the current keys; wait only for the first ones, and for expired ones.
 
         Raises CredentialsRejected, and StoreUnavailable when nothing answers within CREDENTIALS_S.
         """
         keys = self._keys
         if keys is None or self._is_due(0):
-            keys = self._awaited()
+            keys = self._fetched()
         elif self._is_due():
             self._renew()
             keys = self._keys or keys
@@ -101,10 +101,10 @@ class RenewingKeys:
         self._keys = keys
         return keys
 
-    def _awaited(self) -> Keys:
-        """Ask, unless another thread does, and return the answer or raise the failure."""
+    def _fetched(self) -> Keys:
+        """Fetch keys, unless another thread does; return them, or raise the failure."""
         if not self._gate.acquire(timeout=_LIMIT_S):
-            raise _late()
+            raise _timeout()
         try:
             if self._keys is not None and not self._is_due(0):
                 return self._keys
@@ -121,12 +121,12 @@ class RenewingKeys:
             self._gate.release()
 
     def _is_due(self, *seconds: int) -> bool:
-        """Tell whether they end soon, or in so many seconds; those of a process may never do."""
+        """Return whether the keys expire soon, or within so many seconds; some never expire."""
         is_needed: Callable[..., bool] | None = getattr(self._found, "refresh_needed", None)
         return is_needed is not None and is_needed(*seconds)
 
     def _renew(self) -> None:
-        """Begin a renewal, unless one is under way or was a moment ago."""
+        """Start a renewal, unless one is running or has run in the last RENEWAL_EVERY_S."""
         with self._lock:
             is_under_way = self._renewal is not None and self._renewal.is_alive()
             if is_under_way or time.monotonic() < self._next_s:
@@ -135,25 +135,25 @@ class RenewingKeys:
             self._renewal = threading.Thread(target=self._renewed, name="keys", daemon=True)
             try:
                 self._renewal.start()
-            except RuntimeError:  # no thread is to be had now; they are valid for a while
+            except RuntimeError:  # no thread can be started now; the keys are still valid
                 self._renewal = None
 
     def _renewed(self) -> None:
         try:
             self._keys = _unless_overdue(lambda: frozen(self._found, self._profile))
         except StoreError as error:
-            log.warning("AWS keys that end soon were not renewed: %s", error)
+            log.warning("AWS keys that expire soon were not renewed: %s", error)
 
 
 def _bounded(call: Callable[[], Result]) -> Result:
-    """Return what `call` returns. Raises StoreUnavailable when it does not in time."""
+    """Return what `call` returns. Raises StoreUnavailable after the time limit."""
     try:
         return within(_LIMIT_S, lambda: _unless_overdue(call), name="keys")
     except Overdue:
-        raise _late() from None
+        raise _timeout() from None
 
 
-def _late() -> StoreUnavailable:
+def _timeout() -> StoreUnavailable:
     return StoreUnavailable(
         f"the AWS credential chain (SSO, a role, instance metadata) did not answer in"
         f" {CREDENTIALS_S:.0f} s",
@@ -172,15 +172,15 @@ def _unless_overdue(call: Callable[[], Result]) -> Result:
 
 
 def chain(profile: str) -> Refreshing | None:
-    """Ask botocore for the credentials of `profile`, or of its whole chain when that is empty.
+    """Return botocore's credentials of `profile`, or of its whole chain when that is empty.
 
-    Raises StoreUnavailable when they do not come within CREDENTIALS_S.
+    Raises StoreUnavailable when there are none within CREDENTIALS_S.
     """
     return _bounded(lambda: _chain(profile))
 
 
 def _bound_processes(session: Any) -> None:
-    """Have the session's credential processes bounded, those behind roles too."""
+    """Limit the time of the session's credential processes, those behind roles too."""
     from botocore.credentials import ProcessProvider  # noqa: PLC0415
 
     for provider in session.get_component("credential_provider").providers:
@@ -211,12 +211,13 @@ def _chain(profile: str) -> Refreshing | None:
         found = None
     except (BotoCoreError, ClientError) as error:
         raise _unusable(error, profile) from None
-    # `default` is what the official tool passes unasked: it must not shut out the environment.
+    # The official tool passes `default` if no profile is given: that must not exclude the
+    # environment.
     return _chain("") if found is None and profile == "default" else found
 
 
 def frozen(credentials: Refreshing, profile: str = "") -> Keys:
-    """Return the keys of botocore's `credentials` as of now, letting them renew themselves."""
+    """Return the current keys of botocore's `credentials`, which may renew them."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     try:
@@ -237,16 +238,16 @@ def _no_profile(profile: str, existing: list[str]) -> ConfigError:
 def _unusable(error: Exception, profile: str) -> StoreError:
     from botocore import exceptions  # noqa: PLC0415
 
-    # Only the kind is told: a credential process's complaint may quote what it was given.
+    # Only the kind is reported: the message of a credential process may quote its input.
     kind = type(error).__name__
     if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
-        return StoreUnavailable(f"the service that hands out AWS keys did not answer ({kind})")
-    told = f"the AWS credential chain gave no key ({kind})"
-    return CredentialsRejected(told, hint=_remedy(error, profile))
+        return StoreUnavailable(f"the service that issues AWS keys did not answer ({kind})")
+    message = f"the AWS credential chain gave no key ({kind})"
+    return CredentialsRejected(message, hint=_remedy(error, profile))
 
 
 def _remedy(error: Exception, profile: str) -> str:
-    """Say what renews what the chain was made of; an Ego4D licence is rarely the cause."""
+    """Return what renews the credentials; an Ego4D licence is rarely the cause."""
     from botocore import exceptions  # noqa: PLC0415
 
     named = profile or aws_config_files.profile_of_environment()

@@ -1,4 +1,4 @@
-"""Fail at once while a store is known to be gone."""
+"""Circuit breaker: requests fail at once while a bucket, or the whole store, is down."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ego4dfs.store.classify import NoConnection, Unreachable
 
 OPEN_S = 5.0
 SILENT_OBJECTS = 2
-"""So many different objects of a bucket must be silent: one alone says nothing of the others."""
+"""Requests for so many different objects must go unanswered: one object may be at fault itself."""
 _EVERYWHERE = ""
 
 
@@ -27,13 +27,13 @@ class _Outage:
 
 
 class Breaker:
-    """Remember which buckets do not answer, so that ten thousand requests do not wait for each.
+    """Records which buckets do not answer, so that thousands of requests do not wait for each.
 
-    A bucket is given up when no connection could be made, or when requests for `SILENT_OBJECTS`
-    of its objects were not answered and no other request for it was meanwhile. All buckets are
-    given up only on evidence: no connection to the host that serves all of them, or none to two
-    of them. After OPEN_S one request is let through, and its outcome decides. Safe from several
-    threads.
+    The circuit of a bucket opens when no connection can be made, or when requests for
+    `SILENT_OBJECTS` of its objects were not answered and no other request for it was meanwhile.
+    That of all buckets opens only when no connection can be made to the host that serves all of
+    them, or to those of two. After OPEN_S one request is sent, and its outcome decides. Safe from
+    several threads.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Breaker:
         self._unconnected: set[str] = set()  # buckets, since the last answer of any
 
     def check(self, bucket: str, url: str) -> None:
-        """Raise CircuitOpen when `bucket` is given up and this request is not the next probe."""
+        """Raise CircuitOpen if the circuit is open and this request is not the next probe."""
         now_s = self._clock()
         with self._lock:
             for outage in (self._outages.get(_EVERYWHERE), self._outages.get(bucket)):
@@ -64,7 +64,7 @@ class Breaker:
                 outage.retry_at_s = now_s + OPEN_S
 
     def answered(self, bucket: str) -> None:
-        """Take note of any answer, refusals included."""
+        """Record an answer; a refusal is one too."""
         with self._lock:
             self._answered_s[bucket] = self._clock()
             self._silent.pop(bucket, None)
@@ -74,7 +74,7 @@ class Breaker:
                 self._outages.pop(_EVERYWHERE, None)
 
     def give_up(self, bucket: str, url: str, began_s: float, error: Unreachable) -> None:
-        """Note that a request, first sent at `began_s`, was not answered; see the class."""
+        """Record that a request, first sent at `began_s`, was not answered; see the class."""
         now_s = self._clock()
         with self._lock:
             if self._answered_s.get(bucket, 0.0) > began_s:
@@ -87,7 +87,7 @@ class Breaker:
             outage.retry_at_s = now_s + OPEN_S
 
     def _scope(self, bucket: str, url: str, began_s: float, *, is_connected: bool) -> str | None:
-        """Return what is given up: a bucket, everything, or None; `_lock` is held."""
+        """Return whose circuit opens: a bucket, all buckets, or None; `_lock` is held."""
         if is_connected:
             silent = self._silent.setdefault(bucket, set())
             if len(silent) < SILENT_OBJECTS:

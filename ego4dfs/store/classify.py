@@ -1,7 +1,7 @@
-"""What went wrong at the store, as one of our errors: the only table of S3's codes.
+"""Classification of failed requests: the one table from S3's codes to our errors.
 
-The adapters reduce their library's error to an `Answer`; nothing else of it gets out, because
-such errors quote requests, and requests carry signatures.
+Each adapter reduces the error of its library to an `Answer`. Nothing else of it is passed on,
+because such errors quote requests, and requests contain signatures.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _REJECTED = {
     "NotSignedUp": ("the account behind this access key has no S3", RENEW),
 }
 _REJECTED["ExpiredTokenException"] = _REJECTED["ExpiredToken"]
-_ELSEWHERE = {
+_WRONG_REGION = {
     "PermanentRedirect",
     "TemporaryRedirect",
     "AuthorizationHeaderMalformed",
     "IllegalLocationConstraintException",
     "IncorrectEndpoint",
 }
-_PASSING = {"InternalError", "RequestTimeout", "RequestTimeoutException"}
+_TRANSIENT = {"InternalError", "RequestTimeout", "RequestTimeoutException"}
 _THROTTLED = {
     "SlowDown",
     "ServiceUnavailable",
@@ -64,12 +64,12 @@ _MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a store said: HTTP status, S3's error code, and the region it named.
+    """The response of a store: HTTP status, S3's error code, and the region that it names.
 
-    Status 0 means that no whole answer came: `reason` says why, `begun` whether part of one did,
-    and `connected` whether there was a connection that it could have come over. `foreign` says
-    why an answer cannot be the store's, `location` where it leads, and `has_body` that a refusal
-    could have had S3's error code in it.
+    Status 0 means that no complete response arrived: `reason` is why, `begun` whether a part of
+    one did, and `connected` whether there was a connection. `foreign` is why a response cannot be
+    the store's, `location` the target of a redirect, and `has_body` whether a refusal could have
+    contained S3's error code.
     """
 
     status: int = 0
@@ -84,7 +84,7 @@ class Answer:
     has_body: bool = False
 
 
-SCARCE = Answer(begun=True, reason="too many open files in this process; see `ulimit -n`")
+TOO_MANY_FILES = Answer(begun=True, reason="too many open files in this process; see `ulimit -n`")
 CANNOT_CONNECT = Answer(reason="cannot connect to the store", connected=False)
 NO_PROXY = Answer(reason="cannot connect to the proxy", connected=False)
 UNTRUSTED = Answer(
@@ -93,7 +93,7 @@ UNTRUSTED = Answer(
 
 
 class Unreachable(StoreUnavailable):
-    """Nothing at the endpoint answered, as opposed to an answer that says 503."""
+    """The endpoint did not answer at all; a 503 is an answer."""
 
 
 class NoConnection(Unreachable):
@@ -101,15 +101,15 @@ class NoConnection(Unreachable):
 
 
 class Interrupted(StoreUnavailable):
-    """An answer began, and its end did not come: there is a store, and a way to it."""
+    """A response began and was cut: the store can be reached."""
 
 
 class Stalled(Interrupted):
-    """An answer began, and then brought next to nothing."""
+    """A response began, and then almost no bytes arrived."""
 
 
 class Throttled(StoreUnavailable):
-    """The store asks for fewer requests; `retry_after_s` is when to come again, 0 if not said."""
+    """The store throttles; `retry_after_s` is its Retry-After, 0 if there was none."""
 
     def __init__(self, message: str, *, url: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(message, url=url)
@@ -117,17 +117,17 @@ class Throttled(StoreUnavailable):
 
 
 class ForeignAnswer(Unreachable):
-    """What answered is not the store but something before it: a captive portal, or a proxy."""
+    """Something in front of the store answered: a captive portal, or a proxy."""
 
 
 class Unexplained(StoreError):  # noqa: N818 - a state
-    """A HEAD was refused with 400; only the body of a GET can say why."""
+    """A HEAD was refused with 400; only the body of a GET contains the reason."""
 
 
 class WrongRegion(StoreError):  # noqa: N818 - a state
-    """The bucket lives in another region than the request was signed for.
+    """The bucket is in another region than the request was signed for.
 
-    `region` is the right one, or empty when the answer did not name it.
+    `region` is that of the bucket, or empty when the response did not name it.
     """
 
     def __init__(self, message: str, *, url: str = "", hint: str = "", region: str = "") -> None:
@@ -137,27 +137,27 @@ class WrongRegion(StoreError):  # noqa: N818 - a state
 
 def error_of(answer: Answer, url: str) -> StoreError:
     """Return the error that `answer` means for the object `url`."""
-    return _intercepted(answer, url) or _said(answer, url)
+    return _intercepted(answer, url) or _by_code(answer, url)
 
 
-def _said(answer: Answer, url: str) -> StoreError:
+def _by_code(answer: Answer, url: str) -> StoreError:
     if answer.code in _REJECTED:
         text, hint = _REJECTED[answer.code]
         return CredentialsRejected(f"{url}: {text} ({answer.code})", url=url, hint=hint)
-    if answer.code in _ELSEWHERE or answer.status in {301, 307, 308} or answer.region:
+    if answer.code in _WRONG_REGION or answer.status in {301, 307, 308} or answer.region:
         return _wrong_region(answer, url)
     if answer.code in _MISSING or answer.status == 404:
         what = "bucket" if answer.code == "NoSuchBucket" else "object"
         return ObjectMissing(f"{url}: no such {what} in the store", url=url)
-    return _passing(answer, url) or _refused(answer, url)
+    return _transient(answer, url) or _refused(answer, url)
 
 
-def _passing(answer: Answer, url: str) -> StoreUnavailable | None:
-    """Return the error for what may pass, or None."""
+def _transient(answer: Answer, url: str) -> StoreUnavailable | None:
+    """Return the error for a transient failure, or None."""
     said = f"{url}: the store answered {answer.status} {answer.code or 'an error'}"
     if answer.code in _THROTTLED or answer.status in {429, 503}:
         return Throttled(said, url=url, retry_after_s=answer.retry_after_s)
-    if answer.code in _PASSING or answer.status in {408, 425} or answer.status >= 500:
+    if answer.code in _TRANSIENT or answer.status in {408, 425} or answer.status >= 500:
         return StoreUnavailable(said, url=url)
     if answer.status:
         return None
@@ -167,14 +167,14 @@ def _passing(answer: Answer, url: str) -> StoreUnavailable | None:
 
 
 def foreign(url: str, reason: str) -> ForeignAnswer:
-    """Return the error for an answer that cannot be the store's."""
+    """Return the error for a response that cannot be the store's."""
     return ForeignAnswer(
         f"{url}: the answer is not the store's: {reason}", url=url, hint=INTERCEPTED_HINT
     )
 
 
 def _intercepted(answer: Answer, url: str) -> StoreError | None:
-    """Return the error for what was not said by the store at all."""
+    """Return the error for a response that did not come from the store, or None."""
     if answer.status == 407:
         return NoConnection(f"{url}: {PROXY_LOGIN}", url=url, hint=PROXY_LOGIN_HINT)
     reason = answer.foreign or _foreign(answer)
@@ -182,7 +182,7 @@ def _intercepted(answer: Answer, url: str) -> StoreError | None:
 
 
 def _foreign(answer: Answer) -> str:
-    """Say why an answer that is no object cannot be S3's, or ''."""
+    """Return why a response without an object cannot be from S3, or ''."""
     if answer.status == 511:
         return "the network wants a login (511)"
     if answer.code or answer.region:
@@ -226,15 +226,15 @@ def _wrong_region(answer: Answer, url: str) -> WrongRegion:
 
 
 def too_slow(url: str) -> Stalled:
-    """Return the error for an answer that began, and brings next to nothing."""
+    """Return the error for a response that began and is too slow."""
     return Stalled(f"{url}: the store did not send enough in time", url=url)
 
 
-def is_scarce(text: str) -> bool:
-    """Tell whether a library's error says that the process may open nothing more."""
+def is_too_many_files(text: str) -> bool:
+    """Return whether an error of a library is due to the limit of open files."""
     return "Too many open files" in text
 
 
 def truncated(url: str, got: int, wanted: int) -> Interrupted:
-    """Return the error for an answer that ended after `got` of `wanted` bytes."""
+    """Return the error for a response that ended after `got` of `wanted` bytes."""
     return Interrupted(f"{url}: the answer was cut after {got} of {wanted} bytes", url=url)

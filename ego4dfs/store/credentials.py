@@ -1,4 +1,4 @@
-"""Whose keys requests are signed with: the normal AWS chain, read late and read again."""
+"""The keys that requests are signed with, from the AWS credential chain; read late, and again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ego4dfs.store import aws_config_files
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.aws_credential_chain import RenewingKeys, chain
 
-REREAD_S = 5.0  # a chain whose files have not changed may still have changed: roles, SSO, processes
+REREAD_S = 5.0  # keys of roles, SSO and processes change without any file being written
 NO_KEY_HINT = (
     "enter the key of the Ego4D e-mail with `aws configure`, or name a profile that holds it"
 )
@@ -22,8 +22,8 @@ class Credentials:
     """The keys of one profile, or of the normal AWS chain when none is named.
 
     Nothing is read before the first `keys()`. Safe from several threads: `_lock` is held while
-    the chain is read, on purpose, so that sixty refused threads cause one reading. That is
-    bounded, and whoever has keys that are valid does not wait for it.
+    the chain is read, on purpose: sixty refused threads cause one read. That is bounded in time,
+    and a thread that has valid keys does not wait for it.
     """
 
     def __init__(self, profile: str = "") -> None:
@@ -37,10 +37,10 @@ class Credentials:
         self.generation = 0
 
     def keys(self) -> Keys:
-        """Return the keys in force now.
+        """Return the current keys.
 
-        Raises CredentialsRejected when there are none, ConfigError for a profile that is not
-        there, and StoreUnavailable when the service that hands them out does not answer.
+        Raises CredentialsRejected when there are none, ConfigError for a profile that does not
+        exist, and StoreUnavailable when the service that issues them does not answer.
         """
         found = self._found
         if isinstance(found, Keys):
@@ -56,10 +56,10 @@ class Credentials:
             return self._current()
 
     def refresh(self, generation: int, *, rejected: bool) -> bool:
-        """Read everything again after a refusal; tell whether other keys are in force now.
+        """Read the chain again after a refusal; return whether the keys are others now.
 
-        `generation` is the one the refused request began with. Unless the key itself was
-        `rejected`, only a file that was written since is a reason to read.
+        `generation` is that of the keys of the refused request. Unless the key itself was
+        `rejected`, the chain is read only if one of its files was written since.
         """
         with self._lock:
             if self.generation != generation:
@@ -85,13 +85,13 @@ class Credentials:
         if self._written() or self._stale():
             self._read()
         if self._failure is not None:
-            raise copy.copy(self._failure)  # one that is stored would grow with each raise
+            raise copy.copy(self._failure)  # each raise would add to the traceback of a stored one
 
     def _current(self) -> Keys:
         if self._failure is not None:
             raise copy.copy(self._failure)
         if self._found is None:
-            raise self._none()
+            raise self._no_key()
         if isinstance(self._found, Keys):
             self._seen = self._found
         else:
@@ -99,13 +99,13 @@ class Credentials:
         return self._seen
 
     def _read(self) -> None:
-        """Read the chain into `_found` or `_failure`; the signature is older than the reading."""
+        """Read the chain into `_found` or `_failure`; the signature is taken before."""
         self._signature = aws_config_files.signature()
-        found, failure = self._asked()
+        found, failure = self._load()
         self._found, self._failure = found, failure
         self._read_at_s = time.monotonic()
 
-    def _asked(self) -> tuple[Keys | RenewingKeys | None, StoreError | ConfigError | None]:
+    def _load(self) -> tuple[Keys | RenewingKeys | None, StoreError | ConfigError | None]:
         try:
             plain = aws_config_files.plain_keys(self._profile)
             found = None if plain else chain(self._profile)
@@ -113,17 +113,17 @@ class Credentials:
             return None, error
         if found is not None:
             return RenewingKeys(found, self._profile), None
-        return (plain, None) if plain else (None, self._none())
+        return (plain, None) if plain else (None, self._no_key())
 
-    def _none(self) -> CredentialsRejected:
+    def _no_key(self) -> CredentialsRejected:
         where = f"profile {self._profile!r}" if self._profile else "the AWS credential chain"
         return CredentialsRejected(f"no access key in {where}", hint=NO_KEY_HINT)
 
 
 def check_profile(profile: str) -> None:
-    """Raise ConfigError if `profile` is named in no file; no request is made.
+    """Raise ConfigError if `profile` is in neither file; no request is made.
 
-    Whether it holds keys that work is another matter, and need not be known yet.
+    Whether its keys are valid is not checked.
     """
     if profile in {"", "default"} or aws_config_files.has_profile(profile):
         return

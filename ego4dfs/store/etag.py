@@ -1,8 +1,8 @@
-"""ETags of S3 as checksums: what they prove about bytes, and in which buckets they are MD5s.
+"""ETags as checksums: comparison with bytes, and in which buckets ETags are MD5s.
 
-The ETag of an object that was uploaded at once is the MD5 of its bytes; of one that was uploaded
-in parts it is the MD5 of the parts' MD5s, `-` and their number. Under SSE-KMS or SSE-C, and in
-some stores that speak S3's protocol, it looks the same and is no MD5.
+The ETag of an object that was uploaded at once is the MD5 of its bytes. Of a multipart upload it is
+the MD5 of the MD5s of its parts, `-` and the number of parts. Under SSE-KMS or SSE-C, and in some
+S3-compatible stores, it has the same form and is not an MD5.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 PART_BYTES = tuple(size << 20 for size in (8, 5, 16, 64, 10, 15, 25, 32, 50, 100, 128))
-"""Part sizes that upload tools take: those of the AWS tools and boto3 first."""
+"""Part sizes of upload tools: those of the AWS tools and boto3 first."""
 
 _MIB = 1 << 20
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -23,7 +23,7 @@ _MULTIPART = re.compile(r"[0-9a-f]{32}-([1-9]\d{0,4})")
 
 
 class Proof(enum.Enum):
-    """What came of comparing."""
+    """The result of a comparison."""
 
     RIGHT = "md5"
     WRONG = "wrong"
@@ -32,9 +32,9 @@ class Proof(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Bytes compared with an ETag: `found` is the ETag that they give, as far as that is known.
+    """Bytes compared with an ETag: `found` is the ETag of the bytes, as far as it is known.
 
-    `part_bytes` is the part size that gave the ETag of an upload in parts, else 0.
+    `part_bytes` is the part size that results in the ETag of a multipart upload, else 0.
     """
 
     proof: Proof
@@ -43,14 +43,14 @@ class Comparison:
 
 
 def is_md5(etag: str) -> bool:
-    """Tell whether an ETag looks like the MD5 of an object that was uploaded at once."""
+    """Return whether an ETag has the form of the MD5 of an object that was uploaded at once."""
     return _MD5.fullmatch(etag) is not None
 
 
 def part_sizes(size: int, etag: str) -> list[int]:
-    """Return the part sizes that could have given this ETag: the size itself for a plain MD5.
+    """Return the part sizes that this ETag may be of: the whole size for a plain MD5.
 
-    Empty where the ETag is neither a plain MD5 nor that of an upload in parts of a usual size.
+    Empty if the ETag is neither a plain MD5 nor that of a multipart upload with a usual part size.
     """
     if is_md5(etag):
         return [max(size, 1)]
@@ -60,7 +60,7 @@ def part_sizes(size: int, etag: str) -> list[int]:
 
 
 def only_part_size(size: int, etag: str) -> int:
-    """Return the part size of an upload in parts if just one whole number of MiB fits, else 0."""
+    """Return the part size of a multipart upload if only one whole number of MiB fits, else 0."""
     count = _part_count(etag)
     if count < 2:
         return 0
@@ -85,33 +85,33 @@ def compare(chunks: Callable[[], Iterable[memoryview]], size: int, etag: str) ->
 
 
 class EtagEvidence:
-    """In which buckets ETags are MD5s, as far as this process has seen. Safe from several threads.
+    """In which buckets ETags are MD5s, as far as this process knows. Safe from several threads.
 
-    One object that agrees with its ETag proves it for its bucket: by chance that does not happen.
-    Objects that disagree prove nothing, however many and however often: a broken proxy makes such
-    too.
+    One object that matches its ETag proves it for its bucket, for that does not happen by chance.
+    Objects that do not match prove nothing, however many there are: a broken proxy can be the
+    cause.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
+        """Begin without evidence."""
         self._lock = threading.Lock()
         self._digests: set[str] = set()
         self._parts: set[tuple[str, int]] = set()
 
     def matched(self, bucket: str, part_bytes: int = 0) -> None:
-        """Note that an object agrees with its ETag, in parts of `part_bytes` if it has any."""
+        """Record that an object matches its ETag, in parts of `part_bytes` if it has parts."""
         with self._lock:
             self._digests.add(bucket)
             if part_bytes:
                 self._parts.add((bucket, part_bytes))
 
     def is_digest(self, bucket: str) -> bool:
-        """Tell whether an object of a bucket agreed with its ETag, so that all ETags are MD5s."""
+        """Return whether an object of a bucket matched its ETag: then its ETags are MD5s."""
         with self._lock:
             return bucket in self._digests
 
     def is_part_size(self, bucket: str, part_bytes: int) -> bool:
-        """Tell whether another object of a bucket agrees with its ETag in parts of this size."""
+        """Return whether another object of a bucket matches its ETag in parts of this size."""
         with self._lock:
             return (bucket, part_bytes) in self._parts
 

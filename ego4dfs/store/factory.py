@@ -1,4 +1,4 @@
-"""From settings to a store; nothing is requested, read or started before the first use."""
+"""Factory: from settings to a store. No request is made and no file read before the first use."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def open_store(
 
     That is S3 at `endpoint_url` (else the one of the environment or the profile, else AWS), or
     with `source` a mirror at any fsspec URL or path, laid out `<source>/<bucket>/<key>`. Keys
-    come from `profile`, or from the normal AWS chain when none is named. `region` is where
-    buckets are taken to be when neither they nor AWS say. No request is made and no thread
+    come from `profile`, or from the AWS credential chain when none is named. `region` is the region
+    of buckets when neither they nor AWS name one. No request is made and no thread
     started here. Raises ConfigError for a transport that does not exist or is not installed.
     """
     _check(transport)
@@ -98,7 +98,7 @@ def _s3(
 
 
 def _mirror(source: str, network: NetworkSettings) -> Adapter:
-    """Return the adapter for a mirror; the local one does without fsspec's import."""
+    """Return the adapter for a mirror; the local one needs no import of fsspec."""
     scheme, separator, rest = source.partition("://")
     if not separator:
         try:

@@ -1,4 +1,4 @@
-"""A mirror of the buckets behind any fsspec URL: `<source>/<bucket>/<key>`."""
+"""A mirror of the buckets at any fsspec URL: `<source>/<bucket>/<key>`."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _TIMES = (
     "updated",
     "created",
 )
-# Where a filesystem tells neither ETag nor time, a replaced object of the same size looks the
-# same. Its tag is this process's own, so that what was cached then is never believed later.
+# Where a filesystem has neither ETag nor time, a replaced object of the same size looks the same.
+# Then the ETag is made for this process only, so that its blocks are never used by a later one.
 _SALT = os.urandom(16).hex()
 
 
 class FsspecMirror:
     """Objects of one fsspec filesystem.
 
-    fsspec cannot pin a version, so every read asks for the facts before and after; a change in
-    between is ObjectChanged. Safe from several threads where the filesystem is; `_lock` is held
-    while it is made, which may connect and hang, and is waited for in bounded time.
+    fsspec cannot pin a version, so every read fetches the facts before and after; a change in
+    between raises ObjectChanged. Safe from several threads where the filesystem is. `_lock` is
+    held while the filesystem is created, which may connect and hang; the wait for it is bounded.
     """
 
     def __init__(self, source: str, network: NetworkSettings | None = None) -> None:
@@ -104,12 +104,12 @@ class FsspecMirror:
         return self._read(url, before, 0, before.size)
 
     def renew(self, url: str) -> None:
-        """Make the filesystem anew at the next call: its connections may be dead."""
+        """Create the filesystem anew at the next call: its connections may be broken."""
         del url
         self.close()
 
     def close(self) -> None:
-        """Forget the filesystem."""
+        """Drop the filesystem."""
         self._made = None
 
     def _read(self, url: str, before: ObjectFacts, start: int, stop: int) -> Fetched:
@@ -124,8 +124,9 @@ class FsspecMirror:
         if after.etag != before.etag:
             raise _changed(url)
         if len(data) > stop - start:
-            told = f"the mirror tells {before.size} bytes of it and has more"
-            raise StoreError(f"{url}: {told}", url=url)
+            raise StoreError(
+                f"{url}: the mirror reports {before.size} bytes of it and has more", url=url
+            )
         if len(data) != stop - start:
             raise truncated(url, len(data), stop - start)
         return Fetched(memoryview(data), start, before)
@@ -153,7 +154,7 @@ class FsspecMirror:
 
 
 def _filesystem(source: str, url: str, network: NetworkSettings) -> tuple[Any, str]:
-    """Make the filesystem; some connect while they are made. `url` is what it is wanted for."""
+    """Create the filesystem, which may connect; `url` is the object for error messages."""
     from fsspec.core import url_to_fs  # noqa: PLC0415
 
     from ego4dfs.store.fsspec_options import options_for  # noqa: PLC0415
@@ -185,19 +186,19 @@ def _facts(info: Mapping[str, Any], url: str) -> ObjectFacts:
         raise foreign(url, "it is a web page")
     size = info.get("size")
     if size is None:
-        raise StoreError(f"{url}: the mirror does not tell its size", url=url)
+        raise StoreError(f"{url}: the mirror does not report its size", url=url)
     mtime_ns = next((_nanoseconds(info[name]) for name in _TIMES if info.get(name)), 0)
-    told = next((str(info[name]) for name in _ETAGS if info.get(name)), "")
-    is_lasting = bool(told or mtime_ns)
+    given = next((str(info[name]) for name in _ETAGS if info.get(name)), "")
+    is_lasting = bool(given or mtime_ns)
     seed = f"{info.get('ino')} {mtime_ns} {size}" + ("" if is_lasting else _SALT)
     made_up = hashlib.sha256(seed.encode()).hexdigest()[:32]
     version_id = str(info.get("VersionId") or info.get("version_id") or "")
-    etag = etag_of(told) or made_up
+    etag = etag_of(given) or made_up
     return ObjectFacts(int(size), etag, version_id, mtime_ns, is_lasting=is_lasting)
 
 
 def _nanoseconds(time: Any) -> int:
-    """Return a filesystem's idea of a time as ns since the epoch; 0 when it makes no sense."""
+    """Return a time of a filesystem in ns since the epoch; 0 when it cannot be parsed."""
     if isinstance(time, str):
         try:
             time = parsedate_to_datetime(time)
@@ -217,7 +218,7 @@ def _changed(url: str) -> ObjectChanged:
 def _classified(error: BaseException, url: str) -> StoreError:
     if isinstance(error, StoreError):
         return error
-    # fsspec makes FileNotFoundError of all that keeps it from a web server.
+    # fsspec raises FileNotFoundError for every failed connection to a web server.
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         return _classified(error.__cause__, url)
     status = getattr(error, "status", 0)
@@ -229,12 +230,12 @@ def _classified(error: BaseException, url: str) -> StoreError:
         return error_of(Answer(407), url)
     if isinstance(error, PermissionError) or status in {401, 403}:
         return AccessDenied(f"{url}: the mirror refused it", url=url)
-    kind = Unreachable if _is_silence(error) else StoreUnavailable
+    kind = Unreachable if _is_unreachable(error) else StoreUnavailable
     return kind(f"{url}: the mirror failed ({type(error).__name__})", url=url)
 
 
-def _is_silence(error: BaseException) -> bool:
-    """Tell whether nothing answered at all."""
+def _is_unreachable(error: BaseException) -> bool:
+    """Return whether nothing answered at all."""
     if isinstance(error, (TimeoutError, ConnectionError)):
         return True
     return any(kind.__name__ == "ClientConnectionError" for kind in type(error).__mro__)

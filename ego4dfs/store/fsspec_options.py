@@ -1,4 +1,4 @@
-"""What fsspec's HTTP and S3 filesystems are told when they read a mirror."""
+"""Options of fsspec's HTTP and S3 filesystems for a mirror: proxy, certificates, redirects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READ_TIMEOUT_S = 20.0
 def options_for(source: str, network: NetworkSettings) -> dict[str, Any]:
     """Return fsspec's options for a mirror at an `http`, `https` or `s3` URL, else none.
 
-    Proxy and trusted certificates are those of `network`; no redirect leads to another host.
+    Proxy and trusted certificates are those of `network`; redirects to another host are refused.
     """
     scheme = source.partition("://")[0]
     if scheme in {"http", "https"}:
@@ -43,10 +43,10 @@ def _http_options(source: str, network: NetworkSettings) -> dict[str, Any]:
     return options
 
 
-async def _refuse_other_host(session: object, context: SimpleNamespace, told: Any) -> None:
+async def _refuse_other_host(session: object, context: SimpleNamespace, redirect: Any) -> None:
     """Raise ForeignAnswer for a redirect to another host, before a request is sent there."""
     del session, context
-    location = told.response.headers.get("Location", "")
-    target = told.url.join(type(told.url)(location))
-    if target.origin() != told.url.origin():
-        raise foreign(str(told.url.with_user(None)), f"it leads to {location!r}")
+    location = redirect.response.headers.get("Location", "")
+    target = redirect.url.join(type(redirect.url)(location))
+    if target.origin() != redirect.url.origin():
+        raise foreign(str(redirect.url.with_user(None)), f"it leads to {location!r}")

@@ -22,8 +22,8 @@ _READ_BYTES = 1 << 30  # Linux moves at most 2 GiB - 4 KiB at once
 class LocalMirror:
     """Objects that are files below `root`.
 
-    A file's ETag is made of its inode, time and size, so a replaced file has another. Every read
-    looks before and after through the same descriptor. Safe from several threads.
+    The ETag of a file is made of its inode, time and size, so that of a replaced file differs.
+    Every read checks it before and after, on one descriptor. Safe from several threads.
     """
 
     def __init__(self, root: Path) -> None:
@@ -82,7 +82,7 @@ class LocalMirror:
     def _open(self, url: str) -> Iterator[int]:
         path = self._root.joinpath(*mirror_path(url))
         try:
-            # A pipe among the files must not stop us: without O_NONBLOCK its opening waits.
+            # Without O_NONBLOCK the open of a pipe among the files would block.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             if not isinstance(error, PermissionError) and not self._root.is_dir():

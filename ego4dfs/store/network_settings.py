@@ -1,7 +1,7 @@
-"""How requests leave this machine: endpoint, proxy, trusted certificates, and no redirects.
+"""Network settings: endpoint, proxy, CA bundle; and a HEAD request without redirects.
 
-Four HTTP libraries work below a store, each with its own reading of the environment. The settings
-are read here, as AWS's tools read them, and are given to each library explicitly.
+Four HTTP libraries are used by the store, and each interprets the environment in its own way. The
+settings are read here, as AWS's tools read them, and passed to each library explicitly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from email.message import Message
     from urllib.request import BaseHandler
 
-PROXY_LOGIN = "the proxy wants a login (407)"
+PROXY_LOGIN = "the proxy requires a login (407)"
 PROXY_LOGIN_HINT = (
     "put USER:PASSWORD@ before the host in HTTPS_PROXY (in HTTP_PROXY for an http endpoint)"
 )
@@ -36,7 +36,7 @@ _PEM_HINT = "name a file of PEM certificates"
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """The settings of one AWS profile; nothing is read before it is asked for."""
+    """The settings of one AWS profile; nothing is read before it is needed."""
 
     profile: str = ""
 
@@ -76,7 +76,7 @@ class NetworkSettings:
         return path
 
     def certificates(self) -> bytes:
-        """Return what stands in that file, or nothing."""
+        """Return the content of that file, or nothing."""
         path = self.ca_bundle()
         return _certificates("AWS_CA_BUNDLE", path) if path else b""
 
@@ -96,10 +96,10 @@ class NetworkSettings:
             ) from None
 
     def head(self, url: str, timeout_s: float) -> tuple[int, Message]:
-        """Return status and headers of the answer to a HEAD without a signature.
+        """Return status and headers of the response to an unsigned HEAD.
 
         Redirects are not followed. `timeout_s` is how long the connection and each part of the
-        answer may take; in all, names looked up, it has twice as long.
+        response may take; all together, with name resolution, may take twice as long.
         Raises OSError or HTTPException when nothing answers.
         """
         try:
@@ -148,7 +148,7 @@ def _ignores_endpoints(profile: str) -> bool:
 
 
 def bypasses(host: str, port: int | None, no_proxy: str) -> bool:
-    """Tell whether NO_PROXY names a host: by name, domain, address, network, or `*`."""
+    """Return whether NO_PROXY matches a host: by name, domain, address, network, or `*`."""
     entries = [entry.strip().lower() for entry in re.split(r"[,\s]+", no_proxy)]
     return any(_names(entry, host.lower(), port) for entry in entries if entry)
 
@@ -185,7 +185,7 @@ def _no_redirects() -> BaseHandler:
     from urllib.request import HTTPRedirectHandler  # noqa: PLC0415
 
     class NoRedirects(HTTPRedirectHandler):
-        """Follow no redirect: the answer is an HTTPError with its headers."""
+        """Follow no redirect: the response becomes an HTTPError with its headers."""
 
         def redirect_request(self, *_: object) -> None:
             return None

@@ -1,4 +1,4 @@
-"""aiobotocore's HTTP session, which follows no redirect."""
+"""An HTTP session for aiobotocore that follows no redirects."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from aiobotocore.httpsession import AIOHTTPSession
 class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
     """Requests go to the host they are for, and nowhere else.
 
-    aiohttp follows redirects to any host, with the session token. What S3 means by one, another
-    region, is acted on where regions are known.
+    aiohttp follows redirects to any host, with the session token. S3 redirects to another region;
+    the adapter handles that.
     """
 
     async def _get_session(self, proxy_url: str | None) -> _NoRedirects:

@@ -1,16 +1,22 @@
-"""What obstore's errors say: it has only text for them."""
+"""Parser of obstore's error messages, which have no fields for status, code and region."""
 
 from __future__ import annotations
 
 import re
 
-from ego4dfs.store.classify import CANNOT_CONNECT, SCARCE, UNTRUSTED, Answer, is_scarce
+from ego4dfs.store.classify import (
+    CANNOT_CONNECT,
+    TOO_MANY_FILES,
+    UNTRUSTED,
+    Answer,
+    is_too_many_files,
+)
 
 NOWHERE = "127.0.0.1:0"
-"""The proxy that redirects to other hosts are sent to; nothing can listen on port 0."""
+"""The proxy for redirects to other hosts; nothing can listen on port 0."""
 
 NOT_PARTIAL = "source: NotPartial"
-"""In the text when a ranged GET was answered by 200."""
+"""Part of the message when a ranged GET was answered with 200."""
 
 TIMED_OUT = Answer(reason="the store did not answer in time")
 
@@ -24,8 +30,8 @@ _BROKEN = {
     "Request": Answer(reason="the store closed the connection"),
 }
 _CUT = Answer(reason="the answer was cut", begun=True)
-_LACK = re.compile(r"source: Missing(ContentLength|LastModified|Etag)")
-_SIGNS = {
+_MISSING_HEADER = re.compile(r"source: Missing(ContentLength|LastModified|Etag)")
+_BY_WORD = {
     "BareRedirect": Answer(301),
     f"{NOWHERE},": Answer(302, location="another host"),
     "InvalidCertificate": UNTRUSTED,
@@ -33,7 +39,7 @@ _SIGNS = {
 
 
 def answer_in(text: str) -> Answer:
-    """Find status, code and region in obstore's text, which has no fields for them."""
+    """Return the status, code and region that a message of obstore contains."""
     status = _STATUS.search(text)
     code, region, kind = _CODE.search(text), _REGION.search(text), _KIND.search(text)
     if status:
@@ -43,11 +49,11 @@ def answer_in(text: str) -> Answer:
             region[1] if region else "",
             has_body="method: GET" in text,
         )
-    if is_scarce(text):
-        return SCARCE
-    if lack := _LACK.search(text):
-        return Answer(200, foreign=f"it has no {_words(lack[1])}")
-    plain = next((answer for sign, answer in _SIGNS.items() if sign in text), None)
+    if is_too_many_files(text):
+        return TOO_MANY_FILES
+    if missing := _MISSING_HEADER.search(text):
+        return Answer(200, foreign=f"it has no {_header_name(missing[1])}")
+    plain = next((answer for sign, answer in _BY_WORD.items() if sign in text), None)
     if plain is not None:
         return plain
     if kind and "HTTP error" in text:
@@ -55,6 +61,6 @@ def answer_in(text: str) -> Answer:
     return Answer(200, "with something else than was asked")
 
 
-def _words(name: str) -> str:
-    """Return `ContentLength` as HTTP writes it."""
+def _header_name(name: str) -> str:
+    """Return `ContentLength` as a header name, `Content-Length`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name)

@@ -1,4 +1,4 @@
-"""S3 through obstore: Rust, without the GIL, four times as many small objects a second as s3fs."""
+"""The adapter for obstore: written in Rust, four times as many small objects a second as s3fs."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ Result = TypeVar("Result")
 
 READ_TIMEOUT_S = QUIET_S
 WHOLE_TIMEOUT_S = ATTEMPT_S
-"""obstore's own waits cannot be interrupted: a body that trickles ends with this."""
+"""obstore's calls cannot be interrupted: this ends a body that trickles."""
 WATCHED_TIMEOUT_S = 6 * 3600.0
-"""Bodies that are slow are read as they come, and given up when they miss the floor."""
+"""Slow bodies are read as they arrive, and abandoned below the minimum throughput."""
 IDLE_TIMEOUT_S = 20  # S3 itself closes idle connections about then
 STREAM_PIECE_BYTES = 256 << 10  # what a killed download loses of each connection
-SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # somebody waits for the first bytes of these
+SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # a reader waits for the first bytes
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNKNOWN_BYTES = 8 << 20  # manifests
@@ -66,10 +66,10 @@ _runtime: dict[str, int] = {}  # the process that started obstore's threads, onc
 class ObstoreS3:
     """Objects of S3 read with obstore, one connection pool per bucket, and one for slow bodies.
 
-    A request is bounded by `WHOLE_TIMEOUT_S`. Of a bucket whose bodies were too slow for that,
-    they are read piece by piece as they come, for as long as they bring enough.
-    Safe from several threads. `other` serves the keys that obstore has no name for, and whatever
-    obstore must not be trusted with.
+    A request is bounded by `WHOLE_TIMEOUT_S`. If the bodies of a bucket are too slow for that, they
+    are read piece by piece as they arrive, as long as they keep the minimum throughput.
+    Safe from several threads. `fallback` serves keys that obstore cannot express, and requests
+    that obstore could redirect to another host.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class ObstoreS3:
         credentials: Credentials,
         regions: Regions,
         network: NetworkSettings,
-        other: Adapter,
+        fallback: Adapter,
     ) -> None:
         self._endpoint_url = endpoint_url
         self._credentials = credentials
         self._regions = regions
         self._network = network
-        self._other = other
+        self._fallback = fallback
         self._proxies: dict[str, str] = {}
         self._pools: ClientPool[S3Store] = ClientPool(lambda: READ_TIMEOUT_S)
         self._throughput = BucketThroughput()
@@ -97,7 +97,7 @@ class ObstoreS3:
     def head(self, url: str) -> ObjectFacts:
         """See ObjectStore."""
         result = self._get(url, {"head": True}, is_slow=False)
-        return self._other.head(url) if result is None else _facts(result, url)
+        return self._fallback.head(url) if result is None else _facts(result, url)
 
     def read_range(
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
@@ -106,11 +106,11 @@ class ObstoreS3:
         is_slow = self._is_slow(url, stop - start)
         result = self._get(url, _ranged(start, stop, etag), is_slow)
         if result is None:
-            return self._other.read_range(url, start, stop, etag=etag, size=size)
+            return self._fallback.read_range(url, start, stop, etag=etag, size=size)
         facts = _facts(result, url)
         check_version(url, facts, etag=etag, size=size)
         if result.range[0] != start:
-            raise StoreError(f"{url}: the store sent another range than asked", url=url)
+            raise StoreError(f"{url}: the store sent another range than requested", url=url)
         data = self._whole(result, url, min(stop, facts.size) - start, is_slow)
         return Fetched(data, start, facts)
 
@@ -128,11 +128,11 @@ class ObstoreS3:
         is_slow = self._is_slow(url, stop - start)
         result = self._get(url, _ranged(start, stop, etag), is_slow)
         if result is None:
-            self._other.stream_range(url, start, stop, sink, etag=etag, size=size)
+            self._fallback.stream_range(url, start, stop, sink, etag=etag, size=size)
             return
         check_version(url, _facts(result, url), etag=etag, size=size)
         if result.range != (start, stop):
-            raise StoreError(f"{url}: the store sent another range than asked", url=url)
+            raise StoreError(f"{url}: the store sent another range than requested", url=url)
         position = start
         least = SHORT_PIECE_BYTES if stop - start <= SHORT_BYTES else STREAM_PIECE_BYTES
         for piece in self._body(url, result, 1 if is_slow else least):
@@ -150,30 +150,30 @@ class ObstoreS3:
         except NotModifiedError:
             return None
         if result is None:
-            return self._other.read(url, unless_etag=unless_etag)
+            return self._fallback.read(url, unless_etag=unless_etag)
         facts = _facts(result, url)
         check_whole(url, facts.size)
         return Fetched(self._whole(result, url, facts.size, is_slow), 0, facts)
 
     def renew(self, url: str) -> None:
         """See Adapter."""
-        self._other.renew(url)
+        self._fallback.renew(url)
         bucket = split_s3_url(url)[0]
         self._pools.renew(bucket)
-        self._pools.renew(_watched(bucket))
+        self._pools.renew(_slow_pool(bucket))
 
     def close(self) -> None:
-        """Forget the connections; they end with the requests that still use them."""
-        self._other.close()
+        """Drop the connections; they end with the requests that still use them."""
+        self._fallback.close()
         self._pools.clear()
 
     def _get(self, url: str, options: GetOptions, is_slow: bool) -> GetResult | None:  # noqa: FBT001
-        """Send one request and return its answer, or None where the other transport must ask.
+        """Send one request and return its response, or None where the fallback must send it.
 
-        The body of one that `is_slow` has no bound but the floor: it is to be read as it comes.
+        With `is_slow` only the minimum throughput bounds the body: read it as it arrives.
         """
         bucket, key = split_s3_url(url)
-        if not expressible(key) or self._leads_astray(bucket):
+        if not expressible(key) or self._may_redirect(bucket):
             return None
         try:
             result = self._timed(bucket, key, options, is_slow)
@@ -183,11 +183,11 @@ class ObstoreS3:
             if NOT_PARTIAL in str(error):
                 return None
             raise self._classified(error, url) from None
-        # Whether a whole page of HTML is an object is told by headers that obstore does not show.
+        # Headers that obstore does not show decide whether a page of HTML is an object.
         return None if is_web_page(result.attributes.get("Content-Type", "")) else result
 
     def _whole(self, result: GetResult, url: str, size: int, is_slow: bool) -> memoryview:  # noqa: FBT001
-        """Return the body of one GET, which is to hold so many bytes."""
+        """Return the body of one GET, which must have `size` bytes."""
         pieces = list(self._body(url, result, 1 if is_slow else 0))
         data = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
         if len(data) != size:
@@ -215,12 +215,12 @@ class ObstoreS3:
             raise error_of(replace(answer, begun=True), url) from None
         self._throughput.record(bucket, size, began_s)
 
-    def _leads_astray(self, bucket: str) -> bool:
-        """Tell whether obstore would follow a redirect to another host from here.
+    def _may_redirect(self, bucket: str) -> bool:
+        """Return whether obstore could follow a redirect to another host or port.
 
-        It cannot be told not to. Sent directly, what leads to another host ends at a proxy that
-        is not there; through a proxy, everything would go through. On plain HTTP another port of
-        the same host is not kept from, and a session token must not get there.
+        That cannot be turned off. Without a proxy, requests to another host go to a proxy that
+        does not exist, and fail; with a proxy they would succeed. On plain HTTP, another port of
+        the same host is not excluded, and a session token must not be sent there.
         """
         endpoint = _endpoint(bucket, self._regions.of(bucket), self._endpoint_url)
         if endpoint not in self._proxies:
@@ -236,7 +236,7 @@ class ObstoreS3:
         options: GetOptions,
         is_slow: bool,  # noqa: FBT001
     ) -> GetResult:
-        """Send a request; take note of how long its answer took to begin."""
+        """Send a request; record how long its response took to begin."""
         store = self._store(bucket, is_slow)
         began_s = time.monotonic()
         result = obstore.get(store, key, options=options)
@@ -244,7 +244,7 @@ class ObstoreS3:
         return result
 
     def _store(self, bucket: str, is_slow: bool) -> S3Store:  # noqa: FBT001
-        """Return the store of `bucket`, made anew whenever its region or the keys are others."""
+        """Return the store of `bucket`, created anew when its region or the keys change."""
         region, keys = self._regions.of(bucket), self._credentials.keys()
         endpoint = _endpoint(bucket, region, self._endpoint_url)
         whole_s = WATCHED_TIMEOUT_S if is_slow else WHOLE_TIMEOUT_S
@@ -259,11 +259,11 @@ class ObstoreS3:
                     endpoint, certificates, read_timeout_s=read_timeout_s, whole_s=whole_s
                 ),
                 retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
-                # Not as settings: obstore would add an AWS_SESSION_TOKEN it finds around.
+                # Not as settings: obstore would add the AWS_SESSION_TOKEN of the environment.
                 credential_provider=lambda: _credential(keys),
             )
 
-        name = _watched(bucket) if is_slow else bucket
+        name = _slow_pool(bucket) if is_slow else bucket
         return self._pools.client(name, (region, keys), make)
 
     def _classified(self, error: Exception, url: str) -> StoreError:
@@ -274,12 +274,12 @@ class ObstoreS3:
 
 
 def forked() -> bool:
-    """Tell whether obstore would hang here: its threads stay behind in a parent that used it."""
+    """Return whether obstore would hang: its threads are in the parent that used it first."""
     return _runtime.get("pid", os.getpid()) != os.getpid()
 
 
 def expressible(key: str) -> bool:
-    """Tell whether obstore can name `key`: it strips outer slashes and refuses some segments."""
+    """Return whether obstore can express `key`; it strips slashes and refuses some segments."""
     return not _CONTROL.search(key) and all(
         segment not in {"", ".", ".."} for segment in key.split("/")
     )
@@ -295,7 +295,7 @@ def _endpoint(bucket: str, region: str, endpoint_url: str) -> str:
 
 
 def _config(bucket: str, region: str, endpoint_url: str) -> S3Config:
-    """Return S3Store's settings, each given, for obstore takes what is not from AWS_* variables."""
+    """Return all settings of S3Store, because obstore reads missing ones from AWS_* variables."""
     endpoint = _endpoint(bucket, region, endpoint_url)
     config: S3Config = {
         "region": region,
@@ -318,7 +318,7 @@ def _credential(keys: Keys) -> S3Credential:
     }
 
 
-def _watched(bucket: str) -> str:
+def _slow_pool(bucket: str) -> str:
     """Return the name of the pool of the bucket's slow bodies."""
     return f"{bucket} slow"
 
@@ -332,7 +332,7 @@ def _client_options(
         "read_timeout": timedelta(seconds=read_timeout_s),
         "timeout": timedelta(seconds=whole_s),
         "pool_idle_timeout": timedelta(seconds=IDLE_TIMEOUT_S),
-        # Requests to any host but the endpoint's, as after a redirect, end here.
+        # Requests to any host but the endpoint, as after a redirect, fail here.
         "proxy_url": f"http://{NOWHERE}",
         "proxy_excludes": urlsplit(endpoint).hostname or "",
     }
@@ -349,8 +349,8 @@ def _ranged(start: int, stop: int, etag: str) -> GetOptions:
 def _facts(result: GetResult, url: str) -> ObjectFacts:
     meta = result.meta
     etag, mtime_s = etag_of(meta["e_tag"] or ""), int(meta["last_modified"].timestamp())
-    if lack := lacking(etag=etag, has_time=mtime_s != 0):
-        raise foreign(url, lack)
+    if reason := lacking(etag=etag, has_time=mtime_s != 0):
+        raise foreign(url, reason)
     return ObjectFacts(
         size=meta["size"],
         etag=etag,

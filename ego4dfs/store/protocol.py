@@ -1,4 +1,4 @@
-"""What the rest of ego4dfs asks of a store of objects, and the values it gives back."""
+"""The ObjectStore protocol, and the values that its methods return."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ego4dfs.errors import ObjectChanged, StoreError
 from ego4dfs.text import human_size
 
 Sink = Callable[[int, memoryview], None]
-"""Takes the bytes of an object from an offset on; they are the store's again when it returns."""
+"""Called with an offset and the bytes there; the buffer is reused when it returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectFacts:
-    """What a store says about one object without its bytes.
+    """The metadata of one object.
 
-    `etag` carries no quotes, but for a weak one, which is as it came: `W/"x"`. `version_id` is
-    empty where the bucket keeps no versions. `mtime_ns` is the store's LastModified in nanoseconds
-    since the epoch. Facts that are not lasting must be asked for again by the next process: the
-    store tells no version. `has_confirmed_size` says that an answer to a GET had this size; until
-    then it is what one HEAD request reported. Facts that differ only in that are equal.
+    `etag` has no quotes, except a weak one, which is unchanged: `W/"x"`. `version_id` is empty
+    where the bucket keeps no versions. `mtime_ns` is the store's LastModified in nanoseconds since
+    the epoch. Facts that are not lasting must be fetched again by the next process, because the
+    store reports no version. `has_confirmed_size` means that a response to a GET had this size;
+    until then it is what one HEAD request reported. Facts that differ only in that are equal.
     """
 
     size: int
@@ -46,7 +46,7 @@ class Fetched:
 
 
 class WrongSize(ObjectChanged):
-    """The object has the ETag that was asked for and another size; `facts` are the true ones."""
+    """The object has the requested ETag and another size; `facts` has the true one."""
 
     def __init__(self, url: str, assumed: int, facts: ObjectFacts) -> None:
         super().__init__(f"{url}: it has {facts.size} bytes and not {assumed}", url=url)
@@ -56,14 +56,14 @@ class WrongSize(ObjectChanged):
 class ObjectStore(Protocol):
     """Read-only access to objects named by `s3://bucket/key` URLs.
 
-    Safe from several threads. Every call either returns what was asked for or raises a
+    Safe from several threads. Every call either returns what was requested or raises a
     `StoreError`: `AccessDenied` (with `CredentialsRejected` when the key itself is refused),
-    `ObjectMissing`, `ObjectChanged`, or `StoreUnavailable` for everything that may pass.
+    `ObjectMissing`, `ObjectChanged`, or `StoreUnavailable` for transient failures.
     """
 
     @property
     def source(self) -> str:
-        """Name where the bytes come from; the same name means the same bytes per URL and ETag."""
+        """The name of the store; the same name means the same bytes per URL and ETag."""
 
     def head(self, url: str) -> ObjectFacts:
         """Fetch the facts of one object with one HEAD."""
@@ -75,8 +75,8 @@ class ObjectStore(Protocol):
 
         With `etag` the bytes are of exactly that version, or `ObjectChanged` is raised; with
         `size` the object has exactly that size, or `WrongSize` is raised with the true facts.
-        A short answer is never returned as if it were whole. Raises `StoreError` when `start`
-        is at or past the end.
+        A truncated response is never returned as if it were complete. Raises `StoreError` when
+        `start` is at or past the end.
         """
 
     def stream_range(
@@ -89,35 +89,35 @@ class ObjectStore(Protocol):
         etag: str,
         size: int | None = None,
     ) -> None:
-        """Hand bytes [start, stop) of exactly that version to `sink`, in order, as they arrive.
+        """Pass bytes [start, stop) of exactly that version to `sink`, in order, as they arrive.
 
-        `stop` is not behind the object's end. When this raises, a part may have been handed
-        over; whoever asks again asks for the rest only. What `sink` raises comes out as it is.
+        `stop` is not past the object's end. When this raises, `sink` may have received a part;
+        a retry requests only the rest. What `sink` raises is passed on unchanged.
         """
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """Fetch a whole small object, or None when its ETag is still `unless_etag`."""
 
     def renew(self, url: str) -> None:
-        """Let the next request for the bucket of `url` use new connections only."""
+        """Use new connections for the next request for the bucket of `url`."""
 
     def close(self) -> None:
-        """Let go of connections and threads; requests under way end, and none is tried again."""
+        """Release connections and threads; requests under way end, and none is retried."""
 
 
 class Adapter(ObjectStore, Protocol):
-    """An ObjectStore of one transport: one attempt per call, over connections that it keeps."""
+    """An ObjectStore of one library: one attempt per call, over connections that it keeps."""
 
 
-WHOLE_MOST_BYTES = 1 << 30
-"""No more is read at once; manifests of Ego4D have some MiB."""
+MAX_WHOLE_BYTES = 1 << 30
+"""The largest object that is read as a whole; manifests of Ego4D have some MiB."""
 
 
 def check_whole(url: str, size: int) -> None:
-    """Raise StoreError for an object that is too large to be read at once, before it is."""
-    if size > WHOLE_MOST_BYTES:
+    """Raise StoreError for an object that is too large to be read as a whole."""
+    if size > MAX_WHOLE_BYTES:
         raise StoreError(
-            f"{url}: has {human_size(size)}; a manifest has at most {human_size(WHOLE_MOST_BYTES)}",
+            f"{url}: has {human_size(size)}; a manifest has at most {human_size(MAX_WHOLE_BYTES)}",
             url=url,
         )
 

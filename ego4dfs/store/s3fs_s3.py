@@ -1,4 +1,4 @@
-"""S3 through s3fs, where obstore is not to be had or has no name for a key."""
+"""The adapter for s3fs, used where obstore is not installed or cannot express a key."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
     CANNOT_CONNECT,
     NO_PROXY,
-    SCARCE,
+    TOO_MANY_FILES,
     UNTRUSTED,
     Answer,
     WrongRegion,
     error_of,
     foreign,
-    is_scarce,
+    is_too_many_files,
     too_slow,
     truncated,
 )
 from ego4dfs.store.client_pool import ClientPool
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.network_settings import NetworkSettings
-from ego4dfs.store.protocol import WHOLE_MOST_BYTES, Fetched, ObjectFacts, Sink, check_whole
+from ego4dfs.store.protocol import MAX_WHOLE_BYTES, Fetched, ObjectFacts, Sink, check_whole
 from ego4dfs.store.regions import Regions
 from ego4dfs.store.response_checks import (
     check_version,
@@ -44,18 +44,18 @@ from ego4dfs.store.throughput import MinimumThroughput
 READ_TIMEOUT_S = QUIET_S
 MAX_CONNECTIONS = 64
 STREAM_BYTES = 64 << 10, 256 << 10
-"""A stream hands over what has come, from so much to so much: each piece wakes two threads, and a
-killed download loses what it has not been handed, of each connection."""
-_READ_BYTES = 1 << 20  # at most: what has come is taken
+"""Minimum and maximum of a piece of a stream: each piece wakes two threads, and a killed download
+loses one piece of each connection."""
+_READ_BYTES = 1 << 20  # at most; what has arrived is returned
 _SPAN = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class _NotModified(Exception):  # noqa: N818 - an answer
-    """The object is still the version that is known."""
+    """The object is still the known version."""
 
 
 class _Slow(Exception):  # noqa: N818 - a state
-    """The body brings less than the floor."""
+    """The body is below the minimum throughput."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class _Request:
     method: str
     arguments: dict[str, str]
     answered: Callable[[float], None]
-    """Called with the seconds until the answer began."""
+    """Called with the seconds until the response began."""
 
 
 class S3fsS3:
-    """Objects of S3 read with s3fs's own client calls, for its file calls never pin a version.
+    """Objects of S3 read with the client of s3fs, because its file API cannot pin a version.
 
     One pool of connections per region. Safe from several threads.
     """
@@ -121,7 +121,7 @@ class S3fsS3:
         """See ObjectStore."""
         request = self._request("get_object", url, _ranged(start, stop, etag))
         loop = request.filesystem.loop
-        answer = self._await(url, loop, _ask, request)
+        answer = self._await(url, loop, _send, request)
         body, position, throughput = answer["Body"], start, MinimumThroughput()
         try:
             facts = _ranged_facts(answer, url, start, stop)
@@ -155,14 +155,14 @@ class S3fsS3:
             self._pools.renew(region)
 
     def close(self) -> None:
-        """Forget the sessions; s3fs closes what nobody holds any more."""
+        """Drop the sessions; s3fs closes those without references."""
         self._pools.clear()
 
     def _call(self, method: str, url: str, **arguments: str) -> tuple[dict[str, Any], bytes]:
-        """Send one request; return S3's answer and its body."""
+        """Send one request; return S3's response and its body."""
         request = self._request(method, url, arguments)
         answer: tuple[dict[str, Any], bytes]
-        answer = self._await(url, request.filesystem.loop, _converse, request)
+        answer = self._await(url, request.filesystem.loop, _send_and_read, request)
         return answer
 
     def _request(self, method: str, url: str, arguments: dict[str, str]) -> _Request:
@@ -183,14 +183,14 @@ class S3fsS3:
         )
 
     def _await(self, url: str, loop: Any, coroutine: Any, *arguments: Any) -> Any:
-        """Run a coroutine on the loop of fsspec; raise what breaks in it as a StoreError."""
+        """Run a coroutine on fsspec's loop; raise its failure as a StoreError."""
         from fsspec.asyn import sync  # noqa: PLC0415
 
         try:
             return sync(loop, coroutine, *arguments)
         except _Slow:
             raise too_slow(url) from None
-        except Exception as error:  # noqa: BLE001 - four libraries raise their own from here
+        except Exception as error:  # noqa: BLE001 - four libraries raise their own errors
             raise self._classified(error, url) from None
 
     def _classified(self, error: Exception, url: str) -> StoreError | _NotModified:
@@ -209,42 +209,42 @@ def _ranged(start: int, stop: int, etag: str) -> dict[str, str]:
 
 
 def _ranged_facts(answer: dict[str, Any], url: str, start: int, stop: int) -> ObjectFacts:
-    """Return the facts in the answer to a ranged GET, if it is what was asked for."""
+    """Return the facts in the response to a ranged GET, if it is the requested range."""
     span = _SPAN.fullmatch(answer.get("ContentRange", ""))
     facts = _facts(answer, url, int(span[3]) if span else 0)
     if span is None or int(span[1]) != start or int(span[2]) >= stop:
-        raise StoreError(f"{url}: the store sent another range than asked", url=url)
+        raise StoreError(f"{url}: the store sent another range than requested", url=url)
     return facts
 
 
-async def _ask(request: _Request) -> dict[str, Any]:
+async def _send(request: _Request) -> dict[str, Any]:
     filesystem = request.filesystem
     await filesystem.set_session()
     client = await filesystem.get_s3(request.arguments["Bucket"])
-    client.meta.events.register("before-call.s3", _stay, unique_id="ego4dfs")
+    client.meta.events.register("before-call.s3", _no_redirect, unique_id="ego4dfs")
     began_s = time.monotonic()
-    # The client's own time-outs begin anew with each byte of the answer's head.
+    # The time-outs of the client restart with each byte of the response's headers.
     asked = getattr(client, request.method)(**request.arguments)
     answer: dict[str, Any] = await asyncio.wait_for(asked, ATTEMPT_S)
     request.answered(time.monotonic() - began_s)
     return answer
 
 
-async def _converse(request: _Request) -> tuple[dict[str, Any], bytes]:
-    answer = await _ask(request)
+async def _send_and_read(request: _Request) -> tuple[dict[str, Any], bytes]:
+    answer = await _send(request)
     body = answer.get("Body")
     if body is None:
         return answer, b""
     try:
         whole = "Range" in request.arguments and "ContentRange" not in answer
-        most = WHOLE_MOST_BYTES
+        most = MAX_WHOLE_BYTES
         return answer, b"" if whole or answer.get("ContentLength", 0) > most else await _all(body)
     finally:
         body.close()
 
 
 async def _some(body: Any, most: int) -> bytes:
-    """Return what has come; the head of the answer was there, so silence is a slow body."""
+    """Return what has arrived; the headers were there, so silence means a slow body."""
     try:
         data: bytes = await body.read(most)
     except Exception as error:
@@ -264,14 +264,14 @@ async def _all(body: Any) -> bytes:
 
 
 async def _piece(body: Any, missing: int, throughput: MinimumThroughput) -> bytes:
-    """Return the next bytes of a body, none at its end; what came before a cut comes first."""
+    """Return the next bytes of a body, none at its end; what precedes a cut is returned first."""
     least, most = (min(size, missing) for size in STREAM_BYTES)
     data = bytearray()
     while len(data) < least:
         try:
             more = await _some(body, most - len(data))
         except Exception:
-            if data:  # the next call raises it again
+            if data:  # the next call raises the error again
                 break
             raise
         if not more:
@@ -286,8 +286,8 @@ async def _end(body: Any) -> None:
     body.close()
 
 
-def _stay(context: dict[str, Any], **_: object) -> None:
-    """Keep botocore from following redirects by itself: where no region is named, it never ends."""
+def _no_redirect(context: dict[str, Any], **_: object) -> None:
+    """Stop botocore from following redirects: without a region in them it would never end."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
@@ -315,31 +315,31 @@ def _new_filesystem(
             "proxies": dict.fromkeys(("http", "https"), proxy) if proxy else {},
             "http_session_cls": NoRedirectSession,
         },
-        skip_instance_cache=True,  # else a renewed key meets the session of the old one
+        skip_instance_cache=True,  # else a renewed key would use the session of the old one
     )
 
 
 def answer_in(error: Exception) -> Answer:
-    """Find what the store said in an error of botocore, or what broke in one of its transport."""
+    """Return the store's response in an error of botocore, or what failed in its transport."""
     response = getattr(error, "response", None)
     if not isinstance(response, dict):
         return _broken(error)
-    told, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
-    code, headers = str(told.get("Code", "")), meta.get("HTTPHeaders", {})
+    details, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
+    code, headers = str(details.get("Code", "")), meta.get("HTTPHeaders", {})
     status = int(meta.get("HTTPStatusCode", 0))
     moved = status in {301, 307, 400}  # others may name the region they were signed for
     return Answer(
         status=status,
         code="" if code.isdigit() else code,  # a HEAD has no code; botocore repeats the status
         retry_after_s=_seconds(headers.get("retry-after", "")),
-        region=told.get("Region") or (headers.get("x-amz-bucket-region", "") if moved else ""),
+        region=details.get("Region") or (headers.get("x-amz-bucket-region", "") if moved else ""),
         location=headers.get("location", "") if status // 100 == 3 else "",
         has_body=getattr(error, "operation_name", "") == "GetObject",
     )
 
 
 def _seconds(retry_after: str) -> float:
-    """Return a Retry-After in seconds; one that is a date is left to our own pauses."""
+    """Return a Retry-After in seconds, or 0 if it is a date: then our own pauses apply."""
     return float(retry_after) if retry_after.isdecimal() else 0.0
 
 
@@ -349,7 +349,7 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _broken(error: Exception) -> Answer:
-    """Find out what broke in one of four libraries."""
+    """Classify an error of one of four libraries."""
     from aiohttp import ClientError, ClientPayloadError  # noqa: PLC0415
     from botocore import exceptions  # noqa: PLC0415
     from botocore.parsers import ResponseParserError  # noqa: PLC0415
@@ -357,8 +357,8 @@ def _broken(error: Exception) -> Answer:
     if isinstance(error, exceptions.ProxyConnectionError):
         status = getattr(error.kwargs.get("error"), "status", 0)
         return Answer(407) if status == 407 else NO_PROXY
-    if is_scarce(f"{error} {getattr(error, 'kwargs', '')}"):
-        return SCARCE
+    if is_too_many_files(f"{error} {getattr(error, 'kwargs', '')}"):
+        return TOO_MANY_FILES
     if _is_timeout(error):
         return Answer(reason="the store did not answer in time")
     if "Certificate" in str(error):
@@ -381,7 +381,7 @@ def _broken(error: Exception) -> Answer:
 
 
 def _facts(answer: dict[str, Any], url: str, size: int | None) -> ObjectFacts:
-    """Return the facts in an answer; raises ForeignAnswer for one that cannot be the store's."""
+    """Return the facts in a response; raise ForeignAnswer for one that cannot be the store's."""
     etag, modified = etag_of(answer.get("ETag", "")), answer.get("LastModified")
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     reason = lacking(etag=etag, has_time=modified is not None, has_length=size is not None)

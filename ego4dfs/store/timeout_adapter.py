@@ -1,4 +1,4 @@
-"""A mirror in bounded time: the libraries that read mirrors may hang, and a network disk too."""
+"""Time limits for mirrors: the libraries that read them may hang, and so may a network disk."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_wh
 
 Result = TypeVar("Result")
 
-LEAST_BYTES, FIRST_BYTES, MOST_BYTES = 64 << 10, 1 << 20, 8 << 20
-MOST_CALLS = 512
-"""So many calls at a time: those that hang keep a thread each, and must not take all there are."""
-_FAST_S = 1.0  # a piece that took less may be followed by a larger one
+MIN_BYTES, FIRST_BYTES, MAX_BYTES = 64 << 10, 1 << 20, 8 << 20
+MAX_CALLS = 512
+"""At most so many calls at a time: each one that hangs keeps a thread."""
+_FAST_S = 1.0  # after a faster piece the next one is larger
 
 
 class TimeoutAdapter:
-    """An adapter each of whose calls has ATTEMPT_S, in a thread that is left alone if it hangs.
+    """An adapter whose calls end after ATTEMPT_S; a thread whose call hangs is abandoned.
 
-    How far a call has come is not to be seen, so bytes are asked for in pieces, as large as the
-    time suffices for. Safe from several threads where the adapter is.
+    The progress of a call cannot be observed, so bytes are requested in pieces, as large as can
+    arrive in time. Safe from several threads where the adapter is.
     """
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
         self._piece_bytes = FIRST_BYTES
-        self._calls = threading.BoundedSemaphore(MOST_CALLS)
+        self._calls = threading.BoundedSemaphore(MAX_CALLS)
 
     @property
     def source(self) -> str:
@@ -90,7 +90,7 @@ class TimeoutAdapter:
         self._adapter.close()
 
     def _piece(self, url: str, start: int, stop: int, etag: str, size: int | None) -> Fetched:
-        """Fetch the first bytes of a range, as many as come soon enough."""
+        """Fetch the first bytes of a range, as many as can arrive in time."""
         asked = self._piece_bytes
         end, began_s = min(stop, start + asked), time.monotonic()
         fetched = self._call(
@@ -98,18 +98,18 @@ class TimeoutAdapter:
         )
         took_s = time.monotonic() - began_s
         if took_s > ATTEMPT_S / 3:
-            self._piece_bytes = max(LEAST_BYTES, asked // 2)
+            self._piece_bytes = max(MIN_BYTES, asked // 2)
         elif took_s < _FAST_S and end - start == asked:
-            self._piece_bytes = min(MOST_BYTES, asked * 2)
+            self._piece_bytes = min(MAX_BYTES, asked * 2)
         return fetched
 
     def _call(self, url: str, ask: Callable[[], Result]) -> Result:
         if not self._calls.acquire(timeout=ATTEMPT_S):
-            raise StoreUnavailable(f"{url}: {MOST_CALLS} calls to the mirror hang", url=url)
+            raise StoreUnavailable(f"{url}: {MAX_CALLS} calls to the mirror hang", url=url)
         try:
             return within(ATTEMPT_S, partial(self._counted, ask), name="mirror")
         except Overdue:
-            self._piece_bytes = LEAST_BYTES
+            self._piece_bytes = MIN_BYTES
             text = f"{url}: the mirror did not answer in time"
             raise StoreUnavailable(text, url=url) from None
 
