@@ -14,8 +14,8 @@ from ego4dfs.copies import Copies
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader import BackgroundVerifier, Reader
+from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import CLOSE_S, Deadline
-from ego4dfs.runtime.workers import Overdue, within
 from ego4dfs.store import ObjectStore, check_profile, open_store
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ class Session:
     def close(self) -> None:
         """Finish requests and writes under way and close all parts, within CLOSE_S seconds."""
         try:
-            within(CLOSE_S, partial(self._close, Deadline.after(_DISK_S)), name="close")
-        except Overdue:
+            call_with_timeout(CLOSE_S, partial(self._close, Deadline.after(_DISK_S)), name="close")
+        except CallTimeout:
             log.warning("closed while a lower layer hangs; what was not written yet is lost")
 
     def _close(self, disk: Deadline) -> None:

@@ -25,7 +25,7 @@ from ego4dfs.copies.record import is_same_time
 from ego4dfs.datasets import MANIFEST, MANIFEST_VER, METADATA
 from ego4dfs.files import Folders
 from ego4dfs.prefetch import UNAVAILABLE, DatasetPlan, Item, Plan
-from ego4dfs.runtime.workers import each
+from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
 from ego4dfs.text import folded
@@ -68,7 +68,7 @@ def check_plan(
     stale.
     """
     check = partial(_check_item, layout.root, BucketEtags(journal))
-    findings = each(check, plan.items, threads=_THREADS, name="verify")
+    findings = map_parallel(check, plan.items, threads=_THREADS, name="verify")
     for listing in listings:
         entries = listing.manifest.entries
         names = disk_names(layout, listing.dataset, entries, writable=journal.writable)
@@ -126,7 +126,7 @@ def check_journal(
             if admitted is None or path.rpartition("/")[2] in admitted[dataset]:
                 known[path] = record
     check = partial(_check_record, layout.root, BucketEtags(journal), known)
-    findings = each(check, known, threads=_THREADS, name="verify")
+    findings = map_parallel(check, known, threads=_THREADS, name="verify")
     return findings + extras(layout, datasets, recorded)
 
 

@@ -16,7 +16,7 @@ from ego4dfs.catalog.manifest_cache import CachedManifest
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.errors import ConfigError, Ego4DError, ManifestError, StoreError
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest, filtered, parse
-from ego4dfs.runtime.workers import each
+from ego4dfs.runtime.daemon_threads import map_parallel
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Catalog:
     def load(self, datasets: Iterable[str]) -> dict[str, Ego4DError]:
         """Load several datasets in parallel and return the error of each that failed."""
         names = list(datasets)
-        outcomes = each(self._error_of, names, threads=_LOAD_THREADS, name="manifest")
+        outcomes = map_parallel(self._error_of, names, threads=_LOAD_THREADS, name="manifest")
         return {name: error for name, error in zip(names, outcomes, strict=True) if error}
 
     def unknown_uids(self, datasets: Iterable[str], uids: Iterable[str]) -> list[str]:

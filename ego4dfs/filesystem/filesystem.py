@@ -23,8 +23,8 @@ from ego4dfs.errors import ManifestError, NotFound, ObjectChanged, StoreError
 from ego4dfs.filesystem.file import Ego4DFile
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
+from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.runtime.forks import renew_lock_in_children
-from ego4dfs.runtime.workers import each
 from ego4dfs.vfs import VFS, Stat, open_vfs
 from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
 
@@ -279,7 +279,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         ends = [ends] * count if isinstance(ends, int) or ends is None else ends
         if len(starts) != count or len(ends) != count:
             raise ValueError("paths, starts and ends must be of one length")
-        results = each(
+        results = map_parallel(
             lambda span: self._range_or_error(*span),
             zip(paths, starts, ends, strict=True),
             threads=_RANGE_THREADS,

@@ -21,7 +21,7 @@ from ego4dfs.manifest import Entry
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.revalidation import Revalidator
-from ego4dfs.runtime.workers import each
+from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
@@ -175,7 +175,9 @@ class Planner:
         cheap = list(_cheap(item for dataset in datasets for item in dataset.items))
         if not cheap:
             return list(datasets)
-        compared = each(partial(self._compare, evidence), cheap, threads=_THREADS, name="compare")
+        compared = map_parallel(
+            partial(self._compare, evidence), cheap, threads=_THREADS, name="compare"
+        )
         found = {item.path: item for item in compared}
         return [
             replace(dataset, items=[found.get(item.path, item) for item in dataset.items])

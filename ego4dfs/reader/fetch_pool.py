@@ -11,8 +11,8 @@ from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.flights import ByteBudget, Flight, Flights
 from ego4dfs.reader.response_sink import ResponseSink
+from ego4dfs.runtime.daemon_threads import DaemonThreadPool
 from ego4dfs.runtime.deadline import CLOSE_S
-from ego4dfs.runtime.workers import Workers
 from ego4dfs.store import CircuitOpen, ObjectStore
 
 FETCH_THREADS = 24
@@ -46,7 +46,7 @@ class FetchPool:
         self._flights = flights
         self._budget = budget
         self._on_complete = on_complete
-        self._workers = Workers("fetch")
+        self._workers = DaemonThreadPool("fetch")
         self._recent_failures: dict[str, tuple[float, StoreUnavailable]] = {}
         self._lock = threading.Lock()
         self.closed = False
@@ -61,13 +61,13 @@ class FetchPool:
             self._fail_all(ref, flights, error)
         else:
             bucket = ref.url.partition("://")[2].partition("/")[0]
-            most = URGENT_THREADS if urgent else FETCH_THREADS
+            limit = URGENT_THREADS if urgent else FETCH_THREADS
             download = partial(self._download, ref, flights, stream_before)
             if not urgent:
                 expedite = partial(self._workers.expedite, download, URGENT_THREADS)
                 for flight in flights:
                     flight.expedite = expedite
-            if not self._workers.submit(download, group=bucket, most=most):
+            if not self._workers.submit(download, group=bucket, limit=limit):
                 download()
 
     def close(self) -> None:

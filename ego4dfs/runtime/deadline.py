@@ -1,8 +1,8 @@
-"""Deadlines: how long each wait in the process may take, in one place.
+"""Time limits of all waits in the process, and a deadline on the monotonic clock.
 
-A user did one thing: opened a file, read, asked for attributes. It ends within `ANSWER_S` when the
-store is silent or sends next to nothing, within `THROTTLED_S` when the store asks to slow down.
-The other figures follow from these two.
+One call of a user (an open, a read, a stat) ends within `ANSWER_S` when the store does not answer
+or sends almost nothing, and within `THROTTLED_S` when the store throttles. The other limits follow
+from these two.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 
 CONNECT_S = 5.0
 QUIET_S = 10.0
-"""A connection over which nothing came for so long is given up. Two attempts fit into `BEGIN_S`."""
+"""A connection without data for so long is abandoned. Two attempts fit into `BEGIN_S`."""
 ATTEMPT_S = 15.0
-"""One request on a line that is not known to be slow; on a slow one `FLOOR_BYTES` must come in it.
-Two attempts, the second begun before `BEGIN_S`, end within `ANSWER_S`."""
+"""One request on a line that is not known to be slow; on a slow one `FLOOR_BYTES` must arrive in
+it. Two attempts, the second begun before `BEGIN_S`, end within `ANSWER_S`."""
 FLOOR_BYTES = 8 << 10
-"""Less than this in `ATTEMPT_S` is no progress. A line of 1 Mbit/s that 200 requests share brings
-more to each."""
+"""Less than this in `ATTEMPT_S` is no progress. 200 requests that share a line of 1 Mbit/s each
+receive more."""
 BEGIN_S = 20.0
 """No attempt begins later than this after the first."""
 ANSWER_S = 40.0
-"""What a user did ends with an error after so long without progress."""
+"""A call of a user ends with an error after so long without progress."""
 THROTTLED_S = 300.0
-"""S3 throttles for minutes while it splits a partition; a program is to slow down, not to fail."""
+"""S3 throttles for minutes while it splits a partition; a program should slow down, not fail."""
 CREDENTIALS_S = 30.0
-"""A credential process, SSO or a machine's role hands out keys within this."""
+"""Limit of a credential process, SSO or the role of a machine to return keys."""
 CLOSE_S = 4.0
-"""An unmount does not wait longer for what hangs."""
+"""An unmount waits no longer for calls that hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,15 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Return the deadline that is `seconds` from now."""
+        """Return the deadline `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
     @property
     def remaining_s(self) -> float:
-        """Seconds that are left, 0 once it has passed."""
+        """Seconds that remain, 0 once it has passed."""
         return max(0.0, self.at_s - time.monotonic())
 
     @property
     def has_passed(self) -> bool:
-        """Whether no time is left."""
+        """Whether no time remains."""
         return self.remaining_s <= 0.0

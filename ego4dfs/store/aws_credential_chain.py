@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError, StoreUnavailable
+from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import CREDENTIALS_S
-from ego4dfs.runtime.workers import Overdue, within
 from ego4dfs.store import aws_config_files
 from ego4dfs.store.aws_config_files import Keys
 
@@ -148,8 +148,8 @@ class RenewingKeys:
 def _bounded(call: Callable[[], Result]) -> Result:
     """Return what `call` returns. Raises StoreUnavailable after the time limit."""
     try:
-        return within(_LIMIT_S, lambda: _unless_overdue(call), name="keys")
-    except Overdue:
+        return call_with_timeout(_LIMIT_S, lambda: _unless_overdue(call), name="keys")
+    except CallTimeout:
         raise _timeout() from None
 
 

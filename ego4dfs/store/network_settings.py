@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ego4dfs.errors import ConfigError
-from ego4dfs.runtime.workers import Overdue, within
+from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.store import aws_config_files
 from ego4dfs.text import masked
 
@@ -103,8 +103,8 @@ class NetworkSettings:
         Raises OSError or HTTPException when nothing answers.
         """
         try:
-            return within(2 * timeout_s, lambda: self._head(url, timeout_s), name="head")
-        except Overdue:
+            return call_with_timeout(2 * timeout_s, lambda: self._head(url, timeout_s), name="head")
+        except CallTimeout:
             raise TimeoutError from None
 
     def _head(self, url: str, timeout_s: float) -> tuple[int, Message]:

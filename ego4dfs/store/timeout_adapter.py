@@ -9,8 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from ego4dfs.errors import StoreUnavailable
+from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import ATTEMPT_S
-from ego4dfs.runtime.workers import Overdue, within
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
 
 Result = TypeVar("Result")
@@ -107,8 +107,8 @@ class TimeoutAdapter:
         if not self._calls.acquire(timeout=ATTEMPT_S):
             raise StoreUnavailable(f"{url}: {MAX_CALLS} calls to the mirror hang", url=url)
         try:
-            return within(ATTEMPT_S, partial(self._counted, ask), name="mirror")
-        except Overdue:
+            return call_with_timeout(ATTEMPT_S, partial(self._counted, ask), name="mirror")
+        except CallTimeout:
             self._piece_bytes = MIN_BYTES
             text = f"{url}: the mirror did not answer in time"
             raise StoreUnavailable(text, url=url) from None

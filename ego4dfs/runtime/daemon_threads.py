@@ -1,7 +1,7 @@
-"""Threads for requests that may hang: bounded, shared out, and never waited for without a bound.
+"""Daemon threads for calls that may hang: a pool with limits per group, and calls with a time-out.
 
-Unlike concurrent.futures' pools these serve threads that outlive the main thread, say plainly
-whether a task was taken, and hold up no exit of the interpreter for what hangs.
+Unlike the pools of concurrent.futures, this one accepts tasks after the main thread has ended,
+returns whether it accepted a task, and does not delay the exit of the interpreter.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ego4dfs.runtime.deadline import CLOSE_S, Deadline
 
 log = logging.getLogger(__name__)
 
-MOST_THREADS = 256
-"""Of one Workers; up to twice as many where some groups hang and others have no thread."""
+MAX_THREADS = 256
+"""Limit of one pool; twice as many if some groups hang and others have no thread."""
 IDLE_S = 30.0
 
 Item = TypeVar("Item")
@@ -29,16 +29,16 @@ Result = TypeVar("Result")
 _Task = tuple[str, int, Callable[[], object]]
 
 
-class Workers:
-    """Run tasks in daemon threads, of each group so many at a time as its tasks allow.
+class DaemonThreadPool:
+    """A pool of daemon threads that runs a limited number of tasks of each group at a time.
 
-    A group's tasks that hang take no thread from those of another. Threads start with the first
-    task and end when they had nothing to do for IDLE_S. Safe from several threads; `_changed`
-    guards all state and is never held while a task runs.
+    Tasks that hang take no thread from other groups. Threads start with the first task and end
+    after IDLE_S without one. Safe from several threads; `_changed` guards all state and is never
+    held while a task runs.
     """
 
     def __init__(self, name: str) -> None:
-        """Name the threads."""
+        """Create an empty pool; `name` is the name of its threads."""
         self._name = name
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[_Task] = deque()
@@ -47,46 +47,46 @@ class Workers:
         self._closed = False
         _all.add(self)
 
-    def submit(self, task: Callable[[], object], *, group: str = "", most: int) -> bool:
-        """Have `task` run as soon as fewer than `most` tasks of `group` do.
+    def submit(self, task: Callable[[], object], *, group: str = "", limit: int) -> bool:
+        """Run `task` as soon as fewer than `limit` tasks of `group` are running.
 
-        False when nothing was taken, as no thread is to be had or this is closed: the caller may
-        run it in its own thread.
+        Returns False if the task was not accepted, because no thread can be started or the pool
+        is closed: then the caller may run it in its own thread.
         """
         with self._changed:
             if self._closed:
                 return False
-            self._waiting.append((group, most, task))
+            self._waiting.append((group, limit, task))
             if self._lacks_thread() and not self._start(group) and not self._threads:
                 self._waiting.pop()
                 return False
             self._changed.notify()
             return True
 
-    def expedite(self, task: Callable[[], object], most: int) -> None:
-        """Let a task that still waits run while fewer than `most` of its group do."""
+    def expedite(self, task: Callable[[], object], limit: int) -> None:
+        """Move a waiting task to the front, and raise its limit to `limit` tasks of its group."""
         with self._changed:
             for number, (group, before, waiting) in enumerate(self._waiting):
-                if waiting is task and before < most:
+                if waiting is task and before < limit:
                     del self._waiting[number]
-                    self._waiting.appendleft((group, most, task))
+                    self._waiting.appendleft((group, limit, task))
                     if self._lacks_thread():
                         self._start(group)
                     self._changed.notify()
                     return
 
     def _lacks_thread(self) -> bool:
-        """Tell whether a task could run that no thread is free for; `_changed` is held."""
+        """Return whether a task could run but no thread is free for it; `_changed` is held."""
         free = self._threads - self._running.total()
         running = self._running.copy()
-        for group, most, _ in self._waiting:
-            if running[group] < most:
+        for group, limit, _ in self._waiting:
+            if running[group] < limit:
                 running[group] += 1
                 free -= 1
         return free < 0
 
     def close(self, wait_s: float = CLOSE_S) -> bool:
-        """Take nothing more; wait for what runs and what was taken. False if that took too long."""
+        """Accept no more tasks; wait for those accepted. Returns False if that took too long."""
         deadline = Deadline.after(wait_s)
         with self._changed:
             self._closed = True
@@ -96,18 +96,18 @@ class Workers:
             )
 
     def _start(self, group: str) -> bool:
-        """Start one more thread, if that may be and can be; `_changed` is held.
+        """Start one more thread, if the limit and the system allow it; `_changed` is held.
 
-        A group of which nothing runs gets one where those that hang have taken all.
+        A group of which no task runs gets one even if tasks that hang occupy all threads.
         """
-        most = MOST_THREADS if self._running.get(group) else 2 * MOST_THREADS
-        if self._threads >= most:
+        limit = MAX_THREADS if self._running.get(group) else 2 * MAX_THREADS
+        if self._threads >= limit:
             return False
         thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # the process has as many as it may have, or it is ending
-            log.info("no thread more for %s: %s", self._name, error)
+            log.info("no further thread for %s: %s", self._name, error)
             return False
         self._threads += 1
         return True
@@ -120,18 +120,18 @@ class Workers:
             except Exception:
                 log.exception("a task of %s failed", self._name)
             finally:
-                del call, task  # what it holds is not to live until the next one comes
+                del call, task  # else what it references would live until the next task
                 with self._changed:
                     self._running[group] -= 1
                     if not self._running[group]:
                         del self._running[group]
-                    # What may run now, this very thread takes. With each of 96 idle ones woken
-                    # a task cost 0.9 ms of CPU time.
+                    # This thread takes the next task. To wake each of 96 idle ones cost
+                    # 0.9 ms of CPU time per task.
                     if self._closed:
                         self._changed.notify_all()
 
     def _next(self) -> _Task | None:
-        """Wait for a task whose group may have one more thread; None when there is none to come."""
+        """Wait for a task whose group is below its limit; None when this thread is to end."""
         with self._changed:
             while (task := self._runnable()) is None:
                 ended = self._closed and not self._waiting
@@ -142,13 +142,13 @@ class Workers:
             return task
 
     def _runnable(self) -> _Task | None:
-        """Take the first task that may run; one of an idle group where threads are scarce."""
+        """Take the first task that may run; where threads are scarce, one of an idle group."""
         found = -1
-        for number, (group, most, _) in enumerate(self._waiting):
+        for number, (group, limit, _) in enumerate(self._waiting):
             running = self._running.get(group, 0)
-            if running < most and (found < 0 or not running):
+            if running < limit and (found < 0 or not running):
                 found = number
-                if not running or self._threads <= MOST_THREADS:
+                if not running or self._threads <= MAX_THREADS:
                     break
         if found < 0:
             return None
@@ -157,19 +157,19 @@ class Workers:
         return task
 
 
-_all: weakref.WeakSet[Workers] = weakref.WeakSet()
+_all: weakref.WeakSet[DaemonThreadPool] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_all.clear)  # the threads are the parent's
 
 
 @atexit.register
 def _close_all() -> None:
-    """Let requests under way end.
+    """Wait for requests under way.
 
-    A thread that comes back from a library into an interpreter that is gone aborts the process.
+    A thread that returns from a library after the interpreter has ended aborts the process.
     """
     deadline = Deadline.after(CLOSE_S)
-    for workers in list(_all):
-        workers.close(deadline.remaining_s)
+    for pool in list(_all):
+        pool.close(deadline.remaining_s)
 
 
 def _settle(future: Future[Result], function: Callable[[Item], Result], item: Item) -> None:
@@ -181,14 +181,14 @@ def _settle(future: Future[Result], function: Callable[[Item], Result], item: It
             raise
 
 
-def each(
+def map_parallel(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, name: str
 ) -> list[Result]:
-    """Return what `function` gives for each item, in order, from up to so many threads.
+    """Return the results of `function` for each item, in order, from up to `threads` threads.
 
-    The caller's thread is one of them, so it works where no other is to be had: with all threads
-    taken, and at the end of the interpreter. Raises the first exception of `function`; Ctrl-C is
-    raised at once, and nothing more is begun then.
+    The caller's thread is one of them, so this works where no other can be started. Raises the
+    first exception of `function`. KeyboardInterrupt is raised at once, and no further item is
+    started then.
     """
     todo = list(items)
     futures: list[Future[Result]] = [Future() for _ in todo]
@@ -198,27 +198,28 @@ def each(
         for number in numbers:
             _settle(futures[number], function, todo[number])
 
-    workers = Workers(name)
+    pool = DaemonThreadPool(name)
     others = min(threads, len(todo)) - 1
     for _ in range(others):
-        if not workers.submit(work, most=others):
+        if not pool.submit(work, limit=others):
             break
     try:
         work()
         return [future.result() for future in futures]
     finally:
-        deque(numbers, maxlen=0)  # after an interrupt nothing more is begun
-        workers.close(0.0)
+        deque(numbers, maxlen=0)  # after an interrupt no further item is started
+        pool.close(0.0)
 
 
-class Overdue(Exception):  # noqa: N818 - a state
-    """A call has not returned in time; its thread is left alone."""
+class CallTimeout(Exception):  # noqa: N818 - a state
+    """A call has not returned in time; its thread is abandoned."""
 
 
-def within(seconds: float, call: Callable[[], Result], *, name: str) -> Result:
-    """Return what `call` returns, from a thread of its own, if it does so in so many seconds.
+def call_with_timeout(seconds: float, call: Callable[[], Result], *, name: str) -> Result:
+    """Run `call` in a thread of its own and return what it returns within `seconds`.
 
-    Raises Overdue if it does not. Where no thread is to be had it runs in the caller's, unbounded.
+    Raises CallTimeout after that. If no thread can be started, the call runs in the caller's
+    thread, without a limit.
     """
     future: Future[Result] = Future()
     thread = threading.Thread(
@@ -229,5 +230,5 @@ def within(seconds: float, call: Callable[[], Result], *, name: str) -> Result:
     except RuntimeError:
         return call()
     if not wait([future], seconds).done:
-        raise Overdue
+        raise CallTimeout
     return future.result()

@@ -7,8 +7,13 @@ import time
 
 import pytest
 
-from ego4dfs.runtime import workers
-from ego4dfs.runtime.workers import Overdue, Workers, each, within
+from ego4dfs.runtime import daemon_threads
+from ego4dfs.runtime.daemon_threads import (
+    CallTimeout,
+    DaemonThreadPool,
+    call_with_timeout,
+    map_parallel,
+)
 from kit.processes import wait_until
 
 
@@ -27,8 +32,8 @@ class Gate:
 
 
 def test_a_group_has_so_many_threads_at_a_time():
-    gate, many = Gate(), Workers("test")
-    assert all(many.submit(gate, group="a", most=3) for _ in range(8))
+    gate, many = Gate(), DaemonThreadPool("test")
+    assert all(many.submit(gate, group="a", limit=3) for _ in range(8))
     wait_until(lambda: gate.begun == 3)
     time.sleep(0.05)
     assert gate.begun == 3
@@ -38,64 +43,64 @@ def test_a_group_has_so_many_threads_at_a_time():
 
 
 def test_a_group_that_hangs_takes_nothing_from_another():
-    gate, done, many = Gate(), threading.Event(), Workers("test")
+    gate, done, many = Gate(), threading.Event(), DaemonThreadPool("test")
     for _ in range(8):
-        many.submit(gate, group="hangs", most=4)
-    assert many.submit(done.set, group="healthy", most=4)
+        many.submit(gate, group="hangs", limit=4)
+    assert many.submit(done.set, group="healthy", limit=4)
     assert done.wait(10)
     gate.open.set()
     assert many.close(10)
 
 
 def test_urgent_tasks_of_a_group_pass_those_that_nobody_waits_for():
-    gate, done, many = Gate(), threading.Event(), Workers("test")
+    gate, done, many = Gate(), threading.Event(), DaemonThreadPool("test")
     for _ in range(8):
-        many.submit(gate, group="a", most=4)
+        many.submit(gate, group="a", limit=4)
     wait_until(lambda: gate.begun == 4)
-    many.submit(done.set, group="a", most=8)
+    many.submit(done.set, group="a", limit=8)
     assert done.wait(10)
     gate.open.set()
     assert many.close(10)
 
 
 def test_a_task_that_waits_can_be_hurried():
-    gate, done, many = Gate(), threading.Event(), Workers("test")
+    gate, done, many = Gate(), threading.Event(), DaemonThreadPool("test")
     for _ in range(6):
-        many.submit(gate, group="a", most=4)
-    many.submit(done.set, group="a", most=4)
+        many.submit(gate, group="a", limit=4)
+    many.submit(done.set, group="a", limit=4)
     wait_until(lambda: gate.begun == 4)
     many.expedite(done.set, 8)  # another bound method
     assert not done.wait(0.05)
-    many.submit(task := gate.open.set, group="a", most=4)
+    many.submit(task := gate.open.set, group="a", limit=4)
     many.expedite(task, 8)
     assert done.wait(10)
     assert many.close(10)
 
 
 def test_closing_waits_no_longer_than_its_limit():
-    gate, many = Gate(), Workers("test")
-    many.submit(gate, most=1)
+    gate, many = Gate(), DaemonThreadPool("test")
+    many.submit(gate, limit=1)
     began_s = time.monotonic()
     assert not many.close(0.1)
     assert time.monotonic() - began_s < 5
-    assert not many.submit(gate, most=1)
+    assert not many.submit(gate, limit=1)
     gate.open.set()
 
 
 def test_threads_end_when_they_have_nothing_to_do(monkeypatch):
-    monkeypatch.setattr(workers, "IDLE_S", 0.05)
-    many = Workers("idlers")
-    many.submit(lambda: None, most=1)
+    monkeypatch.setattr(daemon_threads, "IDLE_S", 0.05)
+    many = DaemonThreadPool("idlers")
+    many.submit(lambda: None, limit=1)
     wait_until(lambda: not any(t.name == "idlers" for t in threading.enumerate()))
     done = threading.Event()
-    assert many.submit(done.set, most=1)
+    assert many.submit(done.set, limit=1)
     assert done.wait(10)
 
 
 def test_a_task_that_fails_costs_no_thread():
-    many, done = Workers("test"), threading.Event()
-    many.submit(lambda: 1 / 0, most=1)
-    many.submit(done.set, most=1)
+    many, done = DaemonThreadPool("test"), threading.Event()
+    many.submit(lambda: 1 / 0, limit=1)
+    many.submit(done.set, limit=1)
     assert done.wait(10)
 
 
@@ -106,20 +111,20 @@ def refuse(_thread: threading.Thread) -> None:
 def test_nothing_is_accepted_when_no_thread_is_available(monkeypatch):
     """And nothing runs later what was refused."""
     ran = []
-    many = Workers("test")
+    many = DaemonThreadPool("test")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        assert not many.submit(lambda: ran.append(1), most=4)
-    assert many.submit(lambda: ran.append(2), most=4)
+        assert not many.submit(lambda: ran.append(1), limit=4)
+    assert many.submit(lambda: ran.append(2), limit=4)
     assert many.close(10)
     assert ran == [2]
 
 
 def test_a_task_waits_for_an_existing_thread_when_no_other_is_available(monkeypatch):
-    gate, done, many = Gate(), threading.Event(), Workers("test")
-    many.submit(gate, most=4)
+    gate, done, many = Gate(), threading.Event(), DaemonThreadPool("test")
+    many.submit(gate, limit=4)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert many.submit(done.set, most=4)
+    assert many.submit(done.set, limit=4)
     gate.open.set()
     assert done.wait(10)
 
@@ -132,17 +137,17 @@ def test_each_gives_results_in_order_from_several_threads():
             barrier.wait(30)  # three at a time, or never
         return 2 * number
 
-    assert each(double, range(9), threads=3, name="test") == [2 * n for n in range(9)]
+    assert map_parallel(double, range(9), threads=3, name="test") == [2 * n for n in range(9)]
 
 
 def test_each_works_without_another_thread(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert each(str, range(3), threads=3, name="test") == ["0", "1", "2"]
+    assert map_parallel(str, range(3), threads=3, name="test") == ["0", "1", "2"]
 
 
 def test_each_raises_what_its_function_raises():
     with pytest.raises(ZeroDivisionError):
-        each(lambda number: 1 / number, [1, 0], threads=2, name="test")
+        map_parallel(lambda number: 1 / number, [1, 0], threads=2, name="test")
 
 
 def test_ctrl_c_ends_each_before_the_next_item():
@@ -154,56 +159,56 @@ def test_ctrl_c_ends_each_before_the_next_item():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        each(interrupted, range(100), threads=1, name="test")
+        map_parallel(interrupted, range(100), threads=1, name="test")
     assert begun == [0]
 
 
 def test_a_call_that_does_not_return_in_time_is_left_alone():
     gate = Gate()
-    with pytest.raises(Overdue):
-        within(0.1, gate, name="test")
+    with pytest.raises(CallTimeout):
+        call_with_timeout(0.1, gate, name="test")
     gate.open.set()
 
 
 def test_a_call_that_returns_in_time_gives_what_it_gives(monkeypatch):
-    assert within(60, lambda: 7, name="test") == 7
+    assert call_with_timeout(60, lambda: 7, name="test") == 7
     with pytest.raises(ZeroDivisionError):
-        within(60, lambda: 1 / 0, name="test")
+        call_with_timeout(60, lambda: 1 / 0, name="test")
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert within(60, lambda: 7, name="test") == 7
+    assert call_with_timeout(60, lambda: 7, name="test") == 7
 
 
 def test_a_task_that_ends_wakes_no_idle_thread(monkeypatch):
     """Each of many idle threads that looked for work would cost more than the work."""
-    gate, many = Gate(), Workers("test")
+    gate, many = Gate(), DaemonThreadPool("test")
     for _ in range(24):
-        many.submit(gate, most=24)
+        many.submit(gate, limit=24)
     wait_until(lambda: gate.begun == 24)
     gate.open.set()
     wait_until(lambda: not many._running)
-    looks, look = [0], Workers._runnable
+    looks, look = [0], DaemonThreadPool._runnable
 
-    def counted(self: Workers) -> object:
+    def counted(self: DaemonThreadPool) -> object:
         looks[0] += 1
         return look(self)
 
-    monkeypatch.setattr(Workers, "_runnable", counted)
+    monkeypatch.setattr(DaemonThreadPool, "_runnable", counted)
     for _ in range(50):
         done = threading.Event()
-        many.submit(done.set, most=24)
+        many.submit(done.set, limit=24)
         assert done.wait(10)
     assert looks[0] <= 4 * 50
     assert many.close(10)
 
 
 def test_groups_that_hang_with_all_threads_leave_one_for_another(monkeypatch):
-    monkeypatch.setattr(workers, "MOST_THREADS", 6)
-    gate, done, many = Gate(), threading.Event(), Workers("test")
+    monkeypatch.setattr(daemon_threads, "MAX_THREADS", 6)
+    gate, done, many = Gate(), threading.Event(), DaemonThreadPool("test")
     for _ in range(6):
-        many.submit(gate, group="hangs", most=96)
-        many.submit(gate, group="hangs too", most=96)
+        many.submit(gate, group="hangs", limit=96)
+        many.submit(gate, group="hangs too", limit=96)
     wait_until(lambda: gate.begun >= 6)
-    assert many.submit(done.set, group="healthy", most=96)
+    assert many.submit(done.set, group="healthy", limit=96)
     assert done.wait(10)
     assert many._threads <= 2 * 6
     gate.open.set()
