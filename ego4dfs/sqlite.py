@@ -62,7 +62,7 @@ def read_only_uri(path: Path) -> str:
 
 
 def _is_wal(path: Path) -> bool:
-    """Tell whether the header of a database says that it uses a write-ahead log."""
+    """Return whether the header of a database says that it uses a write-ahead log."""
     try:
         with path.open("rb") as file:
             return file.read(20)[18:] == b"\2\2"
@@ -106,17 +106,17 @@ def retry_while_locked(operation: Callable[[], _T], *, wait_s: float) -> _T:
 
 
 def is_locked(error: BaseException) -> bool:
-    """Tell whether an error says that another process holds the database."""
+    """Return whether an error says that another process holds the database."""
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error says that the disk is full (SQLITE_FULL)."""
+    """Return whether an error says that the disk is full (SQLITE_FULL)."""
     return isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error)
 
 
 def is_damaged(error: BaseException) -> bool:
-    """Tell whether an error says that the file is damaged, or is not a database."""
+    """Return whether an error says that the file is damaged, or is not a database."""
     reason = str(error)
     return isinstance(error, sqlite3.Error) and (
         "malformed" in reason or "not a database" in reason

@@ -77,7 +77,7 @@ class BlockCache:
         return self._index.usage()
 
     def contains(self, key: str) -> bool:
-        """Tell whether there is a file of the block, without a check of its bytes."""
+        """Return whether there is a file of the block, without a check of its bytes."""
         return os.path.exists(self._prefix + relative_name(key))  # noqa: PTH110 - hot path
 
     def read_into(self, key: str, start: int, view: memoryview, *, is_use: bool = True) -> bool:

@@ -77,7 +77,7 @@ def private_directory(directory: Path) -> Path:
 
 
 def _is_ours(cache_dir: Path) -> bool:
-    """Tell whether the directory is empty, or holds only a cache of ego4dfs, or our tag."""
+    """Return whether the directory is empty, or holds only a cache of ego4dfs, or our tag."""
     names = {path.name for path in cache_dir.iterdir()} - _IGNORED_NAMES
     if names <= {_TAG_NAME}:
         return True

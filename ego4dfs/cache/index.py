@@ -135,7 +135,7 @@ class BlockIndex:
         """Add rows of blocks, given as (key, length, url, pinned); return how many were evicted.
 
         Afterwards the bytes of all rows are below the limit. If pins leave too little room, some
-        of these rows were evicted, too. An index that was removed or replaced is opened anew first.
+        of these rows were evicted, too. An index that was removed or replaced is reopened first.
         Raises sqlite3.OperationalError if another process locks the index for too long.
         """
         return self._for_mount(lambda: self._reserve(blocks))

@@ -187,7 +187,7 @@ class BlockWriter:
             return
         self._generation = self._index.generation
         self.verified.clear()
-        log.warning("%s was removed or replaced; its index was opened anew", self._directory)
+        log.warning("%s was removed or replaced; a new index was opened", self._directory)
         cleanup.remove_strays(self._directory, self._index)
 
     def _is_pinned(self, key: str) -> bool:

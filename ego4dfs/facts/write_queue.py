@@ -40,7 +40,7 @@ class WriteQueue:
             self.flush()
 
     def is_deleted(self, url: str) -> bool:
-        """Tell whether the row on disk is waiting to be deleted."""
+        """Return whether the row on disk is waiting to be deleted."""
         return url in self._changes and self._changes.get(url) is None
 
     def flush(self) -> None:
