@@ -1,4 +1,4 @@
-"""`ego4dfs prefetch --to cache`: the selection into the block cache, and pinned with --pin."""
+"""`ego4dfs prefetch --to cache`: plans, asks, fetches a selection into the cache, and reports."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Listings = Callable[[Session], tuple[list[Listing], dict[str, Ego4DError]]]
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Refuse flags that say something about copies only. Raises ConfigError."""
+    """Raise ConfigError for flags that are for copies only."""
     for name, flag in (("output_directory", "-o"), ("skip_s3_checks", "--skip-s3-checks")):
         if vars(args).get(name):
-            hint = "the cache has its --cache-dir, and blocks need the sizes of their objects"
+            hint = "the cache is in --cache-dir, and its blocks need the sizes of their objects"
             raise ConfigError(f"{flag}: not allowed with --to cache", hint=hint)
 
 
 class ToCache:
-    """One run into the cache."""
+    """One run of `prefetch --to cache`."""
 
     def __init__(
         self, config: Config, args: argparse.Namespace, printer: PrefetchPrinter, listings: Listings
     ) -> None:
-        """Take what is listed from `listings`."""
+        """Fetch what `listings` returns for a session."""
         self._config = config
         self._args = args
         self._printer = printer
@@ -47,7 +47,7 @@ class ToCache:
         self._pin = args.pin
 
     def run(self, retry: Callable[[Path], RetryCommands]) -> int:
-        """Plan, ask, fetch and report; `retry` is given a place for files of uids."""
+        """Plan, ask, fetch and report; `retry` gets the directory for files of uids."""
         inner = prepare_directory(self._config.cache_dir)
         self._printer.start(self._config.datasets, f"the cache in {self._config.cache_dir}")
         session = open_selected_session(self._config, pass_refused=True)
@@ -112,7 +112,7 @@ class ToCache:
 
 
 def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
-    """Refuse what the disk has no room for, though the limit of the cache may have."""
+    """Raise CacheError if the disk has too little space, whatever the limit of the cache."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
     needed = plan.bytes(*TO_FETCH) - plan.begun_bytes
@@ -121,5 +121,5 @@ def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
         more, room = distinct_sizes(growth, free)
         raise CacheError(
             f"{directory}: the cache needs {more} more for this, and {room} are free",
-            hint="make room, choose less, or name another disk with --cache-dir",
+            hint="free some space, select less, or choose another disk with --cache-dir",
         )

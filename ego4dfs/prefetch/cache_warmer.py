@@ -1,4 +1,4 @@
-"""`prefetch --to cache`: whole objects are fetched into the block cache, and pinned if wanted."""
+"""`prefetch --to cache`: fetches whole objects into the block cache, and pins them if asked."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ CACHE_WRITE_S = 300.0
 
 
 class CacheWarmer:
-    """Plans and fetches objects into the cache; what is cached, in blocks or parts, stays.
+    """Plans and fetches objects into the cache, except blocks and parts that are cached.
 
-    What was fetched is compared with its ETag, like copies on disk. One for each run. Safe from
-    several threads where it uses them itself.
+    Each object is compared with its ETag, like copies on disk. Make one for each run; its own
+    threads are the only ones that may share it.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class CacheWarmer:
     ) -> None:
         """Fetch with the store, facts and cache of `session`.
 
-        An outage of the store is waited out for `retry_for_s`.
+        During an outage of the store, requests are retried for `retry_for_s`.
         """
         self._pool = WorkerPool(self._stop)
         self.report = Report(outage=Outage(retry_for_s, self._pool.stopping))
@@ -75,12 +75,12 @@ class CacheWarmer:
             self._verifier = EtagVerifier(session.cache, session.metrics, session.store.renew)
         self._directory = version_directory(session.catalog.version)
         self._lock = threading.Lock()  # guards all below
-        self._left: Counter[str] = Counter()
+        self._requests_left: Counter[str] = Counter()  # by path
         self._failed: set[str] = set()
         self._consecutive_failures = 0
         self._attempts: Counter[str] = Counter()  # by object id
         self._objects: dict[str, tuple[Item, ObjectRef]] = {}  # fetched in this run, by object id
-        self._again: deque[Task] = deque()
+        self._retries: deque[Task] = deque()
 
     def plan(
         self,
@@ -89,10 +89,10 @@ class CacheWarmer:
         metadata_url: str = "",
         on_facts: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> Plan:
-        """Return what is in the cache and what is not, of these datasets and of ego4d.json.
+        """Return which files of these datasets, and ego4d.json, are cached and which are not.
 
-        Raises CredentialsRejected when the key is refused, and StoreUnavailable when nothing
-        answers any more.
+        Raises CredentialsRejected when the key is refused, and StoreUnavailable when the store
+        does not answer.
         """
         rows = [("", 1, [(METADATA, "", metadata_url)])] if metadata_url else []
         for listing in listings:
@@ -104,16 +104,16 @@ class CacheWarmer:
         for dataset, count, files in rows:
             items = []
             for name, uid, url in files:
-                item, here = self._item(dataset, name, uid, url)
+                item, cached = self._item(dataset, name, uid, url)
                 items.append(item)
-                begun += here if item.state in TO_FETCH else 0
+                begun += cached if item.state in TO_FETCH else 0
                 done += 1
                 on_facts(done, total)
             datasets.append(DatasetPlan(dataset, count, items))
         return Plan(datasets, begun_bytes=begun)
 
     def check_room(self, plan: Plan, *, pin: bool) -> None:
-        """Raise CacheError when the cache, or what may be pinned of it, is too small for all."""
+        """Raise CacheError if the selection is larger than the cache, or than can be pinned."""
         refs = self._refs(plan)
         limit, what = int(self._cache.admin.max_bytes * PIN_SHARE), "fit beside what else is read"
         if pin:
@@ -125,18 +125,18 @@ class CacheWarmer:
             selected, room = distinct_sizes(needed, limit)
             raise CacheError(
                 f"{selected} are selected, and {room} {what}",
-                hint="choose less, give a larger --cache-size, or copy to a directory: -o DIR",
+                hint="select less, set a larger --cache-size, or download to a directory: -o DIR",
             )
 
     def run(
         self, plan: Plan, tick: Callable[[], None] = lambda: None, *, pin: bool = False
     ) -> bool:
-        """Bring in what is to come, and with `pin` keep all of it from eviction.
+        """Fetch what is missing; with `pin`, protect all of it from eviction.
 
-        Calls `tick` some times a second from this thread. One object that cannot be had does not
-        stop the others. Returns whether all threads have ended; KeyboardInterrupt and what befalls
-        every object stop the run in order, and are then `report.stopped_by`. Raises CacheError,
-        before a byte is fetched, as `check_room` does.
+        Calls `tick` some times a second from this thread. An object that cannot be fetched does
+        not stop the others. KeyboardInterrupt, and errors that would fail every object, stop the
+        run and are then in `report.stopped_by`. Returns whether all threads have ended. Raises
+        CacheError as `check_room` does, before a byte is fetched.
         """
         self.check_room(plan, pin=pin)
         self.report.files = plan.count(*State)
@@ -166,21 +166,21 @@ class CacheWarmer:
         self.report.stop(error)
 
     def _item(self, dataset: str, name: str, uid: str, url: str) -> tuple[Item, int]:
-        """Return the plan of one file, and how many of its bytes are in the cache."""
+        """Return the plan of one file, and how many of its bytes are cached."""
         directory = f"{self._directory}/{dataset}" if dataset else self._directory
         try:
-            facts = self._ask(url)
+            facts = self._get_facts(url)
         except (CredentialsRejected, StoreUnavailable):
             raise
         except StoreError as error:
             state = State.MISSING if isinstance(error, ObjectMissing) else State.REFUSED
             return Item(directory, name, dataset, uid, url, None, state, str(error)), 0
         ref = self._ref(url, facts)
-        here = ref.size - sum(map(total_bytes, self._missing(ref)))
-        state = State.RIGHT if here == ref.size else State.FETCH
-        return Item(directory, name, dataset, uid, url, facts, state), here
+        cached = ref.size - sum(map(total_bytes, self._missing(ref)))
+        state = State.RIGHT if cached == ref.size else State.FETCH
+        return Item(directory, name, dataset, uid, url, facts, state), cached
 
-    def _ask(self, url: str) -> ObjectFacts:
+    def _get_facts(self, url: str) -> ObjectFacts:
         outage = self.report.outage
         if not outage.retry_for_s:
             return self._facts.get(url)
@@ -204,17 +204,17 @@ class CacheWarmer:
                 yield from (part.key for part in part_extents(ref, block.start, block.stop))
 
     def _next(self, tasks: Iterator[Task]) -> Task | None:
-        return self._again.popleft() if self._again else next(tasks, None)
+        return self._retries.popleft() if self._retries else next(tasks, None)
 
     def _tasks(self, items: Sequence[Item], refs: dict[str, ObjectRef]) -> Iterator[Task]:
         for item in items:
             ref = refs[item.url]
             missing = self._missing(ref)
-            here = ref.size - sum(map(total_bytes, missing))
+            cached = ref.size - sum(map(total_bytes, missing))
             self.report.begin(item.path, ref.size)
-            self.report.moved(item.path, resumed=here)
+            self.report.moved(item.path, resumed=cached)
             with self._lock:
-                self._left[item.path] = len(missing)
+                self._requests_left[item.path] = len(missing)
             if not missing:  # it was cached since the plan was made, or is listed twice
                 self._end(item)
             for request in missing:
@@ -233,9 +233,9 @@ class CacheWarmer:
         self.report.moved(item.path, fetched=fetched, cached=total_bytes(request) - fetched)
         with self._lock:
             self._consecutive_failures = 0
-            self._left[item.path] -= 1
-            is_whole = not self._left[item.path]
-        if is_whole and self._is_right(item, ref):
+            self._requests_left[item.path] -= 1
+            is_whole = not self._requests_left[item.path]
+        if is_whole and self._agrees_with_etag(item, ref):
             self._end(item)
 
     def _fetch_once(self, ref: ObjectRef, request: list[Extent]) -> int:
@@ -256,7 +256,7 @@ class CacheWarmer:
                 raise StoreError(f"{ref.url}: the cache could not keep it: {reason}", url=ref.url)
         return sum(map(len, begun.values()))
 
-    def _is_right(self, item: Item, ref: ObjectRef) -> bool:
+    def _agrees_with_etag(self, item: Item, ref: ObjectRef) -> bool:
         """Compare a whole object with its ETag; what is wrong was dropped and is fetched again."""
         if self._verifier is None:
             return True
@@ -264,15 +264,15 @@ class CacheWarmer:
             self._objects[ref.object_id] = (item, ref)
         is_rejected = self._verifier.verify(ref) is Outcome.REJECTED
         if is_rejected:
-            self._fetch_again(item, ref)
+            self._retry(item, ref)
         for other in self._verifier.recheck():
             if self._verifier.verify(other) is Outcome.REJECTED:
                 other_item, _ = self._objects[other.object_id]
                 self.report.done(count=-1)  # it was counted before another one proved it wrong
-                self._fetch_again(other_item, other)
+                self._retry(other_item, other)
         return not is_rejected
 
-    def _fetch_again(self, item: Item, ref: ObjectRef) -> None:
+    def _retry(self, item: Item, ref: ObjectRef) -> None:
         with self._lock:
             self._attempts[ref.object_id] += 1
             is_last = self._attempts[ref.object_id] == ATTEMPTS
@@ -285,9 +285,9 @@ class CacheWarmer:
             self._end(item)
             return
         with self._lock:
-            self._left[item.path] = len(missing)
+            self._requests_left[item.path] = len(missing)
         tasks = [partial(self._fetch, item, ref, request) for request in missing]
-        self._pool.update(lambda: self._again.extend(tasks))
+        self._pool.update(lambda: self._retries.extend(tasks))
 
     def _end(self, item: Item) -> None:
         self.report.end(item.path)
