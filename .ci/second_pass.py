@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - no package: pytest loads it by name
-"""A pytest plugin: leave out the tests that cannot tell the second pass from the first.
+"""A pytest plugin: leave out the tests that run the same in the second pass as in the first.
 
 Both passes differ in `--libfuse` and `--transport` only. A test can see these through the fixtures
 of that name, or by asking `request` or `pytestconfig`, itself or through any fixture of ours. All
@@ -40,8 +40,8 @@ def can_see_options(item: pytest.Item) -> bool:
 @cache
 def has_door(function: Any) -> bool:
     """Tell whether a function takes `pytestconfig`, or of `request` more than its parameter."""
-    asked = DOORS & set(inspect.signature(function).parameters)
-    return bool(asked) and (asked != {"request"} or not takes_only_param(function))
+    found = DOORS & set(inspect.signature(function).parameters)
+    return bool(found) and (found != {"request"} or not takes_only_param(function))
 
 
 def takes_only_param(function: Any) -> bool:

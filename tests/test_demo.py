@@ -1,4 +1,4 @@
-"""`ego4dfs demo`: the story holds, and nothing stays behind."""
+"""`ego4dfs demo`: all steps run, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shutil import which
 
 import pytest
 
-from ego4dfs.demo.story import own_command
+from ego4dfs.demo.walkthrough import own_command
 from kit.cli import run_cli
 from kit.server import shared_media
 

@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
     if args.keep:
         _keep()
         return ExitCode.OK
-    from ego4dfs.demo.story import Story  # noqa: PLC0415 - it needs the extra packages
+    from ego4dfs.demo.walkthrough import Walkthrough  # noqa: PLC0415 - it needs the extra packages
 
     with tempfile.TemporaryDirectory(prefix="ego4dfs-demo-", ignore_cleanup_errors=True) as name:
-        Story(Path(name).resolve()).tell()
+        Walkthrough(Path(name).resolve()).run()
     return ExitCode.OK
 
 
@@ -72,7 +72,7 @@ def _mountpoint() -> Path:
 
 def _keep() -> None:
     from ego4dfs.demo import keeper  # noqa: PLC0415 - it needs the extra packages
-    from ego4dfs.demo.story import Story  # noqa: PLC0415
+    from ego4dfs.demo.walkthrough import Walkthrough  # noqa: PLC0415
 
     directory = _directory()
     if keeper.find(directory) is not None:
@@ -82,9 +82,9 @@ def _keep() -> None:
     say("Starting an S3 server with a small sample of Ego4D; this takes some seconds", flush=True)
     kept = keeper.start(directory)
     try:
-        story = Story(directory)
+        walkthrough = Walkthrough(directory)
         check_mountpoint(_mountpoint())
-        story.show(kept)
+        walkthrough.show(kept)
     except BaseException:
         _end(kept)
         raise

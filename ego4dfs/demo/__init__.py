@@ -1,1 +1,1 @@
-"""A small release of Ego4D's shape on a real S3 server of this machine."""
+"""The demo: a small release with Ego4D's layout on a local S3 server."""

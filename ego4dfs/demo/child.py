@@ -1,4 +1,4 @@
-"""Start a process that cannot outlive this one, not even when this one is killed with SIGKILL."""
+"""Child processes that end with this process, also when it is killed with SIGKILL."""
 
 from __future__ import annotations
 

@@ -208,5 +208,5 @@ def _dated(description: str) -> dict[str, Any]:
 
 
 def _windows(clip: Clip) -> int:
-    """Count windows of 32 frames at steps of 16, as the feature files' sizes tell."""
+    """Count windows of 32 frames at steps of 16, as the sizes of feature files imply."""
     return math.ceil((clip.num_frames - 32) / 16) + 1

@@ -1,4 +1,4 @@
-"""What real manifests do wrong, for tests; each kind is in the table of `add_dirt`."""
+"""Malformed manifest rows as they occur at Ego4D, for tests: `add_dirt` lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that keeps the demo's S3 server up until it is told to end: `ego4dfs demo --keep`.
+"""The background process of `ego4dfs demo --keep`: it runs the S3 server until SIGTERM.
 
 Its directory holds `demo.json` (pid and endpoint, once the sample is there) and `credentials`
 (the licensee's profile, 0600), so that the keys are never printed.
@@ -23,7 +23,7 @@ from ego4dfs.errors import Ego4DError
 
 _MODULE = "ego4dfs.demo.keeper"  # not __name__, which is __main__ in the keeper itself
 STALL_S = 120.0
-"""How long a keeper may write nothing: making the videos takes seconds for each."""
+"""Time without progress until start fails: each video takes seconds to make."""
 
 _END_S = 20.0
 
@@ -101,7 +101,7 @@ def start(directory: Path) -> Kept:
 
 
 def _await(directory: Path, process: subprocess.Popen[bytes]) -> Kept:
-    """Return the keeper once it is ready; wait as long as it gets on, however slow it is."""
+    """Return the keeper once it is ready; wait as long as it makes progress."""
     written, deadline = -1, 0.0
     while process.poll() is None:
         kept = find(directory)

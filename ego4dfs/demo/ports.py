@@ -15,7 +15,7 @@ _RANGE = range(20_000, 32_000)
 def pick(names: Sequence[str], fixed: Mapping[str, int]) -> dict[str, int]:
     """Choose a port for each name, all different and free now; those in `fixed` are kept unseen.
 
-    Free now is not free later: whoever starts a server on them must be ready to choose again.
+    Free now is not free later: a server that cannot bind them must pick others.
     """
     wanted = [name for name in names if name not in fixed]
     while True:

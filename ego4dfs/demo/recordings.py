@@ -1,4 +1,4 @@
-"""Who is in the sample: the videos, and the clips that were cut from them."""
+"""The recordings of the sample: its videos, and the clips cut from them."""
 
 from __future__ import annotations
 

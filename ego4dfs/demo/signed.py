@@ -1,4 +1,4 @@
-"""One signed request to an S3 endpoint: the calls on buckets that obstore does not have."""
+"""Signed requests to an S3 endpoint, for the bucket operations that obstore lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decode a short window from the middle of a video, as a training loader does."""
+"""Decode a short window of a video, as a training loader does."""
 
 from __future__ import annotations
 

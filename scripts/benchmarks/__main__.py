@@ -97,9 +97,9 @@ def _measure(options: argparse.Namespace, rows: Sequence[Row]) -> int:
 
 def _section(group: str, outcomes: Sequence[Outcome], about: dict[str, str]) -> str:
     mine = [outcome for outcome in outcomes if outcome.row.group == group]
-    told = "\n".join(f"- {name}: {value}" for name, value in about.items())
+    lines = "\n".join(f"- {name}: {value}" for name, value in about.items())
     goals = report.goals(mine)
-    return f"{told}\n\n{report.markdown(mine)}" + (f"\nGoals:\n\n{goals}" if goals else "")
+    return f"{lines}\n\n{report.markdown(mine)}" + (f"\nGoals:\n\n{goals}" if goals else "")
 
 
 def _command(options: argparse.Namespace) -> str:

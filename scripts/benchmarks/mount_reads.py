@@ -1,4 +1,4 @@
-"""Reading through a mount: by processes that begin together, with what it cost the server of it."""
+"""Reads through a mount by processes that start together, and what they cost the mount process."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def read(jobs: Sequence[Sequence[Path]], *, limit: int = ALL, evict: bool = Fals
             _line(worker)
         for worker in workers:
             _say(worker, "go")
-        told = [json.loads(_line(worker)) for worker in workers]
-    wall_s = max(answer["end"] for answer in told) - min(answer["begin"] for answer in told)
-    return Reading(wall_s, sum(answer["bytes"] for answer in told))
+        answers = [json.loads(_line(worker)) for worker in workers]
+    wall_s = max(answer["end"] for answer in answers) - min(answer["begin"] for answer in answers)
+    return Reading(wall_s, sum(answer["bytes"] for answer in answers))
 
 
 def measured(mount: Mounted, work: Callable[[], Reading]) -> dict[str, float]:

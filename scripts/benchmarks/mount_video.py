@@ -1,4 +1,4 @@
-"""Windows of real videos: what decoding one takes, and what bytes it cannot do without."""
+"""Windows of real videos: the time to decode one, and the bytes it needs."""
 
 from __future__ import annotations
 

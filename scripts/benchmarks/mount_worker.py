@@ -1,4 +1,4 @@
-"""One reading process, run by its path without site packages, so that sixteen start quickly.
+"""A reading process, run by its path without site packages so that sixteen start quickly.
 
 Its first line of input is a job in JSON, the second says go. Its answer is what it saw, with
 times of the clock that all processes of the machine share.

@@ -1,4 +1,4 @@
-"""The mounts side by side: how each tool is mounted, watched and unmounted, warm or cold."""
+"""The mounts that are compared: how each tool is mounted, metered and unmounted."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def rclone() -> Mounter:
     def arguments(place: Place) -> list[str]:
         words = ["mount", f":s3:{CONSORTIUM}/{OBJECTS}/{place.dataset}", str(place.mountpoint)]
         words += ["--vfs-cache-mode", "full", "--cache-dir", str(place.cache), "--read-only"]
-        # Without the last one it asks for each file's modification time, one after the other.
+        # Without the last one it requests each file's modification time, one after the other.
         return [*words, "--vfs-read-chunk-size", "8M", "--use-server-modtime"]
 
     return Mounter("rclone mount", peers.rclone(), arguments, lambda p: p.mountpoint)
@@ -150,7 +150,7 @@ def mounted(
 ) -> Iterator[Mounted]:
     """Mount a dataset; on leaving nothing of it is left, whatever happened.
 
-    Raises RunError when it does not come up, or cannot be taken away.
+    Raises RunError when it does not come up, or cannot be unmounted.
     """
     name = "".join(letter if letter.isalnum() else "-" for letter in mounter.name)
     mountpoint = servers.directory / "mounts" / f"{name}-{time.monotonic_ns()}"

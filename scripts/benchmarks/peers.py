@@ -1,4 +1,4 @@
-"""The tools side by side: where each is found, and what to say of one that is not."""
+"""The tools that are compared: where each is installed, and how to install a missing one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tool:
 @cache
 def ego4dfs() -> Tool:
     """Return the command of this checkout."""
-    return _asked("ego4dfs", (sys.executable, "-m", "ego4dfs"), "--version")
+    return _probe("ego4dfs", (sys.executable, "-m", "ego4dfs"), "--version")
 
 
 @cache
@@ -34,7 +34,7 @@ def official() -> Tool:
     """Return the official downloader."""
     python = PEERS / "bin/python"
     what = "from importlib.metadata import version; import ego4d.cli.cli; print(version('ego4d'))"
-    found = _asked("official ego4d", (str(python),), "-c", what, hint="pip install ego4d==1.7.3")
+    found = _probe("official ego4d", (str(python),), "-c", what, hint="pip install ego4d==1.7.3")
     command = (*found.command, "-m", "ego4d.cli.cli") if found.command else ()
     return Tool(found.name, command, found.version, found.missing)
 
@@ -42,37 +42,37 @@ def official() -> Tool:
 @cache
 def aws() -> Tool:
     """Return the AWS command line."""
-    return _asked("aws", (str(PEERS / "bin/aws"),), "--version", hint="pip install awscli")
+    return _probe("aws", (str(PEERS / "bin/aws"),), "--version", hint="pip install awscli")
 
 
 @cache
 def rclone() -> Tool:
     """Return rclone."""
-    return _asked("rclone", ("rclone",), "version", hint="apt-get install rclone")
+    return _probe("rclone", ("rclone",), "version", hint="apt-get install rclone")
 
 
 @cache
 def s3fs() -> Tool:
     """Return s3fs-fuse."""
-    return _asked("s3fs-fuse", ("s3fs",), "--version", hint="apt-get install s3fs")
+    return _probe("s3fs-fuse", ("s3fs",), "--version", hint="apt-get install s3fs")
 
 
 @cache
 def bindfs() -> Tool:
     """Return bindfs, which passes a local directory through FUSE, in C."""
-    return _asked("bindfs", ("bindfs",), "--version", hint="apt-get install bindfs")
+    return _probe("bindfs", ("bindfs",), "--version", hint="apt-get install bindfs")
 
 
-def _asked(name: str, command: tuple[str, ...], *arguments: str, hint: str = "") -> Tool:
+def _probe(name: str, command: tuple[str, ...], *arguments: str, hint: str = "") -> Tool:
     """Return the tool with the first line of what it says of its version."""
     path = shutil.which(command[0])
     if path is None:
         return Tool(name, (), missing=f"missing: {hint}")
-    asked = (path, *command[1:])
+    command_line = (path, *command[1:])
     done = subprocess.run(
-        [*asked, *arguments], capture_output=True, text=True, check=False, timeout=60
+        [*command_line, *arguments], capture_output=True, text=True, check=False, timeout=60
     )
     if done.returncode:
         words = (done.stderr.strip() or "no reason given").splitlines()[-1]
         return Tool(name, (), missing=f"missing: does not start: {words}")
-    return Tool(name, asked, done.stdout.strip().splitlines()[0])
+    return Tool(name, command_line, done.stdout.strip().splitlines()[0])

@@ -1,4 +1,4 @@
-"""nginx with Lua in front of the S3 server: a distant bucket, and a count of what passes."""
+"""nginx with Lua in front of the S3 server: simulates a distant bucket and counts traffic."""
 
 from __future__ import annotations
 
@@ -131,10 +131,10 @@ class Proxy:
         connection = http.client.HTTPConnection("127.0.0.1", self._ports["counter"], timeout=10)
         try:
             connection.request("GET", "/")
-            told = json.loads(connection.getresponse().read())
+            answer = json.loads(connection.getresponse().read())
         finally:
             connection.close()
-        return Counts(told["requests"], told["bytes"], told["HEAD"], told["GET"])
+        return Counts(answer["requests"], answer["bytes"], answer["HEAD"], answer["GET"])
 
     def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self is 3.11
         """Start; returns when it answers."""

@@ -32,7 +32,7 @@ class Contender:
     """One tool at the work of a row: `run` does it once, checks the bytes, and measures.
 
     `run` may raise RunError. `missing` says why it cannot be run at all. `most_rounds` bounds the
-    rounds of one that is unbearably slow.
+    rounds of a very slow one.
     """
 
     name: str
@@ -152,12 +152,12 @@ def _run_once(row: Row, contender: Contender, result: Result, which: str) -> Non
     begin = time.monotonic()
     try:
         sample = contender.run()
-    except Exception as error:  # noqa: BLE001 - whatever ails one tool must not end the others' run
+    except Exception as error:  # noqa: BLE001 - a failure of one tool must not end the others' run
         words = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
         result.trouble = f"failed: {words}"
         say(f"{row.name} {which} {contender.name}: {result.trouble}")
         return
     result.samples.append(sample)
     headline = row.columns[0]
-    told = f"{headline.title} {sample[headline.key]:.{headline.digits}f}"
-    say(f"{row.name} {which} {contender.name}: {told} ({time.monotonic() - begin:.1f} s in all)")
+    text = f"{headline.title} {sample[headline.key]:.{headline.digits}f}"
+    say(f"{row.name} {which} {contender.name}: {text} ({time.monotonic() - begin:.1f} s in all)")

@@ -1,4 +1,4 @@
-"""Published data: many small files, and contents that can be made again from any offset."""
+"""Benchmark data: many small files, and files whose bytes follow from a seed and an offset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The S3 server in the RAM disk, near or as if far away, and what killed runs left behind."""
+"""The S3 server in the RAM disk, near or with the latency of a distant one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests share: servers, mounts, fixtures and fakes; one module for each thing.
+"""The test kit: servers, mounts, fixtures and fakes that several tests use.
 
 The modules of fixtures are pytest plugins, named in `conftest.py`; all else is imported from here:
 `from kit.gateway import Gateway`.

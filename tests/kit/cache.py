@@ -1,4 +1,4 @@
-"""What cache tests share: blocks that can be checked anywhere, and writers in other processes."""
+"""Helpers for cache tests: blocks whose bytes follow from their key, and writer processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is true of the tree through every face: one list of facts, run unchanged by each of them.
+"""The contract of the tree: tests that VFS, mount and fsspec run unchanged.
 
 A face is shown to the facts by an adapter with four calls, which raise OSError with the errno that
 a program would see. A test module imports `published`, gives `face`, and subclasses the facts.

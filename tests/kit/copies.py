@@ -1,4 +1,4 @@
-"""A directory of copies, a store in memory, and everything between them."""
+"""A prefetch over a store in memory: layout, journal, cache and facts in one directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kit.sessions import session_over
 
 
 class Bench:
-    """A directory of copies, a store in memory, and everything between them."""
+    """A prefetch over a store in memory: layout, journal, cache and facts in one directory."""
 
     def __init__(self, root: Path, store: CountingStore) -> None:
         self.store = store

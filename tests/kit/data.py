@@ -1,4 +1,4 @@
-"""Test bytes that a name decides: any part of a file can be checked without a copy of it."""
+"""Test data that follows from a name: any range can be checked without a copy of the file."""
 
 from __future__ import annotations
 

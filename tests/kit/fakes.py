@@ -1,7 +1,6 @@
-"""Stores with a memory: they serve from a dict, count requests, and fail or stall as told.
+"""Fake stores: they serve from a dict, record requests, and fail or stall on demand.
 
-No transport and no S3: for those there is a real server. These stand below parts whose requests
-are to be counted.
+There is no transport and no S3 in them: tests of those use a real server.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MTIME_NS = 1_600_000_000 * 10**9
 class CountingStore:
     """An ObjectStore of objects in memory that records every call.
 
-    `gets` are the ranges asked for as (url, start, stop), `heads` the URLs; `in_flight` and `peak`
+    `gets` are the requested ranges as (url, start, stop), `heads` the URLs; `in_flight` and `peak`
     are the bytes of the ranges being fetched, now and at most.
     """
 
@@ -104,10 +103,10 @@ class CountingStore:
         self.closed = True
 
     def obey(self, url: str) -> None:
-        """Do as told before an answer: nothing here, fail or stall in the others."""
+        """Called before each answer: does nothing; subclasses fail or stall."""
 
     def blocks_asked(self, block_size: int) -> Counter[tuple[str, int]]:
-        """Count how often each block was asked for."""
+        """Count how often each block was requested."""
         return Counter(
             (url, index)
             for url, start, stop in self.gets

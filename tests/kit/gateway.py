@@ -1,4 +1,4 @@
-"""A reverse proxy in front of a real S3 server: it counts, and it misbehaves as told.
+"""A reverse proxy in front of the S3 server: it records requests and injects faults.
 
 Switches are attributes and may be changed while requests run. Loopback only.
 """
@@ -36,7 +36,7 @@ class Faults:
     refuse_listing: bool = False  # LIST and GetBucketLocation answer 403
     slow_down_every: int = 0  # every nth request answers `slow_down`; 1 = all
     slow_down: tuple[int, str] = (503, "SlowDown")
-    retry_after_s: int = 0  # told with it
+    retry_after_s: int = 0  # sent with it
     trickle_s: float = 0.0  # bodies come in pieces of `piece_bytes`, one in so many seconds
     gate: threading.Event | None = None  # requests wait until it is set
     cut_body_at: int | None = None  # bodies end after so many bytes, the connection closed
@@ -57,7 +57,7 @@ class Faults:
     reply: Reply | None = None  # sent in the store's place
     headers: dict[str, str] = field(default_factory=dict)  # sent instead of true ones; '' = none
     head_size_off: int = 0  # added to the Content-Length of a HEAD
-    etag: str = ""  # told instead of the true one, as if If-Match were unknown
+    etag: str = ""  # sent instead of the true one, as if If-Match were unknown
     flip_byte: bool = False  # the first bit of each piece of a body is another one
     times: int | None = None  # how many more requests the counted faults may hit
     only: str = ""

@@ -1,4 +1,4 @@
-"""What the gateway does with one connection: answer itself, or pass on."""
+"""The request handler of the gateway: injects a fault, or forwards the request."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         self._forward(gateway, body)
 
     def _struck(self, gateway: Gateway, faults: Faults) -> bool:
-        """Misbehave before the request is forwarded; tell whether it has been dealt with."""
+        """Inject faults before the request is forwarded; return whether it was answered."""
         time.sleep(faults.latency_s + faults.stall_s)
         if faults.gate is not None:
             faults.gate.wait(60)
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         inner = f"<Region>{named}</Region>" if named and status == 400 else ""
         body = (
             f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
-            f"<Message>told so by the gateway</Message>{inner}</Error>"
+            f"<Message>refused by the gateway</Message>{inner}</Error>"
         ).encode()
         self._note(status)
         self.send_response(status)
@@ -163,12 +163,12 @@ class Handler(BaseHTTPRequestHandler):
     def _send_headers(
         self, answer: http.client.HTTPResponse, hidden: set[str], faults: Faults
     ) -> None:
-        told = {name.lower(): value for name, value in faults.headers.items()}
+        replaced = {name.lower(): value for name, value in faults.headers.items()}
         if faults.only not in self.path:
-            told = {}
+            replaced = {}
         for name, value in answer.getheaders():
-            if name.lower() in told:
-                self._send_told(name, told[name.lower()])
+            if name.lower() in replaced:
+                self._send_replaced(name, replaced[name.lower()])
             elif name.lower() == "content-length" and self.command == "HEAD":
                 self.send_header(name, str(int(value) + faults.head_size_off))
             elif name.lower() == "etag" and faults.etag:
@@ -176,7 +176,7 @@ class Handler(BaseHTTPRequestHandler):
             elif name.lower() not in _HOP_BY_HOP | hidden:
                 self.send_header(name, value)
 
-    def _send_told(self, name: str, value: str) -> None:
+    def _send_replaced(self, name: str, value: str) -> None:
         if value:
             self.send_header(name, value)
         elif name.lower() == "content-length":

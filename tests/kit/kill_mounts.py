@@ -1,7 +1,7 @@
-"""Kill mounts with SIGKILL under load, again and again: two mounts share one cache.
+"""Kill mounts with SIGKILL under load; two mounts share one cache.
 
 `python -m kit.kill_mounts KILLS` prints what came of it; `scripts/kill-mounts` sets up first.
-After each kill the mount is started anew, a file whose blocks were all on disk before the kill is
+After each kill the mount is restarted, a file whose blocks were all on disk before the kill is
 read through it, and the requests for that file are counted: there must be none.
 """
 
@@ -159,7 +159,7 @@ def run(kills: int, directory: Path, *, libfuse: str, transport: str, seed: int 
 
 
 def _kill(root: Path, report: Report, stand: Stand, mount_again: Callable[[], object]) -> None:
-    """End one mount without warning, start it anew, and read a file that was cached whole."""
+    """End one mount without warning, restart it, and read a file that was cached whole."""
     pid, whole = status(root)["pid"], stand.cached_whole()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_running(pid))

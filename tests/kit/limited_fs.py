@@ -19,7 +19,7 @@ LACKS = {
     "modes": "chmod and chown are refused",
     "syncs": "fsync is refused, of files and of directories",
     "maps": "files cannot be mapped for sharing",
-    "blocks": "statfs tells of no blocks",
+    "blocks": "statfs reports no blocks",
     "case": "names that differ in case are one",
     "colons": "names with a colon are refused",
     "large": "no file is larger than a MiB",
@@ -74,16 +74,16 @@ def serve(source: str, at: str, lacks: set[str]) -> None:  # noqa: C901 - a clas
         def getattr(self, path, fh=None):
             found = os.lstat(self._path(path))
             names = ("mode", "nlink", "uid", "gid", "size", "blocks")
-            told = {f"st_{name}": getattr(found, f"st_{name}") for name in names}
+            answer = {f"st_{name}": getattr(found, f"st_{name}") for name in names}
             times = {f"st_{n}time": getattr(found, f"st_{n}time_ns") for n in "amc"}
-            return {**told, **times, "st_ino": found.st_ino}
+            return {**answer, **times, "st_ino": found.st_ino}
 
         def readdir(self, path, fh):
             here = self._path(path)
             with os.scandir(here) as found:
-                told = [(entry.name, entry.stat(follow_symlinks=False)) for entry in found]
-            told += [(name, os.stat(here)) for name in (".", "..")]
-            return [(n, {"st_ino": s.st_ino, "st_mode": s.st_mode}, 0) for n, s in told]
+                answer = [(entry.name, entry.stat(follow_symlinks=False)) for entry in found]
+            answer += [(name, os.stat(here)) for name in (".", "..")]
+            return [(n, {"st_ino": s.st_ino, "st_mode": s.st_mode}, 0) for n, s in answer]
 
         def mkdir(self, path, mode):
             os.mkdir(self._path(path), mode)
@@ -108,8 +108,8 @@ def serve(source: str, at: str, lacks: set[str]) -> None:  # noqa: C901 - a clas
             return self._handle(fd, fi)
 
         def open(self, path, flags, *rest):
-            told = flags if isinstance(flags, int) else flags.flags
-            fd = os.open(self._path(path), told & ~(os.O_NOFOLLOW | os.O_EXCL | os.O_CREAT))
+            bits = flags if isinstance(flags, int) else flags.flags
+            fd = os.open(self._path(path), bits & ~(os.O_NOFOLLOW | os.O_EXCL | os.O_CREAT))
             return self._handle(fd, None if isinstance(flags, int) else flags)
 
         def _handle(self, fd, info):
@@ -160,10 +160,10 @@ def serve(source: str, at: str, lacks: set[str]) -> None:  # noqa: C901 - a clas
         def statfs(self, path):
             found = os.statvfs(source)
             names = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "namemax")
-            told = {f"f_{name}": getattr(found, f"f_{name}") for name in names}
+            answer = {f"f_{name}": getattr(found, f"f_{name}") for name in names}
             if "blocks" in lacks:
-                told.update(f_blocks=0, f_bfree=0, f_bavail=0)
-            return told
+                answer.update(f_blocks=0, f_bfree=0, f_bavail=0)
+            return answer
 
     quick = {"use_ino": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
     fuse.FUSE(Odd(), at, foreground=True, nothreads=True, raw_fi="maps" in lacks, **quick)

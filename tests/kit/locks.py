@@ -1,4 +1,4 @@
-"""A database that another process holds: it is stopped in the middle of a transaction."""
+"""A SQLite database that is locked by a process stopped within a transaction."""
 
 from __future__ import annotations
 

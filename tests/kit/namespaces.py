@@ -1,6 +1,6 @@
-"""A mount namespace of the test's own: another /dev, another /etc, another user, no trace left.
+"""Mount namespaces for tests: another /dev, another /etc, another user, nothing left behind.
 
-It needs root, as containers have it. What is mounted in it, by whomever, ends with it.
+They need root, as in containers. All mounts in a namespace end with it.
 """
 
 from __future__ import annotations

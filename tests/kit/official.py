@@ -1,4 +1,4 @@
-"""The official tool, ego4d 1.7.3, beside ours: run by a licensee with a profile."""
+"""The official tool, ego4d 1.7.3, and ours, run by a licensee with an AWS profile."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def official(
 
 
 def objects_read(front: Gateway) -> list[str]:
-    """Return the keys of which bytes were asked for, but for manifests."""
+    """Return the keys of the objects that were read, without manifests."""
     gets = [path for method, path, _ in front.log if method == "GET" and SHARING in path]
     return [path for path in gets if "/objects/" in path]
 
@@ -102,7 +102,7 @@ class Both:
         return done.stdout
 
     def fetched(self) -> list[str]:
-        """Return the keys of the objects of which bytes were asked for since the last reset."""
+        """Return the keys of the objects that were read since the last reset."""
         paths = [path for method, path, _ in self.front.log if method == "GET"]
         return [path for path in paths if not path.endswith(("manifest.csv", "ego4d.json"))]
 
@@ -152,7 +152,7 @@ class Shared:
         return {path.name: path.read_bytes() for path in paths}
 
     def ours(self, *flags: str, code: int = 0) -> str:
-        """Run prefetch with nobody there to answer a question."""
+        """Run prefetch without a terminal."""
         command = [*EGO4DFS, "prefetch", "-o", str(self.out), "--version", self.release.version]
         done = subprocess.run(
             [*command, *flags], input="", capture_output=True, text=True, check=False, timeout=120
@@ -166,7 +166,7 @@ class Shared:
         return done.stdout
 
     def asked(self, method: str) -> list[str]:
-        """Return the names of the objects that were asked for since the last reset."""
+        """Return the names of the objects that were requested since the last reset."""
         paths = (path.partition("?")[0] for verb, path, _ in self.front.log if verb == method)
         return sorted(path.rpartition("/")[2] for path in paths if self.prefix in path)
 

@@ -1,4 +1,4 @@
-"""What tests of prefetch share: a gateway in front of the server, and the command."""
+"""`ego4dfs prefetch` through a gateway in front of the server, and what it wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of this machine, and waiting for a condition with a deadline."""
+"""Processes by pid and command line, and waiting for a condition with a deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random reads through a mount while the gateway in front of the store goes from fault to fault.
+"""Random reads through a mount while the gateway injects one fault after the other.
 
 `python -m kit.random_reads READS` prints what came of it; `scripts/random-reads` sets up first.
 The cache is smaller than the data, so blocks are evicted all the time. Every byte is compared.

@@ -1,4 +1,4 @@
-"""A reader in a process of its own: reads files through and at random, and checks every byte.
+"""A reading process: reads files sequentially or at random offsets, and checks every byte.
 
     python -m kit.reader_process through|random SEED FILE...
 

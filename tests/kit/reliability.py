@@ -7,7 +7,7 @@ A mark holds literals only, so it is read without an import of the test:
         sees="the read fails with EIO", deadline="60 s",
     )
 
-`python tests/kit/reliability.py` writes the table anew.
+`python tests/kit/reliability.py` rewrites the table.
 """
 
 from __future__ import annotations
@@ -55,12 +55,15 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             for mark in filter(_is_fault, node.decorator_list):
                 assert isinstance(mark, ast.Call)
-                told = {k.arg: ast.literal_eval(k.value) for k in mark.keywords}
-                missing = [field for field in FIELDS if not told.get(field)]
-                if missing or told["area"] not in AREAS:
-                    raise ValueError(f"{path.name}: {node.name}: {missing or told['area']}")
-                cells = [*(str(told[field]) for field in FIELDS[1:]), f"`{path.stem}::{node.name}`"]
-                yield told["area"], "| " + " | ".join(cells) + " |"
+                fields = {k.arg: ast.literal_eval(k.value) for k in mark.keywords}
+                missing = [field for field in FIELDS if not fields.get(field)]
+                if missing or fields["area"] not in AREAS:
+                    raise ValueError(f"{path.name}: {node.name}: {missing or fields['area']}")
+                cells = [
+                    *(str(fields[field]) for field in FIELDS[1:]),
+                    f"`{path.stem}::{node.name}`",
+                ]
+                yield fields["area"], "| " + " | ".join(cells) + " |"
 
 
 def _is_fault(mark: ast.expr) -> bool:

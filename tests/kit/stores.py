@@ -1,4 +1,4 @@
-"""What the tests of the store share: a place to put objects, a gateway, and an empty AWS home."""
+"""Fixtures for store tests: buckets, a gateway, stores, and an empty AWS home directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Epochs over more than the cache holds: what the second one finds there, by eviction policy."""
+"""Two epochs over more data than the cache holds: the hit rate by eviction policy."""
 
 from __future__ import annotations
 

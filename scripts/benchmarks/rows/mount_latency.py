@@ -1,4 +1,4 @@
-"""What a program waits for: the first bytes of files, and reads at random places."""
+"""Latency: the first bytes of files, and reads at random offsets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and sizes: until a mount shows its first listing, and long listings of many files."""
+"""Listings: time to the first one, and long listings of many files."""
 
 from __future__ import annotations
 

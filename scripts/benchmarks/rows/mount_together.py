@@ -1,4 +1,4 @@
-"""Processes that read at the same time: different files, and all of them the same one."""
+"""Concurrent readers: of different files, and of the same file."""
 
 from __future__ import annotations
 

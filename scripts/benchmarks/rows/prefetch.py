@@ -1,4 +1,4 @@
-"""Copies to an empty disk: `ego4dfs prefetch` and what else downloads from S3."""
+"""Copies to an empty disk by `ego4dfs prefetch` and other download tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many files: what a run costs that finds everything there, and what the plan of a run costs."""
+"""Many files: the cost of a run with nothing to do, and of planning a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AGAIN = 10_000
 _PLANS = (1_000, 10_000, 100_000)
 _MOST_BYTES = 1_000  # it is the number of files that counts here
 _MOST_MIB = 300
-# Peers that ask for each object, and the plan of 100,000 files, take a minute a run.
+# Peers that send a request for each object, and the plan of 100,000 files, take a minute a run.
 _ROUNDS_OF_THE_SLOW = 1
 
 

@@ -1,4 +1,4 @@
-"""The demo as a story: a sample of Ego4D on an S3 server of this machine, mounted and read."""
+"""The steps of `ego4dfs demo`: a sample of Ego4D on a local S3 server is mounted and read."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def own_command() -> str:
     return "ego4dfs" if is_found else shell_word(str(ours))
 
 
-class Story:
-    """Tells what it does as it does it, on stdout; `directory` holds all that it makes."""
+class Walkthrough:
+    """Runs the steps of the demo and prints each of them; `directory` holds all files."""
 
     def __init__(self, directory: Path) -> None:
-        """Play in `directory`; the mountpoint is `ego4d` in it."""
+        """Prepare the mountpoint, `ego4d` in `directory`."""
         self._directory = directory
         self._mountpoint = directory / "ego4d"
         self._mountpoint.mkdir(exist_ok=True)
         self._step = 0
         self._started = time.monotonic()
 
-    def tell(self) -> None:
-        """Play all of it, and leave nothing mounted or running."""
-        self._next("Start an S3 server on this machine and fill it with a sample of Ego4D's shape")
+    def run(self) -> None:
+        """Run all steps, and leave nothing mounted or running."""
+        self._next("Start a local S3 server and fill it with a sample in Ego4D's layout")
         with S3Server(self._directory / "s3") as server:
             sample = build(server, self._directory / "media")
             credentials = self._directory / "credentials"
@@ -53,27 +53,27 @@ class Story:
                 "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
                 "AWS_ENDPOINT_URL": server.endpoint_url,
             }
-            self._tell_sample(sample, server.endpoint_url)
+            self._describe_sample(sample, server.endpoint_url)
             try:
-                first = self._first_touch(environment)
-                self._next("Unmount, stop the S3 server, and mount again: nothing is left to ask")
+                first = self._mount_and_read(environment)
+                self._next("Unmount, stop the S3 server, and mount again: only the cache is left")
                 self._unmount()
                 server.stop()
                 self._say("the S3 server is stopped")
-                self._again(environment, first)
+                self._read_from_cache(environment, first)
             finally:
                 if self._is_mounted():
                     self._unmount()
         seconds = time.monotonic() - self._started
-        print(f"\nThat was all, in {seconds:.0f} s; nothing is left behind. With your own keys:")
+        print(f"\nDone in {seconds:.0f} s; nothing is left behind. With your own keys:")
         self._say(f"$ mkdir -p ~/ego4d_data && {own_command()} mount ~/ego4d_data")
         print()
 
     def show(self, kept: Kept) -> None:
-        """Mount a server that stays up, read from it, and say how to play and how to stop."""
-        self._first_touch(kept.environment())
+        """Mount a server that keeps running, read from it, and print how to use and stop it."""
+        self._mount_and_read(kept.environment())
         mountpoint = shell_word(str(self._mountpoint))
-        self._next("Server and mount stay up. Play:")
+        self._next("Server and mount keep running. Try:")
         self._command(f"ls -l {mountpoint}/v2/full_scale")
         player = next(filter(which, ("ffplay", "mpv", "ffprobe")), None)
         if player is not None:
@@ -83,11 +83,11 @@ class Story:
         for name, value in kept.environment().items():
             self._command(f"export {name}={shell_word(value)}")
         self._command(f"{own_command()} ls -l v2/annotations --datasets annotations")
-        self._next("Stop it all and remove it")
+        self._next("Stop and remove it all")
         self._command(f"{own_command()} demo --stop")
 
-    def _first_touch(self, environment: Mapping[str, str]) -> Window:
-        self._next("Mount it, as somebody who may read objects but not list buckets")
+    def _mount_and_read(self, environment: Mapping[str, str]) -> Window:
+        self._next("Mount it, with keys that may read objects but not list buckets")
         self._mount(environment)
         self._tree()
         video = self._video()
@@ -104,7 +104,7 @@ class Story:
         self._say(f"fetched {self._fetched() - fetched} bytes more")
         return first
 
-    def _again(self, environment: Mapping[str, str], first: Window) -> None:
+    def _read_from_cache(self, environment: Mapping[str, str], first: Window) -> None:
         self._mount(environment)
         again = self._decode(self._video())
         if again != first:
@@ -112,7 +112,7 @@ class Story:
         fetched = self._fetched()
         self._say(f"the same frames, {fetched} bytes fetched: they came from the cache")
 
-    def _tell_sample(self, sample: Sample, endpoint_url: str) -> None:
+    def _describe_sample(self, sample: Sample, endpoint_url: str) -> None:
         buckets = {file.bucket for files in sample.files.values() for file in files}
         self._say(
             f"{sample.object_count} objects, {human_size(sample.total_bytes)},"
@@ -154,7 +154,7 @@ class Story:
         self._run(["unmount", str(self._mountpoint)], {})
 
     def _run(self, arguments: list[str], environment: Mapping[str, str]) -> None:
-        # Only the demo's own keys and settings: those of the person watching stay out of it.
+        # Only the demo's own keys and settings, not those of the user.
         own = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EGO4DFS_"))}
         done = subprocess.run(
             [sys.executable, "-m", "ego4dfs", *arguments],
