@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from ego4dfs.cli.output import ExitCode
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.errors import OutputError
 from ego4dfs.files import Folder
@@ -160,7 +161,7 @@ def test_an_error_of_the_disk_stops_the_run(tmp_path, number):
 def test_the_same_error_for_many_files_in_a_row_stops_the_run(tmp_path):
     troubles, error = DiskErrors(tmp_path), OSError(errno.EIO, "disk")
     assert not any(troubles.affects_all(error) for _ in range(10))
-    troubles.over()
+    troubles.reset()
     assert any(troubles.affects_all(error) for _ in range(16))
     assert not any(troubles.affects_all(OSError(errno.EFBIG, "large")) for _ in range(99))
     assert DiskErrors(tmp_path / "gone").affects_all(FileNotFoundError(errno.ENOENT, "gone"))
@@ -257,3 +258,19 @@ def test_a_dry_run_makes_no_file_to_see_whether_case_counts(tmp_path, monkeypatc
     monkeypatch.setattr(Folder, "create", None)
     assert bench.plan().count(State.FETCH) == 2
     bench.close()
+
+
+def test_a_dataset_that_cannot_be_written_fails_its_own_files_only(prefetch, release, tmp_path):
+    release.dataset("clips", {"a.mp4": b"a", "b.mp4": b"b"})
+    release.dataset("viz", {"c.jpg": b"c"})
+    version = tmp_path / "out" / release.version
+    version.mkdir(parents=True)
+    (version / "clips").write_text("not a directory")
+    flags = ("-y", "--no-metadata", "--datasets")
+    done = prefetch(*flags, "clips", "viz", code=ExitCode.PARTIAL)
+    assert (version / "viz/c.jpg").read_bytes() == b"c"
+    assert done.stderr.count("cannot be written: not a directory") == 2
+    assert "not a directory" in prefetch(*flags, "clips", code=ExitCode.FAILURE).stderr
+    (version / "clips").unlink()
+    prefetch(*flags, "clips", "viz")
+    assert (version / "clips/a.mp4").read_bytes() == b"a"

@@ -45,6 +45,7 @@ from ego4dfs.prefetch import (
     Report,
     Selections,
 )
+from ego4dfs.prefetch.disk_errors import concerns_whole_disk
 from ego4dfs.session import Session
 from ego4dfs.text import distinct_sizes
 from ego4dfs.vfs import open_selected_session
@@ -251,8 +252,9 @@ class _Command:
             and not self._printer.confirms(plan)
         ):
             return ExitCode.OK
-        self._layout.prepare(tuple(listing.dataset for listing in listings))
-        self._write_manifests(session, listings)
+        self._layout.prepare(())
+        unwritable = self._prepare_datasets(listings)
+        self._write_top_manifest(session)
         self._remember(plan)
         fetcher = Fetcher(
             session,
@@ -261,6 +263,7 @@ class _Command:
             plan,
             jobs=self._args.jobs,
             retry_for_s=self._config.retry_for_s,
+            unwritable=unwritable,
         )
         fetcher.report.refused.update(refused)
         began_s = time.monotonic()
@@ -280,13 +283,32 @@ class _Command:
             selections.add(config.version, dataset.dataset, names)
         selections.save()
 
-    def _write_manifests(self, session: Session, listings: Sequence[Listing]) -> None:
-        files = ReleaseFiles(self._layout)
-        if self._config.manifest_override_path is None:
-            for listing in listings:
-                files.manifest(listing)
+    def _prepare_datasets(self, listings: Sequence[Listing]) -> dict[str, OSError]:
+        """Create the directories and write the manifests; return why some cannot be written.
+
+        Raises OSError if none can, or for what concerns them all, such as a full disk.
+        """
+        failed: dict[str, OSError] = {}
+        for listing in listings:
+            error = self._prepare_dataset(listing)
+            if error is not None:
+                failed[listing.dataset] = error
+                if len(failed) == len(listings) or concerns_whole_disk(error):
+                    raise error
+        return failed
+
+    def _prepare_dataset(self, listing: Listing) -> OSError | None:
+        try:
+            self._layout.prepare_dataset(listing.dataset)
+            if self._config.manifest_override_path is None:
+                ReleaseFiles(self._layout).manifest(listing)
+        except OSError as error:
+            return error
+        return None
+
+    def _write_top_manifest(self, session: Session) -> None:
         if self._config.manifest:
-            path = files.top_manifest(session.catalog.listing(PRIMARY))
+            path = ReleaseFiles(self._layout).top_manifest(session.catalog.listing(PRIMARY))
             self._printer.say(f"Manifest downloaded: {path}")
 
     def _finish(self, session: Session, report: Report, seconds: float) -> int:

@@ -24,6 +24,8 @@ _HINTS = {
     errno.ELOOP: "remove the link, make it yourself, or name another directory with -o",
 }
 
+_PROBE = "write-probe"
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -63,6 +65,17 @@ class Layout:
     def relative(self, dataset: str, name: str) -> str:
         """Return the path of a dataset's file below the root."""
         return f"{self.relative_directory(dataset)}/{name}"
+
+    def prepare_dataset(self, dataset: str) -> None:
+        """Create the directory of a dataset, and check that it can be written. Raises OSError."""
+        with (
+            Folder.at(self.root) as root,
+            root.below(self.relative_directory(dataset), make=True) as folder,
+        ):
+            hidden, descriptor = folder.create_hidden(_PROBE)
+            os.close(descriptor)
+            hidden.remove(_PROBE)
+            folder.remove_hidden()
 
     def prepare(self, names: tuple[str, ...]) -> None:
         """Create the directories, with the modes that the umask allows. Raises OutputError."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies.bucket_etags import BucketEtags
@@ -21,6 +22,7 @@ from ego4dfs.prefetch.completion import Completion, closing
 from ego4dfs.prefetch.disk_errors import DiskErrors
 from ego4dfs.prefetch.downloads import Download, RangeFetcher, Stopped
 from ego4dfs.prefetch.etag_check import ATTEMPTS, EtagChecker
+from ego4dfs.prefetch.give_up import GiveUpAfter
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.prefetch.plan import COMPLETE, TO_FETCH, Item, Plan
@@ -37,7 +39,7 @@ SMALL_JOBS_PER_JOB = 4
 _SAVE_EVERY_S = 15.0
 _END_S = 0.5
 _DRAIN_S = 30.0
-_VAIN_FILES_IN_A_ROW = 16
+_GIVE_UP_AFTER_FILES = 16
 
 
 class Fetcher:
@@ -57,12 +59,16 @@ class Fetcher:
         *,
         jobs: int = JOBS,
         retry_for_s: float = 0.0,
+        unwritable: Mapping[str, OSError] = MappingProxyType({}),
     ) -> None:
         """Get ready; `jobs` ranges of large files are fetched at once.
 
-        An outage of the store is waited out for `retry_for_s`.
+        An outage of the store is waited out for `retry_for_s`. The files of datasets whose
+        directories are `unwritable` count as failed.
         """
         self.report = Report(plan.count(*State), plan.bytes(*TO_FETCH))
+        self.report.leave_out(plan, unwritable)
+        plan = replace(plan, datasets=[d for d in plan.datasets if d.dataset not in unwritable])
         self._session = session
         self._layout = layout
         self._journal = journal
@@ -86,7 +92,7 @@ class Fetcher:
         self._completion = Completion(self._committer, checker, self._completed)
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
-        self._vain = 0
+        self._give_up = GiveUpAfter(_GIVE_UP_AFTER_FILES)
         self._pool.add("small", self._take_small, jobs * SMALL_JOBS_PER_JOB)
         self._pool.add("range", self._take_range, jobs)
 
@@ -96,7 +102,6 @@ class Fetcher:
         Returns whether all threads have ended; if not, some wait for answers that are no longer
         wanted. KeyboardInterrupt stops it in order, and is then `report.stopped_by`.
         """
-        self.report.leave_out(self._plan)
         try:
             self._committer.adopt_all(item for item in self._plan.items if item.state in COMPLETE)
             self._pool.run(Ticks(tick, self._committer.flush, _SAVE_EVERY_S))
@@ -161,15 +166,13 @@ class Fetcher:
             raise Stopped from error  # it was not waited for: the file is to be resumed
         if isinstance(error, OSError) and self._disk_errors.affects_all(error):
             raise error
-        if isinstance(error, StoreUnavailable):
-            self._vain += 1
-            if self._vain >= _VAIN_FILES_IN_A_ROW:
-                raise error
+        if isinstance(error, StoreUnavailable) and self._give_up.failed():
+            raise error
         self.report.give_up(item, error)
 
     def _completed(self) -> None:
-        self._vain = 0
-        self._disk_errors.over()
+        self._give_up.succeeded()
+        self._disk_errors.reset()
 
     def _is_right(self, item: Item) -> bool:
         """Tell whether the file that lies there is the object; record it if so."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import enum
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ego4dfs.copies import State
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing, StoreError
 from ego4dfs.prefetch.disk_errors import reason_of
 from ego4dfs.prefetch.outage import Outage
-from ego4dfs.prefetch.plan import UNAVAILABLE, Item, Plan
+from ego4dfs.prefetch.plan import COMPLETE, UNAVAILABLE, Item, Plan
+
+_NONE: Mapping[str, OSError] = MappingProxyType({})
 
 
 class Status(enum.Enum):
@@ -89,12 +93,17 @@ class Report:
         """Count a file that belongs to no row of a plan and could not be written."""
         self._problem(path, "", Status.FAILED, reason_of(error))
 
-    def leave_out(self, plan: Plan) -> None:
-        """Count the files that cannot be had as the plan knows already."""
+    def leave_out(self, plan: Plan, unwritable: Mapping[str, OSError] = _NONE) -> None:
+        """Count the files that need no attempt: unavailable, or in an unwritable directory."""
         for item in plan.items:
+            error = unwritable.get(item.dataset) if item.dataset else None
             if item.state in UNAVAILABLE:
                 status = Status.MISSING if item.state is State.MISSING else Status.REFUSED
                 self._problem(item.path, item.uid, status, item.reason)
+            elif error is not None and item.state in COMPLETE:
+                self.done(Status.SKIPPED)
+            elif error is not None:
+                self.give_up(item, error)
 
     def moved(self, path: str, *, fetched: int = 0, cached: int = 0, resumed: int = 0) -> None:
         """Count bytes that came from the store, from the cache, or were there of an earlier run."""

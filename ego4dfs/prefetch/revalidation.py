@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ego4dfs.errors import CredentialsRejected, StoreError, StoreUnavailable
 from ego4dfs.facts import FactsIndex
+from ego4dfs.prefetch.give_up import GiveUpAfter
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.store import ObjectFacts
 
@@ -16,7 +17,7 @@ REFUSAL_VALID_S = 60.0
 """How long an object counts as refused without another request: two runs in a row, no longer."""
 
 _AT_ONCE = 2000
-_VAIN = 8
+_GIVE_UP_AFTER = 8
 
 
 class Revalidator:
@@ -39,18 +40,19 @@ class Revalidator:
         Raises CredentialsRejected, and StoreUnavailable when nothing answers any more.
         """
         known: dict[str, ObjectFacts | StoreError] = {}
-        vain = 0
+        give_up = GiveUpAfter(min(_GIVE_UP_AFTER, len(urls)))
         for first in range(0, len(urls), _AT_ONCE):
             some = urls[first : first + _AT_ONCE]
             self._facts.sweep(some, refusal_valid_s=REFUSAL_VALID_S)
             for url in some:
                 answer = self._answer(url)
-                vain = vain + 1 if isinstance(answer, StoreUnavailable) else 0
-                if isinstance(answer, StoreUnavailable) and vain >= min(_VAIN, len(urls)):
+                if not isinstance(answer, StoreUnavailable):
+                    give_up.succeeded()
+                elif give_up.failed():
                     answer = self._wait_out(url, answer)
                     self._facts.sweep(some, refusal_valid_s=REFUSAL_VALID_S)
                     known |= {u: self._answer(u) for u in known if _is_unknown(known[u])}
-                    vain = 0
+                    give_up.succeeded()
                 known[url] = answer
             self._on_facts(first + len(some), len(urls))
         return known
