@@ -9,6 +9,7 @@ from itertools import chain
 import pytest
 
 from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.cache import ReadaheadLimit
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.directory_readahead import (
     AHEAD_KEPT_S,
@@ -33,11 +34,11 @@ class Directory:
         self.sizes = dict.fromkeys(map(self.url, NAMES), size)
         tree = Tree.of("v2", ["features"])
         tree.attach(tree.directory("v2/features", "features"), ((n, self.url(n)) for n in NAMES))
-        self._readahead = DirectoryReadahead(tree, self._peek, self._fetch, lambda: self.bounds)
+        self._readahead = DirectoryReadahead(tree, self._peek, self._fetch, lambda: self.limit)
         self.fetched: list[str] = []
         self.opened: list[str] = []
         self.has_room = True
-        self.bounds = (10_000, 1 << 30)  # of a large cache
+        self.limit = ReadaheadLimit(10_000, 1 << 30)  # of a large cache
 
     @staticmethod
     def url(name: str) -> str:
@@ -135,11 +136,11 @@ def test_bytes_unasked_are_bounded_and_large_files_left_out():
 
 def test_no_more_is_unasked_than_the_cache_would_keep():
     directory = Directory(SIZE)
-    directory.bounds = (7, 1 << 30)
+    directory.limit = ReadaheadLimit(7, 1 << 30)
     directory.open(*sorted(NAMES)[:100])
     assert len(directory.unasked) == 7
     directory = Directory(SIZE)
-    directory.bounds = (10_000, 5 * SIZE)
+    directory.limit = ReadaheadLimit(10_000, 5 * SIZE)
     directory.open(*sorted(NAMES)[:100])
     assert len(directory.unasked) == 5
 
@@ -176,7 +177,7 @@ def test_what_nobody_opened_for_long_makes_room(monkeypatch):
     now_s = 1000.0
     monkeypatch.setattr("ego4dfs.vfs.directory_readahead.time.monotonic", lambda: now_s)
     directory = Directory()
-    directory.bounds = (7, 1 << 30)
+    directory.limit = ReadaheadLimit(7, 1 << 30)
     directory.open(*sorted(NAMES)[:100])
     assert len(directory.unasked) == 7
     now_s += AHEAD_KEPT_S + 1
@@ -186,7 +187,7 @@ def test_what_nobody_opened_for_long_makes_room(monkeypatch):
 
 def test_the_next_epoch_has_all_the_room_again():
     directory = Directory()
-    directory.bounds = (7, 1 << 30)
+    directory.limit = ReadaheadLimit(7, 1 << 30)
     first = sorted(NAMES)[:100]
     directory.open(*first)
     directory.fetched.clear()

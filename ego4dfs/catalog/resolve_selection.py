@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ego4dfs.catalog.catalog import Catalog
 from ego4dfs.catalog.selection import Selection
@@ -21,8 +22,14 @@ from ego4dfs.errors import ConfigError, Ego4DError
 
 log = logging.getLogger(__name__)
 
-_NO_UIDS_BY_BENCHMARK: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 NO_UIDS = NamedUids(frozenset(), frozenset())
+
+
+class _UidsByBenchmark(NamedTuple):
+    """Uids of videos and clips that are in a selected benchmark, and those that are not."""
+
+    tagged: frozenset[str] = frozenset()
+    untagged: frozenset[str] = frozenset()
 
 
 def uids_from_file(config: Config, read: Callable[[str], Iterator[bytes]]) -> NamedUids:
@@ -65,11 +72,11 @@ def resolve_selection(
         universities=frozenset(config.universities),
         annotations=frozenset(config.annotations),
     )
-    tagged, untagged = _uids_by_benchmark(basis, catalog, config.datasets)
+    uids = _uids_by_benchmark(basis, catalog, config.datasets)
     return replace(
         basis,
-        tagged_uids=tagged,
-        untagged_uids=untagged,
+        tagged_uids=uids.tagged,
+        untagged_uids=uids.untagged,
         video_uids=_with_clips(videos, parents),
         clip_uids=frozenset(clips),
         cut_from=frozenset(parents[clip] for clip in clips if clip in parents),
@@ -100,30 +107,30 @@ def _parents(catalog: Catalog) -> Mapping[str, str]:
 
 def _uids_by_benchmark(
     selection: Selection, catalog: Catalog, named: Sequence[str]
-) -> tuple[frozenset[str], frozenset[str]]:
+) -> _UidsByBenchmark:
     """Return the uids of videos and clips in one of the benchmarks, and those of all others.
 
     They come from the manifests with a benchmarks column. Both are empty if every dataset that
     was named has the column itself, and, with a warning, if those manifests cannot be loaded.
     """
     if not selection.benchmarks:
-        return _NO_UIDS_BY_BENCHMARK
+        return _UidsByBenchmark()
     failed = catalog.load(named)
     columns = [catalog.listing(name).manifest.columns for name in named if name not in failed]
     if named and all("benchmarks" in of_one for of_one in columns):
-        return _NO_UIDS_BY_BENCHMARK
+        return _UidsByBenchmark()
     tagged, others = set[str](), set[str]()
     for name in (PRIMARY, CLIPS):
         try:
             entries = catalog.listing(name).manifest.entries
         except Ego4DError as error:
             log.warning("the benchmarks of videos and clips are unknown: %s", error)
-            return _NO_UIDS_BY_BENCHMARK
+            return _UidsByBenchmark()
         for entry in entries:
             if entry.benchmarks is not None:
                 is_wanted = not selection.benchmarks.isdisjoint(entry.benchmarks)
                 (tagged if is_wanted else others).update(entry.uids - {entry.parent})
-    return frozenset(tagged), frozenset(others)
+    return _UidsByBenchmark(frozenset(tagged), frozenset(others))
 
 
 def _videos_of_splits(splits: Sequence[str], catalog: Catalog) -> set[str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.cache import ReadaheadLimit
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.tree import Node, ObjectFile, Tree
 
@@ -35,13 +36,6 @@ _MIN_RUN = 4  # opens in order; by chance: 1 open in 60 over 500 files in random
 _MAX_SKIP = 4  # processes that share a directory overtake each other
 _REMEMBERED = 32
 _MAX_FILES = 200_000  # each takes 0.5 KB of memory; larger directories have no read-ahead
-
-
-class Limits(NamedTuple):
-    """How many files, of how many bytes in all, the cache keeps until they are opened."""
-
-    files: int
-    size_bytes: int
 
 
 class _Fetched(NamedTuple):
@@ -108,13 +102,13 @@ class _Directory:
         """Tell whether a file was neither opened nor fetched ahead in this epoch."""
         return file.path not in self._opened and file.path not in self._ahead
 
-    def reserve(self, file: ObjectFile, size: int, limits: Limits) -> bool:
-        """Record that a file is fetched ahead; False if that would exceed the limits."""
+    def reserve(self, file: ObjectFile, size: int, limit: ReadaheadLimit) -> bool:
+        """Record that a file is fetched ahead; False if that would exceed the limit."""
         now_s = time.monotonic()
         while self._ahead and next(iter(self._ahead.values())).at_s < now_s - AHEAD_KEPT_S:
             self._forget(next(iter(self._ahead)))
-        fits = self._ahead_bytes + size <= min(MAX_AHEAD_BYTES, limits.size_bytes)
-        if not fits or len(self._ahead) >= limits.files:
+        fits = self._ahead_bytes + size <= min(MAX_AHEAD_BYTES, limit.bytes)
+        if not fits or len(self._ahead) >= limit.blocks:
             return False
         self._ahead[file.path] = _Fetched(size, now_s)
         self._ahead_bytes += size
@@ -153,16 +147,16 @@ class DirectoryReadahead:
     """Records stats and opens, and fetches files ahead. Safe from several threads."""
 
     def __init__(
-        self, tree: Tree, peek: Peek, fetch: Fetch, limits: Callable[[], tuple[int, int]]
+        self, tree: Tree, peek: Peek, fetch: Fetch, limit: Callable[[], ReadaheadLimit]
     ) -> None:
         """Get facts from `peek`, which makes no request; `fetch` returns False when it is full.
 
-        `limits` returns how many unread files, of how many bytes in all, the cache would keep.
+        `limit` returns how much unread data the cache would keep; a small file is one block.
         """
         self._tree = tree
         self._peek = peek
         self._fetch = fetch
-        self._limits = limits
+        self._limit = limit
         self._unknown: Counter[str] = Counter()
         self._directories: dict[str, _Directory | None] = {}
         self._lock = threading.Lock()  # guards both, and what is in them
@@ -200,7 +194,7 @@ class DirectoryReadahead:
 
     def _fetched(self, directory: _Directory, file: ObjectFile) -> bool:
         """Fetch a file if its size is known and small; False if there is no room for more."""
-        facts, limits = self._peek(file), Limits(*self._limits())
+        facts, limit = self._peek(file), self._limit()
         if facts is not None and facts.size > MAX_FILE_BYTES:
             return True
         with self._lock:
@@ -209,7 +203,7 @@ class DirectoryReadahead:
             if facts is None:
                 directory.requeue(file)
                 return True
-            has_room = directory.reserve(file, facts.size, limits)
+            has_room = directory.reserve(file, facts.size, limit)
         if has_room and self._fetch(file, facts):
             return True
         with self._lock:
