@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 
 pytest_plugins = (
+    "kit.processes",
     "kit.server",
     "kit.cli",
     "kit.mounts",

@@ -126,10 +126,10 @@ def test_a_hangup_leaves_a_background_mount_up(place):
     sees="one mount; the other commands end with 5 and one line",
     deadline="at once",
 )
-def test_of_commands_that_mount_at_one_place_one_wins(place):
+def test_of_commands_that_mount_at_one_place_one_wins(place, spawn):
     mountpoint, command = place
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    running = [spawn(command, **pipes) for _ in range(3)]
     ends = sorted((process.communicate(timeout=60)[1], process.returncode) for process in running)
     assert [code for _, code in ends] == [0, 5, 5]
     for said, _ in ends[1:]:

@@ -36,7 +36,9 @@ def versioned(release, content: bytes) -> None:
     release.manifest("annotations", f"video_uid,type,s3_path\n{row}\n")
 
 
-def test_fault_11_a_stopped_refresh_keeps_the_old_and_what_came(prefetch, release, front, out):
+def test_fault_11_a_stopped_refresh_keeps_the_old_and_what_came(
+    prefetch, release, front, out, spawn
+):
     """The official tool deletes the old file first, and begins anew with another name."""
     old, new = seeded("old", LARGE), seeded("new", LARGE + 1)
     release.dataset("annotations", {"a.mp4": old})
@@ -47,7 +49,7 @@ def test_fault_11_a_stopped_refresh_keeps_the_old_and_what_came(prefetch, releas
     front.faults.piece_bytes, front.faults.bytes_per_s = 64 << 10, 2.0 * MIB
     front.bytes_sent = 0
     command = [*EGO4DFS, "prefetch", "-y", "--no-metadata", "-o", str(out)]
-    process = subprocess.Popen(
+    process = spawn(
         [*command, "--version", release.version], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     wait_until(lambda: front.bytes_sent > LARGE // 2)

@@ -36,7 +36,9 @@ main(["mount", *sys.argv[2:], "--foreground"])
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_known_files_are_listed_with_few_calls(release, licensee, mount, tmp_path, libfuse, again):
+def test_known_files_are_listed_with_few_calls(
+    release, licensee, mount, tmp_path, libfuse, again, spawn
+):
     """Attributes come with the names on libfuse 3, and stay with the kernel on both."""
     release.dataset("clips", {f"{number}.mp4": bytes(number) for number in range(MANY)})
     arguments = ("--version", release.version, "--datasets", "clips")
@@ -48,7 +50,7 @@ def test_known_files_are_listed_with_few_calls(release, licensee, mount, tmp_pat
     mount.unmount(first)
     calls = tmp_path / "calls"
     flags = (str(first), "--libfuse", libfuse, *arguments)
-    process = subprocess.Popen([sys.executable, "-c", COUNTED, str(calls), *flags])
+    process = spawn([sys.executable, "-c", COUNTED, str(calls), *flags])
     try:
         wait_until(lambda: os.path.ismount(first))
         for _ in range(1 + again):

@@ -31,10 +31,16 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def start(release, out: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [*EGO4DFS, "prefetch", "-y", "-o", str(out), "--no-metadata", *arguments]
-    command += ["--version", release.version]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start(spawn, release, out):
+    """Start a prefetch that the test interrupts."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [*EGO4DFS, "prefetch", "-y", "-o", str(out), "--no-metadata", *arguments]
+        command += ["--version", release.version]
+        return spawn(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
 
 
 @pytest.mark.slow
@@ -100,14 +106,14 @@ def test_the_command_to_try_again_does_so(prefetch, release, out):
     assert data_of(tree(out), release, "annotations") == {"a.json": b"a", "b c.json": b"here"}
 
 
-def test_expired_keys_end_it_and_renewed_ones_go_on(prefetch, release, front, out, server):
+def test_expired_keys_end_it_and_renewed_ones_go_on(prefetch, release, front, out, server, start):
     """Show 5: exit 4, a word on how to go on, and nothing is fetched twice."""
     files = {**FILES, **{f"video{i}.mp4": seeded(f"v{i}", 60 * MIB) for i in range(3)}}
     size = sum(map(len, files.values()))
     release.dataset("annotations", files)
     front.faults.piece_bytes = 64 << 10
     front.faults.bytes_per_s = 8 * MIB
-    process = start(release, out)
+    process = start()
     wait_until(lambda: front.bytes_sent > size // 3)
     front.faults.rejected_keys = {server.licensee.access_key: "ExpiredToken"}
     _, said = process.communicate(timeout=60)
@@ -123,10 +129,10 @@ def test_expired_keys_end_it_and_renewed_ones_go_on(prefetch, release, front, ou
     assert not _parts(out)
 
 
-def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(prefetch, release, front, out):
+def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(prefetch, release, front, out, start):
     release.dataset("annotations", FILES)
     front.faults.only, front.faults.stall_body_s = "large.mp4", 18.0
-    process = start(release, out)
+    process = start()
     wait_until(lambda: sum("large.mp4" in path for verb, path, _ in front.log if verb == "GET") > 4)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=15)  # though answers are under way for 18 s and more
@@ -159,11 +165,13 @@ def test_too_little_room_is_reported_before_a_byte(prefetch, release, front, sma
     assert front.bytes_sent < MIB
 
 
-def test_an_object_replaced_meanwhile_comes_whole_in_its_new_version(prefetch, release, front, out):
+def test_an_object_replaced_meanwhile_comes_whole_in_its_new_version(
+    prefetch, release, front, out, start
+):
     release.dataset("annotations", {"large.mp4": seeded("old", 200 * MIB)})
     front.faults.piece_bytes = 64 << 10
     front.faults.bytes_per_s = 2 * MIB
-    process = start(release, out)
+    process = start()
     wait_until(lambda: front.bytes_sent > 8 * MIB)
     new = seeded("new", 50 * MIB)
     release.put("annotations/large.mp4", new)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 
 import pytest
@@ -24,7 +23,9 @@ LOST_BYTES_A_KILL = (2 << 30) // 10 // KILLS
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_killed_twenty_times_it_fetches_hardly_anything_twice(prefetch, release, front, tmp_path):
+def test_killed_twenty_times_it_fetches_hardly_anything_twice(
+    prefetch, release, front, tmp_path, spawn
+):
     """Show 3: with SIGKILL at random moments, hardly more is fetched than there is."""
     files = {f"video{i}.mp4": seeded(str(i), 128 * MIB + i) for i in range(4)}
     files |= {f"small{i}.pt": seeded(f"s{i}", 50_000) for i in range(100)}
@@ -36,7 +37,7 @@ def test_killed_twenty_times_it_fetches_hardly_anything_twice(prefetch, release,
     command += ["--version", release.version, "--quiet"]
     dice = random.Random(7)
     for kill in range(KILLS):
-        process = subprocess.Popen(command)
+        process = spawn(command)
         goal = front.bytes_sent + dice.uniform(0.2, 1.4) * size / KILLS * 0.8
         while front.bytes_sent < goal and process.poll() is None:
             time.sleep(0.002)

@@ -181,12 +181,12 @@ def test_a_row_of_another_version_over_our_copy_has_it_asked_about(shared):
     assert shared.found()["a.pt"] == new["a.pt"]
 
 
-def test_half_a_file_of_an_interrupted_official_run_is_no_copy(shared):
+def test_half_a_file_of_an_interrupted_official_run_is_no_copy(shared, spawn):
     large = {"large.mp4": seeded("large", 40 * MIB)}
     shared.publish("annotations", large)
     shared.front.faults.piece_bytes, shared.front.faults.bytes_per_s = 64 << 10, MIB
     command = ["-m", "ego4d.cli.cli", "-y", "-o", str(shared.out), "--no-metadata"]
-    process = subprocess.Popen(
+    process = spawn(
         [EGO4DFS[0], *command, "--version", shared.release.version],
         env={**os.environ, "AWS_DEFAULT_REGION": "us-east-1"},
         stdout=subprocess.DEVNULL,

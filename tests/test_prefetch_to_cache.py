@@ -380,12 +380,12 @@ def test_progress_is_lines_in_a_log_and_nothing_when_quiet(release, to_cache, fr
     assert to_cache("-y", "--quiet").stdout == ""
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on_there(release, to_cache, front):
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on_there(release, to_cache, front, spawn):
     size = 128 * MIB
     release.dataset("annotations", {"large.mp4": seeded("large", size)})
     front.faults.piece_bytes, front.faults.bytes_per_s = 64 << 10, 1.0 * MIB
     flags = ("prefetch", "-y", "--to", "cache", "--no-metadata", "--version", release.version)
-    process = subprocess.Popen(
+    process = spawn(
         [*EGO4DFS, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     # More than the reader has in flight: something has landed, and much is still to come.

@@ -65,11 +65,11 @@ def test_copying_does_not_end_with_the_streams(how, release, front, tmp_path):
     sees="copying goes on to its end; the exit code is that of the copy",
     deadline="none: nothing waits",
 )
-def test_copying_outlives_its_terminal(release, front, tmp_path):
+def test_copying_outlives_its_terminal(release, front, tmp_path, spawn):
     release.dataset("annotations", FILES)
     words = f"prefetch -y -o out --no-metadata --version {release.version}"
     ours, theirs = os.openpty()
-    process = subprocess.Popen(
+    process = spawn(
         ["sh", "-c", f'trap "" HUP; exec {shlex.join(EGO4DFS)} {words}'],
         cwd=tmp_path,
         stdin=theirs,

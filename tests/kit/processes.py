@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 def is_running(pid: int) -> bool:
@@ -30,10 +33,26 @@ def processes_with(word: str) -> list[int]:
     return [pid for pid in found if pid != os.getpid() and is_running(pid)]
 
 
-def wait_until(holds: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_until(holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Return what `holds` returns once that is true; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not (found := holds()):
         assert time.monotonic() < deadline, f"{holds} did not come true in {timeout_s} s"
         time.sleep(0.02)
     return found
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
+    """Start processes with the arguments of Popen; they end with the test, also if it fails."""
+    processes: list[subprocess.Popen[Any]] = []
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
+        processes.append(subprocess.Popen(*arguments, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
