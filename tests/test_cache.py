@@ -1,4 +1,4 @@
-"""The block cache: what is put is got, within the bound, in the order of use."""
+"""The block cache: reads, writes, the limit, and the order of use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cache(tmp_path, metrics):
     opened.close()
 
 
-def test_what_was_put_is_got(cache):
+def test_a_block_that_was_put_is_read_back(cache):
     for number, length in enumerate(MIXED_SIZES):
         put(cache, number, length=length)
         assert cache.contains(key_of(number))
@@ -45,7 +45,7 @@ def test_what_was_put_is_got(cache):
     assert len(cache.admin) == len(MIXED_SIZES)
 
 
-def test_what_was_not_put_is_absent(cache, metrics):
+def test_a_block_that_was_not_put_is_absent(cache, metrics):
     put(cache, 1)
     assert got(cache, 2) is None
     assert not cache.contains(key_of(2))
@@ -53,7 +53,7 @@ def test_what_was_not_put_is_absent(cache, metrics):
 
 
 @pytest.mark.parametrize("start", [0, 1, UNIT // 2, UNIT - 1])
-def test_a_part_of_a_block_is_got_from_where_it_starts(cache, start):
+def test_a_part_of_a_block_is_read_from_its_start(cache, start):
     put(cache, 1)
     part = bytearray(min(100, UNIT - start))
     assert cache.read_into(key_of(1), start, memoryview(part))
@@ -70,7 +70,7 @@ def test_a_block_outlives_the_process(tmp_path):
     second.close()
 
 
-def test_closing_writes_what_was_handed_over(tmp_path):
+def test_closing_writes_the_queued_blocks(tmp_path):
     cache = open_cache(tmp_path)
     results = PutResults()
     for number in range(50):
@@ -88,7 +88,7 @@ def test_a_cache_may_be_opened_before_a_fork(cache):
     assert not cache._writer.is_started
 
 
-def test_one_cache_shows_what_another_of_the_directory_has_put(tmp_path, cache):
+def test_two_caches_of_one_directory_share_their_blocks(tmp_path, cache):
     other = open_cache(tmp_path)
     put(cache, 1)
     assert got(other, 1) == bytes_of(key_of(1), UNIT)
@@ -102,7 +102,7 @@ def test_the_same_block_put_twice_is_counted_once(cache):
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_the_bound_holds_at_every_moment(tmp_path, metrics, mixed):
+def test_the_limit_holds_at_every_moment(tmp_path, metrics, mixed):
     bound = 8 * MIB
     cache = open_cache(tmp_path, bound, metrics)
     empty = disk_bytes(tmp_path) - cache.admin.used_bytes
@@ -137,7 +137,7 @@ def test_a_batch_larger_than_the_cache_leaves_no_file_that_nothing_counts(tmp_pa
     cache.close()
 
 
-def test_the_block_used_longest_ago_leaves_first(tmp_path):
+def test_the_least_recently_used_block_is_evicted_first(tmp_path):
     cache = open_cache(tmp_path, 2 * MIB)
     kept = range(10)
     put(cache, *range(20))
@@ -176,7 +176,7 @@ def test_a_process_that_only_hits_records_its_use(tmp_path, monkeypatch):
     filler.close()
 
 
-def test_blocks_never_touched_leave_in_the_order_they_came(tmp_path):
+def test_blocks_that_were_never_read_are_evicted_in_order_of_arrival(tmp_path):
     cache = open_cache(tmp_path, 2 * MIB)
     put(cache, *range(60))
     there = [number for number in range(60) if cache.contains(key_of(number))]
@@ -185,7 +185,7 @@ def test_blocks_never_touched_leave_in_the_order_they_came(tmp_path):
     cache.close()
 
 
-def test_the_limit_is_kept_for_those_who_give_none(tmp_path):
+def test_a_stored_limit_is_kept_if_none_is_given(tmp_path):
     open_cache(tmp_path, 300 * MIB).close()
     cache = open_cache(tmp_path, None)
     assert cache.admin.max_bytes == 300 * MIB
@@ -202,7 +202,7 @@ def test_a_new_cache_without_a_limit_takes_a_share_of_the_free_disk(tmp_path):
     again.close()
 
 
-def test_the_last_limit_given_holds_for_all_who_have_the_directory_open(tmp_path):
+def test_the_last_limit_given_holds_for_all_caches_of_the_directory(tmp_path):
     cache = open_cache(tmp_path, 64 * MIB)
     put(cache, *range(100))
     other = open_cache(tmp_path, 2 * MIB)
@@ -214,7 +214,7 @@ def test_the_last_limit_given_holds_for_all_who_have_the_directory_open(tmp_path
     cache.close()
 
 
-def test_clear_drops_everything_and_the_cache_goes_on(tmp_path, cache):
+def test_clear_drops_everything_and_the_cache_still_works(tmp_path, cache):
     put(cache, *range(5))
     assert cache.admin.clear() == 5
     assert len(cache.admin) == 0
@@ -234,7 +234,7 @@ def test_a_cache_cleared_by_another_process_costs_no_error(tmp_path, cache, metr
     assert metrics.errors == 0
 
 
-def test_a_file_where_the_blocks_belong_is_an_error(tmp_path):
+def test_a_file_in_the_place_of_the_blocks_directory_is_an_error(tmp_path):
     inner = prepare_directory(tmp_path)
     (inner / "blocks").write_text("")
     with pytest.raises(CacheError):
@@ -282,7 +282,7 @@ def test_nothing_in_the_index_is_ever_unpickled(tmp_path):
     cache.close()
 
 
-def test_an_eviction_is_no_damage_to_who_reads(tmp_path, cache, metrics):
+def test_an_eviction_during_a_read_is_not_reported_as_damage(tmp_path, cache, metrics):
     """A file that left between two reads is a miss, not an error."""
     put(cache, 1)
     assert got(cache, 1) is not None
@@ -293,7 +293,7 @@ def test_an_eviction_is_no_damage_to_who_reads(tmp_path, cache, metrics):
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
 
 
-def test_a_block_takes_whole_clusters_of_the_bound(cache):
+def test_a_block_counts_as_whole_clusters(cache):
     """A million tiny blocks take their disk, not their bytes."""
     before = cache.admin.used_bytes
     put(cache, 1, length=1)
@@ -313,7 +313,7 @@ def test_verified_keys_are_cleared_before_they_fill_the_memory(monkeypatch):
     ("eviction", "blocks", "expected"),
     [("lru", 200, (8 << 10, 32 << 20)), ("none", 200, (2, 32 << 20))],
 )
-def test_what_is_fetched_ahead_would_still_be_there(tmp_path, eviction, blocks, expected):
+def test_read_ahead_is_limited_to_what_the_cache_keeps(tmp_path, eviction, blocks, expected):
     """A full cache that keeps what came first passes few blocks through."""
     cache = BlockCache(
         prepare_directory(tmp_path), Metrics(), max_bytes=256 << 20, eviction=eviction

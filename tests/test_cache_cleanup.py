@@ -1,4 +1,4 @@
-"""What keeps the cache's directory tidy while processes die, and while others are at work."""
+"""Cleaning of the cache directory while other processes write, or after they were killed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_verify_leaves_the_blocks_that_a_mount_adds_meanwhile(tmp_path, monkeypa
     mount.close()
 
 
-def test_a_block_whose_file_is_gone_is_written_off(tmp_path):
+def test_a_row_without_a_file_is_removed(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1, 2)
     block_file(tmp_path, 1).unlink()

@@ -1,4 +1,4 @@
-"""The block cache on bad days: damaged files, full disks, killed and competing processes."""
+"""The block cache with damaged files, full disks, and killed or competing processes."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_block_that_cannot_be_written_costs_no_error(tmp_path):
     cache.close()
 
 
-def test_one_block_that_cannot_be_written_does_not_take_its_neighbours_along(tmp_path):
+def test_a_block_that_cannot_be_written_does_not_affect_the_others_of_its_batch(tmp_path):
     cache = open_cache(tmp_path)
     block_file(tmp_path, 1).parent.write_text("in the way")
     others = [n for n in range(2, 30) if key_of(n)[:2] != key_of(1)[:2]][:8]
@@ -203,7 +203,7 @@ class FailOnce:
         return self._call(*arguments)
 
 
-def test_the_writer_outlives_whoever_it_reports_to(tmp_path):
+def test_the_writer_survives_an_error_in_a_callback(tmp_path):
     cache = open_cache(tmp_path)
 
     def fail(stored: bool) -> None:  # noqa: FBT001 - the writer's only argument
@@ -217,7 +217,7 @@ def test_the_writer_outlives_whoever_it_reports_to(tmp_path):
     cache.close()
 
 
-def test_processes_that_write_at_once_stay_below_the_bound(tmp_path):
+def test_processes_that_write_at_once_stay_below_the_limit(tmp_path):
     bound, count = 16 * MIB, 150
     context = get_context("spawn")
     arguments = [(str(tmp_path), i * 100, count, bound) for i in range(4)]
@@ -286,7 +286,7 @@ def test_a_fork_while_the_cache_is_written_leaves_no_lock_behind(tmp_path):
         cache.close()
 
 
-def test_clearing_makes_a_new_cache_of_one_whose_index_is_damaged(tmp_path, cli):
+def test_clear_replaces_a_damaged_index(tmp_path, cli):
     cache = open_cache(tmp_path)
     put(cache, 1)
     cache.close()

@@ -1,4 +1,4 @@
-"""Where the cache lives: private, marked, one directory per format."""
+"""The layout of the cache directory: private, tagged, one directory per format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_everything_is_private_and_marked_as_a_cache(tmp_path):
     cache.close()
 
 
-def test_a_directory_of_the_users_keeps_its_own_mode(tmp_path):
+def test_a_directory_of_the_user_keeps_its_mode(tmp_path):
     tmp_path.chmod(0o755)
     inner = prepare_directory(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
@@ -67,7 +67,7 @@ def test_a_directory_of_a_source_that_cannot_be_made_is_the_same_error(tmp_path)
     assert "--cache-dir" in caught.value.hint
 
 
-def test_in_a_directory_that_is_in_use_all_of_ours_is_in_one_of_our_own(tmp_path):
+def test_in_a_directory_with_other_contents_the_cache_has_a_subdirectory(tmp_path):
     """A tag beside the user's files would leave them out of backups; `v1` may be a release."""
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "v1" / "full_scale").mkdir(parents=True)
@@ -80,7 +80,7 @@ def test_in_a_directory_that_is_in_use_all_of_ours_is_in_one_of_our_own(tmp_path
 
 
 @pytest.mark.parametrize("left", ["CACHEDIR.TAG", "v1"])
-def test_a_cache_stays_where_it_is_when_other_things_join_it(tmp_path, left):
+def test_a_cache_stays_where_it_is_when_other_files_are_added(tmp_path, left):
     cache_dir = tmp_path / "cache"
     inner = prepare_directory(cache_dir)
     (inner / "blocks").mkdir()
@@ -99,7 +99,7 @@ def test_the_root_of_an_empty_disk_is_marked_as_ours(tmp_path):
 
 @pytest.mark.fault(
     area="disk",
-    fault="a link, or a directory of somebody else, where the cache keeps its own",
+    fault="a symbolic link, or another user's directory, in place of a cache directory",
     face="all",
     sees="one line that names it; nothing is read or written there",
     deadline="at once",

@@ -1,4 +1,4 @@
-"""The block cache in a process that has run out of something: descriptors, memory, threads."""
+"""The block cache in a process without free descriptors, memory or threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cache directory that is removed, renamed or changed below a mount: its bound still holds."""
+"""A cache directory that is removed, renamed or changed under a mount: its limit still holds."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def take_away(cache_dir: Path, how: str) -> None:
     area="disk",
     fault="the cache directory is removed, renamed or emptied below a mount",
     face="all",
-    sees="a new one is begun there, with a warning; the limit holds for all mounts together",
+    sees="a new one is created, with a warning; the limit holds for all mounts together",
     deadline="at once, before the next block is written",
 )
 @pytest.mark.parametrize("how", ["removed", "renamed", "emptied", "without index"])
-def test_two_mounts_hold_one_bound_after_the_directory_was_taken_away(tmp_path, how, caplog):
+def test_two_mounts_share_one_limit_after_the_directory_was_replaced(tmp_path, how, caplog):
     cache_dir = tmp_path / "cache"
     first = open_cache(cache_dir, LIMIT)
     put(first, *range(30))
@@ -57,7 +57,7 @@ def test_two_mounts_hold_one_bound_after_the_directory_was_taken_away(tmp_path, 
     second.close()
 
 
-def test_what_was_sound_under_a_name_is_proved_again_in_a_new_directory(tmp_path):
+def test_blocks_are_verified_again_in_a_new_directory(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
     assert got(cache, 1)
@@ -86,9 +86,9 @@ def test_a_cache_that_cannot_be_recreated_is_not_used(tmp_path, caplog):
 
 @pytest.mark.fault(
     area="disk",
-    fault="a changed byte in what the index counts",
+    fault="a changed byte in the totals of the cache index",
     face="all",
-    sees="it is counted anew from the rows at the next start, with a warning",
+    sees="the totals are computed again from the rows, with a warning",
     deadline="the next start",
 )
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_cache_that_cannot_be_recreated_is_not_used(tmp_path, caplog):
         "UPDATE Cache SET size = -1 WHERE rowid = 3",
     ],
 )
-def test_the_count_is_set_right_where_it_was_changed_on_disk(tmp_path, change):
+def test_totals_that_were_changed_on_disk_are_corrected(tmp_path, change):
     first = open_cache(tmp_path, LIMIT)
     put(first, *range(10))
     first.close()
@@ -115,7 +115,7 @@ def test_the_count_is_set_right_where_it_was_changed_on_disk(tmp_path, change):
     cache.close()
 
 
-def test_a_link_at_the_name_of_a_part_is_not_followed(tmp_path, monkeypatch):
+def test_a_link_at_the_name_of_an_incoming_file_is_not_followed(tmp_path, monkeypatch):
     monkeypatch.setattr("os.getpid", lambda: 7)
     monkeypatch.setattr("threading.get_ident", lambda: 8)
     (tmp_path / "incoming").mkdir()

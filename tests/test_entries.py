@@ -1,4 +1,4 @@
-"""Packed entries: a tenth of the memory, and nothing lost."""
+"""Packed entries: a tenth of the memory, without loss."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def packed(*given: Entry) -> Entries:
     return packing.entries()
 
 
-def test_entries_come_out_as_they_went_in():
+def test_packed_entries_are_unpacked_unchanged():
     found = packed(PLAIN, RICH, ODD)
     assert list(found) == [PLAIN, RICH, ODD]
     assert (found[1], found[-1], len(found)) == (RICH, ODD, 3)
@@ -57,7 +57,7 @@ def test_a_row_with_a_nul_is_left_out(field):
     assert not EntryPacker().add(PLAIN._replace(**{field: "s3://b/a\0b"}))
 
 
-def test_names_that_were_given_are_known_though_their_hashes_are_equal(monkeypatch):
+def test_names_with_equal_hashes_are_found(monkeypatch):
     monkeypatch.setattr(module, "hash", lambda _: 7, raising=False)
     packing = EntryPacker()
     for entry in (PLAIN, RICH, ODD):
@@ -88,7 +88,7 @@ def test_a_tree_lists_packed_files_as_it_lists_others(many, monkeypatch):
     assert "none" not in children
 
 
-def test_bytes_that_are_many_are_kept_compressed(monkeypatch):
+def test_large_bytes_are_stored_compressed(monkeypatch):
     monkeypatch.setattr(module, "_SMALL_BYTES", 100)
     for content in (b"", b"x" * 100, b"x" * 101):
         kept = CompressedBytes(content)
@@ -102,7 +102,7 @@ def test_bytes_that_are_many_are_kept_compressed(monkeypatch):
     sees="its files; 200 MB of memory, 400 MB while it is read",
     deadline="20 s",
 )
-def test_a_row_takes_its_texts_and_little_more():
+def test_a_row_takes_the_memory_of_its_strings_and_little_more():
     """A million rows took 1.3 GB as objects."""
     rows, url = 20_000, "s3://ego4d-consortium-sharing/public/v2/annotations"
     lines = [f"{i:08x}-0000-4000-8000-000000000000,a,file,{url}/{i}.json" for i in range(rows)]
@@ -124,7 +124,7 @@ def test_a_row_takes_its_texts_and_little_more():
     area="input",
     fault="a manifest of more than 1 GiB",
     face="all",
-    sees="one line that says its size; the kept one is used",
+    sees="one line with its size; the cached manifest is used",
     deadline="at once",
 )
 def test_an_object_too_large_for_a_manifest_is_refused_before_it_is_read(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What leaves a full cache: hits over epochs are counted, with rows of blocks and no bytes."""
+"""Eviction policies: hits over several epochs, counted by rows without bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def open_cache(cache_dir: Path, max_bytes: int | None, eviction: str | None = No
 
 
 @pytest.mark.parametrize("blocks", [128, 512])
-def test_half_of_an_epoch_twice_the_cache_is_hits_when_what_came_first_stays(tmp_path, blocks):
+def test_keeping_the_oldest_blocks_hits_half_of_an_epoch_twice_the_cache(tmp_path, blocks):
     epochs = Epochs(tmp_path / "index", blocks * MIB, "none")
     data = range(2 * blocks)
     assert epochs.read(data) == 0
@@ -74,7 +74,7 @@ def test_data_that_fits_is_fetched_once(tmp_path, eviction):
 
 
 @pytest.mark.parametrize(("eviction", "second"), [("lru", 1), ("none", 0)])
-def test_work_that_moves_on_finds_room_at_once_only_under_lru(tmp_path, eviction, second):
+def test_other_data_finds_room_at_once_only_under_lru(tmp_path, eviction, second):
     epochs = Epochs(tmp_path / "index", 256 * MIB, eviction)
     for _ in range(2):
         epochs.read(range(512))
@@ -82,7 +82,7 @@ def test_work_that_moves_on_finds_room_at_once_only_under_lru(tmp_path, eviction
     assert epochs.read(range(1000, 1128)) == second
 
 
-def test_what_nobody_read_for_days_makes_room_for_other_work(tmp_path):
+def test_blocks_idle_for_days_make_room_for_other_data(tmp_path):
     epochs = Epochs(tmp_path / "index", 256 * MIB, "none")
     epochs.read(range(512))
     with sqlite3.connect(tmp_path / "index/cache.db") as database:
@@ -92,7 +92,7 @@ def test_what_nobody_read_for_days_makes_room_for_other_work(tmp_path):
 
 
 @pytest.mark.parametrize("eviction", ["lru", "none"])
-def test_pins_stay_and_the_bound_holds(tmp_path, eviction):
+def test_pins_stay_and_the_limit_holds(tmp_path, eviction):
     cache = open_cache(tmp_path, 4 * MIB, eviction)
     pinned = range(5)
     put(cache, *pinned)
@@ -105,7 +105,7 @@ def test_pins_stay_and_the_bound_holds(tmp_path, eviction):
     cache.close()
 
 
-def test_what_came_first_stays_and_the_latest_are_there(tmp_path):
+def test_the_oldest_blocks_stay_and_the_newest_are_cached(tmp_path):
     cache = open_cache(tmp_path, 16 * MIB, "none")
     put(cache, *range(400))
     assert all(cache.contains(key_of(number)) for number in range(16 * MIB // UNIT // 2))
@@ -114,7 +114,7 @@ def test_what_came_first_stays_and_the_latest_are_there(tmp_path):
     cache.close()
 
 
-def test_the_last_eviction_given_holds_for_all_who_have_the_directory_open(tmp_path):
+def test_the_last_eviction_policy_given_holds_for_all_caches_of_the_directory(tmp_path):
     cache = open_cache(tmp_path, 4 * MIB)
     assert cache.admin.eviction == "lru"
     other = open_cache(tmp_path, None, "none")

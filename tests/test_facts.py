@@ -1,4 +1,4 @@
-"""The facts index: one HEAD per object, ever; refusals for a while."""
+"""The facts index: one HEAD request per object; refusals are used for a limited time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def clock(monkeypatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_an_object_costs_one_head_however_often_it_is_asked_for(open_index):
+def test_an_object_costs_one_head_request(open_index):
     store = CountingStore(objects())
     index = open_index(store)
     first = index.get(URLS[0])
@@ -74,7 +74,7 @@ def test_facts_survive_a_restart(open_index):
     assert len(store.heads) == len(URLS)
 
 
-def test_facts_are_kept_as_they_are_whatever_their_values(open_index):
+def test_facts_are_stored_unchanged_whatever_their_values(open_index):
     facts = ObjectFacts(2**45, 'd41d8"-95é', "v.1_é", 2**62)
     first = open_index(CountingStore())
     first.record("s3://b/é +#", facts)
@@ -92,7 +92,7 @@ def test_facts_that_are_not_lasting_end_with_the_index(open_index):
     assert open_index(CountingStore()).peek("s3://b/a") is None
 
 
-def test_many_threads_that_want_one_object_share_one_head(open_index):
+def test_threads_that_need_one_object_share_one_head_request(open_index):
     store = StallingStore(objects())
     index = open_index(store)
     with ThreadPoolExecutor(16) as pool:
@@ -103,7 +103,7 @@ def test_many_threads_that_want_one_object_share_one_head(open_index):
     assert store.heads == [URLS[0]]
 
 
-def test_a_failure_reaches_all_who_wait_and_the_next_sends_a_new_request(open_index):
+def test_a_failure_reaches_all_waiting_threads_and_the_next_sends_a_new_request(open_index):
     store = StallingStore(objects())
     store.fail(StoreUnavailable("gone"), times=1)
     index = open_index(store)
@@ -118,13 +118,13 @@ def test_a_failure_reaches_all_who_wait_and_the_next_sends_a_new_request(open_in
     assert len(store.heads) <= 2
 
 
-def test_peek_asks_nobody(open_index):
+def test_peek_makes_no_request(open_index):
     store = CountingStore(objects())
     assert open_index(store).peek(URLS[0]) is None
     assert store.heads == []
 
 
-def test_peeking_at_many_finds_all_that_is_known_and_asks_nobody(open_index, monkeypatch):
+def test_peek_many_returns_all_known_facts_and_makes_no_request(open_index, monkeypatch):
     monkeypatch.setattr("ego4dfs.facts.table._ROWS_PER_QUERY", 7)
     store = CountingStore(objects())
     for url in URLS[:20]:
@@ -137,7 +137,7 @@ def test_peeking_at_many_finds_all_that_is_known_and_asks_nobody(open_index, mon
     assert not store.heads
 
 
-def test_what_was_learned_otherwise_costs_no_head(open_index):
+def test_recorded_facts_cost_no_head_request(open_index):
     store = CountingStore(objects())
     index = open_index(store)
     facts = ObjectFacts(7, "etag", "", 1)
@@ -146,7 +146,7 @@ def test_what_was_learned_otherwise_costs_no_head(open_index):
     assert store.heads == []
 
 
-def test_what_was_forgotten_is_asked_for_again(open_index):
+def test_removed_facts_are_fetched_again(open_index):
     store = CountingStore(objects())
     index = open_index(store)
     index.get(URLS[0])
@@ -166,7 +166,7 @@ def test_totals_count_objects_and_bytes(open_index):
     assert index.totals() == (3, sum(map(len, URLS[:3])))
 
 
-def test_a_sweep_asks_for_each_object_once(open_index):
+def test_a_sweep_fetches_each_object_once(open_index):
     store = CountingStore(objects())
     index = open_index(store)
     index.get(URLS[7])
@@ -176,7 +176,7 @@ def test_a_sweep_asks_for_each_object_once(open_index):
     assert sorted(store.heads) == sorted(URLS)
 
 
-def test_a_sweep_asks_for_nothing_that_is_kept_on_disk(open_index):
+def test_a_sweep_fetches_nothing_that_is_on_disk(open_index):
     store = CountingStore(objects())
     first = open_index(store)
     for url in URLS:
@@ -188,7 +188,7 @@ def test_a_sweep_asks_for_nothing_that_is_kept_on_disk(open_index):
     assert len(store.heads) == len(URLS) + 1
 
 
-def test_what_a_sweep_has_learned_is_on_disk_when_it_ends(open_index, monkeypatch):
+def test_results_of_a_sweep_are_on_disk_when_it_ends(open_index, monkeypatch):
     writes = []
     apply = FactsTable.apply
 
@@ -224,7 +224,7 @@ def test_a_sweep_uses_the_threads_that_are_available(open_index, monkeypatch):
     assert len(open_index(CountingStore({})).peek_many(URLS)) == len(URLS)
 
 
-def test_a_sweep_that_is_cut_short_keeps_what_it_has_learned(open_index):
+def test_a_sweep_that_is_interrupted_keeps_its_results(open_index):
     index = open_index(CountingStore(objects()))
     index.sweep(URLS[:5])
     index.sweep(URLS[5:])
@@ -234,7 +234,7 @@ def test_a_sweep_that_is_cut_short_keeps_what_it_has_learned(open_index):
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), CredentialsRejected("expired")])
-def test_a_sweep_ends_when_every_head_would_end_the_same_way(open_index, error):
+def test_a_sweep_ends_when_every_request_would_fail(open_index, error):
     many = [f"s3://b/{i}" for i in range(5000)]
     store = FailingStore()
     store.fail(error)
@@ -244,7 +244,7 @@ def test_a_sweep_ends_when_every_head_would_end_the_same_way(open_index, error):
     assert 1 <= len(store.heads) <= 48  # those that were on their way
 
 
-def test_a_sweep_goes_on_behind_refused_objects(open_index):
+def test_a_sweep_continues_after_refused_objects(open_index):
     store = FailingStore(objects())
     store.fail(AccessDenied("no"), only="s3://b/1")
     index = open_index(store)
@@ -281,7 +281,7 @@ def test_a_refusal_survives_a_restart(open_index, clock):
     assert len(store.heads) == 1
 
 
-def test_one_who_believes_a_refusal_for_less_asks_again(open_index, clock):
+def test_a_refusal_older_than_the_caller_accepts_is_fetched_again(open_index, clock):
     store = FailingStore(objects())
     store.fail(AccessDenied("no"), times=2)
     index = open_index(store)
@@ -294,7 +294,7 @@ def test_one_who_believes_a_refusal_for_less_asks_again(open_index, clock):
     assert index.get(URLS[0], refusal_valid_s=2.0).size == len(URLS[0])
 
 
-def test_a_refusal_that_was_lifted_stays_lifted(open_index, clock):
+def test_a_refusal_is_removed_by_a_success(open_index, clock):
     """Facts that a pinned read proves wrong later must not bring the old refusal back."""
     store = FailingStore(objects())
     store.fail(AccessDenied("no"), times=1)
@@ -307,7 +307,7 @@ def test_a_refusal_that_was_lifted_stays_lifted(open_index, clock):
     assert index.get(URLS[0]).size == len(URLS[0])
 
 
-def test_a_refusal_from_the_future_is_not_believed(open_index, clock):
+def test_a_refusal_from_the_future_is_ignored(open_index, clock):
     """The clock was set back: nobody knows how old the refusal is."""
     store = FailingStore(objects())
     store.fail(AccessDenied("no"), times=1)
@@ -319,7 +319,7 @@ def test_a_refusal_from_the_future_is_not_believed(open_index, clock):
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), CredentialsRejected("expired")])
-def test_what_says_nothing_about_the_object_is_never_remembered(open_index, error):
+def test_errors_that_do_not_concern_the_object_are_not_recorded(open_index, error):
     store = FailingStore(objects())
     store.fail(error, times=1)
     index = open_index(store)
@@ -328,7 +328,7 @@ def test_what_says_nothing_about_the_object_is_never_remembered(open_index, erro
     assert index.get(URLS[0]).size == len(URLS[0])
 
 
-def test_two_indexes_on_one_directory_share_what_they_learn(open_index):
+def test_two_indexes_on_one_directory_share_their_facts(open_index):
     store = CountingStore(objects())
     one, other = open_index(store), open_index(store)
     for url in URLS[:50]:

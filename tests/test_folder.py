@@ -1,4 +1,4 @@
-"""Directories of copies in which others may write: planted links and names lead nowhere."""
+"""Directories that others may write: their links and names lead nowhere."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def is_untouched(outside: Path) -> bool:
 @pytest.mark.parametrize("name", ["a.mp4", ".ego4dfs/a.mp4.part", "a.mp4.part", "manifest.ver"])
 @pytest.mark.fault(
     area="disk",
-    fault="a planted link under a name that is written",
+    fault="a link that another user created at a path that is written",
     face="prefetch",
     sees="the copy is made; nothing outside the directory changes",
     deadline="at once",
 )
-def test_a_planted_link_is_replaced_and_not_followed(bench, outside, name, target, size):
+def test_a_link_of_another_user_is_replaced_and_not_followed(bench, outside, name, target, size):
     bench.put(a=b"a" * size)
     (bench.directory / name).parent.mkdir(exist_ok=True)
     (bench.directory / name).symlink_to(outside / target)
@@ -65,7 +65,7 @@ def test_a_planted_link_is_replaced_and_not_followed(bench, outside, name, targe
     assert is_untouched(outside)
 
 
-def test_a_part_file_with_another_name_elsewhere_is_not_gone_on_with(bench, outside):
+def test_a_part_file_with_another_hard_link_is_not_continued(bench, outside):
     """A hard link: what is written into it would be written there."""
     bench.put(a=b"a" * 3 * MIB)
     facts = bench.store.facts_of("s3://b/a.mp4")
@@ -78,7 +78,7 @@ def test_a_part_file_with_another_name_elsewhere_is_not_gone_on_with(bench, outs
     assert is_untouched(outside)
 
 
-def test_the_time_of_what_a_link_leads_to_is_not_set(bench, outside):
+def test_the_mtime_of_the_target_of_a_link_is_not_set(bench, outside):
     bench.put(a=b"precious")
     (bench.directory / "a.mp4").symlink_to(outside / "file")
     assert bench.fetch().counts[Status.SKIPPED] == 1
@@ -142,13 +142,13 @@ def _full(_descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_errors_name_the_whole_path(tmp_path):
+def test_errors_have_the_full_path(tmp_path):
     with Folder.at(tmp_path) as folder, pytest.raises(FileNotFoundError) as caught:
         folder.open("a")
     assert caught.value.filename == str(tmp_path / "a")
 
 
-def test_a_hidden_directory_that_vanishes_is_made_again(tmp_path, monkeypatch):
+def test_a_hidden_directory_that_was_removed_is_created_again(tmp_path, monkeypatch):
     """Another thread finds it empty and removes it between its making and the first file in it."""
     folders = Folders(tmp_path)
     folder, true, times = folders.folder("v9"), Folder.create, iter([True, True])

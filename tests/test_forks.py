@@ -1,4 +1,4 @@
-"""Forks: what a child writes is neither lost nor locked out, whatever its parent does meanwhile."""
+"""Forks: what a child writes is kept, and no lock is left, whatever its parent does."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Child:
         os.close(self._done)
 
 
-def test_facts_that_a_child_learns_outlive_its_parents_index(tmp_path):
+def test_facts_that_a_child_records_survive_its_parents_index(tmp_path):
     """The parent's last close deletes the log, unless it knows that the child has it open."""
     index = FactsIndex(tmp_path, CountingStore())
     index.record("s3://b/parent", FACTS)
@@ -72,7 +72,7 @@ def test_facts_that_a_child_learns_outlive_its_parents_index(tmp_path):
     again.close()
 
 
-def test_blocks_that_a_child_caches_outlive_its_parents_cache(tmp_path):
+def test_blocks_that_a_child_caches_survive_its_parents_cache(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
     assert len(cache.admin) == 1  # this thread has used the index, and so has the writer

@@ -1,4 +1,4 @@
-"""What a manifest.csv of each form means: names, locations, uids and filters."""
+"""The meaning of each form of manifest.csv: names, locations, uids and filters."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def as_csv(rows: list[list[str]], lineterminator: str, quoting: int = csv.QUOTE_
 
 @settings(max_examples=300)
 @given(st.lists(COLUMNS, max_size=6), st.lists(st.lists(CELLS, max_size=7), max_size=12))
-def test_no_table_raises_anything_but_manifest_error_and_names_are_unique(header, rows):
+def test_any_table_gives_unique_names_or_a_manifest_error(header, rows):
     try:
         manifest = parse(as_csv([header, *rows], "\r\n"), "t")
     except ManifestError:

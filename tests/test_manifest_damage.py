@@ -1,4 +1,4 @@
-"""Manifests that are not as they should be: no row is lost silently, and each odd one is named."""
+"""Malformed manifests: each problem is reported, and no row is lost without a report."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_two_unclosed_quotes_do_not_make_one_row_of_two():
     assert {2, 3} <= set(told(manifest))
 
 
-def test_a_field_beyond_all_bounds_costs_only_its_row():
+def test_a_field_beyond_the_limit_costs_only_its_row():
     huge = "x" * 200_000
     header = "video_uid,scenarios,s3_path"
     content = table(f"a,{huge},s3://b/a", "b,[],s3://b/b", header=header)
@@ -216,12 +216,12 @@ def test_one_basename_under_several_prefixes_is_one_file_each():
     assert told(manifest) == [3, 4, 6]
 
 
-def test_a_name_that_was_given_away_is_not_given_twice():
+def test_a_name_is_given_only_once():
     rows = ["1,file,s3://b/a/x.t", "2,file,s3://b/b/x.t", "3,file,s3://b/x~2.t"]
     assert names(parse(table(*rows), "t")) == ["x.t", "x~2.t", "x~2~2.t"]
 
 
-def test_many_rows_of_one_name_do_not_look_through_each_other_s(monkeypatch):
+def test_many_rows_of_one_name_are_not_compared_with_each_other(monkeypatch):
     """One dataset could name 26,000 files aud.wav; looks that grow with each row take minutes."""
     count, looks, taken = 1000, [], EntryPacker.find
 
@@ -242,14 +242,14 @@ def test_twins_of_one_stem_are_two_files():
     assert manifest.problems == ()
 
 
-def test_an_object_named_like_the_datasets_own_files_makes_way():
+def test_an_object_with_a_reserved_name_is_renamed():
     rows = ["a,file,s3://b/x/manifest.csv", "b,file,s3://b/x/manifest.ver"]
     manifest = parse(table(*rows), "t")
     assert names(manifest) == ["manifest~2.csv", "manifest~2.ver"]
     assert told(manifest) == [2, 3]
 
 
-def test_an_upper_case_uid_keeps_its_name_and_is_asked_for_in_lower_case():
+def test_an_upper_case_uid_keeps_its_name_and_is_selected_in_lower_case():
     (entry,) = parse(table(f"{UID},mp4,s3://b/{UID}"), "t").entries
     assert (entry.name, entry.uid) == (f"{UID}.mp4", UID)
     assert entry.uids == {UID.lower()}

@@ -1,4 +1,4 @@
-"""Rows of facts carry a checksum: one that was changed is never believed."""
+"""Checksums of facts: a row that was changed is not used."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def asked_once(tmp_path, store: CountingStore) -> None:
 
 @pytest.mark.fault(
     area="disk",
-    fault="a changed byte in what is remembered of an object: size, ETag, version or time",
+    fault="a changed byte in the stored facts of an object: size, ETag, version or time",
     face="all",
-    sees="the object is asked about again",
+    sees="the facts are fetched again",
     deadline="at once, after one request",
 )
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def asked_once(tmp_path, store: CountingStore) -> None:
         f"url = '{URL}x'",
     ],
 )
-def test_a_row_that_was_changed_is_dropped_and_asked_for_again(tmp_path, store, change):
+def test_a_row_that_was_changed_is_deleted_and_fetched_again(tmp_path, store, change):
     asked_once(tmp_path, store)
     changed(tmp_path, f"UPDATE facts SET {change} WHERE url = ?", URL)  # noqa: S608
     facts = FactsIndex(tmp_path, store)
@@ -72,7 +72,7 @@ def test_a_row_that_was_changed_is_dropped_and_asked_for_again(tmp_path, store, 
     again.close()
 
 
-def test_rows_that_changed_places_are_dropped(tmp_path, store):
+def test_rows_that_were_swapped_are_deleted(tmp_path, store):
     asked_once(tmp_path, store)
     for old, new in ((URL, "s3://b/x"), (OTHER, URL), ("s3://b/x", OTHER)):
         changed(tmp_path, "UPDATE facts SET url = ? WHERE url = ?", new, old)
@@ -81,7 +81,7 @@ def test_rows_that_changed_places_are_dropped(tmp_path, store):
     facts.close()
 
 
-def test_a_refusal_that_was_changed_is_not_believed(tmp_path, store):
+def test_a_refusal_that_was_changed_is_ignored(tmp_path, store):
     store.fail(AccessDenied("no", url=URL))
     facts = FactsIndex(tmp_path, store)
     with pytest.raises(AccessDenied):

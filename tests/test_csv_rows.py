@@ -1,4 +1,4 @@
-"""Records of CSV texts: the time is linear in the text, whatever its quotes are."""
+"""The CSV reader: linear time for any quotes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOSTILE = {
     area="input",
     fault="a manifest with any number of damaged rows",
     face="all",
-    sees="the rows that can be used; the first oddities and the number of the others are logged",
+    sees="the usable rows; the first problems and the number of the others are logged",
     deadline="none: time in proportion to its size, a second for 20,000 rows",
 )
 @pytest.mark.parametrize("form", HOSTILE.values(), ids=HOSTILE)

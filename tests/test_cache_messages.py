@@ -1,4 +1,4 @@
-"""What is said of an index that cannot be used: the remedy for its cause, and not too often."""
+"""Messages about an index that cannot be used: the remedy for the cause, once a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cache index that another process holds: hits are hits, writes are left out, nothing waits."""
+"""A cache index that another process has locked: hits are served, and nothing waits."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def put_unstored(cache, number: int) -> None:
 
 @pytest.mark.fault(
     area="disk",
-    fault="another process holds the index of the cache and never lets go",
+    fault="another process locks the cache index and never releases it",
     face="all",
-    sees="cached blocks as ever; what is fetched meanwhile is not kept; `status` says so",
-    deadline="0.1 s, and that once in 3 s at most",
+    sees="cached blocks are served; blocks fetched meanwhile are not cached; `status` says so",
+    deadline="0.1 s, at most once in 3 s",
 )
 @pytest.mark.parametrize("against", ["writers", "all"])
-def test_hits_and_figures_wait_for_no_process_that_holds_the_index(tmp_path, against):
+def test_hits_and_usage_do_not_wait_for_a_process_that_locks_the_index(tmp_path, against):
     cache = open_cache(tmp_path)
     put(cache, 1, 2)
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
@@ -63,7 +63,7 @@ def test_hits_and_figures_wait_for_no_process_that_holds_the_index(tmp_path, aga
     cache.close()
 
 
-def test_the_order_of_use_is_recorded_once_the_other_lets_go(tmp_path):
+def test_the_order_of_use_is_recorded_after_the_lock_is_released(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
     with held(database(tmp_path)):
@@ -76,7 +76,7 @@ def test_the_order_of_use_is_recorded_once_the_other_lets_go(tmp_path):
     cache.close()
 
 
-def test_a_command_says_that_another_process_holds_the_index(tmp_path):
+def test_a_command_reports_that_another_process_locks_the_index(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
     with held(database(tmp_path)):
@@ -93,10 +93,10 @@ def test_a_command_says_that_another_process_holds_the_index(tmp_path):
     area="disk",
     fault="a disk that hangs while the process ends",
     face="all",
-    sees="the end is not kept waiting; blocks that were not written are fetched again",
+    sees="the process ends without waiting; unwritten blocks are fetched again",
     deadline="2 s",
 )
-def test_close_waits_for_no_disk_that_hangs(tmp_path, monkeypatch):
+def test_close_does_not_wait_for_a_disk_that_hangs(tmp_path, monkeypatch):
     monkeypatch.setattr(blockcache, "CLOSE_WAIT_S", 0.2)
     hangs, gate, write = threading.Event(), threading.Event(), blockfile.write
 
@@ -116,7 +116,7 @@ def test_close_waits_for_no_disk_that_hangs(tmp_path, monkeypatch):
     assert results.wait(1) == [True]
 
 
-def test_bytes_that_are_wrong_leave_also_while_the_index_is_held(tmp_path):
+def test_wrong_bytes_are_removed_while_the_index_is_locked(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1, 2)
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)

@@ -1,4 +1,4 @@
-"""A facts index that another process holds: it costs requests and no time, and nothing is lost."""
+"""A facts index that another process has locked: it costs requests, and no time."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def filled(tmp_path, store) -> FactsIndex:
 
 @pytest.mark.fault(
     area="disk",
-    fault="another process holds the facts index and never lets go",
+    fault="another process locks the facts index and never releases it",
     face="all",
-    sees="known files as ever; others cost a request each, and are written down later",
-    deadline="0.1 s, and that once in 3 s at most",
+    sees="known files as before; others cost a request each, and are recorded later",
+    deadline="0.1 s, at most once in 3 s",
 )
 @pytest.mark.parametrize("against", WHOM)
-def test_facts_are_available_while_another_process_holds_them(tmp_path, store, against):
+def test_facts_are_available_while_another_process_locks_the_table(tmp_path, store, against):
     facts = filled(tmp_path, store)
     with held(tmp_path / "facts.sqlite", against=against):
         # A wait of 30 s for each would end in pytest's timeout.
@@ -75,7 +75,7 @@ def test_a_hundred_threads_do_not_wait_for_each_other(tmp_path, store):
 
 
 @pytest.mark.parametrize("against", WHOM)
-def test_what_could_not_be_written_is_written_when_the_other_lets_go(tmp_path, store, against):
+def test_deferred_changes_are_written_after_the_lock_is_released(tmp_path, store, against):
     facts = filled(tmp_path, store)
     with held(tmp_path / "facts.sqlite", against=against):
         for url in URLS[10:]:
@@ -90,7 +90,7 @@ def test_what_could_not_be_written_is_written_when_the_other_lets_go(tmp_path, s
     other.close()
 
 
-def test_an_index_can_be_opened_while_another_process_holds_it(tmp_path, store):
+def test_an_index_can_be_opened_while_another_process_locks_it(tmp_path, store):
     filled(tmp_path, store).close()
     with held(tmp_path / "facts.sqlite", against="all"):
         facts = FactsIndex(tmp_path, store)
@@ -99,9 +99,7 @@ def test_an_index_can_be_opened_while_another_process_holds_it(tmp_path, store):
     facts.close()
 
 
-def test_one_thread_that_waits_for_the_other_process_stops_no_thread_that_knows(
-    tmp_path, store, monkeypatch
-):
+def test_a_thread_that_waits_for_the_lock_does_not_delay_known_facts(tmp_path, store, monkeypatch):
     monkeypatch.setattr(table, "LOCK_STEP_S", 20.0)
     facts = filled(tmp_path, store)
     with held(tmp_path / "facts.sqlite", against="all"):
@@ -116,12 +114,12 @@ def test_one_thread_that_waits_for_the_other_process_stops_no_thread_that_knows(
 
 @pytest.mark.fault(
     area="processes",
-    fault="requests for facts that are never answered, at the end of a process",
+    fault="HEAD requests that are never answered, at the end of a process",
     face="all",
-    sees="the end is not kept waiting for them",
+    sees="the process ends without waiting for them",
     deadline="2 s",
 )
-def test_close_waits_for_no_answer_that_does_not_come(tmp_path, monkeypatch):
+def test_close_does_not_wait_for_a_response_that_never_comes(tmp_path, monkeypatch):
     monkeypatch.setattr(index, "CLOSE_WAIT_S", 0.2)
     store = StallingStore()
     facts = FactsIndex(tmp_path, store)
