@@ -92,7 +92,7 @@ def foreign(run, release, tmp_path):
 def test_of_copies_whose_selection_is_unknown_nothing_is_missing_and_it_is_said(run, foreign):
     done = run("verify")
     assert (done.returncode, done.stdout) == (ExitCode.OK, "2 right\n")
-    assert "annotations: only what lies there was compared" in done.stderr
+    assert "annotations: only existing files were checked" in done.stderr
     (foreign / "a.bin").write_bytes(b"")
     assert "1 damaged" in run("verify").stdout
     assert "3 missing" in run("verify", "--datasets", "annotations", "--no-metadata").stdout

@@ -1,4 +1,4 @@
-"""`ego4dfs verify`: are the copies on disk what they should be, and mend those that are not."""
+"""`ego4dfs verify`: check the copies on disk, and repair or remove wrong ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.streams import output_is_optional
-from ego4dfs.cli.verify_offline import admitted
+from ego4dfs.cli.verify_offline import selected_names
 from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, unusable
 from ego4dfs.errors import (
@@ -81,7 +81,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look at all copies, and say which are not right."""
+    """Check all copies, and report those that are damaged, missing or extra."""
     if args.repair or args.prune:
         output_is_optional()
     config = config_from(args)
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.offline:
             _check_offline(args)
-            code = _say(_offline(layout, config), {}, as_json=args.json)
+            code = _report(_offline(layout, config), {}, as_json=args.json)
         else:
             code = _online(layout, config, args)
     except OSError as error:
@@ -122,7 +122,7 @@ def _check_offline(args: argparse.Namespace) -> None:
 def _offline(layout: Layout, config: Config) -> list[Finding]:
     journal = Journal(layout.state, read_only=True)
     try:
-        return check_journal(layout, journal, config.datasets, admitted(layout, config))
+        return check_journal(layout, journal, config.datasets, selected_names(layout, config))
     finally:
         journal.close()
 
@@ -132,13 +132,13 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
     if prunes and config.manifest_override_path is not None:
         raise ConfigError(
             "--prune: not allowed with --manifest-override-path",
-            hint="what is of another release is told by the release's own manifest",
+            hint="only the manifest of the release shows which files belong to another one",
         )
     session = open_selected_session(config, pass_refused="datasets" not in args)
     try:
         if repair or prunes:
             layout.prepare(config.datasets)
-        journal = Journal(layout.state) if repair or prunes else _looked_at(layout)
+        journal = Journal(layout.state) if repair or prunes else _read_only_journal(layout)
         try:
             return _check(layout, config, session, journal, args)
         finally:
@@ -147,8 +147,8 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
         session.close()
 
 
-def _looked_at(layout: Layout) -> Journal:
-    """Open the journal to look at it; one that cannot be read says nothing, and that is told."""
+def _read_only_journal(layout: Layout) -> Journal:
+    """Open the journal for reading; report one that cannot be read, and use an empty one."""
     try:
         return Journal(layout.state, read_only=True)
     except OutputError as error:
@@ -159,29 +159,29 @@ def _looked_at(layout: Layout) -> Journal:
 def _check(
     layout: Layout, config: Config, session: Session, journal: Journal, args: argparse.Namespace
 ) -> int:
-    """Look, mend and remove as `args` ask, and say what was found in the end."""
+    """Check, repair and remove as `args` say, and report the final state."""
     expected = Expected(layout, journal, config.version)
     config, refused = _without_refused(session, config, is_named="datasets" in args)
     listings, plan = _plan(layout, config, session, journal, args, expected)
     findings = check_plan(layout, plan, listings, journal, config.version)
-    mended, ended = 0, True
+    repaired, ended = 0, True
     stopped_by: BaseException | None = None
     if args.repair and _broken(findings):
         before = _broken(findings)
         broken = to_repair(plan, findings)
-        if _is_agreed(layout, config, broken, as_json=args.json):
+        if _is_confirmed(layout, config, broken, as_json=args.json):
             ended, stopped_by = _repair(layout, config, session, journal, broken)
-        # Only those are read again, and compared with what was fetched: objects may be others now.
+        # Only these are checked again, against what was fetched: objects may have changed since.
         again = check_plan(layout, renewed(broken, session.facts.peek), (), journal, config.version)
         found = {finding.path: finding for finding in again}
         findings = [found.get(finding.path, finding) for finding in findings]
-        mended = before - _broken(findings)
+        repaired = before - _broken(findings)
     removed = prune(layout, journal, findings) if args.prune else []
     findings = [finding for finding in findings if finding not in removed]
-    counts = {"repaired": mended, "removed": len(removed)}
+    counts = {"repaired": repaired, "removed": len(removed)}
     _say_unknown(expected.unknown)
-    code = _say(findings, counts, as_json=args.json)
-    if (mended and code == ExitCode.FAILURE) or (refused and code == ExitCode.OK):
+    code = _report(findings, counts, as_json=args.json)
+    if (repaired and code == ExitCode.FAILURE) or (refused and code == ExitCode.OK):
         code = ExitCode.PARTIAL
     if stopped_by is not None and ended:
         raise stopped_by
@@ -195,9 +195,10 @@ def _check(
 def _without_refused(
     session: Session, config: Config, *, is_named: bool
 ) -> tuple[Config, Mapping[str, Ego4DError]]:
-    """Leave out the datasets that cannot be listed, return them too, and say so.
+    """Return the Config without the datasets that cannot be listed, and these; report them.
 
-    Raises what is no dataset's own trouble, and the first if they were named or none is left.
+    Raises the errors that concern all datasets, and the first one if the datasets were named or
+    none is left.
     """
     refused = session.catalog.load(config.datasets)
     is_all = is_named or len(refused) == len(config.datasets)
@@ -213,8 +214,8 @@ def _without_refused(
     return replace(config, datasets=datasets), refused
 
 
-def _is_agreed(layout: Layout, config: Config, plan: Plan, *, as_json: bool) -> bool:
-    """Show what a repair would fetch, and ask, unless that is not wanted. Raises ConfigError."""
+def _is_confirmed(layout: Layout, config: Config, plan: Plan, *, as_json: bool) -> bool:
+    """Print what a repair would fetch, and ask for confirmation unless with -y."""
     printer = PrefetchPrinter(as_json=as_json, quiet=False, out=layout.root)
     printer.plan(plan, layout.free_bytes(), is_all=False)
     return config.assume_yes or printer.confirms(plan)
@@ -223,9 +224,9 @@ def _is_agreed(layout: Layout, config: Config, plan: Plan, *, as_json: bool) -> 
 def _say_unknown(datasets: Sequence[str]) -> None:
     for name in datasets:
         say(
-            f"ego4dfs: {name}: only what lies there was compared, for no prefetch of this release"
-            " has selected any of it",
-            f"  hint: to look for missing files select them: --datasets {name}",
+            f"ego4dfs: {name}: only existing files were checked, because no prefetch of this"
+            " release has selected this dataset",
+            f"  hint: to check for missing files, select the dataset: --datasets {name}",
             file=sys.stderr,
         )
 
@@ -252,7 +253,7 @@ def _plan(
 def _repair(
     layout: Layout, config: Config, session: Session, journal: Journal, plan: Plan
 ) -> tuple[bool, BaseException | None]:
-    """Fetch; return whether all threads have ended, and what stopped it before its end."""
+    """Fetch; return whether all threads have ended, and the error that stopped the run, if any."""
     fetcher = Fetcher(session, layout, journal, plan, retry_for_s=config.retry_for_s)
     with Progress(sys.stderr) as progress:
         ended = fetcher.run(lambda: progress.show(fetcher.report))
@@ -265,23 +266,24 @@ def _broken(findings: Sequence[Finding]) -> int:
     return sum(finding.verdict in BROKEN for finding in findings)
 
 
-def _say(findings: Sequence[Finding], done: Mapping[str, int], *, as_json: bool) -> int:
-    """Print what is not right and the counts, and return the exit code."""
+def _report(findings: Sequence[Finding], done: Mapping[str, int], *, as_json: bool) -> int:
+    """Print the problems and the counts, and return the exit code."""
     counts = Counter(finding.verdict for finding in findings)
-    told = [finding for finding in findings if finding.verdict not in _FINE]
+    problems = [finding for finding in findings if finding.verdict not in _FINE]
     if as_json:
         print_json(
             {
                 "files": {verdict.value: counts[verdict] for verdict in Verdict},
                 **done,
                 "problems": [
-                    {"path": f.path, "verdict": f.verdict.value, "reason": f.reason} for f in told
+                    {"path": f.path, "verdict": f.verdict.value, "reason": f.reason}
+                    for f in problems
                 ],
             }
         )
     else:
-        if told:
-            table([(f.verdict.value, f.path, f.reason) for f in told], ("state", "file", "why"))
+        if problems:
+            table([(f.verdict.value, f.path, f.reason) for f in problems], ("state", "file", "why"))
         parts = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]]
         line = ", ".join(parts) or "no files"
         say("; ".join([line, *(f"{count} {what}" for what, count in done.items() if count)]))

@@ -1,4 +1,4 @@
-"""What a selection means to `verify --offline`: by the manifests beside the copies alone."""
+"""The selection of `verify --offline`, resolved with the manifests on disk only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from ego4dfs.catalog import (
     CachedManifest,
     Catalog,
     Listing,
-    ManifestCache,
     Selection,
     resolve_selection,
     uids_from_file,
@@ -22,37 +21,41 @@ from ego4dfs.errors import ConfigError, StoreUnavailable
 _CHUNK_BYTES = 4 << 20
 
 
-class _Beside(ManifestCache):
-    """The manifests that lie beside copies; nobody is asked for others."""
+class _ManifestsOnDisk:
+    """The manifests beside the copies, as the source of a Catalog; fetches nothing."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
     def is_cached(self, version: str, dataset: str) -> bool:
-        """Tell whether it is there."""
+        """Return whether the manifest is on disk."""
         del version
         return (self._layout.dataset(dataset) / MANIFEST).is_file()
 
+    def cached(self, version: str, dataset: str) -> CachedManifest | None:
+        """Return the manifest, None if it is not on disk."""
+        return self.fetch(version, dataset) if self.is_cached(version, dataset) else None
+
     def fetch(self, version: str, dataset: str) -> CachedManifest:
-        """Return it. Raises StoreUnavailable when it is not there."""
+        """Return the manifest. Raises StoreUnavailable if it is not on disk."""
         path = self._layout.dataset(dataset) / MANIFEST
         try:
             return CachedManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
         except OSError as error:
-            reason = f"the manifest of {dataset} ({version}) is needed, and not beside the copies"
+            reason = f"the manifest of {dataset} ({version}) is needed, but is not on disk"
             hint = f"prefetch it: --manifests-only --datasets {dataset}; or leave --offline out"
             raise StoreUnavailable(f"{path}: {reason}", hint=hint) from error
 
 
-def admitted(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | None:
-    """Return the names of the selected files of each dataset; None where no filter was given.
+def selected_names(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | None:
+    """Return the names of the selected files of each dataset; None without filters.
 
-    Raises ConfigError when nothing is selected, and StoreUnavailable when a manifest that a
-    filter needs is not beside the copies.
+    Raises ConfigError if nothing is selected, and StoreUnavailable if a manifest that a filter
+    needs is not on disk.
     """
     if not config.is_filtered:
         return None
-    catalog = Catalog(_Beside(layout), config.version, Selection())
+    catalog = Catalog(_ManifestsOnDisk(layout), config.version, Selection())
     named = uids_from_file(config, lambda path: _chunks(layout, path))
     chosen = catalog.selected(resolve_selection(config, catalog, config.datasets, named))
     names = {
@@ -72,7 +75,7 @@ def _names(layout: Layout, dataset: str, listing: Listing) -> frozenset[str]:
 
 
 def _chunks(layout: Layout, path: str) -> Iterator[bytes]:
-    """Yield a copy's bytes; its path may leave the version's directory out."""
+    """Yield the bytes of a copy; `path` may omit the directory of the version."""
     file = layout.root / path
     with (file if file.is_file() else layout.dataset("") / path).open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
