@@ -235,7 +235,7 @@ def test_a_version_that_does_not_exist_is_distinguished(place):
 def test_an_endpoint_that_does_not_answer_is_named(place, endpoint, foreground):
     said = refused(place, "mount", "{mp}", *foreground, code=1, AWS_ENDPOINT_URL=endpoint)
     assert said.startswith(f"ego4dfs: {endpoint}: ")
-    assert "no manifest of v2_1 is kept" in said
+    assert "no manifest of v2_1 is cached" in said
     assert "--endpoint-url" in said
 
 

@@ -256,7 +256,7 @@ def test_help_is_data(words, capsys):
     assert cli.main(words) == 0
     text = capsys.readouterr().out
     for name, line in cli.COMMANDS.items():
-        assert f"  {name:<9}{line}\n" in text
+        assert f"  {name:<11}{line}\n" in text
 
 
 def test_without_a_command_help_is_an_error(capsys):
