@@ -20,6 +20,8 @@ pytest_plugins = (
     "kit.copies",
     "kit.contract",
     "kit.stores",
+    "kit.reader",
+    "kit.mirrors",
 )
 
 

@@ -21,7 +21,7 @@ from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.vfs import open_vfs
 from kit.fakes import CountingStore, FailingStore, StallingStore
 from kit.processes import wait_until
-from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
+from kit.reader import URL, read, settle
 
 GOOD = "s3://healthy/good"
 
@@ -35,10 +35,10 @@ class HalfStalling(StallingStore):
 
 
 @pytest.fixture
-def stalling(make):  # noqa: F811
+def stalling(make_reader):
     """A store whose objects below URL stall, and a reader of it."""
     store = HalfStalling()
-    yield store, make(store)
+    yield store, make_reader(store)
     store.gate.set()
 
 
@@ -49,7 +49,7 @@ def stalling(make):  # noqa: F811
     sees="the read fails with EIO; its thread is left alone and other reads are served",
     deadline="5 minutes, and 1 minute for each MiB that is read",
 )
-def test_a_read_ends_though_its_request_never_does(stalling, large, monkeypatch):  # noqa: F811
+def test_a_read_ends_though_its_request_never_does(stalling, large, monkeypatch):
     monkeypatch.setattr(flights, "THROTTLED_S", 0.2)
     monkeypatch.setattr(flights, "SECONDS_PER_MIB", 0.0)
     store, reader = stalling
@@ -61,7 +61,7 @@ def test_a_read_ends_though_its_request_never_does(stalling, large, monkeypatch)
     assert len(store.gets) == 1
 
 
-def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):  # noqa: F811
+def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):
     """Neither their threads nor the memory they were promised."""
     store, reader = stalling
     bad = [store.put(f"{URL}{number}", large[: 2 * BLOCK_SIZE]) for number in range(64)]
@@ -78,7 +78,7 @@ def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):  # 
     settle(reader)
 
 
-def test_reads_of_the_bucket_that_hangs_are_urgent_too(stalling, large):  # noqa: F811
+def test_reads_of_the_bucket_that_hangs_are_urgent_too(stalling, large):
     """Its threads for what nobody waits for are taken; a reader is served all the same."""
     store, reader = stalling
     bad = [store.put(f"{URL}{number}", large[:1000]) for number in range(30)]
@@ -90,7 +90,7 @@ def test_reads_of_the_bucket_that_hangs_are_urgent_too(stalling, large):  # noqa
         assert all(data.result(60) == large[:1000] for data in reads)
 
 
-def test_what_was_asked_for_ahead_is_urgent_once_somebody_waits_for_it(stalling, large):  # noqa: F811
+def test_what_was_asked_for_ahead_is_urgent_once_somebody_waits_for_it(stalling, large):
     """It does not wait in the queue for requests that hang."""
     store, reader = stalling
     bad = [store.put(f"{URL}{number}", large[:1000]) for number in range(30)]
@@ -107,12 +107,12 @@ def test_what_was_asked_for_ahead_is_urgent_once_somebody_waits_for_it(stalling,
         assert all(data.result(60) == large[:1000] for data in reads)
 
 
-def test_a_slow_failure_is_not_waited_for_again_page_by_page(make, large, monkeypatch):  # noqa: F811
+def test_a_slow_failure_is_not_waited_for_again_page_by_page(make_reader, large, monkeypatch):
     """The kernel asks again, in smaller pieces, for what it could not have: that fails at once."""
     monkeypatch.setattr(fetch_pool, "SLOW_FAILURE_S", 0.1)
     store = SlowlyFailing()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     with pytest.raises(StoreUnavailable, match="silent"):
         read(reader, ref, 0, 128 << 10)
     for page in range(32):
@@ -123,12 +123,12 @@ def test_a_slow_failure_is_not_waited_for_again_page_by_page(make, large, monkey
     assert read(reader, other, 0, 10) == large[:10]
 
 
-def test_a_slow_failure_is_forgotten_after_seconds(make, large, monkeypatch):  # noqa: F811
+def test_a_slow_failure_is_forgotten_after_seconds(make_reader, large, monkeypatch):
     monkeypatch.setattr(fetch_pool, "SLOW_FAILURE_S", 0.1)
     monkeypatch.setattr(fetch_pool, "REMEMBERED_S", 0.2)
     store = SlowlyFailing()
     ref = store.put(URL, large[:10])
-    reader = make(store)
+    reader = make_reader(store)
     with pytest.raises(StoreUnavailable):
         read(reader, ref, 0, 10)
     store.fail(None)
@@ -149,17 +149,17 @@ class SlowlyFailing(FailingStore):
         super().obey(url)
 
 
-def test_a_fast_failure_is_asked_about_again(make, large):  # noqa: F811
+def test_a_fast_failure_is_asked_about_again(make_reader, large):
     store = FailingStore()
     ref = store.put(URL, large[:10])
     store.fail(StoreUnavailable("refused"), times=1)
-    reader = make(store)
+    reader = make_reader(store)
     with pytest.raises(StoreUnavailable):
         read(reader, ref, 0, 10)
     assert read(reader, ref, 0, 10) == large[:10]
 
 
-def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatch):  # noqa: F811
+def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatch):
     monkeypatch.setattr(fetch_pool, "CLOSE_S", 0.2)
     store, reader = stalling
     ref = store.put(URL, large[:1000])
@@ -216,10 +216,10 @@ def test_memory_that_never_gets_free_is_an_error(monkeypatch):
     sees="reads go on, one after the other",
     deadline="none: nothing fails",
 )
-def test_reads_without_an_available_thread_are_served(make, large, monkeypatch):  # noqa: F811
+def test_reads_without_an_available_thread_are_served(make_reader, large, monkeypatch):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader, window = make(store), Window()
+    reader, window = make_reader(store), Window()
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -16,8 +16,8 @@ import pytest
 
 from ego4dfs import cli
 from kit.cli import EGO4DFS
+from kit.data import HOSTILE
 from kit.server import CLEANED
-from test_text import HOSTILE
 
 BUCKET = "ego4d-consortium-sharing"
 WORDS = [letters for letters in HOSTILE.values() if letters != "\udce9"]  # S3 keys are UTF-8

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ego4dfs import cli
-from test_check_selection import mirror, options  # noqa: F401 - fixtures
 
 COMMANDS = ("ls", "prefetch", "verify", "cache", "status", "doctor", "unmount", "mount")
 ACTIONS = ("info", "verify", "unpin", "infoo", "", "clips")
@@ -79,7 +78,7 @@ def is_harmless(words: list[str]) -> bool:
 
 
 @pytest.fixture
-def place(options, tmp_path, monkeypatch):  # noqa: F811
+def place(options, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     (tmp_path / "odd.json").write_bytes(b'{"datasets": [1, null, {}], "cache_size": [], "x": 1}')
     monkeypatch.chdir(tmp_path)

@@ -12,16 +12,16 @@ from ego4dfs.reader import Reader, Window
 from ego4dfs.reader.downloads import MAX_INFLIGHT_BYTES
 from ego4dfs.reader.window import FIRST_AFTER_SEEK, FIRST_AT_START, MAX_WINDOW, SEQUENTIAL_AFTER
 from kit.fakes import CountingStore
-from test_reader import URL, asked_once, bytes_asked, large, make, read, settle  # noqa: F401
+from kit.reader import URL, bytes_requested, read, requested_once, settle
 
 KERNEL = 128 << 10
 
 
 @pytest.fixture
-def stored(make, large):  # noqa: F811
+def stored(make_reader, large):
     """A store with one large object, a reader with an empty cache, and the object's name."""
     store = CountingStore()
-    return store, make(store), store.put(URL, large)
+    return store, make_reader(store), store.put(URL, large)
 
 
 def kept_bytes(reader: Reader) -> int:
@@ -31,7 +31,7 @@ def kept_bytes(reader: Reader) -> int:
 
 
 @pytest.mark.parametrize("size", [64 << 10, KERNEL, BLOCK_SIZE])
-def test_reading_through_fetches_each_byte_once_in_large_requests(stored, large, size):  # noqa: F811
+def test_reading_through_fetches_each_byte_once_in_large_requests(stored, large, size):
     store, reader, ref = stored
     window = Window()
     for at in range(0, len(large), size):
@@ -39,8 +39,8 @@ def test_reading_through_fetches_each_byte_once_in_large_requests(stored, large,
         if at % (16 * BLOCK_SIZE) == 0:
             settle(reader)  # a disk that is slow for a moment would make the requests smaller
     settle(reader)
-    assert asked_once(store)
-    assert bytes_asked(store) == len(large)
+    assert requested_once(store)
+    assert bytes_requested(store) == len(large)
     assert len(store.gets) <= 40  # 25 of 8 MiB would be the fewest
     assert len(large) <= kept_bytes(reader) <= 1.01 * len(large)
     assert store.peak <= MAX_INFLIGHT_BYTES
@@ -54,9 +54,9 @@ def test_a_window_somewhere_costs_at_most_twice_its_bytes(stored, wanted):
     for at in range(start, start + wanted, KERNEL):
         read(reader, ref, at, KERNEL, window)
     settle(reader)
-    assert asked_once(store)
-    assert bytes_asked(store) <= max(FIRST_AFTER_SEEK, 2 * wanted) + PART_SIZE
-    assert kept_bytes(reader) <= 1.1 * bytes_asked(store)
+    assert requested_once(store)
+    assert bytes_requested(store) <= max(FIRST_AFTER_SEEK, 2 * wanted) + PART_SIZE
+    assert kept_bytes(reader) <= 1.1 * bytes_requested(store)
 
 
 @pytest.mark.parametrize("stride", [3 * BLOCK_SIZE + 11, 5 * BLOCK_SIZE])
@@ -68,32 +68,32 @@ def test_strided_reads_fetch_a_few_parts_each(stored, stride):
         read(reader, ref, at, KERNEL, window)
     settle(reader)
     assert len(store.gets) == len(places)
-    assert bytes_asked(store) <= len(places) * FIRST_AT_START + 4 * FIRST_AFTER_SEEK
+    assert bytes_requested(store) <= len(places) * FIRST_AT_START + 4 * FIRST_AFTER_SEEK
 
 
-def test_reading_backward_fetches_no_byte_twice(stored, large):  # noqa: F811
+def test_reading_backward_fetches_no_byte_twice(stored, large):
     store, reader, ref = stored
     window = Window()
     for at in range(20 * BLOCK_SIZE, -1, -KERNEL):
         assert read(reader, ref, at, KERNEL, window) == large[at : at + KERNEL]
     settle(reader)
-    assert asked_once(store)
-    assert bytes_asked(store) <= 21 * BLOCK_SIZE
+    assert requested_once(store)
+    assert bytes_requested(store) <= 21 * BLOCK_SIZE
 
 
-def test_a_storm_of_seeks_fetches_a_few_times_what_is_read(stored, large):  # noqa: F811
+def test_a_storm_of_seeks_fetches_a_few_times_what_is_read(stored, large):
     store, reader, ref = stored
     window, rng = Window(), random.Random(9)
     for _ in range(200):
         at = rng.randrange(len(large) - 262_144)
         assert read(reader, ref, at, 262_144, window) == large[at : at + 262_144]
     settle(reader)
-    assert asked_once(store)
+    assert requested_once(store)
     assert len(store.gets) <= 2 * 200
-    assert bytes_asked(store) <= 3 * 200 * 262_144
+    assert bytes_requested(store) <= 3 * 200 * 262_144
 
 
-def test_processes_that_read_a_file_together_fetch_it_as_one_does(stored, large):  # noqa: F811
+def test_processes_that_read_a_file_together_fetch_it_as_one_does(stored, large):
     """The kernel asks for each page once, by the handle of whoever comes first."""
     store, reader, ref = stored
     windows, chance = [Window() for _ in range(16)], random.Random(4)
@@ -104,12 +104,12 @@ def test_processes_that_read_a_file_together_fetch_it_as_one_does(stored, large)
         if at % (16 * BLOCK_SIZE) == 0:
             settle(reader)
     settle(reader)
-    assert asked_once(store)
-    assert bytes_asked(store) == len(large)
+    assert requested_once(store)
+    assert bytes_requested(store) == len(large)
     assert len(store.gets) <= 60
 
 
-def test_each_of_many_handles_has_a_window_of_its_own(stored, large):  # noqa: F811
+def test_each_of_many_handles_has_a_window_of_its_own(stored, large):
     store, reader, ref = stored
 
     def look(number: int) -> bool:
@@ -122,11 +122,11 @@ def test_each_of_many_handles_has_a_window_of_its_own(stored, large):  # noqa: F
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(look, range(16)))
     settle(reader)
-    assert asked_once(store)
-    assert bytes_asked(store) <= 16 * 2 * BLOCK_SIZE
+    assert requested_once(store)
+    assert bytes_requested(store) <= 16 * 2 * BLOCK_SIZE
 
 
-def test_many_handles_on_the_same_bytes_fetch_them_once(stored, large):  # noqa: F811
+def test_many_handles_on_the_same_bytes_fetch_them_once(stored, large):
     store, reader, ref = stored
 
     def through(_: int) -> bool:
@@ -140,7 +140,7 @@ def test_many_handles_on_the_same_bytes_fetch_them_once(stored, large):  # noqa:
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(through, range(16)))
     settle(reader)
-    assert bytes_asked(store) <= 1.02 * len(large)
+    assert bytes_requested(store) <= 1.02 * len(large)
 
 
 def test_what_was_read_is_read_again_without_a_request(stored):
@@ -156,25 +156,25 @@ def test_what_was_read_is_read_again_without_a_request(stored):
     assert store.gets == []
 
 
-def test_parts_that_are_there_are_left_out_when_the_rest_is_read(stored, large):  # noqa: F811
+def test_parts_that_are_there_are_left_out_when_the_rest_is_read(stored, large):
     store, reader, ref = stored
     read(reader, ref, 3 * BLOCK_SIZE + 10, 10, Window())
     settle(reader)
     assert read(reader, ref, 0, 8 * BLOCK_SIZE) == large[: 8 * BLOCK_SIZE]
     settle(reader)
-    assert asked_once(store)
-    assert bytes_asked(store) == 8 * BLOCK_SIZE
+    assert requested_once(store)
+    assert bytes_requested(store) == 8 * BLOCK_SIZE
 
 
 @pytest.mark.parametrize("tail", [1, KERNEL, 3 * BLOCK_SIZE])
-def test_at_the_end_nothing_is_asked_for_behind_it(stored, large, tail):  # noqa: F811
+def test_at_the_end_nothing_is_asked_for_behind_it(stored, large, tail):
     store, reader, ref = stored
     window = Window()
     for at in range(len(large) - tail, len(large) + BLOCK_SIZE, KERNEL):
         assert read(reader, ref, at, KERNEL, window) == large[at : at + KERNEL]
     settle(reader)
     assert max(stop for _, _, stop in store.gets) == len(large)
-    assert bytes_asked(store) <= max(FIRST_AT_START, 2 * tail)
+    assert bytes_requested(store) <= max(FIRST_AT_START, 2 * tail)
 
 
 def test_reading_on_for_a_while_leaves_at_most_a_window_unread(stored):
@@ -183,4 +183,4 @@ def test_reading_on_for_a_while_leaves_at_most_a_window_unread(stored):
     for at in range(0, 30 * BLOCK_SIZE, BLOCK_SIZE):
         read(reader, ref, at, BLOCK_SIZE, window)
     settle(reader)
-    assert bytes_asked(store) <= 30 * BLOCK_SIZE + min(MAX_WINDOW, 60 * BLOCK_SIZE)
+    assert bytes_requested(store) <= 30 * BLOCK_SIZE + min(MAX_WINDOW, 60 * BLOCK_SIZE)

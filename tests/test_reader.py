@@ -4,66 +4,25 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import pytest
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
-from ego4dfs.cache import BlockCache
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
-from ego4dfs.metrics import Metrics
-from ego4dfs.reader import Reader, Window
+from ego4dfs.reader import Window
 from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP
 from ego4dfs.store import Fetched, Sink, WrongSize
-from kit.cache import open_cache
-from kit.data import seeded
 from kit.fakes import CountingStore, FailingStore, StallingStore
 from kit.processes import wait_until
-
-URL = "s3://b/large"
-BLOCKS = 200
-
-
-@pytest.fixture(scope="module")
-def large() -> bytes:
-    return seeded("large", BLOCKS * BLOCK_SIZE - 333)
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Give a function that makes a reader of a store, with a cache of so many blocks."""
-    made: list[tuple[Reader, BlockCache]] = []
-
-    def make_one(store, *, cache_blocks: int = 1024) -> Reader:
-        cache = open_cache(tmp_path, cache_blocks * BLOCK_SIZE)
-        made.append((Reader(store, cache, Metrics()), cache))
-        return made[-1][0]
-
-    yield make_one
-    for reader, cache in made:
-        reader.close()
-        cache.close()
-
-
-def read(
-    reader: Reader, ref: ObjectRef, offset: int, size: int, window: Window | None = None
-) -> bytes:
-    buffer = bytearray(size)
-    count = reader.read_into(ref, offset, memoryview(buffer), window)
-    return bytes(buffer[:count])
-
-
-def settle(reader: Reader) -> None:
-    """Wait until nothing is on its way any more."""
-    wait_until(lambda: not reader.downloads.in_flight)
+from kit.reader import BLOCKS, URL, bytes_requested, read, requested_once, settle
 
 
 @pytest.mark.parametrize("sequential", [False, True])
-def test_random_ranges_through_a_small_cache_are_the_plain_bytes(make, large, sequential):
+def test_random_ranges_through_a_small_cache_are_the_plain_bytes(make_reader, large, sequential):
     """A cache of 64 blocks, an object of 200: most blocks come and go several times."""
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store, cache_blocks=64)
+    reader = make_reader(store, cache_blocks=64)
     rng = random.Random(11)
     with ThreadPoolExecutor(4) as pool:
         reads = []
@@ -76,10 +35,10 @@ def test_random_ranges_through_a_small_cache_are_the_plain_bytes(make, large, se
     assert reader._cache.admin.used_bytes <= 64 * BLOCK_SIZE
 
 
-def test_past_the_end_a_read_is_short_then_empty(make):
+def test_past_the_end_a_read_is_short_then_empty(make_reader):
     store = CountingStore()
     ref = store.put(URL, b"0123456789")
-    reader = make(store)
+    reader = make_reader(store)
     assert read(reader, ref, 7, 100) == b"789"
     assert read(reader, ref, 10, 100) == b""
     assert read(reader, ref, 10**12, 100) == b""
@@ -87,51 +46,39 @@ def test_past_the_end_a_read_is_short_then_empty(make):
     assert store.gets == [(URL, 0, 10)]
 
 
-def test_an_empty_object_costs_no_request(make):
+def test_an_empty_object_costs_no_request(make_reader):
     store = CountingStore()
-    assert read(make(store), store.put(URL, b""), 0, 10) == b""
+    assert read(make_reader(store), store.put(URL, b""), 0, 10) == b""
     assert store.gets == []
 
 
-def bytes_asked(store: CountingStore) -> int:
-    return sum(stop - start for _, start, stop in store.gets)
-
-
-def asked_once(store: CountingStore) -> bool:
-    """Tell whether no byte was asked for twice."""
-    gets = sorted(store.gets)
-    return all(
-        one[0] != following[0] or one[2] <= following[1] for one, following in pairwise(gets)
-    )
-
-
-def test_a_first_read_asks_for_a_few_parts(make, large):
+def test_a_first_read_asks_for_a_few_parts(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     read(reader, ref, 0, 65536, Window())
     settle(reader)
     assert store.gets == [(URL, 0, FIRST_AT_START)]
 
 
-def test_a_block_that_was_read_is_not_asked_for_again(make, large, tmp_path):
+def test_a_block_that_was_read_is_not_asked_for_again(make_reader, large, tmp_path):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     for _ in range(2):
         assert read(reader, ref, 10, 100) == large[10:110]
         settle(reader)
         assert read(reader, ref, BLOCK_SIZE - 100, 50) == large[BLOCK_SIZE - 100 : BLOCK_SIZE - 50]
     reader.close()
     reader._cache.close()
-    assert read(make(store), ref, 500_000, 100) == large[500_000:500_100]
+    assert read(make_reader(store), ref, 500_000, 100) == large[500_000:500_100]
     assert len(store.gets) == 1
 
 
-def test_adjacent_blocks_share_requests(make, large):
+def test_adjacent_blocks_share_requests(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     data = read(reader, ref, 100, 19 * BLOCK_SIZE)
     assert data == large[100 : 100 + 19 * BLOCK_SIZE]
     longest = READAHEAD_STEP
@@ -142,10 +89,10 @@ def test_adjacent_blocks_share_requests(make, large):
     ]
 
 
-def test_blocks_that_are_there_are_left_out_of_requests(make, large):
+def test_blocks_that_are_there_are_left_out_of_requests(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     for index in (2, 5):
         read(reader, ref, index * BLOCK_SIZE, 10)
     settle(reader)
@@ -158,10 +105,10 @@ def test_blocks_that_are_there_are_left_out_of_requests(make, large):
     ]
 
 
-def test_sixteen_readers_of_the_same_blocks_cause_one_request_each(make, large):
+def test_sixteen_readers_of_the_same_blocks_cause_one_request_each(make_reader, large):
     store = StallingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     with ThreadPoolExecutor(16) as pool:
         reads = [pool.submit(read, reader, ref, i, 3 * BLOCK_SIZE) for i in range(16)]
         wait_until(lambda: reader._metrics.misses == 16)
@@ -171,10 +118,10 @@ def test_sixteen_readers_of_the_same_blocks_cause_one_request_each(make, large):
     assert max(store.blocks_asked(BLOCK_SIZE).values()) == 1
 
 
-def test_sixteen_readers_of_a_whole_object_fetch_each_block_once(make, large):
+def test_sixteen_readers_of_a_whole_object_fetch_each_block_once(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
 
     def read_all(seed: int) -> bool:
         window, step = Window(), random.Random(seed).choice([131_072, 700_001])
@@ -184,35 +131,35 @@ def test_sixteen_readers_of_a_whole_object_fetch_each_block_once(make, large):
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(read_all, range(16)))
     settle(reader)
-    assert asked_once(store)
+    assert requested_once(store)
 
 
-def test_reading_on_is_fetched_ahead_and_each_block_once(make, large):
+def test_reading_on_is_fetched_ahead_and_each_block_once(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader, window = make(store), Window()
+    reader, window = make_reader(store), Window()
     for at in range(0, 40 * BLOCK_SIZE, 131_072):
         assert read(reader, ref, at, 131_072, window) == large[at : at + 131_072]
     settle(reader)
-    assert asked_once(store)
-    assert 40 * BLOCK_SIZE < bytes_asked(store) <= (40 + 64) * BLOCK_SIZE
+    assert requested_once(store)
+    assert 40 * BLOCK_SIZE < bytes_requested(store) <= (40 + 64) * BLOCK_SIZE
     assert max(stop - start for _, start, stop in store.gets) == READAHEAD_STEP
 
 
-def test_reading_on_never_asks_past_the_end(make, large):
+def test_reading_on_never_asks_past_the_end(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader, window = make(store), Window()
+    reader, window = make_reader(store), Window()
     for at in range(150 * BLOCK_SIZE, len(large), BLOCK_SIZE // 2):
         read(reader, ref, at, BLOCK_SIZE // 2, window)
     settle(reader)
     assert max(stop for _, _, stop in store.gets) == len(large)
 
 
-def test_random_reads_fetch_only_their_own_blocks(make, large):
+def test_random_reads_fetch_only_their_own_blocks(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader, window = make(store), Window()
+    reader, window = make_reader(store), Window()
     places = random.Random(5).sample(range(0, BLOCKS - 5, 5), 30)
     for index in places:
         read(reader, ref, index * BLOCK_SIZE + 7, 4096, window)
@@ -220,11 +167,11 @@ def test_random_reads_fetch_only_their_own_blocks(make, large):
     assert store.blocks_asked(BLOCK_SIZE).keys() == {(URL, index) for index in places}
 
 
-def test_a_failure_reaches_all_who_wait_and_the_next_read_sends_a_new_request(make, large):
+def test_a_failure_reaches_all_who_wait_and_the_next_read_sends_a_new_request(make_reader, large):
     store = StallingStore()
     store.fail(StoreUnavailable("gone"))
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     with ThreadPoolExecutor(8) as pool:
         reads = [pool.submit(read, reader, ref, 0, 100) for _ in range(8)]
         wait_until(lambda: reader._metrics.misses == 8)
@@ -236,10 +183,10 @@ def test_a_failure_reaches_all_who_wait_and_the_next_read_sends_a_new_request(ma
     assert reader.downloads.memory_bytes <= BLOCK_SIZE
 
 
-def test_a_failure_that_comes_at_once_costs_one_request(make, large):
+def test_a_failure_that_comes_at_once_costs_one_request(make_reader, large):
     store = FailingStore()
     store.fail(StoreUnavailable("gone"))
-    reader = make(store)
+    reader = make_reader(store)
     ref = store.put(URL, large)
     for count in range(1, 50):
         with pytest.raises(StoreUnavailable):
@@ -261,10 +208,10 @@ class FailingBehind(CountingStore):
         return fetched
 
 
-def test_a_failure_ahead_is_no_failure_of_the_read(make, large):
+def test_a_failure_ahead_is_no_failure_of_the_read(make_reader, large):
     store = FailingBehind()
     ref = store.put(URL, large)
-    reader, border = make(store), store.border
+    reader, border = make_reader(store), store.border
     assert read(reader, ref, 0, border, Window()) == large[:border]
     settle(reader)
     assert len(store.gets) == 2
@@ -272,10 +219,10 @@ def test_a_failure_ahead_is_no_failure_of_the_read(make, large):
     assert read(reader, ref, border, 10) == large[border : border + 10]
 
 
-def test_a_replaced_object_is_an_error_and_never_other_bytes(make, large):
+def test_a_replaced_object_is_an_error_and_never_other_bytes(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     assert read(reader, ref, 0, 10) == large[:10]
     store.objects[URL] = large[::-1]
     with pytest.raises(ObjectChanged):
@@ -315,20 +262,20 @@ class LyingStore(CountingStore):
         lambda f: Fetched(f.data, f.start + 1, f.facts),
     ],
 )
-def test_an_answer_of_another_range_is_an_error(make, large, answer):
+def test_an_answer_of_another_range_is_an_error(make_reader, large, answer):
     store = LyingStore()
     store.answer = answer
-    reader = make(store)
+    reader = make_reader(store)
     with pytest.raises(StoreUnavailable):
         read(reader, store.put(URL, large), BLOCK_SIZE, BLOCK_SIZE)
     settle(reader)
     assert reader.downloads.memory_bytes == 0
 
 
-def test_an_admitted_block_costs_no_request(make, large):
+def test_an_admitted_block_costs_no_request(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     reader.put(ref, 3, memoryview(large)[3 * BLOCK_SIZE : 4 * BLOCK_SIZE])
     assert read(reader, ref, 3 * BLOCK_SIZE + 5, 100) == large[3 * BLOCK_SIZE + 5 :][:100]
     settle(reader)
@@ -336,10 +283,10 @@ def test_an_admitted_block_costs_no_request(make, large):
     assert store.gets == []
 
 
-def test_a_size_is_confirmed_by_one_request_whose_bytes_the_first_read_takes(make, large):
+def test_a_size_is_confirmed_by_one_request_whose_bytes_the_first_read_takes(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(reader.confirm_size, [ref] * 8))
     assert read(reader, ref, 0, 128 << 10, Window()) == large[: 128 << 10]
@@ -348,12 +295,12 @@ def test_a_size_is_confirmed_by_one_request_whose_bytes_the_first_read_takes(mak
     assert store.gets == [(URL, 0, FIRST_AT_START)]
 
 
-def test_a_wrong_size_is_not_confirmed(make):
+def test_a_wrong_size_is_not_confirmed(make_reader):
     store = CountingStore()
     ref = store.put(URL, b"0123456789")
     wrong = ObjectRef.of(store.source, URL, 7, ref.etag)
     with pytest.raises(WrongSize) as caught:
-        make(store).confirm_size(wrong)
+        make_reader(store).confirm_size(wrong)
     assert caught.value.facts.has_confirmed_size
 
 
@@ -364,10 +311,10 @@ def test_a_wrong_size_is_not_confirmed(make):
     sees="opened if any of its bytes is cached; else the open fails with EIO",
     deadline="4 s, then at once",
 )
-def test_a_cached_block_confirms_a_size_without_a_network(make, large):
+def test_a_cached_block_confirms_a_size_without_a_network(make_reader, large):
     store = FailingStore()
     ref, other = store.put(URL, large), store.put("s3://b/other", large)
-    reader = make(store)
+    reader = make_reader(store)
     assert read(reader, ref, 150 * BLOCK_SIZE, 10) == large[150 * BLOCK_SIZE :][:10]
     settle(reader)
     store.fail(StoreUnavailable("no network"))

@@ -16,7 +16,7 @@ from ego4dfs.reader.flights import ByteBudget, Flight
 from ego4dfs.reader.window import READAHEAD_STEP
 from kit.fakes import CountingStore, StallingStore
 from kit.processes import wait_until
-from test_reader import URL, large, make, read, settle  # noqa: F401 - fixtures
+from kit.reader import URL, read, settle
 
 
 class SlowDisk:
@@ -38,11 +38,11 @@ def fetched(store: CountingStore) -> int:
     return sum(stop - start for _, start, stop in store.gets)
 
 
-def test_bytes_that_wait_for_the_disk_stay_within_the_budget(make, large, monkeypatch):  # noqa: F811
+def test_bytes_that_wait_for_the_disk_stay_within_the_budget(make_reader, large, monkeypatch):
     disk = SlowDisk(monkeypatch)
     store = CountingStore()
     refs = [store.put(f"{URL}{i}", large[: 20 * BLOCK_SIZE]) for i in range(16)]
-    reader = make(store)
+    reader = make_reader(store)
     peak = 0
     with ThreadPoolExecutor(16) as pool:
         reads = [pool.submit(read, reader, ref, 0, 20 * BLOCK_SIZE) for ref in refs]
@@ -59,9 +59,9 @@ def test_bytes_that_wait_for_the_disk_stay_within_the_budget(make, large, monkey
     assert reader.downloads.memory_bytes == 0
 
 
-def test_a_read_larger_than_the_budget_works(make, large):  # noqa: F811
+def test_a_read_larger_than_the_budget_works(make_reader, large):
     store = CountingStore()
-    reader = make(store)
+    reader = make_reader(store)
     assert read(reader, store.put(URL, large), 0, len(large) + 1) == large
     assert len(large) > MAX_INFLIGHT_BYTES
     assert set(store.blocks_asked(BLOCK_SIZE).values()) == {1}
@@ -71,36 +71,36 @@ def refuse(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_a_disk_that_takes_nothing_costs_no_error(make, large, monkeypatch):  # noqa: F811
+def test_a_disk_that_takes_nothing_costs_no_error(make_reader, large, monkeypatch):
     monkeypatch.setattr(blockfile, "write", refuse)
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     assert read(reader, ref, 0, len(large)) == large
     for at in (0, 150 * BLOCK_SIZE, 17):
         assert read(reader, ref, at, 3 * BLOCK_SIZE) == large[at : at + 3 * BLOCK_SIZE]
 
 
 def test_a_disk_that_takes_nothing_does_not_cost_a_get_for_each_small_read(
-    make,  # noqa: F811
-    large,  # noqa: F811
+    make_reader,
+    large,
     monkeypatch,
 ):
     monkeypatch.setattr(blockfile, "write", refuse)
     store = CountingStore()
     ref = store.put(URL, large)
-    reader, window = make(store), Window()
+    reader, window = make_reader(store), Window()
     for at in range(0, 72 * BLOCK_SIZE, 131_072):
         assert read(reader, ref, at, 131_072, window) == large[at : at + 131_072]
     asked = store.blocks_asked(BLOCK_SIZE)
     assert sum(asked.values()) <= 2 * 72
 
 
-def test_a_disk_that_takes_nothing_does_not_stop_many_readers(make, large, monkeypatch):  # noqa: F811
+def test_a_disk_that_takes_nothing_does_not_stop_many_readers(make_reader, large, monkeypatch):
     monkeypatch.setattr(blockfile, "write", refuse)
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     with ThreadPoolExecutor(16) as pool:
         places = [i * 11 * BLOCK_SIZE for i in range(16)]
         reads = [pool.submit(read, reader, ref, at, 11 * BLOCK_SIZE) for at in places]
@@ -109,11 +109,11 @@ def test_a_disk_that_takes_nothing_does_not_stop_many_readers(make, large, monke
     assert reader.downloads.memory_bytes <= MAX_INFLIGHT_BYTES
 
 
-def test_a_writer_that_cannot_start_keeps_nobody_waiting(make, large, monkeypatch):  # noqa: F811
+def test_a_writer_that_cannot_start_keeps_nobody_waiting(make_reader, large, monkeypatch):
     """The process has as many threads as it may have."""
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     start = threading.Thread.start
 
     def refuse_the_writer(thread: threading.Thread) -> None:
@@ -137,11 +137,11 @@ def test_a_writer_that_cannot_start_keeps_nobody_waiting(make, large, monkeypatc
     assert reader._cache._writer.is_started
 
 
-def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # noqa: F811
+def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make_reader, large):
     """What was asked for still comes; what would need another request does not."""
     store = StallingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     with ThreadPoolExecutor(2) as pool:
         data = pool.submit(read, reader, ref, 0, len(large))
         wait_until(lambda: len(store.gets) == 4)
@@ -155,11 +155,11 @@ def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make, large):  # 
     assert reader.downloads.memory_bytes == 0
 
 
-def test_closing_drops_what_is_still_in_the_queue(make, large, monkeypatch):  # noqa: F811
+def test_closing_drops_what_is_still_in_the_queue(make_reader, large, monkeypatch):
     monkeypatch.setattr("ego4dfs.reader.fetch_pool.FETCH_THREADS", 1)
     store = StallingStore()
     refs = [store.put(f"{URL}{number}", large[:100_000]) for number in range(8)]
-    reader = make(store)
+    reader = make_reader(store)
     assert all(reader.prefetch_small(ref) for ref in refs)
     assert store.asked.wait(10)
     with ThreadPoolExecutor(1) as pool:
@@ -172,12 +172,12 @@ def test_closing_drops_what_is_still_in_the_queue(make, large, monkeypatch):  # 
     assert reader.downloads.memory_bytes == 0
 
 
-def test_guesses_are_few_at_a_time(make, large):  # noqa: F811
+def test_guesses_are_few_at_a_time(make_reader, large):
     store = StallingStore()
     refs = [
         store.put(f"{URL}{number}", large[:1000]) for number in range(3 * MAX_SPECULATIVE_BLOCKS)
     ]
-    reader = make(store)
+    reader = make_reader(store)
     with ThreadPoolExecutor(16) as pool:
         sent = sum(pool.map(reader.prefetch_small, refs))
     assert sent == MAX_SPECULATIVE_BLOCKS
@@ -189,10 +189,10 @@ def test_guesses_are_few_at_a_time(make, large):  # noqa: F811
     settle(reader)
 
 
-def test_after_closing_nothing_is_asked_for_and_no_thread_is_started(make, large):  # noqa: F811
+def test_after_closing_nothing_is_asked_for_and_no_thread_is_started(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     assert read(reader, ref, 0, 10) == large[:10]
     settle(reader)
     reader.close()
@@ -204,10 +204,10 @@ def test_after_closing_nothing_is_asked_for_and_no_thread_is_started(make, large
     assert len(store.gets) == 1
 
 
-def test_a_reader_may_be_made_before_a_fork(make):  # noqa: F811
+def test_a_reader_may_be_made_before_a_fork(make_reader):
     """No thread runs before the first miss."""
     before = threading.active_count()
-    reader = make(CountingStore())
+    reader = make_reader(CountingStore())
     read(reader, ObjectRef.of("memory", URL, 0, "etag"), 0, 0)
     assert threading.active_count() == before
 
@@ -246,11 +246,11 @@ def test_who_waits_for_a_request_that_was_long_in_the_queue_waits_for_its_begin(
     assert bytes(view) == b"data"
 
 
-def test_a_block_that_came_without_memory_for_it_is_read_again(make, large, monkeypatch):  # noqa: F811
+def test_a_block_that_came_without_memory_for_it_is_read_again(make_reader, large, monkeypatch):
     monkeypatch.setattr(flights, "ANSWER_S", 0.1)
     store = CountingStore()
     ref = store.put(URL, large)
-    reader = make(store)
+    reader = make_reader(store)
     reader.downloads._budget.acquire(MAX_INFLIGHT_BYTES, wait=True)
     reader.put(ref, 0, memoryview(large)[:BLOCK_SIZE])
     reader.downloads._budget.release(MAX_INFLIGHT_BYTES)

@@ -13,23 +13,7 @@ import pytest
 from ego4dfs import text
 from ego4dfs.errors import Ego4DError
 from ego4dfs.text import distinct_sizes
-
-HOSTILE = {
-    "a line end": "\n",
-    "a carriage return": "\r",
-    "a line separator": "\u2028",
-    "a next-line control": "\x85",
-    "an escape sequence": "\x1b[2J",
-    "a title": "\x1b]0;title\x07",
-    "a C1 sequence": "\x9b31m",
-    "backspaces": "\x08\x08",
-    "DEL": "\x7f",
-    "a bidi override": "\u202e",
-    "an isolate": "\u2066",
-    "a byte order mark": "\ufeff",
-    "a lone surrogate": "\udce9",
-    "a tab": "\t",
-}
+from kit.data import HOSTILE
 
 
 @pytest.mark.parametrize("letters", HOSTILE.values(), ids=HOSTILE)

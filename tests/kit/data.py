@@ -7,6 +7,24 @@ import os
 
 MIB = 1 << 20
 
+# Texts that a terminal, a log or JSON must not get as they are.
+HOSTILE = {
+    "a line end": "\n",
+    "a carriage return": "\r",
+    "a line separator": "\u2028",
+    "a next-line control": "\x85",
+    "an escape sequence": "\x1b[2J",
+    "a title": "\x1b]0;title\x07",
+    "a C1 sequence": "\x9b31m",
+    "backspaces": "\x08\x08",
+    "DEL": "\x7f",
+    "a bidi override": "\u202e",
+    "an isolate": "\u2066",
+    "a byte order mark": "\ufeff",
+    "a lone surrogate": "\udce9",
+    "a tab": "\t",
+}
+
 
 class Seeded:
     """Endless bytes that a name decides, different in every MiB; any part of them is cheap."""
