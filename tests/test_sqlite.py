@@ -114,7 +114,7 @@ def test_a_journal_that_cannot_be_written_reports_a_full_disk_only_if_it_is_full
     with closing(Journal(tmp_path / ".ego4dfs")) as journal:
         monkeypatch.setattr("ego4dfs.copies.journal.transaction", failing)
         with pytest.raises(JournalError, match=message) as caught:
-            journal.remove(["v2/clips/a.mp4"])
+            journal.remove(["v2/clips/a.mp4", "v2/clips/b.mp4"])
     assert caught.value.errno == number
 
 
