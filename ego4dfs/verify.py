@@ -1,4 +1,4 @@
-"""Are the copies on disk what they should be? Read whole, and compared with the facts.
+"""Verification of copies on disk: each file is read and compared with its object's facts.
 
 What should be there comes from the manifests, as for prefetch, or from prefetch's journal alone.
 A size is always compared, and the bytes wherever the ETag is a checksum of them.
@@ -169,7 +169,7 @@ def datasets_below(layout: Layout) -> Below:
 
 
 def _pass_over(version: Path, unreadable: dict[str, str], error: OSError) -> None:
-    """Note a directory that is there and cannot be read."""
+    """Record a directory that exists and cannot be read."""
     if error.errno != errno.ENOENT:
         name = str(Path(error.filename).relative_to(version))
         unreadable["" if name == "." else name] = (error.strerror or str(error)).lower()

@@ -114,7 +114,7 @@ def test_a_directory_in_the_place_of_a_file_fails_that_file(bench, size):
     bench.put(a=b"a" * size, b=b"b" * size)
     (bench.directory / "a.mp4").mkdir()
     report = bench.fetch()
-    assert [p.reason for p in report.problems] == ["a directory lies under this name"]
+    assert [p.reason for p in report.problems] == ["there is a directory of this name"]
     assert (bench.directory / "a.mp4").is_dir()
     assert (bench.directory / "b.mp4").read_bytes() == b"b" * size
     assert not [url for url, _, _ in bench.store.gets if url.endswith("a.mp4") and size > MIB]
@@ -129,7 +129,7 @@ def test_a_directory_in_the_place_of_the_metadata_fails_that_file(
     release.metadata(b"{}")
     (tmp_path / "out" / (place and release.version) / "ego4d.json").mkdir(parents=True)
     done = prefetch("-y", code=3)
-    assert "ego4d.json: a directory lies under this name" in done.stderr
+    assert "ego4d.json: there is a directory of this name" in done.stderr
     assert "1 failed" in done.stdout
     assert data_of(tree(tmp_path / "out"), release, "annotations") == files
     assert not list(tmp_path.glob("out/**/*.link"))

@@ -65,7 +65,7 @@ class BucketEtags:
         return found.proof
 
     def agreed(self, url: str, found: Comparison) -> None:
-        """Note that an object agrees with its ETag."""
+        """Record that an object agrees with its ETag."""
         bucket = _bucket(url)
         known = self._evidence.is_part_size if found.part_bytes else self._is_digest
         if known(bucket, found.part_bytes):
@@ -78,7 +78,7 @@ class BucketEtags:
         self._journal.note_evidence(self._source, bucket, kind, detail, against=_DISAGREED)
 
     def disagreed(self, url: str) -> None:
-        """Note that an object gave the same other checksum twice, asked for independently."""
+        """Record that two independent downloads of an object gave the same other checksum."""
         bucket = _bucket(url)
         if self.are_checksums(url):
             return

@@ -22,7 +22,7 @@ _NOT_FOLLOWED = (errno.ENOTDIR, errno.ELOOP)
 class Directories:
     """Directories below one root, each opened once and kept. Safe from several threads.
 
-    `report` hears of links that are not followed, as (path, why).
+    `report` is called for links that are not followed, with (path, reason).
     """
 
     def __init__(self, root: Path, report: Callable[[str, str], None]) -> None:
@@ -63,7 +63,7 @@ class Directories:
         return [f"{directory}/{name}" if directory else name for name in names]
 
     def close(self) -> None:
-        """Let go of all."""
+        """Close all descriptors."""
         with self._lock:
             for descriptor in self._open.values():
                 os.close(descriptor)

@@ -2,7 +2,7 @@
 
 exFAT, SMB shares, APFS and ext4 with casefold find a file under more names than its own. Two
 objects of such names would overwrite each other in every run. Which names a disk takes for one
-differs, so it is asked about the very names, and only about those that may be meant.
+differs, so the disk is tested with exactly these names, and only where two may collide.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def disk_names(
     if not later:
         return {}
     renamed: dict[str, str] = {}
-    # No disk yet, or none that can be asked: then nothing is known.
+    # No disk yet, or one that cannot be tested: then nothing is known.
     with suppress(OSError), _nearest(layout, dataset) as folder:
         _rename(partial(_is_one, folder, writable=writable), later, taken, renamed)
     return renamed
@@ -107,6 +107,6 @@ def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
 
 
 def _ignores_case(folder: Folder) -> bool:
-    """Tell whether case counts for nothing, by our own directory if there is one."""
+    """Tell whether the disk ignores case, by our own directory if it exists."""
     found, also = folder.status(HIDDEN), folder.status(HIDDEN.upper())
     return found is not None and also is not None and os.path.samestat(found, also)

@@ -49,7 +49,7 @@ class Inventory:
     ) -> Inventory:
         """Find the files of these entries in the directory, which need not exist.
 
-        `known` are facts by URL; those that a record tells too are shared, as are names and URLs.
+        `known` are facts by URL; equal facts, names and URLs of records are shared objects.
         """
         directory, prefix = layout.dataset(dataset), layout.relative_directory(dataset)
         by_name = {entry.name: entry for entry in entries}

@@ -1,6 +1,6 @@
 """The journal: which copies are complete, and which bytes of the others are on disk.
 
-`<root>/.ego4dfs/journal.sqlite`. A range is noted twice. Once it is written, with the
+`<root>/.ego4dfs/journal.sqlite`. A range is recorded twice: once it is written, with the
 boot of this machine: the bytes are in the page cache, which outlives a killed process but not a
 reboot. And once it is synced, without: then it is on disk for good.
 """
@@ -111,7 +111,7 @@ class Journal:
     def records(self, directory: str = "") -> Iterator[tuple[str, Record]]:
         """Yield the complete copies by path: all, or those in a directory and not below it.
 
-        They are read as they are asked for: there may be 100,000.
+        They are read lazily: there may be 100,000.
         """
         where = ""
         values: tuple[object, ...] = ()
@@ -140,7 +140,7 @@ class Journal:
     def evidence(self, source: str) -> list[tuple[str, str, str]]:
         """Return what is known of the ETags in buckets, as (bucket, kind, detail).
 
-        An earlier version of ego4dfs noted for each copy only whether its ETag had proved it.
+        An earlier version of ego4dfs recorded for each copy only whether its ETag had proved it.
         """
         bucket = "substr(url, 6, instr(substr(url, 6), '/') - 1)"  # behind s3://
         query = (
@@ -154,10 +154,10 @@ class Journal:
     def note_evidence(
         self, source: str, bucket: str, kind: str, detail: str, *, against: str = ""
     ) -> None:
-        """Note something of the ETags in a bucket, which ends what was noted as `against`."""
+        """Record a fact about the ETags in a bucket, and delete the one of kind `against`."""
         ended = "DELETE FROM evidence WHERE source = ? AND bucket = ? AND kind = ?"
-        noted = "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?)"
-        self._write((ended, (source, bucket, against)), (noted, (source, bucket, kind, detail)))
+        recorded = "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?)"
+        self._write((ended, (source, bucket, against)), (recorded, (source, bucket, kind, detail)))
 
     def begun(self, path: str) -> Begun | None:
         """Return what is known of a copy under way; ranges that a reboot may have lost are out."""
@@ -180,7 +180,7 @@ class Journal:
         return dict(self._all("SELECT path, SUM(stop - start) FROM ranges GROUP BY path"))
 
     def begin(self, path: str, url: str, facts: ObjectFacts, part_name: str) -> None:
-        """Note that a copy of this version is begun anew in the file `part_name`."""
+        """Record that a download of this version starts from zero in the file `part_name`."""
         self._write(
             ("DELETE FROM ranges WHERE path = ?", (path,)),
             (
@@ -191,12 +191,12 @@ class Journal:
         self._begun.add(path)
 
     def written(self, path: str, start: int, stop: int) -> None:
-        """Note a range that the page cache has; it begins where an earlier note of it began."""
+        """Record a range that is in the page cache; it starts where its earlier record starts."""
         row = (path, start, stop, self._boot)
         self._write(("INSERT OR REPLACE INTO ranges VALUES (?, ?, ?, ?)", row))
 
     def synced(self, path: str, ranges: Iterable[tuple[int, int]]) -> None:
-        """Note ranges that the disk has for good; as (start, stop), each noted as written."""
+        """Record ranges as synced, given as (start, stop), each recorded as written before."""
         self._write(
             *(
                 (
@@ -208,7 +208,7 @@ class Journal:
         )
 
     def complete(self, records: Iterable[tuple[str, Record]]) -> None:
-        """Note copies that are complete under their own names."""
+        """Record copies that are complete under their own names."""
         rest = iter(records)
         while some := list(islice(rest, _AT_ONCE)):
             self._write(

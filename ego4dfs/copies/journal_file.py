@@ -185,7 +185,7 @@ def _can(call: Callable[[], None]) -> bool:
 def _hold(folder: Folder) -> tuple[int, bool]:
     """Lock the directory for this process; the lock ends with it, however it ends.
 
-    The second value tells whether the filesystem has locks.
+    The second value is whether the filesystem has locks.
     """
     held = folder.open_or_create(LOCK)
     try:
@@ -201,7 +201,7 @@ def _hold(folder: Folder) -> tuple[int, bool]:
         if error.errno not in _NO_LOCKS:
             os.close(held)
             raise
-        # Better to go on than not at all.
+        # Without a lock is better than not at all.
         log.warning("%s: no locks there (%s): run one prefetch at a time", folder.path, error)
         return held, False
     os.ftruncate(held, 0)

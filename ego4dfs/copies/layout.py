@@ -1,4 +1,4 @@
-"""Where copies lie: the tree of the official tool, below one directory."""
+"""The paths of copies: the tree of the official tool, below one directory."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Copies:
         return self._status(path) is not None
 
     def manifest(self, version: str, dataset: str) -> tuple[bytes, int] | None:
-        """Return a manifest that lies beside the copies, and its time; None without one."""
+        """Return the manifest beside the copies, and its time; None without one."""
         path = f"{version_directory(version)}/{dataset}/{MANIFEST}"
         try:
             content, status = self._read(path)
@@ -113,7 +113,7 @@ class Copies:
         return [url for path, url in files if self.facts(path, url) is None]
 
     def facts(self, path: str, url: str) -> ObjectFacts | None:
-        """Return what the journal knows of the object, if the copy is as it was left."""
+        """Return the facts of the object in the journal, if the copy was not changed since."""
         path = self._on_disk(path, url)
         record = self._record(path, url)
         found = self._status(path) if record is not None else None
@@ -189,7 +189,7 @@ class Copies:
         return "" if done == len(view) else "was cut short while it was read"
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the directory."""
         self._directories.close()
 
     def _mismatch(self, path: str, url: str, facts: ObjectFacts, copy: Copy) -> str:
@@ -238,7 +238,7 @@ class Copies:
                 yield buffer[:count]
 
     def _on_disk(self, path: str, url: str) -> str:
-        """Return where the copy of an object lies, which may be under another name."""
+        """Return the path of an object's copy, which may have another name on this disk."""
         if path in self._records:
             return path
         return self._renamed.get((path.rpartition("/")[0], url), path)
@@ -265,7 +265,7 @@ class Copies:
         self._report(f"copy {path} {what}; not used")
 
     def _status(self, path: str) -> os.stat_result | None:
-        """Return the status of a file that may be a copy; what is passed over is told."""
+        """Return the status of a regular file, else None; links and special files are reported."""
         directory, _, name = path.rpartition("/")
         try:
             found = os.stat(name, dir_fd=self._directories.below(directory), follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Committer: gives complete copies their names, and writes down what is right."""
+"""Commit of complete files: renames them, and records them in journal and manifest.ver."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Committer:
         source: str,
         release: str,
     ) -> None:
-        """Record copies as of `release` of `source`; `is_data` tells paths that are copies."""
+        """Record copies of `release` of `source`; `is_data` returns whether a path is a copy."""
         self._layout = layout
         self._folders = folders
         self._journal = journal

@@ -1,4 +1,4 @@
-"""The end of each file: named, kept open until more is known, fetched again, or given up."""
+"""Completion of each file: renamed, held until more is known, fetched again, or failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ego4dfs.store.etag import Comparison
 
 
 class Completion:
-    """Does what a EtagChecker decides about files whose bytes are all here.
+    """Does what an EtagChecker decides about files whose bytes were all fetched.
 
     `complete` is safe from several threads; `end` is called once, after all of them.
     """
@@ -25,16 +25,16 @@ class Completion:
     def __init__(
         self, committer: Committer, checker: EtagChecker, on_complete: Callable[[], None]
     ) -> None:
-        """Name files by `committer`; `on_complete` hears of each that has its name."""
+        """Name files by `committer`; `on_complete` is called for each that has its name."""
         self._committer = committer
         self._checker = checker
         self._on_complete = on_complete
         self._held: deque[Download] = deque()
 
     def complete(self, download: Download, found: Comparison) -> StoreError | None:
-        """Name a file or keep it open; return why it is to be fetched again, if it is.
+        """Name a file or keep it open; return the error if it has to be fetched again.
 
-        Raises StoreError when it is to be given up, and OSError when it cannot have its name.
+        Raises StoreError if it has failed, and OSError if it cannot be renamed.
         """
         outcome = self._checker.outcome(download, found)
         if outcome.action is Action.ACCEPT:
@@ -53,7 +53,7 @@ class Completion:
     def end(self, fail: Callable[[Item, StoreError | OSError], None], *, is_stopped: bool) -> None:
         """Decide about files of buckets of which too little was known when they came.
 
-        Of a run that was stopped, those of which it is not known yet are left to be fetched anew.
+        If the run was stopped, those that are still undecided are left for the next run.
         """
         accepted = []
         for download in self._held:

@@ -20,8 +20,8 @@ _REASONS = {
     errno.EINVAL: "this disk takes no file of this name",
     errno.EILSEQ: "this disk takes no file of this name",
     errno.ENAMETOOLONG: "the name is too long for this disk",
-    errno.EISDIR: "a directory lies under this name",
-    errno.ENOTEMPTY: "a directory lies under this name",
+    errno.EISDIR: "there is a directory of this name",
+    errno.ENOTEMPTY: "there is a directory of this name",
 }
 
 
@@ -32,7 +32,7 @@ def reason_of(error: OSError) -> str:
 
 
 def is_hopeless(error: OSError) -> bool:
-    """Tell whether it would end in the same way another time, so that no part is to be kept."""
+    """Tell whether a retry would fail likewise, so that no part file has to be kept."""
     return error.errno in _HOPELESS
 
 

@@ -16,13 +16,13 @@ from ego4dfs.prefetch.worker_pool import WorkerPool
 from ego4dfs.store import ObjectFacts, ObjectStore
 
 NEAR_BYTES, FAR_BYTES = 2 << 20, 8 << 20
-"""How much one request asks for. A killed run loses what is in the sockets, up to the request:
+"""Bytes of one request. A killed run loses what is in the sockets, up to the request:
 2 GiB killed 20 times cost 1.27 times its size with 8 MiB requests and 1.08 with 2 MiB ones. Where
 the first byte is long in coming, small ones would spend their time waiting."""
 FAR_S = 0.025
 
 
-class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
+class Stopped(Exception):  # noqa: N818 - no error: it was requested
     """The run is to end; what was written stays and is resumed."""
 
 
@@ -86,17 +86,17 @@ class RangeFetcher:
 
     @property
     def range_bytes(self) -> int:
-        """How much to ask for at once, by how long first bytes took lately."""
+        """The bytes of one request, by the recent time to first byte."""
         return FAR_BYTES if self._first_byte_s > FAR_S else NEAR_BYTES
 
     def first_byte_took(self, seconds: float) -> None:
-        """Take note of how long an answer took to begin."""
+        """Record the time to first byte of one answer."""
         self._first_byte_s += (seconds - self._first_byte_s) / 8
 
     def fetch(self, download: Download, start: int, stop: int) -> None:
-        """Fetch [start, stop) and note each piece as it arrives.
+        """Fetch [start, stop) and record each piece as it arrives.
 
-        Raises StoreError, with what arrived before noted all the same.
+        Raises StoreError; what arrived before is recorded.
         """
         row = position = start
         while position < stop:
@@ -189,7 +189,7 @@ class RangeFetcher:
 
 
 class _Sink:
-    """Writes what a stream brings, and knows how far it has got."""
+    """Writes the bytes of a stream, and knows its position."""
 
     def __init__(self, fetcher: RangeFetcher, download: Download, row: int, position: int) -> None:
         self._fetcher = fetcher

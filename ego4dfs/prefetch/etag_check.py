@@ -1,4 +1,4 @@
-"""What becomes of the bytes of a file once all are here: the one rule for small and large files."""
+"""Comparison of downloaded bytes with their ETag, and what to do with them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ATTEMPTS = 3
 
 
 class Action(enum.Enum):
-    """What is to be done with the bytes."""
+    """What to do with the bytes."""
 
     ACCEPT = "accept"
-    RETRY = "retry"  # fetch them anew, past the cache and over other connections
+    RETRY = "retry"  # fetch them again, past the cache and over other connections
     HOLD = "hold"  # keep them until more is known of their bucket
     REJECT = "reject"
 

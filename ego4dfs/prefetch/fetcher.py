@@ -46,8 +46,8 @@ class Fetcher:
     """Carries out one plan.
 
     Every file ends as done, skipped, refused, missing or failed in `report`. What stops the whole
-    run, a rejected key or a full disk, is `report.stopped_by`: then the files that are not counted
-    are to be resumed.
+    run, a rejected key or a full disk, is `report.stopped_by`: then the next run resumes the files
+    that are not counted.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Fetcher:
         checker = EtagChecker(session.store, session.cache, self._evidence)
         self._folders = Folders(layout.root)
         self._data_names = frozenset(i.path for i in plan.items if i.name.endswith(".part"))
-        told = {"source": session.store.source, "release": session.catalog.version}
+        origin = {"source": session.store.source, "release": session.catalog.version}
         self._committer = Committer(
-            layout, self._folders, journal, self.report, self._is_data, **told
+            layout, self._folders, journal, self.report, self._is_data, **origin
         )
         self._ranges = RangeFetcher(session.store, session.cache, self.report, self._pool)
         self._small_files = SmallFileReader(
@@ -97,7 +97,7 @@ class Fetcher:
         self._pool.add("range", self._take_range, jobs)
 
     def run(self, tick: Callable[[], None] = lambda: None) -> bool:
-        """Fetch what is to be fetched, calling `tick` some times a second from this thread.
+        """Fetch the files of the plan, calling `tick` some times a second from this thread.
 
         Returns whether all threads have ended; if not, some wait for answers that are no longer
         wanted. KeyboardInterrupt stops it in order, and is then `report.stopped_by`.
@@ -158,12 +158,12 @@ class Fetcher:
             self._fail(item, error)
 
     def _fail(self, item: Item, error: StoreError | OSError) -> None:
-        """Count a file as not to be had; raise what will be so for every other file too."""
+        """Count a file as failed; raise an error that all other files will meet too."""
         self.report.end(item.path)
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
         if isinstance(error, StoreUnavailable) and self._pool.stopping.is_set():
-            raise Stopped from error  # it was not waited for: the file is to be resumed
+            raise Stopped from error  # the run ends, and the next one resumes the file
         if isinstance(error, OSError) and self._disk_errors.affects_all(error):
             raise error
         if isinstance(error, StoreUnavailable) and self._give_up.failed():
@@ -175,7 +175,7 @@ class Fetcher:
         self._disk_errors.reset()
 
     def _is_right(self, item: Item) -> bool:
-        """Tell whether the file that lies there is the object; record it if so."""
+        """Tell whether the existing file is the object; record it if so."""
         path = self._layout.root / item.path
         facts = item.facts or self._ask(item.url)
         try:
@@ -241,7 +241,7 @@ class Fetcher:
         attempt: int = 0,
         found: str = "",
     ) -> None:
-        """Go on with a large file, or begin it; `head` are bytes that are here already."""
+        """Resume or start a large file; `head` are bytes that were fetched already."""
         part = self._part(item, facts)
         if head is not None and part.missing == [(0, facts.size)]:
             part.write(0, 0, head)

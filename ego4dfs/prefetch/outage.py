@@ -51,7 +51,7 @@ class Outage:
             return time.monotonic() - self._began_s if self._began_s else 0.0
 
     def answered(self) -> None:
-        """Note that the store gave a usable answer."""
+        """Record that the store gave a usable answer."""
         with self._lock:
             self._answered_s = time.monotonic()
             self._began_s = 0.0
@@ -68,7 +68,7 @@ class Outage:
         return results[0]
 
     def _results(self, call: Callable[[], Result], patience: Patience) -> list[Result]:
-        """Return what one call returns, or nothing when another one is to be made."""
+        """Return the result of one call, or nothing if it has to be repeated."""
         try:
             result = call()
         except StoreUnavailable as error:
@@ -82,7 +82,7 @@ class Outage:
         return [result]
 
     def has_begun(self, sent_s: float) -> bool:
-        """Tell whether nothing was answered since a request was sent that failed; note it."""
+        """Tell whether nothing was answered since a failed request was sent; record it."""
         with self._lock:
             if self._answered_s > sent_s:
                 return False
@@ -90,7 +90,7 @@ class Outage:
             return True
 
     def pause(self, seconds: float) -> bool:
-        """Wait; tell whether the run goes on."""
+        """Wait; return whether the run continues."""
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0:
             self.on_wait()
@@ -109,7 +109,7 @@ class Patience:
         self._sent_s = self._first_s = time.monotonic()
 
     def allows(self, error: StoreUnavailable, *, is_further: bool = False) -> bool:
-        """Wait after a failed attempt, and tell whether there is to be another one.
+        """Wait after a failed attempt, and return whether to try again.
 
         `is_further` tells that it brought something: then patience begins anew. False means that
         the run is to end. Raises `error` when patience is over, or OutageTooLong.

@@ -23,7 +23,7 @@ _READ_BYTES = 1 << 20
 
 
 class PartFile:
-    """The bytes of one object version as far as they are here, and what is missing.
+    """The bytes of one object version that are on disk, and the ranges that are missing.
 
     Safe from several threads, each of which writes ranges of its own. `_lock` guards the list of
     what was written but not synced; it is never held over I/O. Raises OSError.
@@ -40,7 +40,7 @@ class PartFile:
         is_data: Callable[[str], bool] = lambda _path: False,
         is_filled: bool = False,
     ) -> None:
-        """Go on with what the journal knows of this version, else begin anew.
+        """Resume this version from the journal, else start from zero.
 
         `folder` is where the copy will be, `key` its path in the journal, which ends in its name.
         `is_data` tells paths that are copies themselves: earlier versions of ego4dfs had part
@@ -78,7 +78,7 @@ class PartFile:
         self._hidden, self._fd = folder.create_hidden(self._part)
 
     def _resume(self, begun: Begun, size: int) -> bool:
-        """Open the part file, and tell whether anything in it counts."""
+        """Open the part file, and return whether any range of it is valid."""
         try:
             self._opened()
         except OSError:  # gone, or not ours: a new one takes its place
@@ -91,7 +91,7 @@ class PartFile:
         return True
 
     def write(self, start: int, offset: int, data: memoryview) -> None:
-        """Write bytes that continue the range begun at `start`, and note them."""
+        """Write bytes that continue the range that starts at `start`, and record them."""
         position = offset
         while data:
             count = os.pwrite(self._fd, data, position)
@@ -105,7 +105,7 @@ class PartFile:
             self.sync()
 
     def fill(self, data: memoryview) -> None:
-        """Write a whole file that costs too little to be noted on the way."""
+        """Write a whole file that is too small to be recorded in parts."""
         position = 0
         while position < len(data):
             position += os.pwrite(self._fd, data[position:], position)
@@ -118,7 +118,7 @@ class PartFile:
             position += count
 
     def sync(self) -> None:
-        """Bring what was written so far to the disk, then note that it is there."""
+        """Sync what was written so far, then record it as synced."""
         with self._lock:
             ranges, self._unsynced, self._unsynced_bytes = self._unsynced, {}, 0
         if ranges:
@@ -147,7 +147,7 @@ class PartFile:
         self._journal.forget(self._key)
 
     def close(self) -> None:
-        """Let go of the file; what was written stays, to be resumed or finished."""
+        """Close the file; what was written stays, to be resumed or finished."""
         if self._fd >= 0:
             self._close_file()
 

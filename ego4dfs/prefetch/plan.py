@@ -1,4 +1,4 @@
-"""The plan: for each selected file whether it is right on disk, has to come, or cannot be had."""
+"""The plan: for each selected file whether it is complete, to be fetched, or unavailable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Item:
     @property
     def path(self) -> str:
         """The file's path below the root."""
-        return f"{self.directory}/{self.name}"  # made when asked for: a plan has many items
+        return f"{self.directory}/{self.name}"  # computed on demand: a plan has many items
 
     @property
     def size(self) -> int:
@@ -65,7 +65,7 @@ UNAVAILABLE = (State.MISSING, State.REFUSED)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The datasets in the order asked for; `begun_bytes` are on disk of copies under way."""
+    """The datasets in the order of the command; `begun_bytes` of unfinished files are on disk."""
 
     datasets: Sequence[DatasetPlan]
     begun_bytes: int = 0

@@ -1,4 +1,4 @@
-"""The planner: from what manifests list, objects weigh and the disk holds to a plan."""
+"""The planner: makes a plan from manifests, object facts and the files on disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
 
 CHECK_VALID_S = 12 * 3600.0
-"""How long a copy that was the latest counts as such: twice a day a run asks for each object."""
+"""How long a copy counts as the latest after a check: each object is checked twice a day."""
 
 _THREADS = 4
 
@@ -36,9 +36,9 @@ _THREADS = 4
 class Planner:
     """Makes plans.
 
-    `skip_checks` asks the store for no facts; `bypass` lets a file count by its presence.
-    `compare_bytes` reads files of which nothing tells what they are, up to COMPARED_BYTES of them.
-    `on_facts` hears how many objects of how many were asked for; `outage` says how long to wait
+    `skip_checks` sends no HEAD requests; `bypass` accepts an existing file of the right size.
+    `compare_bytes` reads files that no record decides about, up to COMPARED_BYTES of them.
+    `on_facts` is called with the objects checked so far, and all; `outage` says how long to wait
     for a store that does not answer.
     """
 
@@ -85,7 +85,7 @@ class Planner:
         )
 
     def _metadata(self, url: str, evidence: BucketEtags) -> DatasetPlan:
-        """Plan ego4d.json; as it changes within a version, its facts are asked for each time."""
+        """Plan ego4d.json; as it changes within a version, it is checked in each run."""
         nothing: frozenset[str] = frozenset()
         entry = Entry(0, METADATA, "", url, nothing, None, nothing, "")
         items = [replace(i, is_ours=True) for i in self._items("", [entry], evidence, kept_s=0.0)]
@@ -117,14 +117,14 @@ class Planner:
                 ):
                     old[entry.url] = facts
         if not self.skip_checks:
-            questions = Revalidator(self.session.facts, self.on_facts, self.outage)
+            revalidator = Revalidator(self.session.facts, self.on_facts, self.outage)
             unknown = (e for e in entries if e.url not in known)
-            known |= questions.ask(
+            known |= revalidator.fetch_facts(
                 [e.url for e in unknown if not (self.bypass and e.name in inventory.files)]
             )
             if old and not self.bypass:
-                known |= self._renewed(
-                    questions, inventory, entries, old, raise_if_rejected=not kept_s
+                known |= self._revalidated(
+                    revalidator, inventory, entries, old, raise_if_rejected=not kept_s
                 )
         return [self._item(entry, inventory, known.get(entry.url)) for entry in entries]
 
@@ -136,17 +136,17 @@ class Planner:
         self.session.facts.record(entry.url, record.facts)
         return record.facts
 
-    def _renewed(
+    def _revalidated(
         self,
-        questions: Revalidator,
+        revalidator: Revalidator,
         inventory: Inventory,
         entries: Sequence[Entry],
         old: dict[str, ObjectFacts],
         *,
         raise_if_rejected: bool,
     ) -> dict[str, ObjectFacts]:
-        """Ask about copies of which it is not sure any more that they are the latest."""
-        fresh = questions.renew(old, raise_if_rejected=raise_if_rejected)
+        """Check copies whose last check is too old to be sure that they are the latest."""
+        fresh = revalidator.revalidate(old, raise_if_rejected=raise_if_rejected)
         records = ((e, inventory.record(e)) for e in entries if e.url in fresh)
         self.journal.confirm(
             inventory.path(entry.name)
@@ -171,7 +171,7 @@ class Planner:
     def _compared(
         self, datasets: Sequence[DatasetPlan], evidence: BucketEtags
     ) -> list[DatasetPlan]:
-        """Read the files of which nothing tells what they are, as far as that is soon done."""
+        """Compare the files that no record decides about with their ETags, up to COMPARED_BYTES."""
         cheap = list(_cheap(item for dataset in datasets for item in dataset.items))
         if not cheap:
             return list(datasets)
@@ -198,7 +198,7 @@ class Planner:
         return replace(item, state=State.ADOPT, checksum=proof.value)
 
     def _file(self, item: Item) -> Path:
-        """Return where a file lies; ego4d.json may be in the root only."""
+        """Return the path of a file; ego4d.json may be in the root only."""
         path = self.layout.root / item.path
         top = self.layout.root / METADATA
         return top if not item.dataset and not path.exists() else path

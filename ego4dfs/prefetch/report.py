@@ -1,4 +1,4 @@
-"""What came of a prefetch: counts, and each file that is not right with the reason."""
+"""The result of a prefetch: counts, and each file that failed with the reason."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Report:
     """The files by status, the bytes that moved, and what ended the run early, if anything did.
 
     Safe from several threads; `_lock` guards all of it. `active` are the large files under way,
-    as path -> [bytes there, bytes in all]. `refused` are datasets whose manifest could not be had.
-    `outage` tells whether the store answers.
+    as path -> [bytes there, bytes in all]. `refused` are datasets without a
+    manifest. `outage` says whether the store answers.
     """
 
     files: int = 0
@@ -82,7 +82,7 @@ class Report:
             self.problems.append(Problem(path, uid, status, reason))
 
     def give_up(self, item: Item, error: StoreError | OSError) -> None:
-        """Count a file that cannot be had, for what the store or the disk said."""
+        """Count a file that failed, with the error of the store or the disk."""
         status = Status.FAILED
         if isinstance(error, (ObjectMissing, AccessDenied)):
             status = Status.MISSING if isinstance(error, ObjectMissing) else Status.REFUSED
@@ -125,7 +125,7 @@ class Report:
             self.active.pop(path, None)
 
     def stop(self, error: BaseException) -> None:
-        """Note what ends the run; the first reason counts."""
+        """Record what ends the run; the first error counts."""
         with self._lock:
             if self.stopped_by is None:
                 self.stopped_by = error

@@ -1,4 +1,4 @@
-"""Revalidator to the store about many objects: what is not known, and what may be known no more."""
+"""HEAD requests for many objects: to fetch unknown facts, and to revalidate known ones."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _GIVE_UP_AFTER = 8
 
 
 class Revalidator:
-    """Asks for facts, many at a time, by one HEAD each."""
+    """Fetches facts, many at a time, by one HEAD request each."""
 
     def __init__(
         self, facts: FactsIndex, on_facts: Callable[[int, int], None], outage: Outage
     ) -> None:
-        """Ask through the index; `on_facts` hears how many objects of how many were asked for.
+        """Fetch through the index; `on_facts` is called with the objects done so far, and all.
 
         What `outage` says is waited for, if nothing answers any more.
         """
@@ -34,8 +34,8 @@ class Revalidator:
         self._facts = facts
         self._on_facts = on_facts
 
-    def ask(self, urls: Sequence[str]) -> dict[str, ObjectFacts | StoreError]:
-        """Return what the store says of objects of which nothing is known.
+    def fetch_facts(self, urls: Sequence[str]) -> dict[str, ObjectFacts | StoreError]:
+        """Return the facts of objects that are not in the index, or the error of each.
 
         Raises CredentialsRejected, and StoreUnavailable when nothing answers any more.
         """
@@ -57,10 +57,10 @@ class Revalidator:
             self._on_facts(first + len(some), len(urls))
         return known
 
-    def renew(
+    def revalidate(
         self, old: Mapping[str, ObjectFacts], *, raise_if_rejected: bool = False
     ) -> dict[str, ObjectFacts]:
-        """Return what the store says now of objects whose facts are known.
+        """Return the present facts of objects whose facts are known.
 
         Objects without an answer are left out: a complete copy stays complete while the store is
         unreachable. An error that all further requests would meet ends it; CredentialsRejected is

@@ -42,13 +42,13 @@ class Selections:
             )
 
     def add(self, release: str, dataset: str, names: Iterable[str] | None) -> None:
-        """Note that these files of a dataset are selected, or all with None."""
+        """Record that these files of a dataset are selected, or all with None."""
         key = (release, dataset)
         before = self._known.get(key, set())
         self._known[key] = None if names is None or before is None else before | set(names)
 
     def admits(self, release: str, dataset: str) -> Callable[[str], bool] | None:
-        """Return what tells whether a name was selected; None if no run selected any of it."""
+        """Return a predicate of selected names; None if no run selected any of the dataset."""
         if (release, dataset) not in self._known:
             return None
         names = self._known[release, dataset]
@@ -80,7 +80,7 @@ def _name(name: object) -> str:
 class Expected:
     """Which files of a release should be there, where nobody says.
 
-    Those that a run selected or fetched, and those that lie there. `unknown` are the datasets of
+    Those that a run selected or fetched, and those on disk. `unknown` are the datasets of
     which no run selected anything: of them nothing is missing but what was fetched.
     """
 

@@ -55,7 +55,7 @@ class SmallFileReader:
         except (AccessDenied, ObjectChanged, ObjectMissing, StoreUnavailable):
             raise
         except StoreError:
-            # An empty object has no first byte to ask for.
+            # An empty object has no first byte to request.
             empty = self._report.outage.attempt(lambda: self._facts.get(item.url))
             if empty.size:
                 raise

@@ -1,4 +1,4 @@
-"""The threads of a prefetch: many for small files, few for the ranges of large ones."""
+"""A pool of threads with several queues: for small files, and for ranges of large ones."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class WorkerPool:
         for thread in (*(lane[0] for lane in self._pool), *rest):
             try:
                 thread.start()
-            except RuntimeError as error:  # no more threads are to be had
+            except RuntimeError as error:  # no more threads can be started
                 if len(self._threads) < len(self._pool):
-                    raise OSError(errno.EAGAIN, "no more threads are to be had") from error
+                    raise OSError(errno.EAGAIN, "no more threads can be started") from error
                 return
             self._threads.append(thread)
 
@@ -71,7 +71,7 @@ class WorkerPool:
             self._changed.notify_all()
 
     def ended(self, within_s: float) -> bool:
-        """Wait for the threads, no longer than that, and tell whether all have ended."""
+        """Wait for the threads, no longer than that, and return whether all have ended."""
         deadline = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -111,7 +111,7 @@ class WorkerPool:
     def _end(self) -> None:
         with self._changed:
             self._busy -= 1
-            if not self._busy:  # what brings more tasks before tells so by `locked`
+            if not self._busy:  # new tasks before that are announced by `update`
                 self._changed.notify_all()
 
 
