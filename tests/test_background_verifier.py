@@ -1,4 +1,4 @@
-"""Objects whose bytes have all come are compared with their ETags; wrong ones leave the cache."""
+"""Complete cached objects are compared with their ETags; wrong ones are dropped."""
 
 from __future__ import annotations
 

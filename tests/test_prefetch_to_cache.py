@@ -1,4 +1,4 @@
-"""`prefetch --to cache`: objects come into the cache, are pinned, and the bound holds."""
+"""`prefetch --to cache`: objects are fetched into the cache and pinned, and its limit holds."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ def test_a_replaced_object_is_an_error_and_never_other_bytes(make_reader, large)
 
 
 class LyingStore(CountingStore):
-    """Sends `answer(fetched)` in place of what was asked for."""
+    """Sends `answer(fetched)` instead of the requested bytes."""
 
     def read_range(
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None

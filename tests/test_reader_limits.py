@@ -138,7 +138,7 @@ def test_a_writer_that_cannot_start_keeps_nobody_waiting(make_reader, large, mon
 
 
 def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make_reader, large):
-    """What was asked for still comes; what would need another request does not."""
+    """Requests under way complete; no other request is sent."""
     store = StallingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)
@@ -172,7 +172,7 @@ def test_closing_drops_what_is_still_in_the_queue(make_reader, large, monkeypatc
     assert reader.downloads.memory_bytes == 0
 
 
-def test_guesses_are_few_at_a_time(make_reader, large):
+def test_speculative_downloads_are_bounded(make_reader, large):
     store = StallingStore()
     refs = [
         store.put(f"{URL}{number}", large[:1000]) for number in range(3 * MAX_SPECULATIVE_BLOCKS)
@@ -232,8 +232,8 @@ def test_a_budget_always_lets_one_request_through():
     assert budget.acquire(1, wait=False)
 
 
-def test_who_waits_for_a_request_that_was_long_in_the_queue_waits_for_its_begin():
-    """It was asked for ahead, and was not sent: that is no failure of the store."""
+def test_a_reader_of_a_request_that_was_queued_for_long_waits_for_its_start():
+    """Read-ahead that was not sent yet is no failure of the store."""
     flight = Flight(Extent("key", 0, 4))
     flight._created_s -= 1000
 

@@ -1,4 +1,4 @@
-"""How far one reader is read ahead of."""
+"""The read-ahead window of one open file."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_far_seek_closes_the_window(seek):
 
 
 def looks(window: Window, places: list[int], size: int = KERNEL) -> list[int]:
-    """Read so much at places far apart and return what each first read has asked for."""
+    """Read so much at places far apart and return what each first read has requested."""
     asked = []
     for place in places:
         reads = sequence(place, max(1, size // KERNEL))
