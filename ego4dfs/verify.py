@@ -21,7 +21,7 @@ from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_file
 from ego4dfs.copies.disk_names import disk_names, with_disk_names
 from ego4dfs.copies.manifest_ver import VersionFile
-from ego4dfs.copies.record import is_same_time
+from ego4dfs.copies.rule import FileState, is_as_recorded
 from ego4dfs.datasets import MANIFEST, MANIFEST_VER, METADATA
 from ego4dfs.files import Folders
 from ego4dfs.prefetch import UNAVAILABLE, DatasetPlan, Item, Plan
@@ -230,8 +230,8 @@ def _stale(extra: Finding, record: Record) -> Finding:
 
 
 def _is_as_left(layout: Layout, extra: Finding, record: Record) -> bool:
-    found, facts = (layout.root / extra.path).stat(), record.facts
-    return found.st_size == facts.size and is_same_time(found.st_mtime_ns, record.file_mtime_ns)
+    found = (layout.root / extra.path).stat()
+    return is_as_recorded(FileState(found.st_size, found.st_mtime_ns), record)
 
 
 def _files(layout: Layout, dataset: str) -> Iterator[str]:
