@@ -49,7 +49,24 @@ RULE = {
     # 1. Our record of this ETag, size and time as we left them.
     "as recorded": ((5, T), ours(V1), None, [], V1, SAME, True, False),
     "as recorded, the object not known": ((5, T), ours(V1), None, [], None, SAME, True, False),
-    "as recorded, the time coarse": ((5, T + 1100 * MS), ours(V1), None, [], V1, SAME, True, False),
+    "as recorded, the time in whole seconds": (
+        (5, T + S),
+        ours(V1),
+        None,
+        [],
+        V1,
+        SAME,
+        True,
+        False,
+    ),
+    "as recorded, the time in 10 ms": (
+        *((5, T + 120 * MS), ours(of(mtime_ns=T + 123 * MS)), None, [], of(mtime_ns=T + 123 * MS)),
+        *(SAME, True, False),
+    ),
+    "changed in the second of the upload": (
+        *((5, T + 1100 * MS), ours(V1), None, [], V1),
+        *(CHECK, False, False),
+    ),
     "as recorded, the time could not be set": (
         *((5, LATER), ours(V1, mtime_ns=LATER), None, [], V1),
         *(SAME, True, False),
@@ -136,8 +153,8 @@ RULE = {
     # Anything else is read and compared, unless it has the time of the object.
     "no record": ((5, LATER), None, None, [], V1, CHECK, False, False),
     "no record, the object's time": ((5, T), None, None, [], V1, CHECK, True, True),
-    "no record, the object's time but for 1.1 s": (
-        *((5, T + 1100 * MS), None, None, [], V1),
+    "no record, the object's time in whole seconds": (
+        *((5, T - S), None, None, [], V1),
         *(CHECK, True, True),
     ),
     "changed since it was fetched": ((5, LATER), ours(V1), None, [], V1, CHECK, False, False),

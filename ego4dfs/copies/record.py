@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ego4dfs.store import ObjectFacts
 
+_SECOND_NS = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -29,6 +31,19 @@ class Record:
         return self.set_mtime_ns or self.facts.mtime_ns
 
 
-def is_same_time(one_ns: int, other_ns: int) -> bool:
-    """Tell whether two times are the same to filesystems that keep them to two seconds."""
-    return abs(one_ns - other_ns) < 2 * 10**9
+def is_same_time(file_ns: int, recorded_ns: int) -> bool:
+    """Return whether a file has a recorded time, at the resolution of its filesystem.
+
+    A time in whole seconds may be that of FAT, which keeps two of them. Other times are compared
+    to their last digit that is not zero: an edit in the second of the upload is a change.
+    """
+    return abs(file_ns - recorded_ns) < _resolution_ns(file_ns)
+
+
+def _resolution_ns(time_ns: int) -> int:
+    if time_ns % _SECOND_NS == 0:
+        return 2 * _SECOND_NS
+    resolution_ns = 1
+    while time_ns % (10 * resolution_ns) == 0:
+        resolution_ns *= 10
+    return resolution_ns
