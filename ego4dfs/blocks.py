@@ -29,8 +29,8 @@ class ObjectRef:
     def of(cls, source: str, url: str, size: int, etag: str) -> ObjectRef:
         """Name the version: 32 hex digits that differ with source, URL, ETag or size.
 
-        The size is part of it because facts can be wrong: blocks of an object that was taken for
-        smaller or larger must not serve it.
+        The size is part of it because facts can be wrong: blocks of an object with a wrong
+        size must not be used for the true one.
         """
         identity = f"{source}\0{url}\0{etag}\0{size}".encode()
         return cls(url, size, etag, hashlib.blake2b(identity, digest_size=16).hexdigest())
@@ -111,7 +111,7 @@ def missing_extents(
     """Yield what must be fetched to have [start, stop), widened to units of `granularity`.
 
     `has` says whether a key needs no fetch. A block is fetched as a whole if all of it is wanted
-    and none of its parts is there; parts that are there are not fetched again.
+    and none of its parts exists; existing parts are not fetched again.
     """
     start = start // granularity * granularity
     stop = min(ref.size, -(-stop // granularity) * granularity)
@@ -131,9 +131,9 @@ def missing_extents(
 def present_extents(
     ref: ObjectRef, start: int, stop: int, has: Callable[[str], bool]
 ) -> Iterator[Extent]:
-    """Yield the blocks, and the parts of other blocks, that are there for [start, stop), in order.
+    """Yield the blocks, and the parts of other blocks, that exist for [start, stop), in order.
 
-    `has` says whether a key is there; it is called as the extents are taken.
+    `has` returns whether a key exists; it is called as the extents are yielded.
     """
     stop = min(stop, ref.size)
     for index in range(start // BLOCK_SIZE, -(-stop // BLOCK_SIZE)):

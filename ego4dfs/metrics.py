@@ -60,7 +60,7 @@ class Metrics:
             self.bytes_fetched += count
 
     def add_bytes_served(self, count: int) -> None:
-        """Count bytes that a reader received, wherever they came from."""
+        """Count bytes that a reader received, from any source."""
         with self._lock:
             self.bytes_served += count
 

@@ -157,7 +157,7 @@ def _before_fork() -> None:
 def _disconnect(owner: Disconnectable) -> None:
     try:
         owner.disconnect()
-    except Exception:  # the other connections must be closed all the same
+    except Exception:  # the other connections must still be closed
         log.exception("a connection was not closed before a fork")
 
 

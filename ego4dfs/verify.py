@@ -1,7 +1,7 @@
 """Verification of copies on disk: each file is read and compared with its object's facts.
 
-What should be there comes from the manifests, as for prefetch, or from prefetch's journal alone.
-A size is always compared, and the bytes wherever the ETag is a checksum of them.
+The expected files come from the manifests, as for prefetch, or from prefetch's journal alone.
+A size is always compared, and the bytes if the ETag is a checksum of them.
 """
 
 from __future__ import annotations
@@ -160,11 +160,11 @@ def datasets_below(layout: Layout) -> Below:
         if name == ".":
             lost = (Path(directory) / file for file in files)
             lost = (path for path in lost if path.is_symlink() and not path.exists())
-            passed_over |= {path.name: "a link to what is not there" for path in lost}
+            passed_over |= {path.name: "a link to a missing file" for path in lost}
         elif MANIFEST in files:
             found.append(name)
         elif files:
-            passed_over[name] = f"no {MANIFEST} is there"
+            passed_over[name] = f"it has no {MANIFEST}"
     return Below(tuple(sorted(found)), passed_over, unreadable)
 
 
@@ -199,12 +199,12 @@ def renewed(plan: Plan, peek: Callable[[str], ObjectFacts | None]) -> Plan:
 
 
 def extras(layout: Layout, datasets: Iterable[str], known: Iterable[str]) -> list[Finding]:
-    """Return the files in the directories of datasets that nothing accounts for."""
+    """Return the files in the directories of datasets that are not expected there."""
     expected = frozenset(known)
     found = [path for dataset in datasets for path in _files(layout, dataset)]
     strange = [path for path in found if path not in expected]
     by_key = {folded(path): path for path in expected} if strange else {}
-    reason = "no row and no record names it; left alone"
+    reason = "no manifest row and no record names it; it is left unchanged"
     return [
         Finding(path, Verdict.EXTRA, reason)
         for path in strange
@@ -213,7 +213,7 @@ def extras(layout: Layout, datasets: Iterable[str], known: Iterable[str]) -> lis
 
 
 def _is_one(root: Path, listed: str, expected: str | None) -> bool:
-    """Tell whether the disk lists a file by another spelling than the one it is expected by."""
+    """Return whether the disk lists a file under another spelling than the expected one."""
     try:
         return expected is not None and (root / expected).samefile(root / listed)
     except OSError:
@@ -250,7 +250,7 @@ def _check_item(root: Path, evidence: BucketEtags, item: Item) -> Finding:
         return Finding(item.path, Verdict.ABSENT, item.reason)
     if item.facts is None:
         there = (root / item.path).is_file()
-        reason = "what it should be cannot be asked now"
+        reason = "its size and ETag cannot be requested now"
         return Finding(item.path, Verdict.UNKNOWN if there else Verdict.MISSING, reason)
     return _check(root / item.path, evidence, item.path, item.url, item.facts)
 

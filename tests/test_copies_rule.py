@@ -207,7 +207,7 @@ def test_of_several_rows_of_a_uid_the_first_counts():
 
 
 def known(case):
-    """Tell whether both a mount and a prefetch can know what a case says."""
+    """Return whether both a mount and a prefetch can know what a case says."""
     file, record, _, _, facts, *_ = RULE[case]
     return file is not None and facts is not None and (record is None or record.source == SOURCE)
 

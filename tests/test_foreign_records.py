@@ -23,7 +23,7 @@ pytestmark = pytest.mark.first_pass
 GOOD = b"uid,version,filename\r\na,v1,a.mp4\r\nb,v2,b.mp4\r\nc\r\n"
 ROWS = [("a", "v1", "a.mp4"), ("b", "v2", "b.mp4"), ("c", None, "")]
 
-# What the file holds, and which of the good rows are read all the same.
+# What the file holds, and which of the good rows are read even so.
 DAMAGED = {
     "NULs": (b"\0" * 4096, []),
     "NULs in place of its beginning": (b"\0" * 30 + GOOD[30:], ROWS[1:]),
@@ -108,7 +108,7 @@ def test_damage_ends_no_run(kind, release, licensee, tmp_path):
     done = run_cli("prefetch", "-y", *where)
     assert done.stderr.count("manifest.ver is damaged") == 1
     assert "manifest.ver.damaged" in done.stderr
-    assert "the copies are compared anew" in done.stderr
+    assert "the copies are compared again" in done.stderr
     assert (directory / "manifest.ver.damaged").lstat()
     assert (journal.parent / "journal.sqlite.damaged").read_bytes() == b"\0" * 9000
     assert {name: (directory / name).read_bytes() for name in files} == files

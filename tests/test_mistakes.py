@@ -73,7 +73,7 @@ def line_of(dice: random.Random, place: Path) -> list[str]:
 
 
 def is_harmless(words: list[str]) -> bool:
-    """Tell whether it can do no more than to fail: it copies and mounts nothing anywhere."""
+    """Return whether it can do no more than to fail: it copies and mounts nothing anywhere."""
     return not {"-o", "--output_directory"} & {*words} or words[0] in {"verify", "ls", "cache"}
 
 

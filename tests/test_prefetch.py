@@ -136,7 +136,7 @@ def test_two_prefetches_in_one_directory_are_kept_apart(prefetch, release, tmp_p
     release.dataset("annotations", {"a.json": b"a"})
     prefetch("-y", "--no-metadata")
     holder = Journal(tmp_path / "out/.ego4dfs")
-    assert "another prefetch is at work" in prefetch("-y", "--no-metadata", code=1).stderr
+    assert "another prefetch is running" in prefetch("-y", "--no-metadata", code=1).stderr
     holder.close()
 
 

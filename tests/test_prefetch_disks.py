@@ -106,7 +106,7 @@ def test_files_that_a_disk_does_not_take_stop_no_others(prefetch, release, tmp_p
     told = [line for line in done.stderr.splitlines() if line.startswith("  failed")]
     assert len(told) == 3
     assert sum("too large for this disk" in line for line in told) == 2
-    assert sum("a:b.bin: this disk takes no file of this name" in line for line in told) == 1
+    assert sum("a:b.bin: this disk does not allow this name" in line for line in told) == 1
 
 
 @pytest.mark.parametrize("size", [70, 3 * MIB])
@@ -216,7 +216,7 @@ def test_names_that_a_disk_takes_for_one_are_both_kept(
     release.dataset("annotations", files)
     with odd(tmp_path / "source", tmp_path / "odd", "case") as disk:
         done = prefetch("-y", "--no-metadata", "-o", str(disk))
-        assert "cannot tell 2 names from those of other files" in done.stdout
+        assert "2 names are the same as those of other files" in done.stdout
         kept = {
             "Notes.json": b"first",
             "notes~2.json": b"other",

@@ -197,8 +197,8 @@ def test_what_is_passed_over_is_named(run, tmp_path, release):
     (version / "clips").symlink_to(tmp_path / "gone")
     done = run("verify")
     shown = f"ego4dfs: {release.version}"
-    assert f"{shown}/mine was not checked: no manifest.csv is there" in done.stderr
-    assert f"{shown}/clips was not checked: a link to what is not there" in done.stderr
+    assert f"{shown}/mine was not checked: it has no manifest.csv" in done.stderr
+    assert f"{shown}/clips was not checked: a link to a missing file" in done.stderr
 
 
 def test_a_directory_that_may_not_be_read_is_named_and_a_hidden_one_is_none(tmp_path, monkeypatch):

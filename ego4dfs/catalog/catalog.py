@@ -62,7 +62,7 @@ class Manifests(Protocol):
     """Where the manifests of a catalog come from."""
 
     def is_cached(self, version: str, dataset: str) -> bool:
-        """Tell whether `cached` returns one."""
+        """Return whether `cached` returns one."""
 
     def cached(self, version: str, dataset: str) -> CachedManifest | None:
         """Return the manifest that is on disk, without a request."""
@@ -99,7 +99,7 @@ class Catalog:
         self._lock = threading.Lock()  # guards _locks
 
     def is_cached(self, dataset: str) -> bool:
-        """Tell whether the dataset can be listed without a request."""
+        """Return whether the dataset can be listed without a request."""
         return dataset in self._override or self._manifests.is_cached(self.version, dataset)
 
     def peek(self, dataset: str) -> Listing | None:

@@ -76,7 +76,7 @@ class ManifestCache:
         self._beside_copies = beside_copies
 
     def is_cached(self, version: str, dataset: str) -> bool:
-        """Tell whether `cached` returns a manifest, without a request."""
+        """Return whether `cached` returns a manifest, without a request."""
         return self.cached(version, dataset) is not None
 
     def fetch(self, version: str, dataset: str) -> CachedManifest:
@@ -223,5 +223,5 @@ def _proof(facts: dict[str, Any]) -> str:
 
 
 def _is_unchanged(facts: dict[str, Any]) -> bool:
-    """Tell whether the facts are unchanged since they were written; old ones have no checksum."""
+    """Return whether the facts are unchanged since they were written; old ones have no checksum."""
     return "proof" not in facts or facts["proof"] == _proof(facts)

@@ -87,7 +87,7 @@ def resolve_selection(
 
 
 def _holds_bare_clips(dataset: str) -> bool:
-    """Tell whether a dataset has clips, and no column of their parent videos."""
+    """Return whether a dataset has clips, and no column of their parent videos."""
     return dataset != CLIPS and dataset.startswith("clip")
 
 

@@ -36,7 +36,7 @@ class Selection:
     exclude: tuple[str, ...] = ()
 
     def admits(self, entry: Entry) -> bool:
-        """Tell whether the entry passes every filter."""
+        """Return whether the entry passes every filter."""
         return (
             self._admits_benchmarks(entry)
             and (not self.universities or not self.universities.isdisjoint(entry.universities))

@@ -110,7 +110,7 @@ def _open(inner: Path, max_bytes: int | None, eviction: str | None, action: str)
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory of the cache, whatever its modes. Raises CacheError on failure."""
+    """Remove a directory of the cache, also without write permission. Raises CacheError."""
     try:
         if directory.exists():
             private_directory(directory)

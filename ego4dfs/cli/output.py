@@ -68,7 +68,7 @@ def exit_code(error: Ego4DError) -> ExitCode:
 
 
 def guard(run: Callable[[], int]) -> int:
-    """Run a command and return its exit code, whatever it raises.
+    """Run a command and return its exit code, for every exception.
 
     A closed pipe and Ctrl-C end it without a message, with the shell's codes for the signals.
     """
@@ -113,7 +113,7 @@ def _lost(error: OSError) -> int:
 
 
 def end_process(code: int) -> NoReturn:
-    """Flush the output and end this process at once, whatever its threads do.
+    """Flush the output and end this process at once, even while its threads run.
 
     Threads that wait for an answer of the store cannot be stopped, and Python waits for them.
     """

@@ -203,7 +203,7 @@ class _Command:
         if planner.renamed:
             path, name = next(iter(planner.renamed.items()))
             self._printer.say(
-                f"This disk cannot tell {len(planner.renamed)} names from those of other files;"
+                f"On this disk {len(planner.renamed)} names are the same as those of other files;"
                 f" {path} is stored as {name}, and so on."
             )
         return plan
@@ -319,7 +319,7 @@ class _Command:
     def _show_metadata(self, report: Report) -> None:
         try:
             path = ReleaseFiles(self._layout).metadata()
-        except OSError as error:  # the downloaded files are complete all the same
+        except OSError as error:  # the downloaded files are complete even so
             report.not_written(METADATA, error)
             return
         if path is not None:

@@ -1,4 +1,4 @@
-"""`ego4dfs prefetch --to cache`: plans, asks, fetches a selection into the cache, and reports."""
+"""`ego4dfs prefetch --to cache`: plan, confirmation, fetch into the cache, and report."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ToCache:
         self._pin = args.pin
 
     def run(self, retry: Callable[[Path], RetryCommands]) -> int:
-        """Plan, ask, fetch and report; `retry` gets the directory for files of uids."""
+        """Plan, confirm, fetch and report; `retry` gets the directory for files of uids."""
         inner = prepare_directory(self._config.cache_dir)
         self._printer.start(self._config.datasets, f"the cache in {self._config.cache_dir}")
         session = open_selected_session(self._config, pass_refused=True)
@@ -112,7 +112,7 @@ class ToCache:
 
 
 def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
-    """Raise CacheError if the disk has too little space, whatever the limit of the cache."""
+    """Raise CacheError if the disk has too little space, even below the limit of the cache."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
     needed = plan.bytes(*TO_FETCH) - plan.begun_bytes

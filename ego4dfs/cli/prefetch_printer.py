@@ -103,9 +103,9 @@ class PrefetchPrinter:
         """Ask for confirmation as the official tool does; raise ConfigError without an answer."""
         stream = sys.stderr if self.as_json else sys.stdout
         while True:
-            *above, asked = _question(plan)
+            *above, question = _question(plan)
             say(*above, file=stream)
-            say(asked, end="", file=stream, flush=True)
+            say(question, end="", file=stream, flush=True)
             try:
                 answer = sys.stdin.readline()
             except OSError:  # the terminal is gone
@@ -190,16 +190,16 @@ def report_code(report: Report) -> int:
 
 
 def _question(plan: Plan) -> tuple[str, ...]:
-    asked = "Do you want to start the download? ([y]/n) "
+    question = "Do you want to start the download? ([y]/n) "
     if plan.unsized:
         return (
             f"Number of files to download is: {plan.count(*TO_FETCH)}",
             "Run without --skip-s3-checks for a size estimate.",
-            asked,
+            question,
         )
     # The official line, for programs that read it; its "GB" are 1024³ bytes too.
     size = plan.bytes(*TO_FETCH) / 2**30
-    return (f"Expected size of downloaded files is {size:.4f} GiB. {asked}",)
+    return (f"Expected size of downloaded files is {size:.4f} GiB. {question}",)
 
 
 def _named(item: Item) -> str:

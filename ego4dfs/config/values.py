@@ -227,7 +227,7 @@ def file_or_tree_path(given: Given) -> str:
 
 
 def _exists(path: Path) -> bool:
-    """Tell whether a file exists; False also for a name that is too long."""
+    """Return whether a file exists; False also for a name that is too long."""
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for some names
 
 

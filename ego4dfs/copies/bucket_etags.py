@@ -43,11 +43,11 @@ class BucketEtags:
         )
 
     def are_checksums(self, url: str) -> bool:
-        """Tell whether an object of the same bucket agreed with its ETag."""
+        """Return whether an object of the same bucket agreed with its ETag."""
         return self._evidence.is_digest(_bucket(url))
 
     def are_not_checksums(self, url: str) -> bool:
-        """Tell whether several objects of the same bucket disagreed and none agreed."""
+        """Return whether several objects of the same bucket disagreed and none agreed."""
         if self.are_checksums(url):
             return False
         with self._lock:

@@ -46,7 +46,7 @@ class Directories:
         except OSError as error:
             if error.errno in _NOT_FOLLOWED:
                 self._report(
-                    directory, "is a link that was not there at the start, or no directory"
+                    directory, "is a link that did not exist at the start, or not a directory"
                 )
             elif error.errno != errno.ENOENT:
                 self._report(directory, f"cannot be opened ({error.strerror})")
@@ -103,7 +103,7 @@ class Directories:
 
 
 def _may_be_directory(entry: os.DirEntry[str]) -> bool:
-    """Tell whether it is a directory, or a link that may lead to one."""
+    """Return whether it is a directory, or a link that may lead to one."""
     if entry.name.startswith("."):
         return False
     try:

@@ -75,7 +75,7 @@ def _rename(
 
 
 def _nearest(layout: Layout, dataset: str) -> Folder:
-    """Open the directory of a dataset, or the nearest one above it that is there."""
+    """Open the directory of a dataset, or its nearest parent that exists."""
     path = layout.dataset(dataset)
     while not path.is_dir() and path != layout.root:
         path = path.parent
@@ -84,7 +84,7 @@ def _nearest(layout: Layout, dataset: str) -> Folder:
 
 
 def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
-    """Tell whether a disk takes two names for one, by files that are there, else by a new one."""
+    """Return whether a disk treats two names as one, by existing files, else by a new one."""
     found, also = folder.status(one), folder.status(other)
     if found is None or also is None:
         if found is not also:
@@ -96,7 +96,7 @@ def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
     try:
         hidden, descriptor = folder.create_hidden(one)
     except OSError:
-        return False  # not to be written, or no such name: then neither file will be there
+        return False  # not writable, or no such name: then neither file will exist
     try:
         os.close(descriptor)
         found = hidden.status(other)
@@ -107,6 +107,6 @@ def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
 
 
 def _ignores_case(folder: Folder) -> bool:
-    """Tell whether the disk ignores case, by our own directory if it exists."""
+    """Return whether the disk ignores case, by our own directory if it exists."""
     found, also = folder.status(HIDDEN), folder.status(HIDDEN.upper())
     return found is not None and also is not None and os.path.samestat(found, also)

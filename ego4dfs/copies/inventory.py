@@ -79,9 +79,9 @@ class Inventory:
         return record if record is not None and record.url == entry.url else None
 
     def needs_revalidation(self, entry: Entry, facts: ObjectFacts) -> bool:
-        """Tell whether a file may be of a newer version of its object than is known.
+        """Return whether a file may be of a newer version of its object than is known.
 
-        Somebody else wrote it, or the official tool records a version that we do not know.
+        Another program wrote it, or the official tool recorded a version that is unknown here.
         """
         if entry.name not in self.files:
             return False
@@ -93,7 +93,7 @@ class Inventory:
     def judge(
         self, entry: Entry, facts: ObjectFacts | None, *, source: str, presence_suffices: bool
     ) -> Verdict:
-        """Return the state of a file; `facts` are what its object is now, if known."""
+        """Return the state of a file; `facts` are the current facts of its object, if known."""
         return judge(
             self.files.get(entry.name),
             self.record(entry),
@@ -108,7 +108,7 @@ class Inventory:
         )
 
     def is_ours(self, entry: Entry, verdict: Verdict) -> bool:
-        """Tell whether a file was written by ego4dfs or the official tool, by their records."""
+        """Return whether a file was written by ego4dfs or the official tool, by their records."""
         has_row = self.versions.get(entry.uid, entry.name) is not None
         return entry.name in self.records or has_row or verdict.has_object_time
 

@@ -128,7 +128,7 @@ class Journal:
             yield from ((row[0], _record(row)) for row in some)
 
     def is_complete(self, path: str) -> bool:
-        """Tell whether there is a record of a complete copy at this path."""
+        """Return whether the journal has a record of a complete copy at this path."""
         return bool(self._all("SELECT 1 FROM files WHERE path = ?", (path,)))
 
     def confirm(self, paths: Iterable[str]) -> None:
@@ -217,7 +217,7 @@ class Journal:
             self._begun.difference_update(path for path, _ in some)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Drop the records of complete copies that are there no more."""
+        """Delete the records of complete copies that no longer exist."""
         self._write(*(("DELETE FROM files WHERE path = ?", (path,)) for path in paths))
 
     def forget(self, path: str) -> None:

@@ -55,7 +55,9 @@ def open_to_look(path: Path) -> sqlite3.Connection:
     # os.path raises nothing where the directory may not be entered.
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         # SQLite would wait for a pipe.
-        raise OutputError(f"{path}: not a regular file", hint="remove it: ego4dfs makes a new one")
+        raise OutputError(
+            f"{path}: not a regular file", hint="remove it: ego4dfs creates a new one"
+        )
     location = read_only_uri(path)
     if not location and _is_there(path):
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -71,7 +73,7 @@ def unusable(path: Path, error: sqlite3.Error) -> OutputError:
     reason = str(error)
     if is_full(error):  # the copies will not fit either
         return OutputError(f"{path}: no space left on device", hint=_ROOM)
-    hint = "if it is damaged, remove it: copies that are right are found all the same"
+    hint = "if it is damaged, remove it: complete copies are found without it"
     if "readonly" in reason or "unable to open" in reason:
         hint = _shared(path.parent)
     return OutputError(f"the journal {path} cannot be used: {error}", hint=hint)
@@ -83,7 +85,7 @@ def _refused(state: Path, error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = _ROOM
     if error.errno in (errno.ELOOP, errno.EEXIST):
-        hint = "remove it: ego4dfs makes a new one"
+        hint = "remove it: ego4dfs creates a new one"
     where = error.filename or state
     return OutputError(f"{where}: {(error.strerror or str(error)).lower()}", hint=hint)
 
@@ -113,7 +115,7 @@ def _open_sound(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Conne
         for side in _SIDES:
             folder.remove(path.name + side)
         log.warning(
-            "the journal %s is damaged (%s): it is now %s, and the copies are compared anew",
+            "the journal %s is damaged (%s): it is now %s, and the copies are compared again",
             path,
             error,
             aside,
@@ -154,7 +156,7 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
 
 
 def _abilities(folder: Folder) -> tuple[bool, bool]:
-    """Tell whether files there can be mapped for sharing, and whether they can be synced."""
+    """Return whether files there can be mapped for sharing, and whether they can be synced."""
     name = f"probe.{os.getpid()}"
     folder.remove(name)
     descriptor = folder.create(name)
@@ -194,7 +196,7 @@ def _hold(folder: Folder) -> tuple[int, bool]:
         pid = os.pread(held, 20, 0).decode(errors="replace").strip()
         os.close(held)
         raise OutputError(
-            f"{folder.path.parent}: another prefetch is at work there (pid {pid})",
+            f"{folder.path.parent}: another prefetch is running there (pid {pid})",
             hint="wait until it is done, or end it: it can be resumed",
         ) from None
     except OSError as error:

@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """One row: a uid, the object's version, and the name of its file.
 
     Where a bucket keeps no versions the official tool writes an empty one and expects None, which
-    its csv.DictReader gives for a field that is not there. So a row of ours ends before it.
+    its csv.DictReader gives for a missing field. So a row of ego4dfs ends before it.
     """
 
     uid: str

@@ -67,7 +67,7 @@ class RowsByPath:
         return None
 
     def _rows_of_uid(self, path: str) -> list[tuple[str, Row]]:
-        """Return all rows of a file's uid, whatever file they name, with the directory of each."""
+        """Return all rows of a file's uid, for any file name, with the directory of each."""
         directory, _, name = path.rpartition("/")
         version, _, dataset = directory.partition("/")
         uid = self._uid(directory, name) if dataset else ""

@@ -101,7 +101,7 @@ def judge(
 
 
 def is_as_recorded(file: FileState, record: Record) -> bool:
-    """Tell whether a file has the size and the time that it was left with."""
+    """Return whether a file has the size and the time in its record."""
     same_size = file.size == record.facts.size
     return same_size and is_same_time(file.mtime_ns, record.file_mtime_ns)
 

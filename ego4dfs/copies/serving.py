@@ -57,7 +57,7 @@ class Copies:
     """The copies below one directory, read through descriptors that were opened at the start.
 
     So they stay within reach when a mount covers the directory. Links to files are not followed.
-    Safe from several threads; each read opens the file anew, so no descriptor is shared.
+    Safe from several threads; each read opens the file again, so no descriptor is shared.
     """
 
     def __init__(self, directory: Path, source: str, report: Callable[[str], None]) -> None:
@@ -96,7 +96,7 @@ class Copies:
         self._folded: frozenset[str] | None = None
 
     def exists(self, path: str) -> bool:
-        """Tell whether there is a file at this path, complete or not."""
+        """Return whether a file exists at this path, complete or not."""
         return self._status(path) is not None
 
     def manifest(self, version: str, dataset: str) -> tuple[bytes, int] | None:
@@ -244,7 +244,7 @@ class Copies:
         return self._renamed.get((path.rpartition("/")[0], url), path)
 
     def _is_other_case(self, path: str) -> bool:
-        """Tell whether a path without a record differs only in case from one with a record."""
+        """Return whether a path without a record differs only in case from one with a record."""
         if path in self._records:
             return False
         if self._folded is None:
@@ -274,7 +274,7 @@ class Copies:
         if stat.S_ISLNK(found.st_mode):
             self._warn_once(directory, "has links in place of files, which are not followed")
         elif not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            self._warn_once(path, "is no regular file")
+            self._warn_once(path, "is not a regular file")
         return found if stat.S_ISREG(found.st_mode) else None
 
     def _open(self, path: str) -> int:
@@ -295,7 +295,7 @@ def _journal(state: Path) -> Journal:
     try:
         return Journal(state, read_only=True)
     except OutputError as error:
-        log.warning("%s: copies are judged by their times and by manifest.ver", error)
+        log.warning("%s: copies are checked by their times and by manifest.ver only", error)
         return Journal.empty()
 
 

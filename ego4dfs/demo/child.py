@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from pathlib import Path
 
 # Runs in the child before the program: PR_SET_PDEATHSIG (1) asks the kernel for SIGKILL when the
-# parent ends, and the wish survives exec. The last line covers a parent that ended before it.
-# An exec'd launcher instead of preexec_fn, because that runs Python between fork and exec while
+# parent ends, and exec keeps the setting. The last lines cover a parent that has ended before it.
+# A launcher is used instead of preexec_fn, which runs Python between fork and exec while
 # other threads may hold its locks.
 _LAUNCHER = """
 import ctypes, os, signal, sys
@@ -27,8 +27,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start `command` in `directory` with its output appended to `log`, and return it running.
 
-    The process gets SIGKILL when this process ends in whatever way (Linux). It leads a session
-    of its own, so that Ctrl-C at a terminal reaches only us.
+    The process gets SIGKILL when this process ends in any way (Linux). It leads its own
+    session, so that Ctrl-C at a terminal reaches only this process.
     """
     born: Future[subprocess.Popen[bytes]] = Future()
 

@@ -156,7 +156,7 @@ def fho_main(videos: Sequence[Recording]) -> dict[str, Any]:
 
 
 def queries(clips: Sequence[Cut], split: str) -> dict[str, Any]:
-    """Return nlq_<split>.json: questions to clips, under the videos they are of."""
+    """Return nlq_<split>.json: questions about clips, grouped by video."""
     parents = {clip.parent.uid: clip.parent for clip in clips}
     return _dated("NLQ Annotations") | {
         "split": split,

@@ -1,6 +1,6 @@
 """The background process of `ego4dfs demo --keep`: it runs the S3 server until SIGTERM.
 
-Its directory holds `demo.json` (pid and endpoint, once the sample is there) and `credentials`
+Its directory holds `demo.json` (pid and endpoint, once the sample exists) and `credentials`
 (the licensee's profile, 0600), so that the keys are never printed.
 """
 
@@ -66,7 +66,7 @@ def write_credentials(path: Path, identity: Identity) -> None:
 
 
 def is_keeper(pid: int) -> bool:
-    """Tell whether this pid is a keeper, not a number that was used again or a zombie."""
+    """Return whether this pid is a keeper, not a number that was used again or a zombie."""
     try:
         return _MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -123,7 +123,7 @@ def _await(directory: Path, process: subprocess.Popen[bytes]) -> Kept:
 
 
 def _written_bytes(directory: Path) -> int:
-    """Return how many bytes of media and objects are there: logs grow without progress."""
+    """Return how many bytes of media and objects are written; logs grow without progress."""
     total = 0
     for part in ("media", "s3/data"):
         for path in (directory / part).rglob("*"):

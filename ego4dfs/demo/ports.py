@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
-# Below Linux's ephemeral range (32768 up), or an outgoing connection could sit on a port of ours
-# while its server is stopped and keep it from coming back.
+# Below Linux's ephemeral range (32768 up): otherwise an outgoing connection could take the port
+# of a server while it is stopped, and the server could not start again.
 _RANGE = range(20_000, 32_000)
 
 

@@ -101,7 +101,7 @@ class Release:
         row: Mapping[str, object],
         content: Path,
     ) -> None:
-        """Add a video, named by its uid whatever its key is."""
+        """Add a video, named by its uid, independent of its key."""
         columns = list(header)
         location = str(row[_location_column(columns)])
         self.objects[location] = content

@@ -26,7 +26,7 @@ class ListedFile:
     """One row of a manifest that names an object.
 
     `name` is the local file name that the official tool gives it. `exists` is false for a row of
-    the dirty flavour whose object is not there; its size is 0 then, and its sha256 empty.
+    the dirty flavour whose object does not exist; its size is 0 then, and its sha256 empty.
     """
 
     name: str

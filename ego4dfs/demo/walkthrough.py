@@ -108,7 +108,9 @@ class Walkthrough:
         self._mount(environment)
         again = self._decode(self._video())
         if again != first:
-            raise Ego4DError("the frames from the cache differ from those that came over the wire")
+            raise Ego4DError(
+                "the frames from the cache differ from those that came over the network"
+            )
         fetched = self._fetched()
         self._say(f"the same frames, {fetched} bytes fetched: they came from the cache")
 

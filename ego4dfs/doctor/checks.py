@@ -57,11 +57,12 @@ class TimedCall(Generic[Result]):
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise StoreUnavailable(
-                "no answer in time", hint="the network is slow or blocked: try again, or elsewhere"
+                "no answer in time",
+                hint="the network is slow or blocked: try again, or from another network",
             )
         if self._error is not None:
             raise self._error
-        return self._result  # type: ignore[return-value]  # set wherever no error is
+        return self._result  # type: ignore[return-value]  # set if there is no error
 
     def _run(self) -> None:
         try:

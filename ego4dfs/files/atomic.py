@@ -1,4 +1,4 @@
-"""Atomic replacement of small files: after a power cut the old file or the new one is there."""
+"""Atomic replacement of small files: after a power cut either the old or the new file exists."""
 
 from __future__ import annotations
 

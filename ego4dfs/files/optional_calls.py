@@ -35,6 +35,6 @@ class optional_call:  # noqa: N801 - used as `suppress` is; a class, for small f
         if self._what not in _warned:
             _warned.add(self._what)
             log.warning(
-                "this filesystem refuses %s (%s); copies are made without", self._what, error
+                "this filesystem refuses %s (%s); copies are made without it", self._what, error
             )
         return True

@@ -181,11 +181,11 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return Stat(inode(path), is_dir=False, size=0, mtime_ns=0, is_known=False)
 
     def isdir(self, path: str) -> bool:
-        """Tell whether the path is a directory, without a HEAD request."""
+        """Return whether the path is a directory, without a HEAD request."""
         return isinstance(self._node(path), Directory)
 
     def isfile(self, path: str) -> bool:
-        """Tell whether the path is a file, without a HEAD request."""
+        """Return whether the path is a file, without a HEAD request."""
         return isinstance(self._node(path), (ObjectFile, ManifestFile))
 
     def _node(self, path: str) -> Node | None:
@@ -231,7 +231,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return sum(sizes.values()) if total else sizes
 
     def exists(self, path: str, **kwargs: Any) -> bool:
-        """Tell whether the manifest lists the path, without a HEAD request."""
+        """Return whether the manifest lists the path, without a HEAD request."""
         del kwargs
         return self._node(path) is not None
 

@@ -1,6 +1,6 @@
 """A CSV reader that tolerates damaged quotes.
 
-Pure: no disk, no network. The time is linear in the length of the text, whatever it contains.
+Pure: no disk, no network. The time is linear in the length of any text.
 """
 
 from __future__ import annotations

@@ -167,8 +167,8 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     """Unmount an ego4dfs and wait until its process has exited, at most half a minute.
 
     A dead mount is unmounted too. Raises MountError if no ego4dfs is mounted there, if programs
-    use it, which are named (`lazy` detaches it all the same), and if the process does not exit,
-    with the reason as far as it can be seen.
+    use it, which are named (`lazy` detaches it even then), and if the process does not exit,
+    with the reason if it is visible.
     """
     mounted = mounted_at(mountpoint)
     if mounted is None or not mounted.is_ours:

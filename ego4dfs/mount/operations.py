@@ -146,7 +146,7 @@ class Operations:
         if handle.path == STATUS_PATH:
             return self._status.read_into(handle, offset, view)
         if self._opened.get(handle.path, handle.version) != handle.version:
-            raise ObjectChanged(f"{handle.path} was replaced and opened anew since")
+            raise ObjectChanged(f"{handle.path} was replaced, and has been opened again since")
         with self._wait_for_bytes(handle.path):
             return self._vfs.read_into(handle, offset, view)
 

@@ -1,4 +1,4 @@
-"""`prefetch --to cache`: fetches whole objects into the block cache, and pins them if asked."""
+"""`prefetch --to cache`: fetches whole objects into the block cache, and pins them with `--pin`."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ class CacheWarmer:
     def check_room(self, plan: Plan, *, pin: bool) -> None:
         """Raise CacheError if the selection is larger than the cache, or than can be pinned."""
         refs = self._refs(plan)
-        limit, what = int(self._cache.admin.max_bytes * PIN_SHARE), "fit beside what else is read"
+        limit, what = (
+            int(self._cache.admin.max_bytes * PIN_SHARE),
+            "fit in the cache beside other data",
+        )
         if pin:
             pinned = {found.url for found in self._cache.admin.pins()}
             refs = {url: ref for url, ref in refs.items() if url not in pinned}

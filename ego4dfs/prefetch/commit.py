@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class Committer:
     """The end of each copy.
 
-    `commit` is safe from several threads. `flush` brings names and the official tool's records to
-    the disk; one thread calls it now and then, and once in the end. Raises OSError.
+    `commit` is safe from several threads. `flush` writes names and the official tool's records to
+    disk; one thread calls it from time to time, and once at the end. Raises OSError.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Committer:
         self._report.done(Status.SKIPPED)
 
     def adopt_all(self, items: Iterable[Item]) -> None:
-        """Record files that are right by a record of the official tool's or of ours."""
+        """Record files that are complete by a record of the official tool or of ego4dfs."""
         count, adopted = 0, []
         for item in items:
             count += 1

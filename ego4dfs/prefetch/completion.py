@@ -78,7 +78,7 @@ class Completion:
 
 @contextmanager
 def closing(part: PartFile) -> Iterator[PartFile]:
-    """Close a part file in the end, and remove it if it can never get its name."""
+    """Close a part file afterwards, and remove it if it can never be renamed."""
     try:
         yield part
     except OSError as error:

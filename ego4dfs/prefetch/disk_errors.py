@@ -17,8 +17,8 @@ _HOPELESS = frozenset((errno.EFBIG, errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLO
 _GIVE_UP_AFTER = 16
 _REASONS = {
     errno.EFBIG: "too large for this disk, or for a limit that is set (ulimit -f)",
-    errno.EINVAL: "this disk takes no file of this name",
-    errno.EILSEQ: "this disk takes no file of this name",
+    errno.EINVAL: "this disk does not allow this name",
+    errno.EILSEQ: "this disk does not allow this name",
     errno.ENAMETOOLONG: "the name is too long for this disk",
     errno.EISDIR: "there is a directory of this name",
     errno.ENOTEMPTY: "there is a directory of this name",
@@ -32,12 +32,12 @@ def reason_of(error: OSError) -> str:
 
 
 def is_hopeless(error: OSError) -> bool:
-    """Tell whether a retry would fail likewise, so that no part file has to be kept."""
+    """Return whether a retry would fail in the same way, so that no part file is kept."""
     return error.errno in _HOPELESS
 
 
 def concerns_whole_disk(error: OSError) -> bool:
-    """Tell whether an error is not of one file or directory, such as a full disk."""
+    """Return whether an error affects more than one file or directory, such as a full disk."""
     return error.errno in _OF_ALL
 
 
@@ -50,7 +50,7 @@ class DiskErrors:
         self._same_error = GiveUpAfter(_GIVE_UP_AFTER)
 
     def affects_all(self, error: OSError) -> bool:
-        """Tell whether an error ends the run: a full disk, or the same one for many in a row."""
+        """Return whether an error ends the run: a full disk, or the same one for many in a row."""
         if isinstance(error, JournalError) or concerns_whole_disk(error):
             return True
         if error.errno == errno.ENOENT and not os.path.isdir(self._root):  # noqa: PTH112 - no raise
@@ -58,5 +58,5 @@ class DiskErrors:
         return self._same_error.failed(error.errno or 0) and not is_hopeless(error)
 
     def reset(self) -> None:
-        """Count anew, after a file was written."""
+        """Restart the count, after a file was written."""
         self._same_error.succeeded()

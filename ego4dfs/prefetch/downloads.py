@@ -142,11 +142,11 @@ class RangeFetcher:
         return stop
 
     def _may_be_cached(self, download: Download) -> bool:
-        """Tell whether to look into the cache: not again for bytes that were found wrong."""
+        """Return whether to look in the cache: not after its bytes were found wrong."""
         return self._cache_has_blocks and not download.attempt
 
     def _stream(self, download: Download, row: int, position: int, stop: int) -> int:
-        """Fetch what the cache has not; an answer that got somewhere gives new patience."""
+        """Fetch what is not in the cache; an answer with new bytes resets the retries."""
         outage = self._report.outage
         patience = outage.patience()
         while position < stop:

@@ -77,7 +77,7 @@ class EtagChecker:
         self._store.renew(download.item.url)
 
     def final_outcome(self, download: Download) -> Outcome:
-        """Decide in the end about bytes that were kept open."""
+        """Return the final outcome of a file whose outcome was deferred."""
         if self._evidence.are_not_checksums(download.item.url):
             return Outcome(Action.ACCEPT, Proof.UNKNOWN.value)
         is_known = self._evidence.are_checksums(download.item.url)
@@ -93,7 +93,7 @@ def disagreement(download: Download) -> StoreError:
 def doubt(download: Download) -> StoreError:
     """Return the error of such a file in a bucket of which nothing more is known."""
     url = download.item.url
-    reason = "nor is it known that the ETags of this bucket are no MD5s; fetch more of it at once"
+    reason = "and it is unknown whether ETags of this bucket are MD5s; fetch more of it in one run"
     return StoreError(f"{disagreement(download)}, {reason}", url=url)
 
 
@@ -103,7 +103,7 @@ def warn_of_sizes(downloads: Iterable[Download]) -> None:
         split_s3_url(download.item.url)[0] for download in downloads
     ).items():
         log.warning(
-            "the ETags of bucket %s are no MD5s: of %s files only the size was compared",
+            "the ETags of bucket %s are not MD5s: only the size of %s files was compared",
             bucket,
             count,
         )

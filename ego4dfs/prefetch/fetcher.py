@@ -175,7 +175,7 @@ class Fetcher:
         self._disk_errors.reset()
 
     def _is_right(self, item: Item) -> bool:
-        """Tell whether the existing file is the object; record it if so."""
+        """Return whether the existing file is the object; record it if so."""
         path = self._layout.root / item.path
         facts = item.facts or self._ask(item.url)
         try:
@@ -229,7 +229,7 @@ class Fetcher:
         )
 
     def _is_data(self, path: str) -> bool:
-        """Tell whether a path is the name of a download, whatever it ends in."""
+        """Return whether a path is the name of a download, with any suffix."""
         return path in self._data_names or self._journal.is_complete(path)
 
     def _begin(

@@ -82,7 +82,7 @@ class Outage:
         return [result]
 
     def has_begun(self, sent_s: float) -> bool:
-        """Tell whether nothing was answered since a failed request was sent; record it."""
+        """Return whether no request was answered since a failed one was sent; record it."""
         with self._lock:
             if self._answered_s > sent_s:
                 return False
@@ -111,8 +111,8 @@ class Patience:
     def allows(self, error: StoreUnavailable, *, is_further: bool = False) -> bool:
         """Wait after a failed attempt, and return whether to try again.
 
-        `is_further` tells that it brought something: then patience begins anew. False means that
-        the run is to end. Raises `error` when patience is over, or OutageTooLong.
+        `is_further` says that the attempt fetched some bytes: then the retries start again. False
+        means that the run is being stopped. Raises `error` after the last retry, or OutageTooLong.
         """
         if is_further:
             self._outage.answered()

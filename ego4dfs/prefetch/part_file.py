@@ -43,8 +43,8 @@ class PartFile:
         """Resume this version from the journal, else start from zero.
 
         `folder` is where the copy will be, `key` its path in the journal, which ends in its name.
-        `is_data` tells paths that are copies themselves: earlier versions of ego4dfs had part
-        files among them. With `is_filled` all bytes are written by one `fill`: of such a file
+        `is_data` returns whether a path is itself a copy: earlier versions of ego4dfs kept part
+        files among the copies. With `is_filled` all bytes are written by one `fill`: of such a file
         nothing can be resumed, so the journal does not record that it was begun.
         """
         self._folder = folder
@@ -142,7 +142,7 @@ class PartFile:
         return found.st_mtime_ns if found is not None else mtime_ns
 
     def discard(self) -> None:
-        """Remove what is there: its bytes are wrong, or of a version that is gone."""
+        """Remove the part file: its bytes are wrong, or of a version that no longer exists."""
         self._opened().remove(self._part)
         self._journal.forget(self._key)
 
@@ -173,7 +173,7 @@ def part_name(name: str) -> str:
 
 
 def _check(folder: Folder, name: str) -> None:
-    """Refuse at once what could not be given its name in the end."""
+    """Raise an error before the download if the file could not be renamed after it."""
     found = folder.status(name)
     if found is not None and stat.S_ISDIR(found.st_mode):
         number = errno.EISDIR

@@ -70,7 +70,7 @@ class Plan:
     datasets: Sequence[DatasetPlan]
     begun_bytes: int = 0
     unsized: int = 0
-    """How many files are to come of which no size is known."""
+    """Number of files to fetch whose size is unknown."""
 
     @property
     def items(self) -> Iterator[Item]:

@@ -24,7 +24,7 @@ class ReleaseFiles:
         return self._write(self._layout.relative(listing.dataset, MANIFEST), listing)
 
     def top_manifest(self, listing: Listing) -> Path:
-        """Write a manifest to the root, as `--manifest` asks, and return its path."""
+        """Write a manifest to the root, as for `--manifest`, and return its path."""
         return self._write(MANIFEST, listing)
 
     def offer_metadata(self) -> None:

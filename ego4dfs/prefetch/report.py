@@ -132,7 +132,7 @@ class Report:
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes that need not come any more, of those that were to come."""
+        """Bytes of the plan that are done: fetched, from the cache, or from an earlier run."""
         return self.fetched_bytes + self.cached_bytes + self.resumed_bytes
 
     @property

@@ -83,7 +83,7 @@ class Revalidator:
                     continue
                 if isinstance(answer, (CredentialsRejected, StoreUnavailable)):
                     self._restore(some, old)
-                    log.warning("whether copies are the latest cannot be asked now: %s", answer)
+                    log.warning("cannot check now whether copies are the latest: %s", answer)
                     return fresh
             self._on_facts(first + len(some), len(urls))
         return fresh

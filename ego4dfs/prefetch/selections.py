@@ -73,7 +73,7 @@ def _parsed(document: dict[str, dict[str, list[str] | None]]) -> dict[tuple[str,
 
 def _name(name: object) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"{name!r} is no name")
+        raise TypeError(f"{name!r} is not a name")
     return name
 
 
@@ -121,7 +121,7 @@ class Expected:
         return replace(listing, entries=entries)
 
     def has_metadata(self) -> bool:
-        """Tell whether ego4d.json should be there."""
+        """Return whether ego4d.json should exist."""
         if self._selections.admits(self._release, "") is not None:
             return True
         path = self._layout.relative("", METADATA)

@@ -14,10 +14,10 @@ Next = Callable[[], Task | None]
 class WorkerPool:
     """Runs tasks on daemon threads until there are no more, or until it is stopped.
 
-    A lane is a function that hands out the next task, called under one lock, so it may look at
-    shared lists; None means none now. A lane's threads wait then, as long as a task that may
-    bring more is running anywhere. The threads are daemons because a request under way cannot
-    be interrupted, and Ctrl-C must not wait for it.
+    A queue is a function that returns the next task. It is called under one lock, so it may use
+    shared lists. If it returns None, its threads wait as long as any task is running, because
+    that may add more. The threads are daemons because a running request cannot be interrupted,
+    and Ctrl-C must not wait for it.
     """
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
@@ -26,12 +26,12 @@ class WorkerPool:
         self._changed = threading.Condition()
         self._busy = 0
         self.stopping = threading.Event()  # no further tasks
-        self.abandoned = threading.Event()  # and those under way end as soon as they can
+        self.abandoned = threading.Event()  # and running ones end as soon as they can
         self._pool: list[list[threading.Thread]] = []
         self._threads: list[threading.Thread] = []
 
     def add(self, name: str, take: Next, count: int) -> None:
-        """Serve a lane with `count` threads, once `start` is called."""
+        """Serve a queue with `count` threads, once `run` is called."""
         self._pool.append(
             [
                 threading.Thread(target=self._work, args=(take,), name=f"{name}-{i}", daemon=True)
@@ -42,7 +42,7 @@ class WorkerPool:
     def run(self, tick: Callable[[], None], every_s: float = 0.1) -> None:
         """Work until all is done or stopped, calling `tick` from this thread meanwhile.
 
-        Where threads are scarce, fewer do. Raises OSError if there is not one for each lane.
+        If not all threads can be started, fewer work. Raises OSError if a queue has none.
         """
         try:
             self._start()
@@ -54,8 +54,8 @@ class WorkerPool:
             self.stop()
 
     def _start(self) -> None:
-        rest = [thread for lane in self._pool for thread in lane[1:]]
-        for thread in (*(lane[0] for lane in self._pool), *rest):
+        rest = [thread for queue in self._pool for thread in queue[1:]]
+        for thread in (*(queue[0] for queue in self._pool), *rest):
             try:
                 thread.start()
             except RuntimeError as error:  # no more threads can be started
@@ -65,7 +65,7 @@ class WorkerPool:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Hand out no more tasks."""
+        """Start no more tasks."""
         self.stopping.set()
         with self._changed:
             self._changed.notify_all()
@@ -78,7 +78,7 @@ class WorkerPool:
         return not any(thread.is_alive() for thread in self._threads)
 
     def update(self, change: Callable[[], None]) -> None:
-        """Change what pool look at, under their lock."""
+        """Change what the queues look at, under their lock."""
         with self._changed:
             change()
             self._changed.notify_all()
@@ -90,7 +90,7 @@ class WorkerPool:
     def _do(self, task: Task) -> None:
         try:
             task()
-        except BaseException as error:  # noqa: BLE001 - the run must hear of it
+        except BaseException as error:  # noqa: BLE001 - the run must receive it
             self._on_error(error)
             self.stop()
         finally:

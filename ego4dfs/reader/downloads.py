@@ -65,7 +65,7 @@ class Downloads:
 
     @property
     def speculative(self) -> int:
-        """How many of them no reader has asked for."""
+        """Number of them that no reader has requested."""
         return len(self._speculative)
 
     @property

@@ -161,7 +161,7 @@ class EtagVerifier:
         return Outcome.UNPROVEN
 
     def _learn(self, bucket: str, part_bytes: int) -> None:
-        """Note that an object agrees; what disagreed in its bucket is to be compared again."""
+        """Record that an object agrees; those of its bucket that disagreed are compared again."""
         is_known = self._evidence.is_digest(bucket) and (
             not part_bytes or self._evidence.is_part_size(bucket, part_bytes)
         )
@@ -191,7 +191,7 @@ class EtagVerifier:
             self._reported.add(bucket)
         log.warning(
             "%s disagrees with its ETag; no object of %s has agreed so far, so its ETags are"
-            " treated as no checksums",
+            " not treated as checksums",
             ref.url,
             bucket,
         )

@@ -48,7 +48,7 @@ class ByteBudget:
                 if self._used - self._overdue_bytes() + amount <= self._max_bytes:
                     break
                 if deadline.has_passed:
-                    raise StoreUnavailable("bytes that wait for the disk fill the memory for them")
+                    raise StoreUnavailable("the memory for bytes that wait for the disk is full")
                 self._changed.wait(_POLL_S)
             self._used += amount
             return True

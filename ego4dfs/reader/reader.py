@@ -60,12 +60,12 @@ class Reader:
     def read_into(
         self, ref: ObjectRef, offset: int, view: memoryview, window: Window | None = None
     ) -> int:
-        """Fill `view` with the bytes from `offset` on and return how many there were.
+        """Fill `view` with the bytes from `offset` on and return their number.
 
-        Fewer than asked only at the object's end. With a `window` the read counts as one of a
+        Fewer than requested only at the object's end. With a `window` the read counts as one of a
         sequence: what comes next may be fetched ahead, and a read elsewhere fetches only the
         parts that it needs. Without one, whole blocks are fetched.
-        Raises StoreError when bytes can be had neither from the cache nor from the store.
+        Raises StoreError when neither the cache nor the store has the bytes.
         """
         stop = min(offset + len(view), ref.size)
         filled = 0

@@ -28,7 +28,7 @@ class ConcurrencyLimit:
         self._semaphores: dict[str, threading.BoundedSemaphore] = {}
 
     def slot(self, bucket: str, url: str) -> threading.BoundedSemaphore:
-        """Take one slot of the bucket, and return what is to be released.
+        """Take one slot of the bucket, and return the semaphore to release.
 
         Raises StoreUnavailable when none is free within BEGIN_S.
         """
@@ -65,7 +65,7 @@ class Throttle:
         self._pauses: dict[str, _Pause] = {}
 
     def throttled(self, bucket: str, retry_after_s: float = 0.0) -> None:
-        """Pause requests for `bucket` as long as the store asks for, or one step longer."""
+        """Pause requests for `bucket` as long as the store requests, or one step longer."""
         now_s = self._clock()
         with self._lock:
             pause = self._pauses.setdefault(bucket, _Pause())

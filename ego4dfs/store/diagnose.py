@@ -38,7 +38,7 @@ _METHODS = {
 def key_origin(profile: str) -> str:
     """Say where in the AWS chain the key comes from; never what it is.
 
-    Raises CredentialsRejected when there is none, ConfigError for a profile that is not there,
+    Raises CredentialsRejected when there is none, ConfigError for a profile that does not exist,
     and StoreUnavailable when the service that hands out keys does not answer.
     """
     named = profile or next(
@@ -64,7 +64,7 @@ def configured_region(profile: str) -> str:
     written = aws_config_files.region(profile)
     if written and not valid_region(written, aws=True):
         raise ConfigError(
-            f"the configured region {written!r} is none of AWS; it is ignored",
+            f"the configured region {written!r} is not a region of AWS; it is ignored",
             hint="remove it (AWS_REGION, or region in ~/.aws/config), or write us-east-1",
         )
     return written

@@ -104,7 +104,7 @@ class FsspecMirror:
         return self._read(url, before, 0, before.size)
 
     def renew(self, url: str) -> None:
-        """Create the filesystem anew at the next call: its connections may be broken."""
+        """Create a new filesystem at the next call: the connections may be broken."""
         del url
         self.close()
 

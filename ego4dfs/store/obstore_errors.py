@@ -58,7 +58,7 @@ def answer_in(text: str) -> Answer:
         return plain
     if kind and "HTTP error" in text:
         return _BROKEN.get(kind[1], _CUT)
-    return Answer(200, "with something else than was asked")
+    return Answer(200, "with something other than was requested")
 
 
 def _header_name(name: str) -> str:

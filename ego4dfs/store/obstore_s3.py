@@ -244,7 +244,7 @@ class ObstoreS3:
         return result
 
     def _store(self, bucket: str, is_slow: bool) -> S3Store:  # noqa: FBT001
-        """Return the store of `bucket`, created anew when its region or the keys change."""
+        """Return the store of `bucket`, or a new one after its region or the keys have changed."""
         region, keys = self._regions.of(bucket), self._credentials.keys()
         endpoint = _endpoint(bucket, region, self._endpoint_url)
         whole_s = WATCHED_TIMEOUT_S if is_slow else WHOLE_TIMEOUT_S

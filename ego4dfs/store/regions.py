@@ -106,7 +106,7 @@ class Regions:
         if error.obstacle is Obstacle.PROXY_LOGIN:
             return error_of(Answer(407), url)
         if error.obstacle is Obstacle.INTERCEPTED:
-            return foreign(url, f"{error.status} where the bucket's region was asked")
+            return foreign(url, f"{error.status} to the request for the bucket's region")
         base, kind = probe_base(self._endpoint_url), type(error.cause).__name__
         connected = not isinstance(error.cause, (socket.gaierror, ConnectionRefusedError))
         reason = f"{base} did not name the region of the bucket ({kind})"

@@ -67,6 +67,6 @@ def is_intercepted(status: int, headers: Message) -> bool:
 def check_version(url: str, facts: ObjectFacts, *, etag: str, size: int | None) -> None:
     """Raise ObjectChanged or WrongSize unless a response is of the requested version."""
     if etag and facts.etag != etag:
-        raise ObjectChanged(f"{url}: the store sent another version than asked", url=url)
+        raise ObjectChanged(f"{url}: the store sent another version than requested", url=url)
     if size is not None and facts.size != size:
         raise WrongSize(url, size, facts.confirmed())

@@ -224,8 +224,8 @@ async def _send(request: _Request) -> dict[str, Any]:
     client.meta.events.register("before-call.s3", _no_redirect, unique_id="ego4dfs")
     began_s = time.monotonic()
     # The time-outs of the client restart with each byte of the response's headers.
-    asked = getattr(client, request.method)(**request.arguments)
-    answer: dict[str, Any] = await asyncio.wait_for(asked, ATTEMPT_S)
+    call = getattr(client, request.method)(**request.arguments)
+    answer: dict[str, Any] = await asyncio.wait_for(call, ATTEMPT_S)
     request.answered(time.monotonic() - began_s)
     return answer
 
@@ -376,7 +376,7 @@ def _broken(error: Exception) -> Answer:
             Answer(reason="the store closed the connection"),
         ),
     )
-    unknown = Answer(200, f"with something else than was asked ({type(error).__name__})")
+    unknown = Answer(200, f"with something other than was requested ({type(error).__name__})")
     return next((answer for kind, answer in kinds if isinstance(error, kind)), unknown)
 
 

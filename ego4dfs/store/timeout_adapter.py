@@ -91,30 +91,30 @@ class TimeoutAdapter:
 
     def _piece(self, url: str, start: int, stop: int, etag: str, size: int | None) -> Fetched:
         """Fetch the first bytes of a range, as many as can arrive in time."""
-        asked = self._piece_bytes
-        end, began_s = min(stop, start + asked), time.monotonic()
+        requested = self._piece_bytes
+        end, began_s = min(stop, start + requested), time.monotonic()
         fetched = self._call(
             url, lambda: self._adapter.read_range(url, start, end, etag=etag, size=size)
         )
         took_s = time.monotonic() - began_s
         if took_s > ATTEMPT_S / 3:
-            self._piece_bytes = max(MIN_BYTES, asked // 2)
-        elif took_s < _FAST_S and end - start == asked:
-            self._piece_bytes = min(MAX_BYTES, asked * 2)
+            self._piece_bytes = max(MIN_BYTES, requested // 2)
+        elif took_s < _FAST_S and end - start == requested:
+            self._piece_bytes = min(MAX_BYTES, requested * 2)
         return fetched
 
-    def _call(self, url: str, ask: Callable[[], Result]) -> Result:
+    def _call(self, url: str, request: Callable[[], Result]) -> Result:
         if not self._calls.acquire(timeout=ATTEMPT_S):
             raise StoreUnavailable(f"{url}: {MAX_CALLS} calls to the mirror hang", url=url)
         try:
-            return call_with_timeout(ATTEMPT_S, partial(self._counted, ask), name="mirror")
+            return call_with_timeout(ATTEMPT_S, partial(self._counted, request), name="mirror")
         except CallTimeout:
             self._piece_bytes = MIN_BYTES
             text = f"{url}: the mirror did not answer in time"
             raise StoreUnavailable(text, url=url) from None
 
-    def _counted(self, ask: Callable[[], Result]) -> Result:
+    def _counted(self, request: Callable[[], Result]) -> Result:
         try:
-            return ask()
+            return request()
         finally:
             self._calls.release()

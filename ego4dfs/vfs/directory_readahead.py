@@ -1,6 +1,6 @@
 """Read-ahead of small files over a directory: an open predicts which files are opened next.
 
-A small file costs one round trip, whatever its size. A program that reads a directory, in the
+A small file of any size costs one round trip. A program that reads a directory, in the
 order of its listing, of its names, or in random order, and in several processes, must not wait
 for each of them.
 """
@@ -99,7 +99,7 @@ class _Directory:
                 yield from self._next_in_queue()
 
     def is_new(self, file: ObjectFile) -> bool:
-        """Tell whether a file was neither opened nor fetched ahead in this epoch."""
+        """Return whether a file was neither opened nor fetched ahead in this epoch."""
         return file.path not in self._opened and file.path not in self._ahead
 
     def reserve(self, file: ObjectFile, size: int, limit: ReadaheadLimit) -> bool:
@@ -162,7 +162,7 @@ class DirectoryReadahead:
         self._lock = threading.Lock()  # guards both, and what is in them
 
     def should_sweep(self, path: str) -> bool:
-        """Record a stat of a file of unknown size; tell whether to fetch all sizes beside it now.
+        """Record a stat of a file of unknown size; return whether to fetch all sizes beside it now.
 
         True more than once, because a sweep may end early, and at doubling intervals.
         """

@@ -181,11 +181,11 @@ def _check_uids(
     that were given one by one, unless `allow_missing` is set, or not `all_listed`: a refused
     dataset may have them.
     """
-    asked = {*config.video_uids, *config.clip_uids}
+    uids = {*config.video_uids, *config.clip_uids}
     where = " ".join(config.datasets) or "any dataset"
-    unknown = catalog.unknown_uids(names, asked)
+    unknown = catalog.unknown_uids(names, uids)
     if unknown:
-        message = f"{len(unknown)} of {len(asked)} uids not in {where}: {_some(unknown)}"
+        message = f"{len(unknown)} of {len(uids)} uids not in {where}: {_some(unknown)}"
         if all_listed and not config.allow_missing:
             hint = "check the uids and --version, or continue without them: --allow-missing"
             raise ConfigError(message, hint=hint)

@@ -191,7 +191,7 @@ class Tree:
         self.directory(parent_path).children[name] = node
 
     def is_attached(self, directory: Directory) -> bool:
-        """Tell whether the files of a directory are known: attached, or it has no dataset."""
+        """Return whether the files of a directory are known: attached, or it has no dataset."""
         return not directory.dataset or directory.path in self._files
 
     def attach(self, directory: Directory, files: Files | Iterable[tuple[str, str]]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class BenchError(Exception):
-    """The benchmark cannot go on; the message says why."""
+    """The benchmark cannot continue; the message says why."""
 
 
 class RunError(Exception):
-    """One run of one tool failed or brought wrong bytes; the others go on."""
+    """One run of one tool failed or returned wrong bytes; the others continue."""

@@ -17,7 +17,7 @@ STREAMS = 32
 
 @dataclass(frozen=True, slots=True)
 class Copier:
-    """A tool with arguments. `lists` tools ask for a listing instead of reading manifests.
+    """A tool with arguments. `lists` tools request a listing instead of reading manifests.
 
     They need an identity that may list, which licensees of Ego4D are not, and leave files under
     the names of the objects, directly in the directory that they are given.

@@ -56,7 +56,7 @@ class Meter:
 
     @property
     def cpu_s(self) -> float:
-        """CPU seconds since entry; ask while the process lives."""
+        """CPU seconds since entry; call it while the process runs."""
         return cpu_seconds(self.pid) - self._cpu_before
 
     def __enter__(self) -> Meter:  # noqa: PYI034 - typing.Self is 3.11
@@ -188,7 +188,7 @@ def sample(
 ) -> dict[str, float]:
     """Run a command to its end and return the values of `COLUMNS`.
 
-    Requests and bytes are there where the shape counts them. Raises RunError as `measure.run`.
+    Requests and bytes are set if the shape counts them. Raises RunError as `measure.run`.
     """
     before = servers.counts(shape)
     log: Path = servers.directory / "tool.log"

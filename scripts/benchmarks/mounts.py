@@ -148,7 +148,7 @@ def bindfs(origin: Path) -> Mounter:
 def mounted(
     mounter: Mounter, servers: Servers, shape: str, dataset: str, cache_dir: Path
 ) -> Iterator[Mounted]:
-    """Mount a dataset; on leaving nothing of it is left, whatever happened.
+    """Mount a dataset; on exit it is always removed.
 
     Raises RunError when it does not come up, or cannot be unmounted.
     """

@@ -15,7 +15,7 @@ PEERS = Path(__file__).parents[2] / ".venv-bench"
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program; `command` is empty when it is not there, and `missing` says why."""
+    """A program; `command` is empty when it is not installed, and `missing` says why."""
 
     name: str
     command: tuple[str, ...]

@@ -22,7 +22,7 @@ _READY_TIMEOUT_S = 10.0
 _LOG_DELAY_S = 0.05
 
 # One process: a master that is killed would leave its workers behind. It passes 1 GB/s, far more
-# than the shape lets through. Host goes on unchanged because the signature covers it.
+# than the shape lets through. Host is sent on unchanged because the signature covers it.
 _CONFIG = """
 {modules}
 daemon off;
@@ -102,7 +102,7 @@ class Counts:
 
 
 def missing() -> str:
-    """Say what of nginx is not there, or nothing."""
+    """Return which part of nginx is missing, or an empty text."""
     if _nginx() is None:
         return "nginx is not installed"
     if not (_MODULES / "ngx_http_lua_module.so").exists():

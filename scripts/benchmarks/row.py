@@ -119,7 +119,7 @@ class Outcome:
 
 
 def say(text: str) -> None:
-    """Tell how far things are, on stderr."""
+    """Print progress to stderr."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 

@@ -86,7 +86,7 @@ class Servers:
 
 @contextmanager
 def serving(place: Path = RAM_DISK) -> Iterator[Servers]:
-    """Serve from a directory of our own in `place`, which is taken away in the end."""
+    """Serve from a new directory in `place`, which is removed at the end."""
     _check_place(place)
     _remove_leftovers(place)
     directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
@@ -103,7 +103,7 @@ def serving(place: Path = RAM_DISK) -> Iterator[Servers]:
 
 def _check_place(place: Path) -> None:
     if not place.is_dir():
-        raise BenchError(f"{place} is not there; name another place with --place")
+        raise BenchError(f"{place} does not exist; name another place with --place")
     free = shutil.disk_usage(place).free
     if free < NEEDED_BYTES:
         raise BenchError(
@@ -113,7 +113,7 @@ def _check_place(place: Path) -> None:
 
 
 def _remove_leftovers(place: Path) -> None:
-    """Take away what runs left behind that were killed."""
+    """Remove what killed runs left behind."""
     for path in place.glob(f"{_PREFIX}*"):
         pid = path.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdigit() and not Path("/proc", pid).exists():

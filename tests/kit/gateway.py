@@ -150,7 +150,7 @@ class Gateway:
             self.bytes_sent += count
 
     def strikes(self, every: int, kind: str = "") -> bool:
-        """Tell whether a counted fault hits this request; each `kind` has a count of its own."""
+        """Return whether a counted fault hits this request; each `kind` has a count of its own."""
         with self._lock:
             if not every or self.faults.times == 0:
                 return False

@@ -58,7 +58,7 @@ def bytes_requested(store: CountingStore) -> int:
 
 
 def requested_once(store: CountingStore) -> bool:
-    """Tell whether no byte was asked for twice."""
+    """Return whether no byte was asked for twice."""
     gets = sorted(store.gets)
     return all(
         one[0] != following[0] or one[2] <= following[1] for one, following in pairwise(gets)

@@ -28,7 +28,7 @@ _ROUNDS = {OURS: 3, S3FS: 1, RCLONE: 3}  # 10 s and 20 s of the first two
 
 @contextmanager
 def _ready(servers: Servers) -> Iterator[Sequence[Contender]]:
-    """Mount, and list the names; no object of theirs need be there."""
+    """Mount, and list the names; their objects need not exist."""
     for count in _ROWS:
         uids = [f"{number:032x}" for number in range(count)]
         samples.publish_manifest(servers, f"mount_rows_{count}", uids)
@@ -59,15 +59,15 @@ def _time_to_list(servers: Servers, count: int) -> dict[str, float]:
 
 @contextmanager
 def _long(servers: Servers) -> Iterator[Sequence[Contender]]:
-    """List names with sizes twice over; the official tool asks for sizes before it copies."""
+    """List names with sizes twice; the official tool requests sizes before it copies."""
     samples.publish_metadata(servers.s3)
     dataset = _published(servers, _MANY)
     official = copiers()[1]
 
     def heads() -> Sample:
         words = ["--version", VERSION, "--datasets", dataset.name]
-        asked = [*official.tool.command, "-o", str(servers.empty("out")), *words]
-        command = ["sh", "-c", 'echo n | "$@"', "sh", *asked]  # n: no download, please
+        listing = [*official.tool.command, "-o", str(servers.empty("out")), *words]
+        command = ["sh", "-c", 'echo n | "$@"', "sh", *listing]  # n: no download
         environment = official.environment(servers, "wan", servers.empty("cache"))
         return measure.sample(servers, "wan", command, environment)
 

@@ -64,7 +64,7 @@ def _again(servers: Servers) -> Iterator[Sequence[Contender]]:
 
 @contextmanager
 def _plans(servers: Servers) -> Iterator[Sequence[Contender]]:
-    """Plan copies of more and more files, none of which is there or known."""
+    """Plan copies of more and more files, none of which exists or is known."""
     samples.publish_metadata(servers.s3)
     ours = copiers()[0]
     datasets = {count: _many(servers, count) for count in _PLANS}
