@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout, Record, State
-from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_file
-from ego4dfs.copies.disk_names import disk_names, with_disk_names
+from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.copies.manifest_ver import VersionFile
+from ego4dfs.copies.name_collisions import disk_names, with_disk_names
 from ego4dfs.copies.rule import FileState, is_as_recorded
 from ego4dfs.datasets import MANIFEST, MANIFEST_VER, METADATA
 from ego4dfs.files import Folders

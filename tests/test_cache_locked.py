@@ -10,7 +10,7 @@ import pytest
 from ego4dfs.cache import blockcache, blockfile, index
 from ego4dfs.errors import CacheError
 from kit.cache import UNIT, PutResults, bytes_of, got, key_of, open_cache, put
-from kit.locks import held
+from kit.locked_sqlite import held
 from kit.processes import wait_until
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ego4dfs.copies import Journal, Layout, Record, State
-from ego4dfs.copies.bucket_etags import BucketEtags
+from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.copies.inventory import Inventory
 from ego4dfs.copies.manifest_ver import Row, parse
 from ego4dfs.copies.rule import Context, FileState, judge

@@ -27,7 +27,7 @@ from ego4dfs.errors import errno_of
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors
 from ego4dfs.metrics import Metrics
-from kit import architecture, reliability
+from kit import architecture_docs, reliability_docs
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -116,18 +116,20 @@ def test_the_cli_reference_is_what_the_parsers_say():
 
 
 def test_the_table_of_reliability_is_what_the_tests_say():
-    written = reliability.PAGE.read_text()
-    assert written == reliability.page_with_table(written), "run: python tests/kit/reliability.py"
+    written = reliability_docs.PAGE.read_text()
+    assert written == reliability_docs.page_with_table(written), (
+        "run: python tests/kit/reliability_docs.py"
+    )
 
 
 def test_the_architecture_shows_every_module_by_its_docstring():
-    written = architecture.PAGE.read_text()
-    assert written == architecture.page_with_tables(written), "run: python tests/test_docs.py"
+    written = architecture_docs.PAGE.read_text()
+    assert written == architecture_docs.page_with_tables(written), "run: python tests/test_docs.py"
 
 
 def test_the_architecture_shows_every_package_in_a_layer():
-    shown = architecture.layers()
-    for name in set(architecture.top_level()) - {"__init__", "__main__"}:
+    shown = architecture_docs.layers()
+    for name in set(architecture_docs.top_level()) - {"__init__", "__main__"}:
         assert f"| `{name}` |" in shown
 
 
@@ -298,8 +300,10 @@ def test_scripts_of_the_readme_are_there_and_can_be_run():
 
 if __name__ == "__main__":
     (REFERENCE / "cli.md").write_text(cli_reference())
-    architecture.PAGE.write_text(architecture.page_with_tables(architecture.PAGE.read_text()))
+    architecture_docs.PAGE.write_text(
+        architecture_docs.page_with_tables(architecture_docs.PAGE.read_text())
+    )
     subprocess.run([ROOT / "scripts/setup", "dev"], check=True)  # argparse-manpage may be missing
-    from kit import man_pages
+    from kit import man_page_docs
 
-    man_pages.write()
+    man_page_docs.write()

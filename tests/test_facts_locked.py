@@ -8,7 +8,7 @@ import pytest
 
 from ego4dfs.facts import FactsIndex, index, table, write_queue
 from kit.fakes import CountingStore, StallingStore
-from kit.locks import held
+from kit.locked_sqlite import held
 from kit.processes import wait_until
 
 URLS = [f"s3://b/{i}" for i in range(50)]

@@ -9,14 +9,14 @@ import subprocess
 import pytest
 
 from ego4dfs.cli import COMMANDS, parser_of
-from kit import man_pages
+from kit import man_page_docs
 
-PAGES = sorted(man_pages.DIRECTORY.iterdir())
+PAGES = sorted(man_page_docs.DIRECTORY.iterdir())
 
 
 def test_the_pages_are_what_the_parsers_say():
     written = {path.name: path.read_text() for path in PAGES}
-    assert written == man_pages.pages(), "run: python tests/test_docs.py"
+    assert written == man_page_docs.pages(), "run: python tests/test_docs.py"
 
 
 def test_groff_has_no_warnings():
@@ -29,7 +29,7 @@ def test_groff_has_no_warnings():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_page_has_every_option_that_help_shows(command):
-    text = (man_pages.DIRECTORY / f"ego4dfs-{command}.1").read_text().replace("\\-", "-")
+    text = (man_page_docs.DIRECTORY / f"ego4dfs-{command}.1").read_text().replace("\\-", "-")
     for action in parser_of(command)._actions:
         is_shown = action.help != argparse.SUPPRESS and action.dest != "help"
         for option in action.option_strings:

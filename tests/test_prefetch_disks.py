@@ -17,7 +17,7 @@ from ego4dfs.verify import Verdict, check_plan
 from kit.copies import Bench
 from kit.data import MIB
 from kit.fakes import FailingStore
-from kit.limited_fs import odd
+from kit.passthrough_fs import odd
 from kit.prefetch import data_of, tree
 
 FILES = {"a.bin": b"a" * 70, "b.bin": b"b" * 3 * MIB}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from ego4dfs.copies import Record, State
-from ego4dfs.copies.bucket_etags import OBJECTS_AGAINST, BucketEtags
+from ego4dfs.copies.etag_trust import OBJECTS_AGAINST, BucketEtags
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Report, Status
 from ego4dfs.reader import Reader

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ego4dfs.catalog import uids_in
-from ego4dfs.config import files, resolve
+from ego4dfs.config import resolve, text_files
 from ego4dfs.errors import ConfigError
 
 ONE, TWO = (f"{n:08x}-0000-4000-8000-000000000000" for n in (1, 2))
@@ -75,7 +75,7 @@ def test_a_list_of_uids_may_have_any_unicode_and_line_ends(tmp_path, encoding, e
     deadline="at once",
 )
 def test_what_is_no_list_of_uids_is_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_TEXT_BYTES", 1000)
+    monkeypatch.setattr(text_files, "_TEXT_BYTES", 1000)
     (tmp_path / "nul").write_bytes(ONE.encode() + b"\0" * 100)
     (tmp_path / "huge").write_bytes(b"x " * 1000)
     assert "it is not a text file" in str(refused(video_uid_file=tmp_path / "nul"))
@@ -113,7 +113,7 @@ def test_a_pipe_is_read_when_its_writer_comes(tmp_path):
     deadline="30 s",
 )
 def test_a_pipe_that_stays_silent_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PIPE_WAIT_S", 0.1)
+    monkeypatch.setattr(text_files, "PIPE_WAIT_S", 0.1)
     os.mkfifo(tmp_path / "pipe")
     assert "is a pipe, and no data arrived" in str(refused(video_uid_file=tmp_path / "pipe"))
 

@@ -16,7 +16,7 @@ from ego4dfs.catalog.catalog import Catalog
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.catalog.uids import NamedUids, uids_in
 from ego4dfs.config import Config
-from ego4dfs.config.files import chunks
+from ego4dfs.config.text_files import chunks
 from ego4dfs.datasets import CLIPS, PRIMARY
 from ego4dfs.errors import ConfigError, Ego4DError
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from ego4dfs import datasets
 from ego4dfs.cache import prepare_directory
-from ego4dfs.cli.mount_state import describe_state, state_remedy
 from ego4dfs.cli.options import (
     add_cache,
     add_mountpoint,
@@ -30,6 +29,7 @@ from ego4dfs.cli.options import (
 )
 from ego4dfs.cli.output import ExitCode, say
 from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.store_state import describe_state, state_remedy
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError

@@ -7,10 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ego4dfs.cli.mount_state import describe_state, state_remedy
 from ego4dfs.cli.options import add_json, path_of
 from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.store_state import describe_state, state_remedy
 from ego4dfs.errors import MountError
 from ego4dfs.mount import (
     MountDead,

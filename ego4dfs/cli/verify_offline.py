@@ -14,7 +14,7 @@ from ego4dfs.catalog import (
 )
 from ego4dfs.config import Config
 from ego4dfs.copies import Layout
-from ego4dfs.copies.disk_names import disk_names, with_disk_names
+from ego4dfs.copies.name_collisions import disk_names, with_disk_names
 from ego4dfs.datasets import MANIFEST
 from ego4dfs.errors import ConfigError, StoreUnavailable
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs import datasets
-from ego4dfs.config import files, values
+from ego4dfs.config import text_files, values
 from ego4dfs.config.values import MIN_CACHE_BYTES, Given, parse_size
 from ego4dfs.errors import ConfigError
 
@@ -214,7 +214,7 @@ def _from_file(config_path: object) -> dict[str, Given]:
         return {}
     path = values.file(Given(config_path, "--config_path"))
     try:
-        content = json.loads(files.text(path))
+        content = json.loads(text_files.text(path))
     except (OSError, ValueError, RecursionError) as error:
         hint = "the config file is one JSON object"
         raise ConfigError(f"{path} cannot be read as JSON: {error}", hint=hint) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs import datasets
-from ego4dfs.config import files
+from ego4dfs.config import text_files
 from ego4dfs.errors import ConfigError
 
 UNITS: Mapping[str, int] = {
@@ -181,7 +181,7 @@ def uid_file(given: Given) -> tuple[str, ...]:
     """Read the uids in a file, which whitespace or commas separate."""
     found = file(given)
     try:
-        content = files.text(found)
+        content = text_files.text(found)
     except ConfigError as error:
         raise _with_place(error, given) from error
     except (OSError, UnicodeDecodeError) as error:

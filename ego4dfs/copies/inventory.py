@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ego4dfs.copies.bucket_etags import BucketEtags
+from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.copies.journal import Journal
 from ego4dfs.copies.layout import Layout
 from ego4dfs.copies.manifest_ver import Row, VersionFile

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ego4dfs.copies.bucket_etags import BucketEtags
-from ego4dfs.copies.directories import Directories
+from ego4dfs.copies.directory_fds import Directories
+from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.copies.journal import Journal
 from ego4dfs.copies.layout import STATE_DIRECTORY
+from ego4dfs.copies.manifest_ver_index import RowsByPath
 from ego4dfs.copies.record import Record
-from ego4dfs.copies.rows_by_path import RowsByPath
 from ego4dfs.copies.rule import (
     COMPARED_BYTES,
     Context,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ego4dfs.blocks import ObjectRef, block_extents, part_extents
 from ego4dfs.cache import BlockCache
-from ego4dfs.copies.bucket_etags import BucketEtags
+from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.errors import StoreError
 from ego4dfs.prefetch.downloads import Download
 from ego4dfs.store import ObjectStore

@@ -8,8 +8,8 @@ from functools import partial
 from types import MappingProxyType
 
 from ego4dfs.copies import Journal, Layout, State
-from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_bytes, compare_file
+from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.errors import (
     CredentialsRejected,
     ObjectChanged,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout, State
-from ego4dfs.copies.bucket_etags import BucketEtags
 from ego4dfs.copies.checksum import compare_file
-from ego4dfs.copies.disk_names import disk_names, with_disk_names
+from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.copies.inventory import Inventory
+from ego4dfs.copies.name_collisions import disk_names, with_disk_names
 from ego4dfs.copies.rule import COMPARED_BYTES
 from ego4dfs.datasets import METADATA
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout
-from ego4dfs.copies.disk_names import disk_names
+from ego4dfs.copies.name_collisions import disk_names
 from ego4dfs.datasets import METADATA
 from ego4dfs.files import read_regular, write_atomic
 

@@ -1,4 +1,4 @@
-"""A FUSE filesystem over a directory, without chosen features: `limited_fs.py SOURCE AT LACKS...`.
+"""A FUSE filesystem over a directory, without features: `passthrough_fs.py SOURCE AT LACKS...`.
 
 It stands for what is hard to have in a test: exFAT, CIFS, 9p, gcsfuse, some NFS.
 """

@@ -7,7 +7,7 @@ A mark holds literals only, so it is read without an import of the test:
         sees="the read fails with EIO", deadline="60 s",
     )
 
-`python tests/kit/reliability.py` rewrites the table.
+`python tests/kit/reliability_docs.py` rewrites the table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "reliability.md"
-BEGIN, END = "<!-- table: python tests/kit/reliability.py -->\n", "<!-- end of the table -->\n"
+BEGIN, END = "<!-- table: python tests/kit/reliability_docs.py -->\n", "<!-- end of the table -->\n"
 FIELDS = ("area", "fault", "face", "sees", "deadline")
 AREAS = {
     "network": "The network and the store",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ego4dfs.cli.mount_state import describe_state, state_remedy
+from ego4dfs.cli.store_state import describe_state, state_remedy
 from ego4dfs.metrics import Metrics
 from kit.gateway import Faults, Gateway
 from kit.mounts import status

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from ego4dfs.copies.directories import Directories
+from ego4dfs.copies.directory_fds import Directories
 from ego4dfs.copies.manifest_ver import Row, Rows, parse
 from ego4dfs.datasets import MANIFEST, MANIFEST_VER
 from ego4dfs.errors import ManifestError
