@@ -85,10 +85,10 @@ def test_an_object_in_parts_of_blocks_is_compared(place):
 
 @pytest.mark.fault(
     area="answers",
-    fault="a byte that was flipped on its way",
+    fault="a byte that was changed in transit",
     face="mount, ego4d://",
     sees="the block is served, then the whole object is found to disagree with its ETag and"
-    " leaves the cache; `status` counts it, and the next read fetches it anew",
+    " leaves the cache; `status` counts it, and the next read fetches it again",
     deadline="none: when all its bytes have come, at a fifth of a core",
 )
 def test_a_flipped_byte_leaves_the_cache_and_the_object_is_fetched_again(place):

@@ -53,7 +53,7 @@ def defaults(name: str) -> dict[str, object]:
     area="input",
     fault="names with blanks, quotes, commas, glob characters, line ends or a leading dash",
     face="prefetch",
-    sees="the commands printed to go on can be pasted, and select just those files",
+    sees="the printed commands to continue can be pasted, and select only those files",
     deadline="at once",
 )
 @pytest.mark.parametrize("name", PARSERS)

@@ -94,7 +94,7 @@ def test_a_background_mount_has_no_terminal_and_can_get_none(place):
     area="terminal",
     fault="standard streams that are closed, full, or have lost their reader",
     face="mount",
-    sees="the mount is there, and its log is complete",
+    sees="the mount works, and its log is complete",
     deadline="at once",
 )
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_hangup_leaves_a_background_mount_up(place):
 
 @pytest.mark.fault(
     area="mount",
-    fault="several commands mount at one place at once",
+    fault="several commands use one mountpoint at the same time",
     face="mount",
     sees="one mount; the other commands end with 5 and one line",
     deadline="at once",
@@ -177,9 +177,9 @@ def keyless(licensee, **more):
 
 @pytest.mark.fault(
     area="keys",
-    fault="settings that name files relative to the working directory",
+    fault="settings with paths relative to the working directory",
     face="mount",
-    sees="they mean the same in the background",
+    sees="they mean the same files in the background process",
     deadline="at once",
 )
 def test_a_relative_credentials_file_works_in_the_background(place, licensee, tmp_path):

@@ -46,7 +46,7 @@ def stalling(make_reader):
     area="network",
     fault="another thread's request that never returns",
     face="all",
-    sees="the read fails with EIO; its thread is left alone and other reads are served",
+    sees="the read fails with EIO; its thread is abandoned and other reads are served",
     deadline="5 minutes, and 1 minute for each MiB that is read",
 )
 def test_a_read_ends_though_its_request_never_does(stalling, large, monkeypatch):
@@ -172,9 +172,9 @@ def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatc
 
 @pytest.mark.fault(
     area="processes",
-    fault="something below hangs while the filesystem is closed",
+    fault="a lower layer hangs while the filesystem is closed",
     face="all",
-    sees="it is closed all the same",
+    sees="the filesystem is closed",
     deadline="4 s",
 )
 def test_a_filesystem_is_closed_whatever_hangs(tmp_path, monkeypatch):
@@ -211,9 +211,9 @@ def test_memory_that_never_gets_free_is_an_error(monkeypatch):
 
 @pytest.mark.fault(
     area="processes",
-    fault="no more threads are to be had",
+    fault="no more threads can be started",
     face="all",
-    sees="reads go on, one after the other",
+    sees="reads continue, one after the other",
     deadline="none: nothing fails",
 )
 def test_reads_without_an_available_thread_are_served(make_reader, large, monkeypatch):
@@ -265,7 +265,7 @@ else:
     area="processes",
     fault="reads at the end of the interpreter",
     face="ego4d://",
-    sees="threads that outlive the main thread and atexit handlers read as ever",
+    sees="threads that outlive the main thread, and atexit handlers, can still read",
     deadline="at once",
 )
 @pytest.mark.parametrize("when", ["thread", "atexit"])

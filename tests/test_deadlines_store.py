@@ -70,7 +70,7 @@ def read_by(how: str, store: ObjectStore, url: str, etag: str) -> bytes:
     area="network",
     fault="a body that trickles",
     face="all",
-    sees="the request is given up and tried again, then it fails",
+    sees="the request is cancelled and retried, then it fails",
     deadline="40 s",
 )
 @pytest.mark.parametrize("how", ["stream", "range", "manifest"])
@@ -115,7 +115,7 @@ def test_a_bucket_is_asked_for_in_whole_answers_again_once_it_is_fast(
     area="network",
     fault="the store asks to slow down (503 SlowDown, 429)",
     face="all",
-    sees="everything to that bucket slows down; `status` says throttled; no error",
+    sees="all requests to that bucket wait; `status` says throttled; no error",
     deadline="5 minutes",
 )
 @pytest.mark.parametrize("refusal", [(503, "SlowDown"), (429, "TooManyRequests")])
@@ -253,7 +253,7 @@ def test_s3fs_reads_retry_after_and_obstore_does_not_report_it(
 
 @pytest.mark.fault(
     area="network",
-    fault="one bucket is silent",
+    fault="one bucket does not answer",
     face="all",
     sees="its objects fail; those of other buckets are served",
     deadline="40 s",
@@ -317,7 +317,7 @@ print(len(errors))
     area="processes",
     fault="no more files may be opened (`ulimit -n`)",
     face="all",
-    sees="requests are tried again; what fails says why, and other buckets are not given up",
+    sees="requests are retried; errors name the cause, and other buckets are still served",
     deadline="40 s",
 )
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])

@@ -47,7 +47,7 @@ def filled(tmp_path, store) -> FactsIndex:
     area="disk",
     fault="another process locks the facts index and never releases it",
     face="all",
-    sees="known files as before; others cost a request each, and are recorded later",
+    sees="known files as before; each other file costs a request, and is recorded later",
     deadline="0.1 s, at most once in 3 s",
 )
 @pytest.mark.parametrize("against", WHOM)

@@ -31,7 +31,7 @@ def fs(gateway, release):
 
 @pytest.mark.fault(
     area="answers",
-    fault="a HEAD that tells a wrong size",
+    fault="a HEAD response with a wrong size",
     face="ego4d://",
     sees="cat_file is whole, and so is a file once it is opened",
     deadline="at once",
@@ -65,7 +65,7 @@ def test_cat_file_behind_a_size_that_is_too_small_finds_the_bytes(fs, gateway, r
     area="answers",
     fault="a captive portal answers in the store's place",
     face="ego4d://",
-    sees="OSError while it does; then everything is right, and nothing of it was kept",
+    sees="OSError meanwhile; afterwards everything works, and nothing of its answers was kept",
     deadline="5 s, in 5 attempts",
 )
 def test_a_captive_portal_leaves_nothing_behind(fs, gateway, release, monkeypatch):

@@ -87,7 +87,7 @@ def test_a_damaged_file_is_set_aside_before_ours_is_written(kind, tmp_path, capl
     area="disk",
     fault="a record of the official tool, or the journal, that is damaged or no file",
     face="prefetch, verify",
-    sees="it is named once; what can be read is used, and the file is set aside, never deleted",
+    sees="it is named once; readable rows are used, and the file is renamed, never deleted",
     deadline="at once",
 )
 @pytest.mark.parametrize("kind", ["NULs", "a quote that is not closed", "a pipe"])
@@ -156,7 +156,7 @@ def served(tmp_path: Path, reports: list[str]) -> Copies:
     area="disk",
     fault="a record of the official tool that is damaged or no file",
     face="mount",
-    sees="what can be read of it is used; status and log name it",
+    sees="its readable rows are used; status and log name it",
     deadline="at once",
 )
 @pytest.mark.parametrize("kind", ["NULs", "a quote that is not closed", "a pipe", "a directory"])
@@ -178,7 +178,7 @@ def test_damage_beside_copies_is_reported_once_and_fails_nothing(kind, copies, t
     area="disk",
     fault="a dataset's directory is a link to another disk",
     face="mount",
-    sees="its copies are served; of other links the log and the status say that they are not",
+    sees="its copies are served; log and status report other links, which are not followed",
     deadline="at once",
 )
 def test_linked_datasets_are_served_and_other_links_named(copies, tmp_path, bench):

@@ -49,14 +49,14 @@ def ended_in_s(pid):
     area="mount",
     fault="many readers of objects that stall or trickle",
     face="mount",
-    sees="listings, sizes that are known, cached reads and `status` are answered meanwhile",
+    sees="listings, sizes that are known, cached reads and `status` are still answered",
     deadline="0.5 s",
 )
 @pytest.mark.fault(
     area="mount",
     fault="SIGTERM while reads wait for the store",
     face="mount",
-    sees="the mount and its process are gone; the reads fail",
+    sees="the mount and its process end; the reads fail",
     deadline="5 s",
 )
 @pytest.mark.parametrize("kind", FAULTS)
@@ -98,7 +98,7 @@ def test_readers_that_wait_hold_up_nobody_else_and_not_the_end(mount, release, g
 @pytest.mark.fuse
 @pytest.mark.fault(
     area="mount",
-    fault="an unmount while the store owes bytes to readers that were killed",
+    fault="an unmount while requests of killed readers wait for the store",
     face="mount, unmount",
     sees="it is unmounted and its process ends",
     deadline="10 s",

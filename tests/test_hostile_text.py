@@ -104,9 +104,9 @@ def place(mirror, tmp_path) -> Iterator[Place]:
 
 @pytest.mark.fault(
     area="terminal",
-    fault="names with escape sequences, line ends or marks of direction",
+    fault="names with escape sequences, line ends or bidirectional marks",
     face="ls",
-    sees="each name is one line, with such characters as escapes; `--json` has them exactly",
+    sees="each name is one line, with such characters escaped; `--json` has the exact names",
     deadline="at once",
 )
 def test_ls_shows_one_line_for_each_name_and_json_is_exact(place):
@@ -121,7 +121,7 @@ def test_ls_shows_one_line_for_each_name_and_json_is_exact(place):
 
 @pytest.mark.fault(
     area="terminal",
-    fault="names with escape sequences, line ends or marks of direction",
+    fault="names with escape sequences, line ends or bidirectional marks",
     face="prefetch, verify",
     sees="they are escaped in plan, report and errors; a shell reads the commands to try again",
     deadline="at once",
@@ -188,7 +188,7 @@ def test_words_of_the_command_line_come_back_escaped(place, words, monkeypatch, 
 @pytest.mark.fuse
 @pytest.mark.fault(
     area="terminal",
-    fault="names with escape sequences, line ends or marks of direction",
+    fault="names with escape sequences, line ends or bidirectional marks",
     face="mount, status",
     sees="the mount has the exact names; its messages, its log and `status` escape them",
     deadline="at once",

@@ -32,7 +32,7 @@ def record(number=0, line=1):
 
 @pytest.mark.fault(
     area="disk",
-    fault="a log line for each of a great many failures",
+    fault="a log line for each of very many failures",
     face="mount",
     sees="the log takes 2 MiB at most; repeats are counted",
     deadline="at once",

@@ -100,7 +100,7 @@ NO_MANIFESTS = (PORTAL, b"\n", b"\0" * 5000, b'{"error": "quota"}', b"name,size\
 
 @pytest.mark.fault(
     area="answers",
-    fault="a page of the network, or another text, answers in place of a manifest",
+    fault="a captive portal's page, or another text, in place of a manifest",
     face="all",
     sees="the cached manifest is used and stays, with a warning; without one, the answer is shown",
     deadline="at once",
@@ -170,9 +170,9 @@ def test_a_crash_between_two_renames_leaves_the_old_manifest_or_the_new(
 
 @pytest.mark.fault(
     area="disk",
-    fault="a changed byte in what is kept beside a manifest",
+    fault="a changed byte in the stored facts of a manifest",
     face="all",
-    sees="the manifest is fetched anew",
+    sees="the manifest is fetched again",
     deadline="at once",
 )
 def test_a_flipped_byte_of_the_facts_is_a_reason_to_fetch_again(kept, path, store):
@@ -201,7 +201,7 @@ def test_facts_of_an_earlier_version_have_no_proof_and_are_believed(kept, path, 
     area="disk",
     fault="a cached manifest that cannot be read",
     face="all",
-    sees="it is fetched anew, with a warning",
+    sees="it is fetched again, with a warning",
     deadline="at once",
 )
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.json"])

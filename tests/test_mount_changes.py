@@ -135,7 +135,7 @@ def test_a_bad_answer_is_an_error_and_the_next_read_is_right(gateway, mount, rel
 
 @pytest.mark.fault(
     area="answers",
-    fault="a HEAD that tells a wrong size",
+    fault="a HEAD response with a wrong size",
     face="mount",
     sees="the file has its true size once it is opened, and is whole",
     deadline="at once",

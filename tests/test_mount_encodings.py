@@ -27,7 +27,7 @@ def arguments(release):
 
 @pytest.mark.fault(
     area="mount",
-    fault="a mount that was started under another locale than its readers'",
+    fault="a mount that was started in another locale than its readers",
     face="mount",
     sees="the same names and bytes: names are UTF-8",
     deadline="at once",

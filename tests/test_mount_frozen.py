@@ -47,7 +47,7 @@ def frozen(root):
     area="mount",
     fault="the process of a mount is stopped",
     face="status",
-    sees="the mount is listed as silent with its process and what to do; the others are shown",
+    sees="the mount is shown as silent, with its process and what to do; the others as usual",
     deadline="at once",
 )
 def test_status_names_a_frozen_mount_and_shows_the_others(cli, mount, arguments):
@@ -75,7 +75,7 @@ def test_status_names_a_frozen_mount_and_shows_the_others(cli, mount, arguments)
     area="mount",
     fault="the process of a mount is stopped",
     face="unmount",
-    sees="it is unmounted at once; the process is named, with what ends it",
+    sees="it is unmounted at once; the message names the process and the command that ends it",
     deadline="at once",
 )
 @pytest.mark.parametrize("how", [[], ["--lazy"]])
@@ -95,7 +95,7 @@ def test_a_frozen_mount_is_unmounted_and_its_process_named(cli, mount, arguments
     area="mount",
     fault="the process of another mount is stopped",
     face="mount, doctor",
-    sees="the mount works; the doctor warns of the other",
+    sees="the mount works; `doctor` warns about the other one",
     deadline="2 s",
 )
 def test_a_frozen_mount_keeps_no_other_from_being_mounted(cli, mount, arguments):
@@ -133,7 +133,7 @@ def test_a_mountpoint_below_a_frozen_mount_is_refused_in_time(cli, mount, argume
     area="mount",
     fault="the process of a mount was killed",
     face="mount, status, unmount",
-    sees="one line that says so; what lies below it is refused",
+    sees="one line that says so; paths below it are refused",
     deadline="at once",
 )
 def test_what_lies_below_a_dead_mount_is_refused_with_the_place(cli, mount, arguments):
@@ -198,7 +198,7 @@ def held(*command):
 
 @pytest.mark.fault(
     area="mount",
-    fault="another mount namespace holds the filesystem",
+    fault="another mount namespace uses the filesystem",
     face="unmount",
     sees="it is unmounted, and the holder is named; the process ends with it",
     deadline="10 s",

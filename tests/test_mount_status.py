@@ -29,7 +29,7 @@ def as_promised(path):
 
 @pytest.mark.fault(
     area="mount",
-    fault="programs that read as much as `stat` said, an hour ago",
+    fault="programs that read only as many bytes as `stat` reported an hour ago",
     face="mount",
     sees="all of the status file, as valid JSON",
     deadline="at once",

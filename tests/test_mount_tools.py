@@ -125,7 +125,7 @@ def test_the_usual_tools_find_what_they_would_find_in_a_download(shared_mount, t
 
 @pytest.mark.fault(
     area="mount",
-    fault="modes that travel along with `cp -r` or `shutil.copytree`",
+    fault="modes that `cp -r` or `shutil.copytree` copies",
     face="mount",
     sees="copies that their owner can change, copy over and remove",
     deadline="at once",

@@ -51,9 +51,9 @@ def test_a_path_is_read_whole(tmp_path, name):
 
 @pytest.mark.fault(
     area="mount",
-    fault="a path with line ends of Unicode in the kernel's table of mounts",
+    fault="a path with Unicode line separators in the kernel's mount table",
     face="all",
-    sees="nothing: it is read right",
+    sees="no effect: the path is read correctly",
     deadline="at once",
 )
 @pytest.mark.parametrize("name", ["a\rb", "a\x85\u2028b"])

@@ -211,9 +211,9 @@ def test_a_mount_that_could_not_be_unmounted_is_refused(person):
 
 @pytest.mark.fault(
     area="mount",
-    fault="fusermount that may not act as root",
+    fault="fusermount that cannot act as root",
     face="mount",
-    sees="its own words, and what to do",
+    sees="fusermount's message, and what to do",
     deadline="at once",
 )
 def test_the_output_of_fusermount_is_in_the_message(person):

@@ -46,7 +46,7 @@ FILES["large"] = os.urandom(5 << 20)
     area="network",
     fault="an outage of minutes: no network, no DNS, or 503 to all",
     face="prefetch",
-    sees="the run waits and says so, and goes on where it was once the store answers",
+    sees="the run waits and says so, and continues when the store answers",
     deadline="--retry-for: 1 h unless set",
 )
 def test_an_outage_is_waited_out(bench):

@@ -29,7 +29,7 @@ FILES = {"a.bin": b"a" * 70, "b.bin": b"b" * 3 * MIB}
     area="disk",
     fault="a filesystem without times, modes, syncs, shared memory or a count of blocks",
     face="prefetch, verify",
-    sees="all is copied, with one warning; a second run fetches nothing",
+    sees="all files are copied, with one warning; a second run fetches nothing",
     deadline="at once",
 )
 def test_a_filesystem_that_lacks_a_call_takes_copies(
@@ -90,7 +90,7 @@ def test_a_disk_that_reports_no_blocks_is_not_full(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.fault(
     area="disk",
-    fault="files too large for the disk, or with names that it does not take",
+    fault="files too large for the disk, or with names that it does not allow",
     face="prefetch",
     sees="these fail and are named; the others are copied; exit code 3",
     deadline="at once",
@@ -199,7 +199,7 @@ def test_a_journal_that_may_not_be_written_is_reported_with_its_remedy(tmp_path,
 @pytest.mark.slow
 @pytest.mark.fault(
     area="disk",
-    fault="names that differ in case only, on a disk where case does not count",
+    fault="names that differ in case only, on a disk that ignores case",
     face="prefetch, verify, mount",
     sees="both are copied, the second as stem~2.ext; later runs fetch nothing",
     deadline="at once",

@@ -71,7 +71,7 @@ def verdicts(bench: Bench) -> dict[str, Verdict]:
     area="disk",
     fault="a cached block that was wrong when it arrived",
     face="prefetch",
-    sees="the file is fetched past the cache, and is right",
+    sees="the file is fetched without the cache, and is right",
     deadline="at once",
 )
 def test_a_wrong_block_of_the_cache_is_dropped_and_the_file_fetched_past_it(bench, size):

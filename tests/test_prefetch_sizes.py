@@ -12,9 +12,9 @@ FILES = {"large.mp4": seeded("large", 11 * MIB + 1), "small.pt": seeded("small",
 
 @pytest.mark.fault(
     area="answers",
-    fault="a HEAD that tells a wrong size",
+    fault="a HEAD response with a wrong size",
     face="prefetch",
-    sees="the copy is whole: the first answer with bytes tells the true size",
+    sees="the copy is whole: the first answer with bytes has the true size",
     deadline="at once",
 )
 @pytest.mark.parametrize("off", [-137, 137])

@@ -31,9 +31,9 @@ def threads(monkeypatch):
 
 @pytest.mark.fault(
     area="processes",
-    fault="hardly any threads are to be had (a limit of processes)",
+    fault="very few threads can be started (a limit of processes)",
     face="prefetch",
-    sees="fewer threads copy; without two the run ends with one line",
+    sees="fewer threads copy; with less than two the run ends with one line",
     deadline="at once",
 )
 def test_where_threads_are_scarce_fewer_copy(bench, threads):

@@ -130,7 +130,7 @@ def test_parts_that_were_read_are_neither_fetched_nor_stored_again(rig):
 
 @pytest.mark.fault(
     area="answers",
-    fault="a byte that was flipped in transit",
+    fault="a byte that was changed in transit",
     face="prefetch --to cache",
     sees="the object disagrees with its ETag and is fetched again; if it never agrees, it is"
     " reported as failed and nothing of it stays in the cache",

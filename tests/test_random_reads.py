@@ -15,7 +15,7 @@ SECONDS = 60.0  # scripts/random-reads takes a number of reads; 100,000 are the 
     area="network",
     fault="every fault of this table that a gateway can make, one after the other, with evictions",
     face="mount",
-    sees="right bytes or an error; true sizes; all is read right once the faults are over",
+    sees="right bytes or an error; true sizes; all files are read correctly after the faults",
     deadline="40 s",
 )
 def test_random_reads_give_right_bytes_or_an_error(tmp_path, libfuse, transport):

@@ -26,7 +26,7 @@ READERS = 4
     area="network",
     fault="connections that died with a change of network (VPN, Wi-Fi, NAT, resume)",
     face="all",
-    sees="reads under way take a few seconds longer and are right",
+    sees="running reads take a few seconds longer and return the right bytes",
     deadline="5 s after new connections work",
 )
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])

@@ -126,7 +126,7 @@ def test_a_mirror_s_redirect_to_another_host_is_not_followed(
     area="network",
     fault="an HTTP mirror that is gone, or fails",
     face="all",
-    sees="the mirror is unavailable, and no file is taken for missing",
+    sees="the mirror is unavailable, and no file is treated as missing",
     deadline="5 s, in 5 attempts",
 )
 @pytest.mark.parametrize("status", [0, 500, 503])

@@ -93,9 +93,9 @@ def test_no_proxy_is_read_in_one_way(
 
 @pytest.mark.fault(
     area="network",
-    fault="a proxy that wants a login (407)",
+    fault="a proxy that requires a login (407)",
     face="all, doctor",
-    sees="the message says so, and where the login is entered",
+    sees="the message says so, and where to enter the login",
     deadline="at once",
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])

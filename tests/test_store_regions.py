@@ -205,9 +205,9 @@ def test_aws_hosts_are_named_after_bucket_and_region(
 
 @pytest.mark.fault(
     area="network",
-    fault="the region of a bucket cannot be asked for, and many readers need it",
+    fault="the request for a bucket's region gets no answer, and many readers need it",
     face="all",
-    sees="all of them hear of the same failure, and do not ask one after the other",
+    sees="all of them fail with the same error, after one request",
     deadline="10 s",
 )
 def test_threads_that_wait_for_one_answer_share_its_failure(

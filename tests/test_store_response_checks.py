@@ -78,7 +78,7 @@ def test_what_answers_in_the_store_s_place_is_not_believed(
     area="answers",
     fault="an answer without ETag, Last-Modified or Content-Length",
     face="all",
-    sees="the store is unavailable; the message names what is lacking",
+    sees="the store is unavailable; the message names what is missing",
     deadline="5 s, in 5 attempts",
 )
 @pytest.mark.parametrize("name", ["ETag", "Last-Modified", "Content-Length"])
@@ -193,7 +193,7 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[Elsewhere]:
     area="keys",
     fault="a redirect to another host",
     face="all",
-    sees="it is not followed: no request, and no session token, gets there",
+    sees="it is not followed: neither a request nor a session token is sent there",
     deadline="5 s, in 5 attempts",
 )
 @pytest.mark.parametrize("status", [301, 302, 307])

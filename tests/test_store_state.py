@@ -49,7 +49,7 @@ def test_a_store_that_answers_is_online_and_not_worth_a_line(said, cli):
 @pytest.mark.fuse
 @pytest.mark.fault(
     area="network",
-    fault="a mount over kept manifests without a network",
+    fault="a mount with cached manifests, without a network",
     face="mount, status",
     sees="it is mounted; `mount` and `status` say `offline` and the remedy",
     deadline="2 s",
@@ -67,7 +67,7 @@ def test_without_a_network_mount_and_status_say_so(said, cli, gateway):
 @pytest.mark.fuse
 @pytest.mark.fault(
     area="keys",
-    fault="a mount over kept manifests with a key that is refused",
+    fault="a mount with cached manifests, with a key that is refused",
     face="mount, status",
     sees="it is mounted; `mount` and `status` say `key refused` and the remedy",
     deadline="2 s",

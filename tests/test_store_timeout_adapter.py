@@ -30,7 +30,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch):
     area="network",
     fault="a mirror whose library never returns",
     face="all",
-    sees="the request is given up and tried again, then it fails",
+    sees="the request is cancelled and retried, then it fails",
     deadline="40 s",
 )
 def test_a_call_that_never_returns_is_given_up(hanging):

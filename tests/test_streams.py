@@ -36,9 +36,9 @@ def shell(line: str, **settings: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.fault(
     area="terminal",
-    fault="standard streams closed, full, or a pipe that nobody reads",
+    fault="standard streams that are closed, full, or a pipe without a reader",
     face="prefetch",
-    sees="copying goes on to its end; the exit code is that of the copy",
+    sees="copying continues to its end; the exit code is that of the copy",
     deadline="none: nothing waits",
 )
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_copying_does_not_end_with_the_streams(how, release, front, tmp_path):
 
 @pytest.mark.fault(
     area="terminal",
-    fault="the terminal goes away under a run that ignores SIGHUP",
+    fault="the terminal is closed during a run that ignores SIGHUP",
     face="prefetch",
-    sees="copying goes on to its end; the exit code is that of the copy",
+    sees="copying continues to its end; the exit code is that of the copy",
     deadline="none: nothing waits",
 )
 def test_copying_outlives_its_terminal(release, front, tmp_path, spawn):

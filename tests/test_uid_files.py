@@ -69,7 +69,7 @@ def test_a_list_of_uids_may_have_any_unicode_and_line_ends(tmp_path, encoding, e
 
 @pytest.mark.fault(
     area="input",
-    fault="a list of uids or a config file that is none: NULs, a device, a directory, a huge file",
+    fault="a list of uids or a config file with NULs, or a device, a directory, a huge file",
     face="all",
     sees="one line that names the file and what is wrong with it; exit code 2",
     deadline="at once",
@@ -107,7 +107,7 @@ def test_a_pipe_is_read_when_its_writer_comes(tmp_path):
 
 @pytest.mark.fault(
     area="input",
-    fault="a pipe that nobody writes, as a file of uids",
+    fault="a pipe without a writer as a file of uids",
     face="all",
     sees="one line that says so; exit code 2",
     deadline="30 s",

@@ -161,7 +161,7 @@ def test_a_damaged_memory_counts_as_none(run, tmp_path, content):
     area="disk",
     fault="a dataset's directory is a link to another disk",
     face="verify",
-    sees="it is followed; what is passed over is named",
+    sees="it is followed; directories that are not checked are named",
     deadline="at once",
 )
 def test_a_linked_dataset_is_verified(run, tmp_path, release):
