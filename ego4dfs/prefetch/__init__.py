@@ -14,7 +14,7 @@ from ego4dfs.prefetch.plan import (
 from ego4dfs.prefetch.planner import Planner
 from ego4dfs.prefetch.release_files import ReleaseFiles
 from ego4dfs.prefetch.report import Problem, Report, Status
-from ego4dfs.prefetch.selections import Expected, Selections
+from ego4dfs.prefetch.selection_history import Expected, Selections
 
 __all__ = [
     "COMPLETE",

@@ -32,7 +32,7 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.prefetch.etag_check import ATTEMPTS
-from ego4dfs.prefetch.give_up import GiveUpAfter
+from ego4dfs.prefetch.failure_limit import FailureLimit
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.plan import COMPLETE, TO_FETCH, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report, Status
@@ -78,7 +78,7 @@ class CacheWarmer:
         self._lock = threading.Lock()  # guards all below
         self._requests_left: Counter[str] = Counter()  # by path
         self._failed: set[str] = set()
-        self._give_up = GiveUpAfter(_MAX_CONSECUTIVE_FAILURES)
+        self._failure_limit = FailureLimit(_MAX_CONSECUTIVE_FAILURES)
         self._attempts: Counter[str] = Counter()  # by object id
         self._objects: dict[str, tuple[Item, ObjectRef]] = {}  # fetched in this run, by object id
         self._retries: deque[Task] = deque()
@@ -236,7 +236,7 @@ class CacheWarmer:
             return
         self.report.moved(item.path, fetched=fetched, cached=total_bytes(request) - fetched)
         with self._lock:
-            self._give_up.succeeded()
+            self._failure_limit.succeeded()
             self._requests_left[item.path] -= 1
             is_whole = not self._requests_left[item.path]
         if is_whole and self._agrees_with_etag(item, ref):
@@ -307,7 +307,7 @@ class CacheWarmer:
             if item.path in self._failed:
                 return
             self._failed.add(item.path)
-            gives_up = isinstance(error, StoreUnavailable) and self._give_up.failed()
+            gives_up = isinstance(error, StoreUnavailable) and self._failure_limit.failed()
         self.report.end(item.path)
         self.report.give_up(item, error)
         if gives_up:

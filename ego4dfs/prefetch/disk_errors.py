@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ego4dfs.copies.journal import JournalError
-from ego4dfs.prefetch.give_up import GiveUpAfter
+from ego4dfs.prefetch.failure_limit import FailureLimit
 
 _OF_ALL = frozenset(
     getattr(errno, name)
@@ -47,7 +47,7 @@ class DiskErrors:
     def __init__(self, root: Path) -> None:
         """Watch the directory of copies."""
         self._root = root
-        self._same_error = GiveUpAfter(_GIVE_UP_AFTER)
+        self._same_error = FailureLimit(_GIVE_UP_AFTER)
 
     def affects_all(self, error: OSError) -> bool:
         """Return whether an error ends the run: a full disk, or the same one for many in a row."""

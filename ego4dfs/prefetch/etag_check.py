@@ -12,7 +12,7 @@ from ego4dfs.blocks import ObjectRef, block_extents, part_extents
 from ego4dfs.cache import BlockCache
 from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.errors import StoreError
-from ego4dfs.prefetch.downloads import Download
+from ego4dfs.prefetch.ranged_download import Download
 from ego4dfs.store import ObjectStore
 from ego4dfs.store.etag import Comparison, Proof, is_md5
 from ego4dfs.store.s3_url import split_s3_url

@@ -18,14 +18,14 @@ from ego4dfs.errors import (
 )
 from ego4dfs.files import Folders
 from ego4dfs.prefetch.commit import Committer
-from ego4dfs.prefetch.completion import Completion, closing
 from ego4dfs.prefetch.disk_errors import DiskErrors
-from ego4dfs.prefetch.downloads import Download, RangeFetcher, Stopped
 from ego4dfs.prefetch.etag_check import ATTEMPTS, EtagChecker
-from ego4dfs.prefetch.give_up import GiveUpAfter
+from ego4dfs.prefetch.failure_limit import FailureLimit
+from ego4dfs.prefetch.finalize import Finalizer, closing
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.prefetch.plan import COMPLETE, TO_FETCH, Item, Plan
+from ego4dfs.prefetch.ranged_download import Download, RangeFetcher, Stopped
 from ego4dfs.prefetch.report import Report
 from ego4dfs.prefetch.small_files import SMALL_BYTES, SmallFileReader
 from ego4dfs.prefetch.worker_pool import Task, Ticks, WorkerPool
@@ -89,10 +89,10 @@ class Fetcher:
         )
         self._active: list[Download] = []
         self._disk_errors = DiskErrors(layout.root)
-        self._completion = Completion(self._committer, checker, self._completed)
+        self._finalizer = Finalizer(self._committer, checker, self._completed)
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
-        self._give_up = GiveUpAfter(_GIVE_UP_AFTER_FILES)
+        self._failure_limit = FailureLimit(_GIVE_UP_AFTER_FILES)
         self._pool.add("small", self._take_small, jobs * SMALL_JOBS_PER_JOB)
         self._pool.add("range", self._take_range, jobs)
 
@@ -119,7 +119,7 @@ class Fetcher:
             ended = self._pool.ended(_END_S)
         try:
             if ended:
-                self._completion.end(self._fail, is_stopped=self.report.stopped_by is not None)
+                self._finalizer.end(self._fail, is_stopped=self.report.stopped_by is not None)
             self._committer.flush()
         except (StoreError, OSError) as error:
             self._stop(error)
@@ -166,12 +166,12 @@ class Fetcher:
             raise Stopped from error  # the run ends, and the next one resumes the file
         if isinstance(error, OSError) and self._disk_errors.affects_all(error):
             raise error
-        if isinstance(error, StoreUnavailable) and self._give_up.failed():
+        if isinstance(error, StoreUnavailable) and self._failure_limit.failed():
             raise error
         self.report.give_up(item, error)
 
     def _completed(self) -> None:
-        self._give_up.succeeded()
+        self._failure_limit.succeeded()
         self._disk_errors.reset()
 
     def _is_right(self, item: Item) -> bool:
@@ -292,7 +292,7 @@ class Fetcher:
 
     def _complete(self, download: Download, found: Comparison) -> None:
         self.report.end(download.item.path)
-        error = self._completion.complete(download, found)
+        error = self._finalizer.complete(download, found)
         if error is not None:
             self._fetch_again(download.item, error, attempt=download.attempt, found=found.found)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ego4dfs.errors import StoreError, StoreUnavailable
-from ego4dfs.prefetch.give_up import GiveUpAfter
+from ego4dfs.prefetch.failure_limit import FailureLimit
 from ego4dfs.store import Interrupted
 
 _ROUNDS = 3
@@ -105,7 +105,7 @@ class Patience:
     def __init__(self, outage: Outage) -> None:
         self._outage = outage
         self._rounds = 0
-        self._give_up = GiveUpAfter(_ROUNDS)
+        self._failure_limit = FailureLimit(_ROUNDS)
         self._sent_s = self._first_s = time.monotonic()
 
     def allows(self, error: StoreUnavailable, *, is_further: bool = False) -> bool:
@@ -117,14 +117,14 @@ class Patience:
         if is_further:
             self._outage.answered()
             self._rounds = 0
-            self._give_up.succeeded()
+            self._failure_limit.succeeded()
             self._first_s = self._sent_s = time.monotonic()
             return self._outage.pause(0.0)
         self._rounds += 1
         # An answer that was cut is no outage, however often that happens to one object.
         is_outage = not isinstance(error, Interrupted) and self._outage.has_begun(self._sent_s)
         waits = is_outage and self._outage.retry_for_s
-        if not waits and self._give_up.failed():
+        if not waits and self._failure_limit.failed():
             raise error
         waited_s = time.monotonic() - self._first_s
         if is_outage and self._rounds >= _ROUNDS and waited_s >= self._outage.retry_for_s:

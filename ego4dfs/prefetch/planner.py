@@ -18,9 +18,9 @@ from ego4dfs.copies.rule import COMPARED_BYTES
 from ego4dfs.datasets import METADATA
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError
 from ego4dfs.manifest import Entry
+from ego4dfs.prefetch.head_requests import Revalidator
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Item, Plan
-from ego4dfs.prefetch.revalidation import Revalidator
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts

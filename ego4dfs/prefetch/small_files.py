@@ -11,8 +11,8 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.facts import FactsIndex
-from ego4dfs.prefetch.downloads import RangeFetcher, Stopped
 from ego4dfs.prefetch.plan import Item
+from ego4dfs.prefetch.ranged_download import RangeFetcher, Stopped
 from ego4dfs.prefetch.report import Report
 from ego4dfs.prefetch.worker_pool import WorkerPool
 from ego4dfs.store import Fetched, ObjectFacts, ObjectStore

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ego4dfs.errors import CredentialsRejected, StoreError, StoreUnavailable
 from ego4dfs.facts import FactsIndex
-from ego4dfs.prefetch.give_up import GiveUpAfter
+from ego4dfs.prefetch.failure_limit import FailureLimit
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.store import ObjectFacts
 
@@ -40,19 +40,19 @@ class Revalidator:
         Raises CredentialsRejected, and StoreUnavailable when nothing answers any more.
         """
         known: dict[str, ObjectFacts | StoreError] = {}
-        give_up = GiveUpAfter(min(_GIVE_UP_AFTER, len(urls)))
+        failure_limit = FailureLimit(min(_GIVE_UP_AFTER, len(urls)))
         for first in range(0, len(urls), _AT_ONCE):
             some = urls[first : first + _AT_ONCE]
             self._facts.sweep(some, refusal_valid_s=REFUSAL_VALID_S)
             for url in some:
                 answer = self._answer(url)
                 if not isinstance(answer, StoreUnavailable):
-                    give_up.succeeded()
-                elif give_up.failed():
+                    failure_limit.succeeded()
+                elif failure_limit.failed():
                     answer = self._wait_out(url, answer)
                     self._facts.sweep(some, refusal_valid_s=REFUSAL_VALID_S)
                     known |= {u: self._answer(u) for u in known if _is_unknown(known[u])}
-                    give_up.succeeded()
+                    failure_limit.succeeded()
                 known[url] = answer
             self._on_facts(first + len(some), len(urls))
         return known

@@ -1,11 +1,11 @@
-"""When to give up: after a number of failures in a row."""
+"""FailureLimit: the number of failures in a row after which a run gives up."""
 
 from __future__ import annotations
 
 import threading
 
 
-class GiveUpAfter:
+class FailureLimit:
     """Counts consecutive failures, up to the number at which further attempts will fail too.
 
     Safe from several threads.

@@ -1,4 +1,4 @@
-"""Completion of each file: renamed, held until more is known, fetched again, or failed."""
+"""Finalizer: each fetched file is renamed, held until more is known, fetched again, or failed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from ego4dfs.errors import StoreError
 from ego4dfs.prefetch.commit import Committer
 from ego4dfs.prefetch.disk_errors import is_hopeless
-from ego4dfs.prefetch.downloads import Download
 from ego4dfs.prefetch.etag_check import Action, EtagChecker, disagreement, doubt, warn_of_sizes
 from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.prefetch.plan import Item
+from ego4dfs.prefetch.ranged_download import Download
 from ego4dfs.store.etag import Comparison
 
 
-class Completion:
+class Finalizer:
     """Does what an EtagChecker decides about files whose bytes were all fetched.
 
     `complete` is safe from several threads; `end` is called once, after all of them.
