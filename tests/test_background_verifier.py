@@ -91,7 +91,7 @@ def test_an_object_in_parts_of_blocks_is_compared(place):
     " leaves the cache; `status` counts it, and the next read fetches it again",
     deadline="none: when all its bytes have come, at a fifth of a core",
 )
-def test_a_flipped_byte_leaves_the_cache_and_the_object_is_fetched_again(place):
+def test_an_object_with_a_changed_byte_is_removed_from_the_cache_and_fetched_again(place):
     data = seeded("first", 3 * MIB)
     place.read(place.store.put(SECOND, seeded("second", 1000)))
     place.wait(verified=1)
@@ -119,7 +119,7 @@ def test_an_object_that_is_always_wrong_never_stays(place):
         place.wait(verify_failures=failures)
 
 
-def test_where_no_etag_agrees_they_are_taken_for_no_checksums(place, caplog):
+def test_etags_are_not_used_as_checksums_if_no_object_agrees(place, caplog):
     """As with SSE-KMS: nothing is dropped, and one line says so."""
     refs = [place.store.put(f"s3://b/{n}", seeded(str(n), 1000)) for n in range(5)]
     place.store.flipped = {ref.url for ref in refs}
@@ -160,7 +160,7 @@ def test_parts_of_a_size_that_the_bucket_has_prove_a_large_object_wrong(place, m
         place.wait(**({"verify_failures": 1} if flipped else {"verified": 1}))
 
 
-def test_comparing_takes_no_more_than_its_share_of_a_core(tmp_path, monkeypatch):
+def test_comparing_uses_at_most_its_share_of_a_core(tmp_path, monkeypatch):
     monkeypatch.setattr(background_verifier, "CPU_SHARE", 0.05)
     place = Place(tmp_path)
     shares = []
@@ -222,7 +222,7 @@ def test_a_mount_shows_right_bytes_at_the_next_open_after_wrong_ones(mount, rele
 
 
 @pytest.mark.fuse
-def test_a_mount_compares_nothing_if_that_is_off(mount, release):
+def test_a_mount_with_verify_off_compares_nothing(mount, release):
     release.dataset("annotations", {"a.bin": seeded("a", MIB)})
     root = mount("--version", release.version, "--datasets", "annotations", "--verify", "off")
     next(root.rglob("a.bin")).read_bytes()
@@ -230,7 +230,7 @@ def test_a_mount_compares_nothing_if_that_is_off(mount, release):
     assert status(root)["verified"] == 0
 
 
-def test_comparing_is_no_use_of_a_block(place):
+def test_comparing_does_not_count_as_use_of_a_block(place):
     """What leaves the cache first is decided by readers alone."""
     refs = [place.store.put(f"s3://b/{n}", seeded(str(n), 1000)) for n in range(3)]
     for ref in refs:

@@ -148,7 +148,7 @@ def test_an_unusable_mountpoint_is_named_with_its_remedy(place, name):
 
 @pytest.mark.parametrize("command", ["unmount", "status"])
 @pytest.mark.parametrize("mountpoint", ["{mp}", "{none}", "{file}"])
-def test_nothing_to_unmount_or_to_ask_is_said(place, command, mountpoint):
+def test_unmount_and_status_without_a_mount_say_so(place, command, mountpoint):
     said = refused(place, command, mountpoint, code=5)
     assert "no ego4dfs is mounted there" in said
 
@@ -239,20 +239,20 @@ def test_an_endpoint_that_does_not_answer_is_named(place, endpoint, foreground):
     assert "--endpoint-url" in said
 
 
-def test_a_mirror_that_is_not_there_is_named(place):
+def test_a_missing_mirror_is_named(place):
     said = refused(place, "mount", "{mp}", "--source", "{none}", code=1)
     assert "file:///none: no such directory" in said
     assert said.splitlines()[-1] == "  hint: check the path given as --source"
 
 
 @pytest.mark.parametrize("dataset", ["imu", "gaze", "viz"])
-def test_a_manifest_that_is_none_is_named_with_the_place(place, dataset):
+def test_a_file_that_is_not_a_manifest_is_named_with_its_place(place, dataset):
     said = refused(place, "mount", "{mp}", "--datasets", dataset, code=1)
     assert f"manifest v2_1/{dataset}, row 1: no column holds an id" in said
     assert said.replace("\n", "").isprintable()
 
 
-def test_nonempty_goes_on_and_what_was_there_comes_back(place, libfuse):
+def test_nonempty_mounts_and_the_files_below_are_back_after_the_unmount(place, libfuse):
     full = place.path / "full"
     mounts = Mounts(place.path, libfuse)
     mounts.adopt(full)

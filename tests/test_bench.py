@@ -46,7 +46,7 @@ def test_the_table_shows_medians_extremes_and_ratios():
     assert lines[3] == "|  | theirs | 4.00 (3.00–5.00) | 2.00 × | – |"
 
 
-def test_a_ratio_above_one_means_that_ours_is_better_whatever_is_counted():
+def test_a_ratio_above_one_means_that_ego4dfs_is_better_for_every_quantity():
     rate = Column("rate", "MB/s", more_is_better=True)
     results = (Result("ours", [{"rate": 300.0}]), Result("theirs", [{"rate": 100.0}]))
     found = Outcome(Row("some-row", "some", "some work", (rate,), nothing), results)
@@ -67,7 +67,7 @@ def test_a_tool_that_ran_less_often_is_marked():
     assert "| slow (runs: 1) |" in text
 
 
-def test_goals_are_judged_from_the_run():
+def test_goals_are_checked_against_the_run():
     bounds = [at_most("at most 3 s", "wall_s", 3), at_most("few", "requests", 2)]
     wanted = [times_as_good("theirs", 10), times_as_good("theirs"), *bounds]
     found = outcome(walls("ours", 2), walls("theirs", 8), goals=wanted)
@@ -186,7 +186,7 @@ def test_a_small_row_from_the_server_to_the_table(servers):
         assert distant.samples[0]["wire_mib"] > 70_000 / measure.MIB
 
 
-def test_wrong_bytes_are_no_result(servers, tmp_path):
+def test_a_run_with_wrong_bytes_has_no_result(servers, tmp_path):
     dataset = samples.publish_files(servers.s3, "one", [10])
     (name,) = dataset.files
     (tmp_path / name).write_bytes(b"0123456789")

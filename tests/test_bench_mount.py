@@ -89,7 +89,7 @@ def test_a_tool_that_does_not_mount_says_why(servers, videos):
         pass
 
 
-def test_a_mount_that_a_killed_run_left_is_taken_away(tmp_path):
+def test_a_mount_that_a_killed_run_left_is_removed(tmp_path):
     tool = of(mounts.bindfs(tmp_path))
     ended = subprocess.Popen(["true"])
     ended.wait()

@@ -62,7 +62,7 @@ def test_runs_cover_exactly_the_blocks_given(indexes, longest):
 
 
 @given(st.sets(st.integers(0, 60)), st.integers(1, 9))
-def test_runs_are_as_few_as_can_be(indexes, longest):
+def test_the_number_of_runs_is_minimal(indexes, longest):
     """Two runs that touch stand apart only because the first is full."""
     joined = runs(sorted(indexes), longest)
     assert all(

@@ -259,7 +259,7 @@ class Bomb:
         return open, (self._path, "w")
 
 
-def test_nothing_in_the_index_is_ever_unpickled(tmp_path):
+def test_no_value_of_the_index_is_unpickled(tmp_path):
     """A row planted by another program does not run its code: not in keys, and not in values."""
     import pickle
 

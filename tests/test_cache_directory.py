@@ -32,7 +32,7 @@ def test_a_directory_of_the_user_keeps_its_mode(tmp_path):
     assert (inner.name, stat.S_IMODE(inner.stat().st_mode)) == (FORMAT, 0o700)
 
 
-def test_another_format_is_left_alone(tmp_path):
+def test_a_directory_of_another_format_is_unchanged(tmp_path):
     (tmp_path / "v0" / "blocks").mkdir(parents=True)
     (tmp_path / "v0" / "blocks" / "cache.db").write_text("of another time")
     cache = open_cache(tmp_path)
@@ -136,7 +136,7 @@ def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch, place):
         open_cache(tmp_path)
 
 
-def test_our_own_directories_become_usable_again_whatever_their_modes(tmp_path):
+def test_our_own_directories_become_usable_again_from_any_mode(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
     cache.close()

@@ -110,7 +110,7 @@ def test_one_word_of_several_that_matches_nothing_is_a_warning(options, caplog):
     assert warnings_of(caplog) == ["--benchmarks: no row has EMM; did you mean EM?"]
 
 
-def test_a_right_selection_says_nothing_and_asks_for_no_kept_manifest(options, caplog):
+def test_a_valid_selection_has_no_warning_and_no_request_for_cached_manifests(options, caplog):
     config = resolve({**options, "datasets": ["annotations"], "include": ["a*.csv"]})
     open_vfs(config).close()
     vfs = open_vfs(config)
@@ -124,7 +124,7 @@ def test_without_datasets_unknown_benchmarks_are_refused(options):
         open_vfs(resolve({**options, "benchmarks": ["FOH"]}))
 
 
-def test_without_datasets_a_directory_says_when_it_is_entered_that_nothing_matches(options, caplog):
+def test_without_datasets_a_directory_warns_on_entry_that_nothing_matches(options, caplog):
     vfs = open_vfs(resolve({**options, "include": ["full*"]}))
     assert warnings_of(caplog) == []
     assert [entry.name for entry in vfs.listdir("v2/clips")] == ["manifest.csv"]
@@ -132,7 +132,7 @@ def test_without_datasets_a_directory_says_when_it_is_entered_that_nothing_match
     vfs.close()
 
 
-def test_a_kept_manifest_that_is_old_refuses_nothing(options, mirror):
+def test_an_old_cached_manifest_causes_no_refusal(options, mirror):
     config = resolve({**options, "datasets": ["clips"], "include": ["new.csv"]})
     with pytest.raises(ConfigError):
         open_vfs(config)

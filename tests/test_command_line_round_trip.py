@@ -67,7 +67,7 @@ def test_a_printed_command_says_what_was_given(name, data):
 
 
 @pytest.mark.parametrize("path", ["plain", "-dash", "~/home", "a b"])
-def test_a_positional_argument_is_no_name_of_a_list(path):
+def test_a_positional_argument_is_not_part_of_a_list(path):
     said = {"mountpoint": path, "datasets": ["clips", "imu"]}
     line = command_line(PARSERS["mount"], argparse.Namespace(**said))
     assert vars(PARSERS["mount"].parse(shlex.split(line)[2:])) == defaults("mount") | said
@@ -84,7 +84,7 @@ def test_patterns_of_names_match_those_names_alone(names, others):
         assert any(fnmatchcase(other, pattern) for pattern in taken) == (other in names)
 
 
-def test_bash_reads_back_what_does_not_print():
+def test_bash_reads_back_names_with_control_characters():
     said = {"include": ["new\nline", "\x1b[2J"], "output_directory": "/data/\udcff"}
     line = command_line(PARSERS["prefetch"], argparse.Namespace(**said))
     assert line.isprintable()

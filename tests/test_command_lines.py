@@ -88,7 +88,7 @@ def documented() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "line"), documented())
-def test_lines_of_the_documentation_are_taken(page, line):
+def test_lines_of_the_documentation_are_accepted(page, line):
     words = re.split(r"\s[|&>;]", line)[0]
     name, *rest = shlex.split(words, comments=True)[1:]
     assert name in COMMANDS, page

@@ -65,7 +65,7 @@ def test_an_empty_list_is_given_and_wins(config_file):
     assert resolve({"config_path": path, "benchmarks": []}, environ={}).benchmarks == ()
 
 
-def test_none_and_empty_variables_were_not_given(config_file):
+def test_none_and_empty_variables_count_as_not_given(config_file):
     path = config_file({"version": None, "benchmarks": None})
     given = {"config_path": path, "version": None}
     assert resolve(given, environ={"EGO4DFS_VERSION": ""}) == Config()
@@ -76,7 +76,7 @@ def test_the_environment_may_name_the_config_file(config_file):
     assert resolve(environ=environ).version == "v1"
 
 
-def test_a_variable_that_is_no_option_is_left_alone():
+def test_a_variable_that_is_not_an_option_is_ignored():
     assert resolve(environ={"EGO4DFS_DEBUG": "1", "EGO4DFS_OTHER": "x"}) == Config()
 
 
@@ -104,7 +104,7 @@ def test_every_key_can_be_a_variable(tmp_path):
 # The config file
 
 
-def test_the_official_keys_are_all_taken(config_file):
+def test_all_official_keys_are_accepted(config_file):
     official = {
         "output_directory": "/data",
         "assume_yes": True,
@@ -201,7 +201,7 @@ def test_no_other_module_lists_filters():
                 assert len(names & FILTERS) < 4, f"{path}:{node.lineno}"
 
 
-def test_our_keys_are_taken_with_dashes_too(config_file):
+def test_our_keys_are_accepted_with_dashes_too(config_file):
     path = config_file({"cache-size": "1GiB", "cache_dir": "/c", "libfuse": 3})
     settled = resolve({"config_path": path}, environ={})
     assert (settled.cache_max_bytes, settled.cache_dir, settled.libfuse) == (GIB, Path("/c"), 3)
@@ -261,7 +261,7 @@ def test_an_empty_uid_file_is_refused(tmp_path, content):
     assert hint
 
 
-def test_a_uid_file_must_be_a_text_that_is_there(tmp_path):
+def test_a_uid_file_must_exist_and_be_text(tmp_path):
     assert "there is no file" in refused(video_uid_file=tmp_path / "none")[0]
     assert "there is no file" in refused(video_uid_file=tmp_path)[0]
     (tmp_path / "video").write_bytes(b"\x00\x00\x00\x18ftypisom")
@@ -278,7 +278,7 @@ def test_uids_and_a_file_of_uids_exclude_each_other(config_file, uid_file):
 
 
 @pytest.mark.parametrize("first", ["video_uids", "video_uid_file"])
-def test_an_empty_list_of_uids_says_nothing(config_file, uid_file, first):
+def test_an_empty_list_of_uids_does_not_exclude_a_file_of_uids(config_file, uid_file, first):
     content = {"video_uids": [], "video_uid_file": str(uid_file)}
     ordered = {first: content.pop(first), **content}
     given = {"config_path": config_file(ordered)}
@@ -298,7 +298,7 @@ def test_words_may_be_separated_by_commas_and_blanks():
     assert resolve(environ=environ).datasets == ("clips", "imu", "viz")
 
 
-def test_the_order_of_datasets_is_kept_and_twins_go():
+def test_the_order_of_datasets_is_kept_without_duplicates():
     given = {"datasets": ["viz", "clips", "viz/"]}
     assert resolve(given, environ={}).datasets == ("viz", "clips")
 
@@ -310,14 +310,14 @@ def test_an_upper_case_dataset_is_lowered_with_a_warning(caplog):
     ]
 
 
-def test_an_unknown_dataset_passes_for_only_the_store_knows(caplog):
+def test_an_unknown_dataset_is_accepted_because_only_the_store_knows(caplog):
     """If there is none of that name, opening it says so, with the name that was meant."""
     given = {"datasets": ["full-scale", "zzz"]}
     assert resolve(given, environ={}).datasets == ("full-scale", "zzz")
     assert caplog.messages == []
 
 
-def test_an_unknown_version_passes_with_a_warning(caplog):
+def test_an_unknown_version_is_accepted_with_a_warning(caplog):
     assert resolve({"version": "V3"}, environ={}).version == "v3"
     assert caplog.messages == ["argument version: version v3 is not known; using it anyway"]
 
@@ -352,11 +352,11 @@ def test_universities_must_be_known_in_any_case():
         ),
     ],
 )
-def test_a_wrong_value_is_refused_where_it_stands(given, message):
+def test_a_wrong_value_is_refused_with_its_place(given, message):
     assert refused(given)[0].startswith(message)
 
 
-def test_how_arguments_are_called_is_up_to_the_caller():
+def test_the_caller_chooses_the_names_of_arguments():
     with pytest.raises(ConfigError, match=r"^--version: "):
         resolve({"version": "2"}, environ={}, named="--{}".format)
 
@@ -441,7 +441,7 @@ def test_sizes(text, size):
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "1e9", "1,5GiB", "5 PB", "50G", ".5GiB", "٣"])
-def test_what_is_no_size(text):
+def test_invalid_sizes_are_refused(text):
     with pytest.raises(ConfigError, match="is not a size") as caught:
         parse_size(text)
     assert caught.value.hint.startswith("write it like 50GiB")

@@ -80,7 +80,7 @@ def opened(open_tree, release, directory):
     return vfs, read
 
 
-def test_no_object_with_a_copy_is_asked_about_or_fetched_ahead(release, open_tree, cli, tmp_path):
+def test_no_object_with_a_copy_is_requested_or_fetched_ahead(release, open_tree, cli, tmp_path):
     """Only six of forty files have no copy; they are opened in order, next to the others."""
     files = {f"{number:02}.pt": seeded(str(number), 1000) for number in range(40)}
     release.dataset("annotations", files)
@@ -140,7 +140,7 @@ def test_a_copy_of_another_version_is_not_used(prefetched, release, licensee, op
     assert vfs.session.metrics.bytes_from_copies == 0
 
 
-def test_a_copy_that_changes_while_it_is_open_is_left_for_the_store(prefetched, release, open_tree):
+def test_reads_use_the_store_after_an_open_copy_changed(prefetched, release, open_tree):
     directory, _ = prefetched
     path = directory / release.version / "annotations" / "a.bin"
     vfs, _ = opened(open_tree, release, directory)
@@ -171,7 +171,7 @@ def test_a_copy_with_the_time_of_its_object_needs_no_journal(prefetched, release
     assert vfs.session.metrics.bytes_from_copies == len(FILES["a.bin"])
 
 
-def test_a_journal_that_is_damaged_says_nothing(prefetched, release, open_tree):
+def test_a_damaged_journal_is_ignored(prefetched, release, open_tree):
     directory, _ = prefetched
     (directory / ".ego4dfs" / "journal.sqlite").write_bytes(b"no database" * 1000)
     _, read = opened(open_tree, release, directory)

@@ -173,7 +173,7 @@ RULE = {
 
 
 @pytest.mark.parametrize("case", RULE)
-def test_a_file_is_judged_by_what_is_known_of_it(case):
+def test_a_case_of_the_rule_has_its_verdict(case):
     file, record, row, elsewhere, facts, state, used, by_size = RULE[case]
     found = judge(
         FileState(*file) if file else None,
@@ -193,7 +193,7 @@ def test_a_copy_accepted_by_its_size_is_compared_once_its_buckets_etags_are_chec
 
 
 @pytest.mark.parametrize("facts", [V1, None])
-def test_presence_is_enough_where_the_user_says_so_but_for_another_size(facts):
+def test_bypass_existing_accepts_a_file_unless_its_size_differs(facts):
     context = Context(presence_suffices=True)
     assert judge(FileState(5, LATER), None, official("v0"), facts, context).state is State.RIGHT
     assert judge(FileState(4, LATER), None, None, V1, context).state is State.FETCH
@@ -213,7 +213,7 @@ def known(case):
 
 
 @pytest.mark.parametrize("case", [case for case in RULE if known(case)])
-def test_mount_and_prefetch_judge_alike(tmp_path, case):
+def test_mount_and_prefetch_use_the_same_rule(tmp_path, case):
     """Both read the same journal and the same manifest.ver files from a disk."""
     file, record, row, elsewhere, facts, state, used, _ = RULE[case]
     place = tmp_path / "v2/clips"

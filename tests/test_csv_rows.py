@@ -42,7 +42,7 @@ def test_damaged_rows_take_time_in_proportion_to_their_number(form):
     assert len(manifest.problems) == 1000
 
 
-def test_a_quote_that_stays_open_costs_its_own_line_only():
+def test_an_unclosed_quote_affects_only_its_own_line():
     lines = ["a,b\n", '1,"x\n', "2,y\n", "3,z\n"]
     assert [(r.number, r.fields, r.is_damaged) for r in read_rows(lines)] == [
         (1, ["a", "b"], False),
@@ -72,7 +72,7 @@ def test_one_line_without_end_is_one_damaged_record():
     assert [record.fields for record in found][-1] == ["2", "y"]
 
 
-def test_bytes_that_are_not_utf_8_are_reported_by_row_wherever_they_are(monkeypatch):
+def test_bytes_that_are_not_utf_8_are_reported_by_row_in_any_field(monkeypatch):
     monkeypatch.setattr("ego4dfs.manifest.parser._CHUNK_BYTES", 16)
     good = b"video_uid,s3_path\na,s3://b/a\n"
     for cut in range(16):

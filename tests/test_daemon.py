@@ -100,7 +100,7 @@ def test_a_background_mount_has_no_terminal_and_can_get_none(place):
 @pytest.mark.parametrize(
     "redirection", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "| true", "2>/dev/full"]
 )
-def test_a_mount_bears_any_standard_streams(place, tmp_path, redirection):
+def test_a_mount_works_with_any_standard_streams(place, tmp_path, redirection):
     mountpoint, command = place
     log = tmp_path / "log"
     line = f'"$@" {redirection}'
@@ -111,7 +111,7 @@ def test_a_mount_bears_any_standard_streams(place, tmp_path, redirection):
     assert "mounting" in log.read_text()
 
 
-def test_a_hangup_leaves_a_background_mount_up(place):
+def test_a_background_mount_continues_after_a_hangup(place):
     mountpoint, command = place
     assert run(command).returncode == 0
     pid = status(mountpoint)["pid"]
@@ -126,7 +126,7 @@ def test_a_hangup_leaves_a_background_mount_up(place):
     sees="one mount; the other commands end with 5 and one line",
     deadline="at once",
 )
-def test_of_commands_that_mount_at_one_place_one_wins(place, spawn):
+def test_only_one_of_several_commands_mounts_at_one_place(place, spawn):
     mountpoint, command = place
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = [spawn(command, **pipes) for _ in range(3)]
@@ -146,7 +146,7 @@ def test_of_commands_that_mount_at_one_place_one_wins(place, spawn):
     sees="the command ends with the error; nothing is mounted",
     deadline="at once",
 )
-def test_an_error_at_the_start_is_reported_and_nothing_stays(place):
+def test_an_error_at_the_start_is_reported_and_nothing_is_mounted(place):
     mountpoint, command = place
     broken = (
         "import ego4dfs.mount.fuse_session as s, sys\n"
@@ -234,7 +234,7 @@ def test_only_relative_names_become_absolute():
     }
 
 
-def test_a_command_in_a_directory_that_was_removed_mounts_all_the_same(place, tmp_path):
+def test_a_command_mounts_from_a_removed_working_directory(place, tmp_path):
     mountpoint, command = place
     gone = tmp_path / "gone"
     gone.mkdir()

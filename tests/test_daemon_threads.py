@@ -31,7 +31,7 @@ class Gate:
         assert self.open.wait(60)
 
 
-def test_a_group_has_so_many_threads_at_a_time():
+def test_a_group_has_at_most_its_number_of_threads():
     gate, many = Gate(), DaemonThreadPool("test")
     assert all(many.submit(gate, group="a", limit=3) for _ in range(8))
     wait_until(lambda: gate.begun == 3)
@@ -42,7 +42,7 @@ def test_a_group_has_so_many_threads_at_a_time():
     assert gate.begun == 8
 
 
-def test_a_group_that_hangs_takes_nothing_from_another():
+def test_a_group_that_hangs_does_not_affect_another():
     gate, done, many = Gate(), threading.Event(), DaemonThreadPool("test")
     for _ in range(8):
         many.submit(gate, group="hangs", limit=4)
@@ -52,7 +52,7 @@ def test_a_group_that_hangs_takes_nothing_from_another():
     assert many.close(10)
 
 
-def test_urgent_tasks_of_a_group_pass_those_that_nobody_waits_for():
+def test_urgent_tasks_of_a_group_run_before_its_other_tasks():
     gate, done, many = Gate(), threading.Event(), DaemonThreadPool("test")
     for _ in range(8):
         many.submit(gate, group="a", limit=4)
@@ -63,7 +63,7 @@ def test_urgent_tasks_of_a_group_pass_those_that_nobody_waits_for():
     assert many.close(10)
 
 
-def test_a_task_that_waits_can_be_hurried():
+def test_a_queued_task_can_become_urgent():
     gate, done, many = Gate(), threading.Event(), DaemonThreadPool("test")
     for _ in range(6):
         many.submit(gate, group="a", limit=4)
@@ -87,7 +87,7 @@ def test_closing_waits_no_longer_than_its_limit():
     gate.open.set()
 
 
-def test_threads_end_when_they_have_nothing_to_do(monkeypatch):
+def test_idle_threads_end(monkeypatch):
     monkeypatch.setattr(daemon_threads, "IDLE_S", 0.05)
     many = DaemonThreadPool("idlers")
     many.submit(lambda: None, limit=1)
@@ -97,7 +97,7 @@ def test_threads_end_when_they_have_nothing_to_do(monkeypatch):
     assert done.wait(10)
 
 
-def test_a_task_that_fails_costs_no_thread():
+def test_a_task_that_fails_does_not_end_its_thread():
     many, done = DaemonThreadPool("test"), threading.Event()
     many.submit(lambda: 1 / 0, limit=1)
     many.submit(done.set, limit=1)
@@ -163,14 +163,14 @@ def test_ctrl_c_ends_each_before_the_next_item():
     assert begun == [0]
 
 
-def test_a_call_that_does_not_return_in_time_is_left_alone():
+def test_a_call_that_does_not_return_in_time_is_abandoned():
     gate = Gate()
     with pytest.raises(CallTimeout):
         call_with_timeout(0.1, gate, name="test")
     gate.open.set()
 
 
-def test_a_call_that_returns_in_time_gives_what_it_gives(monkeypatch):
+def test_a_call_that_returns_in_time_has_its_result(monkeypatch):
     assert call_with_timeout(60, lambda: 7, name="test") == 7
     with pytest.raises(ZeroDivisionError):
         call_with_timeout(60, lambda: 1 / 0, name="test")

@@ -68,7 +68,7 @@ def test_normalise_gives_the_name_of_the_directory(name, clean):
 @pytest.mark.parametrize(
     "name", ["", "  ", "/", "/etc", "..", "../x", "a/../b", "a//b", "./a", "a\0b", "a\nb", "a\\b"]
 )
-def test_normalise_refuses_what_could_climb_out(name):
+def test_normalise_refuses_names_that_leave_the_directory(name):
     with pytest.raises(ConfigError, match="cannot be the name of a dataset") as caught:
         datasets.normalise(name)
     assert "--list-datasets" in caught.value.hint
@@ -80,12 +80,12 @@ def test_the_default_version_is_the_official_one():
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v2_1", "v3", "v10_22"])
-def test_versions_known_or_to_come_pass(version):
+def test_known_and_future_versions_are_accepted(version):
     assert datasets.check_version(f" {version.upper()} ") == version
 
 
 @pytest.mark.parametrize("text", ["", "2", "v", "v2.1", "v2_", "latest", "v2/../x", "v2_1 v1"])
-def test_what_is_no_version_is_refused(text):
+def test_an_invalid_version_is_refused(text):
     with pytest.raises(ConfigError, match="is not a version") as caught:
         datasets.check_version(text)
     assert caught.value.hint == "versions look like v1, v2 or v2_1"

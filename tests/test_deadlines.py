@@ -49,7 +49,7 @@ def stalling(make_reader):
     sees="the read fails with EIO; its thread is abandoned and other reads are served",
     deadline="5 minutes, and 1 minute for each MiB that is read",
 )
-def test_a_read_ends_though_its_request_never_does(stalling, large, monkeypatch):
+def test_a_read_ends_although_its_request_never_does(stalling, large, monkeypatch):
     monkeypatch.setattr(flights, "THROTTLED_S", 0.2)
     monkeypatch.setattr(flights, "SECONDS_PER_MIB", 0.0)
     store, reader = stalling
@@ -78,7 +78,7 @@ def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):
     settle(reader)
 
 
-def test_reads_of_the_bucket_that_hangs_are_urgent_too(stalling, large):
+def test_reads_of_a_bucket_that_hangs_are_urgent_too(stalling, large):
     """Its threads for what nobody waits for are taken; a reader is served all the same."""
     store, reader = stalling
     bad = [store.put(f"{URL}{number}", large[:1000]) for number in range(30)]
@@ -90,7 +90,7 @@ def test_reads_of_the_bucket_that_hangs_are_urgent_too(stalling, large):
         assert all(data.result(60) == large[:1000] for data in reads)
 
 
-def test_what_was_asked_for_ahead_is_urgent_once_somebody_waits_for_it(stalling, large):
+def test_read_ahead_becomes_urgent_when_a_reader_waits_for_it(stalling, large):
     """It does not wait in the queue for requests that hang."""
     store, reader = stalling
     bad = [store.put(f"{URL}{number}", large[:1000]) for number in range(30)]
@@ -107,7 +107,7 @@ def test_what_was_asked_for_ahead_is_urgent_once_somebody_waits_for_it(stalling,
         assert all(data.result(60) == large[:1000] for data in reads)
 
 
-def test_a_slow_failure_is_not_waited_for_again_page_by_page(make_reader, large, monkeypatch):
+def test_reads_after_a_slow_failure_fail_at_once(make_reader, large, monkeypatch):
     """The kernel asks again, in smaller pieces, for what it could not have: that fails at once."""
     monkeypatch.setattr(fetch_pool, "SLOW_FAILURE_S", 0.1)
     store = SlowlyFailing()
@@ -149,7 +149,7 @@ class SlowlyFailing(FailingStore):
         super().obey(url)
 
 
-def test_a_fast_failure_is_asked_about_again(make_reader, large):
+def test_a_read_after_a_fast_failure_sends_a_new_request(make_reader, large):
     store = FailingStore()
     ref = store.put(URL, large[:10])
     store.fail(StoreUnavailable("refused"), times=1)
@@ -177,7 +177,7 @@ def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatc
     sees="the filesystem is closed",
     deadline="4 s",
 )
-def test_a_filesystem_is_closed_whatever_hangs(tmp_path, monkeypatch):
+def test_a_filesystem_is_closed_although_a_lower_layer_hangs(tmp_path, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(session, "CLOSE_S", 0.2)
     monkeypatch.setattr(BlockCache, "close", lambda *_: gate.wait(60))
@@ -194,7 +194,7 @@ def test_a_filesystem_is_closed_whatever_hangs(tmp_path, monkeypatch):
     gate.set()
 
 
-def test_memory_promised_to_what_does_not_come_is_given_to_others():
+def test_memory_reserved_for_requests_that_hang_is_given_to_others():
     budget = ByteBudget(100, lambda: 80)
     assert budget.acquire(90, wait=True)
     assert budget.acquire(50, wait=True)
@@ -269,7 +269,7 @@ else:
     deadline="at once",
 )
 @pytest.mark.parametrize("when", ["thread", "atexit"])
-def test_what_is_not_cached_is_read_at_the_end_of_the_interpreter(tmp_path, when):
+def test_uncached_bytes_are_read_at_the_end_of_the_interpreter(tmp_path, when):
     base = "s3://ego4d-consortium-sharing/public/v2/annotations"
     place = tmp_path / "mirror" / base.removeprefix("s3://")
     place.mkdir(parents=True)

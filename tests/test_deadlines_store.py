@@ -75,7 +75,7 @@ def read_by(how: str, store: ObjectStore, url: str, etag: str) -> bytes:
 )
 @pytest.mark.parametrize("how", ["stream", "range", "manifest"])
 @pytest.mark.usefixtures("hasty")
-def test_a_body_that_trickles_is_given_up(
+def test_a_body_that_trickles_times_out(
     store: ObjectStore, gateway: Gateway, url: str, how: str, metrics: Metrics
 ) -> None:
     etag = store.head(url).etag
@@ -90,7 +90,7 @@ def test_a_body_that_trickles_is_given_up(
 
 @pytest.mark.parametrize("how", ["stream", "range", "manifest"])
 @pytest.mark.usefixtures("hasty")
-def test_a_slow_line_goes_on_for_as_long_as_it_brings_enough(
+def test_a_slow_connection_is_kept_while_it_brings_enough(
     store: ObjectStore, gateway: Gateway, url: str, how: str, metrics: Metrics
 ) -> None:
     """Longer than two attempts may take: what comes slowly is no failure."""
@@ -100,7 +100,7 @@ def test_a_slow_line_goes_on_for_as_long_as_it_brings_enough(
     assert metrics.errors == 0
 
 
-def test_a_bucket_is_asked_for_in_whole_answers_again_once_it_is_fast(
+def test_a_bucket_is_read_without_streaming_again_once_it_is_fast(
     gateway: Gateway, licensed: Aws, url: str, opened: Callable[..., ObjectStore]
 ) -> None:
     store = opened(endpoint_url=gateway.url, transport="obstore")
@@ -119,7 +119,7 @@ def test_a_bucket_is_asked_for_in_whole_answers_again_once_it_is_fast(
     deadline="5 minutes",
 )
 @pytest.mark.parametrize("refusal", [(503, "SlowDown"), (429, "TooManyRequests")])
-def test_throttling_slows_down_and_fails_nothing(
+def test_throttling_delays_requests_without_errors(
     store: ObjectStore,
     gateway: Gateway,
     url: str,
@@ -321,7 +321,7 @@ print(len(errors))
     deadline="40 s",
 )
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
-def test_want_of_descriptors_is_waited_for_and_named(
+def test_a_lack_of_descriptors_is_retried_and_named(
     gateway: Gateway, licensed: Aws, url: str, transport: str
 ) -> None:
     gateway.faults.latency_s = 0.1
@@ -353,7 +353,7 @@ def test_a_bucket_that_turns_slow_while_a_request_is_sent_leaves_it_bounded(
     assert time.monotonic() - began_s < 20
 
 
-def test_a_manifest_waits_no_longer_than_a_kept_one_is_good_for(
+def test_a_throttled_manifest_waits_only_until_the_cached_one_is_used(
     store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store may ask for a minute; the copy on disk is served long before."""
