@@ -21,7 +21,7 @@ import pytest
 
 from ego4dfs.demo import ports
 from ego4dfs.demo.server import S3Server
-from ego4dfs.demo.signed import Identity, request
+from ego4dfs.demo.sigv4_client import Identity, request
 
 BODY = b"0123456789" * 100
 

@@ -19,9 +19,9 @@ import decord
 import numpy as np
 import pytest
 
+from ego4dfs.demo.decode_window import decode_middle
 from ego4dfs.demo.media import FRAME_RATE, read_stamp
 from ego4dfs.demo.sample import SampleVideo
-from ego4dfs.demo.window import decode_middle
 from kit.data import MIB
 from kit.mounts import Mounts, status
 from kit.processes import wait_until

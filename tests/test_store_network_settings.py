@@ -16,7 +16,7 @@ from ego4dfs.store import ObjectStore
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.diagnose import key_origin, reach
 from ego4dfs.store.network_settings import NetworkSettings, bypasses
-from ego4dfs.store.regions import Regions
+from ego4dfs.store.region_cache import Regions
 from kit.gateway import Gateway, Reply
 
 if TYPE_CHECKING:

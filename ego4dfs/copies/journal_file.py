@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ego4dfs.errors import OutputError
 from ego4dfs.files import Folder
-from ego4dfs.files.optional_calls import REFUSALS
+from ego4dfs.files.best_effort import REFUSALS
 from ego4dfs.sqlite import connect, is_damaged, is_full, read_only_uri
 
 log = logging.getLogger(__name__)

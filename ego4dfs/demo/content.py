@@ -18,7 +18,7 @@ import numpy as np
 
 from ego4dfs.demo.features import tensor_file
 from ego4dfs.demo.media import FRAME_RATE, Clip
-from ego4dfs.demo.recordings import CLIP_S, Cut, Recording, derived_uid
+from ego4dfs.demo.videos import CLIP_S, Cut, Recording, derived_uid
 
 _IMU_HEADER = (
     "component_idx,canonical_timestamp_ms,component_timestamp_ms,"

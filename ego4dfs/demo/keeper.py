@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ego4dfs.demo.sample import build
 from ego4dfs.demo.server import S3Server
-from ego4dfs.demo.signed import Identity
+from ego4dfs.demo.sigv4_client import Identity
 from ego4dfs.errors import Ego4DError
 
 _MODULE = "ego4dfs.demo.keeper"  # not __name__, which is __main__ in the keeper itself

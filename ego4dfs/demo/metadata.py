@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ego4dfs.demo.media import FRAME_RATE, Clip
-from ego4dfs.demo.recordings import CLIP_S, Cut, Recording, derived_uid
+from ego4dfs.demo.videos import CLIP_S, Cut, Recording, derived_uid
 
 
 def ego4d_json(version: str, videos: Sequence[Recording], clips: Sequence[Cut]) -> dict[str, Any]:

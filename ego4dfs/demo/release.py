@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ego4dfs.demo.recordings import CONSORTIUM
+from ego4dfs.demo.videos import CONSORTIUM
 
 _FULL_SCALE = """
 video_uid path duration_sec scenarios split_em split_av split_fho benchmarks origin_video_id

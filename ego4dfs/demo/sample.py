@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from ego4dfs.demo import clean, dirty
+from ego4dfs.demo import clean_release, malformed_rows
 from ego4dfs.demo.media import Clip, make_all
-from ego4dfs.demo.recordings import BUCKETS, CONSORTIUM, UNVERSIONED, Uids, cuts, recordings
 from ego4dfs.demo.release import Manifest, Release, manifest_location, split_location
 from ego4dfs.demo.server import S3Server
+from ego4dfs.demo.videos import BUCKETS, CONSORTIUM, UNVERSIONED, Uids, cuts, recordings
 
 # Advertised by Ego4D and refused to everyone so far: they have no manifest here either.
 REFUSED = ("annotations_540ss", "clips_540ss", "fut_loc")
@@ -86,12 +86,12 @@ def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) 
 
     `directory` keeps the videos, which take some ten seconds to make, for the next time. The same
     call makes the same release: uids and bytes come from a seed. The clean flavour is one that the
-    official downloader takes without an error; `dirty_rows` adds what `dirty.add_dirt` lists.
+    official downloader takes without an error; `dirty_rows` adds what `add_dirt` lists.
     """
     made = make_media(directory)
     release = Release()
-    clean.fill(release, made)
-    absent = dirty.add_dirt(release, made) if dirty_rows else frozenset()
+    clean_release.fill(release, made)
+    absent = malformed_rows.add_dirt(release, made) if dirty_rows else frozenset()
     documents = _documents(release)
     release.objects.update(documents)
     _upload(server, release)
@@ -105,7 +105,7 @@ def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) 
             {known: documents[manifest_location(*known)] for known in release.manifests}
         ),
         metadata=MappingProxyType(
-            {version: documents[_metadata_location(version)] for version in clean.VERSIONS}
+            {version: documents[_metadata_location(version)] for version in clean_release.VERSIONS}
         ),
         videos=tuple(_sample_video(video.uid, video.media, made.media) for video in made.videos),
         clips=tuple(_sample_video(clip.uid, clip.media, made.media) for clip in made.clips),
@@ -114,13 +114,13 @@ def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) 
     )
 
 
-def make_media(directory: Path | str) -> clean.Ingredients:
+def make_media(directory: Path | str) -> clean_release.Ingredients:
     """Make the videos of the sample in `directory`, unless an earlier call left them there."""
     uids = Uids(_SEED)
     videos = recordings(uids)
     clips = cuts(videos, uids)
-    media = make_all(clean.wanted_media(videos, clips), Path(directory))
-    return clean.Ingredients(videos, clips, media, uids)
+    media = make_all(clean_release.wanted_media(videos, clips), Path(directory))
+    return clean_release.Ingredients(videos, clips, media, uids)
 
 
 def _documents(release: Release) -> dict[str, bytes]:

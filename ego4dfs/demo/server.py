@@ -23,8 +23,8 @@ import obstore
 from obstore.store import S3Store
 
 from ego4dfs.demo import ports
-from ego4dfs.demo.child import end, spawn
-from ego4dfs.demo.signed import REGION, Identity, request
+from ego4dfs.demo.child_process import end, spawn
+from ego4dfs.demo.sigv4_client import REGION, Identity, request
 from ego4dfs.errors import ConfigError, Ego4DError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from shutil import which
 
+from ego4dfs.demo.decode_window import Window, decode_middle
 from ego4dfs.demo.keeper import Kept, write_credentials
 from ego4dfs.demo.sample import Sample, build
 from ego4dfs.demo.server import S3Server
-from ego4dfs.demo.window import Window, decode_middle
 from ego4dfs.errors import Ego4DError
 from ego4dfs.text import human_size, printable, shell_word
 

@@ -26,7 +26,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.facts.sweeps import Sweeps
+from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
 from ego4dfs.runtime.deadline import CLOSE_S, THROTTLED_S

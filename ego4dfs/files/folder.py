@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.files.optional_calls import optional_call
+from ego4dfs.files.best_effort import optional_call
 
 HIDDEN = ".ego4dfs"
 """Name of the directory for incomplete files, in each directory of copies; no data has it."""

@@ -295,7 +295,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
         Columns: path (as in a mount), name, uid, s3_uri, benchmarks and row.
         """
-        from ego4dfs.catalog.frame import to_frame  # noqa: PLC0415 - loads pandas
+        from ego4dfs.catalog.dataframe import to_frame  # noqa: PLC0415 - loads pandas
 
         with as_os_errors(dataset):
             frame = to_frame(self.vfs.session.catalog.listing(dataset))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from ego4dfs.copies import Journal
 from ego4dfs.copies.journal import Begun
 from ego4dfs.files import HIDDEN, Folder
-from ego4dfs.files.optional_calls import optional_call
+from ego4dfs.files.best_effort import optional_call
 from ego4dfs.store import ObjectFacts
 
 SYNC_EVERY_BYTES = 256 << 20

@@ -16,6 +16,7 @@ from ego4dfs.store.network_settings import (
     PROXY_LOGIN_HINT,
     NetworkSettings,
 )
+from ego4dfs.store.region_cache import valid_region
 from ego4dfs.store.region_probe import (
     TIMEOUT_S,
     Obstacle,
@@ -23,7 +24,6 @@ from ego4dfs.store.region_probe import (
     bucket_region,
     probe_base,
 )
-from ego4dfs.store.regions import valid_region
 
 _METHODS = {
     "env": "the environment",

@@ -16,7 +16,7 @@ from ego4dfs.store.fsspec_mirror import FsspecMirror
 from ego4dfs.store.local_mirror import LocalMirror
 from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
 from ego4dfs.store.protocol import Adapter, ObjectStore
-from ego4dfs.store.regions import Regions
+from ego4dfs.store.region_cache import Regions
 from ego4dfs.store.resilient import ResilientStore, Transport
 from ego4dfs.store.timeout_adapter import TimeoutAdapter
 from ego4dfs.text import masked

@@ -29,7 +29,7 @@ from ego4dfs.store.client_pool import ClientPool
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.protocol import MAX_WHOLE_BYTES, Fetched, ObjectFacts, Sink, check_whole
-from ego4dfs.store.regions import Regions
+from ego4dfs.store.region_cache import Regions
 from ego4dfs.store.response_checks import (
     check_version,
     etag_of,

@@ -15,7 +15,7 @@ from benchmarks import RunError, samples
 from benchmarks.servers import Servers
 from ego4dfs.demo import media
 from ego4dfs.demo.media import FRAME_RATE, Clip
-from ego4dfs.demo.recordings import CONSORTIUM
+from ego4dfs.demo.videos import CONSORTIUM
 
 SECONDS, WINDOW_S = 60, 2
 _PAGE = 4 << 10

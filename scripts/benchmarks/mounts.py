@@ -17,8 +17,8 @@ from benchmarks.peers import Tool
 from benchmarks.row import Contender, Sample
 from benchmarks.samples import VERSION
 from benchmarks.servers import Servers, mountpoints, unmount
-from ego4dfs.demo.child import end, spawn
-from ego4dfs.demo.recordings import CONSORTIUM
+from ego4dfs.demo.child_process import end, spawn
+from ego4dfs.demo.videos import CONSORTIUM
 
 OURS, S3FS, RCLONE = "ego4dfs mount", "s3fs-fuse", "rclone mount"
 BINDFS = "bindfs of a local directory"

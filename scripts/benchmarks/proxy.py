@@ -13,7 +13,7 @@ from types import TracebackType
 
 from benchmarks import BenchError
 from ego4dfs.demo import ports
-from ego4dfs.demo.child import end, spawn
+from ego4dfs.demo.child_process import end, spawn
 
 _MODULES = Path("/usr/lib/nginx/modules")
 _ATTEMPTS = 5

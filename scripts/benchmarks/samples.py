@@ -13,9 +13,9 @@ import xxhash
 
 from benchmarks import RunError
 from benchmarks.servers import Servers
-from ego4dfs.demo.recordings import CONSORTIUM
 from ego4dfs.demo.release import Manifest, manifest_location, split_location
 from ego4dfs.demo.server import S3Server
+from ego4dfs.demo.videos import CONSORTIUM
 
 VERSION = "v2_1"
 _FILE_HEADER = ("file_uid", "type", "s3_path")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks import BenchError, proxy
 from benchmarks.proxy import Counts, Proxy, Shape
-from ego4dfs.demo.recordings import CONSORTIUM
 from ego4dfs.demo.server import S3Server
+from ego4dfs.demo.videos import CONSORTIUM
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108 - it is a RAM disk that is wanted
 NEEDED_BYTES = 6 << 30  # what all groups publish, and the caches of one row

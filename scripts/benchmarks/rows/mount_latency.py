@@ -21,8 +21,8 @@ from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.rows.mount_speed import COLD_BYTES
 from benchmarks.samples import Content
 from benchmarks.servers import Servers
-from ego4dfs.demo.recordings import CONSORTIUM
-from ego4dfs.demo.signed import REGION
+from ego4dfs.demo.sigv4_client import REGION
+from ego4dfs.demo.videos import CONSORTIUM
 
 FILES, FILE_BYTES = 16, 32 * MIB
 _FIRST_BYTES = 64 << 10

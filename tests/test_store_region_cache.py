@@ -14,9 +14,9 @@ import pytest
 
 from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, aws_config_files, obstore_s3, region_probe, regions
+from ego4dfs.store import ObjectStore, aws_config_files, obstore_s3, region_cache, region_probe
 from ego4dfs.store.network_settings import NetworkSettings
-from ego4dfs.store.regions import Regions
+from ego4dfs.store.region_cache import Regions
 from kit.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -39,19 +39,19 @@ def test_a_region_that_is_none_is_unset(text: str) -> None:
 @pytest.mark.parametrize("text", ["evil.example.com/x", "eu south 1", "a@b", "../x"])
 def test_what_cannot_be_a_region_gets_into_no_host_name(text: str) -> None:
     assert at(ENDPOINT, text) == "us-east-1"
-    assert regions.valid_region(text, aws=True) == ""
+    assert region_cache.valid_region(text, aws=True) == ""
 
 
 def test_another_s_server_may_have_its_own_region_names() -> None:
     assert at(ENDPOINT, "garage") == "garage"
-    assert regions.valid_region("garage", aws=True) == ""
+    assert region_cache.valid_region("garage", aws=True) == ""
 
 
 @pytest.mark.parametrize(
     "name", ["us-east-1", "eu-south-1", "ap-south-1", "us-gov-west-1", "il-central-1"]
 )
 def test_aws_region_names_are_known(name: str) -> None:
-    assert regions.valid_region(name, aws=True) == name
+    assert region_cache.valid_region(name, aws=True) == name
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Signed requests to an S3 endpoint, for the bucket operations that obstore lacks."""
+"""S3 bucket calls that obstore lacks, signed by AWS Signature Version 4."""
 
 from __future__ import annotations
 

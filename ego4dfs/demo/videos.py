@@ -1,4 +1,4 @@
-"""The recordings of the sample: its videos, and the clips cut from them."""
+"""The videos of the sample, and the clips cut from them."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from ego4dfs.demo import content
 from ego4dfs.demo.media import FRAME_RATE, Clip
 from ego4dfs.demo.metadata import ego4d_json
-from ego4dfs.demo.recordings import CONSORTIUM, MILAN, Cut, Recording, Uids, small
 from ego4dfs.demo.release import FULL_SCALE_HEADER, Release
+from ego4dfs.demo.videos import CONSORTIUM, MILAN, Cut, Recording, Uids, small
 
 VERSIONS = ("v1", "v2", "v2_1")
 _VIDEO_BASE = 15_360

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ego4dfs.demo.clean import Ingredients, full_scale_row
-from ego4dfs.demo.recordings import CONSORTIUM
+from ego4dfs.demo.clean_release import Ingredients, full_scale_row
 from ego4dfs.demo.release import FULL_SCALE_HEADER, Release
+from ego4dfs.demo.videos import CONSORTIUM
 
 VERSION = "v2_1"
 _VIDEO_HEADER = ("video_uid", "type", "s3_path", "benchmarks")
