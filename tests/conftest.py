@@ -26,7 +26,7 @@ pytest_plugins = (
 
 
 def pytest_configure() -> None:
-    """Let children hear SIGHUP and Ctrl-C even when this run was started by nohup or with `&`."""
+    """Let children receive SIGHUP and Ctrl-C even if this run was started by nohup or with `&`."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest: those with slow tests, then those with many."""
+    """Run the slowest files first: those with slow tests, then those with many tests."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     count = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, -count[item.path]))

@@ -42,7 +42,7 @@ class Place:
         wait_until(lambda: all(getattr(self.metrics, n) >= v for n, v in counters.items()))
 
     def idle(self) -> None:
-        """Wait until nothing is to be compared any more."""
+        """Wait until all objects have been compared."""
         wait_until(lambda: not self.verifier.waiting)
         time.sleep(0.2)
 
@@ -109,7 +109,7 @@ def test_an_object_with_a_changed_byte_is_removed_from_the_cache_and_fetched_aga
 
 
 def test_an_object_that_is_always_wrong_never_stays(place):
-    """No number of equal failures makes an ETag no MD5 where others are proved."""
+    """Equal failures never prove that an ETag is not an MD5 if others of its bucket agree."""
     place.read(place.store.put(SECOND, seeded("second", 1000)))
     place.wait(verified=1)
     ref = place.store.put(FIRST, seeded("first", MIB))
@@ -120,7 +120,7 @@ def test_an_object_that_is_always_wrong_never_stays(place):
 
 
 def test_etags_are_not_used_as_checksums_if_no_object_agrees(place, caplog):
-    """As with SSE-KMS: nothing is dropped, and one line says so."""
+    """As with SSE-KMS: nothing is removed, and one line says so."""
     refs = [place.store.put(f"s3://b/{n}", seeded(str(n), 1000)) for n in range(5)]
     place.store.flipped = {ref.url for ref in refs}
     with caplog.at_level(logging.WARNING):
@@ -231,7 +231,7 @@ def test_a_mount_with_verify_off_compares_nothing(mount, release):
 
 
 def test_comparing_does_not_count_as_use_of_a_block(place):
-    """What leaves the cache first is decided by readers alone."""
+    """Only readers decide what is evicted first."""
     refs = [place.store.put(f"s3://b/{n}", seeded(str(n), 1000)) for n in range(3)]
     for ref in refs:
         place.read(ref)

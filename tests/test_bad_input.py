@@ -1,4 +1,4 @@
-"""What is wrong is said in one or two lines, with the right exit code; nothing stays behind."""
+"""Errors are one or two lines with the right exit code, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 @dataclass(frozen=True)
 class Place:
-    """Where commands go wrong: a directory with things in the way, and a licensee's identity."""
+    """A directory with obstacles for commands, and a licensee's identity."""
 
     path: Path
     env: dict[str, str]
@@ -38,7 +38,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory) -> Iterator[Gateway]:
-    """Serve a v2_1 as S3 serves it to licensees: what is not there is refused."""
+    """Serve a v2_1 as S3 serves it to licensees: missing objects are refused."""
     with S3Server(tmp_path_factory.mktemp("bad") / "s3") as server:
         server.create_bucket(SHARING)
         release = Release(server, "v2_1")
@@ -67,7 +67,7 @@ def place(honest, tmp_path, transport) -> Place:
 
 
 def refused(place: Place, *arguments: str, code: int, **changes: str) -> str:
-    """Run a command that must fail; return what it says once nothing of it is left."""
+    """Run a command that must fail; return its message after checking that nothing is left."""
     words = [argument.format(**place.names) for argument in arguments]
     env = without({**place.env, **changes}, *(name for name, value in changes.items() if not value))
     done = run_cli(*words, env=env, check=False)

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, compares like with like, and names what it could not do."""
+"""The benchmark measures what it says, compares equal work, and names what it could not do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of mounts checks what it reads, and leaves no mount behind, whatever happens."""
+"""The benchmark of mounts checks what it reads, and never leaves a mount behind."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_runs_cover_exactly_the_blocks_given(indexes, longest):
 
 @given(st.sets(st.integers(0, 60)), st.integers(1, 9))
 def test_the_number_of_runs_is_minimal(indexes, longest):
-    """Two runs that touch stand apart only because the first is full."""
+    """Two adjacent runs are separate only if the first is full."""
     joined = runs(sorted(indexes), longest)
     assert all(
         one.stop < next_one.start or len(one) == longest for one, next_one in pairwise(joined)
@@ -102,7 +102,7 @@ def test_parts_of_an_identity_do_not_run_into_each_other():
 
 
 def test_the_name_of_a_block_is_the_same_in_every_process():
-    """It is a file name that outlives the process."""
+    """It is a file name that is used by later processes."""
     ref = ObjectRef.of("s", "s3://b/k", 10, "e")
     assert ref.object_id == "6d33da98dc9d94ead4fde712d9c3a00f"
     assert block_key(ref.object_id, 255) == f"{ref.object_id}-ff"

@@ -151,7 +151,7 @@ def test_the_least_recently_used_block_is_evicted_first(tmp_path):
 
 
 def test_a_process_that_only_hits_records_its_use(tmp_path, monkeypatch):
-    """A mount of a warm cache must not lose it block by block to one that fills it."""
+    """A process that fills the cache must not evict the blocks of a mount that only hits."""
     monkeypatch.setattr("ego4dfs.cache.writer._TOUCH_EVERY_S", 0.05)
     filler = open_cache(tmp_path, 2 * MIB)
     put(filler, *range(20))
@@ -250,7 +250,7 @@ def test_a_damaged_index_is_an_error_with_a_remedy(tmp_path):
 
 
 class Bomb:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -260,7 +260,7 @@ class Bomb:
 
 
 def test_no_value_of_the_index_is_unpickled(tmp_path):
-    """A row planted by another program does not run its code: not in keys, and not in values."""
+    """A row of another program runs no code, neither by its key nor by its value."""
     import pickle
 
     cache = open_cache(tmp_path, 2 * MIB)
@@ -283,7 +283,7 @@ def test_no_value_of_the_index_is_unpickled(tmp_path):
 
 
 def test_an_eviction_during_a_read_is_not_reported_as_damage(tmp_path, cache, metrics):
-    """A file that left between two reads is a miss, not an error."""
+    """A file that was evicted between two reads is a miss, not an error."""
     put(cache, 1)
     assert got(cache, 1) is not None
     block_file(tmp_path, 1).unlink()
@@ -314,7 +314,7 @@ def test_verified_keys_are_cleared_before_they_fill_the_memory(monkeypatch):
     [("lru", 200, (8 << 10, 32 << 20)), ("none", 200, (2, 32 << 20))],
 )
 def test_read_ahead_is_limited_to_what_the_cache_keeps(tmp_path, eviction, blocks, expected):
-    """A full cache that keeps what came first passes few blocks through."""
+    """A full cache with `--eviction none` keeps few new blocks."""
     cache = BlockCache(
         prepare_directory(tmp_path), Metrics(), max_bytes=256 << 20, eviction=eviction
     )

@@ -191,7 +191,7 @@ def test_the_writer_outlives_any_failure_to_record_the_order_of_use(tmp_path, mo
 
 
 class FailOnce:
-    """Raise at the first call, then do what was wanted."""
+    """Raise an error at the first call, and work afterwards."""
 
     def __init__(self, error: Exception, call) -> None:
         self._error, self._call, self.called = error, call, 0

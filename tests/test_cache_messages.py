@@ -47,7 +47,7 @@ def test_the_remedy_for_the_facts_is_that_of_its_cause(tmp_path, monkeypatch, er
 
 
 class Refusing:
-    """Raises the error, whatever is asked."""
+    """Raises the error at every call."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error

@@ -75,7 +75,7 @@ def test_the_command_that_it_names_can_be_typed(path: str, monkeypatch: pytest.M
     assert done.stdout.startswith("ego4dfs ")
 
 
-def test_a_kept_demo_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: Path):
+def test_a_demo_with_keep_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: Path):
     """--keep returns with server and mount up; --stop takes both away."""
     output = run_cli("demo", "--keep", env=home, timeout=170).stdout
     directory = tmp_path / ".cache" / "ego4dfs-demo"
@@ -94,7 +94,7 @@ def test_a_kept_demo_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: 
     assert not directory.exists()
 
 
-def test_there_is_nothing_to_stop_when_no_demo_is_up(home: Mapping[str, str]):
+def test_stop_without_a_demo_says_so(home: Mapping[str, str]):
     done = run_cli("demo", "--stop", env=home, check=False)
     assert done.returncode == 5
     assert done.stderr.splitlines() == [

@@ -34,7 +34,7 @@ def running(directory, program):
         process.wait()
 
 
-def test_a_slow_keeper_is_waited_for_and_its_last_line_is_shown(tmp_path, monkeypatch):
+def test_the_command_waits_for_a_slow_keeper_and_shows_its_last_line(tmp_path, monkeypatch):
     monkeypatch.setattr(keeper, "STALL_S", 1.5)
     with running(tmp_path, WORK) as process:
         with pytest.raises(Ego4DError) as caught:
@@ -42,7 +42,7 @@ def test_a_slow_keeper_is_waited_for_and_its_last_line_is_shown(tmp_path, monkey
         assert "did not start: no room for the last one" in str(caught.value)
 
 
-def test_a_keeper_that_does_nothing_is_given_up(tmp_path, monkeypatch):
+def test_a_keeper_without_progress_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(keeper, "STALL_S", 0.3)
     with (
         running(tmp_path, "import time; time.sleep(60)") as process,

@@ -140,7 +140,7 @@ def test_the_same_clip_is_the_same_bytes_and_is_made_once(tmp_path):
 
 
 @pytest.mark.parametrize("flavour", ["clean", "dirty"])
-def test_every_listed_object_is_there_with_its_size_and_bytes(request, flavour):
+def test_every_listed_object_exists_with_its_size_and_bytes(request, flavour):
     server, sample = request.getfixturevalue(flavour)
     listed = {file for files in sample.files.values() for file in files}
     for file in listed:
@@ -181,7 +181,7 @@ def test_the_full_scale_manifest_has_the_real_shape(clean):
     assert old == len(locations) - 1, "v2_1 points mostly at v1 objects"
 
 
-def test_the_videos_are_as_varied_as_promised(clean):
+def test_the_videos_vary_as_documented(clean):
     _, sample = clean
     longest = max(sample.videos, key=lambda video: video.media.duration_s)
     assert longest.media.duration_s >= 60
@@ -210,7 +210,7 @@ def test_the_same_seed_makes_the_same_release(clean, dirty):
     assert sample.object_count < other.object_count
 
 
-def test_the_dirt_is_there(dirty):
+def test_the_dirty_flavour_has_all_documented_rows(dirty):
     _, sample = dirty
     manifests = {
         dataset: data for (version, dataset), data in sample.manifests.items() if version == "v2_1"
@@ -240,7 +240,7 @@ def test_the_dirt_is_there(dirty):
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v2_1"])
-def test_the_official_downloader_takes_every_clean_dataset(clean, tmp_path, version):
+def test_the_official_downloader_accepts_every_clean_dataset(clean, tmp_path, version):
     server, sample = clean
     home, out = tmp_path / "home", tmp_path / "out"
     (home / ".aws").mkdir(parents=True)

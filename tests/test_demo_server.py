@@ -125,7 +125,7 @@ def test_a_missing_key_is_404_to_the_licensee(server):
 
 
 @pytest.mark.parametrize("bucket", ["bucket-plain", "bucket-versioned"])
-def test_if_match_is_kept(server, bucket):
+def test_if_match_is_honoured(server, bucket):
     s3 = client(server, server.licensee)
     etag = s3.head_object(Bucket=bucket, Key="dir/object")["ETag"]
     for more in ({}, {"Range": "bytes=0-9"}):
@@ -140,7 +140,7 @@ def test_only_a_versioned_bucket_has_version_ids(server):
     assert s3.head_object(Bucket="bucket-versioned", Key="dir/object")["VersionId"]
 
 
-def test_many_small_objects_and_a_large_file_go_up(server, tmp_path):
+def test_many_small_objects_and_a_large_file_are_uploaded(server, tmp_path):
     server.put_many("bucket-plain", ((f"many/{n}", b"%d" % n) for n in range(500)))
     large = tmp_path / "large"
     large.write_bytes(os.urandom(20 * 2**20))
@@ -152,14 +152,14 @@ def test_many_small_objects_and_a_large_file_go_up(server, tmp_path):
     assert "-" in stored["ETag"], "a multipart ETag, as at Ego4D"
 
 
-def test_a_session_token_of_the_user_does_not_disturb(server, monkeypatch):
+def test_a_session_token_of_the_user_has_no_effect(server, monkeypatch):
     """The library adds AWS_SESSION_TOKEN to keys that are given as plain arguments."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another account")
     server._stores.clear()
     server.put("bucket-plain", "with-token", b"x")
 
 
-def test_secrets_stay_out_of_sight(server):
+def test_secrets_are_hidden_from_repr_and_other_users(server):
     assert server.admin.secret_key not in repr(server.admin)
     assert (server.directory / "s3.json").stat().st_mode & 0o077 == 0
 
@@ -247,7 +247,7 @@ def test_it_outlives_the_thread_that_started_it(tmp_path):
         server.stop()
 
 
-def test_it_takes_other_ports_when_one_is_snatched_away(tmp_path, monkeypatch):
+def test_the_server_uses_other_ports_if_one_is_taken(tmp_path, monkeypatch):
     real, picked = ports.pick, []
 
     def pick(names, fixed):

@@ -68,7 +68,7 @@ ORDERS = {"listed": NAMES, "by name": sorted(NAMES)}
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_what_is_opened_in_order_was_fetched_before_and_once(order):
+def test_files_opened_in_order_were_fetched_ahead_once(order):
     directory = Directory()
     for number, name in enumerate(ORDERS[order]):
         assert number < 4 or name in directory.fetched
@@ -78,7 +78,7 @@ def test_what_is_opened_in_order_was_fetched_before_and_once(order):
 
 @pytest.mark.parametrize("workers", [2, 4, 16])
 @pytest.mark.parametrize("share", ["dealt", "batches"])
-def test_workers_that_share_an_order_are_ahead_of_as_well(workers, share):
+def test_files_are_fetched_ahead_of_workers_that_share_an_order(workers, share):
     names = sorted(NAMES)[: COUNT // workers // 8 * workers * 8]
     jobs = [names[start::workers] for start in range(workers)]
     if share == "batches":
@@ -95,14 +95,14 @@ def test_workers_that_share_an_order_are_ahead_of_as_well(workers, share):
     assert len(directory.fetched) == len(set(directory.fetched))
 
 
-def test_an_epoch_in_random_order_is_ahead_of_before_its_half():
+def test_files_are_fetched_ahead_in_the_first_half_of_a_random_epoch():
     directory = Directory()
     names = random.Random(5).sample(NAMES, COUNT)
     directory.open(*names[: COUNT // 2])
     assert set(names) == {*directory.fetched, *directory.opened}
 
 
-def test_what_is_opened_here_and_there_fetches_nothing_more():
+def test_a_few_scattered_opens_fetch_little_ahead():
     directory = Directory()
     directory.open(*random.Random(5).sample(NAMES, EPOCH_AFTER - 1))
     assert len(directory.fetched) <= 8  # a run by accident
@@ -110,20 +110,20 @@ def test_what_is_opened_here_and_there_fetches_nothing_more():
 
 @pytest.mark.parametrize("count", [4, 10, 20, 100])
 @pytest.mark.parametrize("order", [*ORDERS, "random"])
-def test_at_most_twice_as_many_are_fetched_unasked_as_were_opened(order, count):
+def test_at_most_twice_as_many_files_are_fetched_unnecessarily_as_were_opened(order, count):
     directory = Directory()
     names = ORDERS.get(order) or random.Random(count).sample(NAMES, COUNT)
     directory.open(*names[:count])
     assert len(directory.unasked) <= 2 * count + MAX_IN_ORDER
 
 
-def test_three_files_in_order_are_no_run():
+def test_three_files_in_order_start_no_read_ahead():
     directory = Directory()
     directory.open(*sorted(NAMES)[:3])
     assert directory.fetched == []
 
 
-def test_bytes_unasked_are_bounded_and_large_files_left_out():
+def test_unnecessary_bytes_are_bounded_and_large_files_are_excluded():
     directory = Directory(BLOCK_SIZE)
     directory.open(*sorted(NAMES)[:150])
     assert len(directory.unasked) == MAX_AHEAD_BYTES // BLOCK_SIZE
@@ -134,7 +134,7 @@ def test_bytes_unasked_are_bounded_and_large_files_left_out():
     assert large.fetched == []
 
 
-def test_no_more_is_unasked_than_the_cache_would_keep():
+def test_no_more_is_fetched_ahead_than_the_cache_would_keep():
     directory = Directory(SIZE)
     directory.limit = ReadaheadLimit(7, 1 << 30)
     directory.open(*sorted(NAMES)[:100])
@@ -145,14 +145,14 @@ def test_no_more_is_unasked_than_the_cache_would_keep():
     assert len(directory.unasked) == 5
 
 
-def test_files_of_unknown_size_are_not_asked_about():
+def test_files_of_unknown_size_are_not_fetched_ahead():
     directory = Directory()
     directory.sizes.clear()
     directory.open(*sorted(NAMES)[:60])
     assert directory.fetched == []
 
 
-def test_what_there_was_no_room_for_is_fetched_later():
+def test_files_without_room_are_fetched_ahead_later():
     directory = Directory()
     directory.has_room = False
     names = random.Random(5).sample(NAMES, COUNT)
@@ -162,7 +162,7 @@ def test_what_there_was_no_room_for_is_fetched_later():
     assert set(names) == {*directory.fetched, *directory.opened}
 
 
-def test_a_file_whose_size_becomes_known_later_has_its_turn():
+def test_a_file_whose_size_becomes_known_later_is_fetched_ahead():
     directory = Directory()
     sizes, directory.sizes = directory.sizes, {}
     names = random.Random(5).sample(NAMES, COUNT)
@@ -173,7 +173,7 @@ def test_a_file_whose_size_becomes_known_later_has_its_turn():
     assert set(names) == {*directory.fetched, *directory.opened}
 
 
-def test_what_nobody_opened_for_long_makes_room(monkeypatch):
+def test_files_that_stay_unopened_for_long_free_the_budget(monkeypatch):
     now_s = 1000.0
     monkeypatch.setattr("ego4dfs.vfs.directory_readahead.time.monotonic", lambda: now_s)
     directory = Directory()
@@ -185,7 +185,7 @@ def test_what_nobody_opened_for_long_makes_room(monkeypatch):
     assert len(directory.unasked) == 14
 
 
-def test_the_next_epoch_has_all_the_room_again():
+def test_the_next_epoch_has_the_full_budget_again():
     directory = Directory()
     directory.limit = ReadaheadLimit(7, 1 << 30)
     first = sorted(NAMES)[:100]
@@ -210,7 +210,7 @@ def test_a_directory_is_swept_at_stats_2_4_8_and_so_on(count):
     assert swept[-1] == (count in {2, 4, 16})
 
 
-def test_the_next_epoch_is_ahead_of_too_for_what_has_left_the_cache():
+def test_the_next_epoch_fetches_evicted_files_ahead_too():
     directory = Directory()
     names = random.Random(5).sample(NAMES, COUNT)
     directory.open(*names)
@@ -219,14 +219,14 @@ def test_the_next_epoch_is_ahead_of_too_for_what_has_left_the_cache():
     assert len(directory.fetched) >= 150
 
 
-def test_opening_a_file_again_at_once_is_no_new_epoch():
+def test_opening_a_file_twice_in_a_row_starts_no_new_epoch():
     directory = Directory()
     for name in random.Random(5).sample(NAMES, 100):
         directory.open(name, name, name)
     assert len(directory.fetched) >= 100
 
 
-def test_a_directory_read_in_order_costs_one_get_a_file(open_tree, release):
+def test_a_directory_read_in_order_costs_one_get_for_each_file(open_tree, release):
     files = {f"{number:03}.pt": seeded(str(number), 10_000) for number in range(60)}
     release.dataset("annotations", files)
     vfs = open_tree(version=release.version, datasets=["annotations"], metadata=False)

@@ -154,7 +154,7 @@ def test_every_key_and_variable_of_the_configuration_is_documented():
         assert rows.get(key) == f"EGO4DFS_{key.upper()}"
 
 
-def test_the_configuration_documents_no_key_that_is_not_there():
+def test_every_documented_key_of_the_configuration_exists():
     rows = [row for row in _table(REFERENCE / "configuration.md") if len(row) > 1]
     documented = {row[0] for row in rows if row[1] == f"EGO4DFS_{row[0].upper()}"}
     assert documented == set(KEYS)
@@ -167,7 +167,7 @@ def test_every_variable_that_the_code_names_is_documented():
         assert f"`{name}`" in page
 
 
-def test_every_error_is_documented_with_what_each_face_makes_of_it():
+def test_every_error_is_documented_for_each_interface():
     rows = {row[0]: row for row in _table(REFERENCE / "errors.md")}
     for kind in _error_classes():
         _, _, in_mount, in_fsspec, code = rows[kind.__name__]
@@ -221,7 +221,7 @@ def test_the_python_page_names_only_methods_that_exist():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path):
+def test_links_have_existing_targets(page: Path):
     for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", _without_code(page)):
         if target.startswith("https://"):
             continue
@@ -291,7 +291,7 @@ def test_commands_in_examples_exist(page: Path):
             assert option in known or f"{option}s" in known, f"{name} {option}"
 
 
-def test_scripts_of_the_readme_are_there_and_can_be_run():
+def test_scripts_of_the_readme_exist_and_are_executable():
     named = set(re.findall(r"scripts/[\w-]+", "".join(page.read_text() for page in PAGES)))
     assert {"scripts/demo", "scripts/test"} <= named
     for script in (*named, "scripts/check", "scripts/setup", ".ci/run"):

@@ -41,7 +41,7 @@ def states(rows):
     return {name: row["state"] for name, row in rows.items()}
 
 
-def test_a_sound_machine_is_all_ok(doctor):
+def test_on_a_working_machine_all_checks_are_ok(doctor):
     code, rows = doctor("--datasets", "annotations")
     expected = {
         "FUSE device",
@@ -85,7 +85,7 @@ def test_a_rejected_key_is_distinguished_from_everything_else(
     assert exit_code == ExitCode.REFUSED
 
 
-def test_a_key_that_opens_nothing_is_called_foreign(doctor, gateway):
+def test_a_key_without_access_is_reported_with_its_remedy(doctor, gateway):
     gateway.faults.hide_missing = True
     code, rows = doctor("--version", "v999", endpoint=gateway.url)
     assert states(rows)["datasets"] == "fail"
@@ -103,7 +103,7 @@ def test_a_typo_is_answered_with_the_name_that_was_meant(doctor, gateway):
     assert code == ExitCode.USAGE
 
 
-def test_an_unpublished_dataset_breaks_only_who_named_it(doctor, gateway):
+def test_an_unpublished_dataset_fails_only_if_it_was_named(doctor, gateway):
     gateway.faults.hide_missing = True
     code, rows = doctor("--datasets", "fut_loc", endpoint=gateway.url)
     assert rows["fut_loc"]["state"] == "fail"
@@ -126,7 +126,7 @@ def test_a_missing_key_is_reported_with_the_place_to_enter_it(licensee, release)
     assert done.returncode == ExitCode.REFUSED
 
 
-def test_a_refused_connection_is_the_network_and_says_what_is_usable(doctor, gateway):
+def test_a_refused_connection_is_reported_with_the_usable_datasets(doctor, gateway):
     doctor("--datasets", "annotations", endpoint=gateway.url)
     gateway.stop()
     code, rows = doctor(endpoint=gateway.url)
@@ -157,7 +157,7 @@ def test_certificates_that_do_not_exist_are_a_failed_check(doctor, tmp_path):
     assert code == ExitCode.USAGE
 
 
-def test_a_region_that_is_none_is_a_warning(doctor):
+def test_an_invalid_region_is_a_warning(doctor):
     code, rows = doctor("--datasets", "annotations", AWS_REGION="global")
     assert rows["region"]["state"] == "warn"
     assert "'global'" in rows["region"]["found"]
@@ -174,7 +174,7 @@ def test_a_cache_that_cannot_be_made_is_reported(doctor, tmp_path):
     assert code == ExitCode.FAILURE
 
 
-def test_the_limit_of_a_cache_is_looked_at_and_not_changed(doctor, cli):
+def test_the_doctor_reads_the_limit_of_a_cache_without_changing_it(doctor, cli):
     _, rows = doctor("--cache-size", "128MiB")
     assert "of 128.0 MiB are used" in rows["cache directory"]["found"]
     doctor("--cache-size", "200MiB")
@@ -229,7 +229,7 @@ def test_the_table_of_troubleshooting_has_every_check():
 
 
 @pytest.mark.parametrize("row", _documented(), ids=lambda row: row[0])
-def test_what_the_table_quotes_is_what_is_said(row):
+def test_quoted_messages_of_the_table_exist_in_the_code(row):
     said = _texts(*PACKAGE.rglob("*.py"))
     for quoted in re.findall(r'"([^"]+)"', row[0]):
         for part in quoted.split(" … "):

@@ -74,7 +74,7 @@ def test_data_that_fits_is_fetched_once(tmp_path, eviction):
 
 
 @pytest.mark.parametrize(("eviction", "second"), [("lru", 1), ("none", 0)])
-def test_other_data_finds_room_at_once_only_under_lru(tmp_path, eviction, second):
+def test_other_data_is_cached_at_once_only_with_lru(tmp_path, eviction, second):
     epochs = Epochs(tmp_path / "index", 256 * MIB, eviction)
     for _ in range(2):
         epochs.read(range(512))

@@ -119,9 +119,7 @@ def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, s
     again.close()
 
 
-def test_whether_a_get_confirmed_a_size_is_kept_and_rows_of_an_earlier_version_do_not_say(
-    tmp_path, store
-):
+def test_confirmed_sizes_are_stored_and_rows_of_an_earlier_version_are_unconfirmed(tmp_path, store):
     changed(
         tmp_path,
         "CREATE TABLE facts (url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL,"

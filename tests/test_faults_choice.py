@@ -48,7 +48,9 @@ def test_fault_01_each_dataset_has_its_own_record(prefetch, official, release, o
     assert objects_read(front) == []
 
 
-def test_fault_02_objects_without_versions_come_once(prefetch, official, release, out, front):
+def test_fault_02_objects_without_versions_are_fetched_once(
+    prefetch, official, release, out, front
+):
     """The official tool reads "" where it wrote None, and fetches all again in every run."""
     release.dataset("annotations", {"a.json": b"a"})
     official("-y", "--no-metadata")
@@ -60,7 +62,7 @@ def test_fault_02_objects_without_versions_come_once(prefetch, official, release
     assert objects_read(front) == []
 
 
-def test_fault_03_yes_goes_with_skip_s3_checks(prefetch, official, release, out):
+def test_fault_03_yes_works_with_skip_s3_checks(prefetch, official, release, out):
     """The official tool ends with UnboundLocalError and fetches nothing."""
     release.dataset("annotations", {"a.json": b"a"})
     flags = ("-y", "--skip-s3-checks", "--no-metadata")
@@ -86,7 +88,7 @@ def test_fault_04_a_failure_is_an_exit_code_and_a_command(prefetch, official, re
     assert "--include broken.json" in retry
 
 
-def test_fault_05_nothing_but_missing_objects_is_no_success(prefetch, official, release, out):
+def test_fault_05_a_run_with_only_missing_objects_fails(prefetch, official, release, out):
     """The official tool says that all is there already when all is missing or empty."""
     release.manifest("annotations", f"video_uid,type,s3_path\nu,file,{release.url('no.json')}\n")
     wrong = official("-y", "--no-metadata")
@@ -132,7 +134,7 @@ def test_fault_08_an_unknown_uid_is_reported_and_may_be_ignored(prefetch, offici
     assert [*data_of(tree(out), release, "clips")] == [f"{known.lower()}.pt"]
 
 
-def test_fault_09_files_of_one_name_are_two_files(prefetch, official, release, out):
+def test_fault_09_two_objects_of_one_name_are_two_files(prefetch, official, release, out):
     """The official tool drops the directories of keys, and one file overwrites the other."""
     one, other = release.put("a/scan.tar", b"first"), release.put("b/scan.tar", b"second")
     rows = f"{UIDS[0]},file,{one}\n{UIDS[1]},file,{other}\n"
@@ -145,7 +147,7 @@ def test_fault_09_files_of_one_name_are_two_files(prefetch, official, release, o
     assert sorted(found.values()) == [b"first", b"second"]
 
 
-def test_fault_10_files_of_the_same_stem_stay(prefetch, official, release, out):
+def test_fault_10_files_of_the_same_stem_are_kept(prefetch, official, release, out):
     """The official tool deletes `<stem>.*`, a user's own files too, before it fetches."""
     release.dataset("annotations", {"u.mp4": b"new"})
     for root, run in ((out, prefetch), (out.parent / "official", official)):

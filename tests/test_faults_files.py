@@ -36,7 +36,7 @@ def versioned(release, content: bytes) -> None:
     release.manifest("annotations", f"video_uid,type,s3_path\n{row}\n")
 
 
-def test_fault_11_a_stopped_refresh_keeps_the_old_and_what_came(
+def test_fault_11_an_interrupted_refresh_keeps_the_old_file_and_the_new_bytes(
     prefetch, release, front, out, spawn
 ):
     """The official tool deletes the old file first, and begins anew with another name."""
@@ -77,7 +77,7 @@ def test_fault_12_a_copy_is_checked_by_more_than_its_size(prefetch, official, re
         assert ("already exist" in said) is not is_ours
 
 
-def test_fault_12_bytes_that_rot_unseen_are_found(prefetch, official, release, out):
+def test_fault_12_bytes_changed_by_the_disk_are_found(prefetch, official, release, out):
     """There, nothing looks at bytes: neither size nor time tell of these."""
     versioned(release, b"right")
     official("-y", "--no-metadata")
@@ -97,7 +97,7 @@ def test_fault_12_bytes_that_rot_unseen_are_found(prefetch, official, release, o
     assert path.read_bytes() == b"right"
 
 
-def test_fault_13_an_error_of_one_request_stops_nothing(prefetch, release, front, out):
+def test_fault_13_an_error_of_one_request_does_not_stop_the_run(prefetch, release, front, out):
     """The official tool ends with a traceback when one HEAD of a worker fails."""
     files = {f"{i}.pt": seeded(str(i), 30_000) for i in range(40)}
     release.dataset("annotations", files)
@@ -106,7 +106,7 @@ def test_fault_13_an_error_of_one_request_stops_nothing(prefetch, release, front
     assert data_of(tree(out), release, "annotations") == files
 
 
-def test_fault_14_an_object_is_asked_about_once(prefetch, official, release, front):
+def test_fault_14_an_object_costs_one_head_request(prefetch, official, release, front):
     """The official tool sends up to three HEADs for a file in a run, and more in the next."""
     files = {f"{i}.pt": seeded(str(i), 3000) for i in range(30)}
     release.dataset("annotations", files)
@@ -121,7 +121,7 @@ def test_fault_14_an_object_is_asked_about_once(prefetch, official, release, fro
     assert front.methods["HEAD"] == 0
 
 
-def test_fault_15_ego4d_json_is_where_it_is_looked_for_and_new(prefetch, official, release, out):
+def test_fault_15_ego4d_json_is_in_both_places_and_current(prefetch, official, release, out):
     """The official tool has it in the root only, not in v2/ as documented, and never renews it."""
     release.dataset("annotations", {"a.json": b"a"})
     release.metadata(b"{}")
@@ -135,7 +135,7 @@ def test_fault_15_ego4d_json_is_where_it_is_looked_for_and_new(prefetch, officia
     assert (out / release.version / "ego4d.json").read_bytes() == b'{"videos": []}'
 
 
-def test_fault_16_there_is_a_way_to_the_manifest_alone(prefetch, official, release, out):
+def test_fault_16_the_manifest_can_be_fetched_alone(prefetch, official, release, out):
     """The official --manifest promises only the manifest and fetches everything."""
     release.dataset("annotations", {"a.json": b"a"})
     manifest = release.dataset("full_scale", {"b.mp4": b"b"})
@@ -189,7 +189,9 @@ def test_fault_24_copies_of_an_older_release_can_be_removed(prefetch, release, o
     assert found == {"both.json": b"both", "mine.json": b"{}"}
 
 
-def test_fault_27_bypass_asks_nothing_and_takes_no_cut_file(prefetch, official, release, front):
+def test_fault_27_bypass_sends_no_requests_and_accepts_no_truncated_file(
+    prefetch, official, release, front
+):
     """The official --bypass-existing still asks for each file and takes truncated ones."""
     release.dataset("annotations", {"a.json": b"content", "b.json": b"more"})
     for run, directory, is_right in ((official, "official", False), (prefetch, "out", True)):
@@ -203,7 +205,7 @@ def test_fault_27_bypass_asks_nothing_and_takes_no_cut_file(prefetch, official, 
         assert (path.read_bytes() == b"content") is is_right
 
 
-def test_fault_28_counts_and_sizes_are_what_they_are(prefetch, official, release):
+def test_fault_28_counts_and_sizes_are_right(prefetch, official, release):
     """The official tool counts uids as files, and missing files as existing ones."""
     release.dataset("annotations", {"a.json": bytes(2 * MIB)})
     here = f"a,file,{release.url('annotations/a.json')}"
@@ -232,7 +234,7 @@ def test_fault_29_too_little_room_is_reported_before_a_byte(
     assert objects_read(front) == []
 
 
-def test_fault_30_empty_objects_are_there_once_they_came(prefetch, official, release, front, out):
+def test_fault_30_empty_objects_are_fetched_once(prefetch, official, release, front, out):
     """The official tool never records files of 0 bytes, and fetches them in every run."""
     release.dataset("annotations", {"a.json": b"a", "empty.json": b""})
     for _ in range(2):

@@ -169,7 +169,7 @@ def test_fault_26_universities_are_those_of_the_video_too(prefetch, official, re
     assert [*data_of(tree(out), release, "annotations")] == ["a.json"]
 
 
-def test_fault_31_what_is_there_needs_no_network(prefetch, official, release, front, out):
+def test_fault_31_cached_files_need_no_network(prefetch, official, release, front, out):
     """The official tool fetches each manifest anew, and warns of each unusual file name."""
     release.dataset("annotations", {"a.odd": b"a"})
     prefetch("-y", "--no-metadata")

@@ -47,7 +47,7 @@ DETAILS = {
 
 
 @pytest.mark.parametrize("call", DETAILS.values(), ids=DETAILS)
-def test_details_are_given_to_who_asks_for_them(fs, release, call):
+def test_details_are_returned_on_request(fs, release, call):
     found = {info["name"]: info["size"] for info in call(fs, f"{release.version}/imu").values()}
     for name, data in FILES.items():
         assert found[f"{release.version}/imu/{name}"] == len(data)

@@ -37,7 +37,7 @@ def fs(gateway, release):
     deadline="at once",
 )
 @pytest.mark.parametrize("off", [-137, 137])
-def test_a_wrong_size_cuts_no_file_short(fs, gateway, release, off):
+def test_a_wrong_size_truncates_no_file(fs, gateway, release, off):
     gateway.faults.head_size_off = off
     path = f"{release.version}/imu/a.csv"
     assert fs.info(path)["size"] == len(DATA) + off
@@ -47,14 +47,14 @@ def test_a_wrong_size_cuts_no_file_short(fs, gateway, release, off):
     assert fs.info(path)["size"] == len(DATA)
 
 
-def test_cat_file_asks_again_by_itself(fs, gateway, release):
+def test_cat_file_retries_after_a_wrong_size(fs, gateway, release):
     gateway.faults.head_size_off = -137
     path = f"{release.version}/imu/a.csv"
     assert fs.info(path)["size"] == len(DATA) - 137
     assert fs.cat_file(path) == DATA
 
 
-def test_cat_file_behind_a_size_that_is_too_small_finds_the_bytes(fs, gateway, release):
+def test_cat_file_reads_bytes_behind_a_size_that_is_too_small(fs, gateway, release):
     gateway.faults.head_size_off = -137
     path = f"{release.version}/imu/a.csv"
     assert fs.info(path)["size"] == len(DATA) - 137

@@ -42,7 +42,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("kind", [*DAMAGED, *SOUND])
-def test_what_can_be_read_is_used(kind):
+def test_readable_rows_are_used(kind):
     content, rows = {**DAMAGED, **SOUND}[kind]
     found, damage = parse(content)
     assert found == [Row(*row) for row in rows]
@@ -51,7 +51,7 @@ def test_what_can_be_read_is_used(kind):
 
 @settings(deadline=None, max_examples=200)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=100).map(str.encode)))
-def test_no_content_is_fatal(content):
+def test_no_content_raises_an_error(content):
     rows, _ = parse(content)
     assert all(isinstance(row.uid, str) for row in rows)
 
@@ -68,7 +68,7 @@ def put_in_place(path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["NULs", "a pipe", "a directory", "UTF-16"])
-def test_a_damaged_file_is_set_aside_before_ours_is_written(kind, tmp_path, caplog):
+def test_a_damaged_file_is_renamed_before_a_new_one_is_written(kind, tmp_path, caplog):
     path = tmp_path / "manifest.ver"
     for count in range(2):
         put_in_place(path, kind)
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_set_aside_before_ours_is_written(kind, tmp_path, capl
     deadline="at once",
 )
 @pytest.mark.parametrize("kind", ["NULs", "a quote that is not closed", "a pipe"])
-def test_damage_ends_no_run(kind, release, licensee, tmp_path):
+def test_damage_does_not_end_a_run(kind, release, licensee, tmp_path):
     files = {"a.mp4": b"a" * 100, "b.mp4": b"b" * 200}
     release.dataset("annotations", files)
     where = ("-o", str(tmp_path / "out"), "--version", release.version, "--no-metadata")
@@ -160,7 +160,9 @@ def served(tmp_path: Path, reports: list[str]) -> Copies:
     deadline="at once",
 )
 @pytest.mark.parametrize("kind", ["NULs", "a quote that is not closed", "a pipe", "a directory"])
-def test_damage_beside_copies_is_reported_once_and_fails_nothing(kind, copies, tmp_path, bench):
+def test_damaged_records_beside_copies_are_reported_once_without_errors(
+    kind, copies, tmp_path, bench
+):
     put_in_place(copies / "manifest.ver", kind)
     bench.put(a=b"data")
     facts = bench.facts.get("s3://b/a.mp4")
@@ -181,7 +183,7 @@ def test_damage_beside_copies_is_reported_once_and_fails_nothing(kind, copies, t
     sees="its copies are served; log and status report other links, which are not followed",
     deadline="at once",
 )
-def test_linked_datasets_are_served_and_other_links_named(copies, tmp_path, bench):
+def test_linked_datasets_are_served_and_other_links_reported(copies, tmp_path, bench):
     bench.put(a=b"data")
     facts = bench.facts.get("s3://b/a.mp4")
     os.utime(copies / "a.mp4", ns=(facts.mtime_ns, facts.mtime_ns))
@@ -206,7 +208,7 @@ def test_linked_datasets_are_served_and_other_links_named(copies, tmp_path, benc
     found.close()
 
 
-def test_a_journal_that_is_no_database_is_named(copies, tmp_path, caplog):
+def test_a_journal_that_is_not_a_database_is_named(copies, tmp_path, caplog):
     state = tmp_path / "copies/.ego4dfs"
     state.mkdir()
     os.mkfifo(state / "journal.sqlite")
@@ -214,7 +216,7 @@ def test_a_journal_that_is_no_database_is_named(copies, tmp_path, caplog):
     assert "journal.sqlite: not a regular file" in caplog.text
 
 
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+def test_special_files_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", ".", "/dev/zero"):
         with pytest.raises(OSError, match="not a regular file"):

@@ -60,7 +60,7 @@ def ended_in_s(pid):
     deadline="5 s",
 )
 @pytest.mark.parametrize("kind", FAULTS)
-def test_readers_that_wait_hold_up_nobody_else_and_not_the_end(mount, release, gateway, kind):
+def test_waiting_readers_delay_neither_other_calls_nor_the_unmount(mount, release, gateway, kind):
     lost = {f"lost{number}.bin": b"x" * MIB for number in range(READERS)}
     release.dataset("annotations", {"good.bin": seeded("good", MIB), **lost})
     root = mount(
@@ -103,7 +103,7 @@ def test_readers_that_wait_hold_up_nobody_else_and_not_the_end(mount, release, g
     sees="it is unmounted and its process ends",
     deadline="10 s",
 )
-def test_an_unmount_ends_a_process_whose_reads_nobody_waits_for(mount, release, gateway):
+def test_an_unmount_ends_a_process_with_abandoned_reads(mount, release, gateway):
     release.dataset("annotations", {"lost.bin": b"x" * MIB})
     flags = ("--version", release.version, "--datasets", "annotations")
     root = mount(*flags, "--endpoint-url", gateway.url)
@@ -140,7 +140,7 @@ print("ended")
     ("kind", "said"),
     [("loop ends", "ended\n"), ("loop hangs", ""), ("close hangs", "")],
 )
-def test_a_signal_ends_the_process_whatever_hangs(kind, said):
+def test_a_signal_ends_the_process_although_a_lower_layer_hangs(kind, said):
     """A loop that hears of the signal returns; else the process ends with code 0."""
     command = [sys.executable, "-c", SESSION, kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

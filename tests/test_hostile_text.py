@@ -175,7 +175,7 @@ def test_prefetch_and_verify_escape_what_they_name(place):
     ],
     ids=" ".join,
 )
-def test_words_of_the_command_line_come_back_escaped(place, words, monkeypatch, capsys):
+def test_words_of_the_command_line_are_printed_escaped(place, words, monkeypatch, capsys):
     for name, value in place.env.items():
         monkeypatch.setenv(name, value)
     cli.main(words)
@@ -212,6 +212,6 @@ def test_a_mount_logs_hostile_names_escaped(place, libfuse):
     assert "gone" in log.read_text()
 
 
-def test_what_the_locale_lacks_is_escaped_too(place):
+def test_characters_outside_the_locale_are_escaped_too(place):
     place.env.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="ascii")
     assert place.run("ls", "v2/annotations").returncode == 0

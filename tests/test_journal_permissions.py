@@ -63,7 +63,7 @@ def test_a_journal_is_read_where_nothing_can_be_written(read_only):
     assert not copies.exists("v2/viz/a")
 
 
-def test_a_journal_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
+def test_an_unreadable_journal_is_an_error_and_does_not_count_as_empty(tmp_path, monkeypatch):
     state = written(tmp_path / ".ego4dfs")
     monkeypatch.setattr("ego4dfs.sqlite.os.access", lambda *_: False)
     with pytest.raises(OutputError, match="permission denied") as caught:
@@ -79,7 +79,7 @@ def test_a_journal_that_is_damaged_is_named_with_its_remedy(tmp_path):
     assert "remove it" in caught.value.hint
 
 
-def test_damage_behind_the_first_page_is_named_too(tmp_path):
+def test_damage_behind_the_first_page_is_reported_too(tmp_path):
     """What is read of it later would end in an error of SQLite's own."""
     state = tmp_path / ".ego4dfs"
     state.mkdir()
@@ -94,7 +94,7 @@ def test_damage_behind_the_first_page_is_named_too(tmp_path):
         looked(state)
 
 
-def test_a_full_disk_is_an_error_and_no_signal(small_disk):
+def test_a_full_disk_is_an_error_and_not_a_signal(small_disk):
     """A mapped page that a full disk cannot take would end the process by SIGBUS."""
     state = small_disk / ".ego4dfs"
     state.mkdir()
@@ -108,7 +108,7 @@ def test_a_full_disk_is_an_error_and_no_signal(small_disk):
     assert "no space left on device" in done.stderr
 
 
-def test_a_file_that_became_right_another_way_leaves_no_part_of_ours(prefetch, release, out):
+def test_a_file_completed_by_another_tool_leaves_no_part_file(prefetch, release, out):
     release.dataset("annotations", {"a.json": b"content"})
     prefetch("-y", "--no-metadata")
     path = f"{release.version}/annotations/a.json"
@@ -140,7 +140,7 @@ def test_rows_without_a_name_go_with_their_files(tmp_path):
     assert [uid for uid, *_ in versions.all()] == ["c"]
 
 
-def test_a_cache_made_before_pins_learns_to_keep_them(tmp_path):
+def test_a_cache_of_a_version_without_pins_opens_with_lru(tmp_path):
     BlockIndex(tmp_path, 1 << 20).close()
     with sqlite3.connect(tmp_path / "cache.db") as database:
         old = "UPDATE Settings SET value = 'least-recently-used' WHERE key = 'eviction_policy'"

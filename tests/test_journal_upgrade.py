@@ -81,7 +81,7 @@ def tables(bench):
     return names
 
 
-def test_complete_files_are_not_fetched_again_and_begun_ones_are_resumed(bench):
+def test_complete_files_are_kept_and_unfinished_ones_are_resumed(bench):
     bench.journal = Journal(bench.layout.state)
     plan = bench.plan()
     assert (plan.count(State.RIGHT), plan.begun_bytes) == (1, HAVE)

@@ -37,7 +37,7 @@ def record(number=0, line=1):
     sees="the log takes 2 MiB at most; repeats are counted",
     deadline="at once",
 )
-def test_a_log_and_what_it_replaced_are_bounded_and_stderr_follows(tmp_path):
+def test_a_log_and_its_predecessor_are_bounded_and_receive_stderr(tmp_path):
     path = tmp_path / "log"
     subprocess.run([sys.executable, "-c", WRITER, str(path)], check=True, timeout=60)
     assert sorted(os.listdir(tmp_path)) == ["log", "log.1"]
@@ -45,13 +45,13 @@ def test_a_log_and_what_it_replaced_are_bounded_and_stderr_follows(tmp_path):
     assert path.read_text().endswith("a C library\nlast words\n")
 
 
-def test_what_is_no_regular_file_is_never_moved(tmp_path):
+def test_a_special_file_is_never_renamed(tmp_path):
     subprocess.run([sys.executable, "-c", WRITER, "/dev/null"], check=True, timeout=60)
     assert not os.path.isfile("/dev/null")
     assert not os.path.exists("/dev/null.1")
 
 
-def test_repeats_of_one_place_are_counted_and_others_pass(monkeypatch):
+def test_repeats_of_one_place_are_counted_and_other_lines_are_written(monkeypatch):
     now_s = 1000.0
     monkeypatch.setattr("ego4dfs.mount.logfile.time.monotonic", lambda: now_s)
     repeats = RepeatFilter(burst=3, period_s=60)
@@ -70,7 +70,7 @@ def test_repeats_of_one_place_are_counted_and_others_pass(monkeypatch):
 
 
 @pytest.mark.fuse
-def test_a_storm_of_refused_opens_leaves_few_lines(mount, release, tmp_path):
+def test_many_refused_opens_write_few_lines(mount, release, tmp_path):
     urls = "".join(f"u{n},file,{release.url(f'none{n}.bin')}\n" for n in range(BURST + 30))
     release.manifest("annotations", f"video_uid,type,s3_path\n{urls}")
     log = tmp_path / "log"

@@ -44,7 +44,7 @@ class _Refusing(BaseHTTPRequestHandler):
     do_HEAD = do_CONNECT = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class PutResults:
 
 
 def put(cache: BlockCache, *numbers: int, length: int = UNIT) -> None:
-    """Put blocks one after the other, so that their order of age is theirs here."""
+    """Put blocks one after the other, so that their age has this order."""
     for number in numbers:
         results = PutResults()
         key = key_of(number)
@@ -65,7 +65,7 @@ def put(cache: BlockCache, *numbers: int, length: int = UNIT) -> None:
 
 
 def got(cache: BlockCache, number: int, length: int = UNIT) -> bytes | None:
-    """Read a whole block, or None when the cache says that it has none."""
+    """Read a whole block, or return None if the cache does not have it."""
     buffer = bytearray(length)
     return bytes(buffer) if cache.read_into(key_of(number), 0, memoryview(buffer)) else None
 
@@ -88,7 +88,7 @@ def disk_bytes(cache_dir: Path) -> int:
 
 
 def write_many(cache_dir: str, first: int, count: int, max_bytes: int) -> None:
-    """Be a process that writes blocks of mixed sizes."""
+    """Write blocks of mixed sizes; runs in a process of its own."""
     cache = open_cache(Path(cache_dir), max_bytes)
     results = PutResults()
     for number in range(first, first + count):
@@ -101,7 +101,7 @@ def write_many(cache_dir: str, first: int, count: int, max_bytes: int) -> None:
 
 
 def write_on_a_full_disk(cache_dir: str) -> None:
-    """Be a process whose files may not grow beyond half a MiB; print what became of each put."""
+    """Write with a limit of half a MiB for each file, and print the result of each put."""
     metrics = Metrics()
     cache = open_cache(Path(cache_dir), metrics=metrics)
     put(cache, 1)

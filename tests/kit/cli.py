@@ -37,7 +37,7 @@ def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def unwarned(stderr: str) -> str:
-    """Return what a command said, but for its doubt about the version that a test made up."""
+    """Return stderr of a command without the warning about the test's unknown version."""
     return "".join(line for line in stderr.splitlines(True) if "; using it anyway" not in line)
 
 

@@ -35,7 +35,7 @@ IMU = {"walk.csv": b"t,x,y,z\n0,1,2,3\n"}
 
 @dataclass(frozen=True)
 class Seen:
-    """What a face says a path is; `size` counts for files only."""
+    """What a face reports about a path; `size` is for files only."""
 
     is_dir: bool
     size: int
@@ -53,7 +53,7 @@ class Face(Protocol):
 
 @dataclass(frozen=True)
 class Published:
-    """The release that the facts are about, behind a gateway that hides what is missing."""
+    """The release of these tests, behind a gateway that refuses missing objects with 403."""
 
     release: Release
     endpoint_url: str

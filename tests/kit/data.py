@@ -27,7 +27,7 @@ HOSTILE = {
 
 
 class Seeded:
-    """Endless bytes that a name decides, different in every MiB; any part of them is cheap."""
+    """Endless bytes derived from a name, different in every MiB; any part is cheap to compute."""
 
     def __init__(self, name: str) -> None:
         self._tile = hashlib.shake_256(name.encode()).digest(MIB + 4096)
@@ -41,12 +41,12 @@ class Seeded:
 
 
 def seeded(name: str, size: int) -> bytes:
-    """Return the first `size` bytes of those that `name` decides."""
+    """Return the first `size` bytes derived from `name`."""
     return Seeded(name).part(0, size)
 
 
 def read_whole(fd: int, size: int, offset: int) -> bytes:
-    """Return `size` bytes, asked for again where the kernel gave fewer; short at an end of file.
+    """Return `size` bytes, read again if the kernel returns fewer; short at the end of the file.
 
     The kernel answers with the pages that it has before it reports the error of the next one.
     """

@@ -125,7 +125,7 @@ class CountingStore:
 
 
 class FailingStore(CountingStore):
-    """Raises `error` for URLs that hold `only`, for the next `times` requests or for ever."""
+    """Raises `error` for URLs that contain `only`, for the next `times` requests or always."""
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         super().__init__(objects)
@@ -146,7 +146,7 @@ class FailingStore(CountingStore):
 
 
 class StallingStore(FailingStore):
-    """Answers nothing until `gate` is set; `asked` is set once somebody waits for an answer."""
+    """Answers nothing until `gate` is set; `asked` is set when a request waits for an answer."""
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         super().__init__(objects)

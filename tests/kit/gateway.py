@@ -30,7 +30,7 @@ class Reply:
 
 @dataclass
 class Faults:
-    """What goes wrong; the defaults are an honest proxy, `only` limits faults to matching keys."""
+    """The faults to inject; by default none, and `only` limits them to matching keys."""
 
     hide_missing: bool = False  # 404 becomes 403 AccessDenied, as for licensees
     refuse_listing: bool = False  # LIST and GetBucketLocation answer 403
@@ -102,7 +102,7 @@ class Gateway:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Refuse connections and cut those that exist: the server is gone."""
+        """Refuse new connections and cut the existing ones, as if the server were gone."""
         if self._server is not None:
             server, self._server = self._server, None
             server.shutdown()
@@ -110,16 +110,16 @@ class Gateway:
             server.drop_all()
 
     def abandon_connections(self) -> None:
-        """Answer on new connections only: those that exist are of a network that is gone."""
+        """Answer on new connections only, as after a change of network."""
         self.abandoned += 1
 
     @property
     def connections(self) -> int:
-        """How many connections clients hold open."""
+        """Number of connections that clients hold open."""
         return self._server.open_connections if self._server else 0
 
     def reset(self) -> None:
-        """Behave, and count from zero."""
+        """Remove all faults, and restart the counts."""
         with self._lock:
             self.faults = Faults()
             self.methods.clear()
@@ -140,7 +140,7 @@ class Gateway:
             self.peak = max(self.peak, self.concurrent)
 
     def answering(self, method: str, path: str, status: int) -> None:
-        """Note an answer, before its first byte is out: the client may look right after it."""
+        """Record an answer before its first byte is sent: the client may check at once."""
         with self._lock:
             self.concurrent -= 1
             self.log.append((method, path, status))
@@ -193,4 +193,4 @@ class Server(ThreadingHTTPServer):
                 sever(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the game."""
+        """Ignore clients that close the connection."""

@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _serve(self) -> None:
         gateway = self.server.gateway
@@ -184,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _ask_upstream(self, gateway: Gateway, body: bytes) -> http.client.HTTPResponse:
-        """Ask over the kept connection, or a new one when that was closed while idle."""
+        """Send the request over the open connection, or a new one if that was closed while idle."""
         kept = self.onward
         try:
             return self._upstream(gateway, body)

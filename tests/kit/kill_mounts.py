@@ -1,6 +1,6 @@
 """Kill mounts with SIGKILL under load; two mounts share one cache.
 
-`python -m kit.kill_mounts KILLS` prints what came of it; `scripts/kill-mounts` sets up first.
+`python -m kit.kill_mounts KILLS` prints the result; `scripts/kill-mounts` sets up first.
 After each kill the mount is restarted, a file whose blocks were all on disk before the kill is
 read through it, and the requests for that file are counted: there must be none.
 """
@@ -57,7 +57,7 @@ class Report:
 
 
 class Load:
-    """Readers of both mounts that compare what they read and bear the death of a mount."""
+    """Readers of both mounts that compare what they read and survive the end of a mount."""
 
     def __init__(self, directories: list[Path], report: Report, seed: int) -> None:
         self._report = report
@@ -159,7 +159,7 @@ def run(kills: int, directory: Path, *, libfuse: str, transport: str, seed: int 
 
 
 def _kill(root: Path, report: Report, stand: Stand, mount_again: Callable[[], object]) -> None:
-    """End one mount without warning, restart it, and read a file that was cached whole."""
+    """Kill one mount, restart it, and read a file that was cached completely."""
     pid, whole = status(root)["pid"], stand.cached_whole()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_running(pid))

@@ -24,7 +24,7 @@ time.sleep(600)
 
 @contextmanager
 def held(path: Path, *, against: str = "writers") -> Iterator[None]:
-    """Hold a database by a stopped process, against writers or against all."""
+    """Lock a database by a stopped process, against writers or against all."""
     command = [sys.executable, "-c", _HOLD, str(path), against]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:

@@ -25,7 +25,7 @@ def libfuse(request: pytest.FixtureRequest) -> str:
 
 
 class Mounts:
-    """Mounts made by the real command, in processes of their own, and unmounted in the end.
+    """Mounts made by the real command, in processes of their own, and unmounted at the end.
 
     `directory` holds the mountpoints.
     """
@@ -51,7 +51,7 @@ class Mounts:
         return mountpoint
 
     def adopt(self, mountpoint: Path) -> None:
-        """Unmount this one too in the end; the test mounts it by itself."""
+        """Unmount this one too at the end; the test mounts it itself."""
         self._mounted.append(mountpoint)
 
     def unmount(self, mountpoint: Path) -> None:
@@ -59,7 +59,7 @@ class Mounts:
         run_cli("unmount", str(mountpoint))
 
     def clear(self) -> list[Path]:
-        """Unmount what is still mounted, by force, and return what it was."""
+        """Unmount what is still mounted, by force, and return it."""
         left = [path for path in self._mounted if is_mounted(path)]
         for path in left:
             subprocess.run([*EGO4DFS, "unmount", str(path)], check=False, timeout=60)
@@ -70,7 +70,7 @@ class Mounts:
 
 @pytest.fixture
 def mount(licensee: Mapping[str, str], tmp_path: Path, libfuse: str) -> Iterator[Mounts]:
-    """Mount with the real command; whatever the test leaves mounted is unmounted."""
+    """Mount with the real command; mounts that the test leaves are unmounted."""
     del licensee
     mounts = Mounts(tmp_path, libfuse)
     yield mounts
@@ -83,7 +83,7 @@ def status(mountpoint: Path) -> dict[str, Any]:
 
 
 def is_mounted(mountpoint: Path) -> bool:
-    """Look into the kernel's table of mounts only, which cannot hang."""
+    """Read only the kernel's mount table, which cannot hang."""
     escaped = re.sub(
         rb"[ \t\n\\#]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(mountpoint)
     )

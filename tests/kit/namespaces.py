@@ -67,7 +67,7 @@ class Namespace:
     def run(
         self, *command: object, env: Mapping[str, str] | None = None, root: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in it, by default as `nobody`; `ego4dfs` is ours."""
+        """Run a command in it, by default as `nobody`; `ego4dfs` is that of this clone."""
         words = [str(word) for word in command]
         if words[0] == "ego4dfs":
             words = [sys.executable, "-m", *words]
@@ -84,7 +84,7 @@ class Namespace:
         )
 
     def processes(self) -> list[int]:
-        """Return the processes that live in it, but for its keeper."""
+        """Return the processes that run in it, except its keeper."""
         mine = os.readlink(f"/proc/{self._keeper.pid}/ns/mnt")
         found = []
         for process in Path("/proc").glob("[0-9]*"):
@@ -96,7 +96,7 @@ class Namespace:
         return [pid for pid in found if pid != self._keeper.pid and is_running(pid)]
 
     def mounted(self) -> list[str]:
-        """Return the mounts of ours in it, below its directory: others may come from outside."""
+        """Return the ego4dfs mounts in it, below its directory: others may come from outside."""
         lines = Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
         ours = [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
         return [path for path in ours if path.startswith(f"{self.directory}/")]

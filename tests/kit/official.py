@@ -22,7 +22,7 @@ from kit.server import SHARING, Release, environment
 
 
 def write_profile(home: Path, server: S3Server) -> None:
-    """Give the licensee the profile that the official tool insists on."""
+    """Give the licensee the profile that the official tool requires."""
     (home / ".aws").mkdir(exist_ok=True)
     keys = server.licensee
     (home / ".aws/credentials").write_text(
@@ -34,7 +34,7 @@ def write_profile(home: Path, server: S3Server) -> None:
 def run_official(
     out: Path, *arguments: str, answer: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `ego4d`; what it makes of it is for the caller to judge."""
+    """Run `ego4d`; the caller checks the result."""
     command = [sys.executable, "-m", "ego4d.cli.cli", "-o", str(out), *arguments]
     return subprocess.run(
         command,
@@ -69,7 +69,7 @@ def objects_read(front: Gateway) -> list[str]:
 
 
 class Both:
-    """The two tools before one server, with one licensee."""
+    """The two tools with one server and one licensee."""
 
     def __init__(self, sampled, directory: Path, front: Gateway, transport: str) -> None:
         self.directory = directory
@@ -171,7 +171,7 @@ class Shared:
         return sorted(path.rpartition("/")[2] for path in paths if self.prefix in path)
 
     def half_a_day_later(self) -> None:
-        """Let the time pass for which S3's word counts."""
+        """Make the recorded checks older than the time for which they are valid."""
         with sqlite3.connect(self.out / ".ego4dfs/journal.sqlite") as journal:
             journal.execute("UPDATE checked SET at = at - ?", (CHECK_VALID_S + 1,))
         journal.close()

@@ -28,7 +28,7 @@ LACKS = {
 
 @contextlib.contextmanager
 def odd(source: Path, at: Path, *lacks: str) -> Iterator[Path]:
-    """Mount it as long as the block lasts."""
+    """Mount it for the duration of the block."""
     assert set(lacks) <= set(LACKS)
     for path in (source, at):
         path.mkdir()
@@ -55,7 +55,7 @@ def serve(source: str, at: str, lacks: set[str]) -> None:  # noqa: C901 - a clas
     fuse = load_binding(3).load()
 
     class Odd(fuse.Operations):
-        """Passes everything on but what it lacks."""
+        """Forwards every call except those that it lacks."""
 
         use_ns = True
 

@@ -55,7 +55,7 @@ def prefetch(
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Return all files below `root` but for our own records."""
+    """Return all files below `root` except the records of ego4dfs."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))

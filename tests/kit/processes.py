@@ -22,7 +22,7 @@ def is_running(pid: int) -> bool:
 
 
 def processes_with(word: str) -> list[int]:
-    """Return the processes that have `word` in their command line, but for this one."""
+    """Return the processes that have `word` in their command line, except this one."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

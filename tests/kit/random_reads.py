@@ -1,8 +1,8 @@
 """Random reads through a mount while the gateway injects one fault after the other.
 
-`python -m kit.random_reads READS` prints what came of it; `scripts/random-reads` sets up first.
+`python -m kit.random_reads READS` prints the result; `scripts/random-reads` sets up first.
 The cache is smaller than the data, so blocks are evicted all the time. Every byte is compared.
-An error is an honest answer; wrong bytes, a wrong size, an end of file inside a file, and a read
+An error is a valid result; wrong bytes, a wrong size, an end of file inside a file, and a read
 that outlives the stated deadline are not.
 """
 
@@ -77,7 +77,7 @@ class Report:
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing happened that must not happen."""
+        """Whether nothing forbidden has happened."""
         bad = (self.wrong_bytes, self.false_ends, self.wrong_sizes, self.unreadable)
         return not any(bad) and self.slowest_s <= DEADLINE_S
 
@@ -106,7 +106,7 @@ class Readers:
         self._threads: list[threading.Thread] = []
 
     def start(self, seed: int, count: int) -> None:
-        """Start so many."""
+        """Start this number of readers."""
         for number in range(count):
             dice = random.Random(f"{seed}-{number}")
             self._threads.append(threading.Thread(target=self._work, args=(dice,)))
@@ -180,7 +180,7 @@ def run(
     seed: int = 1,
     readers: int = READERS,
 ) -> Report:
-    """Read through a mount while faults come and go; return what happened."""
+    """Read through a mount while faults start and end; return what happened."""
     report = Report()
     with ExitStack() as stack:
         server = stack.enter_context(S3Server(directory / "s3"))

@@ -26,7 +26,7 @@ def large() -> bytes:
 
 @pytest.fixture
 def make_reader(tmp_path):
-    """Give a function that makes a reader of a store, with a cache of so many blocks."""
+    """Return a function that makes a reader of a store, with a cache of that many blocks."""
     made: list[tuple[Reader, BlockCache]] = []
 
     def make_one(store, *, cache_blocks: int = 1024) -> Reader:
@@ -49,7 +49,7 @@ def read(
 
 
 def settle(reader: Reader) -> None:
-    """Wait until nothing is on its way any more."""
+    """Wait until no request is running any more."""
     wait_until(lambda: not reader.downloads.in_flight)
 
 
@@ -58,7 +58,7 @@ def bytes_requested(store: CountingStore) -> int:
 
 
 def requested_once(store: CountingStore) -> bool:
-    """Return whether no byte was asked for twice."""
+    """Return whether no byte was requested twice."""
     gets = sorted(store.gets)
     return all(
         one[0] != following[0] or one[2] <= following[1] for one, following in pairwise(gets)

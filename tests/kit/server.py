@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @dataclass(frozen=True)
 class Release:
-    """One version of Ego4D of a test's own, on the shared server: `v<number>`."""
+    """A test's own version of Ego4D on the shared server: `v<number>`."""
 
     server: S3Server
     version: str
@@ -95,7 +95,7 @@ def environment(server: S3Server, home: Path, transport: str, **more: str) -> di
 def licensee(
     server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> dict[str, str]:
-    """Be the licensee, in an empty home and with an empty cache; returns the environment."""
+    """Run as the licensee, with an empty home and cache; returns the environment."""
     ours = environment(server, tmp_path / "home", transport, EGO4DFS_CACHE_DIR=f"{tmp_path}/cache")
     for name in set(os.environ) - set(ours):
         monkeypatch.delenv(name)
