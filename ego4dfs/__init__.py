@@ -1,4 +1,6 @@
-"""Ego4D as a directory: read any file on first touch, fetch only the bytes that are read.
+"""Ego4D on S3 as a read-only FUSE mount and fsspec filesystem, through a bounded disk cache.
+
+Ranges of a file are fetched when they are first read, and kept in the cache:
 
     import fsspec
     fs = fsspec.filesystem("ego4d", datasets=["full_scale"])

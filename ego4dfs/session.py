@@ -1,4 +1,4 @@
-"""Session: the opened parts of one run: store, catalog, cache, facts, reader, metrics, copies."""
+"""Session: store, catalog, block cache, facts, reader, metrics and copies, opened from a Config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Escaping of untrusted text (names, paths, answers) for terminals, logs, shells and JSON.
+r"""Escaping of untrusted text for terminals, logs, shells and JSON; sizes for people; folded names.
 
 A name on S3 may contain any character: line ends that forge a line of a log, escape sequences that
 rename a terminal or hide the text before them, bidirectional marks that reverse text. Output for

@@ -1,4 +1,4 @@
-"""Eviction policies: which blocks leave when room is needed, as diskcache policies.
+"""Eviction queries for diskcache: LRU, or newest blocks first; pinned blocks are not evicted.
 
 A policy of diskcache is one query. A pinned block is a row with an expiry so far ahead that it
 never comes; both policies skip rows that have an expiry.

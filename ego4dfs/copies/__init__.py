@@ -1,4 +1,4 @@
-"""Offline copies: the official tool's tree in plain files, its records and ours, and their use.
+"""Offline copies: objects as plain files in the official layout, their journal, reads from them.
 
 prefetch fills such a directory, verify checks it, and a mount serves from it.
 """

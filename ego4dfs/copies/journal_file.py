@@ -1,4 +1,4 @@
-"""The journal's file: opened by one process at a time, on filesystems that lack something too.
+"""Opening of the journal's SQLite file: writers under a flock, WAL where the filesystem has it.
 
 Nothing in its directory is opened for writing that is a link or has a name elsewhere, as others
 may write there. SQLite opens by path; so its files are looked at before it does.

@@ -1,4 +1,4 @@
-"""Directories that others may write, used by their descriptors.
+"""Directories by descriptor (`openat`), safe from symbolic links that other users planted there.
 
 Other users may create symbolic links in such a directory. So each file is opened relative to a
 descriptor, and a link is followed only if it leads to a directory and the user, root, or the owner

@@ -1,4 +1,4 @@
-"""Offline copies: the official tool's tree in plain files, resumed, proved and recorded."""
+"""Prefetch: bulk downloads, resumed and compared with ETags, into copies or the block cache."""
 
 from ego4dfs.prefetch.cache_warmer import CacheWarmer
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher

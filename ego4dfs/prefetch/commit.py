@@ -1,4 +1,4 @@
-"""Commit of complete files: renames them, and records them in journal and manifest.ver."""
+"""Committer: renames complete part files, and records them in the journal and manifest.ver."""
 
 from __future__ import annotations
 

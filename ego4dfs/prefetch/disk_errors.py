@@ -1,4 +1,4 @@
-"""Errors of the disk: which are one file's, and which are those of all that follow."""
+"""OSErrors of writes: which fail one file (EFBIG), and which end the whole run (ENOSPC)."""
 
 from __future__ import annotations
 

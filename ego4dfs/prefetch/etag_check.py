@@ -1,4 +1,4 @@
-"""Comparison of downloaded bytes with their ETag, and what to do with them."""
+"""EtagChecker: accepts, refetches, holds or rejects bytes that were compared with an ETag."""
 
 from __future__ import annotations
 

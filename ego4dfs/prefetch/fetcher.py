@@ -1,4 +1,4 @@
-"""Fetcher: carries out a plan, many files at a time, one failure never touching another file."""
+"""Fetcher: downloads the objects of a plan in parallel; most errors fail one file, not the run."""
 
 from __future__ import annotations
 

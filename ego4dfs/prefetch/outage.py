@@ -1,4 +1,4 @@
-"""Outages: how long a run waits for a store that gives no usable answer."""
+"""Outages of the store: how long requests are retried before a run ends (`--retry-for`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One copy under way: filled range by range in a hidden directory, then given its name at once."""
+"""PartFile: an unfinished download in `.ego4dfs/`, written by ranges and renamed when complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks that are renewed in forked children.
+"""Locks that `os.register_at_fork` replaces in each forked child.
 
 A thread that holds a lock at the fork does not exist in the child, and would never release it.
 """

@@ -1,4 +1,4 @@
-"""The keys that requests are signed with, from the AWS credential chain; read late, and again."""
+"""AWS keys that sign requests, from the credential chain: read at first use, and after refusals."""
 
 from __future__ import annotations
 

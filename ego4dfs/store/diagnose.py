@@ -1,4 +1,4 @@
-"""Diagnosis for `ego4dfs doctor`: where the AWS key comes from, whether the endpoint answers."""
+"""Diagnosis for `ego4dfs doctor`: origin of the AWS key, region, one unsigned HEAD request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time limits for mirrors: the libraries that read them may hang, and so may a network disk."""
+"""TimeoutAdapter: a time limit for each call to a mirror, whose library or disk may hang."""
 
 from __future__ import annotations
 
