@@ -55,7 +55,6 @@ def asked_once(tmp_path, store: CountingStore) -> None:
         "mtime_ns = mtime_ns + 1",
         "proof = NULL",
         "proof = x'00'",
-        "confirmed = 1",
         f"url = '{URL}x'",
     ],
 )
@@ -119,22 +118,77 @@ def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, s
     again.close()
 
 
+def earlier_checksum(*values: object) -> bytes:
+    return xxhash.xxh3_64_digest("\0".join(map(str, values)).encode("utf-8", "surrogatepass"))
+
+
+def write_as_an_earlier_version(directory, *values: object) -> None:
+    insert = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?)"
+    changed(directory, insert, *values, earlier_checksum(*values))
+
+
+def rows_of_an_earlier_version(directory) -> list[tuple[object, ...]]:
+    """Return the rows that a version without confirmed sizes accepts; it deletes all others."""
+    query = "SELECT url, size, etag, version_id, mtime_ns, proof FROM facts ORDER BY url"
+    with closing(sqlite3.connect(directory / "facts.sqlite")) as database:
+        rows = database.execute(query).fetchall()
+    assert [row[-1] for row in rows] == [earlier_checksum(*row[:-1]) for row in rows]
+    return [row[:-1] for row in rows]
+
+
 def test_confirmed_sizes_are_stored_and_rows_of_an_earlier_version_are_unconfirmed(tmp_path, store):
     changed(
         tmp_path,
         "CREATE TABLE facts (url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL,"
         " version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL, proof BLOB) WITHOUT ROWID",
     )
-    values = (URL, 5, "etag", "v", 7)
-    proof = xxhash.xxh3_64_digest("\0".join(map(str, values)).encode())
-    changed(tmp_path, "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)", *values, proof)
+    third = "s3://b/third"
+    write_as_an_earlier_version(tmp_path, URL, 5, "etag", "v", 7)
     facts = FactsIndex(tmp_path, store)
     known = facts.get(URL)
     assert (known, known.has_confirmed_size) == (ObjectFacts(5, "etag", "v", 7), False)
     facts.confirm(URL, known)
-    facts.confirm(OTHER, known)
+    facts.confirm(OTHER, known)  # not known: nothing to confirm
+    facts.record(OTHER, ObjectFacts(10, "other", "v", 8))
+    write_as_an_earlier_version(tmp_path, third, 3, "third", "", 9)
+    assert facts.get(third) == ObjectFacts(3, "third", "", 9)
     facts.close()
+    expected = [(URL, 5, "etag", "v", 7), (OTHER, 10, "other", "v", 8), (third, 3, "third", "", 9)]
+    assert rows_of_an_earlier_version(tmp_path) == sorted(expected)
     again = FactsIndex(tmp_path, store)
-    assert again.get(URL).has_confirmed_size
-    assert not again.get(OTHER).has_confirmed_size
+    confirmed = [again.get(url).has_confirmed_size for url in (URL, OTHER, third)]
+    assert confirmed == [True, False, False]
+    again.close()
+
+
+@pytest.mark.parametrize(("size", "etag"), [(6, "etag"), (5, "new")])
+def test_a_confirmed_size_is_not_one_of_other_facts(tmp_path, store, size, etag):
+    facts = FactsIndex(tmp_path, store)
+    facts.record(URL, ObjectFacts(5, "etag", "v", 7).confirmed())
+    facts.close()
+    write_as_an_earlier_version(tmp_path, URL, size, etag, "v", 7)
+    again = FactsIndex(tmp_path, store)
+    assert again.get(URL) == ObjectFacts(size, etag, "v", 7)
+    assert not again.get(URL).has_confirmed_size
+    again.remove(URL)
+    again.record(URL, ObjectFacts(5, "etag", "v", 7))
+    again.close()
+    last = FactsIndex(tmp_path, store)
+    assert not last.get(URL).has_confirmed_size
+    last.close()
+
+
+@pytest.mark.parametrize(
+    "change", ["size = 6", "etag = 'new'", "proof = x'00'", "url = 's3://b/bb'"]
+)
+def test_a_damaged_confirmation_confirms_nothing(tmp_path, store, change):
+    facts = FactsIndex(tmp_path, store)
+    facts.record(URL, ObjectFacts(5, "etag", "v", 7).confirmed())
+    facts.record(OTHER, ObjectFacts(5, "etag", "v", 7))
+    facts.close()
+    changed(tmp_path, f"UPDATE confirmed SET {change} WHERE url = ?", URL)  # noqa: S608
+    again = FactsIndex(tmp_path, store)
+    for url in (URL, OTHER):
+        assert again.get(url) == ObjectFacts(5, "etag", "v", 7)
+        assert not again.get(url).has_confirmed_size
     again.close()

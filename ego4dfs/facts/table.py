@@ -35,13 +35,19 @@ LOCKED_S = 3.0
 """How long after that no use waits at all: facts count as unknown, and writes are deferred."""
 
 _ROWS_PER_QUERY = 500  # SQLite accepts at least 999 values in one query
-_FACTS = "url, size, etag, version_id, mtime_ns, confirmed"
-_INSERT = f"INSERT OR REPLACE INTO facts ({_FACTS}, proof) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of our own
+_FACTS = "url, size, etag, version_id, mtime_ns"
+_INSERT = f"INSERT OR REPLACE INTO facts ({_FACTS}, proof) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of our own
+_CONFIRMED = "url, size, etag"
 _REFUSALS = "url, missing, message, at"
+# Processes of several versions of ego4dfs use one table: the columns and checksums of `facts` must
+# not change. So `confirmed` is a table of its own; a row is valid for facts of this size and ETag.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
     url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL,
-    version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL, proof BLOB, confirmed INTEGER
+    version_id TEXT NOT NULL, mtime_ns INTEGER NOT NULL, proof BLOB
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS confirmed (
+    url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL, proof BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refusals (
     url TEXT PRIMARY KEY, missing INTEGER NOT NULL, message TEXT NOT NULL, at REAL NOT NULL,
@@ -51,12 +57,10 @@ CREATE TABLE IF NOT EXISTS refusals (
 # Rows of versions without checksums are accepted once: a GET of the object reports a wrong size.
 _UPGRADE = (
     "ALTER TABLE facts ADD COLUMN proof BLOB",
-    "UPDATE facts SET proof = proof(url, size, etag, version_id, mtime_ns)",
+    f"UPDATE facts SET proof = proof({_FACTS})",  # noqa: S608
     "ALTER TABLE refusals ADD COLUMN proof BLOB",
     "DELETE FROM refusals",
 )
-# NULL in older rows and for sizes that only a HEAD request reported; checksums skip NULL.
-_UPGRADE_CONFIRMED = ("ALTER TABLE facts ADD COLUMN confirmed INTEGER",)
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -103,26 +107,30 @@ class FactsTable:
         found = {}
         rest = iter(urls)
         while some := tuple(islice(rest, _ROWS_PER_QUERY)):
-            marks = ", ".join("?" * len(some))
-            query = f"SELECT {_FACTS}, proof FROM facts WHERE url IN ({marks})"  # noqa: S608
-            for row in self._valid_rows("facts", self._rows(query, some)):
-                found[row[0]] = ObjectFacts(*row[1:5], has_confirmed_size=bool(row[5]))
+            rows = self._rows_of("facts", _FACTS, some)
+            known = tuple(row[0] for row in rows)
+            confirmed = set(self._rows_of("confirmed", _CONFIRMED, known)) if known else set()
+            for row in rows:
+                found[row[0]] = ObjectFacts(*row[1:], has_confirmed_size=row[:3] in confirmed)
         return found
 
     def apply(self, changes: Mapping[str, ObjectFacts | None]) -> bool:
         """Write facts, and delete those given as None; False if another process has locked it."""
         dropped = [(url,) for url, facts in changes.items() if facts is None]
-        rows = [(url, *_values(facts)) for url, facts in changes.items() if facts is not None]
+        known = [(url, facts) for url, facts in changes.items() if facts is not None]
+        rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in known]
+        confirmed = [(url, f.size, f.etag) for url, f in known if f.has_confirmed_size]
         return self._write(
             ("DELETE FROM facts WHERE url = ?", dropped),
+            ("DELETE FROM confirmed WHERE url = ?", dropped),
             ("DELETE FROM refusals WHERE url = ?", dropped),
             (_INSERT, _with_checksums(rows)),
+            ("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?)", _with_checksums(confirmed)),
         )
 
     def refusal(self, url: str) -> tuple[bool, str, float] | None:
         """Return whether the object was missing, the message, and the time of the response."""
-        query = f"SELECT {_REFUSALS}, proof FROM refusals WHERE url = ?"  # noqa: S608
-        rows = self._valid_rows("refusals", self._rows(query, (url,)))
+        rows = self._rows_of("refusals", _REFUSALS, (url,))
         return (bool(rows[0][1]), str(rows[0][2]), float(rows[0][3])) if rows else None
 
     def refused_urls(self, since_s: float, until_s: float) -> set[str]:
@@ -172,13 +180,18 @@ class FactsTable:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(_SCHEMA)
-            for column, statements in (("proof", _UPGRADE), ("confirmed", _UPGRADE_CONFIRMED)):
-                if not _has_column(connection, column):
-                    _upgrade(connection, column, statements)
+            if not _has_checksums(connection):
+                _upgrade(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _rows_of(self, table: str, columns: str, urls: Row) -> list[Row]:
+        """Return the valid rows of these URLs."""
+        marks = ", ".join("?" * len(urls))
+        query = f"SELECT {columns}, proof FROM {table} WHERE url IN ({marks})"  # noqa: S608
+        return self._valid_rows(table, self._rows(query, urls))
 
     def _rows(self, query: str, values: Row) -> list[Row]:
         if self._is_locked("read"):
@@ -239,13 +252,8 @@ class FactsTable:
 
 def _checksum(*values: object) -> bytes:
     """Return the checksum of a row; it includes the URL, so rows cannot be swapped."""
-    text = "\0".join(str(value) for value in values if value is not None)
+    text = "\0".join(map(str, values))
     return xxhash.xxh3_64_digest(text.encode("utf-8", "surrogatepass"))
-
-
-def _values(facts: ObjectFacts) -> Row:
-    confirmed = 1 if facts.has_confirmed_size else None
-    return (facts.size, facts.etag, facts.version_id, facts.mtime_ns, confirmed)
 
 
 def _with_checksums(rows: Sequence[Row]) -> list[Row]:
@@ -256,13 +264,13 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace")  # a damaged string fails its checksum, not the query
 
 
-def _has_column(connection: sqlite3.Connection, column: str) -> bool:
+def _has_checksums(connection: sqlite3.Connection) -> bool:
     columns = connection.execute("SELECT name FROM pragma_table_info('facts')").fetchall()
-    return (column,) in columns
+    return ("proof",) in columns
 
 
-def _upgrade(connection: sqlite3.Connection, column: str, statements: Sequence[str]) -> None:
+def _upgrade(connection: sqlite3.Connection) -> None:
     with transaction(connection):
-        if not _has_column(connection, column):  # another process may have done it since
-            for statement in statements:
+        if not _has_checksums(connection):  # another process may have done it since
+            for statement in _UPGRADE:
                 connection.execute(statement)
