@@ -1,4 +1,4 @@
-"""A selection that matches nothing is said by every command, with what was probably meant."""
+"""Every command reports a selection that matches nothing, and suggests what was meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that messages print are taken by our own parser, and say what was meant."""
+"""Commands that messages print are accepted by the parser, and mean what was given."""
 
 from __future__ import annotations
 

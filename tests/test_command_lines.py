@@ -1,4 +1,4 @@
-"""Every command line of the official README, and of our documentation, is one that we take."""
+"""Command lines of the official README and of the documentation are accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where options come from, which one wins, and what is refused with which words."""
+"""Sources of options, their precedence, and the messages for invalid values."""
 
 import ast
 import json
@@ -187,7 +187,7 @@ def test_each_filter_and_nothing_else_makes_a_config_filtered(key, tmp_path):
 
 
 def test_no_other_module_lists_filters():
-    """Others ask Config.is_filtered or use its FILTERS, so they see a new filter too.
+    """Others use Config.is_filtered or its FILTERS, so they include a new filter too.
 
     Three names are no list of filters: options that are spelt with underscores, for one.
     """
@@ -311,7 +311,7 @@ def test_an_upper_case_dataset_is_lowered_with_a_warning(caplog):
 
 
 def test_an_unknown_dataset_is_accepted_because_only_the_store_knows(caplog):
-    """If there is none of that name, opening it says so, with the name that was meant."""
+    """If it does not exist, opening it says so and suggests a name."""
     given = {"datasets": ["full-scale", "zzz"]}
     assert resolve(given, environ={}).datasets == ("full-scale", "zzz")
     assert caplog.messages == []

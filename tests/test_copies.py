@@ -1,4 +1,4 @@
-"""A mount serves prefetched copies without the store, and never a copy that is not right."""
+"""A mount serves prefetched copies without the store, and never a wrong copy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAY_NS = 86_400 * 10**9
 
 @pytest.fixture
 def prefetched(release, licensee, cli, tmp_path):
-    """A release, and a directory into which all of it was prefetched."""
+    """A release, and a directory with a prefetch of all of it."""
     release.dataset("annotations", FILES)
     release.metadata(b'{"videos": []}')
     directory = tmp_path / "copies"
@@ -29,7 +29,7 @@ def prefetched(release, licensee, cli, tmp_path):
 
 
 def forget_everything(licensee):
-    """Empty the cache, so that only the copies and the store know anything."""
+    """Empty the cache, so that only the copies and the store remain."""
     for path in Path(licensee["EGO4DFS_CACHE_DIR"]).rglob("*.sqlite*"):
         path.unlink()
 
@@ -128,7 +128,7 @@ def test_a_copy_that_disagrees_is_ignored_and_reported_once(
 
 
 def test_a_copy_of_another_version_is_not_used(prefetched, release, licensee, open_tree):
-    """The index knows a newer version than the copy is of."""
+    """The index has a newer version than the copy."""
     directory, _ = prefetched
     forget_everything(licensee)
     new = seeded("new", len(FILES["a.bin"]))
@@ -187,7 +187,7 @@ def test_a_directory_that_is_not_there_is_an_error(release, open_tree, tmp_path)
 @pytest.mark.fuse
 @pytest.mark.parametrize("how", ["over", "given"])
 def test_copies_alone_are_enough_for_a_mount(release, prefetch, front, mount, tmp_path, how):
-    """With the server gone, an empty cache, and nothing but what prefetch left on the disk."""
+    """Without the server and with an empty cache, only from the files of prefetch."""
     files = {"a.json": b"a" * 5000, "b.mp4": seeded("b", 3 * MIB + 1), "empty.json": b""}
     manifest = release.dataset("annotations", files)
     release.metadata(b'{"videos": []}')

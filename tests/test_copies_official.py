@@ -25,7 +25,7 @@ def publish(shared):
 
 @pytest.mark.fuse
 def test_a_mount_over_two_datasets_needs_no_server(shared, mount):
-    """No journal, no cache, and nothing but what one run of the official tool left."""
+    """Without a journal or a cache, only from the files of one run of the official tool."""
     publish(shared)
     shared.official("--datasets", *BOTH)
     assert len(list(shared.out.rglob("manifest.ver"))) == 1

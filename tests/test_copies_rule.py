@@ -36,7 +36,7 @@ def official(version, name="a.bin"):
 
 
 def of(**changed):
-    """The facts of an object in a bucket with versions, but for what is given."""
+    """The facts of an object in a bucket with versions, with the given values replaced."""
     return ObjectFacts(**{"size": 5, "etag": ETAG, "version_id": "v1", "mtime_ns": T, **changed})
 
 
@@ -201,13 +201,13 @@ def test_bypass_existing_accepts_a_file_unless_its_size_differs(facts):
 
 
 def test_of_several_rows_of_a_uid_the_first_counts():
-    """As in the official tool; the last one would make an old file of a new version."""
+    """As in the official tool; with the last row a new version would look old."""
     rows, _ = parse(b"uid,version,filename\r\na,v0,a.bin\r\na,v1,a.bin\r\n")
     assert rows == [official("v0"), official("v1")]
 
 
 def known(case):
-    """Return whether both a mount and a prefetch can know what a case says."""
+    """Return whether both a mount and a prefetch can have the facts of a case."""
     file, record, _, _, facts, *_ = RULE[case]
     return file is not None and facts is not None and (record is None or record.source == SOURCE)
 

@@ -60,7 +60,7 @@ def test_many_lines_in_one_pair_of_quotes_are_one_field():
 
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_fields_over_128_kib_are_fields(quote):
-    """Python's csv refuses them if not told otherwise."""
+    """Python's csv refuses them by default."""
     long = "n" * 200_000
     assert csv.field_size_limit() >= 16 << 20
     found = list(read_rows(["a,b\n", f"1,{quote}{long}{quote}\n"]))

@@ -1,4 +1,4 @@
-"""The process of a background mount takes nothing along from the command that started it."""
+"""The process of a background mount inherits nothing from the command that started it."""
 
 from __future__ import annotations
 

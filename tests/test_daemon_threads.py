@@ -1,4 +1,4 @@
-"""Threads that are shared out, bounded, and never waited for without a bound."""
+"""Threads in groups: bounded in number, and waited for in bounded time."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def refuse(_thread: threading.Thread) -> None:
 
 
 def test_nothing_is_accepted_when_no_thread_is_available(monkeypatch):
-    """And nothing runs later what was refused."""
+    """A refused task does not run later either."""
     ran = []
     many = DaemonThreadPool("test")
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What the package knows about Ego4D by heart."""
+"""What the package contains about Ego4D: datasets, versions, universities."""
 
 import pytest
 from ego4d.cli import config as official

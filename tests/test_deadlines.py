@@ -1,4 +1,4 @@
-"""How long a read may take, whatever hangs below it; and what is served meanwhile."""
+"""How long a read may take if a lower layer hangs, and what is served in the meantime."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GOOD = "s3://healthy/good"
 
 
 class HalfStalling(StallingStore):
-    """Only what is below URL stalls."""
+    """Stalls only for objects below URL."""
 
     def obey(self, url: str) -> None:
         if url.startswith(URL):
@@ -62,7 +62,7 @@ def test_a_read_ends_although_its_request_never_does(stalling, large, monkeypatc
 
 
 def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):
-    """Neither their threads nor the memory they were promised."""
+    """Neither their threads nor their reserved memory are missing for others."""
     store, reader = stalling
     bad = [store.put(f"{URL}{number}", large[: 2 * BLOCK_SIZE]) for number in range(64)]
     good = store.put(GOOD, large[: 40 * BLOCK_SIZE])
@@ -79,7 +79,7 @@ def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):
 
 
 def test_reads_of_a_bucket_that_hangs_are_urgent_too(stalling, large):
-    """Its threads for what nobody waits for are taken; a reader is served all the same."""
+    """All its threads for requests without a reader are in use; a reader is still served."""
     store, reader = stalling
     bad = [store.put(f"{URL}{number}", large[:1000]) for number in range(30)]
     with ThreadPoolExecutor(30) as pool:
@@ -108,7 +108,7 @@ def test_read_ahead_becomes_urgent_when_a_reader_waits_for_it(stalling, large):
 
 
 def test_reads_after_a_slow_failure_fail_at_once(make_reader, large, monkeypatch):
-    """The kernel asks again, in smaller pieces, for what it could not have: that fails at once."""
+    """The kernel requests the same bytes again in smaller pieces: these fail at once."""
     monkeypatch.setattr(fetch_pool, "SLOW_FAILURE_S", 0.1)
     store = SlowlyFailing()
     ref = store.put(URL, large)
@@ -137,7 +137,7 @@ def test_a_slow_failure_is_forgotten_after_seconds(make_reader, large, monkeypat
 
 
 class SlowlyFailing(FailingStore):
-    """Fails requests for URL after a while, as a store that is silent."""
+    """Fails requests for URL after a delay, like a store that does not answer."""
 
     def __init__(self) -> None:
         super().__init__()

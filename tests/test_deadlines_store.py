@@ -39,7 +39,7 @@ def url(bucket: Bucket) -> str:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt has 0.8 seconds instead of 15, and none begins after 1.6."""
+    """An attempt may take 0.8 seconds instead of 15, and none begins after 1.6."""
     for module in (throughput, s3fs_s3):
         monkeypatch.setattr(module, "ATTEMPT_S", 0.8)
     monkeypatch.setattr(obstore_s3, "WHOLE_TIMEOUT_S", 0.8)
@@ -93,7 +93,7 @@ def test_a_body_that_trickles_times_out(
 def test_a_slow_connection_is_kept_while_it_brings_enough(
     store: ObjectStore, gateway: Gateway, url: str, how: str, metrics: Metrics
 ) -> None:
-    """Longer than two attempts may take: what comes slowly is no failure."""
+    """It takes longer than two attempts may: slow data is not a failure."""
     etag = store.head(url).etag
     gateway.faults.trickle_s, gateway.faults.piece_bytes = 0.03, 4096
     assert read_by(how, store, url, etag) == DATA
@@ -177,7 +177,7 @@ def test_all_requests_to_a_throttled_bucket_wait_together(
     metrics: Metrics,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One was refused; what others want of the bucket is not sent meanwhile."""
+    """One was refused; other requests to the bucket are not sent until the pause ends."""
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 1.0)
     monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 1.0)
     gateway.faults.slow_down_every, gateway.faults.times = 1, 1
@@ -242,7 +242,7 @@ def test_retry_after_is_obeyed_up_to_a_bound() -> None:
 def test_s3fs_reads_retry_after_and_obstore_does_not_report_it(
     store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
 ) -> None:
-    """Obstore's errors hold no headers: our own pauses do there."""
+    """Obstore's errors contain no headers, so the pauses of ego4dfs apply."""
     gateway.faults.slow_down_every, gateway.faults.times, gateway.faults.retry_after_s = 1, 1, 1
     began_s = time.monotonic()
     store.read_range(url, 0, 10)
@@ -356,7 +356,7 @@ def test_a_bucket_that_turns_slow_while_a_request_is_sent_leaves_it_bounded(
 def test_a_throttled_manifest_waits_only_until_the_cached_one_is_used(
     store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store may ask for a minute; the copy on disk is served long before."""
+    """The store may request a minute; the cached manifest is served much earlier."""
     limits = retry.RetryPolicy(max_attempts=2, timeout_s=20.0, throttled_s=0.5)
     monkeypatch.setattr(resilient, "MANIFESTS", limits)
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 30.0)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Be somebody with an empty home, no keys and no settings; end what the test leaves."""
+    """Run with an empty home, no keys and no settings; end what the test leaves."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EGO4DFS_", "XDG_"))}
     env = {**kept, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     yield env
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def processes_in(directory: Path) -> list[str]:
-    """Return the command lines that name the directory, but for this one."""
+    """Return the command lines that name the directory, except this one."""
     listed = subprocess.run(
         ["pgrep", "-af", str(directory)], check=False, stdout=subprocess.PIPE, text=True
     )
@@ -76,7 +76,7 @@ def test_the_command_that_it_names_can_be_typed(path: str, monkeypatch: pytest.M
 
 
 def test_a_demo_with_keep_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: Path):
-    """--keep returns with server and mount up; --stop takes both away."""
+    """--keep returns while server and mount run; --stop removes both."""
     output = run_cli("demo", "--keep", env=home, timeout=170).stdout
     directory = tmp_path / ".cache" / "ego4dfs-demo"
     videos = directory / "ego4d" / "v2" / "full_scale"

@@ -1,4 +1,4 @@
-"""The demo's keeper is waited for as long as it gets on, and its failure is told in its words."""
+"""The command waits while the demo's keeper makes progress, and shows why it failed."""
 
 from __future__ import annotations
 

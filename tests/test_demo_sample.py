@@ -1,4 +1,4 @@
-"""The demo's release: files that programs read, and manifests that the official tool takes."""
+"""The demo's release: files that programs can read, and manifests for the official tool."""
 
 from __future__ import annotations
 

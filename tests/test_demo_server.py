@@ -1,4 +1,4 @@
-"""The demo's S3 server: a real one, on loopback only, that never stays behind."""
+"""The demo's S3 server: a real one, on loopback only, that always ends."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_strangers_are_refused(server):
 
 
 def test_a_missing_key_is_404_to_the_licensee(server):
-    """Unlike at Amazon, as the class says."""
+    """Unlike on Amazon, as the class says."""
     s3 = client(server, server.licensee)
     assert refusal(s3.head_object, Bucket="bucket-plain", Key="missing") == 404
     assert refusal(s3.get_object, Bucket="bucket-plain", Key="missing") == 404

@@ -1,4 +1,4 @@
-"""Small files are fetched ahead of programs that go through a directory, within bounds."""
+"""Small files are fetched ahead of programs that read a directory, within bounds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = [f"{number:04}.pt" for number in random.Random(0).sample(range(COUNT), C
 
 
 class Directory:
-    """A directory of small files, and what was fetched of it while there was room."""
+    """A directory of small files, and a record of those that were fetched ahead."""
 
     def __init__(self, size: int = SIZE) -> None:
         self.sizes = dict.fromkeys(map(self.url, NAMES), size)

@@ -1,4 +1,4 @@
-"""`ego4dfs doctor` tells causes apart, says what to do, and ends in time whatever is broken."""
+"""`ego4dfs doctor` distinguishes causes, names remedies, and ends in bounded time."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ TOUCHED_AT_ONCE = 16
 
 
 class Epochs:
-    """A loader that reads each block of some data once an epoch, in a new random order."""
+    """A loader that reads each block once in an epoch, in a new random order."""
 
     def __init__(self, directory: Path, max_bytes: int, eviction: str) -> None:
         directory.mkdir()

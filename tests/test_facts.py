@@ -83,7 +83,7 @@ def test_facts_are_stored_unchanged_whatever_their_values(open_index):
 
 
 def test_facts_that_are_not_lasting_end_with_the_index(open_index):
-    """A store that tells neither ETag nor time gives tags that mean nothing to the next process."""
+    """Without ETag and time a tag is valid for one process only."""
     first = open_index(CountingStore())
     passing = ObjectFacts(10, "salted", "", 0, is_lasting=False)
     first.record("s3://b/a", passing)
@@ -308,7 +308,7 @@ def test_a_refusal_is_removed_by_a_success(open_index, clock):
 
 
 def test_a_refusal_from_the_future_is_ignored(open_index, clock):
-    """The clock was set back: nobody knows how old the refusal is."""
+    """The clock was set back: the age of the refusal is unknown."""
     store = FailingStore(objects())
     store.fail(AccessDenied("no"), times=1)
     index = open_index(store)

@@ -94,7 +94,7 @@ def test_a_refusal_that_was_changed_is_ignored(tmp_path, store):
 
 
 def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, store):
-    """A cache of all of Ego4D has 9,645 of them: asking again would take minutes."""
+    """A cache of all of Ego4D has 9,645 of them: new requests would take minutes."""
     known = ObjectFacts(5, "etag", "v", 7)
     changed(
         tmp_path,

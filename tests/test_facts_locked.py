@@ -22,7 +22,7 @@ def store() -> CountingStore:
 
 @pytest.fixture(autouse=True)
 def briefly(monkeypatch):
-    """Let what is put off be tried again soon."""
+    """Retry deferred changes soon."""
     monkeypatch.setattr(table, "LOCKED_S", 0.5)
     monkeypatch.setattr(write_queue, "LOCKED_S", 0.5)
 
@@ -30,7 +30,7 @@ def briefly(monkeypatch):
 def filled(tmp_path, store) -> FactsIndex:
     """Return an index that has ten facts on disk, one of them in memory, and no connection now.
 
-    So it is behind each fork; nobody can shut out a connection that is there already.
+    This is the state after each fork; an existing connection could not be locked out.
     """
     first = FactsIndex(tmp_path, store)
     for url in URLS[:10]:
@@ -64,7 +64,7 @@ def test_facts_are_available_while_another_process_locks_the_table(tmp_path, sto
 
 
 def test_a_hundred_threads_do_not_wait_for_each_other(tmp_path, store):
-    """Each would hold the lock that the others need for a step of its own."""
+    """Each would hold a lock that the others need."""
     facts = filled(tmp_path, store)
     with held(tmp_path / "facts.sqlite"):
         facts.sweep([f"s3://b/none{number}" for number in range(2000)])

@@ -1,4 +1,4 @@
-"""Faults 1 to 10 of the official tool: what it records, and what it makes of a selection."""
+"""Faults 1 to 10 of the official tool: its records, and how it applies a selection."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_fault_04_a_failure_is_an_exit_code_and_a_command(prefetch, official, re
 
 
 def test_fault_05_a_run_with_only_missing_objects_fails(prefetch, official, release, out):
-    """The official tool says that all is there already when all is missing or empty."""
+    """The official tool reports success when all objects are missing or empty."""
     release.manifest("annotations", f"video_uid,type,s3_path\nu,file,{release.url('no.json')}\n")
     wrong = official("-y", "--no-metadata")
     assert (wrong.returncode, "already exist" in wrong.stdout) == (0, True)
@@ -112,7 +112,7 @@ def test_fault_06_filters_that_match_no_row_are_named(prefetch, official, releas
 
 
 def test_fault_07_uids_select_in_every_dataset(prefetch, official, release, out):
-    """The official tool ignores --video_uids but in four datasets, and fetches all of others."""
+    """The official tool applies --video_uids to four datasets only, and fetches all of others."""
     dataset = "slowfast8x8_r101_k400"
     tagged(release, dataset, dict.fromkeys(UIDS, "[EM]"))
     flags = ("-y", "--no-metadata", "--datasets", dataset, "--video_uids", UIDS[1])

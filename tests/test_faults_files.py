@@ -1,4 +1,4 @@
-"""Faults 11 to 16, 24 and 27 to 30 of the official tool: how files come, and what is told."""
+"""Faults 11 to 16, 24 and 27 to 30 of the official tool: fetching files, and its reports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def versioned(release, content: bytes) -> None:
 def test_fault_11_an_interrupted_refresh_keeps_the_old_file_and_the_new_bytes(
     prefetch, release, front, out, spawn
 ):
-    """The official tool deletes the old file first, and begins anew with another name."""
+    """The official tool deletes the old file first, and starts again with another name."""
     old, new = seeded("old", LARGE), seeded("new", LARGE + 1)
     release.dataset("annotations", {"a.mp4": old})
     prefetch("-y", "--no-metadata")
@@ -63,7 +63,7 @@ def test_fault_11_an_interrupted_refresh_keeps_the_old_file_and_the_new_bytes(
 
 
 def test_fault_12_a_copy_is_checked_by_more_than_its_size(prefetch, official, release, out):
-    """The official tool compares sizes only, and takes changed bytes for right."""
+    """The official tool compares sizes only, and accepts changed bytes."""
     versioned(release, b"right")
     for run, root in ((official, out.parent / "official"), (prefetch, out)):
         run("-y", "--no-metadata")
@@ -78,7 +78,7 @@ def test_fault_12_a_copy_is_checked_by_more_than_its_size(prefetch, official, re
 
 
 def test_fault_12_bytes_changed_by_the_disk_are_found(prefetch, official, release, out):
-    """There, nothing looks at bytes: neither size nor time tell of these."""
+    """The official tool compares no bytes, and here size and time are unchanged."""
     versioned(release, b"right")
     official("-y", "--no-metadata")
     prefetch("-y", "--no-metadata", "-o", str(out.parent / "official"))
@@ -148,7 +148,7 @@ def test_fault_16_the_manifest_can_be_fetched_alone(prefetch, official, release,
 
 
 def test_fault_24_the_release_of_each_file_is_recorded(prefetch, official, release, out):
-    """The official tool mixes v2 and v2_1 in one directory, and nothing tells which is which."""
+    """The official tool mixes v2 and v2_1 in one directory without a record of the version."""
     later = f"{release.version}_1"
     release.metadata(b"{}")
     for version, name in ((release.version, "old.json"), (later, "new.json")):
@@ -172,7 +172,7 @@ def test_fault_24_the_release_of_each_file_is_recorded(prefetch, official, relea
 
 
 def test_fault_24_copies_of_an_older_release_can_be_removed(prefetch, release, out):
-    """The official tool never takes a file away; what is the user's own stays here, too."""
+    """The official tool never removes a file; ego4dfs keeps the user's own files too."""
     release.dataset("annotations", {"old.json": b"old", "both.json": b"both"})
     prefetch("-y", "--no-metadata")
     url = release.url("annotations/both.json")
@@ -192,7 +192,7 @@ def test_fault_24_copies_of_an_older_release_can_be_removed(prefetch, release, o
 def test_fault_27_bypass_sends_no_requests_and_accepts_no_truncated_file(
     prefetch, official, release, front
 ):
-    """The official --bypass-existing still asks for each file and takes truncated ones."""
+    """The official --bypass-existing still requests each file and accepts truncated ones."""
     release.dataset("annotations", {"a.json": b"content", "b.json": b"more"})
     for run, directory, is_right in ((official, "official", False), (prefetch, "out", True)):
         run("-y", "--no-metadata")
@@ -225,7 +225,7 @@ def test_fault_28_counts_and_sizes_are_right(prefetch, official, release):
 def test_fault_29_too_little_room_is_reported_before_a_byte(
     release, front, out, monkeypatch, capsys
 ):
-    """The official tool begins whatever the disk has room for, and fails in the middle."""
+    """The official tool starts without checking the free space, and fails in the middle."""
     release.dataset("annotations", {"a.json": bytes(2 * MIB)})
     monkeypatch.setattr(Layout, "free_bytes", lambda _self: MIB)
     words = ["-y", "--no-metadata", "-o", str(out), "--version", release.version]

@@ -1,4 +1,4 @@
-"""Faults 17 to 23, 25, 26 and 31 of the official tool: flags, names, keys and what is kept."""
+"""Faults 17 to 23, 25, 26 and 31 of the official tool: flags, names, keys and records."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_fault_17_the_flags_of_the_documentation_are_flags(prefetch, official, r
 
 
 def test_fault_18_the_config_file_is_checked(prefetch, official, release, out, tmp_path):
-    """The official tool ends with TypeError for an unknown key, and takes a text by its letters."""
+    """The official tool ends with TypeError for an unknown key, and splits a text into letters."""
     release.dataset("viz", {"a.jpg": b"a"})
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"datasets": "viz"}))
@@ -69,7 +69,7 @@ def test_fault_18_the_config_file_is_checked(prefetch, official, release, out, t
 def test_fault_19_annotations_are_chosen_and_the_default_is_documented(
     prefetch, official, release, out
 ):
-    """The official tool takes --annotations nlq and fetches all of them all the same."""
+    """The official tool accepts --annotations nlq, but fetches all of them."""
     manifest_of(release, "annotations", "annotation", {"nlq_val.json": "nlq", "vq.json": "vq"})
     official("-y", "--no-metadata", "--annotations", "nlq")
     assert len(data_of(tree(out.parent / "official"), release, "annotations")) == 2
@@ -79,7 +79,7 @@ def test_fault_19_annotations_are_chosen_and_the_default_is_documented(
 
 
 def test_fault_20_keys_of_the_environment_are_enough(prefetch, official, release, out, tmp_path):
-    """The official tool ends without a profile `default`, whatever keys the environment has."""
+    """The official tool requires a profile `default`, even with keys in the environment."""
     release.dataset("annotations", {"a.json": b"a"})
     (tmp_path / "home/.aws/credentials").unlink()
     assert "Could not find AWS profile" in official("-y", "--no-metadata").stderr
@@ -122,7 +122,7 @@ def test_fault_23_the_list_needs_neither_keys_nor_a_network(tmp_path):
 
 
 def test_fault_25_a_benchmark_without_brackets_counts(prefetch, official, release, out):
-    """The official tool passes over such rows, and over all filters where no column is."""
+    """The official tool skips such rows, and ignores the filter without the column."""
     rows = {"a.json": "em", "b.json": "[FHO |EM]", "c.json": "[AV]"}
     manifest_of(release, "annotations", "benchmarks", rows)
     flags = ("-y", "--no-metadata", "--benchmarks", "EM")
@@ -136,7 +136,7 @@ def test_fault_25_a_benchmark_without_brackets_counts(prefetch, official, releas
 def test_fault_25_benchmarks_without_a_column_are_those_of_the_recordings(
     prefetch, official, release, out
 ):
-    """The official tool drops the filter where no column is, and fetches all of the dataset."""
+    """Without the column the official tool ignores the filter, and fetches all of the dataset."""
     video, other = UID, UID.replace("1", "2")
     clip, cut = (uid.replace("0000-4000", "0000-4c11") for uid in (video, other))
     manifest_of(
@@ -161,7 +161,7 @@ def test_fault_25_benchmarks_without_a_column_are_those_of_the_recordings(
 
 
 def test_fault_26_universities_are_those_of_the_video_too(prefetch, official, release, out):
-    """The official tool looks at the bucket alone, and knows some buckets by no university."""
+    """The official tool uses the bucket only, and has no university for some buckets."""
     manifest_of(release, "annotations", "video_source", {"a.json": "unict", "b.json": "cmu"})
     flags = ("-y", "--no-metadata", "--universities", "unict")
     assert "All S3 Objects Invalid" in official(*flags).stdout
@@ -170,7 +170,7 @@ def test_fault_26_universities_are_those_of_the_video_too(prefetch, official, re
 
 
 def test_fault_31_cached_files_need_no_network(prefetch, official, release, front, out):
-    """The official tool fetches each manifest anew, and warns of each unusual file name."""
+    """The official tool fetches each manifest again, and warns about each unusual file name."""
     release.dataset("annotations", {"a.odd": b"a"})
     prefetch("-y", "--no-metadata")
     front.reset()

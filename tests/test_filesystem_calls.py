@@ -47,7 +47,7 @@ def top(release) -> str:
 
 
 def test_the_entry_point_gives_the_class_and_opens_nothing(licensee):
-    """Neither the version nor the key is looked at before the first use."""
+    """Neither the version nor the key is checked before the first use."""
     assert fsspec.get_filesystem_class("ego4d") is Ego4DFileSystem
     fs = fsspec.filesystem("ego4d", version="v999", skip_instance_cache=True)
     assert fs._opened is None
@@ -234,7 +234,7 @@ READS = {
 
 
 def test_every_call_of_fsspec_is_known_as_a_read_or_a_write():
-    """A new fsspec with a new way to write must not find it open."""
+    """A new way to write in a later fsspec must be refused too."""
     calls = {
         name
         for name in dir(AbstractFileSystem)

@@ -1,4 +1,4 @@
-"""Names cost no HEAD, whichever of fsspec's calls asks for them."""
+"""No call of fsspec that needs names only sends a HEAD request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ego4d://` where the store or the index told a wrong size: whole files or an error."""
+"""`ego4d://` with a wrong size from the store or the index: whole files or an error."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_captive_portal_leaves_nothing_behind(fs, gateway, release, monkeypatc
 
 
 def test_blocks_of_an_object_do_not_serve_it_under_another_size(fs, release):
-    """Where all blocks are cached no answer of the store would show that the size is wrong."""
+    """If all blocks are cached, no answer of the store shows that the size is wrong."""
     path = f"{release.version}/imu/a.csv"
     assert fs.cat_file(path) == DATA
     vfs: VFS = fs.vfs

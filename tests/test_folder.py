@@ -1,4 +1,4 @@
-"""Directories that others may write: their links and names lead nowhere."""
+"""Directories that others may write: their links and names are not followed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_link_of_another_user_is_replaced_and_not_followed(bench, outside, nam
 
 
 def test_a_part_file_with_another_hard_link_is_not_continued(bench, outside):
-    """A hard link: what is written into it would be written there."""
+    """Bytes written to a hard link would be written to the other file."""
     bench.put(a=b"a" * 3 * MIB)
     facts = bench.store.facts_of("s3://b/a.mp4")
     bench.journal.begin("v9/clips/a.mp4", "s3://b/a.mp4", facts, ".ego4dfs/a.mp4.part")

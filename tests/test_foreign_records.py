@@ -1,4 +1,4 @@
-"""Records of others that are damaged: what can be read is used, and nothing is fatal."""
+"""Damaged records of other tools: readable rows are used, and nothing is fatal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forks: what a child writes is kept, and no lock is left, whatever its parent does."""
+"""Forks: writes of a child are kept, and no lock stays held, for any action of the parent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FACTS = ObjectFacts(7, "etag", "", 1)
 
 
 class Child:
-    """A forked child that runs `steps` one after the other, each when it is told to."""
+    """A forked child that runs `steps` one after the other, each on request."""
 
     def __init__(self, *steps: Callable[[], object]) -> None:
         orders, self._orders = os.pipe()
@@ -41,7 +41,7 @@ class Child:
             os._exit(1)
 
     def step(self) -> None:
-        """Have the next step done."""
+        """Run the next step."""
         os.write(self._orders, b".")
         assert os.read(self._done, 1) == b".", "the child failed"
 
@@ -114,7 +114,7 @@ def check_nothing_is_open(directory: Path) -> None:
 
 
 def test_a_fork_while_a_filesystem_opens_leaves_the_child_a_free_lock(licensee):
-    """A thread that opens the tree is not there in the child to let go of the lock."""
+    """The thread that opens the tree does not exist in the child and cannot release the lock."""
     fs = fsspec.filesystem("ego4d", skip_instance_cache=True)
     held, free = threading.Event(), threading.Event()
 

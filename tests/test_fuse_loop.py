@@ -1,4 +1,4 @@
-"""Many readers of what does not come: everything else is answered, and the mount ends in time."""
+"""Many readers wait for the store: other calls are answered, and the mount ends in time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read(path):
 
 
 def ended_in_s(pid):
-    """Send SIGTERM and return how long the process lived on."""
+    """Send SIGTERM and return the time until the process has ended."""
     start_s = time.monotonic()
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: not is_running(pid))
@@ -141,7 +141,7 @@ print("ended")
     [("loop ends", "ended\n"), ("loop hangs", ""), ("close hangs", "")],
 )
 def test_a_signal_ends_the_process_although_a_lower_layer_hangs(kind, said):
-    """A loop that hears of the signal returns; else the process ends with code 0."""
+    """A loop that receives the signal returns; else the process ends with code 0."""
     command = [sys.executable, "-c", SESSION, kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout.replace("closed\n", "")) == (0, said), done.stderr

@@ -1,4 +1,4 @@
-"""No command, log or JSON document passes on what a name, a cell or a path says to a terminal."""
+"""No command, log or JSON document sends control characters of a name, cell or path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Place:
     env: dict[str, str]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        """Run a command; whatever its end, all that it prints must print."""
+        """Run a command; its output must be printable, also after a failure."""
         done = subprocess.run(
             [*EGO4DFS, *words],
             capture_output=True,
@@ -53,7 +53,7 @@ class Place:
 
 
 def check_prints(text: str) -> None:
-    """Fail if a character could do more to a terminal than to be seen, or forge a line."""
+    """Fail on a character that could control a terminal or forge a line."""
     unprintable = {letter for letter in text if not letter.isprintable()} - {"\n"}
     assert not unprintable, text
     assert not any(line.startswith("ego4dfs: forged") for line in text.split("\n")), text
@@ -61,7 +61,7 @@ def check_prints(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory) -> Path:
-    """A release whose manifest, names and cells do what they can."""
+    """A release with hostile text in its manifest, names and cells."""
     root = tmp_path_factory.mktemp("mirror")
     base = root / BUCKET / "public/v2"
     (base / "objects").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Copies that are somebody else's or not ours to write, and what adopting and pruning leave."""
+"""Copies of another user or without write permission, and the effects of adopting and pruning."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_journal_that_is_damaged_is_named_with_its_remedy(tmp_path):
 
 
 def test_damage_behind_the_first_page_is_reported_too(tmp_path):
-    """What is read of it later would end in an error of SQLite's own."""
+    """A later read would end in an error of SQLite."""
     state = tmp_path / ".ego4dfs"
     state.mkdir()
     journal = Journal(state)
@@ -95,7 +95,7 @@ def test_damage_behind_the_first_page_is_reported_too(tmp_path):
 
 
 def test_a_full_disk_is_an_error_and_not_a_signal(small_disk):
-    """A mapped page that a full disk cannot take would end the process by SIGBUS."""
+    """A mapped page that does not fit on a full disk would end the process by SIGBUS."""
     state = small_disk / ".ego4dfs"
     state.mkdir()
     with (small_disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):

@@ -1,4 +1,4 @@
-"""A journal of the version before, whose tables had other names, is taken over as it is."""
+"""A journal of the previous version, whose tables had other names, is used unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HAVE = 8 * MIB
 
 @pytest.fixture
 def bench(tmp_path):
-    """A directory in which the version before completed one file and was killed in another."""
+    """A directory in which the previous version completed one file and was killed in another."""
     made = Bench(tmp_path, FailingStore())
     made.journal.close()
     for path in made.layout.state.iterdir():

@@ -1,4 +1,4 @@
-"""The log of a background mount is bounded, whatever programs and C libraries make it write."""
+"""The log of a background mount is bounded, also with output of programs and C libraries."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_grouped_videos_are_files_of_their_own():
     assert entry.uids == {f"grp-{UID}"}
 
 
-def test_the_first_v1_manifest_without_path_splits_and_benchmarks_is_read():
+def test_a_v1_manifest_without_path_splits_and_benchmarks_is_read():
     content = table(
         "video_uid,scenarios,device,duration_sec,canonical_s3_location",
         f"{UID},[],GoPro,903.3,s3://ego4d-cmu/public/v1/full_scale/{UID}",
@@ -83,7 +83,7 @@ def test_the_first_v1_manifest_without_path_splits_and_benchmarks_is_read():
 
 @pytest.mark.parametrize("id_column", ["exported_clip_uid", "video_uid", "file_uid"])
 def test_clips_are_found_by_clip_and_by_parent(id_column):
-    """Whatever column holds the clip's uid, a clip is `<clip uid>.mp4`, and so is its parent's."""
+    """With the uid in any column, a clip is `<clip uid>.mp4`, and is found by its parent too."""
     columns = "parent_video_uid,parent_start_sec,parent_end_sec,s3_path,manifold_location"
     content = table(
         f"{id_column},{columns},type,benchmarks",
@@ -169,7 +169,7 @@ def test_viz_pictures_belong_to_the_video_in_their_name():
         ("file_uid,s3_path", "u,s3://b/a key+with #odd €.pt", "a key+with #odd €.pt"),
     ],
 )
-def test_names_and_locations_are_the_official_tools(tmp_path, header, row, name):
+def test_names_and_locations_equal_those_of_the_official_tool(tmp_path, header, row, name):
     path = tmp_path / "manifest.csv"
     path.write_bytes(table(header, row))
     (official,) = list_videos_in_manifest(path, set(), set())
@@ -228,7 +228,7 @@ def test_universities_come_from_bucket_and_video_source():
 
 @pytest.mark.parametrize("benchmarks", [set(), {"em"}, {"FHO"}, {"em", "fho"}, {"av"}])
 @pytest.mark.parametrize("universities", [set(), {"cmu"}, {"nus", "unc"}])
-def test_filters_and_order_are_the_official_tools(tmp_path, benchmarks, universities):
+def test_filters_and_order_equal_those_of_the_official_tool(tmp_path, benchmarks, universities):
     cells = list(BENCHMARK_CELLS)
     buckets = ["ego4d-cmu", "ego4d-speac", "ego4d-unc", "elsewhere"]
     rows = [f"u{i},s3://{buckets[i % 4]}/k{i},{cells[i * 7 % 9]}" for i in range(72)]
@@ -270,7 +270,7 @@ def test_any_table_gives_unique_names_or_a_manifest_error(header, rows):
 
 @settings(max_examples=200)
 @given(st.lists(CELLS, min_size=1, max_size=20), st.sampled_from(["\n", "\r\n"]))
-def test_no_valid_row_is_lost_whatever_stands_in_other_cells(cells, lineterminator):
+def test_no_valid_row_is_lost_because_of_other_cells(cells, lineterminator):
     rows = [[f"u{i}", cell, f"s3://b/k{i}", cell] for i, cell in enumerate(cells)]
     header = ["video_uid", "scenarios", "s3_path", "note"]
     content = as_csv([header, *rows], lineterminator, csv.QUOTE_ALL)

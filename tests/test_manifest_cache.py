@@ -1,4 +1,4 @@
-"""Manifests on disk: believed when whole, fetched anew when not."""
+"""Manifests on disk: used if complete, fetched again if not."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "manifests" / "v2" / "clips" / "manifest.csv"
 
 
-def test_a_kept_manifest_is_served_when_the_store_is_gone(kept, store):
+def test_a_cached_manifest_is_served_during_an_outage(kept, store):
     store.fail(StoreUnavailable("gone"))
     assert kept.is_cached("v2", "clips")
     assert kept.fetch("v2", "clips").content == MANIFEST
 
 
 def test_a_damaged_copy_is_fetched_again(kept, path):
-    """Its length is right, and its ETag would be confirmed for ever."""
+    """Its length is right, and the store would always confirm its ETag."""
     path.write_bytes(DAMAGED)
     assert not kept.is_cached("v2", "clips")
     assert kept.fetch("v2", "clips").content == path.read_bytes() == MANIFEST
 
 
-def test_a_damaged_copy_is_not_served_when_the_store_is_gone(kept, store, path):
+def test_a_damaged_copy_is_not_served_during_an_outage(kept, store, path):
     path.write_bytes(DAMAGED)
     store.fail(StoreUnavailable("gone"))
     with pytest.raises(StoreUnavailable):
@@ -57,7 +57,7 @@ def test_a_damaged_copy_is_not_served_when_the_store_is_gone(kept, store, path):
 
 
 @pytest.mark.parametrize("facts", [b"", b"5", b"[]", b"{}", b'{"etag": "x"}', b"\xff"])
-def test_damaged_facts_are_a_reason_to_fetch_again(kept, path, facts):
+def test_a_manifest_with_damaged_facts_is_fetched_again(kept, path, facts):
     path.with_suffix(".json").write_bytes(facts)
     assert not kept.is_cached("v2", "clips")
     assert kept.fetch("v2", "clips").content == MANIFEST
@@ -82,7 +82,7 @@ def test_two_threads_never_write_one_partial_file(store, tmp_path, path, monkeyp
 
 
 def test_an_error_that_is_raised_again_does_not_grow(store, tmp_path):
-    """For half a minute the same answer is given to everybody who asks."""
+    """All requests within half a minute get the same error."""
     catalog = Catalog(ManifestCache(tmp_path, store), "v2", Selection())
     store.fail(StoreUnavailable("gone", url="s3://b/a", hint="wait"))
     told = []
@@ -106,7 +106,7 @@ NO_MANIFESTS = (PORTAL, b"\n", b"\0" * 5000, b'{"error": "quota"}', b"name,size\
     deadline="at once",
 )
 @pytest.mark.parametrize("answer", NO_MANIFESTS)
-def test_an_answer_that_is_no_manifest_never_replaces_the_kept_one(
+def test_an_answer_that_is_not_a_manifest_never_replaces_the_cached_one(
     kept, store, path, answer, caplog
 ):
     store.objects[manifest_url("v2", "clips")] = answer
@@ -117,7 +117,7 @@ def test_an_answer_that_is_no_manifest_never_replaces_the_kept_one(
 
 
 @pytest.mark.parametrize("answer", NO_MANIFESTS)
-def test_without_a_kept_manifest_the_error_says_what_came(store, tmp_path, answer):
+def test_without_a_cached_manifest_the_error_shows_the_answer(store, tmp_path, answer):
     store.objects[manifest_url("v2", "clips")] = answer
     keeper = ManifestCache(tmp_path, store)
     with pytest.raises(ManifestError, match="manifest v2/clips") as caught:
@@ -126,7 +126,7 @@ def test_without_a_kept_manifest_the_error_says_what_came(store, tmp_path, answe
     assert not keeper.is_cached("v2", "clips")
 
 
-def test_a_page_that_was_kept_by_an_earlier_version_is_fetched_again(store, tmp_path, path):
+def test_a_web_page_cached_by_an_earlier_version_is_fetched_again(store, tmp_path, path):
     facts = {
         "etag": "e",
         "mtime_ns": 0,
@@ -175,7 +175,7 @@ def test_a_crash_between_two_renames_leaves_the_old_manifest_or_the_new(
     sees="the manifest is fetched again",
     deadline="at once",
 )
-def test_a_flipped_byte_of_the_facts_is_a_reason_to_fetch_again(kept, path, store):
+def test_a_manifest_with_a_changed_byte_in_its_facts_is_fetched_again(kept, path, store):
     facts_path = path.with_suffix(".json")
     content = facts_path.read_bytes()
     for place in range(0, len(content), 7):
@@ -188,7 +188,7 @@ def test_a_flipped_byte_of_the_facts_is_a_reason_to_fetch_again(kept, path, stor
         facts_path.write_bytes(content)
 
 
-def test_facts_of_an_earlier_version_have_no_proof_and_are_believed(kept, path, store):
+def test_facts_of_an_earlier_version_without_a_checksum_are_used(kept, path, store):
     facts_path = path.with_suffix(".json")
     facts = json.loads(facts_path.read_bytes())
     del facts["proof"]
@@ -205,7 +205,7 @@ def test_facts_of_an_earlier_version_have_no_proof_and_are_believed(kept, path, 
     deadline="at once",
 )
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.json"])
-def test_an_unreadable_kept_manifest_is_fetched_again(kept, path, name, caplog):
+def test_an_unreadable_cached_manifest_is_fetched_again(kept, path, name, caplog):
     """A directory in its place is unreadable for root, too."""
     path.with_name(name).unlink()
     path.with_name(name).mkdir()

@@ -123,7 +123,7 @@ def test_text_behind_a_closing_quote_is_read_as_lenient_readers_do():
 
 
 def test_two_unclosed_quotes_do_not_make_one_row_of_two():
-    """Taken together they would be one record of the right width, with the second one's URL."""
+    """Together they would be one record of the right width, with the URL of the second."""
     header = "video_uid,scenarios,s3_path"
     content = table('a,"x,s3://b/a', 'b,"y,s3://b/b', "c,[],s3://b/c", header=header)
     manifest = parse(content, "t")
@@ -133,14 +133,14 @@ def test_two_unclosed_quotes_do_not_make_one_row_of_two():
     assert {2, 3} <= set(told(manifest))
 
 
-def test_a_field_beyond_the_limit_costs_only_its_row():
+def test_a_field_beyond_the_limit_loses_only_its_row():
     huge = "x" * 200_000
     header = "video_uid,scenarios,s3_path"
     content = table(f"a,{huge},s3://b/a", "b,[],s3://b/b", header=header)
     assert "b.mp4" in names(parse(content, "t"))
 
 
-def test_a_nul_costs_at_most_its_row():
+def test_a_nul_loses_at_most_its_row():
     manifest = parse(table("a,mp4,s3://b/a", "\0,mp4,s3://b/b\0", "c,mp4,s3://b/c"), "t")
     assert names(manifest)[0] == "a.mp4"
     assert names(manifest)[-1] == "c.mp4"
@@ -182,7 +182,7 @@ def test_a_video_without_a_uid_is_left_out_and_reported():
         (b"\0\0\0\x1cftypisom", "no column holds an id"),
     ],
 )
-def test_what_has_no_usable_header_is_an_error_with_file_and_row(content, wanted):
+def test_a_file_without_a_usable_header_is_an_error_with_file_and_row(content, wanted):
     with pytest.raises(ManifestError) as caught:
         parse(content, "v2/full_scale")
     assert "v2/full_scale, row 1" in str(caught.value)
@@ -236,7 +236,7 @@ def test_many_rows_of_one_name_are_not_compared_with_each_other(monkeypatch):
     assert len(looks) < 4 * count
 
 
-def test_twins_of_one_stem_are_two_files():
+def test_two_objects_of_one_stem_are_two_files():
     manifest = parse(table("a,file,s3://b/x.json", "b,file,s3://b/x.csv"), "t")
     assert names(manifest) == ["x.json", "x.csv"]
     assert manifest.problems == ()

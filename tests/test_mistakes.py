@@ -1,4 +1,4 @@
-"""Command lines with mistakes: each gets a line that says which, and none ends as a bug of ours."""
+"""Command lines with mistakes: one line names the mistake, and none is reported as a bug."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VALUES = (
 
 
 def line_of(dice: random.Random, place: Path) -> list[str]:
-    """Return a command line of which some words make no sense."""
+    """Return a command line with some meaningless words."""
     values = [
         *VALUES,
         str(place),
@@ -73,7 +73,7 @@ def line_of(dice: random.Random, place: Path) -> list[str]:
 
 
 def is_harmless(words: list[str]) -> bool:
-    """Return whether it can do no more than to fail: it copies and mounts nothing anywhere."""
+    """Return whether it can only fail: it copies and mounts nothing."""
     return not {"-o", "--output_directory"} & {*words} or words[0] in {"verify", "ls", "cache"}
 
 
@@ -94,7 +94,7 @@ def place(options, tmp_path, monkeypatch):
     deadline="at once",
 )
 @pytest.mark.parametrize("seed", range(8))
-def test_no_mistake_ends_as_unexpected(place, seed, capfd):
+def test_no_mistake_ends_as_an_unexpected_error(place, seed, capfd):
     dice = random.Random(seed)
     for _ in range(40):
         words = line_of(dice, place)
@@ -113,7 +113,7 @@ def said_by(capsys, *words: str) -> tuple[int, str]:
     return code, capsys.readouterr().err
 
 
-def test_a_path_comes_back_as_it_was_written(place, capsys):
+def test_a_message_shows_a_path_as_it_was_given(place, capsys):
     _, said = said_by(capsys, "ls", "/x/y")
     assert said.startswith("ego4dfs: /x/y: no such file or directory in this selection")
 
@@ -125,7 +125,7 @@ def test_cache_without_an_action_says_which_there_are(place, capsys):
 
 
 @pytest.mark.parametrize("flags", [("-lh",), ("-hl",), ("-l", "-h"), ("-h", "-l")])
-def test_ls_takes_h_beside_l_as_ls_does(place, flags, capsys):
+def test_ls_accepts_h_with_l_as_ls_does(place, flags, capsys):
     assert cli.main(["ls", "v2/clips", "--datasets", "clips", *flags]) == 0
     assert "1 B" in capsys.readouterr().out
 
@@ -144,7 +144,7 @@ def test_ls_h_alone_is_help(place, capsys):
         ("ls", "default: all", "accepted, and ignored"),
     ],
 )
-def test_help_says_what_holds_for_that_command(command, default, directory):
+def test_help_describes_options_for_that_command(command, default, directory):
     text = " ".join(cli.parser_of(command).format_help().split())
     assert default in text
     assert f"--output_directory DIR {directory}" in text
@@ -162,13 +162,13 @@ def test_help_says_what_holds_for_that_command(command, default, directory):
     ],
     ids=lambda words: " ".join(words)[:40],
 )
-def test_a_path_that_cannot_be_is_no_bug_of_ours(place, words, capsys):
+def test_an_impossible_path_is_not_reported_as_a_bug(place, words, capsys):
     code, said = said_by(capsys, *words)
     assert code
     assert "unexpected" not in said
     assert len(said.splitlines()) <= 2
 
 
-def test_a_limit_above_the_disk_is_warned_of(place, caplog):
+def test_a_limit_above_the_size_of_the_disk_causes_a_warning(place, caplog):
     assert cli.main(["ls", "--datasets", "clips", "--cache-size", "900TiB"]) == 0
     assert "the limit of the cache is 900.0 TiB, but its disk has only" in caplog.text

@@ -57,7 +57,7 @@ def test_a_file_has_the_attributes_of_its_object(shared_mount):
         assert found.st_mtime_ns == last_modified_ns(shared_mount, name)
 
 
-def test_a_directory_has_the_attributes_of_one(shared_mount):
+def test_a_directory_has_the_attributes_of_a_directory(shared_mount):
     for path in (shared_mount.root, shared_mount.directory.parent, shared_mount.directory):
         found = path.stat()
         assert stat.S_ISDIR(found.st_mode)
@@ -85,7 +85,7 @@ def test_inodes_are_the_same_after_a_remount(shared_mount, mount):
     assert len(set(numbers.values())) == len(shared_mount.files)
 
 
-def test_statfs_reports_what_is_there_and_that_nothing_is_free(shared_mount):
+def test_statfs_reports_the_known_sizes_and_no_free_space(shared_mount):
     for name in shared_mount.files:
         (shared_mount.directory / name).stat()
     found = os.statvfs(shared_mount.root)
@@ -94,7 +94,7 @@ def test_statfs_reports_what_is_there_and_that_nothing_is_free(shared_mount):
     assert found.f_flag & os.ST_RDONLY
 
 
-def test_extended_attributes_say_where_the_bytes_come_from(shared_mount):
+def test_extended_attributes_name_the_source_of_the_bytes(shared_mount):
     path = shared_mount.directory / "odd.pt"
     path.stat()
     key = f"public/{shared_mount.release.version}/objects/annotations/odd.pt"
@@ -107,7 +107,7 @@ def test_extended_attributes_say_where_the_bytes_come_from(shared_mount):
 
 
 def test_attributes_of_another_kind_are_not_supported(shared_mount):
-    """`ls -l` asks once for each mount then, and not for each file."""
+    """`ls -l` then sends one request for each mount, and not one for each file."""
     for name in ("system.posix_acl_access", "security.selinux", "security.capability"):
         with pytest.raises(OSError, match="not supported"):
             os.getxattr(shared_mount.directory / "odd.pt", name)
@@ -121,7 +121,7 @@ def test_an_unknown_extended_attribute_is_no_data(shared_mount, name):
         assert caught.value.errno == errno.ENODATA
 
 
-def test_the_live_counters_are_there_but_not_listed(shared_mount):
+def test_the_status_file_exists_but_is_not_listed(shared_mount):
     assert ".ego4dfs" not in os.listdir(shared_mount.root)
     assert os.listdir(shared_mount.root / ".ego4dfs") == []
     found = status(shared_mount.root)
@@ -157,7 +157,7 @@ def test_a_map_of_a_file_is_its_bytes_and_cannot_be_written(shared_mount):
             mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
 
-def test_handles_of_one_file_have_places_of_their_own(shared_mount):
+def test_handles_of_one_file_have_their_own_positions(shared_mount):
     data = shared_mount.files["large.mp4"]
     path = shared_mount.directory / "large.mp4"
     with path.open("rb") as one, path.open("rb") as other:
@@ -181,7 +181,7 @@ def test_direct_reads_are_the_same_bytes(shared_mount):
         os.close(fd)
 
 
-def test_random_reads_by_many_threads_are_the_plain_bytes(shared_mount):
+def test_random_reads_by_many_threads_return_the_right_bytes(shared_mount):
     data = shared_mount.files["large.mp4"]
     fd = os.open(shared_mount.directory / "large.mp4", os.O_RDONLY)
 
@@ -201,7 +201,7 @@ def test_random_reads_by_many_threads_are_the_plain_bytes(shared_mount):
         os.close(fd)
 
 
-def test_seeks_go_from_the_start_the_place_and_the_end(shared_mount):
+def test_seeks_are_relative_to_start_position_and_end(shared_mount):
     data = shared_mount.files["odd.pt"]
     with (shared_mount.directory / "odd.pt").open("rb") as file:
         assert file.seek(-17, os.SEEK_END) == 3 * MIB
@@ -222,13 +222,13 @@ def test_seeks_go_from_the_start_the_place_and_the_end(shared_mount):
         ("{v}/annotations/\udcff.json", errno.ENOENT),
     ],
 )
-def test_a_path_that_is_not_listed_says_so(shared_mount, path, number):
+def test_a_path_that_is_not_listed_does_not_exist(shared_mount, path, number):
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         os.stat(f"{shared_mount.root}/{path.format(v=shared_mount.release.version)}")
     assert caught.value.errno == number
 
 
-def test_a_directory_is_no_file_and_a_file_no_directory(shared_mount):
+def test_a_directory_is_not_a_file_and_a_file_is_not_a_directory(shared_mount):
     with pytest.raises(IsADirectoryError):
         os.read(os.open(shared_mount.directory, os.O_RDONLY), 1)
     with pytest.raises(NotADirectoryError):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def gateway(server, licensee, monkeypatch):
-    """Stand between mount and server, and answer as S3 does to licensees."""
+    """A gateway between mount and server that answers as S3 does to licensees."""
     with Gateway(server.endpoint_url) as between:
         between.faults.hide_missing = True
         monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
@@ -26,7 +26,7 @@ def gateway(server, licensee, monkeypatch):
 
 
 def list_only(release, name: str) -> None:
-    """Publish a manifest with a row whose object is not there."""
+    """Publish a manifest with a row whose object does not exist."""
     release.manifest("clips", f"video_uid,type,s3_path\nx,file,{release.url(f'clips/{name}')}\n")
 
 
@@ -41,7 +41,7 @@ def shown(mount, release):
     return root, root / release.version / "clips"
 
 
-def test_a_listed_object_that_is_missing_is_visible_and_not_to_be_opened(mount, release):
+def test_a_listed_object_that_is_missing_is_visible_and_cannot_be_opened(mount, release):
     list_only(release, "late.mp4")
     _, clips = shown(mount, release)
     assert sorted(os.listdir(clips)) == ["late.mp4", "manifest.csv"]
@@ -71,7 +71,9 @@ def test_an_object_that_appears_is_read_whole_without_a_remount(mount, release):
 
 
 @pytest.mark.parametrize("size", [3 * MIB, 3 * MIB + 100, 2 * MIB])
-def test_a_replaced_object_is_an_error_to_its_readers_and_new_to_the_next(mount, release, size):
+def test_a_replaced_object_is_an_error_for_open_files_and_new_for_the_next_open(
+    mount, release, size
+):
     """Old pages, new pages and the old size are never mixed."""
     old, new = seeded("old", 3 * MIB), seeded("new", size)
     release.dataset("clips", {"a.mp4": old})
@@ -94,7 +96,7 @@ def test_a_replaced_object_is_an_error_to_its_readers_and_new_to_the_next(mount,
         os.close(fd)
 
 
-def test_a_malformed_manifest_is_an_error_of_its_own_directory_only(mount, release):
+def test_a_malformed_manifest_affects_only_its_directory(mount, release):
     release.dataset("clips", {"a.mp4": b"a" * 1000})
     release.dataset("annotations", {"fine.json": b"{}"})
     root = mount("--version", release.version)

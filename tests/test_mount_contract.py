@@ -41,7 +41,7 @@ class Kernel:
 
 @pytest.fixture(scope="module")
 def face(server, published: Published, tmp_path_factory, libfuse, transport) -> Iterator[Kernel]:
-    """One mount for all facts: they only look."""
+    """One mount for all tests of the contract: they only read."""
     own = tmp_path_factory.mktemp("contract")
     endpoint = {"AWS_ENDPOINT_URL": published.endpoint_url}
     env = environment(server, own / "home", transport, **endpoint)

@@ -1,4 +1,4 @@
-"""Names and mountpoints are bytes: UTF-8 names whatever the locale, and any path to mount on."""
+"""Names and mountpoints are bytes: UTF-8 names in any locale, and any path as mountpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def arguments(release):
     sees="the same names and bytes: names are UTF-8",
     deadline="at once",
 )
-def test_names_are_utf8_whatever_locale_the_mount_was_started_under(mount, arguments, licensee):
+def test_names_are_utf8_in_any_locale_of_the_mount(mount, arguments, licensee):
     root = mount(*arguments, env=asciionly(licensee))
     directory = root / arguments[1] / "annotations"
     assert sorted(os.listdir(directory)) == sorted([*NAMES, "manifest.csv"])

@@ -1,4 +1,4 @@
-"""Commands answer in time whatever the processes of mounts do: stopped, killed, or busy."""
+"""Commands answer in time if the process of a mount is stopped, killed or busy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def arguments(release) -> list[str]:
 
 @contextmanager
 def frozen(root):
-    """Stop the process of a mount, and let it go on in the end; yields its pid."""
+    """Stop the process of a mount, and continue it at the end; yields its pid."""
     pid = status(root)["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -50,7 +50,7 @@ def frozen(root):
     sees="the mount is shown as silent, with its process and what to do; the others as usual",
     deadline="at once",
 )
-def test_status_names_a_frozen_mount_and_shows_the_others(cli, mount, arguments):
+def test_status_names_a_stopped_mount_and_shows_the_others(cli, mount, arguments):
     roots = [mount(*arguments) for _ in range(3)]
     with frozen(roots[0]) as one, frozen(roots[1]):
         with pytest.raises(MountUnresponsive):
@@ -79,7 +79,7 @@ def test_status_names_a_frozen_mount_and_shows_the_others(cli, mount, arguments)
     deadline="at once",
 )
 @pytest.mark.parametrize("how", [[], ["--lazy"]])
-def test_a_frozen_mount_is_unmounted_and_its_process_named(cli, mount, arguments, how):
+def test_a_stopped_mount_is_unmounted_and_its_process_is_named(cli, mount, arguments, how):
     root = mount(*arguments)
     with frozen(root) as pid:
         done = cli("unmount", *how, str(root), check=False, timeout=20)
@@ -98,7 +98,7 @@ def test_a_frozen_mount_is_unmounted_and_its_process_named(cli, mount, arguments
     sees="the mount works; `doctor` warns about the other one",
     deadline="2 s",
 )
-def test_a_frozen_mount_keeps_no_other_from_being_mounted(cli, mount, arguments):
+def test_a_stopped_mount_does_not_prevent_another_mount(cli, mount, arguments):
     root = mount(*arguments)
     with frozen(root) as pid:
         other = mount(*arguments)
@@ -111,7 +111,7 @@ def test_a_frozen_mount_keeps_no_other_from_being_mounted(cli, mount, arguments)
         assert f"{root}: ego4dfs is mounted there already" in complaint(done)
 
 
-def test_copies_into_a_frozen_mount_are_refused_at_once(cli, mount, arguments):
+def test_copies_into_a_stopped_mount_are_refused_at_once(cli, mount, arguments):
     root = mount(*arguments)
     with frozen(root):
         for command in (["prefetch", "-y", "-o"], ["verify", "--offline", "-o"]):
@@ -120,7 +120,7 @@ def test_copies_into_a_frozen_mount_are_refused_at_once(cli, mount, arguments):
             assert f"an ego4dfs is mounted at {root}" in complaint(done)
 
 
-def test_a_mountpoint_below_a_frozen_mount_is_refused_in_time(cli, mount, arguments):
+def test_a_mountpoint_below_a_stopped_mount_is_refused_in_time(cli, mount, arguments):
     root = mount(*arguments)
     with frozen(root):
         for command in ("mount", "unmount", "status"):
@@ -136,7 +136,7 @@ def test_a_mountpoint_below_a_frozen_mount_is_refused_in_time(cli, mount, argume
     sees="one line that says so; paths below it are refused",
     deadline="at once",
 )
-def test_what_lies_below_a_dead_mount_is_refused_with_the_place(cli, mount, arguments):
+def test_paths_below_a_dead_mount_are_refused_with_its_mountpoint(cli, mount, arguments):
     root = mount(*arguments)
     pid = status(root)["pid"]
     os.kill(pid, signal.SIGKILL)
@@ -149,7 +149,7 @@ def test_what_lies_below_a_dead_mount_is_refused_with_the_place(cli, mount, argu
     assert not is_mounted(root)
 
 
-def test_a_command_that_waits_for_a_frozen_mount_keeps_no_pipe_open(mount, arguments):
+def test_a_command_that_waits_for_a_stopped_mount_keeps_no_pipe_open(mount, arguments):
     root = mount(*arguments)
     with frozen(root):
         reader, writer = os.pipe()
@@ -203,7 +203,7 @@ def held(*command):
     sees="it is unmounted, and the holder is named; the process ends with it",
     deadline="10 s",
 )
-def test_another_mount_namespace_that_holds_a_mount_is_named(mount, arguments, monkeypatch):
+def test_another_mount_namespace_that_uses_a_mount_is_named(mount, arguments, monkeypatch):
     monkeypatch.setattr("ego4dfs.mount.mountpoint.HELD_S", 0.2)
     root = mount(*arguments)
     pid = status(root)["pid"]
@@ -221,7 +221,7 @@ def test_another_mount_namespace_that_holds_a_mount_is_named(mount, arguments, m
     wait_until(lambda: not is_running(pid))
 
 
-def test_a_bind_mount_that_holds_a_mount_is_named(mount, arguments, tmp_path, monkeypatch):
+def test_a_bind_mount_that_uses_a_mount_is_named(mount, arguments, tmp_path, monkeypatch):
     monkeypatch.setattr("ego4dfs.mount.mountpoint.HELD_S", 0.2)
     root = mount(*arguments)
     pid = status(root)["pid"]

@@ -1,4 +1,4 @@
-"""A mount whose store, cache or objects went away says so; nothing passes for an empty file."""
+"""A mount reports a missing store, cache or object; nothing looks like an empty file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_outage_makes_no_empty_files(mount, mirror, tmp_path):
     assert (directory / "a.csv").read_text() == "a" * 1000
 
 
-def test_tar_hears_of_a_file_that_is_refused(mount, mirror, tmp_path):
+def test_tar_reports_a_file_that_is_refused(mount, mirror, tmp_path):
     directory = mounted(mount, mirror)
     assert (directory / "gone.csv").stat().st_mode & 0o777 == 0o640
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""From the mount to the unmount: in order, by signal, by a crash, and while somebody is inside."""
+"""From the mount to the unmount: in order, by signal, after a crash, and while in use."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_background_mount_answers_when_its_command_returns(mount, arguments, r
     assert is_running(status(root)["pid"])
 
 
-def test_a_background_mount_says_where_it_is_and_how_to_go_on(cli, mount, tmp_path, arguments):
+def test_a_background_mount_prints_its_place_and_the_next_commands(cli, mount, tmp_path, arguments):
     mountpoint = tmp_path / "my ego4d"
     mountpoint.mkdir()
     mount.adopt(mountpoint)
@@ -111,7 +111,7 @@ def test_a_mount_in_the_foreground_ends_when_it_is_unmounted(
 
 
 def killed(mount, arguments):
-    """Mount, kill the process as the kernel would for want of memory, and return the place."""
+    """Mount, kill the process as the kernel does without memory, and return the mountpoint."""
     root = mount(*arguments)
     pid = status(root)["pid"]
     os.kill(pid, signal.SIGKILL)
@@ -146,7 +146,7 @@ def test_a_dead_mount_is_mounted_over(mount, arguments):
     assert sum(f" {root} " in line for line in lines) == 1
 
 
-def test_a_busy_mount_names_who_holds_it_and_is_unmounted_lazily_on_request(cli, mount, arguments):
+def test_a_busy_mount_names_its_users_and_can_be_unmounted_lazily(cli, mount, arguments):
     root = mount(*arguments)
     pid = status(root)["pid"]
     with subprocess.Popen(["sleep", "60"], cwd=root / arguments[1]) as holder:

@@ -1,4 +1,4 @@
-"""Without the server, without a valid key, or from a mirror: what was fetched stays readable."""
+"""Without the server, without a valid key, or from a mirror: cached bytes stay readable."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def gateway(server, licensee, monkeypatch):
-    """Stand between mounts and the server, so that it can go away."""
+    """A gateway between mounts and the server that can be stopped."""
     with Gateway(server.endpoint_url) as between:
         monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
         yield between
 
 
 def drop_pages(path: Path) -> None:
-    """Let the kernel forget a file, so that reads reach the mount."""
+    """Drop a file from the page cache, so that reads reach the mount."""
     fd = os.open(path, os.O_RDONLY)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(fd)
@@ -74,7 +74,7 @@ def readable(path: Path) -> bool:
     return True
 
 
-def test_all_datasets_are_mounted_offline_when_one_was_seen(gateway, mount, release):
+def test_all_datasets_are_mounted_offline_if_one_manifest_is_cached(gateway, mount, release):
     release.dataset("annotations", {"a.json": b"{}"})
     root = mount("--version", release.version)
     assert (root / release.version / "annotations/a.json").read_bytes() == b"{}"
@@ -127,9 +127,7 @@ def test_a_renewed_key_works_without_a_remount(gateway, mount, release, licensee
 
 
 @pytest.mark.parametrize("form", ["path", "relative", "url"])
-def test_a_mirror_in_a_directory_takes_the_place_of_s3(
-    mount, tmp_path, monkeypatch, form, licensee
-):
+def test_a_mirror_in_a_directory_replaces_s3(mount, tmp_path, monkeypatch, form, licensee):
     for name in licensee:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)

@@ -19,7 +19,7 @@ def root(mount, release):
 
 
 def as_promised(path):
-    """Read as much as `stat` says, as curl, tar and rsync do, and no more."""
+    """Read only as many bytes as `stat` reports, as curl, tar and rsync do."""
     size = path.stat().st_size
     with path.open("rb", buffering=0) as file:
         data = file.read(size)

@@ -1,4 +1,4 @@
-"""Nothing can be written into a mount, and the usual tools take it for a download."""
+"""Nothing can be written into a mount, and the usual tools work as on a download."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_a_file_open_for_reading_cannot_be_changed_through_its_descriptor(shared
 
 
 def run(command: str, cwd: Path, **names: object) -> str:
-    """Run a shell line that must succeed without a word on stderr; return its output."""
+    """Run a shell line that must succeed without output on stderr; return its output."""
     line = command.format(**names)
     done = subprocess.run(["sh", "-c", line], cwd=cwd, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), line
     return done.stdout
 
 
-def test_the_usual_tools_find_what_they_would_find_in_a_download(shared_mount, tmp_path):
+def test_the_usual_tools_have_the_same_results_as_in_a_download(shared_mount, tmp_path):
     copy = tmp_path / "copy"
     run("cp -rp {root} {copy}", tmp_path, root=shared_mount.root, copy=copy)
     for name, data in shared_mount.files.items():
@@ -131,7 +131,7 @@ def test_the_usual_tools_find_what_they_would_find_in_a_download(shared_mount, t
     deadline="at once",
 )
 def test_copies_can_be_changed_copied_over_and_removed(shared_mount, tmp_path):
-    """Modes travel along with `cp -r` and copytree: those of a copy must let its owner write."""
+    """`cp -r` and copytree copy modes: the owner of a copy must be able to write it."""
     copy = tmp_path / "copy"
     for _ in range(2):
         shutil.copytree(shared_mount.directory, copy, dirs_exist_ok=True)
@@ -140,7 +140,7 @@ def test_copies_can_be_changed_copied_over_and_removed(shared_mount, tmp_path):
     assert {path.stat().st_mode & 0o777 for path in found if path.is_file()} == {0o644}
 
 
-def test_a_name_that_is_too_long_is_said_to_be(shared_mount):
+def test_a_name_that_is_too_long_fails_with_enametoolong(shared_mount):
     with pytest.raises(OSError, match="too long") as caught:
         os.stat(shared_mount.directory / ("x" * 256))
     assert caught.value.errno == errno.ENAMETOOLONG

@@ -1,4 +1,4 @@
-"""The kernel's table of mounts is read as the kernel writes it, whatever characters paths hold."""
+"""The kernel's mount table is read correctly for any characters in paths."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mounted_on(directory):
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_a_path_is_read_whole(tmp_path, name):
+def test_a_path_is_read_completely(tmp_path, name):
     with mounted_on(tmp_path / name):
         found = mountinfo.mounted_at(tmp_path / name)
         assert found.mountpoint == tmp_path / name
@@ -57,13 +57,13 @@ def test_a_path_is_read_whole(tmp_path, name):
     deadline="at once",
 )
 @pytest.mark.parametrize("name", ["a\rb", "a\x85\u2028b"])
-def test_a_strange_path_elsewhere_disturbs_no_command(cli, tmp_path, name):
+def test_an_unusual_path_of_another_mount_affects_no_command(cli, tmp_path, name):
     with mounted_on(tmp_path / name):
         assert cli("status", check=False).stderr == ""
 
 
 @pytest.mark.parametrize("name", ["a\rb", "a\u2028b", "a\nb c"])
-def test_a_mountpoint_may_have_a_strange_name(cli, mount, release, name):
+def test_a_mountpoint_may_have_an_unusual_name(cli, mount, release, name):
     release.dataset("annotations", {"narration.json": b"{}\n"})
     mountpoint = mount.directory / name
     mountpoint.mkdir()
@@ -77,7 +77,7 @@ def test_a_mountpoint_may_have_a_strange_name(cli, mount, release, name):
     assert os.listdir(mountpoint) == []
 
 
-def test_foreign_text_is_never_split_by_all_that_python_takes_for_line_ends():
+def test_foreign_text_is_split_at_line_feeds_only():
     """str.splitlines cuts at CR, VT, NEL and U+2028, which a path or a name may hold."""
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A mount shows what the official downloader, ego4d 1.7.3, leaves behind: the same tree."""
+"""A mount shows the same tree as a download by the official tool, ego4d 1.7.3."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 @pytest.fixture
 def licensed(sampled, tmp_path, transport) -> dict[str, str]:
-    """Be a licensee with a profile, which the official tool insists on."""
+    """A licensee with a profile, which the official tool requires."""
     env = environment(sampled.server, tmp_path / "home", transport)
     (tmp_path / "home/.aws").mkdir()
     keys = sampled.server.licensee

@@ -16,7 +16,7 @@ from ego4dfs.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch, tmp_path):
-    """A home of our own with a file of uids and a config file, and the directory we are in."""
+    """A home with a file of uids and a config file, as the working directory."""
     (tmp_path / "uids").write_text("AA bb\ncc\n")
     (tmp_path / "config.json").write_text('{"datasets": ["viz"], "benchmarks": ["EM"]}')
     (tmp_path / "manifest.csv").write_text("video_uid,s3_path\n")
@@ -136,7 +136,7 @@ def test_dashes_underscores_and_beginnings(line, field, expected):
     assert getattr(settle(line), field) == expected
 
 
-def test_underscores_in_values_stay():
+def test_underscores_in_values_are_kept():
     assert settle("--source=mem_x://a_b").source == "mem_x://a_b"
 
 
@@ -177,24 +177,24 @@ def test_a_path_behind_a_list_is_the_mountpoint(line, home):
     assert settled.datasets == ("full_scale", "annotations")
 
 
-def test_the_value_of_another_option_is_left_alone(home):
+def test_the_value_of_another_option_is_unchanged(home):
     settled = settle("--datasets clips --cache-dir ./c -o ~/m")
     assert settled.output_directory == home / "m"
     assert (settled.datasets, settled.cache_dir) == (("clips",), home / "c")
 
 
-def test_a_nested_dataset_is_no_path():
+def test_a_nested_dataset_is_not_a_path():
     assert settle("--datasets components/videos /m").datasets == ("components/videos",)
 
 
-def test_two_mountpoints_are_one_too_many():
+def test_two_mountpoints_are_refused():
     assert refused("/a --datasets clips /b")[0] == "unrecognized arguments: /a"
     said, _ = refused("/a -o /b")
     assert "not allowed with" in said
     assert "MOUNTPOINT" in said
 
 
-def test_a_mountpoint_that_is_missing_is_asked_for():
+def test_a_missing_mountpoint_is_an_error_with_an_example():
     with pytest.raises(ConfigError, match="no MOUNTPOINT was given") as caught:
         options.mountpoint_of(settle("--datasets full_scale m"))
     assert caught.value.hint.startswith("put it first: ego4dfs mount")

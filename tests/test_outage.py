@@ -1,4 +1,4 @@
-"""A run waits for a store that does not answer, as long as it was told to."""
+"""A run waits for a store that does not answer, for as long as `--retry-for` says."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FILES["large"] = os.urandom(5 << 20)
     sees="the run waits and says so, and continues when the store answers",
     deadline="--retry-for: 1 h unless set",
 )
-def test_an_outage_is_waited_out(bench):
+def test_a_run_waits_for_the_end_of_an_outage(bench):
     bench.put(**FILES)
     run = fetcher(bench, retry_for_s=60)
     bench.store.fail(GONE, times=500)
@@ -59,7 +59,7 @@ def test_an_outage_is_waited_out(bench):
     assert not run.report.outage.lasts_s
 
 
-def test_an_outage_that_outlasts_it_ends_the_run_with_what_is_to_do(bench):
+def test_an_outage_longer_than_retry_for_ends_the_run_with_a_remedy(bench):
     bench.put(**FILES)
     run = fetcher(bench, retry_for_s=0.2)
     bench.store.fail(GONE)
@@ -69,7 +69,7 @@ def test_an_outage_that_outlasts_it_ends_the_run_with_what_is_to_do(bench):
     assert run.report.finished == 0
 
 
-def test_without_patience_a_file_has_a_few_rounds(bench):
+def test_with_retry_for_0_a_file_has_a_few_rounds(bench):
     bench.put(a=b"a")
     run = fetcher(bench, retry_for_s=0)
     bench.store.gets.clear()
@@ -79,7 +79,7 @@ def test_without_patience_a_file_has_a_few_rounds(bench):
     assert len(bench.store.gets) == 3
 
 
-def test_an_object_that_fails_beside_others_is_no_outage(bench):
+def test_one_object_that_fails_is_not_an_outage(bench):
     """It has a few rounds, and the run ends without it."""
     bench.put(**FILES, bad=b"bad")
     run = fetcher(bench, retry_for_s=60)
@@ -122,7 +122,7 @@ def test_planning_waits_too(bench):
     assert all(item.facts is not None for item in plan.items)
 
 
-def test_planning_does_not_wait_without_patience(bench):
+def test_planning_does_not_wait_with_retry_for_0(bench):
     bench.put(**FILES)
     bench.store.fail(GONE)
     with pytest.raises(StoreUnavailable):
@@ -142,7 +142,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_elsewhere_than_on_a_terminal_an_outage_is_a_line_when_it_begins_and_one_when_it_ends():
+def test_without_a_terminal_an_outage_is_one_line_at_its_start_and_one_at_its_end():
     stream, report = io.StringIO(), Report(files=3, outage=Outage(3600))
     with Progress(stream) as progress:
         for _ in range(3):
@@ -160,7 +160,7 @@ def test_elsewhere_than_on_a_terminal_an_outage_is_a_line_when_it_begins_and_one
     ]
 
 
-def test_on_a_terminal_an_outage_stands_below_the_bars(monkeypatch):
+def test_on_a_terminal_an_outage_is_shown_below_the_bars(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     stream, report = Terminal(), Report(files=3, total_bytes=10, outage=Outage(3600))
@@ -181,7 +181,7 @@ def test_a_dumb_terminal_has_lines(monkeypatch):
     assert stream.getvalue().startswith("0 of 3 files, 0 B of 10 B")
 
 
-def test_files_that_failed_do_not_count_as_there(bench):
+def test_failed_files_do_not_count_as_complete(bench):
     bench.put(a=b"a", b=b"b")
     run = fetcher(bench, retry_for_s=0)
     bench.store.fail(GONE, only="b.mp4")

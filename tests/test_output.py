@@ -1,4 +1,4 @@
-"""What commands print and end with, and how `ego4dfs` finds them."""
+"""Output and exit codes of commands, and how `ego4dfs` finds them."""
 
 import io
 import json
@@ -188,7 +188,7 @@ def test_warnings_of_the_package_are_lines_on_stderr(command, capsys):
         (5000 * 2**40, "5000.0 TiB"),
     ],
 )
-def test_sizes_say_their_unit(size, text):
+def test_sizes_have_a_unit(size, text):
     assert human_size(size) == text
 
 
@@ -232,7 +232,7 @@ def test_json_is_one_document(capsys):
     assert "ä" in text
 
 
-def test_json_refuses_what_it_cannot_say():
+def test_json_refuses_values_that_it_cannot_represent():
     with pytest.raises(TypeError):
         output.print_json({"x": object()})
 
@@ -252,7 +252,7 @@ def test_listing_datasets_runs_no_command(command, capsys):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
-def test_help_is_data(words, capsys):
+def test_help_goes_to_stdout(words, capsys):
     assert cli.main(words) == 0
     text = capsys.readouterr().out
     for name, line in cli.COMMANDS.items():
@@ -272,7 +272,7 @@ def test_a_command_has_its_own_help(command, words, capsys):
     assert text.rstrip().endswith(output.exit_codes())
 
 
-def test_version_is_ours_at_the_top_and_of_ego4d_below(command, capsys):
+def test_version_is_of_ego4dfs_at_the_top_and_of_ego4d_in_commands(command, capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"ego4dfs {ego4dfs.__version__}\n"
     cli.main(["ls", "--version", "v1"])

@@ -72,7 +72,7 @@ def test_every_flag_gives_the_same_tree(both, flags):
     assert len(assert_same(both, *flags)) > 2
 
 
-def test_uids_of_the_command_line_and_of_a_file_give_the_same_tree(both, tmp_path):
+def test_uids_from_the_command_line_and_from_a_file_give_the_same_tree(both, tmp_path):
     uids = _uids(both)
     flags = ("--datasets", FULL)
     found = assert_same(both, *flags, "--video_uids", *uids[:2])
@@ -82,7 +82,7 @@ def test_uids_of_the_command_line_and_of_a_file_give_the_same_tree(both, tmp_pat
     assert {Path(path).stem for path in found if path.endswith(".mp4")} == set(uids)
 
 
-def test_a_manifest_of_ones_own_and_a_config_file_give_the_same_tree(both, tmp_path):
+def test_a_local_manifest_and_a_config_file_give_the_same_tree(both, tmp_path):
     lines = both.sample.manifests["v2_1", "viz"].splitlines(keepends=True)
     (tmp_path / "own.csv").write_bytes(b"".join(lines[:3]))
     own = ("--manifest-override-path", str(tmp_path / "own.csv"))
@@ -97,7 +97,7 @@ def test_a_manifest_of_ones_own_and_a_config_file_give_the_same_tree(both, tmp_p
     assert any(path.startswith("v2/sta_models/") for path in found)
 
 
-def test_a_bucket_that_is_no_university_to_the_official_tool_is_one(both):
+def test_ego4d_unict_counts_as_a_bucket_of_unict(both):
     """The one filter that differs, by fault 26: `ego4d-unict` is a bucket of unict."""
     flags = ("--datasets", FULL, "--universities", "unict", "--no-metadata")
     both.official(both.directory / "official", *flags)
@@ -108,7 +108,7 @@ def test_a_bucket_that_is_no_university_to_the_official_tool_is_one(both):
 
 
 @pytest.mark.parametrize("is_ours_first", [True, False])
-def test_what_one_tool_fetched_the_other_does_not(both, is_ours_first):
+def test_neither_tool_fetches_files_of_the_other_again(both, is_ours_first):
     """Datasets one by one: of several at once the official tool keeps no record (fault 1)."""
     out = both.directory / "shared"
     first, second = both.official, both.ours

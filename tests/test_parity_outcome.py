@@ -1,4 +1,4 @@
-"""Official `ego4d` 1.7.3 and `ego4dfs prefetch` come to the same end: answers, finished copies."""
+"""Official `ego4d` 1.7.3 and `ego4dfs prefetch` have the same outcome: answers, complete copies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAID = (
 
 
 def told(stdout: str, out: Path) -> list[str]:
-    """Return what was said of what users of the official tool search for, in any order.
+    """Return the lines that users of the official tool search for, in any order.
 
     The official "GB" are 1024³ bytes; ours says GiB.
     """
@@ -61,8 +61,8 @@ def test_a_prompt_and_its_answer_have_the_same_outcome(both, flags, answer):
 
 
 @pytest.mark.parametrize("flag", [(), ("--bypass-existing",), ("--skip-s3-checks",)])
-def test_over_a_finished_copy_both_find_nothing_to_do(both, flag):
-    """What has no version the official tool would fetch again (fault 2), but for a run of ours."""
+def test_over_complete_copies_both_have_nothing_to_do(both, flag):
+    """The official tool would fetch objects without versions again (fault 2) without our run."""
     one, other = both.directory / "official", both.directory / "ours"
     flags = ("--datasets", "sta_models", "--no-metadata")
     both.official(one, *flags)
@@ -78,8 +78,8 @@ def test_over_a_finished_copy_both_find_nothing_to_do(both, flag):
 
 
 @pytest.mark.parametrize("is_cut", [True, False])
-def test_bypass_existing_keeps_what_lies_there_unless_it_is_cut(both, is_cut):
-    """The one difference: a cut file is known as such by its size (fault 27)."""
+def test_bypass_existing_keeps_files_unless_they_are_truncated(both, is_cut):
+    """The one difference: a truncated file is recognised by its size (fault 27)."""
     flags = ("--datasets", "viz", "--no-metadata")
     for run, out in ((both.official, "official"), (both.ours, "ours")):
         directory = both.directory / out

@@ -19,7 +19,7 @@ FILES = {"a.jpg": b"a", "b.jpg": b"bb", "c.jpg": b"ccc"}
 
 
 def both_trees(release, *flags: str) -> dict[str, bytes]:
-    """Run both tools with paths that no shell has expanded, and return what both have left."""
+    """Run both tools with paths that no shell has expanded, and return both trees."""
     home = Path(os.environ["HOME"])
     flags = ("-y", "--no-metadata", "--version", release.version, *flags)
     done = run_official(Path("~/official"), *flags)
@@ -60,7 +60,7 @@ def test_the_tilde_is_the_home_in_every_path(release, what):
         ("something_new", "something_new"),
     ],
 )
-def test_datasets_lie_where_their_names_say_known_or_not(release, given, dataset):
+def test_datasets_are_in_the_directories_of_their_names_known_or_not(release, given, dataset):
     release.dataset(dataset, FILES)
     found = both_trees(release, "--datasets", given)
     assert found.keys() - {f"{release.version}/{dataset}/manifest.csv"} == {
@@ -68,7 +68,7 @@ def test_datasets_lie_where_their_names_say_known_or_not(release, given, dataset
     }
 
 
-def test_without_an_output_directory_nothing_begins(release, front: Gateway):
+def test_without_an_output_directory_the_run_is_refused(release, front: Gateway):
     command = [*EGO4DFS, "prefetch", "-y", "--version", release.version]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
