@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.copies import Journal, Layout, State
+from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.errors import OutputError
 from ego4dfs.files import Folder, Folders, write_atomic
 from ego4dfs.prefetch import Status
@@ -177,3 +178,40 @@ def test_the_hidden_directory_is_opened_once(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before + 1
     folders.close()
     assert len(os.listdir("/proc/self/fd")) == before - 2
+
+
+def test_files_written_again_and_again_use_no_further_descriptors(tmp_path):
+    folders = Folders(tmp_path)
+    folder = folders.folder("v9")
+    versions = VersionFile(tmp_path / "v9")
+    found = []
+    for number in range(50):
+        hidden, descriptor = folder.create_hidden(f"{number}.part")
+        os.close(descriptor)
+        hidden.rename(f"{number}.part", folder, f"{number}.mp4")
+        versions.put(str(number), "version", f"{number}.mp4")
+        assert versions.save(folder)
+        found.append(len(os.listdir("/proc/self/fd")))
+    assert set(found) == {found[0]}
+    folders.close()
+    assert not (tmp_path / "v9/.ego4dfs").exists()
+
+
+def test_a_file_is_hidden_in_a_directory_that_was_removed_meanwhile(tmp_path):
+    with Folder.at(tmp_path) as folder:
+        folder.hidden(make=True)
+        (tmp_path / ".ego4dfs").rmdir()
+        (tmp_path / "a.part").write_bytes(b"a")
+        folder.hide("a.part", "b.part")
+        assert folder.hidden_names() == ["b.part"]
+        with pytest.raises(FileNotFoundError):
+            folder.hide("a.part", "b.part")
+
+
+def test_a_directory_without_hidden_files_keeps_none(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/a").write_bytes(b"a")
+    with Folder.at(tmp_path) as folder, folder.below("there") as there:
+        folder.link_from("a", there)
+        folder.write_atomic("b", b"b")
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "there"]

@@ -75,7 +75,6 @@ class Layout:
             hidden, descriptor = folder.create_hidden(_PROBE)
             os.close(descriptor)
             hidden.remove(_PROBE)
-            folder.remove_hidden()
 
     def prepare(self, names: tuple[str, ...]) -> None:
         """Create the directories, with the modes that the umask allows. Raises OutputError."""

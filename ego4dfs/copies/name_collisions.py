@@ -102,7 +102,6 @@ def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
         found = hidden.status(other)
     finally:
         hidden.remove(one)
-    folder.remove_hidden()
     return found is not None
 
 

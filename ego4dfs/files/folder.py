@@ -52,9 +52,14 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Close the directory, and its hidden one."""
-        hidden = [self._hidden] if self._hidden is not None else []
-        for folder in (*hidden, *self._removed):
+        """Close the directory and its hidden one, and remove that if it is empty.
+
+        It is removed here only: others may use its descriptor until then.
+        """
+        if self._hidden is not None:
+            self._hidden.close()
+            self.remove_hidden()
+        for folder in self._removed:
             folder.close()
         os.close(self._fd)
 
@@ -165,6 +170,20 @@ class Folder:
                 self._forget_hidden(hidden)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / HIDDEN))
 
+    def hide(self, name: str, new_name: str) -> None:
+        """Move a file into the hidden directory."""
+        for _ in range(_TRIES):
+            hidden = self.hidden(make=True)
+            try:
+                self.rename(name, hidden, new_name)
+            except FileNotFoundError:
+                if self.status(name) is None:
+                    raise
+                self._forget_hidden(hidden)
+            else:
+                return
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / HIDDEN))
+
     def _forget_hidden(self, hidden: Folder) -> None:
         """Open the hidden directory again at the next use: another process removed it.
 
@@ -198,12 +217,12 @@ class Folder:
             hidden.rename(temporary, self, name)
         finally:
             hidden.remove(temporary)
-        self.remove_hidden()
 
     def link_from(self, name: str, folder: Folder) -> None:
         """Create a hard link to a file of another directory; replaces a file of that name here."""
         temporary = f"{name}.{os.getpid()}.link"
-        with self.below(HIDDEN, make=True) as hidden, self._named(name):
+        hidden = self.hidden(make=True)
+        with self._named(name):
             hidden.remove(temporary)
             ends = {"src_dir_fd": folder._fd, "dst_dir_fd": hidden._fd}  # noqa: SLF001 - its own class
             try:
@@ -211,7 +230,6 @@ class Folder:
                 hidden.rename(temporary, self, name)
             finally:
                 hidden.remove(temporary)  # rename does nothing if both are links to one file
-        self.remove_hidden()
 
     def _step(self, name: str, *, make: bool) -> Folder:
         path = self.path / name

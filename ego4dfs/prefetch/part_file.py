@@ -184,7 +184,7 @@ def _bring_in(folder: Folder, old: str, part: str) -> None:
     """Move the part file of an earlier version of ego4dfs, which had it beside the copies."""
     found = folder.status(old)
     if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-        folder.rename(old, folder.hidden(make=True), part)
+        folder.hide(old, part)
 
 
 def _gaps(begun: Begun, size: int, present: int) -> list[tuple[int, int]]:
