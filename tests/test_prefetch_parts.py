@@ -282,6 +282,23 @@ def test_bytes_of_another_version_are_not_gone_on_with(tmp_path, change):
     journal.close()
 
 
+def test_bytes_of_another_version_are_forgotten_when_a_small_file_overwrites_them(tmp_path):
+    layout = Layout(tmp_path, "v9")
+    layout.prepare(())
+    journal = Journal(layout.state)
+    begun(journal, tmp_path / "a", (0, MIB), sync=True)
+    facts = ObjectFacts(70, "other", "", 0)
+    part = PartFile(Folder.at(tmp_path), "v9/a", "s3://b/a", facts, journal, is_filled=True)
+    part.fill(memoryview(b"x" * 70))
+    part.close()
+    assert journal.begun("v9/a") is None
+    assert journal.begun_bytes() == {}
+    part = PartFile(Folder.at(tmp_path), "v9/a", "s3://b/a", FACTS, journal)
+    assert part.missing == [(0, 10 * MIB)]
+    part.close()
+    journal.close()
+
+
 def test_a_part_file_that_is_shorter_than_noted_is_not_believed(tmp_path):
     layout = Layout(tmp_path, "v9")
     layout.prepare(())

@@ -72,7 +72,9 @@ class PartFile:
         self.missing = [(0, facts.size)]
         if begun is not None and fits and self._resume(begun, facts.size):
             return
-        if not is_filled:
+        if is_filled:
+            journal.forget(key)  # what it says of another version is overwritten now
+        else:
             journal.begin(key, url, facts, f"{HIDDEN}/{self._part}")
         self.missing = [(0, facts.size)] if facts.size else []
         self._hidden, self._fd = folder.create_hidden(self._part)
