@@ -13,6 +13,7 @@ from ego4dfs.errors import OutputError
 from ego4dfs.files import Folder
 from ego4dfs.prefetch import Status
 from ego4dfs.prefetch.disk_errors import DiskErrors
+from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.verify import Verdict, check_plan
 from kit.copies import Bench
 from kit.data import MIB
@@ -117,7 +118,25 @@ def test_a_directory_in_the_place_of_a_file_fails_that_file(bench, size):
     assert [p.reason for p in report.problems] == ["there is a directory of this name"]
     assert (bench.directory / "a.mp4").is_dir()
     assert (bench.directory / "b.mp4").read_bytes() == b"b" * size
+    assert not (bench.directory / ".ego4dfs").exists()
     assert not [url for url, _, _ in bench.store.gets if url.endswith("a.mp4") and size > MIB]
+
+
+def test_a_directory_that_takes_the_name_of_a_file_under_way_leaves_no_part_file(
+    bench, monkeypatch
+):
+    bench.put(a=b"a" * 3 * MIB)
+    true = PartFile.finish
+
+    def finish(self, mtime_ns):
+        (bench.directory / "a.mp4").mkdir()
+        return true(self, mtime_ns)
+
+    monkeypatch.setattr(PartFile, "finish", finish)
+    report = bench.fetch()
+    assert [p.reason for p in report.problems] == ["there is a directory of this name"]
+    assert not (bench.directory / ".ego4dfs").exists()
+    assert bench.journal.begun("v9/clips/a.mp4") is None
 
 
 @pytest.mark.parametrize("place", ["", "v2"])

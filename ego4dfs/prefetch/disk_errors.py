@@ -13,7 +13,10 @@ _OF_ALL = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "ENODEV", "ENXIO", "ESTALE", "EMFILE", "ENFILE")
 )
-_HOPELESS = frozenset((errno.EFBIG, errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG))
+_HOPELESS = frozenset(
+    getattr(errno, name)
+    for name in ("EFBIG", "EINVAL", "EILSEQ", "ENAMETOOLONG", "EISDIR", "ENOTEMPTY")
+)
 _GIVE_UP_AFTER = 16
 _REASONS = {
     errno.EFBIG: "too large for this disk, or for a limit that is set (ulimit -f)",
