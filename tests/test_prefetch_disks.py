@@ -11,7 +11,7 @@ from ego4dfs.cli.output import ExitCode
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.errors import OutputError
 from ego4dfs.files import Folder
-from ego4dfs.prefetch import Status
+from ego4dfs.prefetch import Fetcher, Status
 from ego4dfs.prefetch.disk_errors import DiskErrors
 from ego4dfs.prefetch.part_file import PartFile
 from ego4dfs.verify import Verdict, check_plan
@@ -293,3 +293,16 @@ def test_a_dataset_that_cannot_be_written_fails_its_own_files_only(prefetch, rel
     (version / "clips").unlink()
     prefetch(*flags, "clips", "viz")
     assert (version / "clips/a.mp4").read_bytes() == b"a"
+
+
+def test_bytes_of_datasets_that_cannot_be_written_are_not_waited_for(bench):
+    bench.put(a=b"a" * 70)
+    error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    plan = bench.plan()
+    fetcher = Fetcher(
+        bench.session, bench.layout, bench.journal, plan, unwritable={"clips": error}
+    )
+    assert fetcher.run()
+    report = fetcher.report
+    assert (report.total_bytes, report.moved_bytes) == (0, 0)
+    assert (report.files, report.counts[Status.FAILED]) == (1, 1)

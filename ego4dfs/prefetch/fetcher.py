@@ -66,9 +66,10 @@ class Fetcher:
         An outage of the store is waited out for `retry_for_s`. The files of datasets whose
         directories are `unwritable` count as failed.
         """
-        self.report = Report(plan.count(*State), plan.bytes(*TO_FETCH))
+        self.report = Report(plan.count(*State))
         self.report.leave_out(plan, unwritable)
         plan = replace(plan, datasets=[d for d in plan.datasets if d.dataset not in unwritable])
+        self.report.total_bytes = plan.bytes(*TO_FETCH)
         self._session = session
         self._layout = layout
         self._journal = journal
