@@ -299,9 +299,7 @@ def test_bytes_of_datasets_that_cannot_be_written_are_not_waited_for(bench):
     bench.put(a=b"a" * 70)
     error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     plan = bench.plan()
-    fetcher = Fetcher(
-        bench.session, bench.layout, bench.journal, plan, unwritable={"clips": error}
-    )
+    fetcher = Fetcher(bench.session, bench.layout, bench.journal, plan, unwritable={"clips": error})
     assert fetcher.run()
     report = fetcher.report
     assert (report.total_bytes, report.moved_bytes) == (0, 0)

@@ -30,7 +30,7 @@ class Stopped(Exception):  # noqa: N818 - no error: it was requested
 class Download:
     """A file under way: which ranges nobody fetches yet, and how many are being fetched.
 
-    `found` is the checksum that the attempt before this one gave. Only the pool' lock guards
+    `found` is the checksum that the attempt before this one gave. Only the lock of the pool guards
     `todo`, `busy` and `error`.
     """
 
@@ -193,7 +193,7 @@ class _Sink:
 
     def __init__(self, fetcher: RangeFetcher, download: Download, row: int, position: int) -> None:
         self._fetcher = fetcher
-        self._copy = download
+        self._download = download
         self._row = row
         self._began_s = time.monotonic()
         self.position = position
@@ -202,5 +202,5 @@ class _Sink:
         if self._began_s:
             self._fetcher.first_byte_took(time.monotonic() - self._began_s)
             self._began_s = 0.0
-        self._fetcher._write(self._copy, self._row, offset, data, fetched=len(data), cached=0)  # noqa: SLF001 - one unit
+        self._fetcher._write(self._download, self._row, offset, data, fetched=len(data), cached=0)  # noqa: SLF001 - one unit
         self.position = offset + len(data)
