@@ -12,6 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,7 @@ class Copies:
     def __init__(self, directory: Path, source: str, report: Callable[[str], None]) -> None:
         """Look at `directory` for copies of objects of `source`. Raises ConfigError."""
         self._warned: set[str] = set()
-        self._compared: dict[Copy, str] = {}  # why a copy is not its object, or ''
+        self._compared: dict[tuple[Copy, str, str], Proof] = {}  # with this URL and ETag
         self._lock = threading.Lock()  # guards what was warned of
         self._directory = directory
         self._source = source
@@ -76,12 +77,11 @@ class Copies:
                 hint="name the directory that prefetch or the official tool filled",
             ) from error
         self._rows = RowsByPath(self._directories, self._read, self._warn_of_damage)
-        journal = _journal(directory / STATE_DIRECTORY)
         try:
-            self._records = dict(journal.records())
-            self._etags = BucketEtags(journal, source)
-        finally:
-            journal.close()
+            self._records, self._etags = _read_journal(directory / STATE_DIRECTORY, source)
+        except BaseException:
+            self._directories.close()
+            raise
         self._metadata = {
             record.url: record
             for path, record in self._records.items()
@@ -219,17 +219,17 @@ class Copies:
 
     def _difference(self, copy: Copy, url: str, facts: ObjectFacts, verdict: Verdict) -> str:
         """Compare a copy with the ETag of its object, unless that was done before."""
-        if copy not in self._compared:
+        key = (copy, url, facts.etag)
+        proof = self._compared.get(key)
+        if proof is None:
             try:
                 found = compare(partial(self._chunks, copy.path), facts.size, facts.etag)
             except OSError as error:
                 return f"cannot be read ({error.strerror})"
             proof = self._etags.proof(url, facts.size, facts.etag, found)
-            is_wrong = proof is Proof.WRONG or (
-                proof is Proof.UNKNOWN and not verdict.size_suffices
-            )
-            self._compared[copy] = "does not agree with the ETag of its object" if is_wrong else ""
-        return self._compared[copy]
+            self._compared[key] = proof
+        is_wrong = proof is Proof.WRONG or (proof is Proof.UNKNOWN and not verdict.size_suffices)
+        return "does not agree with the ETag of its object" if is_wrong else ""
 
     def _chunks(self, path: str) -> Iterator[memoryview]:
         buffer = memoryview(bytearray(_READ_BYTES))
@@ -290,13 +290,15 @@ class Copies:
         self._report(f"{path} is damaged: {damage}; the rest of it is used")
 
 
-def _journal(state: Path) -> Journal:
-    """Open the journal for reading; one that cannot be read counts as empty."""
+def _read_journal(state: Path, source: str) -> tuple[dict[str, Record], BucketEtags]:
+    """Return what a journal holds; one that cannot be read counts as empty."""
     try:
-        return Journal(state, read_only=True)
+        with closing(Journal(state, read_only=True)) as journal:
+            return dict(journal.records()), BucketEtags(journal, source)
     except OutputError as error:
         log.warning("%s: copies are checked by their times and by manifest.ver only", error)
-        return Journal.empty()
+    with closing(Journal.empty()) as journal:
+        return {}, BucketEtags(journal, source)
 
 
 def _file_state(found: os.stat_result) -> FileState:

@@ -275,6 +275,8 @@ class VFS:
         try:
             return self._open_confirmed(node, first_offset)
         except StoreUnavailable as error:
+            if self._local_facts(node) is not None:
+                raise  # the copy, if there is one, is not of this version
             facts = self._recorded_facts(node)
             copies = self.session.copies
             copy = copies.find_recorded(node.path, facts) if copies and facts else None
