@@ -214,6 +214,8 @@ def test_a_mount_is_no_directory_of_copies(release, licensee, cli, mount):
     done = cli("verify", "-o", str(root), "--version", "v1", check=False)
     assert "an ego4dfs is mounted at" in complaint(done)
     assert done.returncode == ExitCode.MOUNTPOINT
+    assert "unmount" in done.stderr
+    assert "choose another directory" not in done.stderr  # these are the files to check
 
 
 def test_without_a_directory_it_says_what_to_write(licensee, cli):

@@ -10,8 +10,10 @@ from ego4dfs.mount import mounts, resolve_path
 from ego4dfs.text import shell_word
 
 
-def copies_directory(config: Config, *, example: str) -> Path:
+def copies_directory(config: Config, *, example: str, or_else: str = "") -> Path:
     """Return the directory, without links. `example` is a command line for the error's hint.
+
+    `or_else` is added to the hint to unmount: what else could be done.
 
     Raises ConfigError if no directory was given, and MountError if an ego4dfs is mounted at it,
     above it or below it: then the files on disk cannot be seen or written.
@@ -28,6 +30,6 @@ def copies_directory(config: Config, *, example: str) -> Path:
             raise MountError(
                 f"{out}: an ego4dfs is mounted at {at}, which is read-only and hides the files on"
                 " disk",
-                hint=f"{unmount} first, or choose another directory with -o",
+                hint=f"{unmount} first{or_else}",
             )
     return out

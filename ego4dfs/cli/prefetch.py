@@ -103,7 +103,9 @@ def run(args: argparse.Namespace) -> int:
         config.cache_dir
         if to_cache
         else copies_directory(
-            config, example="ego4dfs prefetch -o ~/ego4d_data --datasets annotations"
+            config,
+            example="ego4dfs prefetch -o ~/ego4d_data --datasets annotations",
+            or_else=", or choose another directory with -o",
         )
     )
     if args.jobs not in range(1, 17):
