@@ -1,4 +1,4 @@
-"""What else a replacement of the official tool must do: paths, names of datasets, missing flags."""
+"""More requirements of a replacement for the official tool: paths, dataset names, missing flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ways of reading cost: requests, bytes fetched and bytes kept, counted and not timed."""
+"""The cost of access patterns: requests, fetched bytes and cached bytes, counted and not timed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def kept_bytes(reader: Reader) -> int:
 
 
 @pytest.mark.parametrize("size", [64 << 10, KERNEL, BLOCK_SIZE])
-def test_reading_through_fetches_each_byte_once_in_large_requests(stored, large, size):
+def test_sequential_reading_fetches_each_byte_once_in_large_requests(stored, large, size):
     store, reader, ref = stored
     window = Window()
     for at in range(0, len(large), size):
@@ -47,7 +47,7 @@ def test_reading_through_fetches_each_byte_once_in_large_requests(stored, large,
 
 
 @pytest.mark.parametrize("wanted", [KERNEL, 900_000, 2 * BLOCK_SIZE, SEQUENTIAL_AFTER])
-def test_a_window_somewhere_costs_at_most_twice_its_bytes(stored, wanted):
+def test_a_window_at_any_place_fetches_at_most_twice_its_bytes(stored, wanted):
     store, reader, ref = stored
     window = Window()
     start = 77 * BLOCK_SIZE + 300_000
@@ -81,7 +81,7 @@ def test_reading_backward_fetches_no_byte_twice(stored, large):
     assert bytes_requested(store) <= 21 * BLOCK_SIZE
 
 
-def test_a_storm_of_seeks_fetches_a_few_times_what_is_read(stored, large):
+def test_many_seeks_fetch_a_few_times_the_bytes_read(stored, large):
     store, reader, ref = stored
     window, rng = Window(), random.Random(9)
     for _ in range(200):
@@ -94,7 +94,7 @@ def test_a_storm_of_seeks_fetches_a_few_times_what_is_read(stored, large):
 
 
 def test_processes_that_read_a_file_together_fetch_it_as_one_does(stored, large):
-    """The kernel asks for each page once, by the handle of whoever comes first."""
+    """The kernel requests each page once, through the handle of the first reader."""
     store, reader, ref = stored
     windows, chance = [Window() for _ in range(16)], random.Random(4)
     for at in range(0, len(large), BLOCK_SIZE):
@@ -143,7 +143,7 @@ def test_many_handles_on_the_same_bytes_fetch_them_once(stored, large):
     assert bytes_requested(store) <= 1.02 * len(large)
 
 
-def test_what_was_read_is_read_again_without_a_request(stored):
+def test_a_second_read_of_the_same_bytes_costs_no_request(stored):
     store, reader, ref = stored
     rng = random.Random(2)
     places = [rng.randrange(ref.size - KERNEL) for _ in range(50)]
@@ -156,7 +156,7 @@ def test_what_was_read_is_read_again_without_a_request(stored):
     assert store.gets == []
 
 
-def test_parts_that_are_there_are_left_out_when_the_rest_is_read(stored, large):
+def test_existing_parts_are_not_fetched_when_the_rest_is_read(stored, large):
     store, reader, ref = stored
     read(reader, ref, 3 * BLOCK_SIZE + 10, 10, Window())
     settle(reader)
@@ -167,7 +167,7 @@ def test_parts_that_are_there_are_left_out_when_the_rest_is_read(stored, large):
 
 
 @pytest.mark.parametrize("tail", [1, KERNEL, 3 * BLOCK_SIZE])
-def test_at_the_end_nothing_is_asked_for_behind_it(stored, large, tail):
+def test_a_read_at_the_end_requests_nothing_behind_it(stored, large, tail):
     store, reader, ref = stored
     window = Window()
     for at in range(len(large) - tail, len(large) + BLOCK_SIZE, KERNEL):
@@ -177,7 +177,7 @@ def test_at_the_end_nothing_is_asked_for_behind_it(stored, large, tail):
     assert bytes_requested(store) <= max(FIRST_AT_START, 2 * tail)
 
 
-def test_reading_on_for_a_while_leaves_at_most_a_window_unread(stored):
+def test_sequential_reading_leaves_at_most_a_window_unread(stored):
     store, reader, ref = stored
     window = Window()
     for at in range(0, 30 * BLOCK_SIZE, BLOCK_SIZE):

@@ -1,4 +1,4 @@
-"""`ego4dfs prefetch`: what it copies, what it says, what it asks for and what it leaves alone."""
+"""`ego4dfs prefetch`: what it copies, prints and requests, and which files it does not change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = {
 }
 
 
-def test_copies_are_the_objects_where_the_official_tool_puts_them(prefetch, release, tmp_path):
+def test_copies_are_the_objects_at_the_paths_of_the_official_tool(prefetch, release, tmp_path):
     manifest = release.dataset("annotations", FILES)
     release.metadata(b'{"videos": []}')
     prefetch("-y")
@@ -36,7 +36,7 @@ def test_copies_are_the_objects_where_the_official_tool_puts_them(prefetch, rele
     assert not [path for path in found if path.endswith(".part")]
 
 
-def test_a_second_run_asks_for_the_manifests_and_nothing_else(prefetch, release, front):
+def test_a_second_run_requests_only_the_manifests(prefetch, release, front):
     release.dataset("annotations", FILES)
     release.metadata(b"{}")
     prefetch("-y")
@@ -47,7 +47,7 @@ def test_a_second_run_asks_for_the_manifests_and_nothing_else(prefetch, release,
     assert "The latest versions of all requested videos already exist" in done.stdout
 
 
-def test_annotations_are_the_default_and_it_is_said(prefetch, release):
+def test_annotations_are_the_default_with_a_message(prefetch, release):
     release.dataset("annotations", {"a.json": b"a"})
     assert (
         "fetching annotations, as the official tool does" in prefetch("-y", "--no-metadata").stdout
@@ -69,7 +69,7 @@ def test_it_asks_as_the_official_tool_does(prefetch, release, tmp_path, answer, 
     assert path.exists() is is_fetched
 
 
-def test_without_anybody_to_answer_it_says_so(prefetch, release):
+def test_without_stdin_the_confirmation_is_an_error(prefetch, release):
     release.dataset("annotations", {"a.json": b"a"})
     assert "use -y to fetch without asking" in prefetch("--no-metadata", code=2).stderr
 
@@ -101,8 +101,8 @@ def test_a_dry_run_writes_nothing(prefetch, release, tmp_path, front):
     assert front.bytes_sent < MIB
 
 
-def test_only_manifests_when_asked_so(prefetch, release, tmp_path):
-    """Fault 16: there was no way to have the manifest and nothing else."""
+def test_manifests_only_fetches_only_manifests(prefetch, release, tmp_path):
+    """Fault 16: the official tool cannot fetch only the manifest."""
     manifest = release.dataset("annotations", FILES)
     release.metadata(b"{}")
     prefetch("-y", "--manifests-only")
@@ -113,7 +113,9 @@ def test_only_manifests_when_asked_so(prefetch, release, tmp_path):
     }
 
 
-def test_the_manifest_of_full_scale_goes_to_the_root_when_asked(prefetch, release, tmp_path):
+def test_the_manifest_of_full_scale_is_written_to_the_root_with_its_flag(
+    prefetch, release, tmp_path
+):
     release.dataset("annotations", {"a.json": b"a"})
     manifest = release.dataset("full_scale", {"b.mp4": b"b"})
     done = prefetch("-y", "--no-metadata", "--manifest")
@@ -121,8 +123,8 @@ def test_the_manifest_of_full_scale_goes_to_the_root_when_asked(prefetch, releas
     assert "Manifest downloaded: " in done.stdout
 
 
-def test_ego4d_json_is_refreshed_when_it_changed(prefetch, release, tmp_path):
-    """Fault 15: it was fetched once and never again."""
+def test_ego4d_json_is_fetched_again_after_a_change(prefetch, release, tmp_path):
+    """Fault 15: the official tool fetches it once and never again."""
     release.dataset("annotations", {"a.json": b"a"})
     release.metadata(b"{}")
     prefetch("-y")
@@ -132,7 +134,7 @@ def test_ego4d_json_is_refreshed_when_it_changed(prefetch, release, tmp_path):
         assert (tmp_path / "out" / path).read_bytes() == b'{"videos": [1]}'
 
 
-def test_two_prefetches_in_one_directory_are_kept_apart(prefetch, release, tmp_path):
+def test_a_second_prefetch_in_one_directory_is_refused(prefetch, release, tmp_path):
     release.dataset("annotations", {"a.json": b"a"})
     prefetch("-y", "--no-metadata")
     holder = Journal(tmp_path / "out/.ego4dfs")
@@ -141,14 +143,14 @@ def test_two_prefetches_in_one_directory_are_kept_apart(prefetch, release, tmp_p
 
 
 @pytest.mark.fuse
-def test_into_a_mount_it_says_what_to_do(prefetch, release, mount, front):
+def test_a_prefetch_into_a_mount_is_refused_with_a_remedy(prefetch, release, mount, front):
     release.dataset("annotations", {"a.json": b"a"})
     root = mount("--version", release.version, "--datasets", "annotations")
     done = prefetch("-y", "-o", str(root / "sub"), code=5)
     assert f"ego4dfs unmount {root}" in done.stderr
 
 
-def test_quiet_says_nothing_and_a_log_gets_lines_without_bars(prefetch, release, front):
+def test_quiet_prints_nothing_and_a_log_has_lines_without_bars(prefetch, release, front):
     release.dataset("annotations", {"large.mp4": seeded("large", 30 * MIB)})
     front.faults.piece_bytes, front.faults.bytes_per_s = 64 << 10, 0.5 * MIB
     done = prefetch("-y", "--no-metadata")
@@ -159,7 +161,7 @@ def test_quiet_says_nothing_and_a_log_gets_lines_without_bars(prefetch, release,
     assert done.stdout == ""
 
 
-def test_a_terminal_gets_bars(prefetch, release, front, tmp_path):
+def test_a_terminal_shows_bars(prefetch, release, front, tmp_path):
     release.dataset("annotations", {"large.mp4": seeded("large", 30 * MIB)})
     front.faults.piece_bytes, front.faults.bytes_per_s = 64 << 10, 1 * MIB
     command = shlex.join([*EGO4DFS, "prefetch", "-y", "--no-metadata", "-o", str(tmp_path / "out")])

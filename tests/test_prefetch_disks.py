@@ -33,7 +33,7 @@ FILES = {"a.bin": b"a" * 70, "b.bin": b"b" * 3 * MIB}
     sees="all files are copied, with one warning; a second run fetches nothing",
     deadline="at once",
 )
-def test_a_filesystem_that_lacks_a_call_takes_copies(
+def test_copies_are_made_on_a_filesystem_that_lacks_a_call(
     prefetch, release, tmp_path, cli, front, lacks
 ):
     release.dataset("annotations", FILES)
@@ -50,7 +50,7 @@ def test_a_filesystem_that_lacks_a_call_takes_copies(
 
 @pytest.mark.parametrize("size", [70, 3 * MIB])
 @pytest.mark.parametrize("refused", ["utime", "fsync", "fdatasync", "chmod"])
-def test_a_courtesy_call_that_is_refused_costs_no_copy(bench, monkeypatch, size, refused):
+def test_a_refused_optional_call_fails_no_copy(bench, monkeypatch, size, refused):
     def refuse(*_arguments: object, **_named: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -80,7 +80,7 @@ def _refused(*_arguments: object, **_named: object) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def test_a_disk_that_reports_no_blocks_is_not_full(tmp_path, monkeypatch):
+def test_a_disk_that_reports_no_blocks_does_not_count_as_full(tmp_path, monkeypatch):
     layout = Layout(tmp_path, "v9")
     assert layout.free_bytes()
     nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
@@ -96,7 +96,7 @@ def test_a_disk_that_reports_no_blocks_is_not_full(tmp_path, monkeypatch):
     sees="these fail and are named; the others are copied; exit code 3",
     deadline="at once",
 )
-def test_files_that_a_disk_does_not_take_stop_no_others(prefetch, release, tmp_path):
+def test_files_that_a_disk_refuses_do_not_stop_others(prefetch, release, tmp_path):
     bad = {"large1.bin": b"x" * 3 * MIB, "large2.bin": b"y" * 2 * MIB, "a:b.bin": b"colon"}
     good = {f"{number:02}.bin": bytes([number]) * 1000 for number in range(40)}
     release.dataset("annotations", {**bad, **good})
@@ -156,7 +156,7 @@ def test_a_directory_in_the_place_of_the_metadata_fails_that_file(
 
 @pytest.mark.parametrize("size", [70, 3 * MIB])
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.EIO, errno.EFBIG])
-def test_an_error_of_one_file_is_that_files(bench, monkeypatch, number, size):
+def test_an_error_of_one_file_fails_only_that_file(bench, monkeypatch, number, size):
     bench.put(a=b"a" * size, b=b"b" * size)
     true = Folder.rename
 
@@ -223,7 +223,7 @@ def test_a_journal_that_may_not_be_written_is_reported_with_its_remedy(tmp_path,
     sees="both are copied, the second as stem~2.ext; later runs fetch nothing",
     deadline="at once",
 )
-def test_names_that_a_disk_takes_for_one_are_both_kept(
+def test_names_that_are_equal_on_a_disk_are_both_kept(
     prefetch, release, tmp_path, cli, front, open_tree
 ):
     files = {
@@ -262,14 +262,14 @@ def test_names_that_a_disk_takes_for_one_are_both_kept(
         vfs.close()
 
 
-def test_names_that_differ_in_case_stay_where_case_counts(bench):
+def test_names_that_differ_in_case_are_kept_on_a_case_sensitive_disk(bench):
     bench.store.objects |= {"s3://b/Notes.json": b"first", "s3://b/notes.json": b"other"}
     bench.fetch()
     assert (bench.directory / "Notes.json").read_bytes() == b"first"
     assert (bench.directory / "notes.json").read_bytes() == b"other"
 
 
-def test_a_dry_run_makes_no_file_to_see_whether_case_counts(tmp_path, monkeypatch):
+def test_a_dry_run_creates_no_file_to_check_for_case(tmp_path, monkeypatch):
     bench = Bench(tmp_path, FailingStore())
     bench.store.objects |= {"s3://b/Notes.json": b"first", "s3://b/notes.json": b"other"}
     bench.journal.close()

@@ -1,4 +1,4 @@
-"""What a prefetch makes of a misbehaving server, expired keys, odd objects and a full disk."""
+"""A prefetch with a faulty server, expired keys, missing objects and a full disk."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def start(spawn, release, out):
 
 
 @pytest.mark.slow
-def test_a_server_that_fails_all_the_time_only_costs_time(prefetch, release, front, out):
-    """Show 4: 503, cut bodies, resets and stalls; all arrives, right, in bounded requests."""
+def test_all_files_arrive_from_a_server_that_fails_often(prefetch, release, front, out):
+    """503, truncated bodies, resets and stalls: right files after a bounded number of requests."""
     release.dataset("annotations", FILES)
     front.faults.slow_down_every = 10
     front.faults.reset_every = 20
@@ -57,7 +57,7 @@ def test_a_server_that_fails_all_the_time_only_costs_time(prefetch, release, fro
     assert front.bytes_sent < 1.25 * SIZE
 
 
-def test_what_a_cut_answer_brought_is_not_fetched_again(prefetch, release, front, out):
+def test_the_bytes_of_a_truncated_answer_are_not_fetched_again(prefetch, release, front, out):
     release.dataset("annotations", {"large.mp4": FILES["large.mp4"]})
     front.faults.piece_bytes = 64 << 10
     # A cut costs what the HTTP library has not handed over yet: with aiohttp some 300 KiB.
@@ -84,7 +84,7 @@ def test_one_missing_object_does_not_stop_the_rest(prefetch, release, out, flags
     assert told["exit_code"] == 3
 
 
-def test_nothing_but_missing_objects_is_no_success(prefetch, release):
+def test_a_run_with_only_missing_objects_fails(prefetch, release):
     release.dataset("annotations", {"lost.mp4": b""})
     _delete(release, "annotations/lost.mp4")
     done = prefetch("-y", "--no-metadata", code=4)
@@ -92,7 +92,7 @@ def test_nothing_but_missing_objects_is_no_success(prefetch, release):
     assert "Missing s3 object (ignored for download): lost | lost.mp4" in done.stdout
 
 
-def test_the_command_to_try_again_does_so(prefetch, release, out):
+def test_the_printed_command_retries_the_failed_files(prefetch, release, out):
     release.dataset("annotations", {"a.json": b"a", "b c.json": b"bc"})
     _delete(release, "annotations/b c.json")
     done = prefetch("-y", "--no-metadata", code=3)
@@ -106,8 +106,10 @@ def test_the_command_to_try_again_does_so(prefetch, release, out):
     assert data_of(tree(out), release, "annotations") == {"a.json": b"a", "b c.json": b"here"}
 
 
-def test_expired_keys_end_it_and_renewed_ones_go_on(prefetch, release, front, out, server, start):
-    """Show 5: exit 4, a word on how to go on, and nothing is fetched twice."""
+def test_expired_keys_end_a_run_and_renewed_keys_continue_it(
+    prefetch, release, front, out, server, start
+):
+    """Exit code 4, a command to continue, and nothing is fetched twice."""
     files = {**FILES, **{f"video{i}.mp4": seeded(f"v{i}", 60 * MIB) for i in range(3)}}
     size = sum(map(len, files.values()))
     release.dataset("annotations", files)
@@ -129,7 +131,7 @@ def test_expired_keys_end_it_and_renewed_ones_go_on(prefetch, release, front, ou
     assert not _parts(out)
 
 
-def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(prefetch, release, front, out, start):
+def test_ctrl_c_ends_a_run_at_once_and_prints_how_to_continue(prefetch, release, front, out, start):
     release.dataset("annotations", FILES)
     front.faults.only, front.faults.stall_body_s = "large.mp4", 18.0
     process = start()
@@ -143,8 +145,8 @@ def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(prefetch, release, front, 
     assert data_of(tree(out), release, "annotations") == FILES
 
 
-def test_a_full_disk_is_reported_and_survived(prefetch, release, front, small_disk):
-    """Show 6: clear message, nothing corrupt, resumes when there is room."""
+def test_a_full_disk_is_reported_and_the_run_can_be_resumed(prefetch, release, front, small_disk):
+    """A clear message and no corrupt file; the run resumes when there is space."""
     release.dataset("annotations", FILES)
     done = prefetch("-y", "--no-metadata", "--skip-s3-checks", "-o", str(small_disk), code=1)
     assert "no space left on device" in done.stderr
@@ -165,7 +167,7 @@ def test_too_little_room_is_reported_before_a_byte(prefetch, release, front, sma
     assert front.bytes_sent < MIB
 
 
-def test_an_object_replaced_meanwhile_comes_whole_in_its_new_version(
+def test_an_object_replaced_during_a_run_is_copied_in_its_new_version(
     prefetch, release, front, out, start
 ):
     release.dataset("annotations", {"large.mp4": seeded("old", 200 * MIB)})
@@ -201,7 +203,7 @@ def _delete(release, name: str) -> None:
 
 
 def _forget_refusals() -> None:
-    """Let a minute pass for what is believed about refused objects."""
+    """Make the recorded refusals older than the minute for which they are used."""
     import sqlite3
 
     for path in Path(os.environ["EGO4DFS_CACHE_DIR"]).rglob("facts.sqlite"):

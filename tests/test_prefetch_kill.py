@@ -1,4 +1,4 @@
-"""A prefetch that is killed goes on where it ended: nothing wrong, nothing twice, no litter."""
+"""A prefetch that was killed is resumed: right files, no byte twice, nothing left behind."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LOST_BYTES_A_KILL = (2 << 30) // 10 // KILLS
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_killed_twenty_times_it_fetches_hardly_anything_twice(
+def test_a_run_killed_twenty_times_fetches_almost_nothing_twice(
     prefetch, release, front, tmp_path, spawn
 ):
-    """Show 3: with SIGKILL at random moments, hardly more is fetched than there is."""
+    """With SIGKILL at random moments, few bytes are fetched twice."""
     files = {f"video{i}.mp4": seeded(str(i), 128 * MIB + i) for i in range(4)}
     files |= {f"small{i}.pt": seeded(f"s{i}", 50_000) for i in range(100)}
     size = sum(map(len, files.values()))

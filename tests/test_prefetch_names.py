@@ -1,4 +1,4 @@
-"""Names that collide: of data with those of files under way."""
+"""Collisions between names of data and of part files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG = "n" * 251
     deadline="at once",
 )
 @pytest.mark.parametrize("size", [70, 3 * MIB])
-def test_objects_called_as_part_files_are_copied_beside_each_other(bench, size):
+def test_objects_named_like_part_files_are_copied_beside_each_other(bench, size):
     suffixes = ("", ".part", ".part.part", ".ego4dfs.part", ".orig", ".1.new")
     files = {f"s3://b/x.mp4{suffix}": os.urandom(size) for suffix in suffixes}
     bench.store.objects |= files
@@ -35,7 +35,7 @@ def test_objects_called_as_part_files_are_copied_beside_each_other(bench, size):
     assert bench.plan().count(State.RIGHT) == len(files)
 
 
-def test_the_directory_for_files_under_way_is_no_name_of_data():
+def test_no_file_of_data_has_the_name_of_the_directory_of_part_files():
     rows = "video_uid,type,s3_path\na,file,s3://b/1/.ego4dfs\nb,file,s3://b/2/.ego4dfs\n"
     names = [entry.name for entry in parse(rows.encode(), "clips").entries]
     assert ".ego4dfs" not in names
@@ -49,14 +49,14 @@ def test_part_names_fit_and_differ(name):
     assert part != part_name(f"{name[:-1]}z")
 
 
-def test_a_name_as_long_as_can_be_is_copied(bench):
+def test_a_file_with_the_longest_possible_name_is_copied(bench):
     bench.store.objects[f"s3://b/{LONG}.mp4"] = b"data"
     assert bench.fetch().counts[Status.DONE] == 1
     assert (bench.directory / f"{LONG}.mp4").read_bytes() == b"data"
 
 
 def begin_as_before(bench, name: str, data: bytes) -> None:
-    """Leave a part file as earlier versions did: beside the copies."""
+    """Create a part file as earlier versions did: beside the copies."""
     url = f"s3://b/{name}"
     facts = bench.store.facts_of(url)
     bench.journal.begin(f"v9/clips/{name}", url, facts, f"{name}.part")
@@ -64,7 +64,7 @@ def begin_as_before(bench, name: str, data: bytes) -> None:
     (bench.directory / f"{name}.part").write_bytes(data)
 
 
-def test_part_files_of_earlier_versions_are_gone_on_with(bench):
+def test_part_files_of_earlier_versions_are_resumed(bench):
     data = os.urandom(5 * MIB)
     bench.put(a=data)
     begin_as_before(bench, "a.mp4", data[: 3 * MIB])
@@ -75,7 +75,7 @@ def test_part_files_of_earlier_versions_are_gone_on_with(bench):
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_data_that_lies_where_an_earlier_version_had_a_part_file_stays(bench, is_recorded):
+def test_data_at_the_path_of_an_earlier_part_file_is_kept(bench, is_recorded):
     data, other = os.urandom(5 * MIB), os.urandom(5 * MIB)
     bench.put(a=data)
     bench.store.objects["s3://b/a.mp4.part"] = other
@@ -89,10 +89,10 @@ def test_data_that_lies_where_an_earlier_version_had_a_part_file_stays(bench, is
 
 
 @pytest.mark.parametrize("command", ["prefetch", "verify"])
-def test_a_journal_of_an_earlier_version_goes_on_working(
+def test_a_journal_of_an_earlier_version_still_works(
     prefetch, release, tmp_path, cli, front, command
 ):
-    """Its tables know no times of files and nothing of buckets."""
+    """Its tables have no times of files and no evidence about buckets."""
     files = {"a.bin": b"a" * 70, "b.bin": b"b" * 3 * MIB}
     release.dataset("annotations", files)
     prefetch("-y", "--no-metadata")

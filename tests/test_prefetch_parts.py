@@ -1,4 +1,4 @@
-"""The parts of a prefetch by themselves: plan, journal, part files, checksums, manifest.ver."""
+"""The parts of a prefetch, tested alone: plan, journal, part files, checksums, manifest.ver."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ego4dfs.store.etag import Proof, part_sizes
 from kit.data import MIB
 
 
-def test_what_was_fetched_is_right_in_the_next_plan_without_a_request(bench):
+def test_fetched_files_are_complete_in_the_next_plan_without_a_request(bench):
     bench.put(a=b"a" * 100, b=b"b" * 3 * MIB, c=b"")
     report = bench.fetch()
     assert report.counts[Status.DONE] == 3
@@ -38,7 +38,7 @@ def test_what_was_fetched_is_right_in_the_next_plan_without_a_request(bench):
     assert len(bench.store.heads) + len(bench.store.gets) == asked
 
 
-def test_a_small_file_costs_two_statements_and_is_never_begun(bench):
+def test_a_small_file_costs_two_statements_and_is_never_unfinished(bench):
     bench.put(a=b"a" * 100)
     plan, statements = bench.plan(), []
     bench.journal._db.set_trace_callback(statements.append)
@@ -49,7 +49,7 @@ def test_a_small_file_costs_two_statements_and_is_never_begun(bench):
     assert not [s for s in statements if "downloads" in s]
 
 
-def test_what_a_killed_run_left_of_a_small_file_goes_when_another_tool_has_fetched_it(bench):
+def test_the_part_of_a_small_file_is_removed_once_another_tool_has_fetched_it(bench):
     bench.put(a=b"a" * 100)
     (bench.directory / ".ego4dfs").mkdir(parents=True)
     (bench.directory / ".ego4dfs/a.mp4.part").write_bytes(b"a" * 50)
@@ -118,7 +118,7 @@ def test_a_rejected_key_stops_the_run(bench):
     assert len(bench.store.gets) <= 40
 
 
-def test_a_store_that_is_gone_stops_the_plan(bench):
+def test_an_unreachable_store_stops_the_plan(bench):
     bench.put(**{f"n{i}": b"x" * 100 for i in range(40)})
     bench.store.fail(StoreUnavailable("gone"))
     with pytest.raises(StoreUnavailable):
@@ -142,7 +142,7 @@ def test_wrong_bytes_are_fetched_again_and_then_right(bench):
     assert (bench.directory / "a.mp4").read_bytes() == b"right" * 10
 
 
-def test_bytes_that_are_wrong_each_time_are_no_copy(bench):
+def test_bytes_that_are_wrong_each_time_are_not_copied(bench):
     bench.put(a=b"right" * 10)
     plan = bench.plan()
     true = bench.store.read_range
@@ -158,7 +158,7 @@ def test_bytes_that_are_wrong_each_time_are_no_copy(bench):
     assert not (bench.directory / "a.mp4").exists()
 
 
-def test_a_strangers_file_is_set_aside_and_not_deleted(bench):
+def test_a_file_of_the_user_is_renamed_and_not_deleted(bench):
     bench.put(a=b"of the store")
     for name, text in (("a.mp4", "mine"), ("a.mp4.part", "mine too"), ("a.wav", "also")):
         (bench.directory / name).write_text(text)
@@ -169,7 +169,7 @@ def test_a_strangers_file_is_set_aside_and_not_deleted(bench):
     assert (bench.directory / "a.wav").read_text() == "also"
 
 
-def test_a_file_that_is_right_is_taken_whoever_wrote_it(bench):
+def test_a_right_file_of_any_program_is_accepted(bench):
     bench.put(a=b"content" * 1000)
     (bench.directory / "a.mp4").write_bytes(b"content" * 1000)
     report = bench.fetch()
@@ -177,7 +177,7 @@ def test_a_file_that_is_right_is_taken_whoever_wrote_it(bench):
     assert bench.plan().count(State.RIGHT) == 1
 
 
-def test_bypass_takes_what_is_there_unless_it_is_cut_short(bench):
+def test_bypass_existing_accepts_files_unless_they_are_too_short(bench):
     bench.put(a=b"aaaa", b=b"bbbb")
     bench.facts.get("s3://b/b.mp4")
     for name, text in (("a.mp4", "xxxx"), ("b.mp4", "bb")):
@@ -206,7 +206,7 @@ def test_the_official_record_is_read(bench):
 
 
 def test_an_official_record_of_another_version_is_checked_again(bench):
-    """The official tool fetched a newer version than is known here: it is not fetched again."""
+    """The official tool fetched a newer version than the recorded one: it is not fetched again."""
     bench.put(a=b"aaaa")
     bench.store.facts_of = lambda _: ObjectFacts(4, "e" * 8 + "-9", "old", 0)
     bench.plan()
@@ -230,7 +230,7 @@ def test_records_are_written_as_the_official_tool_reads_them(tmp_path):
     assert not VersionFile(tmp_path).save()
 
 
-def test_rows_of_others_stay(tmp_path):
+def test_rows_of_other_files_are_kept(tmp_path):
     (tmp_path / "manifest.ver").write_bytes(b"uid,version,filename\r\nz,v,z.mp4\r\n")
     versions = VersionFile(tmp_path)
     versions.put("a", "v1", "a.mp4")
@@ -270,7 +270,7 @@ def test_after_a_reboot_only_what_was_synced_counts(tmp_path, monkeypatch, synce
 
 
 @pytest.mark.parametrize("change", [{"etag": "other"}, {"size": 9 * MIB}])
-def test_bytes_of_another_version_are_not_gone_on_with(tmp_path, change):
+def test_bytes_of_another_version_are_not_resumed(tmp_path, change):
     layout = Layout(tmp_path, "v9")
     layout.prepare(())
     journal = Journal(layout.state)
@@ -299,7 +299,7 @@ def test_bytes_of_another_version_are_forgotten_when_a_small_file_overwrites_the
     journal.close()
 
 
-def test_a_part_file_that_is_shorter_than_noted_is_not_believed(tmp_path):
+def test_a_part_file_that_is_shorter_than_recorded_is_not_used(tmp_path):
     layout = Layout(tmp_path, "v9")
     layout.prepare(())
     journal = Journal(layout.state)
@@ -311,7 +311,7 @@ def test_a_part_file_that_is_shorter_than_noted_is_not_believed(tmp_path):
     journal.close()
 
 
-def test_one_directory_is_for_one_prefetch_at_a_time(bench):
+def test_only_one_prefetch_at_a_time_uses_a_directory(bench):
     with pytest.raises(OutputError, match="another prefetch"):
         Journal(bench.layout.state)
     Journal(bench.layout.state, read_only=True).close()
@@ -342,7 +342,7 @@ def test_a_plain_md5_is_recognised(tmp_path, data):
     assert compare_file(tmp_path / "a", len(data), "0" * 32).proof is Proof.WRONG
 
 
-def test_an_etag_of_no_known_form_proves_nothing():
+def test_an_etag_of_unknown_form_proves_nothing():
     assert part_sizes(100, "12-34-56") == part_sizes(100, "") == []
     assert part_sizes(7 * MIB, "0" * 32 + "-3") == []
 

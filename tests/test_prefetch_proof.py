@@ -1,4 +1,4 @@
-"""Copies whose bytes do not agree with their ETags: fetched anew, kept open, accepted, refused."""
+"""Copies whose bytes do not agree with their ETags: fetched again, held, accepted or refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZES = (70, 3 * MIB)
 
 
 def spoil(bench: Bench, is_spoilt: Callable[[str, int], bool]) -> None:
-    """Have the store send the first byte of objects wrong, by their URL and how often asked."""
+    """Make the store send a wrong first byte, depending on the URL and the number of requests."""
     true, asked = bench.store.read_range, dict.fromkeys(bench.store.objects, 0)
 
     def read_range(url, start, stop, **expected):
@@ -39,7 +39,7 @@ def spoil(bench: Bench, is_spoilt: Callable[[str, int], bool]) -> None:
 
 
 def encrypt(bench: Bench, *names: str) -> None:
-    """Give objects, or all, ETags that look like MD5s and are none, as under SSE-KMS."""
+    """Give some or all objects ETags that look like MD5s but are not, as with SSE-KMS."""
     true = bench.store.facts_of
 
     def facts(url):
@@ -74,7 +74,7 @@ def verdicts(bench: Bench) -> dict[str, Verdict]:
     sees="the file is fetched without the cache, and is right",
     deadline="at once",
 )
-def test_a_wrong_block_of_the_cache_is_dropped_and_the_file_fetched_past_it(bench, size):
+def test_a_wrong_cached_block_is_removed_and_the_file_fetched_from_the_store(bench, size):
     data = os.urandom(size - 1) + b"\1"
     bench.put(a=b"\1" + data)
     url = "s3://b/a.mp4"
@@ -98,7 +98,7 @@ def test_a_wrong_block_of_the_cache_is_dropped_and_the_file_fetched_past_it(benc
     sees="that file fails and is named; the others are copied",
     deadline="at once",
 )
-def test_the_same_wrong_bytes_twice_are_no_copy_where_others_agree(bench, size):
+def test_the_same_wrong_bytes_twice_are_refused_if_other_objects_agree(bench, size):
     bench.put(a=b"a" * size, b=b"b" * size, c=b"c" * 10)
     spoil(bench, lambda url, _: url.endswith("a.mp4"))
     report = bench.fetch()
@@ -110,8 +110,8 @@ def test_the_same_wrong_bytes_twice_are_no_copy_where_others_agree(bench, size):
     ]
 
 
-def test_wrong_bytes_that_come_before_all_others_are_no_copy(bench):
-    """No object had agreed yet when they came: what came later counts all the same."""
+def test_wrong_bytes_fetched_before_all_other_objects_are_refused(bench):
+    """No object had agreed yet when they arrived: later evidence counts too."""
     bench.put(a=b"a" * 70, b=b"b" * 3 * MIB)
     spoil(bench, lambda url, _: url.endswith("a.mp4"))
     first = bench.plan()
@@ -119,7 +119,7 @@ def test_wrong_bytes_that_come_before_all_others_are_no_copy(bench):
     assert set(copied(bench)) == {"b"}
 
 
-def test_one_object_alone_proves_nothing_and_is_no_copy(bench):
+def test_a_single_object_that_disagrees_proves_nothing_and_is_not_copied(bench):
     bench.put(a=b"a" * 70)
     spoil(bench, lambda *_: True)
     report = bench.fetch()
@@ -129,7 +129,7 @@ def test_one_object_alone_proves_nothing_and_is_no_copy(bench):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_where_several_disagree_and_none_agrees_a_size_is_all_there_is(bench, caplog, size):
+def test_sizes_are_compared_if_several_objects_disagree_and_none_agrees(bench, caplog, size):
     names = "abcdef"
     bench.put(**{name: name.encode() * size for name in names})
     encrypt(bench)
@@ -141,7 +141,7 @@ def test_where_several_disagree_and_none_agrees_a_size_is_all_there_is(bench, ca
     assert bench.plan().count(State.RIGHT) == len(names)
 
 
-def test_what_is_known_of_a_bucket_is_known_to_the_next_run(bench):
+def test_evidence_about_a_bucket_is_kept_for_the_next_run(bench):
     bench.put(a=b"a" * 70)
     bench.fetch()
     bench.put(b=b"b" * 70)
@@ -164,7 +164,7 @@ def test_evidence_against_a_bucket_grows_over_runs(bench):
     assert [url for url, _, _ in bench.store.gets] == ["s3://b/d.mp4"]
 
 
-def test_a_copy_passed_by_its_size_is_looked_at_again_once_its_bucket_has_md5s(bench):
+def test_a_copy_accepted_by_size_is_compared_once_its_bucket_has_md5s(bench):
     bench.put(**{name: name.encode() * 70 for name in "abc"})
     encrypt(bench, *"abc")
     bench.fetch()
@@ -177,7 +177,7 @@ def test_a_copy_passed_by_its_size_is_looked_at_again_once_its_bucket_has_md5s(b
     ]
 
 
-def test_bytes_changed_on_disk_count_for_nothing_in_a_bucket(bench):
+def test_bytes_changed_on_disk_are_no_evidence_about_a_bucket(bench):
     bench.put(**{name: name.encode() * 70 for name in "abcd"})
     bench.fetch()
     for name in "abcd":
@@ -186,7 +186,7 @@ def test_bytes_changed_on_disk_count_for_nothing_in_a_bucket(bench):
     assert counted(bench.fetch()) == {Status.DONE: 4}
 
 
-def test_parts_of_the_only_size_that_fits_are_proved_where_another_object_was(bench):
+def test_a_part_size_that_another_object_proved_is_used(bench):
     evidence = BucketEtags(bench.journal, "memory")
     unknown, etag = Comparison(Proof.UNKNOWN), f"{'0' * 32}-3"
     assert evidence.proof("s3://b/y", 20 * MIB, etag, unknown) is Proof.UNKNOWN
@@ -197,7 +197,7 @@ def test_parts_of_the_only_size_that_fits_are_proved_where_another_object_was(be
 
 
 def test_a_journal_of_an_earlier_version_proves_its_buckets(bench):
-    """It noted for each copy whether its ETag had proved it, and nothing of buckets."""
+    """It recorded for each copy whether its ETag had agreed, and no evidence about buckets."""
     bench.put(a=b"a")
     bench.journal.complete(
         [

@@ -1,4 +1,4 @@
-"""A dataset whose manifest is refused does not stop the others, and is told with its remedy."""
+"""A dataset whose manifest is refused does not stop the others, and is reported with a remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def readable(release):
 def test_the_others_are_fetched_and_the_refused_one_is_reported_twice(
     prefetch, release, tmp_path, front
 ):
-    """Before the first byte, so that it can be mended, and in the end, so that it is not missed."""
+    """Before the first byte, so that the user can fix it, and at the end, so that it is noticed."""
     release.dataset("annotations", {"a.json": b"a"})
     done = prefetch(*FLAGS, "fut_loc", "annotations", code=3)
     assert data_of(tree(tmp_path / "out"), release, "annotations") == {"a.json": b"a"}
@@ -76,7 +76,7 @@ def test_a_damaged_manifest_stops_its_dataset_only(prefetch, release, tmp_path):
     assert data_of(tree(tmp_path / "out"), release, "annotations") == {"a.json": b"a"}
 
 
-def test_uids_that_a_refused_dataset_may_have_are_a_warning(prefetch, release, tmp_path):
+def test_unknown_uids_beside_a_refused_dataset_are_a_warning(prefetch, release, tmp_path):
     one, other = (f"0000000{i}-0000-4000-8000-000000000000" for i in (1, 2))
     release.dataset("full_scale", {f"{one}.mp4": b"video"})
     flags = (*FLAGS, "full_scale", "fut_loc", "--video_uids", one)
@@ -87,7 +87,7 @@ def test_uids_that_a_refused_dataset_may_have_are_a_warning(prefetch, release, t
     prefetch(*FLAGS, "full_scale", "--video_uids", one, other, code=2)
 
 
-def test_manifests_only_passes_over_it_too(prefetch, release, tmp_path):
+def test_manifests_only_skips_a_refused_dataset_too(prefetch, release, tmp_path):
     manifest = release.dataset("annotations", {"a.json": b"a"})
     prefetch(*FLAGS, "fut_loc", "annotations", "--manifests-only", code=3)
     assert tree(tmp_path / "out") == {f"{release.version}/annotations/manifest.csv": manifest}

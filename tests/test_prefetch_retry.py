@@ -1,4 +1,4 @@
-"""The commands in the end of a report try just what failed, and can be pasted into a shell."""
+"""The commands at the end of a report retry only what failed, and can be pasted into a shell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("good.json", "it's [1],2.json", "other good.json")
 
 @pytest.fixture
 def paste(tmp_path):
-    """Run lines in a shell, as somebody who copies them from the terminal."""
+    """Run lines in a shell, as if copied from the terminal."""
 
     def run(lines: list[str], code: int = 0) -> subprocess.CompletedProcess[str]:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -43,7 +43,7 @@ def told(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def forget() -> None:
-    """Forget what was refused: it is believed for a minute."""
+    """Forget the recorded refusals, which are used for a minute."""
     shutil.rmtree(os.environ["EGO4DFS_CACHE_DIR"])
 
 
@@ -52,7 +52,7 @@ def annotated(release, dataset: str, names: tuple[str, ...]) -> None:
     release.manifest(dataset, "\n".join(["file_uid,annotation,type,s3_path", *rows, ""]))
 
 
-def test_few_files_are_called_by_their_names(prefetch, release, front, tmp_path, paste):
+def test_a_few_failed_files_are_selected_by_name(prefetch, release, front, tmp_path, paste):
     annotated(release, "annotations", NAMES)
     for name in (NAMES[0], NAMES[2]):
         release.put(f"annotations/{name}", name.encode())
@@ -70,7 +70,7 @@ def test_few_files_are_called_by_their_names(prefetch, release, front, tmp_path,
     assert len(data_of(tree(tmp_path / "out"), release, "annotations")) == 3
 
 
-def test_several_hostile_names_and_patterns_are_pasted_as_they_are(prefetch, release, paste):
+def test_hostile_names_and_patterns_can_be_pasted(prefetch, release, paste):
     names = ("-y.json", "a,b [x].json", "a.b [x].json", "$(x) *?.json", "it's.json")
     lost = [name for name in names if name != "a.b [x].json"]
     annotated(release, "annotations", names)
@@ -95,7 +95,9 @@ def videos(release, dataset: str, there: list[str]) -> None:
         release.put(f"{dataset}/{uid}.pt", uid.encode())
 
 
-def test_many_are_in_a_file_of_uids_beside_the_journal(prefetch, release, tmp_path, paste):
+def test_many_failed_files_are_in_a_file_of_uids_beside_the_journal(
+    prefetch, release, tmp_path, paste
+):
     videos(release, "imu", UIDS[:3])
     done = prefetch("-y", "--no-metadata", "--datasets", "imu", "--video_uids", *UIDS[1:], code=3)
     [line] = told(done)
@@ -113,7 +115,7 @@ def test_many_are_in_a_file_of_uids_beside_the_journal(prefetch, release, tmp_pa
     assert sorted(data_of(tree(tmp_path / "out"), release, "imu")) == [f"{u}.pt" for u in UIDS[1:]]
 
 
-def test_uids_of_the_environment_mix_with_no_file(prefetch, release, paste):
+def test_uids_of_the_environment_are_not_mixed_with_a_file(prefetch, release, paste):
     videos(release, "imu", UIDS[:3])
     uids = {"EGO4DFS_VIDEO_UIDS": " ".join(UIDS[1:])}
     done = prefetch("-y", "--no-metadata", "--datasets", "imu", code=3, **uids)
@@ -128,7 +130,7 @@ def test_uids_of_the_environment_mix_with_no_file(prefetch, release, paste):
         del os.environ["EGO4DFS_VIDEO_UIDS"]
 
 
-def test_each_dataset_has_its_line_and_ego4d_json_its_own(prefetch, release, tmp_path, paste):
+def test_each_dataset_and_ego4d_json_have_a_line_of_their_own(prefetch, release, tmp_path, paste):
     for dataset in ("annotations", "viz"):
         annotated(release, dataset, NAMES[:1])
     release.dataset("imu", {"a.csv": b"a"})

@@ -1,4 +1,4 @@
-"""Copies of objects of which a HEAD told a wrong size."""
+"""Copies of objects with a wrong size in the HEAD response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = {"large.mp4": seeded("large", 11 * MIB + 1), "small.pt": seeded("small",
     deadline="at once",
 )
 @pytest.mark.parametrize("off", [-137, 137])
-def test_a_wrong_size_makes_no_copy_short(prefetch, release, front, tmp_path, off):
+def test_a_wrong_size_truncates_no_copy(prefetch, release, front, tmp_path, off):
     release.dataset("annotations", FILES)
     front.faults.head_size_off = off
     prefetch("-y", "--no-metadata")

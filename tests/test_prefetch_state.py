@@ -1,4 +1,4 @@
-"""What is done and what is not: our journal, the official tool's manifest.ver, and S3's word."""
+"""What counts as complete, by the journal, the official tool's manifest.ver, and S3."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_object_replaced_by_one_of_its_size_is_fetched_again(shared):
     assert NOTHING in shared.official()
 
 
-def test_a_cleared_cache_has_every_object_asked_about(shared):
+def test_after_clearing_the_cache_every_object_is_requested(shared):
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
     new = replaced(shared)
@@ -52,7 +52,7 @@ def test_a_cleared_cache_has_every_object_asked_about(shared):
     assert shared.found() == new
 
 
-def test_each_object_is_asked_about_once_in_half_a_day(shared):
+def test_each_object_is_revalidated_once_in_half_a_day(shared):
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
     shared.half_a_day_later()
@@ -62,7 +62,7 @@ def test_each_object_is_asked_about_once_in_half_a_day(shared):
         assert (shared.asked("HEAD"), shared.asked("GET")) == (expected, [])
 
 
-def test_copies_stay_right_while_nobody_can_be_asked(shared):
+def test_copies_stay_complete_while_the_store_does_not_answer(shared):
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
     shared.half_a_day_later()
@@ -76,8 +76,8 @@ def test_copies_stay_right_while_nobody_can_be_asked(shared):
     assert shared.asked("HEAD") == sorted(CONTENT)
 
 
-def test_after_the_official_tool_nothing_is_asked_of_the_user(shared):
-    """ego4d.json has no row in its record, nor has a file of an unversioned bucket a version."""
+def test_a_run_after_the_official_tool_has_nothing_to_fetch(shared):
+    """Its record has no row for ego4d.json, and no versions for files of unversioned buckets."""
     shared.publish("annotations", CONTENT)
     shared.official()
     shared.front.reset()
@@ -93,9 +93,7 @@ def test_after_the_official_tool_nothing_is_asked_of_the_user(shared):
     assert shared.front.requests == 2
 
 
-def test_what_is_too_much_to_compare_before_the_plan_is_announced_as_such(
-    shared, monkeypatch, capsys
-):
+def test_files_too_large_to_compare_before_the_plan_are_counted_in_it(shared, monkeypatch, capsys):
     shared.publish("annotations", CONTENT)
     shared.official()
     for record in shared.out.rglob("manifest.ver"):
@@ -108,8 +106,8 @@ def test_what_is_too_much_to_compare_before_the_plan_is_announced_as_such(
     assert shared.asked("GET") == []
 
 
-def test_after_the_official_tool_and_ours_it_fetches_nothing(shared):
-    """Its rows without versions, which it takes for other ones (fault 2), are put right."""
+def test_the_official_tool_fetches_nothing_after_a_run_of_both(shared):
+    """Its rows without versions, which it does not recognise (fault 2), are repaired."""
     shared.publish("annotations", CONTENT)
     shared.official()
     shared.ours()
@@ -118,8 +116,8 @@ def test_after_the_official_tool_and_ours_it_fetches_nothing(shared):
     assert shared.asked("GET") == []
 
 
-def test_a_row_that_it_spoiled_again_is_put_right_again(shared):
-    """Whenever it fetches one file it writes all rows, those without versions in its own way."""
+def test_a_row_that_the_official_tool_damages_is_repaired_again(shared):
+    """When it fetches one file it writes all rows, and those without versions in its own form."""
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
     (shared.directory() / "c.json").unlink()
@@ -130,8 +128,8 @@ def test_a_row_that_it_spoiled_again_is_put_right_again(shared):
     assert shared.asked("GET") == []
 
 
-def test_what_it_recorded_in_another_datasets_directory_counts(shared):
-    """Fault 1: of several datasets it records all in the directory of one.
+def test_rows_in_the_directory_of_another_dataset_count(shared):
+    """Fault 1: it records several datasets in the directory of one.
 
     Without versions to go by, files are compared.
     """
@@ -148,7 +146,7 @@ def test_what_it_recorded_in_another_datasets_directory_counts(shared):
     assert shared.asked("GET") == []
 
 
-def test_a_newer_version_that_it_fetched_over_ours_is_not_fetched_again(shared):
+def test_a_newer_version_from_the_official_tool_is_not_fetched_again(shared):
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
     new = replaced(shared)
@@ -163,7 +161,7 @@ def test_a_newer_version_that_it_fetched_over_ours_is_not_fetched_again(shared):
     assert shared.found() == new
 
 
-def test_a_row_of_another_version_over_our_copy_has_it_asked_about(shared):
+def test_a_copy_with_a_row_of_another_version_is_revalidated(shared):
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
     rows = VersionFile(shared.directory())
@@ -181,7 +179,7 @@ def test_a_row_of_another_version_over_our_copy_has_it_asked_about(shared):
     assert shared.found()["a.pt"] == new["a.pt"]
 
 
-def test_half_a_file_of_an_interrupted_official_run_is_no_copy(shared, spawn):
+def test_a_truncated_file_of_the_official_tool_is_not_complete(shared, spawn):
     large = {"large.mp4": seeded("large", 40 * MIB)}
     shared.publish("annotations", large)
     shared.front.faults.piece_bytes, shared.front.faults.bytes_per_s = 64 << 10, MIB
@@ -204,8 +202,8 @@ def test_half_a_file_of_an_interrupted_official_run_is_no_copy(shared, spawn):
 
 
 @pytest.mark.parametrize("has_row", [False, True])
-def test_a_file_of_the_right_size_and_wrong_bytes_is_no_copy(shared, has_row):
-    """Half of it written over: with ours, only a record that tells of this very file counts."""
+def test_a_file_of_the_right_size_with_wrong_bytes_is_not_complete(shared, has_row):
+    """Half of it is overwritten: only a record of exactly this file counts."""
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
     path = shared.directory() / "b.pt"
@@ -219,8 +217,8 @@ def test_a_file_of_the_right_size_and_wrong_bytes_is_no_copy(shared, has_row):
     assert shared.found()["b.pt"] == CONTENT["b.pt"]
 
 
-def test_a_journal_that_has_no_room_is_reported_as_a_full_disk(tmp_path):
-    """Removing it, as for a damaged one, would be the wrong advice."""
+def test_a_journal_on_a_full_disk_is_reported_as_a_full_disk(tmp_path):
+    """Removing the journal, as if it were damaged, would be the wrong remedy."""
     error = sqlite3.OperationalError("database or disk is full")
     told = journal_file.unusable(tmp_path / "journal.sqlite", error)
     assert "no space left on device" in str(told)

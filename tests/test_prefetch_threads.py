@@ -1,4 +1,4 @@
-"""A prefetch where few threads, or none, are to be had."""
+"""A prefetch that can start few threads, or none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES = {"large": b"l" * 3 * MIB} | {f"small{number}": bytes([number]) for numbe
 
 @pytest.fixture
 def threads(monkeypatch):
-    """Let so many threads of a prefetch start, and no more; returns the list that says how many."""
+    """Limit the number of threads that a prefetch can start; returns a list with the number."""
     allowed = [0]
     start = threading.Thread.start
 
@@ -36,7 +36,7 @@ def threads(monkeypatch):
     sees="fewer threads copy; with less than two the run ends with one line",
     deadline="at once",
 )
-def test_where_threads_are_scarce_fewer_copy(bench, threads):
+def test_with_few_available_threads_fewer_copy(bench, threads):
     bench.put(**FILES)
     threads[0] = 2
     report = bench.fetch()
@@ -44,7 +44,7 @@ def test_where_threads_are_scarce_fewer_copy(bench, threads):
     assert report.counts[Status.DONE] == len(FILES)
 
 
-def test_without_threads_the_run_ends_and_says_why(bench, threads):
+def test_without_available_threads_the_run_ends_with_the_reason(bench, threads):
     bench.put(**FILES)
     threads[0] = 1
     report = bench.fetch()

@@ -69,7 +69,7 @@ class Rig:
         return all(self.cache.contains(key) for key in keys)
 
     def on_disk(self):
-        """Count the bytes of block files; one may leave while this looks."""
+        """Count the bytes of block files; a file may be removed meanwhile."""
         count = 0
         for file in (self.inner / "blocks").glob("??/*"):
             with contextlib.suppress(FileNotFoundError):
@@ -102,7 +102,7 @@ def test_a_warm_object_is_read_without_a_request(rig):
     assert rig.store.gets == []
 
 
-def test_what_is_there_already_is_not_fetched_again(rig):
+def test_cached_blocks_are_not_fetched_again(rig):
     ref = rig.put("a", 9 * MIB + 1)
     rig.warm(ref)
     rig.store.gets.clear()
@@ -167,7 +167,7 @@ def test_wrong_bytes_do_not_stay_in_the_cache(tmp_path, attempts):
     sees="the objects are reported as failed",
     deadline="5 minutes",
 )
-def test_a_cache_that_does_not_write_keeps_no_run_waiting(rig, monkeypatch):
+def test_a_cache_that_does_not_write_does_not_block_a_run(rig, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(cache_warmer, "CACHE_WRITE_S", 0.1)
     monkeypatch.setattr(blockfile, "write", lambda *_: gate.wait(60))
@@ -178,7 +178,7 @@ def test_a_cache_that_does_not_write_keeps_no_run_waiting(rig, monkeypatch):
 
 
 @pytest.mark.parametrize("off", [-137, 137])
-def test_a_wrong_size_fails_once_and_is_right_in_the_next_run(rig, off):
+def test_a_wrong_size_fails_once_and_is_corrected_in_the_next_run(rig, off):
     ref = rig.put("a", 3 * MIB + 500)
     facts = rig.store.head(ref.url)
     rig.facts.record(ref.url, dataclasses.replace(facts, size=facts.size + off))
@@ -187,7 +187,7 @@ def test_a_wrong_size_fails_once_and_is_right_in_the_next_run(rig, off):
     assert rig.has(ref)
 
 
-def test_pinned_blocks_stay_while_the_bound_holds(rig):
+def test_pinned_blocks_are_kept_and_the_limit_holds(rig):
     pinned = rig.put("pinned", 30 * MIB)
     rig.warm(pinned, pin=True)
     for number in range(10):
@@ -211,7 +211,7 @@ def test_reading_a_pinned_block_leaves_it_pinned(rig, tmp_path):
 
 
 def test_eviction_does_not_look_through_the_pins(rig):
-    """The query of eviction is answered by an index that holds no pinned block."""
+    """The query of the eviction uses an index that contains no pinned block."""
     rig.warm(rig.put("a", MIB), pin=True)
     query = diskcache.EVICTION_POLICY[POLICIES["lru"]]["cull"].format(fields="rowid")
     database = sqlite3.connect(rig.inner / "blocks" / "cache.db")
@@ -220,8 +220,8 @@ def test_eviction_does_not_look_through_the_pins(rig):
     assert [row[3] for row in plan] == ["SCAN Cache USING INDEX Cache_unpinned"]
 
 
-def test_a_cache_of_before_pins_is_taken_over(tmp_path):
-    """Its policy was diskcache's own, which has no such index."""
+def test_a_cache_of_a_version_without_pins_is_used(tmp_path):
+    """Its policy was that of diskcache, which has no such index."""
     inner = prepare_directory(tmp_path / "cache")
     (inner / "blocks").mkdir()
     old = diskcache.Cache(str(inner / "blocks"), eviction_policy="least-recently-used")
@@ -236,7 +236,7 @@ def test_a_cache_of_before_pins_is_taken_over(tmp_path):
     assert rig.metrics.errors == 0
 
 
-def test_unpinned_blocks_leave_again(rig):
+def test_unpinned_blocks_can_be_evicted(rig):
     one, two = rig.put("one", 16 * MIB), rig.put("two", 16 * MIB)
     rig.warm(one, two, pin=True)
     assert rig.cache.admin.unpin([one.url]) == 16
@@ -255,7 +255,7 @@ def test_blocks_that_were_read_before_are_pinned_too(rig):
     assert [pin.blocks for pin in rig.cache.admin.pins()] == [5]
 
 
-def test_more_than_can_be_pinned_is_refused_before_a_byte(rig):
+def test_a_selection_larger_than_the_pin_limit_is_refused_before_a_byte(rig):
     rig.warm(rig.put("a", 40 * MIB), pin=True)
     rig.store.gets.clear()
     with pytest.raises(CacheError, match="can still be pinned"):
@@ -271,8 +271,8 @@ def test_a_limit_below_the_pins_is_refused(rig, tmp_path):
     assert rig.cache.admin.max_bytes == LIMIT
 
 
-def test_a_cache_full_of_pins_serves_and_keeps_its_bound(rig):
-    """Pins of two processes at once may leave no room: reads then go through without a copy."""
+def test_a_cache_full_of_pins_serves_reads_within_its_limit(rig):
+    """Pins of two processes can fill the cache: reads then work without caching."""
     for number in range(6):
         ref = rig.put(f"pinned{number}", 10 * MIB)
         rig.warm(ref)
@@ -313,9 +313,7 @@ def to_cache(prefetch):
 
 
 @pytest.mark.fuse
-def test_what_was_fetched_to_the_cache_and_pinned_is_mounted_without_a_get(
-    release, to_cache, cli, mount
-):
+def test_a_mount_reads_pinned_objects_without_a_get(release, to_cache, cli, mount):
     release.dataset("annotations", FILES)
     chosen = ("--version", release.version, "--datasets", "annotations", "--no-metadata")
     said = to_cache("-y", "--pin").stdout
@@ -355,7 +353,7 @@ def test_a_second_run_fetches_nothing_and_says_so(release, to_cache, front):
     assert [path for method, path, _ in front.log if "/objects/" in path] == []
 
 
-def test_it_asks_and_a_dry_run_fetches_nothing(release, to_cache, front):
+def test_the_confirmation_can_be_refused_and_a_dry_run_fetches_nothing(release, to_cache, front):
     release.dataset("annotations", FILES)
     assert "Aborting" in to_cache(answer="n\n").stdout
     plan = json.loads(to_cache("--dry-run", "--json").stdout)
@@ -363,7 +361,7 @@ def test_it_asks_and_a_dry_run_fetches_nothing(release, to_cache, front):
     assert [path for method, path, _ in front.log if method == "GET" and "/objects/" in path] == []
 
 
-def test_more_than_the_cache_takes_is_reported_before_a_byte(release, to_cache, front):
+def test_a_selection_larger_than_the_cache_is_refused_before_a_byte(release, to_cache, front):
     release.dataset("annotations", {"a.bin": bytes(60 * MIB)})
     done = to_cache("-y", "--cache-size", "64MiB", code=1)
     assert "MiB are selected" in done.stderr
@@ -380,7 +378,7 @@ def test_progress_is_lines_in_a_log_and_nothing_when_quiet(release, to_cache, fr
     assert to_cache("-y", "--quiet").stdout == ""
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on_there(release, to_cache, front, spawn):
+def test_an_interrupted_run_prints_how_to_continue_and_is_resumed(release, to_cache, front, spawn):
     size = 128 * MIB
     release.dataset("annotations", {"large.mp4": seeded("large", size)})
     front.faults.piece_bytes, front.faults.bytes_per_s = 64 << 10, 1.0 * MIB
@@ -400,7 +398,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_there(release, to_cach
     assert front.bytes_sent < size
 
 
-def test_objects_that_are_listed_and_missing_make_it_partly_done(release, to_cache):
+def test_a_run_with_missing_objects_is_partly_done(release, to_cache):
     release.put("there", b"bytes")
     rows = [f"{name},file,{release.url(name)}" for name in ("there", "gone")]
     release.manifest("annotations", "\n".join(["video_uid,type,s3_path", *rows, ""]))
@@ -414,7 +412,7 @@ def test_objects_that_are_listed_and_missing_make_it_partly_done(release, to_cac
     assert "--include gone" in retry
 
 
-def test_flags_that_make_no_sense_with_it_are_refused(to_cache, prefetch, tmp_path):
+def test_flags_without_a_meaning_for_the_cache_are_refused(to_cache, prefetch, tmp_path):
     assert "-o: not allowed" in to_cache("-o", str(tmp_path), code=2).stderr
     assert "--skip-s3-checks: not allowed" in to_cache("--skip-s3-checks", code=2).stderr
     assert "add --to cache" in prefetch("--pin", code=2).stderr

@@ -19,7 +19,7 @@ from kit.reader import BLOCKS, URL, bytes_requested, read, requested_once, settl
 
 @pytest.mark.parametrize("sequential", [False, True])
 def test_random_ranges_through_a_small_cache_are_the_plain_bytes(make_reader, large, sequential):
-    """A cache of 64 blocks, an object of 200: most blocks come and go several times."""
+    """A cache of 64 blocks, an object of 200: most blocks are evicted several times."""
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make_reader(store, cache_blocks=64)
@@ -35,7 +35,7 @@ def test_random_ranges_through_a_small_cache_are_the_plain_bytes(make_reader, la
     assert reader._cache.admin.used_bytes <= 64 * BLOCK_SIZE
 
 
-def test_past_the_end_a_read_is_short_then_empty(make_reader):
+def test_a_read_past_the_end_is_short_and_then_empty(make_reader):
     store = CountingStore()
     ref = store.put(URL, b"0123456789")
     reader = make_reader(store)
@@ -52,7 +52,7 @@ def test_an_empty_object_costs_no_request(make_reader):
     assert store.gets == []
 
 
-def test_a_first_read_asks_for_a_few_parts(make_reader, large):
+def test_a_first_read_requests_a_few_parts(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)
@@ -61,7 +61,7 @@ def test_a_first_read_asks_for_a_few_parts(make_reader, large):
     assert store.gets == [(URL, 0, FIRST_AT_START)]
 
 
-def test_a_block_that_was_read_is_not_asked_for_again(make_reader, large, tmp_path):
+def test_a_cached_block_is_not_requested_again(make_reader, large, tmp_path):
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)
@@ -89,7 +89,7 @@ def test_adjacent_blocks_share_requests(make_reader, large):
     ]
 
 
-def test_blocks_that_are_there_are_left_out_of_requests(make_reader, large):
+def test_cached_blocks_are_left_out_of_requests(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)
@@ -134,7 +134,7 @@ def test_sixteen_readers_of_a_whole_object_fetch_each_block_once(make_reader, la
     assert requested_once(store)
 
 
-def test_reading_on_is_fetched_ahead_and_each_block_once(make_reader, large):
+def test_sequential_reads_are_fetched_ahead_and_each_block_once(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
     reader, window = make_reader(store), Window()
@@ -146,7 +146,7 @@ def test_reading_on_is_fetched_ahead_and_each_block_once(make_reader, large):
     assert max(stop - start for _, start, stop in store.gets) == READAHEAD_STEP
 
 
-def test_reading_on_never_asks_past_the_end(make_reader, large):
+def test_sequential_reads_never_request_past_the_end(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
     reader, window = make_reader(store), Window()
@@ -183,7 +183,7 @@ def test_a_failure_reaches_all_who_wait_and_the_next_read_sends_a_new_request(ma
     assert reader.downloads.memory_bytes <= BLOCK_SIZE
 
 
-def test_a_failure_that_comes_at_once_costs_one_request(make_reader, large):
+def test_an_immediate_failure_costs_one_request(make_reader, large):
     store = FailingStore()
     store.fail(StoreUnavailable("gone"))
     reader = make_reader(store)
@@ -195,7 +195,7 @@ def test_a_failure_that_comes_at_once_costs_one_request(make_reader, large):
 
 
 class FailingBehind(CountingStore):
-    """Fails whatever begins at `border` or behind."""
+    """Fails requests that begin at `border` or behind it."""
 
     border = 5 * BLOCK_SIZE
 
@@ -208,7 +208,7 @@ class FailingBehind(CountingStore):
         return fetched
 
 
-def test_a_failure_ahead_is_no_failure_of_the_read(make_reader, large):
+def test_a_failure_of_read_ahead_does_not_fail_the_read(make_reader, large):
     store = FailingBehind()
     ref = store.put(URL, large)
     reader, border = make_reader(store), store.border

@@ -1,4 +1,4 @@
-"""The reader at its limits: bounded memory, a disk that takes nothing, closing in the middle."""
+"""The reader at its limits: bounded memory, a disk without space, closing during a read."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def refuse(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_a_disk_that_takes_nothing_costs_no_error(make_reader, large, monkeypatch):
+def test_a_disk_without_space_causes_no_error(make_reader, large, monkeypatch):
     monkeypatch.setattr(blockfile, "write", refuse)
     store = CountingStore()
     ref = store.put(URL, large)
@@ -81,7 +81,7 @@ def test_a_disk_that_takes_nothing_costs_no_error(make_reader, large, monkeypatc
         assert read(reader, ref, at, 3 * BLOCK_SIZE) == large[at : at + 3 * BLOCK_SIZE]
 
 
-def test_a_disk_that_takes_nothing_does_not_cost_a_get_for_each_small_read(
+def test_a_disk_without_space_does_not_cause_a_get_for_each_small_read(
     make_reader,
     large,
     monkeypatch,
@@ -96,7 +96,7 @@ def test_a_disk_that_takes_nothing_does_not_cost_a_get_for_each_small_read(
     assert sum(asked.values()) <= 2 * 72
 
 
-def test_a_disk_that_takes_nothing_does_not_stop_many_readers(make_reader, large, monkeypatch):
+def test_a_disk_without_space_does_not_stop_many_readers(make_reader, large, monkeypatch):
     monkeypatch.setattr(blockfile, "write", refuse)
     store = CountingStore()
     ref = store.put(URL, large)
@@ -109,8 +109,8 @@ def test_a_disk_that_takes_nothing_does_not_stop_many_readers(make_reader, large
     assert reader.downloads.memory_bytes <= MAX_INFLIGHT_BYTES
 
 
-def test_a_writer_that_cannot_start_keeps_nobody_waiting(make_reader, large, monkeypatch):
-    """The process has as many threads as it may have."""
+def test_a_writer_that_cannot_start_blocks_no_reader(make_reader, large, monkeypatch):
+    """The process has reached its limit of threads."""
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)
@@ -138,7 +138,7 @@ def test_a_writer_that_cannot_start_keeps_nobody_waiting(make_reader, large, mon
 
 
 def test_closing_in_the_middle_of_a_read_ends_it_with_an_error(make_reader, large):
-    """Requests under way complete; no other request is sent."""
+    """Running requests complete; no other request is sent."""
     store = StallingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)
@@ -189,7 +189,7 @@ def test_speculative_downloads_are_bounded(make_reader, large):
     settle(reader)
 
 
-def test_after_closing_nothing_is_asked_for_and_no_thread_is_started(make_reader, large):
+def test_after_closing_no_request_is_sent_and_no_thread_is_started(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)
@@ -212,7 +212,7 @@ def test_a_reader_may_be_made_before_a_fork(make_reader):
     assert threading.active_count() == before
 
 
-def test_a_budget_is_waited_for_only_by_those_who_can_wait():
+def test_only_callers_that_can_wait_wait_for_the_budget():
     budget = ByteBudget(100)
     assert budget.acquire(60, wait=False)
     assert not budget.acquire(60, wait=False)
@@ -224,7 +224,7 @@ def test_a_budget_is_waited_for_only_by_those_who_can_wait():
         assert waiting.result(10)
 
 
-def test_a_budget_always_lets_one_request_through():
+def test_a_budget_always_admits_one_request():
     budget = ByteBudget(100)
     assert budget.acquire(1000, wait=True)
     assert not budget.acquire(1, wait=False)
@@ -233,7 +233,7 @@ def test_a_budget_always_lets_one_request_through():
 
 
 def test_a_reader_of_a_request_that_was_queued_for_long_waits_for_its_start():
-    """Read-ahead that was not sent yet is no failure of the store."""
+    """Read-ahead that was not sent yet is not a failure of the store."""
     flight = Flight(Extent("key", 0, 4))
     flight._created_s -= 1000
 
@@ -246,7 +246,7 @@ def test_a_reader_of_a_request_that_was_queued_for_long_waits_for_its_start():
     assert bytes(view) == b"data"
 
 
-def test_a_block_that_came_without_memory_for_it_is_read_again(make_reader, large, monkeypatch):
+def test_a_block_that_arrived_without_memory_is_read_again(make_reader, large, monkeypatch):
     monkeypatch.setattr(flights, "ANSWER_S", 0.1)
     store = CountingStore()
     ref = store.put(URL, large)

@@ -1,4 +1,4 @@
-"""The promises that have numbers: bytes fetched, requests made, and the bound of the cache."""
+"""Promises with numbers: fetched bytes, requests, and the limit of the cache."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def big(tmp_path_factory) -> Iterator[Big]:
 
 @pytest.fixture
 def env(big, tmp_path, transport) -> dict[str, str]:
-    """Be a licensee of that server with an empty cache of its own."""
+    """A licensee of that server with an empty cache of its own."""
     return environment(big.server, tmp_path / "home", transport)
 
 
@@ -65,7 +65,7 @@ def mounts(tmp_path, libfuse) -> Iterator[Mounts]:
 
 
 def fetched(root: Path) -> int:
-    """Return the bytes fetched so far, once no more come: what is ahead may still be on its way."""
+    """Return the bytes fetched so far, after read-ahead has ended."""
     before, now = -1, status(root)["bytes_fetched"]
     while now != before:
         time.sleep(0.5)
@@ -74,7 +74,7 @@ def fetched(root: Path) -> int:
 
 
 def look(root: Path, name: str, offset: int, size: int) -> int:
-    """Open a file, read its beginning and then a window of it; return what that fetched."""
+    """Open a file, read its beginning and then a window of it; return the fetched bytes."""
     before = fetched(root)
     fd = os.open(root / "v1/full_scale" / name, os.O_RDONLY)
     try:
@@ -88,7 +88,7 @@ def look(root: Path, name: str, offset: int, size: int) -> int:
     return fetched(root) - before
 
 
-def test_a_look_into_a_large_file_fetches_little_and_never_again(big, env, mounts):
+def test_a_window_of_a_large_file_fetches_little_and_only_once(big, env, mounts):
     window = ("large.mp4", 128 * MIB - 12345, 4 * MIB)
     root = mounts(*big.arguments, env=env)
     first = look(root, *window)
@@ -124,14 +124,14 @@ def test_sixteen_processes_fetch_a_file_once(big, env, mounts):
 
 
 def usage(directory: Path) -> int:
-    """Return what `du` says of a directory whose files come and go."""
+    """Return the result of `du` for a directory whose files change."""
     done = subprocess.run(
         ["du", "-s", "-B1", directory], capture_output=True, text=True, check=False
     )
     return int(done.stdout.split()[0])
 
 
-def test_the_cache_keeps_its_bound_while_eight_processes_read_all(big, env, mounts):
+def test_the_cache_keeps_its_limit_while_eight_processes_read_all(big, env, mounts):
     cache = Path(env["EGO4DFS_CACHE_DIR"])
     env = {**env, "EGO4DFS_CACHE_SIZE": str(BOUND)}
     root = mounts(*big.arguments, env=env)

@@ -1,4 +1,4 @@
-"""What each filter lets through."""
+"""What each filter admits."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_universities_are_any_of_those_wanted(wanted, found, admitted):
         (["x"], set(), True),  # belongs to no video
     ],
 )
-def test_uids_are_matched_whole_and_spare_files_of_no_video(wanted, uids, admitted):
+def test_uids_are_matched_whole_and_keep_files_without_a_video(wanted, uids, admitted):
     assert Selection(video_uids=frozenset(wanted)).admits(entry(uids=frozenset(uids))) is admitted
 
 

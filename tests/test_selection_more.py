@@ -72,7 +72,7 @@ def select(linked, open_tree):
     return select
 
 
-def test_a_video_brings_everything_that_was_made_of_it(select):
+def test_a_video_selects_everything_derived_from_it(select):
     assert select(video_uids=[TRAIN]) == {
         "full_scale": {TRAIN},
         "clips": {CLIP_A, CLIP_B},
@@ -81,7 +81,7 @@ def test_a_video_brings_everything_that_was_made_of_it(select):
     }
 
 
-def test_a_clip_brings_its_video_and_no_other_clip(select):
+def test_a_clip_selects_its_video_and_no_other_clip(select):
     assert select(clip_uids=[CLIP_B.upper()]) == {
         "full_scale": {TRAIN},
         "clips": {CLIP_B},
@@ -158,7 +158,7 @@ def test_a_file_without_uids_is_an_error(select, tmp_path, name, content, messag
         select(uids_from=str(path) if content is not None else name)
 
 
-def test_patterns_of_names_select_and_the_excluded_win(release, open_tree):
+def test_patterns_select_names_and_exclude_has_precedence(release, open_tree):
     release.dataset("annotations", dict.fromkeys(("a_train.json", "a_val.json", "b.csv"), b"x"))
 
     def names(**options):
@@ -201,7 +201,7 @@ def test_the_flags_work_on_the_command_line(linked, licensee, cli):
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
-def test_uids_are_found_however_the_file_is_cut(size):
+def test_uids_are_found_at_any_chunk_size(size):
     document = {
         "videos": {uid(5): {"narration": 'says "video_uid": "no"'}},
         "list": [{"video_uid": "grp-" + uid(6), "clips": [{"exported_clip_uid": uid(7)}]}],

@@ -1,4 +1,4 @@
-"""A session opens every part once, and leaves none open when a later one fails."""
+"""A session opens every part once, and closes all of them if a later one fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def options(tmp_path):
 
 
 def descriptors() -> dict[str, str]:
-    """Return what each open descriptor of this process is of."""
+    """Return the target of each open descriptor of this process."""
     found = {}
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the one that lists them is closed by now

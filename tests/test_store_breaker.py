@@ -1,4 +1,4 @@
-"""When requests are not even sent."""
+"""When requests fail at once, without being sent."""
 
 from __future__ import annotations
 
@@ -52,23 +52,23 @@ def silent(breaker: Breaker, clock: Clock, bucket: str, key: str, *, lasts_s: fl
     breaker.give_up(bucket, url, began_s, Unreachable(f"{url}: no answer in time"))
 
 
-def test_closed_at_first(breaker: Breaker) -> None:
+def test_the_breaker_is_closed_at_the_start(breaker: Breaker) -> None:
     assert not blocked(breaker, "a")
 
 
-def test_one_silent_object_says_nothing_of_its_bucket(breaker: Breaker, clock: Clock) -> None:
+def test_one_silent_object_does_not_stop_its_bucket(breaker: Breaker, clock: Clock) -> None:
     for _ in range(3):
         silent(breaker, clock, "a", "one")
     assert not blocked(breaker, "a")
 
 
-def test_two_silent_objects_give_up_their_bucket(breaker: Breaker, clock: Clock) -> None:
+def test_two_silent_objects_stop_their_bucket(breaker: Breaker, clock: Clock) -> None:
     silent(breaker, clock, "a", "one")
     silent(breaker, clock, "a", "two")
     assert blocked(breaker, "a")
 
 
-def test_an_answer_between_two_silent_objects_keeps_their_bucket(
+def test_an_answer_between_two_silent_objects_keeps_their_bucket_open(
     breaker: Breaker, clock: Clock
 ) -> None:
     silent(breaker, clock, "a", "one")
@@ -78,8 +78,8 @@ def test_an_answer_between_two_silent_objects_keeps_their_bucket(
     assert not blocked(breaker, "a")
 
 
-def test_silence_of_one_bucket_is_no_outage_of_others(breaker: Breaker, clock: Clock) -> None:
-    """That nobody asks another bucket meanwhile is no evidence."""
+def test_silence_of_one_bucket_does_not_stop_others(breaker: Breaker, clock: Clock) -> None:
+    """The absence of requests to other buckets is not evidence."""
     for bucket in "abc":
         silent(breaker, clock, bucket, "one")
         silent(breaker, clock, bucket, "two")
@@ -87,13 +87,13 @@ def test_silence_of_one_bucket_is_no_outage_of_others(breaker: Breaker, clock: C
     assert not blocked(breaker, "d")
 
 
-def test_a_host_without_connection_gives_up_all_its_buckets(breaker: Breaker, clock: Clock) -> None:
+def test_a_host_without_connection_stops_all_its_buckets(breaker: Breaker, clock: Clock) -> None:
     refused(breaker, clock, "a")
     assert blocked(breaker, "a")
     assert blocked(breaker, "b")
 
 
-def test_a_bucket_with_a_host_of_its_own_is_given_up_alone(hosts: Breaker, clock: Clock) -> None:
+def test_a_bucket_with_its_own_host_is_stopped_alone(hosts: Breaker, clock: Clock) -> None:
     refused(hosts, clock, "a")
     assert blocked(hosts, "a")
     assert not blocked(hosts, "b")
@@ -105,7 +105,7 @@ def test_two_hosts_without_connection_are_an_outage_of_all(hosts: Breaker, clock
     assert blocked(hosts, "c")
 
 
-def test_two_hosts_without_connection_and_one_that_answered_between_are_none(
+def test_two_hosts_without_connection_are_no_outage_if_one_answered_between(
     hosts: Breaker, clock: Clock
 ) -> None:
     refused(hosts, clock, "a")
@@ -114,7 +114,9 @@ def test_two_hosts_without_connection_and_one_that_answered_between_are_none(
     assert not blocked(hosts, "d")
 
 
-def test_when_another_bucket_answers_only_this_one_is(breaker: Breaker, clock: Clock) -> None:
+def test_an_answer_of_another_bucket_limits_the_outage_to_this_one(
+    breaker: Breaker, clock: Clock
+) -> None:
     began_s = clock.now_s
     clock.now_s += 1
     breaker.answered("b")
@@ -123,7 +125,7 @@ def test_when_another_bucket_answers_only_this_one_is(breaker: Breaker, clock: C
     assert not blocked(breaker, "b")
 
 
-def test_a_bucket_that_answered_meanwhile_is_not_given_up(breaker: Breaker, clock: Clock) -> None:
+def test_a_bucket_that_answered_meanwhile_is_not_stopped(breaker: Breaker, clock: Clock) -> None:
     began_s = clock.now_s
     clock.now_s += 1
     breaker.answered("a")
@@ -138,7 +140,7 @@ def test_an_answer_before_the_outage_does_not_count(breaker: Breaker, clock: Clo
     assert blocked(breaker, "a")
 
 
-def test_one_probe_is_let_through_when_the_time_is_over(breaker: Breaker, clock: Clock) -> None:
+def test_one_probe_is_sent_after_the_waiting_time(breaker: Breaker, clock: Clock) -> None:
     refused(breaker, clock, "a")
     clock.now_s += OPEN_S
     assert [blocked(breaker, "a") for _ in range(3)] == [False, True, True]
@@ -151,13 +153,15 @@ def test_a_probe_that_never_returns_is_followed_by_another(breaker: Breaker, clo
         assert not blocked(breaker, "a")
 
 
-def test_any_answer_closes(breaker: Breaker, clock: Clock) -> None:
+def test_any_answer_closes_the_breaker(breaker: Breaker, clock: Clock) -> None:
     refused(breaker, clock, "a")
     breaker.answered("b")
     assert not blocked(breaker, "a")
 
 
-def test_the_message_names_the_store_and_since_when(breaker: Breaker, clock: Clock) -> None:
+def test_the_message_names_the_store_and_the_start_of_the_outage(
+    breaker: Breaker, clock: Clock
+) -> None:
     refused(breaker, clock, "a")
     with pytest.raises(
         CircuitOpen, match=r"http://store has not answered since \d\d:\d\d:\d\d"
@@ -167,7 +171,7 @@ def test_the_message_names_the_store_and_since_when(breaker: Breaker, clock: Clo
     assert e.value.hint
 
 
-def test_since_when_stays_while_the_outage_lasts(breaker: Breaker, clock: Clock) -> None:
+def test_the_start_of_the_outage_stays_the_same(breaker: Breaker, clock: Clock) -> None:
     refused(breaker, clock, "a")
     first = breaker._outages[""].since_s
     clock.now_s += 60

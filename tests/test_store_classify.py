@@ -70,16 +70,16 @@ def test_each_answer_has_its_error(status: int, code: str, kind: type[StoreError
     assert "\n" not in str(error)
 
 
-def test_a_key_with_a_line_end_does_not_break_the_line() -> None:
+def test_a_key_with_a_line_end_is_printed_on_one_line() -> None:
     assert str(error_of(Answer(404), "s3://bucket/a\nb")).startswith("s3://bucket/a\\nb: no such")
 
 
-def test_an_answer_that_began_came_from_a_store_that_is_there() -> None:
+def test_a_truncated_answer_does_not_count_as_an_outage() -> None:
     error = error_of(Answer(reason="the answer was cut", begun=True), URL)
     assert type(error) is Interrupted
 
 
-def test_a_missing_bucket_is_called_a_bucket() -> None:
+def test_a_missing_bucket_is_reported_as_a_bucket() -> None:
     assert "no such bucket" in str(error_of(Answer(404, "NoSuchBucket"), URL))
 
 

@@ -55,7 +55,7 @@ def test_dead_connections_are_replaced_by_new_ones_after_the_first_time_out(
 
 
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
-def test_a_slow_store_is_waited_for_longer_after_the_first_time_out(
+def test_the_time_out_of_a_slow_store_grows_after_the_first_one(
     transport: str,
     licensed: Aws,
     gateway: Gateway,
@@ -63,7 +63,7 @@ def test_a_slow_store_is_waited_for_longer_after_the_first_time_out(
     opened: Callable[..., ObjectStore],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One request more, once; then its slowness is known."""
+    """One additional request, once; then it is known that the store is slow."""
     monkeypatch.setattr(client_pool, "FIRST_TIMEOUT_S", 0.3)
     url = bucket.put("a.bin", DATA)
     store = opened(endpoint_url=gateway.url, transport=transport)
@@ -109,7 +109,7 @@ def test_many_failures_at_once_renew_a_client_once() -> None:
     assert made == [client_pool.FIRST_TIMEOUT_S, 20.0]
 
 
-def test_the_client_not_used_for_longest_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_client_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_pool, "MAX_CLIENTS", 2)
     made: list[str] = []
     clients: ClientPool[str] = ClientPool(lambda: 20.0)

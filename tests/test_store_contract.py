@@ -1,4 +1,4 @@
-"""What every kind of store promises: one list, run on obstore, s3fs, a directory and memory://."""
+"""The contract of every kind of store, run on obstore, s3fs, a directory and memory://."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ODD_KEYS = ["a//b", "/after a slash", "tab\tin", "trailing/"]
 
 @dataclass
 class Place:
-    """A store, and a way to put an object where it will look."""
+    """A store, and a way to put an object where the store reads it."""
 
     store: ObjectStore
     put: Callable[[str, bytes], str]
@@ -84,7 +84,7 @@ def _on_mirror(request: pytest.FixtureRequest, kind: str) -> Place:
     filesystem, root = fsspec.url_to_fs(source)
 
     def put(key: str, data: bytes) -> str:
-        """Replace an object as a mirroring tool does: the whole file at once."""
+        """Replace an object as a mirroring tool does: the complete file at once."""
         new = f"{root}/new"
         filesystem.makedirs(f"{root}/cmu/{key}".rpartition("/")[0], exist_ok=True)
         filesystem.pipe_file(new, data)
@@ -112,13 +112,13 @@ def test_head_and_get_report_the_same_facts(place: Place) -> None:
     ("start", "stop"),
     [(0, 1), (0, len(DATA)), (100, 200), (len(DATA) - 1, len(DATA)), (255, 257)],
 )
-def test_a_range_is_exactly_what_was_asked(place: Place, start: int, stop: int) -> None:
+def test_a_range_has_exactly_the_requested_bytes(place: Place, start: int, stop: int) -> None:
     fetched = place.store.read_range(place.put("a.bin", DATA), start, stop)
     assert (bytes(fetched.data), fetched.start) == (DATA[start:stop], start)
 
 
 @pytest.mark.parametrize("start", [0, 5, len(DATA) - 1])
-def test_a_range_past_the_end_is_cut_there(place: Place, start: int) -> None:
+def test_a_range_past_the_end_is_truncated(place: Place, start: int) -> None:
     fetched = place.store.read_range(place.put("a.bin", DATA), start, 10 * len(DATA))
     assert bytes(fetched.data) == DATA[start:]
 
@@ -182,7 +182,7 @@ def test_a_stream_of_a_replaced_object_is_an_error(place: Place) -> None:
         place.store.stream_range(url, 0, 10, lambda *_: pytest.fail("got bytes"), etag=etag)
 
 
-def test_what_a_sink_raises_is_not_taken_for_an_answer(place: Place) -> None:
+def test_an_error_of_a_sink_does_not_count_as_an_answer(place: Place) -> None:
     url = place.put("a.bin", DATA)
 
     def full(*_: object) -> None:
@@ -198,7 +198,7 @@ def test_a_replaced_object_has_another_etag(place: Place) -> None:
     assert first.etag != second.etag
 
 
-def test_what_is_not_there_is_missing(place: Place) -> None:
+def test_a_missing_object_is_reported_as_missing(place: Place) -> None:
     url = place.url("not/there")
     for where in (url, "s3://no-such-bucket-here/key"):
         for ask in (place.store.head, place.store.read, lambda u: place.store.read_range(u, 0, 1)):
@@ -207,14 +207,14 @@ def test_what_is_not_there_is_missing(place: Place) -> None:
             assert caught.value.url == where
 
 
-def test_a_prefix_is_no_object(place: Place) -> None:
+def test_a_prefix_is_not_an_object(place: Place) -> None:
     place.put("directory/a.bin", DATA)
     with pytest.raises(ObjectMissing):
         place.store.head(place.url("directory"))
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_key_is_taken_verbatim(place: Place, key: str) -> None:
+def test_a_key_is_used_verbatim(place: Place, key: str) -> None:
     url = place.put(key, key.encode())
     assert place.store.head(url).size == len(key.encode())
     assert bytes(place.store.read_range(url, 0, 1000).data) == key.encode()
@@ -232,7 +232,7 @@ def test_read_returns_the_whole_object(place: Place) -> None:
     assert (bytes(fetched.data), fetched.start, fetched.facts.size) == (DATA, 0, len(DATA))
 
 
-def test_read_refuses_what_would_fill_the_memory(
+def test_read_refuses_an_object_that_would_fill_the_memory(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = place.put("a.bin", DATA)
@@ -248,7 +248,7 @@ def test_read_returns_none_while_the_etag_is_the_same(place: Place) -> None:
     assert place.store.read(url, unless_etag=etag) is None
 
 
-def test_read_returns_the_object_once_it_is_another(place: Place) -> None:
+def test_read_returns_the_object_after_it_was_replaced(place: Place) -> None:
     url = place.put("a.bin", DATA)
     etag = place.store.read(url).facts.etag
     place.put("a.bin", b"new")
@@ -263,7 +263,7 @@ def test_read_returns_the_object_once_it_is_another(place: Place) -> None:
         *["s3://a\nb/k", "s3://[::1]/k", "s3://bücket/k", "s3://a%2F/k", "s3://a:80/k"],
     ],
 )
-def test_what_is_no_object_url_is_refused(place: Place, url: str) -> None:
+def test_an_invalid_object_url_is_refused(place: Place, url: str) -> None:
     with pytest.raises(StoreError, match="not an s3://bucket/key URL"):
         place.store.head(url)
 
@@ -275,7 +275,7 @@ def test_source_does_not_change(place: Place) -> None:
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-def test_s3_keys_that_obstore_cannot_name_are_read_all_the_same(s3: Place, key: str) -> None:
+def test_s3_keys_that_obstore_cannot_express_are_read(s3: Place, key: str) -> None:
     data = b"" if key.endswith("/") else key.encode()  # SeaweedFS keeps no bytes under a "…/"
     url = s3.put(key, data)
     assert s3.store.head(url).size == len(data)
@@ -286,7 +286,7 @@ def test_s3_keys_that_obstore_cannot_name_are_read_all_the_same(s3: Place, key: 
 def test_a_leading_slash_is_part_of_the_key(
     gateway: Gateway, licensed: Aws, opened: Callable[..., ObjectStore], transport: str
 ) -> None:
-    """Left alone, obstore would strip it and ask for another object, as SeaweedFS does then."""
+    """By default obstore strips it and requests another object, and so does SeaweedFS."""
     store = opened(endpoint_url=gateway.url, transport=transport)
     with pytest.raises(ObjectMissing):
         store.head("s3://cmu//key")
@@ -294,7 +294,7 @@ def test_a_leading_slash_is_part_of_the_key(
 
 
 @pytest.mark.parametrize("key", ["a/../b", "../../etc/passwd", "./a", "a//b"])
-def test_a_mirror_is_never_left(mirror: Place, key: str) -> None:
+def test_no_key_leads_out_of_a_mirror(mirror: Place, key: str) -> None:
     with pytest.raises(ObjectMissing, match="no mirror can hold"):
         mirror.store.head(f"s3://cmu/{key}")
 
@@ -328,7 +328,7 @@ def test_the_etag_of_a_multipart_upload_can_be_pinned(
     assert bytes(fetched.data) == data[5_242_870:5_242_890]
 
 
-def test_a_pipe_in_a_mirror_does_not_stop_us(
+def test_a_pipe_in_a_mirror_does_not_block(
     aws: Aws, tmp_path: Path, opened: Callable[..., ObjectStore]
 ) -> None:
     (tmp_path / "cmu").mkdir()

@@ -32,7 +32,7 @@ PAIR = "aws_access_key_id = {0}\naws_secret_access_key = {0}-secret\n"
 
 
 def botocores(profile: str) -> Keys | None:
-    """What botocore itself finds."""
+    """The credentials that botocore finds."""
     found = botocore.session.Session(profile=profile or None).get_credentials()
     if found is None:
         return None
@@ -83,7 +83,7 @@ def botocores(profile: str) -> Keys | None:
         ({}, "", "", ""),
     ],
 )
-def test_what_is_read_without_botocore_is_what_botocore_reads(
+def test_plain_settings_are_read_as_by_botocore(
     aws: Aws, variables: dict[str, str], credentials: str, config: str, profile: str
 ) -> None:
     aws.variables(**variables)
@@ -103,7 +103,7 @@ def test_what_is_read_without_botocore_is_what_botocore_reads(
         "[default]\nanything_new = x\n",
     ],
 )
-def test_what_is_not_plain_is_left_to_botocore(aws: Aws, config: str) -> None:
+def test_other_settings_are_read_by_botocore(aws: Aws, config: str) -> None:
     aws.credentials("[default]\n" + PAIR.format("F"))
     aws.config(config)
     assert aws_config_files.plain_keys("") is None
@@ -125,7 +125,7 @@ def test_plain_keys_cost_no_import(aws: Aws) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_no_key_at_all_says_what_to_do(aws: Aws) -> None:
+def test_without_a_key_the_error_has_a_remedy(aws: Aws) -> None:
     with pytest.raises(CredentialsRejected, match="no access key") as caught:
         Credentials().keys()
     assert "aws configure" in caught.value.hint
@@ -151,26 +151,26 @@ def test_a_profile_without_keys_is_named(aws: Aws) -> None:
 
 @pytest.mark.parametrize("config", ["", "[default]\nregion = us-west-2\n"])
 def test_profile_default_without_keys_is_the_normal_chain(aws: Aws, config: str) -> None:
-    """The official tool passes `default` unasked; it must not shut out the environment."""
+    """The official tool always passes `default`; it must not exclude the environment."""
     aws.config(config)
     aws.variables(AWS_ACCESS_KEY_ID="E", AWS_SECRET_ACCESS_KEY="s")  # noqa: S106 - made up
     assert Credentials("default").keys() == Keys("E", "s")
 
 
-def test_keys_do_not_show(aws: Aws) -> None:
+def test_keys_are_not_printed(aws: Aws) -> None:
     aws.keys("F", SECRET)
     found = Credentials()
     assert SECRET not in f"{found.keys()!r} {found!r} {vars(found)}"
 
 
-def test_half_a_key_is_no_key(aws: Aws) -> None:
+def test_an_incomplete_key_is_not_used(aws: Aws) -> None:
     aws.variables(AWS_ACCESS_KEY_ID="E")
     with pytest.raises(CredentialsRejected):
         Credentials().keys()
 
 
 def process(aws: Aws, tmp_path: Path, expiration: str) -> Path:
-    """Make the chain end in a process that counts its calls and hands out another key each time."""
+    """Make the chain end in a process that counts its calls and returns another key each time."""
     script, calls = tmp_path / "process", tmp_path / "calls"
     told = {"Version": 1, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": expiration}
     script.write_text(
@@ -183,13 +183,13 @@ def process(aws: Aws, tmp_path: Path, expiration: str) -> Path:
     return calls
 
 
-def test_temporary_keys_are_kept_while_they_last(aws: Aws, tmp_path: Path) -> None:
+def test_temporary_keys_are_used_until_they_expire(aws: Aws, tmp_path: Path) -> None:
     process(aws, tmp_path, "2099-01-01T00:00:00Z")
     found = Credentials()
     assert [found.keys() for _ in range(3)] == [Keys("K1", "s", "t")] * 3
 
 
-def test_temporary_keys_renew_themselves(aws: Aws, tmp_path: Path) -> None:
+def test_temporary_keys_are_renewed_automatically(aws: Aws, tmp_path: Path) -> None:
     soon = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=5)
     process(aws, tmp_path, soon.strftime("%Y-%m-%dT%H:%M:%SZ"))
     found = Credentials()
@@ -229,7 +229,7 @@ def metadata(access_key: str, minutes: int) -> dict[str, str]:
 )
 @pytest.mark.parametrize("minutes", [12, 5, 1])
 def test_keys_that_are_valid_are_used_while_their_renewal_hangs(minutes: int) -> None:
-    """In botocore's last ten minutes too, when it would wait."""
+    """Also in the last ten minutes, in which botocore would wait."""
     found, gate, calls = renewing(minutes)
     found._keys = Keys("OLD", "s", "t")
     for _ in range(5):
@@ -239,7 +239,7 @@ def test_keys_that_are_valid_are_used_while_their_renewal_hangs(minutes: int) ->
     wait_until(lambda: found.keys().access_key == "NEW")
 
 
-def test_keys_that_have_expired_are_waited_for_in_bounded_time(
+def test_the_wait_for_expired_keys_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(aws_credential_chain, "_LIMIT_S", 0.3)
@@ -284,7 +284,7 @@ def test_a_process_that_never_returns_is_killed_and_named(
     wait_until(lambda: not any(is_running(pid) for pid in started))
 
 
-def test_a_failing_process_is_no_key_and_its_complaint_is_not_quoted(
+def test_a_failing_process_gives_no_key_and_its_output_is_not_printed(
     aws: Aws, tmp_path: Path
 ) -> None:
     aws.config(f"[default]\ncredential_process = /bin/sh -c 'echo {SECRET} >&2; exit 1'\n")
@@ -302,7 +302,7 @@ def test_a_written_file_is_read_again_after_a_refusal(aws: Aws) -> None:
     assert found.keys() == Keys("NEW", "s")
 
 
-def test_an_unchanged_file_is_no_reason_to_ask_again(aws: Aws) -> None:
+def test_an_unchanged_file_causes_no_new_request(aws: Aws) -> None:
     aws.keys("OLD", "s")
     found = Credentials()
     found.keys()
@@ -317,7 +317,7 @@ def test_a_key_that_appears_is_found(aws: Aws) -> None:
     assert found.keys() == Keys("NEW", "s")
 
 
-def test_many_refused_threads_cause_one_reading(
+def test_many_refused_threads_read_the_file_once(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials, "REREAD_S", 0.0)
@@ -332,8 +332,8 @@ def test_many_refused_threads_cause_one_reading(
     assert calls.read_text().count("\n") == 2
 
 
-def test_a_chain_without_a_key_is_not_asked_for_every_object(aws: Aws, tmp_path: Path) -> None:
-    """Asking may take seconds: instance metadata is waited for."""
+def test_a_chain_without_a_key_is_not_run_for_every_object(aws: Aws, tmp_path: Path) -> None:
+    """The chain can take seconds: it waits for instance metadata."""
     calls = tmp_path / "calls"
     aws.config(f"[default]\ncredential_process = /bin/sh -c 'echo >> {calls}; exit 1'\n")
     found = Credentials()

@@ -36,7 +36,7 @@ def test_an_empty_object_agrees_with_the_md5_of_nothing():
     assert compare(chunked(b""), 0, md5) == Comparison(Proof.RIGHT, md5)
 
 
-def test_one_flipped_byte_is_wrong_of_a_plain_md5_and_unknown_of_parts():
+def test_one_changed_byte_is_wrong_with_a_plain_md5_and_unknown_with_parts():
     flipped = bytes([DATA[0] ^ 1]) + DATA[1:]
     md5 = md5_of(DATA).hex()
     found = md5_of(flipped).hex()

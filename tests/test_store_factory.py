@@ -48,7 +48,7 @@ def test_aws_ca_bundle_is_trusted(
     opened: Callable[..., ObjectStore],
     transport: str,
 ) -> None:
-    """Also where the region is asked for, without either library."""
+    """Also for the request for the region, which uses neither library."""
     url = bucket.put("a.bin", b"data")
     gateway.faults.region, gateway.faults.redirect = "eu-south-1", True
     gateway.faults.region_in_body = False

@@ -105,7 +105,7 @@ def test_a_mirror_without_etags_and_times_is_read(store: ObjectStore) -> None:
     sees="the mirror is unavailable; nothing of the answer is kept",
     deadline="5 s, in 5 attempts",
 )
-def test_a_web_page_is_no_object_of_a_mirror(store: ObjectStore, web: Web) -> None:
+def test_a_web_page_is_not_an_object_of_a_mirror(store: ObjectStore, web: Web) -> None:
     web.headers = {"Content-Type": "text/html"}
     with pytest.raises(StoreUnavailable, match="a web page") as caught:
         store.head(URL)
@@ -142,7 +142,7 @@ def test_an_outage_of_a_mirror_does_not_make_files_missing(
         store.head(URL)
 
 
-def test_what_a_mirror_has_not_is_missing(store: ObjectStore, web: Web) -> None:
+def test_a_file_that_a_mirror_lacks_is_missing(store: ObjectStore, web: Web) -> None:
     web.status = 404
     with pytest.raises(ObjectMissing):
         store.head(URL)
@@ -152,13 +152,13 @@ def test_what_a_mirror_has_not_is_missing(store: ObjectStore, web: Web) -> None:
 def test_a_mirror_that_reports_a_wrong_size_is_an_error(
     store: ObjectStore, web: Web, told: int
 ) -> None:
-    """One byte more than there is to be is asked for, and shows that there is more."""
+    """One byte more than expected is requested, which shows that there is more."""
     web.size_told = told
     with pytest.raises(StoreError):
         store.read(URL)
 
 
-def test_a_size_that_was_assumed_is_compared(store: ObjectStore) -> None:
+def test_an_assumed_size_is_compared(store: ObjectStore) -> None:
     facts = store.head(URL)
     with pytest.raises(WrongSize) as caught:
         store.read_range(URL, 0, 7, etag=facts.etag, size=7)

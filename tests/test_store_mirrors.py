@@ -1,4 +1,4 @@
-"""What is particular to mirrors: a directory, or anything fsspec opens."""
+"""Behaviour that only mirrors have: a directory, or any URL that fsspec opens."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def mirror(file: Path, opened: Callable[..., ObjectStore]) -> ObjectStore:
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "local://{}", "{}/"])
-def test_a_directory_has_one_name_however_it_is_written(
+def test_a_directory_has_one_name_in_all_spellings(
     file: Path, opened: Callable[..., ObjectStore], form: str
 ) -> None:
-    """Blocks are kept under that name."""
+    """Blocks are cached under that name."""
     root = file.parent.parent
     store = opened(source=form.format(root))
     assert (store.source, store.head("s3://cmu/a.bin").size) == (root.as_uri(), 10)
 
 
-def test_home_is_understood(
+def test_the_tilde_of_a_source_is_expanded(
     file: Path, opened: Callable[..., ObjectStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(file.parent.parent))
@@ -76,7 +76,7 @@ def test_a_file_changed_in_place_has_another_etag(mirror: ObjectStore, file: Pat
 def test_a_file_that_changes_under_a_read_is_an_error(
     mirror: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old and the new half never come together."""
+    """Halves of the old and the new file are never combined."""
     read = os.preadv
 
     def read_while_written(*arguments: object) -> int:
@@ -104,7 +104,7 @@ def test_a_file_replaced_under_a_read_is_read_to_its_end(
     assert bytes(mirror.read("s3://cmu/a.bin").data) == b"0123456789"
 
 
-def test_a_failing_disk_may_pass(
+def test_an_error_of_a_disk_is_temporary(
     mirror: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = iter([OSError(5, "Input/output error")])
@@ -120,7 +120,7 @@ def test_a_failing_disk_may_pass(
 
 
 def test_a_file_that_may_not_be_read_is_refused(mirror: ObjectStore, file: Path) -> None:
-    """Root may read everything, so it becomes nobody meanwhile."""
+    """Root can read everything, so the test runs as nobody."""
     file.chmod(0)
     before = os.geteuid()
     if before == 0:
@@ -133,7 +133,7 @@ def test_a_file_that_may_not_be_read_is_refused(mirror: ObjectStore, file: Path)
 
 
 @pytest.mark.parametrize("key", ["a.bin/below", "x" * 300, "nul\0"])
-def test_what_cannot_be_a_file_is_missing(mirror: ObjectStore, file: Path, key: str) -> None:
+def test_an_impossible_file_name_is_missing(mirror: ObjectStore, file: Path, key: str) -> None:
     with pytest.raises(ObjectMissing):
         mirror.head(f"s3://cmu/{key}")
 
@@ -152,7 +152,7 @@ def test_a_mirror_on_s3_keeps_s3_s_etag(
 def test_an_object_that_changes_under_a_read_is_an_error(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """No fsspec filesystem can pin a version: the facts are asked for again after the bytes."""
+    """No fsspec filesystem can pin a version: the facts are requested again after the bytes."""
     memory = fsspec.filesystem("memory")
     request.addfinalizer(memory.store.clear)
     memory.pipe_file("/changing/cmu/a.bin", b"0123456789")
@@ -172,7 +172,7 @@ def test_an_object_that_changes_under_a_read_is_an_error(
         store.read_range("s3://cmu/a.bin", 0, 4)
 
 
-def test_a_failure_of_the_filesystem_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_filesystem_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing:
         def info(self, path: str) -> object:
             raise ConnectionError(f"secret {path}")
@@ -198,7 +198,7 @@ def test_a_filesystem_without_sizes_is_an_error() -> None:
         dt.datetime(2023, 11, 14, 22, 13, 20),  # noqa: DTZ001 - some filesystems have such
     ],
 )
-def test_each_filesystem_s_idea_of_time_is_understood(time: object) -> None:
+def test_the_time_format_of_each_filesystem_is_read(time: object) -> None:
     facts = fsspec_mirror._facts({"size": 1, "mtime": time}, "s3://cmu/a.bin")
     assert facts.mtime_ns == 1_700_000_000_000_000_000
 
@@ -222,7 +222,7 @@ def web(file: Path) -> Iterator[str]:
 def test_an_object_replaced_on_a_web_server_without_etags_has_another_tag(
     web: str, file: Path, opened: Callable[..., ObjectStore]
 ) -> None:
-    """Its size stays; only Last-Modified tells."""
+    """Its size is the same; only Last-Modified differs."""
     os.utime(file, (1_600_000_000, 1_600_000_000))
     store = opened(source=web)
     before = store.head("s3://cmu/a.bin")
@@ -236,7 +236,7 @@ SILENT = "from ego4dfs.store.fsspec_mirror import _facts; print(_facts({'size': 
 
 
 def test_without_etag_and_time_a_tag_ends_with_the_process() -> None:
-    """Size alone would be the same for a replaced object, and the old cache be believed."""
+    """A replaced object may have the same size, and the old cache would be used."""
     facts = fsspec_mirror._facts({"size": 10}, "s3://cmu/a.bin")
     again = fsspec_mirror._facts({"size": 10}, "s3://cmu/a.bin")
     other = subprocess.run(
@@ -248,7 +248,7 @@ def test_without_etag_and_time_a_tag_ends_with_the_process() -> None:
 
 
 @pytest.mark.parametrize("password", ["secret", "sec@ret", ""])
-def test_a_password_in_the_source_is_not_its_name(
+def test_the_name_of_a_source_contains_no_password(
     opened: Callable[..., ObjectStore], password: str
 ) -> None:
     store = opened(source=f"ftp://user:{password}@host/mirror")
@@ -256,7 +256,7 @@ def test_a_password_in_the_source_is_not_its_name(
     assert opened(endpoint_url=f"http://user:{password}@host").source == "http://host"
 
 
-def test_a_mirror_that_cannot_be_connected_to_may_come_back(
+def test_a_mirror_without_a_connection_is_temporarily_unavailable(
     opened: Callable[..., ObjectStore],
 ) -> None:
     """FTP connects while its filesystem is made."""
@@ -266,7 +266,7 @@ def test_a_mirror_that_cannot_be_connected_to_may_come_back(
     assert "hunter2" not in f"{caught.value!r} {caught.value.hint}"
 
 
-def test_a_filesystem_that_refuses_to_be_made_is_a_setting_to_change(
+def test_a_filesystem_that_cannot_be_created_is_a_configuration_error(
     opened: Callable[..., ObjectStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("impatient", "direct")
 
 @pytest.fixture
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy, whatever the machine has."""
+    """No proxy, independent of the machine's settings."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -49,7 +49,7 @@ class _Refusing(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def proxy() -> Iterator[ThreadingHTTPServer]:
-    """A proxy that wants a login of everybody."""
+    """A proxy that requires a login."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
     server.asked = []
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -100,7 +100,7 @@ def test_no_proxy_is_read_in_one_way(
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
-def test_a_proxy_that_wants_a_login_is_named(
+def test_a_proxy_that_requires_a_login_is_named(
     licensed: Aws,
     opened: Callable[..., ObjectStore],
     proxy: ThreadingHTTPServer,
@@ -137,7 +137,7 @@ def test_every_transport_leaves_out_the_proxy_for_a_network_of_no_proxy(
     assert proxy.asked == []
 
 
-def test_a_proxy_that_is_none_is_a_setting_to_change(
+def test_an_invalid_proxy_is_a_configuration_error(
     licensed: Aws, opened: Callable[..., ObjectStore]
 ) -> None:
     licensed.variables(HTTPS_PROXY="socks5://127.0.0.1:1080")
@@ -154,7 +154,7 @@ def test_a_proxy_that_is_none_is_a_setting_to_change(
 )
 @pytest.mark.parametrize("text", [None, "not a certificate"])
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
-def test_certificates_that_are_not_there_are_a_setting_to_change(
+def test_missing_certificates_are_a_configuration_error(
     licensed: Aws,
     opened: Callable[..., ObjectStore],
     tmp_path: Path,
@@ -175,7 +175,7 @@ def test_certificates_that_are_not_there_are_a_setting_to_change(
             ask()
 
 
-def test_a_damaged_certificate_is_a_setting_to_change(aws: Aws, tmp_path: Path) -> None:
+def test_a_damaged_certificate_is_a_configuration_error(aws: Aws, tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_bytes(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
     aws.variables(AWS_CA_BUNDLE=str(path))
@@ -183,7 +183,7 @@ def test_a_damaged_certificate_is_a_setting_to_change(aws: Aws, tmp_path: Path) 
         reach("https://127.0.0.1:9", "bucket")
 
 
-def test_the_profile_s_certificates_serve_where_the_environment_names_none(
+def test_the_profile_s_certificates_are_used_if_the_environment_names_none(
     aws: Aws, tmp_path: Path
 ) -> None:
     path = tmp_path / "ca.pem"
@@ -220,7 +220,7 @@ def test_the_profile_s_endpoint_is_used(
     ],
     ids=["page", "redirect", "511"],
 )
-def test_no_probe_takes_a_captive_portal_for_the_store(
+def test_no_probe_accepts_a_captive_portal_as_the_store(
     aws: Aws, gateway: Gateway, reply: Reply
 ) -> None:
     gateway.faults.reply = reply

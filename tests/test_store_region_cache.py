@@ -1,4 +1,4 @@
-"""Where buckets are: configured, asked for, or learned from an objection."""
+"""Regions of buckets: configured, requested, or taken from an error of the store."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def at(endpoint: str, configured: str) -> str:
 
 
 @pytest.mark.parametrize("text", ["", "none", "None", "global", "aws-global", " ", "default"])
-def test_a_region_that_is_none_is_unset(text: str) -> None:
-    """People write such words where a region belongs."""
+def test_an_invalid_region_counts_as_unset(text: str) -> None:
+    """Users write such words in place of a region."""
     assert at(ENDPOINT, text) == "us-east-1"
 
 
 @pytest.mark.parametrize("text", ["evil.example.com/x", "eu south 1", "a@b", "../x"])
-def test_what_cannot_be_a_region_gets_into_no_host_name(text: str) -> None:
+def test_an_invalid_region_is_never_part_of_a_host_name(text: str) -> None:
     assert at(ENDPOINT, text) == "us-east-1"
     assert region_cache.valid_region(text, aws=True) == ""
 
 
-def test_another_s_server_may_have_its_own_region_names() -> None:
+def test_a_server_other_than_aws_may_have_its_own_region_names() -> None:
     assert at(ENDPOINT, "garage") == "garage"
     assert region_cache.valid_region("garage", aws=True) == ""
 
@@ -76,7 +76,7 @@ def test_the_configured_region(
 @TRANSPORTS
 @pytest.mark.parametrize("redirect", [False, True], ids=["400", "301"])
 @pytest.mark.parametrize("first", ["head", "read", "read_range"])
-def test_the_right_region_is_learned_from_the_objection(
+def test_the_right_region_is_taken_from_the_error_of_the_store(
     licensed: Aws,
     gateway: Gateway,
     bucket: Bucket,
@@ -85,7 +85,7 @@ def test_the_right_region_is_learned_from_the_objection(
     redirect: bool,  # noqa: FBT001 - a parameter of the test
     first: str,
 ) -> None:
-    """Whichever call comes first, and whether the server says 400 or 301."""
+    """With any call first, and for an answer of 400 or 301."""
     url = bucket.put("a.bin", b"data")
     store = opened(endpoint_url=gateway.url, transport=transport)
     gateway.faults.region, gateway.faults.redirect = "eu-south-1", redirect
@@ -120,7 +120,7 @@ def test_each_bucket_has_a_region_of_its_own(
 
 
 @TRANSPORTS
-def test_a_region_that_nobody_names_is_an_error_with_a_hint(
+def test_an_unknown_region_is_an_error_with_a_hint(
     licensed: Aws,
     gateway: Gateway,
     bucket: Bucket,
@@ -137,7 +137,7 @@ def test_a_region_that_nobody_names_is_an_error_with_a_hint(
 
 
 @TRANSPORTS
-def test_the_configured_region_is_signed_for(
+def test_requests_are_signed_for_the_configured_region(
     licensed: Aws,
     gateway: Gateway,
     bucket: Bucket,
@@ -150,10 +150,10 @@ def test_the_configured_region_is_signed_for(
     assert gateway.requests == 1
 
 
-def test_aws_is_asked_once_per_bucket_without_a_signature(
+def test_aws_gets_one_unsigned_request_for_each_bucket(
     gateway: Gateway, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 names the region even when it refuses; sixteen threads cause one question."""
+    """S3 names the region even when it refuses; sixteen threads send one request."""
     monkeypatch.setattr(region_probe, "AWS_URL", gateway.url)
     gateway.faults.region, gateway.faults.latency_s = "eu-central-1", 0.05
     asked = Regions("", lambda: "us-west-2", metrics)
@@ -163,7 +163,7 @@ def test_aws_is_asked_once_per_bucket_without_a_signature(
     assert metrics.requests["head"] == 1
 
 
-def test_the_configured_region_serves_where_aws_names_none(
+def test_the_configured_region_is_used_if_aws_names_none(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(region_probe, "AWS_URL", gateway.url)
@@ -171,10 +171,10 @@ def test_the_configured_region_serves_where_aws_names_none(
     assert at("", "none") == "us-east-1"
 
 
-def test_no_answer_about_the_region_is_no_region(
+def test_without_an_answer_no_region_is_stored(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Offline, nothing is guessed and remembered: the next request asks again."""
+    """Offline, no guess is stored: the next request tries again."""
     monkeypatch.setattr(region_probe, "AWS_URL", gateway.url)
     gateway.faults.region = "eu-central-1"
     asked = Regions("", lambda: "us-west-2", Metrics())
@@ -233,14 +233,14 @@ def test_threads_that_wait_for_one_answer_share_its_failure(
     assert len(asked) == 2  # who comes later asks anew
 
 
-def test_a_region_that_can_be_none_is_taken_for_the_default(
+def test_an_unusable_region_is_replaced_by_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Regions, "probe", lambda *_: "../evil")
     assert Regions("", lambda: "", Metrics()).of("bucket") == "us-east-1"
 
 
-def test_an_answer_that_trickles_is_given_up() -> None:
+def test_an_answer_that_trickles_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_trickle, args=[server], daemon=True).start()
         began_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a refused key says, and how the next one comes into force."""
+"""Messages for refused keys, and the use of renewed keys."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def renewal(
 
 
 def test_a_renewed_key_works_without_reopening(renewal: Renewal) -> None:
-    """The licence key expires while a mount runs; the new one is typed into ~/.aws/credentials."""
+    """The licence key expires while a mount runs; the new one is written to ~/.aws/credentials."""
     renewal.store.head(renewal.url)
     renewal.reject("InvalidAccessKeyId")
     for call in renewal.calls:
@@ -89,7 +89,7 @@ def test_an_expired_key_costs_one_request_per_call(renewal: Renewal) -> None:
     assert renewal.gateway.methods == {"GET": 1}
 
 
-def test_another_account_s_key_can_be_put_right_too(renewal: Renewal) -> None:
+def test_a_key_of_another_account_can_be_replaced_too(renewal: Renewal) -> None:
     """A key that is valid but not licensed is refused; one written since then is tried at once."""
     renewal.reject("AccessDenied")
     with pytest.raises(AccessDenied) as caught:
@@ -127,7 +127,7 @@ def test_refusals_of_a_real_server_are_distinguished(
         ("AccountProblem", "account"),
     ],
 )
-def test_each_rejection_says_which(renewal: Renewal, code: str, says: str) -> None:
+def test_each_rejection_names_its_cause(renewal: Renewal, code: str, says: str) -> None:
     renewal.reject(code)
     with pytest.raises(CredentialsRejected, match=says) as caught:
         renewal.store.head(renewal.url)

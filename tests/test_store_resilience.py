@@ -1,4 +1,4 @@
-"""What a store does when the server misbehaves: through the gateway, in counts."""
+"""A store with a faulty server, by counts of requests through the gateway."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_server_that_ignores_the_pin_is_an_error(
 def test_a_missing_key_is_refused_as_licensees_see_it(
     store: ObjectStore, gateway: Gateway, bucket: Bucket, metrics: Metrics
 ) -> None:
-    """S3 answers 403 to who may not list; one GET after the HEAD shows that the key is good."""
+    """Without permission to list, S3 answers 403; a GET after the HEAD shows the key is valid."""
     gateway.faults.hide_missing = True
     with pytest.raises(AccessDenied, match="not licensed, not published or not there") as caught:
         store.head(bucket.url("nothing"))
@@ -195,7 +195,7 @@ def test_no_more_requests_at_once_than_allowed(
 def test_a_server_that_is_gone_makes_a_sweep_end_in_a_blink(
     store: ObjectStore, gateway: Gateway, bucket: Bucket, metrics: Metrics
 ) -> None:
-    """One request is tried patiently; ten thousand more are not sent at all."""
+    """One request is retried; ten thousand more are not sent at all."""
     gateway.stop()
     with pytest.raises(StoreUnavailable, match="cannot connect"):
         store.head(bucket.url("0"))
@@ -234,7 +234,7 @@ def test_a_failing_probe_is_one_request(
     metrics: Metrics,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While the store stays gone, each look costs one attempt and not five."""
+    """During an outage each probe is one attempt and not five."""
     monkeypatch.setattr(breaker, "OPEN_S", 0.2)
     gateway.stop()
     with pytest.raises(StoreUnavailable):
@@ -299,7 +299,7 @@ def test_closing_the_store_ends_the_waits_for_another_attempt(
     opened: Callable[..., ObjectStore],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An unmount is not held up by back-off: the request under way is the last."""
+    """An unmount does not wait for back-off: the running request is the last."""
     monkeypatch.setattr(retry, "MAX_WAIT_S", 60.0)
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 60.0)
     monkeypatch.setattr(bucket_limits, "MAX_PAUSE_S", 60.0)

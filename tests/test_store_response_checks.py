@@ -1,4 +1,4 @@
-"""Answers that are not the store's, or not of the object that was asked for: none is believed."""
+"""Answers that are not the store's, or not of the requested object, are never used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("impatient", "unbroken")
 
 @pytest.fixture
 def unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send each request, also while the store is known to be gone."""
+    """Send each request, also while the circuit breaker is open."""
     monkeypatch.setattr(breaker, "OPEN_S", 0.0)
 
 
@@ -144,7 +144,7 @@ def test_each_answer_s_total_is_compared_with_the_size_assumed(
 def test_a_head_that_says_empty_is_not_believed_alone(
     store: ObjectStore, gateway: Gateway, url: str
 ) -> None:
-    """Nothing is ever fetched of an empty object, so no later answer would tell."""
+    """No bytes of an empty object are fetched, so no later answer would correct it."""
     gateway.faults.head_size_off = -len(DATA)
     assert store.head(url).size == len(DATA)
 
@@ -157,7 +157,7 @@ def test_an_empty_object_costs_no_second_request(
 
 
 class Elsewhere:
-    """A server that no request may reach; it would answer as S3 does."""
+    """A server that no request must reach; it would answer as S3 does."""
 
     def __init__(self, host: str) -> None:
         seen = self.seen = []

@@ -1,4 +1,4 @@
-"""What a mount says of the store: nothing that was not asked, and a remedy where it has one."""
+"""What a mount reports about the store: only after an answer, and with a remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def gateway(server):
 
 @pytest.fixture
 def said(cli, mount, release, gateway, tmp_path, libfuse):
-    """Mount over kept manifests with what went wrong meanwhile; return the root and stdout."""
+    """Mount with cached manifests and a fault; return the root and stdout."""
     release.dataset("annotations", {"a.bin": b"x" * 1000})
     release.metadata(b"{}")
     arguments = ["--version", release.version, "--datasets", "annotations"]

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or gone are no trouble of the work."""
+"""Standard streams that are closed, full or gone do not affect the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree that a download would leave, without bytes and without network."""
+"""The tree of a download, without bytes and without network."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_empty_dataset_is_attached_too(tree):
 
 
 def test_files_appear_all_at_once():
-    """A reader beside the attaching thread sees none of a dataset's files or all of them."""
+    """A reader in another thread sees none of a dataset's files or all of them."""
     tree = Tree.of("v2", ["d"])
     directory = at(tree, "v2/d")
     seen, stop = set(), threading.Event()

@@ -1,4 +1,4 @@
-"""Files of uids that other programs wrote: they work, or one line says why not."""
+"""Files of uids from other programs: they work, or one line says why not."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_pipe_that_stays_silent_is_refused(tmp_path, monkeypatch):
 
 @pytest.fixture
 def without_home(monkeypatch):
-    """Be a user without HOME and without an entry in the list of users, as in containers."""
+    """Run as a user without HOME and without an entry in /etc/passwd, as in containers."""
     monkeypatch.delenv("HOME")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)

@@ -24,7 +24,7 @@ FILES["empty.bin"] = b""
 
 @dataclass
 class Copied:
-    """A release, and a directory into which it was prefetched."""
+    """A release, and a directory with a prefetch of it."""
 
     release: Release
     directory: Path
@@ -65,7 +65,7 @@ def told(report):
 
 
 def rot(path: Path) -> None:
-    """Change one byte, and neither size nor time, as a failing disk does."""
+    """Change one byte but neither size nor time, as a failing disk does."""
     found = path.stat()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -118,7 +118,7 @@ def test_repair_fetches_what_is_broken_and_nothing_else(copied, gateway):
 
 
 def test_what_cannot_be_repaired_is_still_reported(copied):
-    """One of two broken files is no longer what S3 has."""
+    """One of two damaged files has another version on S3."""
     rot(copied.files / "b.bin")
     shorten(copied.files / "a.bin")
     key = f"public/{copied.release.version}/objects/annotations/a.bin"
@@ -142,9 +142,9 @@ def test_a_selection_is_all_that_is_looked_at(copied, how):
 
 
 def test_copies_of_another_release_are_reported_and_pruned_on_request(copied):
-    """What the manifest lists no more: removed only if prefetch fetched it, and it is unchanged.
+    """A file that the manifest no longer lists is removed only if prefetch fetched it unchanged.
 
-    Releases that share a directory are v2 and v2_1; here the journal is made to tell of another.
+    Releases that share a directory are v2 and v2_1; here the journal is changed to name another.
     """
     with sqlite3.connect(copied.directory / ".ego4dfs/journal.sqlite") as journal:
         journal.execute("UPDATE files SET release = 'an older one'")

@@ -1,4 +1,4 @@
-"""What `ego4dfs verify` misses is what was selected, and it fetches that only when asked."""
+"""`ego4dfs verify` reports selected files as missing, and fetches them only with --repair."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = {f"{name}.bin": name.encode() * 100 for name in "abcde"}
 
 @pytest.fixture
 def run(release, licensee, tmp_path):
-    """Run `verify` or `prefetch` on tmp_path/out; returns it done."""
+    """Run `verify` or `prefetch` on tmp_path/out; returns the completed process."""
     release.dataset("annotations", FILES)
     release.metadata(b"{}")
 
@@ -66,7 +66,7 @@ def test_what_a_run_selected_is_missing_until_it_is_there(run, tmp_path, release
 
 
 def test_all_of_a_dataset_that_was_selected_as_a_whole_is_missing(run, tmp_path, release):
-    """Those too that a run which was interrupted never came to."""
+    """Also files that an interrupted run did not reach."""
     run("prefetch", "-y")
     state = tmp_path / "out/.ego4dfs"
     (state / "journal.sqlite").unlink()
@@ -83,7 +83,7 @@ def test_a_selection_on_the_command_line_counts_as_it_is(run):
 
 @pytest.fixture
 def foreign(run, release, tmp_path):
-    """Copies of another tool: no journal of ours."""
+    """Copies of another tool, without a journal."""
     run("prefetch", "-y", "--include", "[ab]*", "--no-metadata")
     shutil.rmtree(tmp_path / "out/.ego4dfs")
     return tmp_path / "out" / release.version / "annotations"
@@ -221,7 +221,7 @@ def test_a_directory_that_may_not_be_read_is_named_and_a_hidden_one_is_none(tmp_
 def test_a_directory_that_may_not_be_read_is_no_success(
     run, release, tmp_path, monkeypatch, capsys, hidden, code
 ):
-    """With another that can be read the check is partial; without one it fails."""
+    """If another one is readable the check is partial; otherwise it fails."""
     run("prefetch", "-y")
     (tmp_path / "out" / release.version / "fut_loc").mkdir()
     scan = os.scandir
@@ -238,7 +238,7 @@ def test_a_directory_that_may_not_be_read_is_no_success(
 
 
 def test_a_directory_of_the_users_own_ends_no_check(run, release, tmp_path):
-    """It looks like a dataset, and no release has one of its name."""
+    """It looks like a dataset, but no release has one of this name."""
     run("prefetch", "-y")
     mine = tmp_path / "out" / release.version / "my_features"
     mine.mkdir()

@@ -15,7 +15,7 @@ from kit.data import seeded
 
 
 class Calls:
-    """The VFS's own calls; its errors as the errnos that all faces agree on."""
+    """The calls of the VFS; its errors as the errnos that all faces use."""
 
     def __init__(self, vfs: VFS) -> None:
         self._vfs = vfs
@@ -31,7 +31,7 @@ class Calls:
         return self._vfs.read(self._try(self._vfs.open, path), offset, size)
 
     def write(self, path: str) -> None:
-        """Find no word for it: the VFS cannot write, and its faces say so."""
+        """Fail: the VFS has no call to write, and its faces refuse it."""
         assert not [name for name in dir(self._vfs) if "write" in name or "create" in name]
         raise OSError(errno.EROFS, "no such call", path)
 
@@ -55,7 +55,7 @@ class TestVFS(TreeContract):
 
 
 def test_a_read_copies_its_bytes_once_at_most(open_tree, release):
-    """Workers that read whole clips pay for each copy in memory."""
+    """For workers that read whole clips each copy in memory takes time."""
     data = seeded("copies", 20 * BLOCK_SIZE)
     release.dataset("clips", {"large.mp4": data})
     vfs = open_tree(version=release.version, datasets=["clips"], metadata=False)

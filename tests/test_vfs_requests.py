@@ -1,4 +1,4 @@
-"""How few requests the VFS costs, and what it does when objects or the store are not there."""
+"""The number of requests of the VFS, and its behaviour without objects or the store."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def read_by_steps(vfs, path: str) -> bytes:
 
 
 def test_the_request_that_confirms_a_size_is_the_one_of_the_first_read(vfs, top):
-    """Read by steps, the file takes four requests, as it would if nothing were confirmed."""
+    """Read in steps, the file takes four requests, as without a confirmation."""
     assert vfs.stat(f"{top}/07.json").size == 7
     assert read_by_steps(vfs, f"{top}/07.json") == FILES["07.json"]
     assert requests(vfs) == (1, 1, 1)
@@ -107,7 +107,7 @@ def test_the_request_that_confirms_a_size_is_the_one_of_the_first_read(vfs, top)
 
 
 def test_a_confirmed_size_is_remembered(vfs, top, open_tree, release):
-    """Else the next process would fetch the first bytes of an object of which it has others."""
+    """Otherwise the next process would fetch the first bytes of a partly cached object."""
     handle = vfs.open(f"{top}/large.pt")
     vfs.read(handle, 2 * BLOCK_SIZE, 100)
     vfs.session.cache.remove(entry.key for entry in part_extents(handle.ref, 0, BLOCK_SIZE))
@@ -227,7 +227,7 @@ def test_a_manifest_that_changed_is_fetched_again(release, open_tree):
 
 
 def test_what_was_seen_is_served_when_the_store_is_gone(tmp_path, open_tree, monkeypatch, release):
-    """A server of its own is stopped between two openings."""
+    """A separate server is stopped between two openings."""
     with S3Server(tmp_path / "own") as own:
         own.create_bucket(SHARING)
         for name, value in own.environment(own.licensee).items():

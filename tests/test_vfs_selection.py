@@ -17,7 +17,7 @@ BUCKETS = [UNIV_TO_BUCKET["cmu"], UNIV_TO_BUCKET["nus"], "ego4d-unict", "elsewhe
 
 @pytest.fixture
 def published(release):
-    """Four videos in four datasets; nothing of theirs is ever fetched, so none has an object."""
+    """Four videos in four datasets; no bytes of them are fetched, so none has an object."""
     rows = list(zip(UIDS, TAGS, BUCKETS, ["", "", "unict", "bristol"], strict=True))
     full = [f"{u},s3://{b}/full_scale/{u},{t},{s}" for u, t, b, s in rows]
     features = [f"{u},file,s3://{b}/f/{u}.pt,{t}" for u, t, b, _ in rows]
@@ -38,7 +38,7 @@ def published(release):
 
 @pytest.fixture
 def shown(open_tree, release, published):
-    """Tell which files the datasets hold under some flags."""
+    """Return the files of the datasets with some flags."""
 
     def show(*datasets: str, **flags: object) -> list[list[str]]:
         vfs = open_tree(version=release.version, datasets=datasets, **flags)
@@ -74,7 +74,7 @@ def test_universities_filter_by_bucket_and_by_source(shown, wanted, numbers):
 
 
 def test_video_uids_filter_videos_features_imu_and_clips_alike(shown):
-    """The official tool downloads all of features and imu then."""
+    """The official tool downloads all of features and imu in this case."""
     found = shown(
         *("full_scale", "slowfast8x8_r101_k400", "imu", "clips", "annotations"),
         video_uids=[UIDS[2].upper(), UIDS[0]],

@@ -75,7 +75,7 @@ def test_a_window_grows_up_to_its_bound_while_reading_on(size):
 
 @pytest.mark.parametrize("size", [4096, KERNEL, BLOCK_SIZE, 3 * BLOCK_SIZE + 5])
 def test_a_reader_never_comes_to_what_was_not_asked_for(size):
-    """Once the window is open, what is read next was named before."""
+    """Once the window is open, the next read was requested before."""
     window = Window()
     before = 2 * SEQUENTIAL_AFTER // size + 2
     furthest = max(ahead.stop for ahead in ahead_of(window, sequence(0, before, size)))
@@ -111,7 +111,7 @@ def test_each_byte_ahead_is_named_once_and_without_gaps(sizes):
 
 
 def test_small_steps_back_are_no_seek():
-    """The kernel reorders its requests; an MP4 is read a little to and fro."""
+    """The kernel reorders its requests, and an MP4 is read with small steps back."""
     window, rng = Window(), random.Random(7)
     furthest = 0
     reads = sequence(0, 400)
@@ -142,7 +142,7 @@ def test_a_far_seek_closes_the_window(seek):
 
 
 def looks(window: Window, places: list[int], size: int = KERNEL) -> list[int]:
-    """Read so much at places far apart and return what each first read has requested."""
+    """Read at distant places and return the number of bytes that each first read requested."""
     asked = []
     for place in places:
         reads = sequence(place, max(1, size // KERNEL))
@@ -193,7 +193,7 @@ def test_the_same_place_over_and_over_does_not_open_the_window_further():
 
 
 def test_threads_that_share_a_window_name_each_byte_once():
-    """Eight at a time, as kernels do: none falls behind so far that it looks like a seek."""
+    """Eight at a time, as in the kernel: none is so late that it looks like a seek."""
     window, reads = Window(), sequence(0, 2000)
     with ThreadPoolExecutor(8) as pool:
         answers = [
