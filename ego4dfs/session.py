@@ -91,7 +91,7 @@ def open_session(config: Config) -> Session:
         verifier = None
         if config.verify == "auto":
             verifier = BackgroundVerifier(cache, metrics, store.renew)
-        reader = Reader(store, cache, metrics, verifier)
+        reader = Reader(store, cache, metrics, verifier, facts.confirm)
         opened.callback(reader.close)
         manifests = ManifestCache(directory, store, copies.manifest if copies else None)
         session = Session(store, _catalog(config, manifests), cache, facts, reader, metrics, copies)

@@ -322,3 +322,18 @@ def test_read_ahead_is_limited_to_what_the_cache_keeps(tmp_path, eviction, block
     assert cache.readahead.current() == expected
     cache.close()
     assert cache.readahead.current() == expected  # for a second
+
+
+def test_one_search_tells_whether_any_block_of_an_object_is_cached(tmp_path):
+    cache = open_cache(tmp_path)
+    first, second, third = (f"{digit}" * 32 for digit in "abc")
+    for key in (f"{first}-fffff", f"{second}-3.1"):
+        results = PutResults()
+        cache.put(key, "s3://b/k", memoryview(b"bytes"), results)
+        assert results.wait(1) == [True]
+    assert [cache.has_any(name) for name in (first, second, third)] == [True, True, False]
+    assert not cache.has_any(first[:-1])
+    (path,) = tmp_path.rglob(f"{first[2:]}-fffff")
+    path.unlink()  # the row alone is no block
+    assert not cache.has_any(first)
+    cache.close()

@@ -147,8 +147,11 @@ def test_confirmed_sizes_are_stored_and_rows_of_an_earlier_version_are_unconfirm
     facts = FactsIndex(tmp_path, store)
     known = facts.get(URL)
     assert (known, known.has_confirmed_size) == (ObjectFacts(5, "etag", "v", 7), False)
-    facts.confirm(URL, known)
-    facts.confirm(OTHER, known)  # not known: nothing to confirm
+    facts.confirm(URL, 6, "etag")  # not the known facts
+    facts.confirm(URL, 5, "new")
+    assert not facts.get(URL).has_confirmed_size
+    facts.confirm(URL, 5, "etag")
+    facts.confirm(OTHER, 10, "other")  # nothing is known of it
     facts.record(OTHER, ObjectFacts(10, "other", "v", 8))
     write_as_an_earlier_version(tmp_path, third, 3, "third", "", 9)
     assert facts.get(third) == ObjectFacts(3, "third", "", 9)

@@ -118,6 +118,18 @@ def test_a_confirmed_size_is_remembered(vfs, top, open_tree, release):
     assert requests(again)[:2] == (0, 0)
 
 
+def test_bytes_of_any_read_confirm_a_size(vfs, top):
+    """Else the next open would fetch the first bytes of an object of which it has others."""
+    assert vfs.stat(f"{top}/large.pt").size == len(LARGE)
+    handle = vfs.open(f"{top}/large.pt", first_offset=2 * BLOCK_SIZE)
+    vfs.read(handle, 2 * BLOCK_SIZE, 100)
+    assert requests(vfs) == (1, 1, 1)
+    wait_until(lambda: not vfs.session.reader.downloads.in_flight)
+    vfs.session.cache.admin.clear()
+    vfs.open(f"{top}/large.pt")
+    assert requests(vfs) == (1, 1, 1)
+
+
 def test_a_size_that_is_too_small_ends_no_read_of_an_open_file(vfs, top):
     """The kernel cuts reads through all descriptors at the last size that it was given."""
     operations = Operations(vfs, lambda: None)

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 CLOSE_WAIT_S = CLOSE_S / 4
 """The least time that `close` waits for the disk."""
 
+_KEYS_TRIED = 100  # rows of one object: after a crash a few have no file
+
 
 class BlockCache:
     """Blocks of objects on disk, shared by threads, mounts and processes.
@@ -79,6 +81,17 @@ class BlockCache:
     def contains(self, key: str) -> bool:
         """Return whether there is a file of the block, without a check of its bytes."""
         return os.path.exists(self._prefix + relative_name(key))  # noqa: PTH110 - hot path
+
+    def has_any(self, object_id: str) -> bool:
+        """Return whether a block or a part of an object version has a file; no check of its bytes.
+
+        False also if the index cannot be read now.
+        """
+        try:
+            return any(map(self.contains, self._index.keys_of(object_id, limit=_KEYS_TRIED)))
+        except sqlite3.Error as error:
+            self._locked.warning("the cache index cannot be read: %s", error)
+            return False
 
     def read_into(self, key: str, start: int, view: memoryview, *, is_use: bool = True) -> bool:
         """Fill `view` with the bytes of the block from `start` on; False if it is not available.

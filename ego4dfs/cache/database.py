@@ -104,6 +104,12 @@ class BlockDatabase(diskcache.Cache):  # type: ignore[misc]
         query = f"SELECT key FROM Cache WHERE raw = 1 AND key IN ({marks})"  # noqa: S608
         return {key for (key,) in self._con.execute(query, tuple(keys))}
 
+    def beginning(self, prefix: str, limit: int) -> list[str]:
+        """Return keys that begin with a prefix, at most `limit`."""
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        query = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 LIMIT ?"
+        return [key for (key,) in self._con.execute(query, (prefix, after, limit))]
+
     def close(self) -> None:
         """Close the connection; the next use opens another one."""
         shared, self._shared = self._shared, None

@@ -180,6 +180,16 @@ class BlockIndex:
         """Return those of the keys that have a row; none if the index was replaced."""
         return self._for_mount(lambda: set() if self._is_replaced() else self._cache.present(keys))
 
+    def keys_of(self, object_id: str, *, limit: int) -> list[str]:
+        """Return some keys of one object version; none if the index was replaced.
+
+        One search of the index, however large the object is, without a wait for other processes.
+        """
+        return self._for_mount(
+            lambda: [] if self._is_replaced() else self._cache.beginning(f"{object_id}-", limit),
+            wait_s=0,
+        )
+
     def keys(self) -> list[str]:
         """Return the keys of all rows, oldest first. Raises CacheError at an invalid key."""
         try:

@@ -112,10 +112,15 @@ class FactsIndex:
         if isinstance(error, WrongSize):
             self.record(url, error.facts)
 
-    def confirm(self, url: str, facts: ObjectFacts) -> None:
-        """Record that the response to a GET had the size in `facts`; written with a later batch."""
-        if self._known.get(url) == facts and not facts.has_confirmed_size:
-            self._record(url, facts.confirmed())
+    def confirm(self, url: str, size: int, etag: str) -> None:
+        """Record that the response to a GET had this size; written with a later batch.
+
+        Ignored if other facts are known, or none.
+        """
+        facts = self._known.get(url)
+        if facts is None or facts.has_confirmed_size or (facts.size, facts.etag) != (size, etag):
+            return
+        self._record(url, facts.confirmed())
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes.

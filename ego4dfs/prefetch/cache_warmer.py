@@ -70,7 +70,7 @@ class CacheWarmer:
         self._store = session.store
         self._facts = session.facts
         self._cache = session.cache
-        self._downloads = Downloads(session.store, session.cache)
+        self._downloads = Downloads(session.store, session.cache, on_arrival=session.facts.confirm)
         self._verifier: EtagVerifier | None = None
         if compares_etags:
             self._verifier = EtagVerifier(session.cache, session.metrics, session.store.renew)

@@ -293,6 +293,8 @@ class Fetcher:
 
     def _complete(self, download: Download, found: Comparison) -> None:
         self.report.end(download.item.path)
+        facts = download.facts
+        self._session.facts.confirm(download.item.url, facts.size, facts.etag)
         error = self._finalizer.complete(download, found)
         if error is not None:
             self._fetch_again(download.item, error, attempt=download.attempt, found=found.found)

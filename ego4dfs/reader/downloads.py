@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from ego4dfs.blocks import (
@@ -30,6 +30,8 @@ MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
 MAX_SPECULATIVE_BLOCKS = 16  # fewer than the threads: no reader has to queue behind a guess
 MAX_UNSTORED_BLOCKS = 64  # what is ahead of a reader must not leave memory before it is read
 
+OnArrival = Callable[[str, int, str], None]
+
 
 class Downloads:
     """Fetches what is neither cached nor in flight, and hands it to the cache.
@@ -47,8 +49,14 @@ class Downloads:
         store: ObjectStore,
         cache: BlockCache,
         verifier: BackgroundVerifier | None = None,
+        on_arrival: OnArrival | None = None,
     ) -> None:
-        """Fetch from `store` into `cache`; `verifier` is notified of what was kept there."""
+        """Fetch from `store` into `cache`; `verifier` is notified of what was kept there.
+
+        `on_arrival` is called with URL, size and ETag of an object version for each block or part
+        that the store has sent: its response had this size.
+        """
+        self._on_arrival = on_arrival
         self._cache = cache
         self._verifier = verifier
         self._flights = Flights()
@@ -177,6 +185,8 @@ class Downloads:
         return True
 
     def _store(self, ref: ObjectRef, flight: Flight) -> None:
+        if self._on_arrival is not None:
+            self._on_arrival(ref.url, ref.size, ref.etag)
         done = partial(self._stored, ref, flight)
         self._cache.put(flight.extent.key, ref.url, flight.data, done)
 

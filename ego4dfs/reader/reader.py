@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
     PART_SIZE,
     ObjectRef,
     Span,
-    block_extent,
     block_key,
     missing_extents,
     part_extents,
@@ -18,17 +16,15 @@ from ego4dfs.blocks import (
     spans,
 )
 from ego4dfs.cache import BlockCache
-from ego4dfs.errors import ObjectChanged, StoreError
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader.background_verifier import BackgroundVerifier
-from ego4dfs.reader.downloads import Downloads
+from ego4dfs.reader.downloads import Downloads, OnArrival
 from ego4dfs.reader.flights import Flight
 from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP, Window
 from ego4dfs.store import ObjectStore
 
 STREAM_AHEAD = 2 * READAHEAD_STEP  # a reader may get there before a whole response has arrived
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
-_MAX_BLOCKS_SEARCHED = 1 << 16  # 64 GiB: an object that is reported larger may be much larger
 
 
 class Reader:
@@ -47,15 +43,17 @@ class Reader:
         cache: BlockCache,
         metrics: Metrics,
         verifier: BackgroundVerifier | None = None,
+        on_arrival: OnArrival | None = None,
     ) -> None:
         """Read from `store` through `cache`, counting into `metrics`.
 
-        What is fetched is compared with its ETag by `verifier`, if there is one.
+        What is fetched is compared with its ETag by `verifier`, if there is one. See Downloads for
+        `on_arrival`.
         """
         self._verifier = verifier
         self._cache = cache
         self._metrics = metrics
-        self.downloads = Downloads(store, cache, verifier)
+        self.downloads = Downloads(store, cache, verifier, on_arrival)
 
     def read_into(
         self, ref: ObjectRef, offset: int, view: memoryview, window: Window | None = None
@@ -80,21 +78,15 @@ class Reader:
     def confirm_size(self, ref: ObjectRef) -> None:
         """Return when bytes of the object have shown that it has the size of `ref`.
 
-        Cached bytes show it: they came with that size. If the first ones are not cached, what a
-        first read would fetch is fetched now, and kept. Raises StoreError when the store sends
-        nothing and nothing is cached; ObjectChanged when the object has another size or version.
+        Cached bytes show it: they came with that size. If none are cached, what a first read would
+        fetch is fetched now, and kept. Raises StoreError when the store does not send it;
+        ObjectChanged when the object has another size or version.
         """
-        if not ref.size or self._has_first_part(ref):
+        if not ref.size or self._has_first_part(ref) or self._cache.has_any(ref.object_id):
             return
-        try:
-            first = range(min(FIRST_AT_START, ref.size))
-            begun = self.downloads.fetch(ref, first, PART_SIZE, FIRST_AT_START)
-            self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), begun)
-        except ObjectChanged:
-            raise
-        except StoreError:
-            if not self._has_any_part(ref):
-                raise
+        first = range(min(FIRST_AT_START, ref.size))
+        begun = self.downloads.fetch(ref, first, PART_SIZE, FIRST_AT_START)
+        self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), begun)
 
     def prefetch_small(self, ref: ObjectRef) -> bool:
         """Request an object of one block that may be read next; False when there is no room."""
@@ -202,11 +194,3 @@ class Reader:
 
     def _has_first_part(self, ref: ObjectRef) -> bool:
         return not any(missing_extents(ref, 0, 1, PART_SIZE, self._cache.contains))
-
-    def _has_any_part(self, ref: ObjectRef) -> bool:
-        blocks = (block_extent(ref, index) for index in range(ref.block_count))
-        return any(
-            self._cache.contains(extent.key)
-            for block in islice(blocks, _MAX_BLOCKS_SEARCHED)
-            for extent in (block, *part_extents(ref, block.start, block.stop))
-        )

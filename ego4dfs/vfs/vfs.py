@@ -127,8 +127,7 @@ class VFS:
         except ObjectChanged as error:
             self.session.facts.correct(ref.url, error)
             raise
-        if facts is not None and is_current:
-            self.session.facts.confirm(ref.url, facts)
+        self.session.facts.confirm(ref.url, ref.size, ref.etag)
 
     def read_into(self, handle: Handle, offset: int, view: memoryview) -> int:
         """Fill `view` with the bytes from `offset` on and return how many there were.
