@@ -130,6 +130,15 @@ def test_bytes_of_any_read_confirm_a_size(vfs, top):
     assert requests(vfs) == (1, 1, 1)
 
 
+def test_an_open_alone_is_no_miss(vfs, top):
+    vfs.stat(f"{top}/large.pt")
+    handle = vfs.open(f"{top}/large.pt")
+    metrics = vfs.session.metrics
+    assert (requests(vfs), metrics.hits, metrics.misses) == ((1, 1, 1), 0, 0)
+    vfs.read(handle, 2 * BLOCK_SIZE, 100)
+    assert (metrics.hits, metrics.misses) == (0, 1)
+
+
 def test_a_size_that_is_too_small_ends_no_read_of_an_open_file(vfs, top):
     """The kernel cuts reads through all descriptors at the last size that it was given."""
     operations = Operations(vfs, lambda: None)

@@ -134,6 +134,7 @@ class Reader:
             if end < ahead.stop:
                 window.rewind_to(end)
         for span, piece in awaited:
+            self._metrics.add_miss()
             self._await(ref, span, piece, begun)
 
     def _from_cache(self, ref: ObjectRef, span: Span, view: memoryview) -> bool:
@@ -178,7 +179,6 @@ class Reader:
         `begun` are the flights of this very read: one that fails is removed before we look, and
         its error must not cost another request.
         """
-        self._metrics.add_miss()
         key = block_key(ref.object_id, span.index)
         while True:
             flight = begun.get(key) or self.downloads.flight(key)
