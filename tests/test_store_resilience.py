@@ -63,7 +63,7 @@ def test_five_attempts_are_enough(
     assert (metrics.errors, metrics.offline) == (1, False)
 
 
-def test_a_manifest_is_tried_twice_for_a_copy_is_kept(
+def test_a_manifest_is_requested_twice_because_a_copy_is_cached(
     store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
 ) -> None:
     gateway.faults.slow_down_every, gateway.faults.slow_down = 1, (500, "InternalError")
@@ -90,7 +90,7 @@ def test_a_reset_connection_is_tried_again(store: ObjectStore, gateway: Gateway,
 
 
 @pytest.mark.parametrize("where", ["stall_s", "stall_body_s"])
-def test_a_stalled_connection_is_given_up(
+def test_a_stalled_connection_times_out(
     store: ObjectStore,
     gateway: Gateway,
     url: str,
@@ -106,7 +106,7 @@ def test_a_stalled_connection_is_given_up(
     assert gateway.methods["GET"] == 2
 
 
-def test_a_slow_answer_that_keeps_coming_is_no_stall(
+def test_a_slow_answer_that_continues_does_not_time_out(
     store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is on each silence, not on the whole answer."""
@@ -150,7 +150,7 @@ def test_a_missing_key_is_refused_as_licensees_see_it(
     assert metrics.requests == {"head": 1, "get": 1, "manifest": 0}
 
 
-def test_a_refused_get_is_not_asked_again(
+def test_a_refused_get_is_not_repeated(
     store: ObjectStore, gateway: Gateway, bucket: Bucket
 ) -> None:
     gateway.faults.hide_missing = True
@@ -192,7 +192,7 @@ def test_no_more_requests_at_once_than_allowed(
     assert gateway.peak == 3
 
 
-def test_a_server_that_is_gone_makes_a_sweep_end_in_a_blink(
+def test_a_sweep_ends_at_once_during_an_outage(
     store: ObjectStore, gateway: Gateway, bucket: Bucket, metrics: Metrics
 ) -> None:
     """One request is retried; ten thousand more are not sent at all."""
@@ -208,7 +208,7 @@ def test_a_server_that_is_gone_makes_a_sweep_end_in_a_blink(
     assert metrics.offline
 
 
-def test_a_server_that_is_back_is_found_by_one_probe(
+def test_one_probe_finds_a_server_that_is_available_again(
     store: ObjectStore,
     gateway: Gateway,
     url: str,
@@ -245,7 +245,7 @@ def test_a_failing_probe_is_one_request(
     assert metrics.requests["head"] == 6
 
 
-def test_one_stalling_object_does_not_shut_out_the_others(
+def test_one_stalling_object_does_not_block_the_others(
     store: ObjectStore, gateway: Gateway, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 3.0)

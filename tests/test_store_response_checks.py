@@ -63,7 +63,7 @@ def every_call(store: ObjectStore, url: str) -> list[Callable[[], object]]:
     ],
     ids=["page", "page with ETag", "no ETag", "403", "404", "511", "302"],
 )
-def test_what_answers_in_the_store_s_place_is_not_believed(
+def test_an_answer_in_the_store_s_place_is_not_used(
     store: ObjectStore, gateway: Gateway, url: str, reply: Reply
 ) -> None:
     gateway.faults.reply = reply
@@ -82,7 +82,7 @@ def test_what_answers_in_the_store_s_place_is_not_believed(
     deadline="5 s, in 5 attempts",
 )
 @pytest.mark.parametrize("name", ["ETag", "Last-Modified", "Content-Length"])
-def test_an_answer_that_lacks_what_s3_always_sends_says_so(
+def test_an_answer_without_a_required_header_names_it(
     store: ObjectStore, gateway: Gateway, url: str, name: str
 ) -> None:
     gateway.faults.headers = {name: ""}
@@ -113,7 +113,7 @@ def test_an_object_with_a_weak_etag_is_read_and_pinned(
         store.read_range(url, 3, 9, etag=facts.etag)
 
 
-def test_a_weak_etag_is_no_condition_of_a_range() -> None:
+def test_a_weak_etag_is_not_sent_as_a_condition() -> None:
     assert (pin_of("abc"), pin_of('W/"abc"'), pin_of("")) == ('"abc"', "", "")
     assert header_of('W/"abc"') == 'W/"abc"'
 
@@ -126,7 +126,7 @@ def test_a_weak_etag_is_no_condition_of_a_range() -> None:
     deadline="at once",
 )
 @pytest.mark.parametrize("off", [-137, 137, -len(DATA) + 1])
-def test_each_answer_s_total_is_compared_with_the_size_assumed(
+def test_the_total_of_each_answer_is_compared_with_the_assumed_size(
     store: ObjectStore, url: str, off: int
 ) -> None:
     facts, assumed = store.head(url), len(DATA) + off
@@ -141,7 +141,7 @@ def test_each_answer_s_total_is_compared_with_the_size_assumed(
     assert caught.value.facts == facts
 
 
-def test_a_head_that_says_empty_is_not_believed_alone(
+def test_a_head_with_size_0_is_confirmed_by_a_get(
     store: ObjectStore, gateway: Gateway, url: str
 ) -> None:
     """No bytes of an empty object are fetched, so no later answer would correct it."""

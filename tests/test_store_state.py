@@ -32,14 +32,14 @@ def said(cli, mount, release, gateway, tmp_path, libfuse):
     return again
 
 
-def test_nothing_is_known_of_a_store_that_was_not_asked():
+def test_the_state_of_a_store_without_requests_is_unknown():
     found = Metrics().snapshot()
     assert describe_state(found) == "unknown: the store has not answered yet"
     assert (found["offline"], state_remedy(found)) == (False, "")
 
 
 @pytest.mark.fuse
-def test_a_store_that_answers_is_online_and_not_worth_a_line(said, cli):
+def test_a_store_that_answers_is_online_without_a_message(said, cli):
     root, text = said()
     assert "state" not in text
     assert status(root)["store"] == "online"

@@ -33,7 +33,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch):
     sees="the request is cancelled and retried, then it fails",
     deadline="40 s",
 )
-def test_a_call_that_never_returns_is_given_up(hanging):
+def test_a_call_that_never_returns_times_out(hanging):
     mirror = TimeoutAdapter(hanging)
     taken: list[int] = []
     for ask in (
@@ -81,7 +81,7 @@ def test_a_call_without_an_available_thread_runs_in_the_callers(monkeypatch):
     assert TimeoutAdapter(CountingStore({URL: DATA})).head(URL).size == len(DATA)
 
 
-def test_calls_that_hang_are_only_so_many(hanging, monkeypatch):
+def test_the_number_of_calls_that_hang_is_limited(hanging, monkeypatch):
     monkeypatch.setattr(timeout_adapter, "MAX_CALLS", 2)
     mirror = TimeoutAdapter(hanging)
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_calls_that_hang_are_only_so_many(hanging, monkeypatch):
     assert mirror.head(URL).size == len(DATA)
 
 
-def test_what_is_too_large_for_a_manifest_is_not_read(monkeypatch):
+def test_an_object_too_large_for_a_manifest_is_not_read(monkeypatch):
     monkeypatch.setattr(protocol, "MAX_WHOLE_BYTES", 1000)
     store = CountingStore({URL: DATA})
     with pytest.raises(StoreError, match="a manifest has at most"):
@@ -102,7 +102,7 @@ def test_what_is_too_large_for_a_manifest_is_not_read(monkeypatch):
     assert not store.gets
 
 
-def test_a_mirror_that_hangs_while_it_is_opened_holds_up_neither_the_end_nor_others(monkeypatch):
+def test_a_mirror_that_hangs_during_its_opening_blocks_neither_others_nor_the_end(monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(fsspec_mirror, "ATTEMPT_S", 0.1)
     monkeypatch.setattr(fsspec_mirror, "_filesystem", lambda *_: (gate.wait(60), ""))

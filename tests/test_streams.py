@@ -65,7 +65,7 @@ def test_copying_does_not_end_with_the_streams(how, release, front, tmp_path):
     sees="copying continues to its end; the exit code is that of the copy",
     deadline="none: nothing waits",
 )
-def test_copying_outlives_its_terminal(release, front, tmp_path, spawn):
+def test_copying_continues_after_its_terminal_is_closed(release, front, tmp_path, spawn):
     release.dataset("annotations", FILES)
     words = f"prefetch -y -o out --no-metadata --version {release.version}"
     ours, theirs = os.openpty()
@@ -94,13 +94,13 @@ def test_copying_outlives_its_terminal(release, front, tmp_path, spawn):
 @pytest.mark.parametrize(
     ("how", "why"), [(">/dev/full", "no space left on device"), (">&-", "bad file descriptor")]
 )
-def test_what_is_asked_for_and_cannot_be_printed_is_a_failure(how, why):
+def test_requested_output_that_cannot_be_printed_is_a_failure(how, why):
     for command in ("status --json", "--help", "ls --list-datasets"):
         done = shell(f"ego4dfs {command} {how}")
         assert (done.returncode, done.stderr) == (1, f"ego4dfs: standard output: {why}\n")
 
 
-def test_a_reader_that_closes_the_pipe_is_no_failure_to_report():
+def test_a_reader_that_closes_the_pipe_causes_no_error():
     done = shell("ego4dfs --help | true; exit ${PIPESTATUS[0]}")
     assert (done.returncode, done.stderr) in ((0, ""), (128 + signal.SIGPIPE, ""))
 
@@ -138,7 +138,7 @@ def test_closed_streams_keep_their_numbers_free_of_files():
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_text_that_is_none_is_printed_as_its_bytes_and_never_fails(encoding):
+def test_undecodable_text_is_printed_as_its_bytes(encoding):
     script = (
         "from ego4dfs.cli import streams\nwith streams.standard_streams(): print('a\\udcff\u2026')"
     )
@@ -164,7 +164,7 @@ def test_a_stream_drops_what_follows_its_first_failure(tmp_path):
         print("x", file=Stream(full, is_result=True), flush=True)
 
 
-def test_an_answer_that_is_no_text_is_none(monkeypatch, tmp_path):
+def test_an_undecodable_answer_counts_as_none(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"))
     printer = PrefetchPrinter(as_json=False, quiet=False, out=tmp_path)
     with pytest.raises(ConfigError, match="stdin is closed, cannot ask for confirmation"):

@@ -17,14 +17,14 @@ from kit.data import HOSTILE
 
 
 @pytest.mark.parametrize("letters", HOSTILE.values(), ids=HOSTILE)
-def test_what_does_not_print_is_escaped(letters):
+def test_characters_that_do_not_print_are_escaped(letters):
     shown = text.printable(f"a{letters}b")
     assert shown.isprintable()
     assert shown.encode("ascii").decode("unicode_escape") == f"a{letters}b"
 
 
 @pytest.mark.parametrize("plain", ["", "a b", "é", "日本", "naïve\\n", "🎬"])
-def test_what_prints_stays_as_it_is(plain):
+def test_printable_characters_are_unchanged(plain):
     assert text.printable(plain) == plain
 
 
@@ -54,7 +54,7 @@ def test_a_record_is_one_line_without_passwords(caplog):
     assert caplog.messages == ["http://host/a\\nb is odd"]
 
 
-def test_no_line_of_a_traceback_passes_for_a_record(caplog):
+def test_no_line_of_a_traceback_looks_like_a_record(caplog):
     def fail():
         raise ValueError("a\n2026-01-01 WARNING ego4dfs: forged\x1b[2J")
 

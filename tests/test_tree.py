@@ -47,7 +47,7 @@ def test_the_root_manifest_is_full_scales(tree):
     assert at(tree, "v2/full_scale/manifest.csv").dataset == "full_scale"
 
 
-def test_metadata_and_root_manifest_are_there_only_when_asked_for():
+def test_metadata_and_root_manifest_exist_only_with_their_options():
     assert names(Tree.of("v1", ["clips"]), "") == ["v1"]
     assert names(Tree.of("v1", ["clips"]), "v1") == ["clips"]
 
@@ -67,7 +67,7 @@ def test_an_attached_dataset_lists_its_files_in_order_behind_its_manifest(tree):
     assert at(tree, "v2/full_scale/c.mp4") is None
 
 
-def test_a_file_never_takes_the_place_of_the_skeleton():
+def test_a_file_never_replaces_a_directory_of_the_skeleton():
     tree = Tree.of("v2", ["a", "a/b"])
     tree.attach(
         at(tree, "v2/a"), [("b", "s3://b/b"), ("manifest.csv", "s3://b/m"), ("c", "s3://c")]
@@ -110,7 +110,7 @@ def test_files_appear_all_at_once():
 
 
 @given(st.lists(st.text(max_size=30), max_size=50, unique=True))
-def test_inodes_are_63_bits_repeat_and_spare_the_kernels_own(paths):
+def test_inodes_have_63_bits_are_stable_and_avoid_reserved_numbers(paths):
     numbers = [inode(path) for path in paths]
     assert numbers == [inode(path) for path in paths]
     assert len(set(numbers)) == len(paths)

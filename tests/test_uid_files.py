@@ -39,12 +39,12 @@ TABLE = f"video_uid,start\n{ONE},1\n{TWO},2\n"
     ],
 )
 @pytest.mark.parametrize("size", [4, 1 << 20])
-def test_uids_are_found_in_whatever_form_a_program_wrote_them(content, size):
+def test_uids_are_found_in_any_form_of_file(content, size):
     found = uids_in(content[at : at + size] for at in range(0, len(content), size))
     assert found.videos == {ONE, TWO}
 
 
-def test_a_file_that_is_no_table_names_nobody():
+def test_a_file_without_a_table_contains_no_uids():
     for content in (b"\0" * 5_000_000, os.urandom(1 << 20), b'"' * 5_000_000, b""):
         assert not uids_in([content]).videos
 
@@ -74,7 +74,7 @@ def test_a_list_of_uids_may_have_any_unicode_and_line_ends(tmp_path, encoding, e
     sees="one line that names the file and what is wrong with it; exit code 2",
     deadline="at once",
 )
-def test_what_is_no_list_of_uids_is_refused_in_one_line(tmp_path, monkeypatch):
+def test_a_file_that_is_not_a_list_of_uids_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(text_files, "_TEXT_BYTES", 1000)
     (tmp_path / "nul").write_bytes(ONE.encode() + b"\0" * 100)
     (tmp_path / "huge").write_bytes(b"x " * 1000)
@@ -87,7 +87,7 @@ def test_what_is_no_list_of_uids_is_refused_in_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"\0" * 900, b"\xff\xfe{", b"", b"nul"])
-def test_a_config_file_that_is_no_json_is_refused_in_one_line(tmp_path, content):
+def test_a_config_file_that_is_not_json_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "config").write_bytes(content)
     assert "cannot be read as JSON" in str(refused(config_path=tmp_path / "config"))
 
@@ -97,7 +97,7 @@ def test_a_config_file_may_be_utf_16(tmp_path):
     assert resolve({"config_path": tmp_path / "config"}, environ={}).version == "v1"
 
 
-def test_a_pipe_is_read_when_its_writer_comes(tmp_path):
+def test_a_pipe_is_read_when_its_writer_starts(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Timer(0.2, (tmp_path / "pipe").write_text, [f"{ONE}\n{TWO}\n"])
     writer.start()

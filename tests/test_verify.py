@@ -78,7 +78,7 @@ def shorten(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [(), ("--offline",)], ids=["online", "offline"])
-def test_a_sound_directory_is_all_right(copied, how):
+def test_an_undamaged_directory_has_no_findings(copied, how):
     code, report = copied.verify(*how)
     assert code == ExitCode.OK
     assert report["problems"] == []
@@ -99,13 +99,13 @@ def test_damaged_missing_and_extra_files_are_distinguished(
     assert told(report) == {("damaged", "a.bin"), ("missing", "b.bin"), ("extra", "mine.txt")}
 
 
-def test_extra_files_alone_are_no_failure(copied):
+def test_extra_files_alone_do_not_fail_the_check(copied):
     (copied.files / "mine.txt").write_text("my own")
     code, report = copied.verify()
     assert (code, told(report)) == (ExitCode.OK, {("extra", "mine.txt")})
 
 
-def test_repair_fetches_what_is_broken_and_nothing_else(copied, gateway):
+def test_repair_fetches_only_damaged_and_missing_files(copied, gateway):
     rot(copied.files / "b.bin")
     (copied.files / "empty.bin").unlink()
     (copied.files / "mine.txt").write_text("my own")
@@ -128,13 +128,13 @@ def test_what_cannot_be_repaired_is_still_reported(copied):
     assert told(report) == {("damaged", "a.bin")}
 
 
-def test_offline_asks_nobody(copied):
+def test_offline_sends_no_request(copied):
     code, _ = copied.verify("--offline", endpoint="http://127.0.0.1:9")
     assert code == ExitCode.OK
 
 
 @pytest.mark.parametrize("how", [(), ("--offline",)], ids=["online", "offline"])
-def test_a_selection_is_all_that_is_looked_at(copied, how):
+def test_only_selected_files_are_checked(copied, how):
     rot(copied.files / "a.bin")
     code, report = copied.verify("--include", "b*", "--no-metadata", *how)
     assert code == ExitCode.OK
@@ -197,7 +197,7 @@ def test_files_that_a_filter_leaves_out_are_not_extra(copied):
         (("--version", "v1"), "there are no copies"),
     ],
 )
-def test_what_makes_no_sense_is_an_error(copied, cli, arguments, message):
+def test_meaningless_combinations_of_options_are_an_error(copied, cli, arguments, message):
     directory = str(copied.directory)
     options = arguments if "--version" in arguments else ("--version", "v1", *arguments)
     if "--offline" in arguments:
@@ -208,7 +208,7 @@ def test_what_makes_no_sense_is_an_error(copied, cli, arguments, message):
 
 
 @pytest.mark.fuse
-def test_a_mount_is_no_directory_of_copies(release, licensee, cli, mount):
+def test_a_mount_is_refused_as_a_directory_of_copies(release, licensee, cli, mount):
     release.dataset("annotations", {"a": b"a"})
     root = mount("--version", release.version, "--datasets", "annotations")
     done = cli("verify", "-o", str(root), "--version", "v1", check=False)
@@ -218,7 +218,7 @@ def test_a_mount_is_no_directory_of_copies(release, licensee, cli, mount):
     assert "choose another directory" not in done.stderr  # these are the files to check
 
 
-def test_without_a_directory_it_says_what_to_write(licensee, cli):
+def test_without_a_directory_the_error_shows_the_option(licensee, cli):
     done = cli("verify", check=False)
     assert "no output directory was given" in complaint(done)
     assert done.returncode == ExitCode.USAGE

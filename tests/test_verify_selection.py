@@ -48,7 +48,7 @@ def report(done) -> dict:
     return json.loads(done.stdout)
 
 
-def test_what_no_run_selected_is_not_missing(run):
+def test_files_that_no_run_selected_are_not_missing(run):
     run("prefetch", "-y", "--include", "a*", "--no-metadata")
     run("prefetch", "-y", "--include", "b*", "--no-metadata")
     done = run("verify", "--json")
@@ -57,7 +57,7 @@ def test_what_no_run_selected_is_not_missing(run):
     assert run("verify", "--datasets", "annotations").stdout == "2 right\n"
 
 
-def test_what_a_run_selected_is_missing_until_it_is_there(run, tmp_path, release):
+def test_selected_files_are_missing_until_they_exist(run, tmp_path, release):
     run("prefetch", "-y", "--include", "[ab]*", "--no-metadata")
     directory = tmp_path / "out" / release.version / "annotations"
     (directory / "b.bin").unlink()
@@ -89,7 +89,7 @@ def foreign(run, release, tmp_path):
     return tmp_path / "out" / release.version / "annotations"
 
 
-def test_of_copies_whose_selection_is_unknown_nothing_is_missing_and_it_is_said(run, foreign):
+def test_without_a_known_selection_nothing_is_missing_and_a_message_says_so(run, foreign):
     done = run("verify")
     assert (done.returncode, done.stdout) == (ExitCode.OK, "2 right\n")
     assert "annotations: only existing files were checked" in done.stderr
@@ -114,7 +114,7 @@ def test_a_repair_shows_its_plan_and_fetches_only_when_agreed(run, tmp_path, rel
     assert tree(tmp_path / "out") == before
 
 
-def test_what_was_fetched_before_selections_were_kept_is_missed(run, tmp_path, release):
+def test_files_fetched_before_selections_were_recorded_can_be_missing(run, tmp_path, release):
     run("prefetch", "-y")
     out = tmp_path / "out"
     for name in (".ego4dfs/selections.json", "ego4d.json", f"{release.version}/ego4d.json"):
@@ -146,7 +146,7 @@ def test_a_repair_does_not_end_with_its_output(run, tmp_path, release):
         b"[" * 100_000,
     ],
 )
-def test_a_damaged_memory_counts_as_none(run, tmp_path, content):
+def test_a_damaged_record_of_selections_counts_as_none(run, tmp_path, content):
     run("prefetch", "-y", "--include", "a*", "--no-metadata")
     path = tmp_path / "out/.ego4dfs/selections.json"
     path.write_bytes(content)
@@ -189,7 +189,7 @@ def test_a_dataset_that_is_refused_stops_no_others(run, release, tmp_path):
     assert run("verify", "--datasets", "annotations", "fut_loc").returncode == ExitCode.REFUSED
 
 
-def test_what_is_passed_over_is_named(run, tmp_path, release):
+def test_directories_that_are_not_checked_are_named(run, tmp_path, release):
     run("prefetch", "-y")
     version = tmp_path / "out" / release.version
     (version / "mine").mkdir()
@@ -201,7 +201,7 @@ def test_what_is_passed_over_is_named(run, tmp_path, release):
     assert f"{shown}/clips was not checked: a link to a missing file" in done.stderr
 
 
-def test_a_directory_that_may_not_be_read_is_named_and_a_hidden_one_is_none(tmp_path, monkeypatch):
+def test_an_unreadable_directory_is_named_and_a_hidden_one_is_ignored(tmp_path, monkeypatch):
     layout = Layout(tmp_path, "v2")
     for name in ("clips", "imu", "clips/.ego4dfs"):
         layout.dataset(name).mkdir(parents=True)
@@ -218,7 +218,7 @@ def test_a_directory_that_may_not_be_read_is_named_and_a_hidden_one_is_none(tmp_
 
 
 @pytest.mark.parametrize(("hidden", "code"), [("fut_loc", 3), ("annotations", 1)])
-def test_a_directory_that_may_not_be_read_is_no_success(
+def test_an_unreadable_directory_is_not_a_success(
     run, release, tmp_path, monkeypatch, capsys, hidden, code
 ):
     """If another one is readable the check is partial; otherwise it fails."""
@@ -237,7 +237,7 @@ def test_a_directory_that_may_not_be_read_is_no_success(
     assert f"{hidden} was not checked: permission denied" in capsys.readouterr().err
 
 
-def test_a_directory_of_the_users_own_ends_no_check(run, release, tmp_path):
+def test_a_directory_of_the_user_does_not_end_the_check(run, release, tmp_path):
     """It looks like a dataset, but no release has one of this name."""
     run("prefetch", "-y")
     mine = tmp_path / "out" / release.version / "my_features"

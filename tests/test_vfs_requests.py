@@ -62,7 +62,7 @@ def test_one_stat_costs_one_head(vfs, top):
     assert requests(vfs) == (1, 0, 1)
 
 
-def test_a_second_stat_starts_a_sweep_that_asks_for_each_of_the_rest_once(vfs, top):
+def test_a_second_stat_starts_a_sweep_with_one_head_for_each_other_file(vfs, top):
     for name in ("07.json", "08.json"):
         vfs.stat(f"{top}/{name}")
     wait_until(lambda: vfs.known_totals().objects == COUNT + 1)
@@ -71,7 +71,7 @@ def test_a_second_stat_starts_a_sweep_that_asks_for_each_of_the_rest_once(vfs, t
     assert requests(vfs) == (COUNT + 1, 0, 1)
 
 
-def test_sizes_outlive_the_filesystem(vfs, top, open_tree, release):
+def test_sizes_are_kept_for_the_next_filesystem(vfs, top, open_tree, release):
     for name in FILES:
         vfs.stat(f"{top}/{name}")
     vfs.close()
@@ -82,7 +82,7 @@ def test_sizes_outlive_the_filesystem(vfs, top, open_tree, release):
 
 
 @pytest.mark.parametrize("offset", [0, 100, BLOCK_SIZE + 7, 3 * BLOCK_SIZE + 1])
-def test_a_first_open_that_says_where_it_reads_costs_one_get_and_no_head(vfs, top, offset):
+def test_a_first_open_with_a_read_range_costs_one_get_and_no_head(vfs, top, offset):
     handle = vfs.open(f"{top}/large.pt", first_offset=offset)
     assert handle.size == len(LARGE)
     assert vfs.read(handle, offset, 50) == LARGE[offset : offset + 50]
@@ -119,7 +119,7 @@ def test_a_confirmed_size_is_remembered(vfs, top, open_tree, release):
 
 
 def test_bytes_of_any_read_confirm_a_size(vfs, top):
-    """Else the next open would fetch the first bytes of an object of which it has others."""
+    """Otherwise the next open would fetch the first bytes of a partly cached object."""
     assert vfs.stat(f"{top}/large.pt").size == len(LARGE)
     handle = vfs.open(f"{top}/large.pt", first_offset=2 * BLOCK_SIZE)
     vfs.read(handle, 2 * BLOCK_SIZE, 100)
@@ -130,7 +130,7 @@ def test_bytes_of_any_read_confirm_a_size(vfs, top):
     assert requests(vfs) == (1, 1, 1)
 
 
-def test_an_open_alone_is_no_miss(vfs, top):
+def test_an_open_alone_does_not_count_as_a_miss(vfs, top):
     vfs.stat(f"{top}/large.pt")
     handle = vfs.open(f"{top}/large.pt")
     metrics = vfs.session.metrics
@@ -139,7 +139,7 @@ def test_an_open_alone_is_no_miss(vfs, top):
     assert (metrics.hits, metrics.misses) == (0, 1)
 
 
-def test_a_size_that_is_too_small_ends_no_read_of_an_open_file(vfs, top):
+def test_a_size_that_is_too_small_truncates_no_read_of_an_open_file(vfs, top):
     """The kernel cuts reads through all descriptors at the last size that it was given."""
     operations = Operations(vfs, lambda: None)
     path, handle = f"/{top}/large.pt", SimpleNamespace(fh=0)
@@ -158,7 +158,7 @@ def test_a_size_that_is_too_small_ends_no_read_of_an_open_file(vfs, top):
     assert listed["st_size"] == len(LARGE)
 
 
-def test_a_first_open_behind_the_end_is_an_open_all_the_same(vfs, top):
+def test_a_first_open_with_a_range_behind_the_end_succeeds(vfs, top):
     handle = vfs.open(f"{top}/large.pt", first_offset=50 * BLOCK_SIZE)
     assert handle.size == len(LARGE)
     assert vfs.read(handle, 50 * BLOCK_SIZE, 10) == b""
@@ -191,7 +191,7 @@ def test_an_object_replaced_while_open_is_an_error_then_the_new_bytes(vfs, top, 
     assert vfs.session.metrics.errors == 1
 
 
-def test_a_listed_object_that_is_missing_is_visible_and_its_open_asks_again(
+def test_a_listed_object_that_is_missing_is_visible_and_its_open_sends_a_request(
     vfs, release, open_tree
 ):
     release.manifest("clips", f"file_uid,s3_path\nx,{release.url('late.json')}\n")
@@ -247,7 +247,7 @@ def test_a_manifest_that_changed_is_fetched_again(release, open_tree):
     assert vfs.read(vfs.open(path), 0, 10**6) == manifest
 
 
-def test_what_was_seen_is_served_when_the_store_is_gone(tmp_path, open_tree, monkeypatch, release):
+def test_cached_files_are_served_during_an_outage(tmp_path, open_tree, monkeypatch, release):
     """A separate server is stopped between two openings."""
     with S3Server(tmp_path / "own") as own:
         own.create_bucket(SHARING)
@@ -273,14 +273,14 @@ def test_what_was_seen_is_served_when_the_store_is_gone(tmp_path, open_tree, mon
             vfs.open("v2/annotations/other.json")
 
 
-def test_many_ranges_of_an_unknown_object_cost_one_request_a_block(vfs, top):
+def test_many_ranges_of_an_unknown_object_cost_one_request_for_each_block(vfs, top):
     with ThreadPoolExecutor(16) as pool:
         handles = pool.map(lambda _: vfs.open(f"{top}/large.pt", first_offset=0), range(16))
         assert {vfs.read(handle, 0, 10) for handle in handles} == {LARGE[:10]}
     assert requests(vfs)[:2] == (0, 1)
 
 
-def test_a_dataset_that_fails_is_left_in_peace_then_asked_for_again(
+def test_a_dataset_that_fails_is_requested_again_after_a_pause(
     release, open_tree, monkeypatch, caplog
 ):
     release.dataset("annotations", FILES)
@@ -300,7 +300,7 @@ def test_a_dataset_that_fails_is_left_in_peace_then_asked_for_again(
     assert vfs.stat(f"{path}/g.csv").size == 2
 
 
-def test_a_slow_disk_has_the_time_that_the_end_leaves(vfs, top, monkeypatch):
+def test_a_slow_disk_may_use_the_time_until_the_end(vfs, top, monkeypatch):
     write, written = blockfile.write, []
 
     def slow(path, key, data) -> None:

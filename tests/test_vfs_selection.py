@@ -92,7 +92,7 @@ def test_a_clip_is_found_by_its_own_uid(shown):
     assert shown("clips", video_uids=[CLIPS[1]]) == [[f"{CLIPS[1]}.mp4"]]
 
 
-def test_a_uid_need_be_in_one_of_the_datasets_only(shown):
+def test_a_uid_must_be_in_at_least_one_dataset(shown):
     assert shown("full_scale", "clips", video_uids=[CLIPS[1]]) == [[], [f"{CLIPS[1]}.mp4"]]
 
 
@@ -111,7 +111,7 @@ def test_uids_that_no_dataset_has_may_be_allowed(shown, caplog):
     assert unknown in caplog.text
 
 
-def test_the_manifest_is_whole_whatever_is_filtered(open_tree, release, published):
+def test_the_manifest_is_complete_with_any_filter(open_tree, release, published):
     vfs = open_tree(
         version=release.version,
         datasets=["full_scale"],
@@ -142,7 +142,7 @@ def test_the_root_manifest_is_full_scales(open_tree, release, published):
     assert "manifest.csv" in [entry.name for entry in vfs.listdir("")]
 
 
-def test_without_datasets_all_known_ones_are_shown(open_tree, release, published):
+def test_without_datasets_all_known_datasets_are_shown(open_tree, release, published):
     vfs = open_tree(version=release.version)
     names = [entry.name for entry in vfs.listdir(release.version)]
     assert {"full_scale", "clips", "imu", "components", "egotracks"} <= set(names)
@@ -150,7 +150,7 @@ def test_without_datasets_all_known_ones_are_shown(open_tree, release, published
     assert listed == ["manifest.csv", *videos(0, 1, 2, 3)]
 
 
-def test_a_local_manifest_may_stand_for_the_datasets_own(open_tree, release, tmp_path):
+def test_a_local_manifest_can_replace_that_of_a_dataset(open_tree, release, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(f"video_uid,s3_path\n{UIDS[3]},s3://b/x\n")
     vfs = open_tree(
@@ -173,7 +173,7 @@ def test_a_misspelt_dataset_is_reported_with_the_name_that_was_meant(open_tree, 
         open_tree(version=release.version, datasets=["full-scale"])
 
 
-def test_a_version_that_no_record_names_is_refused(open_tree, release):
+def test_an_unknown_version_without_data_is_refused(open_tree, release):
     """SeaweedFS answers 404 where S3 answers 403; an empty tree would look like one of Ego4D."""
     for flags in ({}, {"datasets": ["clips"]}):
         with pytest.raises(ConfigError, match=f"there is no version {release.version}") as caught:
@@ -181,20 +181,18 @@ def test_a_version_that_no_record_names_is_refused(open_tree, release):
         assert "v2_1" in caught.value.hint
 
 
-def test_a_version_that_has_its_metadata_is_there(open_tree, release):
+def test_an_unknown_version_with_metadata_is_accepted(open_tree, release):
     """Though its annotations are not published yet."""
     release.metadata(b"{}")
     vfs = open_tree(version=release.version)
     assert release.version in [entry.name for entry in vfs.listdir("")]
 
 
-def test_a_known_version_needs_neither(open_tree):
+def test_a_known_version_needs_no_check(open_tree):
     assert [entry.name for entry in open_tree(version="v1", metadata=False).listdir("")] == ["v1"]
 
 
-def test_a_profile_that_does_not_exist_is_refused_though_manifests_are_kept(
-    open_tree, release, published
-):
+def test_a_missing_profile_is_refused_even_with_cached_manifests(open_tree, release, published):
     flags = {"version": release.version, "datasets": ["clips"]}
     open_tree(**flags).close()
     with pytest.raises(ConfigError, match="'wrong' does not exist"):

@@ -42,12 +42,12 @@ def test_a_first_read_is_rounded_up_to_a_few_parts(start):
     assert ahead == range(start + KERNEL, (start + least) // PART_SIZE * PART_SIZE)
 
 
-def test_a_first_read_that_met_nothing_missing_fetches_nothing():
+def test_a_first_read_of_cached_bytes_fetches_nothing():
     assert Window().advance(0, KERNEL, missed=False) is None
 
 
 @pytest.mark.parametrize("start", [0, 50 * BLOCK_SIZE + 7])
-def test_before_the_window_opens_at_most_as_much_is_ahead_as_was_read(start):
+def test_before_the_window_opens_read_ahead_is_at_most_the_bytes_read(start):
     window, furthest = Window(), 0
     for number, (first, stop) in enumerate(sequence(start, SEQUENTIAL_AFTER // KERNEL), start=1):
         ahead = window.advance(first, stop)
@@ -61,7 +61,7 @@ def test_before_the_window_opens_at_most_as_much_is_ahead_as_was_read(start):
 
 
 @pytest.mark.parametrize("size", [4096, KERNEL, BLOCK_SIZE, 3 * BLOCK_SIZE + 5])
-def test_a_window_grows_up_to_its_bound_while_reading_on(size):
+def test_a_window_grows_to_its_limit_with_sequential_reads(size):
     window, furthest = Window(), 0
     lengths = []
     for start, stop in sequence(0, 200 * BLOCK_SIZE // size, size):
@@ -74,7 +74,7 @@ def test_a_window_grows_up_to_its_bound_while_reading_on(size):
 
 
 @pytest.mark.parametrize("size", [4096, KERNEL, BLOCK_SIZE, 3 * BLOCK_SIZE + 5])
-def test_a_reader_never_comes_to_what_was_not_asked_for(size):
+def test_a_sequential_reader_never_reaches_unrequested_bytes(size):
     """Once the window is open, the next read was requested before."""
     window = Window()
     before = 2 * SEQUENTIAL_AFTER // size + 2
@@ -87,7 +87,7 @@ def test_a_reader_never_comes_to_what_was_not_asked_for(size):
 
 
 @given(st.lists(st.integers(1, 2 * BLOCK_SIZE), min_size=1, max_size=60))
-def test_never_more_is_ahead_than_twice_what_was_read(sizes):
+def test_read_ahead_is_at_most_twice_the_bytes_read(sizes):
     window, position, furthest = Window(), 0, 0
     for size in sizes:
         ahead = window.advance(position, position + size)
@@ -98,7 +98,7 @@ def test_never_more_is_ahead_than_twice_what_was_read(sizes):
 
 
 @given(st.lists(st.integers(1, 2 * BLOCK_SIZE), min_size=1, max_size=60))
-def test_each_byte_ahead_is_named_once_and_without_gaps(sizes):
+def test_each_byte_is_fetched_ahead_once_and_without_gaps(sizes):
     window, position, named = Window(), 0, []
     for size in sizes:
         ahead = window.advance(position, position + size)
@@ -110,7 +110,7 @@ def test_each_byte_ahead_is_named_once_and_without_gaps(sizes):
         assert following.start >= one.stop
 
 
-def test_small_steps_back_are_no_seek():
+def test_small_steps_back_do_not_count_as_a_seek():
     """The kernel reorders its requests, and an MP4 is read with small steps back."""
     window, rng = Window(), random.Random(7)
     furthest = 0
@@ -154,18 +154,18 @@ def looks(window: Window, places: list[int], size: int = KERNEL) -> list[int]:
 PLACES = [number * 100 * BLOCK_SIZE for number in range(1, 40)]
 
 
-def test_random_reads_fetch_a_few_parts_only_once_they_are_known_to_be_such():
+def test_random_reads_fetch_only_a_few_parts_once_they_are_recognised():
     asked = looks(Window(), random.Random(3).sample(PLACES, len(PLACES)))
     assert max(asked[:4]) <= FIRST_AFTER_SEEK
     assert max(asked[4:]) <= FIRST_AT_START
 
 
-def test_windows_are_fetched_at_once_by_the_size_of_those_before():
+def test_windows_are_fetched_in_the_size_of_the_previous_ones():
     asked = looks(Window(), PLACES, 3 * BLOCK_SIZE // 2)
     assert asked == [FIRST_AFTER_SEEK] + [MAX_FIRST_AFTER_SEEK] * (len(PLACES) - 1)
 
 
-def test_an_index_in_front_and_at_the_end_is_no_window():
+def test_an_index_at_the_start_and_the_end_does_not_count_as_a_window():
     window = Window()
     ahead_of(window, [(0, KERNEL), (200 * BLOCK_SIZE, 200 * BLOCK_SIZE + 24_000)])
     window.advance(KERNEL, 3 * KERNEL)  # the kernel, ahead of the program, which is gone
@@ -178,7 +178,7 @@ def test_a_run_far_longer_than_a_window_is_not_expected_again():
     assert looks(window, PLACES[5:])[:6] == [MAX_FIRST_AFTER_SEEK] * 4 + [FIRST_AT_START] * 2
 
 
-def test_what_could_not_be_asked_for_is_named_again():
+def test_ranges_that_could_not_be_requested_are_returned_again():
     window = Window()
     named = ahead_of(window, sequence(0, 80))
     window.rewind_to(named[-1].start)
@@ -186,13 +186,13 @@ def test_what_could_not_be_asked_for_is_named_again():
     assert again.start == named[-1].start
 
 
-def test_the_same_place_over_and_over_does_not_open_the_window_further():
+def test_repeated_reads_of_one_place_do_not_open_the_window_further():
     window = Window()
     named = ahead_of(window, [(0, KERNEL)] * 100)
     assert sum(map(len, named)) <= BLOCK_SIZE
 
 
-def test_threads_that_share_a_window_name_each_byte_once():
+def test_threads_that_share_a_window_request_each_byte_once():
     """Eight at a time, as in the kernel: none is so late that it looks like a seek."""
     window, reads = Window(), sequence(0, 2000)
     with ThreadPoolExecutor(8) as pool:
