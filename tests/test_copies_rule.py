@@ -130,7 +130,11 @@ RULE = {
     "no versions": ((5, LATER), None, official(""), [], PLAIN, ADOPT, True, False),
     "no versions, recorded elsewhere": (
         *((5, LATER), None, None, [official("")], PLAIN),
-        *(ADOPT, True, False),
+        *(CHECK, False, True),  # another dataset may have a file of the same uid and name
+    ),
+    "no versions, recorded elsewhere, older than the object": (
+        *((5, EARLIER), None, None, [official("")], PLAIN),
+        *(CHECK, False, False),
     ),
     "no versions, older than the object": (
         *((5, EARLIER), None, official(""), [], PLAIN),
@@ -186,10 +190,19 @@ def test_a_case_of_the_rule_has_its_verdict(case):
     assert (found.state, found.is_complete, found.size_suffices) == (state, used, by_size)
 
 
-def test_a_copy_accepted_by_its_size_is_compared_once_its_buckets_etags_are_checksums():
-    record = ours(V1, proof="size")
-    found = judge(FileState(5, T), record, None, V1, Context(etags_are_checksums=True))
-    assert (found.state, found.is_complete) == (State.CHECK, False)
+@pytest.mark.parametrize(
+    ("facts", "mtime_ns", "used"),
+    [(V1, T, True), (V1, LATER, False), (of(etag=OLD), T, False), (None, T, False)],
+    ids=["the object's time", "another time", "another object", "an unknown object"],
+)
+def test_a_copy_accepted_by_its_size_is_compared_once_its_buckets_etags_are_checksums(
+    facts, mtime_ns, used
+):
+    """A mount uses it before, as any file that has the size and the time of its object."""
+    record = ours(V1, proof="size", mtime_ns=mtime_ns)
+    context = Context(source=SOURCE, etags_are_checksums=True)
+    found = judge(FileState(5, mtime_ns), record, None, facts, context)
+    assert (found.state, found.is_complete) == (State.CHECK, used)
 
 
 @pytest.mark.parametrize("facts", [V1, None])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ego4dfs.copies import Copies
+from ego4dfs.copies import Copies, Journal, Record
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.tree import ObjectFile, Tree
@@ -73,12 +73,37 @@ def test_a_comparison_counts_for_one_version_of_an_object(directory, order):
 
 
 def test_a_comparison_that_proves_nothing_is_judged_anew_for_each_version(directory):
-    """Its size is enough for one upload in unknown parts, and for one with another time is not."""
-    directory.put(VIDEO, b"AAAA", T)
+    """A size is enough for an object that is older than its copy."""
+    directory.put(VIDEO, b"AAAA")
+    directory.rows("full_scale", "u1")
     copies = directory.copies()
-    etag = "e" * 32 + "-3"
-    assert copies.find_valid(VIDEO, URL, ObjectFacts(4, etag, "v1", T)) is not None
-    assert copies.find_valid(VIDEO, URL, ObjectFacts(4, etag, "v2", LATER)) is None
+    etag = "e" * 32 + "-3"  # of an upload in unknown parts
+    assert copies.find_valid(VIDEO, URL, ObjectFacts(4, etag, "", T)) is not None
+    assert copies.find_valid(VIDEO, URL, ObjectFacts(4, etag, "", LATER + 3600 * S)) is None
+
+
+@pytest.mark.parametrize("data", [b"right", b"wrong"])
+def test_without_versions_a_row_of_another_directory_does_not_make_a_file_right(directory, data):
+    directory.put(VIDEO, data)
+    directory.rows("video_540ss", "u1,,u1.mp4")
+    used = directory.copies().find_valid(VIDEO, URL, facts_of(b"right"))
+    assert (used is not None) == (data == b"right")
+
+
+def test_an_adopted_copy_too_large_to_compare_is_served_by_size_and_time(directory, monkeypatch):
+    """Prefetch adopted it by its version, and ETags of its bucket are known to be MD5s."""
+    monkeypatch.setattr("ego4dfs.copies.serving.COMPARED_BYTES", 3)
+    facts, other = facts_of(b"video", "v1"), facts_of(b"other")
+    directory.put(VIDEO, b"video", T)
+    (directory.root / ".ego4dfs").mkdir()
+    journal = Journal(directory.root / ".ego4dfs")
+    adopted = Record(URL, SOURCE, "v2", facts, "")
+    compared = Record("s3://b/other", SOURCE, "v2", other, "md5")
+    journal.complete([(VIDEO, adopted), ("v2/full_scale/other", compared)])
+    journal.close()
+    assert directory.copies().find_valid(VIDEO, URL, facts) is not None
+    directory.put(VIDEO, b"video")
+    assert directory.copies().find_valid(VIDEO, URL, facts) is None
 
 
 OTHER_SHAPES = {

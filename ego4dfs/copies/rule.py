@@ -90,11 +90,13 @@ def judge(
     if record is not None and is_as_recorded(file, record):
         kept = _judge_unchanged(record, row, facts, context)
         if kept is not None:
-            return Verdict(kept)
-    if row is None and record is None:
+            is_dated = _has_time_of(file, record, facts)
+            return Verdict(kept, has_object_time=is_dated)
+    is_elsewhere = row is None and record is None
+    if is_elsewhere:
         row = _row_of_version(rows_elsewhere, facts)
     if facts is not None:
-        return _judge_by_facts(file, record, row, facts, context)
+        return _judge_by_facts(file, record, row, facts, context, is_elsewhere=is_elsewhere)
     if context.presence_suffices:
         return Verdict(State.RIGHT)
     return Verdict(State.CHECK, size_suffices=record is not None or row is not None)
@@ -121,8 +123,20 @@ def _judge_unchanged(
     return None if is_latest or record.source != context.source else State.FETCH
 
 
+def _has_time_of(file: FileState, record: Record, facts: ObjectFacts | None) -> bool:
+    """Return whether a recorded file has the time of its object, and is not of another one."""
+    is_same = facts is not None and facts.etag == record.facts.etag
+    return facts is not None and is_same and is_same_time(file.mtime_ns, facts.mtime_ns)
+
+
 def _judge_by_facts(
-    file: FileState, record: Record | None, row: Row | None, facts: ObjectFacts, context: Context
+    file: FileState,
+    record: Record | None,
+    row: Row | None,
+    facts: ObjectFacts,
+    context: Context,
+    *,
+    is_elsewhere: bool,
 ) -> Verdict:
     """Judge a file that our record does not decide about, where the object is known."""
     is_dated = is_same_time(file.mtime_ns, facts.mtime_ns)
@@ -132,12 +146,17 @@ def _judge_by_facts(
         return Verdict(State.RIGHT, has_object_time=is_dated)
     if not facts.size:
         return Verdict(State.ADOPT, has_object_time=is_dated)  # no bytes that could differ
-    verdict = _judge_by_row(file, record, row, facts)
+    verdict = _judge_by_row(file, record, row, facts, is_elsewhere=is_elsewhere)
     return Verdict(verdict.state, verdict.size_suffices or is_dated, is_dated)
 
 
 def _judge_by_row(
-    file: FileState, record: Record | None, row: Row | None, facts: ObjectFacts
+    file: FileState,
+    record: Record | None,
+    row: Row | None,
+    facts: ObjectFacts,
+    *,
+    is_elsewhere: bool,
 ) -> Verdict:
     """Judge a file of the right size by the official tool's record of it."""
     # Bytes that an ETag proved once can be proved again: their size is not enough.
@@ -158,7 +177,8 @@ def _judge_by_row(
         return Verdict(State.CHECK, is_unproved)
     # The official tool records a complete download; without versions its time has to decide.
     is_newer = not row.version and file.mtime_ns >= facts.mtime_ns and record is None
-    if is_newer and row.version is not None:
+    # Of another directory the row may be about another dataset's file of the same uid and name.
+    if is_newer and row.version is not None and not is_elsewhere:
         return Verdict(State.ADOPT)
     return Verdict(State.CHECK, is_unproved or is_newer)
 
