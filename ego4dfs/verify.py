@@ -35,10 +35,10 @@ _THREADS = 4
 
 
 class Verdict(enum.Enum):
-    """How one file is."""
+    """The result for one file."""
 
     RIGHT = "right"
-    SIZE_ONLY = "right by size"  # its ETag is no checksum of its bytes
+    SIZE_ONLY = "right by size"  # its ETag is not a checksum of its bytes
     DAMAGED = "damaged"
     MISSING = "missing"
     EXTRA = "extra"
@@ -52,7 +52,7 @@ BROKEN = (Verdict.DAMAGED, Verdict.MISSING)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One file by its path below the root, how it is, and why."""
+    """One file by its path below the root, its verdict, and the reason."""
 
     path: str
     verdict: Verdict
@@ -62,7 +62,7 @@ class Finding:
 def check_plan(
     layout: Layout, plan: Plan, listings: Iterable[Listing], journal: Journal, release: str
 ) -> list[Finding]:
-    """Look at every file of a plan, and for files that no row of these manifests names.
+    """Check every file of a plan, and find files that no row of these manifests lists.
 
     Those among them that prefetch fetched as part of another release, and nobody changed, are
     stale.
@@ -85,9 +85,9 @@ def check_plan(
 
 
 def prune(layout: Layout, journal: Journal, findings: Iterable[Finding]) -> list[Finding]:
-    """Remove the copies that are of another release, and what is recorded of them.
+    """Remove the copies of another release, and their records.
 
-    Returns what was removed. Raises OSError.
+    Returns the findings whose files were removed. Raises OSError.
     """
     stale = [finding for finding in findings if finding.verdict is Verdict.STALE]
     by_directory: dict[str, list[str]] = {}
@@ -113,7 +113,7 @@ def check_journal(
     datasets: Sequence[str],
     admitted: Mapping[str, Collection[str]] | None = None,
 ) -> list[Finding]:
-    """Look at every file that the journal has in these datasets, without a request.
+    """Check every file that the journal has in these datasets, without a request.
 
     With `admitted`, names by dataset, only at those.
     """
@@ -141,7 +141,7 @@ class Below(NamedTuple):
 def datasets_below(layout: Layout) -> Below:
     """Find the datasets that have a directory of copies: those with a manifest.csv.
 
-    Links to directories are followed. Hidden directories are no datasets, and are not reported.
+    Links to directories are followed. Hidden directories are not datasets, and are not reported.
     """
     version = layout.dataset("")
     seen: set[tuple[int, int]] = set()
@@ -152,7 +152,7 @@ def datasets_below(layout: Layout) -> Below:
     for directory, below, files in os.walk(version, onerror=refused, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]
         status = Path(directory).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link to where this came from
+        if (status.st_dev, status.st_ino) in seen:  # a link to a directory that was visited
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -176,7 +176,7 @@ def _pass_over(version: Path, unreadable: dict[str, str], error: OSError) -> Non
 
 
 def to_repair(plan: Plan, findings: Iterable[Finding]) -> Plan:
-    """Return the plan that fetches what is damaged or missing, and nothing else."""
+    """Return the plan that fetches only damaged and missing files."""
     broken = {finding.path for finding in findings if finding.verdict in BROKEN}
     return Plan(
         [
@@ -191,7 +191,7 @@ def to_repair(plan: Plan, findings: Iterable[Finding]) -> Plan:
 
 
 def renewed(plan: Plan, peek: Callable[[str], ObjectFacts | None]) -> Plan:
-    """Return the same plan with what is known of its objects now."""
+    """Return the same plan with the current facts of its objects."""
     datasets = (
         replace(d, items=[_renewed(i, peek(i.url)) for i in d.items]) for d in plan.datasets
     )

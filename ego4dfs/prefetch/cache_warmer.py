@@ -45,7 +45,7 @@ from ego4dfs.text import distinct_sizes
 
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: together below what Downloads keeps in memory
 _THREADS = 16
-_END_S = 60.0  # a request under way ends by its own time-out before
+_END_S = 60.0  # a running request ends by its own time-out before
 _MAX_CONSECUTIVE_FAILURES = 8
 CACHE_WRITE_S = 300.0
 """How long one request's bytes wait for the cache's writer."""
@@ -90,7 +90,7 @@ class CacheWarmer:
         metadata_url: str = "",
         on_facts: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> Plan:
-        """Return which files of these datasets, and ego4d.json, are cached and which are not.
+        """Return the plan of these datasets and ego4d.json: what is cached and what is missing.
 
         Raises CredentialsRejected when the key is refused, and StoreUnavailable when the store
         does not answer.
@@ -231,7 +231,7 @@ class CacheWarmer:
             fetched = self.report.outage.attempt(lambda: self._fetch_once(ref, request))
         except StoreError as error:
             if isinstance(error, ObjectChanged):
-                self._facts.correct(item.url, error)  # the next run plans with what is true
+                self._facts.correct(item.url, error)  # the next run plans with the right facts
             self._fail(item, error)
             return
         self.report.moved(item.path, fetched=fetched, cached=total_bytes(request) - fetched)
@@ -261,7 +261,7 @@ class CacheWarmer:
         return sum(map(len, begun.values()))
 
     def _agrees_with_etag(self, item: Item, ref: ObjectRef) -> bool:
-        """Compare a whole object with its ETag; what is wrong was dropped and is fetched again."""
+        """Compare a whole object with its ETag; a wrong one was removed and is fetched again."""
         if self._verifier is None:
             return True
         with self._lock:
@@ -298,7 +298,7 @@ class CacheWarmer:
         self.report.done()
 
     def _fail(self, item: Item, error: StoreError) -> None:
-        """Count an object that could not be fetched; raise what will fail all others too."""
+        """Count an object that could not be fetched; raise an error that affects all objects."""
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
         if isinstance(error, StoreUnavailable) and self._pool.stopping.is_set():

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Committer:
-    """The end of each copy.
+    """Completes copies.
 
     `commit` is safe from several threads. `flush` writes names and the official tool's records to
     disk; one thread calls it from time to time, and once at the end. Raises OSError.
@@ -50,11 +50,11 @@ class Committer:
         self._release = release
         self._committed: deque[tuple[Item, ObjectFacts]] = deque()
         self._versions: dict[str, VersionFile] = {}
-        self._lock = threading.Lock()  # one at a time sets a stranger's file aside
+        self._lock = threading.Lock()  # one thread at a time renames a user's file
         self._leftovers: dict[str, frozenset[str]] = {}
 
     def commit(self, item: Item, facts: ObjectFacts, part: PartFile, checksum: str) -> None:
-        """Give a copy that was proved its name, and record it."""
+        """Rename a complete copy that passed its check, and record it."""
         if not item.is_ours:
             self._set_aside(item.path)
         mtime_ns = part.finish(facts.mtime_ns)
@@ -63,7 +63,7 @@ class Committer:
         self._report.done()
 
     def adopt(self, item: Item, facts: ObjectFacts, checksum: str) -> None:
-        """Record a file that lay there and is right, and give it the time of its object."""
+        """Record an existing file that is right, and set the time of its object."""
         self._clear(item)
         mtime_ns = self._date(item, facts)
         self._journal.complete([(item.path, self._record(item, facts, checksum, mtime_ns))])
@@ -87,7 +87,7 @@ class Committer:
         self._report.done(Status.SKIPPED, count)
 
     def flush(self) -> None:
-        """Write manifest.ver where something changed, once the names in its directory are safe."""
+        """Write each manifest.ver that changed, after its directory is synced."""
         rows: dict[str, list[tuple[str, str, str]]] = {}
         while self._committed:
             item, facts = self._committed.popleft()
@@ -102,7 +102,7 @@ class Committer:
             self._versions[dataset].save(folder)
 
     def _clear(self, item: Item) -> None:
-        """Remove what a copy under way left, when the file has become right in another way."""
+        """Remove the part file of a copy that was completed by another program."""
         begun = self._journal.begun(item.path)
         folder, own_name = self._folders.split(item.path)
         part = begun.part_name if begun is not None else f"{HIDDEN}/{part_name(own_name)}"
@@ -122,9 +122,9 @@ class Committer:
         return left
 
     def _date(self, item: Item, facts: ObjectFacts) -> int:
-        """Give a file the time of its object where that is allowed; return the one it has then.
+        """Set the time of a file to that of its object if permitted; return the resulting time.
 
-        By its time a file is known again.
+        The time identifies the file in later runs.
         """
         folder, name = self._folders.split(item.path)
         with suppress(FileNotFoundError):
@@ -135,7 +135,7 @@ class Committer:
         return Record(item.url, self._source, self._release, facts, checksum, set_mtime_ns=mtime_ns)
 
     def _set_aside(self, path: str) -> None:
-        """Keep a file that neither tool wrote: it is somebody's work."""
+        """Rename a file that neither tool wrote, so that the user's data is kept."""
         folder, name = self._folders.split(path)
         with self._lock:
             found = folder.status(name)

@@ -29,7 +29,7 @@ _REASONS = {
 
 
 def reason_of(error: OSError) -> str:
-    """Return in words why a file could not be written."""
+    """Return a message that says why a file could not be written."""
     known = _REASONS.get(error.errno or 0)
     return known or f"cannot be written: {(error.strerror or str(error)).lower()}"
 

@@ -24,33 +24,33 @@ ATTEMPTS = 3
 
 
 class Action(enum.Enum):
-    """What to do with the bytes."""
+    """What happens to the bytes."""
 
     ACCEPT = "accept"
-    RETRY = "retry"  # fetch them again, past the cache and over other connections
-    HOLD = "hold"  # keep them until more is known of their bucket
+    RETRY = "retry"  # fetch them again, without the cache and over new connections
+    HOLD = "hold"  # keep them until there is evidence about their bucket
     REJECT = "reject"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A verdict, and how bytes that are accepted were proved."""
+    """An action, and the proof of accepted bytes."""
 
     action: Action
     checksum: str = ""
 
 
 class EtagChecker:
-    """Decides by the ETag of an object and by what is known of its bucket. Safe from threads."""
+    """Decides by the ETag of an object and the evidence about its bucket. Safe from threads."""
 
     def __init__(self, store: ObjectStore, cache: BlockCache, evidence: BucketEtags) -> None:
-        """Take blocks that may be wrong out of `cache`."""
+        """Remove blocks that may be wrong from `cache`."""
         self._store = store
         self._cache = cache
         self._evidence = evidence
 
     def outcome(self, download: Download, found: Comparison) -> Outcome:
-        """Decide about bytes that were compared with their ETag."""
+        """Return what happens to bytes that were compared with their ETag."""
         url, facts = download.item.url, download.facts
         proof = self._evidence.proof(url, facts.size, facts.etag, found)
         if proof is Proof.RIGHT:
@@ -68,7 +68,7 @@ class EtagChecker:
         return Outcome(Action.REJECT if download.attempt + 1 == ATTEMPTS else Action.RETRY)
 
     def discard_sources(self, download: Download) -> None:
-        """Drop what the cache has of an object, and the connections over which it came."""
+        """Remove an object from the cache, and close the connections that it was fetched over."""
         ref = ObjectRef.of(
             self._store.source, download.item.url, download.facts.size, download.facts.etag
         )
@@ -91,14 +91,14 @@ def disagreement(download: Download) -> StoreError:
 
 
 def doubt(download: Download) -> StoreError:
-    """Return the error of such a file in a bucket of which nothing more is known."""
+    """Return the error of such a file in a bucket without evidence."""
     url = download.item.url
     reason = "and it is unknown whether ETags of this bucket are MD5s; fetch more of it in one run"
     return StoreError(f"{disagreement(download)}, {reason}", url=url)
 
 
 def warn_of_sizes(downloads: Iterable[Download]) -> None:
-    """Say in which buckets files were accepted by their sizes alone."""
+    """Log a warning for each bucket in which files were accepted by size only."""
     for bucket, count in Counter(
         split_s3_url(download.item.url)[0] for download in downloads
     ).items():

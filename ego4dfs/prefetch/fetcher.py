@@ -61,7 +61,7 @@ class Fetcher:
         retry_for_s: float = 0.0,
         unwritable: Mapping[str, OSError] = MappingProxyType({}),
     ) -> None:
-        """Get ready; `jobs` ranges of large files are fetched at once.
+        """Prepare a run that fetches `jobs` ranges of large files at once.
 
         An outage of the store is waited out for `retry_for_s`. The files of datasets whose
         directories are `unwritable` count as failed.
@@ -113,7 +113,7 @@ class Fetcher:
     def _end(self) -> bool:
         self._pool.stop()
         try:
-            # What is under way when a key expires was begun with a good one: let it come.
+            # Requests that run when a key expires were sent with a valid key: let them complete.
             ended = self._pool.ended(_END_S if self._pool.abandoned.is_set() else _DRAIN_S)
         except KeyboardInterrupt as error:
             self._stop(error)
@@ -159,7 +159,7 @@ class Fetcher:
             self._fail(item, error)
 
     def _fail(self, item: Item, error: StoreError | OSError) -> None:
-        """Count a file as failed; raise an error that all other files will meet too."""
+        """Count a file as failed; raise an error that affects all files."""
         self.report.end(item.path)
         if isinstance(error, (CredentialsRejected, OutageTooLong)):
             raise error
@@ -184,7 +184,7 @@ class Fetcher:
                 return False
             found = compare_file(path, facts.size, facts.etag)
         except OSError:
-            return False  # gone, or not ours to read: it is fetched
+            return False  # missing or not readable: it is fetched
         proof = self._evidence.proof(item.url, facts.size, facts.etag, found)
         if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.size_suffices):
             return False
@@ -200,7 +200,7 @@ class Fetcher:
             self._begin(item, item.facts or self._ask(item.url))
 
     def _read_whole(self, item: Item, *, attempt: int = 0, found: str = "") -> None:
-        """Fetch a file that is small, or of which no size is known, by one request."""
+        """Fetch a file that is small, or whose size is unknown, with one request."""
         try:
             data, facts = self._small_files.read(item, past_cache=attempt > 0)
         except ObjectChanged as error:
@@ -300,7 +300,7 @@ class Fetcher:
             self._fetch_again(download.item, error, attempt=download.attempt, found=found.found)
 
     def _fetch_again(self, item: Item, error: StoreError, *, attempt: int, found: str) -> None:
-        """Fetch a file from its beginning, unless that was tried too often."""
+        """Fetch a file from its start, unless there were too many attempts."""
         if attempt + 1 == ATTEMPTS:
             raise error
         if isinstance(error, ObjectChanged):

@@ -17,7 +17,7 @@ from ego4dfs.store.etag import Comparison
 
 
 class Finalizer:
-    """Does what an EtagChecker decides about files whose bytes were all fetched.
+    """Applies the decisions of an EtagChecker to files whose bytes are complete.
 
     `complete` is safe from several threads; `end` is called once, after all of them.
     """
@@ -25,14 +25,14 @@ class Finalizer:
     def __init__(
         self, committer: Committer, checker: EtagChecker, on_complete: Callable[[], None]
     ) -> None:
-        """Name files by `committer`; `on_complete` is called for each that has its name."""
+        """Rename files with `committer`; `on_complete` is called for each renamed file."""
         self._committer = committer
         self._checker = checker
         self._on_complete = on_complete
         self._held: deque[Download] = deque()
 
     def complete(self, download: Download, found: Comparison) -> StoreError | None:
-        """Name a file or keep it open; return the error if it has to be fetched again.
+        """Rename a file or hold it; return the error if it has to be fetched again.
 
         Raises StoreError if it has failed, and OSError if it cannot be renamed.
         """
@@ -51,7 +51,7 @@ class Finalizer:
         return error
 
     def end(self, fail: Callable[[Item, StoreError | OSError], None], *, is_stopped: bool) -> None:
-        """Decide about files of buckets of which too little was known when they came.
+        """Decide about held files, whose buckets had too little evidence when they were complete.
 
         If the run was stopped, those that are still undecided are left for the next run.
         """

@@ -14,7 +14,7 @@ from ego4dfs.store import ObjectFacts
 log = logging.getLogger(__name__)
 
 REFUSAL_VALID_S = 60.0
-"""How long an object counts as refused without another request: two runs in a row, no longer."""
+"""How long an object counts as refused without another request: enough for two runs in a row."""
 
 _AT_ONCE = 2000
 _GIVE_UP_AFTER = 8
@@ -94,7 +94,7 @@ class Revalidator:
                 self._facts.record(url, old[url])
 
     def _wait_out(self, url: str, failed: StoreUnavailable) -> ObjectFacts | StoreError:
-        """Return what the store says once it answers. Raises StoreUnavailable after too long."""
+        """Wait for the store and return its answer. Raises StoreUnavailable after too long."""
         if not self._outage.retry_for_s:
             raise failed
         return self._outage.attempt(lambda: self._answer(url, raises_unavailable=True))

@@ -24,7 +24,7 @@ class OutageTooLong(StoreUnavailable):
 
 
 class Outage:
-    """Whether the store answers, as the requests of one run see it. Safe from several threads.
+    """Whether the store answers, by the requests of one run. Safe from several threads.
 
     `retry_for_s` bounds one outage; with 0 only a few rounds are tried. A request that fails
     while others are answered is no outage: it has those few rounds too. Once `stopping` is set
@@ -57,11 +57,11 @@ class Outage:
             self._began_s = 0.0
 
     def patience(self) -> Patience:
-        """Return the patience of one request that is about to be sent."""
+        """Return the retry state of one request that is about to be sent."""
         return Patience(self)
 
     def attempt(self, call: Callable[[], Result]) -> Result:
-        """Return what `call` returns, tried again while patience lasts. Raises StoreError."""
+        """Return the result of `call`, retried while permitted. Raises StoreError."""
         patience = self.patience()
         while not (results := self._results(call, patience)):
             pass
@@ -121,7 +121,7 @@ class Patience:
             self._first_s = self._sent_s = time.monotonic()
             return self._outage.pause(0.0)
         self._rounds += 1
-        # An answer that was cut is no outage, however often that happens to one object.
+        # Truncated answers are never an outage, even if there are many for one object.
         is_outage = not isinstance(error, Interrupted) and self._outage.has_begun(self._sent_s)
         waits = is_outage and self._outage.retry_for_s
         if not waits and self._failure_limit.failed():

@@ -16,7 +16,7 @@ from ego4dfs.files.best_effort import optional_call
 from ego4dfs.store import ObjectFacts
 
 SYNC_EVERY_BYTES = 256 << 20
-"""How much a power cut may cost of one file."""
+"""How many bytes of one file a power cut may lose."""
 
 _MAX_NAME_BYTES = 255
 _READ_BYTES = 1 << 20
@@ -73,7 +73,7 @@ class PartFile:
         if begun is not None and fits and self._resume(begun, facts.size):
             return
         if is_filled:
-            journal.forget(key)  # what it says of another version is overwritten now
+            journal.forget(key)  # the records of another version are obsolete now
         else:
             journal.begin(key, url, facts, f"{HIDDEN}/{self._part}")
         self.missing = [(0, facts.size)] if facts.size else []
@@ -83,7 +83,7 @@ class PartFile:
         """Open the part file, and return whether any range of it is valid."""
         try:
             self._opened()
-        except OSError:  # gone, or not ours: a new one takes its place
+        except OSError:  # missing, or of another user: a new one is created
             self.close()
             return False
         self.missing = _gaps(begun, size, os.fstat(self._fd).st_size)
@@ -129,16 +129,16 @@ class PartFile:
             self._journal.synced(self._key, ranges.items())
 
     def finish(self, mtime_ns: int) -> int:
-        """Give the whole file its time and its name; a power cut leaves it so or as it was.
+        """Set the time and name of the complete file; a power cut leaves the old or the new state.
 
-        Returns the time that the file has, which is another one where it cannot be set.
+        Returns the time of the file, which differs if the time cannot be set.
         """
         hidden = self._opened()
         with optional_call("to set times"):
             os.utime(self._fd, ns=(mtime_ns, mtime_ns))
         with optional_call("to sync files"):
             os.fsync(self._fd)
-        self._close_file()  # network filesystems may set the time now
+        self._close_file()  # network filesystems may set the time at this point
         hidden.rename(self._part, self._folder, self._name)
         found = self._folder.status(self._name)
         return found.st_mtime_ns if found is not None else mtime_ns
@@ -167,7 +167,7 @@ class PartFile:
 
 
 def part_name(name: str) -> str:
-    """Return the name of a part file in the hidden directory, another one for each name."""
+    """Return the name of a part file in the hidden directory, unique for each name."""
     part = f"{name}.part"
     if len(part.encode()) <= _MAX_NAME_BYTES:
         return part
@@ -183,7 +183,7 @@ def _check(folder: Folder, name: str) -> None:
 
 
 def _bring_in(folder: Folder, old: str, part: str) -> None:
-    """Move the part file of an earlier version of ego4dfs, which had it beside the copies."""
+    """Move the part file of an earlier version of ego4dfs, which stored it beside the copies."""
     found = folder.status(old)
     if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
         folder.hide(old, part)

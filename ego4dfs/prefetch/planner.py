@@ -50,7 +50,7 @@ class Planner:
     compare_bytes: bool = False
     on_facts: Callable[[int, int], None] = field(default=lambda _done, _total: None)
     renamed: dict[str, str] = field(default_factory=dict)
-    """After `plan`: the names that files have because the disk takes their own for others'."""
+    """After `plan`: the names of files whose own names equal those of other files on this disk."""
     outage: Outage = field(default_factory=Outage)
 
     def plan(self, listings: Iterable[Listing], *, metadata_url: str = "") -> Plan:
@@ -191,7 +191,7 @@ class Planner:
         try:
             found = compare_file(self._file(item), facts.size, facts.etag)
         except OSError:
-            return item  # whoever fetches will see
+            return item  # the fetch reports the error
         proof = evidence.proof(item.url, facts.size, facts.etag, found)
         if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.size_suffices):
             return replace(item, state=State.FETCH)

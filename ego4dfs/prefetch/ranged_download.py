@@ -1,4 +1,4 @@
-"""One large file under way, range by range, by several threads."""
+"""The download of one large file, range by range, by several threads."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ego4dfs.store import ObjectFacts, ObjectStore
 
 NEAR_BYTES, FAR_BYTES = 2 << 20, 8 << 20
 """Bytes of one request. A killed run loses what is in the sockets, up to the request:
-2 GiB killed 20 times cost 1.27 times its size with 8 MiB requests and 1.08 with 2 MiB ones. Where
-the first byte is long in coming, small ones would spend their time waiting."""
+2 GiB killed 20 times cost 1.27 times its size with 8 MiB requests and 1.08 with 2 MiB ones. If the
+time to first byte is long, small requests would mostly wait."""
 FAR_S = 0.025
 
 
 class Stopped(Exception):  # noqa: N818 - no error: it was requested
-    """The run is to end; what was written stays and is resumed."""
+    """The run is being stopped; written bytes are kept and resumed."""
 
 
 @dataclass(slots=True)
 class Download:
-    """A file under way: which ranges nobody fetches yet, and how many are being fetched.
+    """A download: the ranges that no thread fetches yet, and the number of running ones.
 
     `found` is the checksum that the attempt before this one gave. Only the lock of the pool guards
     `todo`, `busy` and `error`.
@@ -47,7 +47,7 @@ class Download:
     def of(
         cls, item: Item, facts: ObjectFacts, part: PartFile, attempt: int, found: str
     ) -> Download:
-        """Begin with what the part file lacks."""
+        """Begin with the missing ranges of the part file."""
         is_known = item.facts is facts  # then a copy of it costs 5 µs for nothing
         item = item if is_known else replace(item, facts=facts)
         return cls(item, facts, part, attempt, found, deque(part.missing))
@@ -68,7 +68,7 @@ class Download:
 
 
 class RangeFetcher:
-    """Brings one range of a file to its part file: from the block cache, else from the store.
+    """Writes one range of a file to its part file, from the block cache or the store.
 
     Safe from several threads.
     """

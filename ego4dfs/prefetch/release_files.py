@@ -13,7 +13,7 @@ from ego4dfs.files import Folder
 
 
 class ReleaseFiles:
-    """Puts them where the official tool does. Raises OSError."""
+    """Writes them to the paths of the official tool. Raises OSError."""
 
     def __init__(self, layout: Layout) -> None:
         """Write below the layout's root."""
@@ -28,9 +28,9 @@ class ReleaseFiles:
         return self._write(MANIFEST, listing)
 
     def offer_metadata(self) -> None:
-        """Let the version's directory have the ego4d.json of the root, if it has none.
+        """Link the ego4d.json of the root into the version's directory, if it has none.
 
-        Whether it is the right one is then seen as for any other file.
+        It is then checked like any other file.
         """
         top = self._layout.root / METADATA
         if not self._layout.metadata.exists() and top.is_file():
@@ -55,7 +55,7 @@ class ReleaseFiles:
         return path
 
     def _share(self, source: str, target: str) -> None:
-        """Give ego4d.json a second name in another directory, or where that cannot be, copy it."""
+        """Create a hard link of ego4d.json in another directory, or a copy if that fails."""
         with (
             Folder.at(self._layout.root) as root,
             root.below(source) as there,

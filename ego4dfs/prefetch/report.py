@@ -19,7 +19,7 @@ _NONE: Mapping[str, OSError] = MappingProxyType({})
 
 
 class Status(enum.Enum):
-    """How it ended for one file."""
+    """The outcome of one file."""
 
     DONE = "done"
     SKIPPED = "skipped"
@@ -39,7 +39,7 @@ class Problem:
 
     @property
     def dataset(self) -> str:
-        """The dataset of the file; none of ego4d.json."""
+        """The dataset of the file; empty for ego4d.json."""
         return "/".join(self.path.split("/")[1:-1])
 
     @property
@@ -50,7 +50,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Report:
-    """The files by status, the bytes that moved, and what ended the run early, if anything did.
+    """Files by status, transferred bytes, and the error that ended the run early, if any.
 
     Safe from several threads; `_lock` guards all of it. `active` are the large files under way,
     as path -> [bytes there, bytes in all]. `refused` are datasets without a
@@ -76,7 +76,7 @@ class Report:
             self.counts[status] += count
 
     def _problem(self, path: str, uid: str, status: Status, reason: str) -> None:
-        """Count a file that is not, and remember why."""
+        """Count a file that is not right, and record the reason."""
         with self._lock:
             self.counts[status] += 1
             self.problems.append(Problem(path, uid, status, reason))
@@ -106,7 +106,7 @@ class Report:
                 self.give_up(item, error)
 
     def moved(self, path: str, *, fetched: int = 0, cached: int = 0, resumed: int = 0) -> None:
-        """Count bytes that came from the store, from the cache, or were there of an earlier run."""
+        """Count bytes from the store, from the cache, or from an earlier run."""
         with self._lock:
             self.fetched_bytes += fetched
             self.cached_bytes += cached
@@ -115,12 +115,12 @@ class Report:
                 self.active[path][0] += fetched + cached + resumed
 
     def begin(self, path: str, size: int) -> None:
-        """Show a large file as under way."""
+        """Show a large file as running."""
         with self._lock:
             self.active[path] = [0, size]
 
     def end(self, path: str) -> None:
-        """Show it no more."""
+        """Stop showing it."""
         with self._lock:
             self.active.pop(path, None)
 

@@ -1,7 +1,7 @@
-"""What was selected for a directory of copies, in all runs so far: what else is not missing.
+"""What all runs so far selected for a directory of copies: other files are not missing.
 
 `<root>/.ego4dfs/selections.json`: for each release and dataset `null`, for all of it, or a list of
-names. Whoever holds the journal writes it.
+names. Only the process that holds the journal writes it.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def _name(name: object) -> str:
 
 
 class Expected:
-    """Which files of a release should be there, where nobody says.
+    """Which files of a release should exist, if no selection is given.
 
     Those that a run selected or fetched, and those on disk. `unknown` are the datasets of
-    which no run selected anything: of them nothing is missing but what was fetched.
+    which no run selected anything: of them only files that were fetched can be missing.
     """
 
     def __init__(self, layout: Layout, journal: Journal, release: str) -> None:
-        """Look at what is remembered of `release`."""
+        """Read the recorded selections of `release`."""
         self._layout = layout
         self._journal = journal
         self._release = release
@@ -94,9 +94,9 @@ class Expected:
         self.unknown: list[str] = []
 
     def of(self, listing: Listing, *, is_named: bool) -> Listing:
-        """Return a listing without the files that nobody selected.
+        """Return a listing without the files that no run selected.
 
-        A dataset that is named, and of which nothing is remembered, is expected as a whole.
+        A dataset that is named, and has no recorded selection, is expected completely.
         """
         dataset = listing.dataset
         admits = self._selections.admits(self._release, dataset)

@@ -18,7 +18,7 @@ from ego4dfs.prefetch.worker_pool import WorkerPool
 from ego4dfs.store import Fetched, ObjectFacts, ObjectStore
 
 SMALL_BYTES = 1 << 20
-"""Up to here a file is small."""
+"""The maximum size of a small file."""
 
 
 class SmallFileReader:
@@ -32,7 +32,7 @@ class SmallFileReader:
         report: Report,
         pool: WorkerPool,
     ) -> None:
-        """Look into the cache through `ranges`; count into `report`; end with the pool."""
+        """Read the cache through `ranges`, count into `report`, and end with the pool."""
         self._store = store
         self._facts = facts
         self._ranges = ranges

@@ -21,7 +21,7 @@ class WorkerPool:
     """
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
-        """Report what a task raises to `on_error`, and stop then."""
+        """Report an exception of a task to `on_error`, and stop."""
         self._on_error = on_error
         self._changed = threading.Condition()
         self._busy = 0
@@ -127,7 +127,7 @@ class Ticks:
         self._next_s = time.monotonic() + rare_every_s
 
     def __call__(self) -> None:
-        """Call what is due."""
+        """Call the functions that are due."""
         self._often()
         if time.monotonic() >= self._next_s:
             self._rarely()

@@ -66,7 +66,7 @@ class ClientPool(Generic[Client]):
     def renew(self, name: str) -> None:
         """Use a new client for the next request, with new connections and the long time-out.
 
-        Of many requests that fail together on broken connections only the first has this effect.
+        If many requests fail together on broken connections, only the first has this effect.
         """
         with self._lock:
             pool = self._pools.get(name)

@@ -36,10 +36,10 @@ _METHODS = {
 
 
 def key_origin(profile: str) -> str:
-    """Say where in the AWS chain the key comes from; never what it is.
+    """Return the place in the AWS chain that the key comes from, but never the key.
 
     Raises CredentialsRejected when there is none, ConfigError for a profile that does not exist,
-    and StoreUnavailable when the service that hands out keys does not answer.
+    and StoreUnavailable when the service that issues keys does not answer.
     """
     named = profile or next(
         (os.environ[v] for v in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE") if os.environ.get(v)), ""
@@ -51,7 +51,7 @@ def key_origin(profile: str) -> str:
     found = chain(profile)
     if found is None:
         raise CredentialsRejected("no access key in the AWS credential chain", hint=NO_KEY_HINT)
-    RenewingKeys(found, profile).keys()  # a login that has expired is found out by using it
+    RenewingKeys(found, profile).keys()  # only its use shows whether a login has expired
     method = str(getattr(found, "method", "the AWS chain"))
     return _METHODS.get(method, method) + (f", profile {named}" if named else "")
 
@@ -59,7 +59,7 @@ def key_origin(profile: str) -> str:
 def configured_region(profile: str) -> str:
     """Return the region that is configured, or an empty text.
 
-    Raises ConfigError when what stands there is no region: people write `none` and `global`.
+    Raises ConfigError for an invalid region: some users write `none` or `global`.
     """
     written = aws_config_files.region(profile)
     if written and not valid_region(written, aws=True):
@@ -86,7 +86,7 @@ def reach(endpoint_url: str, bucket: str, profile: str = "") -> str:
 
 
 def _in_words(error: ProbeError) -> tuple[str, str]:
-    """Return what is in the way, and what to do about it."""
+    """Return the cause, and a remedy."""
     if error.obstacle is Obstacle.PROXY_LOGIN:
         return PROXY_LOGIN, PROXY_LOGIN_HINT
     if error.obstacle is Obstacle.INTERCEPTED:

@@ -235,7 +235,7 @@ def _classified(error: BaseException, url: str) -> StoreError:
 
 
 def _is_unreachable(error: BaseException) -> bool:
-    """Return whether nothing answered at all."""
+    """Return whether the error means that nothing answered."""
     if isinstance(error, (TimeoutError, ConnectionError)):
         return True
     return any(kind.__name__ == "ClientConnectionError" for kind in type(error).__mro__)

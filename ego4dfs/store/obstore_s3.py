@@ -54,8 +54,8 @@ WHOLE_TIMEOUT_S = ATTEMPT_S
 """obstore's calls cannot be interrupted: this ends a body that trickles."""
 WATCHED_TIMEOUT_S = 6 * 3600.0
 """Slow bodies are read as they arrive, and abandoned below the minimum throughput."""
-IDLE_TIMEOUT_S = 20  # S3 itself closes idle connections about then
-STREAM_PIECE_BYTES = 256 << 10  # what a killed download loses of each connection
+IDLE_TIMEOUT_S = 20  # S3 closes idle connections after about this time
+STREAM_PIECE_BYTES = 256 << 10  # a killed download loses this much of each connection
 SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # a reader waits for the first bytes
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

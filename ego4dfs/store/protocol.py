@@ -102,7 +102,7 @@ class ObjectStore(Protocol):
         """Use new connections for the next request for the bucket of `url`."""
 
     def close(self) -> None:
-        """Release connections and threads; requests under way end, and none is retried."""
+        """Release connections and threads; running requests end, and none is retried."""
 
 
 class Adapter(ObjectStore, Protocol):

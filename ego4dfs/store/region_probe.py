@@ -12,7 +12,7 @@ TIMEOUT_S = 5.0
 
 
 class Obstacle(enum.Enum):
-    """What kept the store's answer away."""
+    """Why there was no answer of the store."""
 
     NO_ANSWER = "no answer"
     PROXY_LOGIN = "the proxy requires a login"
@@ -53,9 +53,9 @@ def bucket_region(network: NetworkSettings, endpoint_url: str, bucket: str) -> s
     try:
         status, headers = network.head(url, TIMEOUT_S)
     except (OSError, HTTPException, ValueError) as error:
-        if "failed: 407" in str(error):  # a tunnel has no answer but this text
+        if "failed: 407" in str(error):  # the error of a tunnel has no status, only this text
             raise ProbeError(Obstacle.PROXY_LOGIN, status=407) from None
-        cause = getattr(error, "reason", error)  # urllib wraps what went wrong
+        cause = getattr(error, "reason", error)  # urllib wraps the cause
         is_exception = isinstance(cause, BaseException)
         raise ProbeError(Obstacle.NO_ANSWER, cause=cause if is_exception else error) from None
     if status == 407:

@@ -47,7 +47,7 @@ _MAX_REMEDIES = 2  # a wrong region and a renewed key can meet in one request
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """What the requests of one process go through: made once, and again in a forked child."""
+    """The objects that all requests of one process use; a forked child creates its own."""
 
     adapter: Adapter
     credentials: Credentials | None
@@ -68,7 +68,7 @@ class _Call:
 class ResilientStore:
     """An ObjectStore that retries transient failures, and nothing else.
 
-    The number of requests under way is limited for each bucket. StoreUnavailable is retried with
+    The number of running requests is limited for each bucket. StoreUnavailable is retried with
     back-off; a rejected key once the AWS chain has another; a wrong region once the right one is
     known. When a bucket throttles, all requests for it wait. When it is down, further requests
     fail at once.
@@ -225,7 +225,7 @@ class ResilientStore:
             return facts
 
     def _facts_of_first_byte(self, call: _Call, url: str) -> ObjectFacts:
-        """Return facts by a GET: its answer has what a HEAD's lacks, the code of a refusal too."""
+        """Return facts by a GET: its answer has headers, and error codes, that a HEAD lacks."""
         byte = self._send(call, "get", url, lambda store: store.read_range(url, 0, 1))
         return byte.facts.confirmed()
 
@@ -247,7 +247,7 @@ class ResilientStore:
         except Unreachable as error:
             self._metrics.store = OFFLINE
             if not isinstance(error, NoConnection):
-                transport.adapter.renew(url)  # its connections may be of a network that is gone
+                transport.adapter.renew(url)  # its connections may be broken
             raise
         except StoreError as error:
             self._answered(transport, bucket, error)

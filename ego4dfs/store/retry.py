@@ -84,7 +84,7 @@ class _Attempts(Generic[Result]):
         """Return whether the attempt that failed was the last one."""
         error = _failure(state)
         if self._stop.is_set():
-            # A failure that is due to the end says less than the one before it.
+            # A failure because of the deadline is less informative than the one before it.
             raise self._failed or error
         self._failed = error
         now_s, received = time.monotonic(), self._position()
@@ -140,5 +140,5 @@ def is_transient(error: BaseException) -> bool:
 
 
 OBJECTS = RetryPolicy(max_attempts=5, timeout_s=BEGIN_S)
-# A manifest that was read before is kept: that copy soon is better than the newest one late.
+# Manifests that were read before are cached: few attempts, because the cached one is used then.
 MANIFESTS = RetryPolicy(max_attempts=2, timeout_s=BEGIN_S, throttled_s=30.0)
