@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
 from ego4dfs.mount.operations import Operations
 from ego4dfs.store import ObjectFacts
-from ego4dfs.vfs import Stat
+from ego4dfs.vfs import Handle, Stat
 from kit.data import seeded
 from kit.gateway import Gateway
 from kit.processes import wait_until
@@ -156,6 +157,48 @@ def test_a_size_that_is_too_small_truncates_no_read_of_an_open_file(vfs, top):
     listed = operations.attributes_for_listing(f"/{top}", name, Stat.of(1, facts))
     assert listed is not None
     assert listed["st_size"] == len(LARGE)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_stat_of_an_open_file_neither_fails_nor_ends_its_reads(is_known):
+    """Here the index has lost the size, and an open would be refused."""
+    sizes = [10]
+    opened = []
+
+    def stat(path) -> Stat:
+        del path
+        return Stat(5, is_dir=False, size=sizes[0], mtime_ns=1, is_known=sizes[0] > 0)
+
+    def open_file(path) -> Handle:
+        if opened:
+            raise AccessDenied("refused")
+        opened.append(path)
+        return Handle(path.strip("/"), content=bytes(10))
+
+    operations = Operations(SimpleNamespace(stat=stat, open=open_file), lambda: None)
+    operations.getattr("/a")
+    first = SimpleNamespace(fh=0)
+    operations.open("/a", first)
+    sizes[0] = 5 if is_known else 0
+    found = operations.getattr("/a")
+    assert (found["st_size"], len(opened)) == (10, 1)
+    operations.release("/a", first)
+    assert operations.getattr("/a")["st_size"] == sizes[0]
+
+
+def test_a_file_is_open_until_its_last_descriptor_is_closed():
+    known = Stat(5, is_dir=False, size=10, mtime_ns=1)
+    vfs = SimpleNamespace(stat=lambda _: known, open=lambda _: Handle("a", content=bytes(10)))
+    operations = Operations(vfs, lambda: None)
+    first, second = SimpleNamespace(fh=0), SimpleNamespace(fh=0)
+    operations.open("/a", first)
+    operations.open("/a", second)
+    other = replace(known, size=11)
+    for descriptor in (first, second):
+        assert operations.attributes_for_listing("/", "a", other) is None
+        operations.release("/a", descriptor)
+        operations.release("/a", descriptor)  # once more changes nothing
+    assert operations.attributes_for_listing("/", "a", other) is not None
 
 
 def test_a_first_open_with_a_range_behind_the_end_succeeds(vfs, top):

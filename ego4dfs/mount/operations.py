@@ -13,9 +13,10 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from ego4dfs.errors import NotFound, ObjectChanged
+from ego4dfs.errors import NotFound, ObjectChanged, StoreError
 from ego4dfs.mount.status import STATUS_DIRECTORY, STATUS_PATH, StatusFile
 from ego4dfs.vfs import VFS, DirEntry, Handle, Stat
 
@@ -74,9 +75,7 @@ class Operations:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None
             raise
         if not self._record_size(path, found.size):
-            self._vfs.open(path)  # of the two sizes one may be what only a HEAD request reported
-            found = self._vfs.stat(path)
-            self._sizes[path] = found.size
+            found = self._with_certain_size(path, found)
         return {**attributes(found), **self.owner}
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
@@ -186,6 +185,25 @@ class Operations:
                 return False
             self._sizes[path] = size
             return True
+
+    def _with_certain_size(self, path: str, found: Stat) -> Stat:
+        """Return attributes of a file that is open while the kernel has another size of it.
+
+        One of the two may be what only a HEAD request reported; an open confirms it. If it fails,
+        the kernel's size stays: a smaller one would end reads of the open file early.
+        """
+        try:
+            if found.is_known:
+                with self._wait_for_bytes(path):
+                    self._vfs.open(path)
+                found = self._vfs.stat(path)
+                with self._lock:
+                    self._sizes[path] = found.size
+                return found
+        except (StoreError, OSError) as error:
+            log.info("the size of %s cannot be confirmed: %s", path, error)
+        with self._lock:
+            return replace(found, size=self._sizes.get(path, found.size))
 
     def _correct_size(self, path: str, handle: Handle) -> None:
         """Refuse the open while the kernel has another size cached, at which it cuts reads.
