@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -51,6 +52,7 @@ class Operations:
         self._numbers = itertools.count(1)
         self._reads = threading.Semaphore(MAX_READS)
         self._lock = threading.Lock()  # guards _sizes together with what is open
+        self._open_paths: Counter[str] = Counter()  # how many handles each open file has
         # Both have one entry for each path that was looked at: at most the files of the tree, which
         # take about 200 bytes each. The kernel never reports what it drops, so neither may we.
         self._opened: dict[str, str] = {}  # path -> the version of which the kernel may have pages
@@ -124,7 +126,8 @@ class Operations:
         """Open a file; keep the pages in the kernel's cache only if the version is the same."""
         if path == STATUS_PATH:
             handle = self._status.open()
-            fi.fh = self._register(handle)
+            with self._lock:
+                fi.fh = self._register(handle)
         else:
             with self._wait_for_bytes(path):
                 handle = self._vfs.open(path)
@@ -157,7 +160,12 @@ class Operations:
     def release(self, path: str, fi: Any) -> int:
         """Close an open file."""
         del path
-        self._handles.pop(fi.fh, None)
+        with self._lock:
+            handle = self._handles.pop(fi.fh, None)
+            if handle is not None:
+                self._open_paths[handle.path] -= 1
+                if not self._open_paths[handle.path]:
+                    del self._open_paths[handle.path]
         return 0
 
     @contextmanager
@@ -173,6 +181,7 @@ class Operations:
     def _register(self, handle: Handle) -> int:
         number = next(self._numbers)
         self._handles[number] = handle
+        self._open_paths[handle.path] += 1
         return number
 
     def _record_size(self, path: str, size: int) -> bool:
@@ -214,7 +223,7 @@ class Operations:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def _is_open(self, path: str) -> bool:
-        return any(handle.path == path for handle in list(self._handles.values()))
+        return path in self._open_paths
 
     def statfs(self, path: str) -> dict[str, int]:
         """Report the objects of known size as used space, and no free space."""
