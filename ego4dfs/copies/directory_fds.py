@@ -26,7 +26,7 @@ class Directories:
     """
 
     def __init__(self, root: Path, report: Callable[[str, str], None]) -> None:
-        """Open the root and what links to directories below it lead to. Raises OSError."""
+        """Open the root and the targets of links to directories below it. Raises OSError."""
         self._report = report
         self._lock = threading.Lock()  # guards the table
         self._open: dict[str, int] = {"": os.open(root, _OPEN)}
@@ -83,7 +83,7 @@ class Directories:
             with os.scandir(descriptor) as entries:
                 found = [(e.name, e.is_symlink()) for e in entries if _may_be_directory(e)]
         except OSError:
-            return  # reported, or gone
+            return  # reported, or removed
         for name, is_link in found:
             path = f"{directory}/{name}" if directory else name
             if is_link:

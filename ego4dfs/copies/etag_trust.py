@@ -1,4 +1,4 @@
-"""In which buckets ETags are checksums, by all that was fetched into one directory of copies.
+"""In which buckets ETags are checksums, by all downloads into one directory of copies.
 
 An object that agrees with its ETag proves it for its bucket, and for good. Objects of a bucket in
 which none ever agreed, several of them and each twice the same over different connections, show
@@ -21,13 +21,13 @@ _AGREED, _PARTS, _DISAGREED = "agreed", "parts", "disagreed"
 
 
 class BucketEtags:
-    """What is known of buckets, kept in the journal. Safe from several threads.
+    """The evidence about buckets, stored in the journal. Safe from several threads.
 
     `agreed` and `disagreed` raise JournalError; a journal that is only looked at is not written.
     """
 
     def __init__(self, journal: Journal, source: str = "") -> None:
-        """Know what earlier runs found about the buckets of `source`, or of all sources."""
+        """Read the evidence of earlier runs about the buckets of `source`, or of all sources."""
         self._journal = journal
         self._source = source
         self._evidence = EtagEvidence()
@@ -61,7 +61,7 @@ class BucketEtags:
         if found.proof is Proof.UNKNOWN and not is_md5(etag):
             part = only_part_size(size, etag)
             if part and self._evidence.is_part_size(_bucket(url), part):
-                return Proof.WRONG  # the same tool uploaded it, and in these parts it is another
+                return Proof.WRONG  # the same tool uploaded it, and with this part size it differs
         return found.proof
 
     def agreed(self, url: str, found: Comparison) -> None:

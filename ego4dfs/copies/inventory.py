@@ -145,7 +145,7 @@ def _files(directory: Path, by_name: Mapping[str, Entry]) -> dict[str, FileState
                 entry = by_name.get(file.name)
                 if entry is None:
                     strange.add(folded(file.name))
-                with suppress(OSError):  # a link that leads nowhere to be looked at
+                with suppress(OSError):  # a link without an accessible target
                     if entry is not None and file.is_file():
                         status = file.stat()
                         files[entry.name] = FileState(status.st_size, status.st_mtime_ns)
@@ -159,7 +159,7 @@ def _files(directory: Path, by_name: Mapping[str, Entry]) -> dict[str, FileState
 
 
 def _sharing(record: Record, entry: Entry, facts: ObjectFacts | None) -> Record:
-    """Return a record that holds what others hold anyway: there may be 100,000 of them."""
+    """Return a record that shares objects with others: there may be 100,000 of them."""
     url = entry.url if record.url == entry.url else record.url
     same = facts if facts is not None and facts == record.facts else record.facts
     return replace(record, url=url, facts=same)

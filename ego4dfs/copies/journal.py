@@ -48,7 +48,7 @@ _FORMER_NAMES = {"downloads": "parts", "checked": "asked"}
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A copy under way: the version it is of, its part file, and which ranges are on disk."""
+    """An unfinished copy: its version, its part file, and the ranges on disk."""
 
     url: str
     etag: str
@@ -58,7 +58,7 @@ class Begun:
 
 
 class JournalError(OSError):
-    """The journal cannot be written: nothing that a run does can be recorded."""
+    """The journal cannot be written, so a run cannot record anything."""
 
 
 class Journal:

@@ -35,7 +35,7 @@ Files = dict[str, tuple[str, bytes | Path]]
 
 @dataclass(frozen=True, slots=True)
 class Ingredients:
-    """What the datasets are made of."""
+    """The content of all datasets."""
 
     videos: tuple[Recording, ...]
     clips: tuple[Cut, ...]
@@ -99,7 +99,7 @@ def full_scale_row(video: Recording, version: str) -> dict[str, object]:
         "video_uid": video.uid,
         "path": video.location,
         "duration_sec": float(clip.duration_s),
-        # A line break stays one, inside the quotes, as the real manifests have it.
+        # A line break is kept inside the quotes, as in the real manifests.
         "scenarios": str(list(video.scenarios)).replace("\\n", "\n"),
         "split_em": "train" if "EM" in tags else "",
         "split_fho": "test" if "FHO" in tags else "",
@@ -254,7 +254,7 @@ def _visual_queries_3d(made: Ingredients) -> Files:
 
 
 def _shared(prefix: str, files: Mapping[str, bytes], uids: Uids) -> Files:
-    """Place files with random uids in the consortium's bucket."""
+    """Add files with random uids in the consortium's bucket."""
     return {
         f"s3://{CONSORTIUM}/public/{prefix}/{name}": (uids.take(), data)
         for name, data in files.items()

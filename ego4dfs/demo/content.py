@@ -55,7 +55,7 @@ def imu(video: Recording) -> bytes:
 
 
 def gaze(video: Recording) -> bytes:
-    """Return the gaze positions of a video as CSV, with the columns empty that always are."""
+    """Return the gaze positions of a video as CSV, with the same empty columns as real files."""
     count = video.media.duration_s * _GAZE_RATE_HZ
     positions = np.random.default_rng(video.index).uniform(0.4, 0.6, (count, 2))
     lines = [_GAZE_HEADER]
@@ -94,7 +94,7 @@ def preview(video: Recording) -> bytes:
 
 
 def noise(seed: int, size: int) -> bytes:
-    """Return what a checkpoint looks like from outside: bytes that do not compress."""
+    """Return the bytes of a checkpoint: random, because real ones do not compress."""
     return np.random.default_rng(seed).bytes(size)
 
 

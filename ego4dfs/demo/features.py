@@ -47,7 +47,7 @@ def tensor_file(values: NDArray[np.float32] | NDArray[np.float16]) -> bytes:
             padding = -(before + 4) % _ALIGNMENT
             member.extra = struct.pack("<HH", _PADDING_FIELD, padding) + b"Z" * padding
             archive.writestr(member, content)
-            member.extra = b""  # padding is of no use in the directory at the end
+            member.extra = b""  # the directory at the end needs no padding
     return buffer.getvalue()
 
 

@@ -30,7 +30,7 @@ _END_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A demo that is up: the keeper's process, and how to reach its server."""
+    """A running demo: the keeper's process, and the address of its server."""
 
     directory: Path
     pid: int
@@ -66,7 +66,7 @@ def write_credentials(path: Path, identity: Identity) -> None:
 
 
 def is_keeper(pid: int) -> bool:
-    """Return whether this pid is a keeper, not a number that was used again or a zombie."""
+    """Return whether this pid is a keeper, not a reused pid or a zombie."""
     try:
         return _MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -74,7 +74,7 @@ def is_keeper(pid: int) -> bool:
 
 
 def find(directory: Path) -> Kept | None:
-    """Return the demo that is up in this directory, or None."""
+    """Return the demo that runs in this directory, or None."""
     try:
         content = json.loads((directory / "demo.json").read_text())
         kept = Kept(directory, int(content["pid"]), str(content["endpoint_url"]))
@@ -127,7 +127,7 @@ def _written_bytes(directory: Path) -> int:
     total = 0
     for part in ("media", "s3/data"):
         for path in (directory / part).rglob("*"):
-            with suppress(OSError):  # the server moves its files about
+            with suppress(OSError):  # the server moves its files
                 total += path.stat().st_size
     return total
 

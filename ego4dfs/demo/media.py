@@ -57,7 +57,7 @@ class Clip:
 def make_all(clips: Iterable[Clip], directory: Path, *, workers: int = 2) -> dict[Clip, Path]:
     """Make each clip as a file of `directory`, unless an earlier call left it there."""
     directory.mkdir(parents=True, exist_ok=True)
-    # Longest first: the last one to finish decides how long everything takes.
+    # Longest first, because the last one determines the total time.
     wanted = sorted(set(clips), key=lambda clip: -clip.num_frames)
     files = {clip: directory / _file_name(clip) for clip in wanted}
     with ThreadPoolExecutor(max_workers=workers) as pool:
@@ -68,7 +68,7 @@ def make_all(clips: Iterable[Clip], directory: Path, *, workers: int = 2) -> dic
 
 
 def make(clip: Clip, path: Path) -> None:
-    """Encode one clip; the file appears when it is whole."""
+    """Encode one clip; the file appears when it is complete."""
     unfinished = path.with_name(f"{path.name}.part")
     options = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if clip.faststart else {})
     with av.open(str(unfinished), "w", format="mp4", options=options) as container:
@@ -84,7 +84,7 @@ def make(clip: Clip, path: Path) -> None:
             frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
             frame.pts = index
             container.mux(video.encode(frame))
-            # Sound goes in beside its pictures, as players and partial readers expect.
+            # Sound is interleaved with its pictures, as players and partial readers expect.
             while sound and sound[0].pts * FRAME_RATE <= index * _AUDIO_RATE_HZ:
                 container.mux(streams[1].encode(sound.pop(0)))
         for stream in streams:
@@ -139,6 +139,6 @@ def _sound(clip: Clip) -> list[av.AudioFrame]:
 
 
 def _file_name(clip: Clip) -> str:
-    """Name a clip by all that makes its bytes, so that a kept file is never the wrong one."""
+    """Name a clip by all inputs of its bytes, so that a file of an earlier run is the same."""
     recipe = f"{clip!r} {sorted(_VP9.items())} {av.__version__}"
     return f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.mp4"

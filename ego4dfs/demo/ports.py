@@ -13,9 +13,9 @@ _RANGE = range(20_000, 32_000)
 
 
 def pick(names: Sequence[str], fixed: Mapping[str, int]) -> dict[str, int]:
-    """Choose a port for each name, all different and free now; those in `fixed` are kept unseen.
+    """Choose a port for each name, all different and free now; those in `fixed` are not checked.
 
-    Free now is not free later: a server that cannot bind them must pick others.
+    They may be taken later: a server that cannot bind them must choose others.
     """
     wanted = [name for name in names if name not in fixed]
     while True:
@@ -25,11 +25,11 @@ def pick(names: Sequence[str], fixed: Mapping[str, int]) -> dict[str, int]:
 
 
 def all_free(ports: Iterable[int]) -> bool:
-    """Say whether a server could listen on each of these ports at this moment."""
+    """Return whether a server can listen on each of these ports now."""
     with ExitStack() as stack:
         for port in ports:
             probe = stack.enter_context(socket.socket())
-            # As servers listen: connections of a former life in TIME_WAIT do not count.
+            # As in servers: connections of an earlier process in TIME_WAIT do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))

@@ -25,7 +25,7 @@ canonical_audio_base_numerator canonical_audio_base_denominator
 canonical_audio_channel_layout canonical_audio_channel_rate_hz canonical_is_validated
 """
 # The v1 header of 41 columns as the public notebooks print it. Columns 0 and 2 are read by number
-# in EgoVLP and its heirs.
+# in EgoVLP and programs derived from it.
 FULL_SCALE_HEADER = tuple(_FULL_SCALE.split())
 
 
@@ -114,7 +114,7 @@ def manifest_location(version: str, dataset: str) -> str:
 
 
 def split_location(location: str) -> tuple[str, str]:
-    """Cut `s3://bucket/key` in two."""
+    """Split `s3://bucket/key`."""
     bucket, _, key = location.removeprefix("s3://").partition("/")
     return bucket, key
 

@@ -16,7 +16,7 @@ from ego4dfs.demo.release import Manifest, Release, manifest_location, split_loc
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.videos import BUCKETS, CONSORTIUM, UNVERSIONED, Uids, cuts, recordings
 
-# Advertised by Ego4D and refused to everyone so far: they have no manifest here either.
+# Announced by Ego4D but not published: they have no manifest here either.
 REFUSED = ("annotations_540ss", "clips_540ss", "fut_loc")
 _SEED = 4
 
@@ -84,9 +84,9 @@ class Sample:
 def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) -> Sample:
     """Upload the release to a running server and return the list of its files.
 
-    `directory` keeps the videos, which take some ten seconds to make, for the next time. The same
-    call makes the same release: uids and bytes come from a seed. The clean flavour is one that the
-    official downloader takes without an error; `dirty_rows` adds what `add_dirt` lists.
+    `directory` keeps the videos for the next call, because they take some ten seconds to make. The
+    same call makes the same release: uids and bytes come from a seed. The official downloader
+    accepts the clean flavour without an error; `dirty_rows` adds the rows that `add_dirt` lists.
     """
     made = make_media(directory)
     release = Release()

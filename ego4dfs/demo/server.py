@@ -45,7 +45,7 @@ _PORTS = (
 )
 _ATTEMPTS = 5
 _READY_TIMEOUT_S = 30.0
-# A clean stop takes 1.1 s or for ever. Killing loses nothing: an answered write is in the kernel.
+# A clean stop takes 1.1 s, or hangs. Killing loses nothing: an answered write is in the kernel.
 _STOP_PATIENCE_S = 2.0
 _UPLOADS = 32
 
@@ -89,13 +89,13 @@ class S3Server:
 
     @property
     def log(self) -> Path:
-        """Where SeaweedFS writes what it has to say."""
+        """The log file of SeaweedFS."""
         return self.directory / "weed.log"
 
     def start(self) -> S3Server:
         """Start the server and wait until S3 answers; does nothing when it is running.
 
-        Raises ConfigError when there is no SeaweedFS, Ego4DError when it does not come up.
+        Raises ConfigError when there is no SeaweedFS, Ego4DError when it does not start.
         """
         if self._child is not None:
             return self
@@ -106,7 +106,7 @@ class S3Server:
         for _ in range(_ATTEMPTS):
             if self._launch(weed):
                 return self
-            # Somebody took one of the ports between our look and SeaweedFS's bind.
+            # Another process took one of the ports between the check and SeaweedFS's bind.
             self._ports = ports.pick(_PORTS, fixed)
         raise Ego4DError(
             f"SeaweedFS did not answer on {self.endpoint_url}", hint=f"its log is {self.log}"
@@ -140,7 +140,7 @@ class S3Server:
         self.stop()
 
     def environment(self, identity: Identity) -> dict[str, str]:
-        """Return the variables that make any AWS SDK or tool talk to this server as `identity`."""
+        """Return the variables that make any AWS SDK or tool use this server as `identity`."""
         return {
             "AWS_ACCESS_KEY_ID": identity.access_key,
             "AWS_SECRET_ACCESS_KEY": identity.secret_key,
@@ -177,7 +177,7 @@ class S3Server:
             self._stores[url] = S3Store(
                 bucket,
                 endpoint=self.endpoint_url,
-                # Not as plain arguments: obstore would add an AWS_SESSION_TOKEN it finds around.
+                # Not as arguments: obstore would add the AWS_SESSION_TOKEN of the environment.
                 credential_provider=self._credential,
                 region=REGION,
                 client_options={"allow_http": True},
@@ -194,7 +194,7 @@ class S3Server:
         }
 
     def _launch(self, weed: str) -> bool:
-        """Start the process; return whether S3 came up, with the process ended if it did not."""
+        """Start the process; return whether S3 started, and end the process if it did not."""
         data = self.directory / "data"
         data.mkdir(parents=True, exist_ok=True)
         command = [weed, "-logtostderr=true", "mini", *_OPTIONS]
@@ -250,7 +250,7 @@ _OPTIONS = (
     "-filer.localSocket=filer.sock",
     "-master.peers=none",
     "-master.telemetry=false",
-    # With it the master follows nobody for a moment, and a volume server put off then waits 5 s.
+    # With it the master has no leader for a moment, and a volume server then waits 5 s.
     "-master.resumeState=false",
     # Nothing is preallocated, so the number of volumes costs no disk: one or more per bucket.
     "-master.volumePreallocate=false",
@@ -258,7 +258,7 @@ _OPTIONS = (
     "-volume.max=1000",
     "-volume.preStopSeconds=0",
 )
-# All that SeaweedFS gets to see, with a HOME of its own: no AWS_* keys, no ~/.seaweedfs. One
+# The environment of SeaweedFS, with its own HOME: no AWS_* keys, no ~/.seaweedfs. One
 # volume per bucket at first instead of seven.
 _ENVIRONMENT = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 

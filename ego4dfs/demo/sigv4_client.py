@@ -14,7 +14,7 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A key pair; its repr leaves the secret out."""
+    """A key pair; its repr does not contain the secret."""
 
     access_key: str
     secret_key: str = field(repr=False)

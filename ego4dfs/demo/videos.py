@@ -137,7 +137,7 @@ def cuts(parents: tuple[Recording, ...], uids: Uids) -> tuple[Cut, ...]:
 
 
 def small(clip: Clip) -> Clip:
-    """Return a scaled-down and thriftier make of a clip."""
+    """Return a smaller version of a clip, with a lower bit rate."""
     return replace(clip, width=160, height=90, bit_rate=400_000, noise=4)
 
 
@@ -146,5 +146,5 @@ def _plain(clip: Clip) -> Clip:
 
 
 def _rich(clip: Clip) -> Clip:
-    # Fewer pixels at more bits: what takes time to encode are both.
+    # Fewer pixels with more bits each: both determine the encoding time.
     return replace(clip, width=256, height=144, bit_rate=5_000_000, noise=32)

@@ -24,7 +24,7 @@ _SETTLE_S = 0.25
 
 
 def own_command() -> str:
-    """Return `ego4dfs` as it can be typed: with its directory where PATH does not lead to it."""
+    """Return the `ego4dfs` command, with its directory if that is not in PATH."""
     ours = Path(sys.executable).with_name("ego4dfs")
     found = which("ego4dfs")
     is_found = found is not None and Path(found).resolve() == ours.resolve()
@@ -130,7 +130,7 @@ class Walkthrough:
         self._say("…")
 
     def _video(self) -> Path:
-        """Return the largest video: there the middle is far from both ends."""
+        """Return the largest video, whose middle is far from both ends."""
         videos = (self._mountpoint / "v2" / "full_scale").glob("*.mp4")
         return max(videos, key=lambda path: path.stat().st_size)
 
@@ -174,7 +174,7 @@ class Walkthrough:
         return os.path.ismount(self._mountpoint)
 
     def _fetched(self) -> int:
-        """Return the bytes fetched so far, once what is read ahead has come in."""
+        """Return the bytes fetched so far, after read-ahead has ended."""
         status = self._mountpoint / ".ego4dfs" / "status.json"
         before, fetched = -1, 0
         while fetched != before:

@@ -106,7 +106,7 @@ class DaemonThreadPool:
         thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the process has as many as it may have, or it is ending
+        except RuntimeError as error:  # the process has reached its limit, or it is ending
             log.info("no further thread for %s: %s", self._name, error)
             return False
         self._threads += 1
@@ -120,7 +120,7 @@ class DaemonThreadPool:
             except Exception:
                 log.exception("a task of %s failed", self._name)
             finally:
-                del call, task  # else what it references would live until the next task
+                del call, task  # otherwise its references would be kept until the next task
                 with self._changed:
                     self._running[group] -= 1
                     if not self._running[group]:
@@ -142,7 +142,7 @@ class DaemonThreadPool:
             return task
 
     def _runnable(self) -> _Task | None:
-        """Take the first task that may run; where threads are scarce, one of an idle group."""
+        """Take the first task that may run; if threads are scarce, one of an idle group."""
         found = -1
         for number, (group, limit, _) in enumerate(self._waiting):
             running = self._running.get(group, 0)
@@ -163,7 +163,7 @@ os.register_at_fork(after_in_child=_all.clear)  # the threads are the parent's
 
 @atexit.register
 def _close_all() -> None:
-    """Wait for requests under way.
+    """Wait for running requests.
 
     A thread that returns from a library after the interpreter has ended aborts the process.
     """

@@ -14,11 +14,11 @@ CONNECT_S = 5.0
 QUIET_S = 10.0
 """A connection without data for so long is abandoned. Two attempts fit into `BEGIN_S`."""
 ATTEMPT_S = 15.0
-"""One request on a line that is not known to be slow; on a slow one `FLOOR_BYTES` must arrive in
-it. Two attempts, the second begun before `BEGIN_S`, end within `ANSWER_S`."""
+"""One request on a connection that is not known to be slow; on a slow one `FLOOR_BYTES` must
+arrive in it. Two attempts, the second begun before `BEGIN_S`, end within `ANSWER_S`."""
 FLOOR_BYTES = 8 << 10
-"""Less than this in `ATTEMPT_S` is no progress. 200 requests that share a line of 1 Mbit/s each
-receive more."""
+"""Less than this in `ATTEMPT_S` is no progress. 200 requests that share a connection of 1 Mbit/s
+each receive more."""
 BEGIN_S = 20.0
 """No attempt begins later than this after the first."""
 ANSWER_S = 40.0
