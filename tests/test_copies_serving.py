@@ -179,3 +179,109 @@ def test_without_facts_a_copy_is_served_by_the_official_record_while_the_store_i
     handle = vfs.open(VIDEO)
     assert vfs.read(handle, 0, 100) == b"as recorded"
     assert vfs.stat(VIDEO).size == 11
+
+
+@pytest.mark.parametrize(
+    ("row", "used"),
+    [
+        ("x,v1,a.bin", True),
+        ("a,v1", True),
+        ("x,v2,a.bin", False),
+        ("x,,a.bin", False),
+        ("x,v1,b.bin", False),
+        ("x,v1", False),
+        ("a,v2\r\nx,v1,a.bin", True),
+    ],
+)
+def test_a_copy_of_another_time_counts_if_the_official_record_has_its_version(directory, row, used):
+    """The official tool leaves the time of the download, and the version in manifest.ver.
+
+    Without manifest.csv a row is found by its file name, then by the uid that the name has.
+    """
+    directory.put("v2/clips/a.bin", b"bytes")
+    directory.rows("clips", row)
+    facts = ObjectFacts(5, "etag", "v1", T)
+    assert (directory.copies().find_valid("v2/clips/a.bin", URL, facts) is not None) == used
+    assert len(directory.reported) == (not used)
+
+
+SAVED = LATER + 60 * S
+WRITTEN = LATER + 30 * S
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["beside", "elsewhere"])
+@pytest.mark.parametrize(
+    ("mtime_ns", "used"),
+    [
+        (LATER - 1, False),
+        (LATER, True),
+        (WRITTEN, True),
+        (SAVED, True),
+        (SAVED + 1, False),
+    ],
+)
+def test_offline_a_row_about_another_file_counts_for_files_of_its_run(
+    directory, mtime_ns, used, own
+):
+    """The run began with manifest.csv and ended with manifest.ver; one row of a uid is left."""
+    directory.put(VIDEO, b"video", mtime_ns)
+    place = "full_scale" if own else "annotations"
+    directory.put(f"v2/{place}/manifest.csv", b"video_uid,s3_path,type\n", LATER)
+    directory.rows(place, "u1,v9,u1.json", saved_ns=SAVED)
+    found = directory.copies().recorded_facts(VIDEO, URL)
+    assert found == (ObjectFacts(5, "", "", mtime_ns) if used else None)
+
+
+def other_manifest_ver(directory):
+    directory.rows("full_scale", "u0,v1,u0.mp4")
+
+
+def no_manifest(directory):
+    (directory.root / "v2/slowfast/manifest.csv").unlink()
+
+
+def prefetched(directory):
+    """A prefetch records the files of each dataset in its own directory."""
+    (directory.root / ".ego4dfs").mkdir()
+    journal = Journal(directory.root / ".ego4dfs")
+    record = Record("s3://b/u1.pt", SOURCE, "v2", facts_of(b"features", "v9"), "md5")
+    journal.complete([("v2/slowfast/u1.pt", record)])
+    journal.close()
+
+
+def copied_halfway(directory):
+    """An interrupted `cp` leaves half a file, of the time when it was interrupted."""
+    directory.put(VIDEO, b"half", SAVED + 3600 * S)
+
+
+def copied_halfway_before(directory):
+    directory.put(VIDEO, b"half", LATER - 3600 * S)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [other_manifest_ver, no_manifest, prefetched, copied_halfway, copied_halfway_before],
+)
+def test_offline_a_row_about_another_file_proves_nothing_outside_its_run(directory, spoil):
+    directory.put(VIDEO, b"video", WRITTEN)
+    directory.put("v2/slowfast/u1.pt", b"features", WRITTEN)
+    directory.put("v2/slowfast/manifest.csv", b"video_uid,s3_path,type\n", LATER)
+    directory.rows("slowfast", "u1,v9,u1.pt", saved_ns=SAVED)
+    assert directory.copies().recorded_facts(VIDEO, URL) is not None
+    spoil(directory)
+    assert directory.copies().recorded_facts(VIDEO, URL) is None
+
+
+@pytest.mark.parametrize("row", ["u1,v9,u1.mp4", "u1"])
+def test_offline_a_row_that_may_be_about_the_file_beside_it_proves_no_other(directory, row):
+    directory.put(VIDEO, b"half", LATER)
+    directory.put("v2/video_540ss/u1.mp4", b"small", LATER)
+    directory.rows("video_540ss", row, saved_ns=SAVED)
+    assert directory.copies().recorded_facts(VIDEO, URL) is None
+
+
+def test_offline_a_row_elsewhere_that_names_the_file_has_its_version(directory):
+    directory.put(VIDEO, b"video", LATER)
+    directory.rows("slowfast", "u1,v9,u1.mp4", saved_ns=SAVED)
+    found = directory.copies().recorded_facts(VIDEO, URL)
+    assert found == ObjectFacts(5, "", "v9", LATER)

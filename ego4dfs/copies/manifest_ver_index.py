@@ -6,7 +6,8 @@ Files are read through descriptors that are open already, so that a mount over t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 from ego4dfs.copies.directory_fds import Directories
@@ -17,6 +18,7 @@ from ego4dfs.manifest import parse as parse_manifest
 
 _DEPTH = 2  # v2/components/videos
 _SAVED_AFTER_NS = 2 * 10**9
+_NO_FILE, _UNREADABLE = 0, 1  # in place of the time of a manifest.ver
 
 Read = Callable[[str], tuple[bytes, os.stat_result]]
 
@@ -28,12 +30,20 @@ class RowsByPath:
     """
 
     def __init__(
-        self, directories: Directories, read: Read, on_damage: Callable[[str, str], None]
+        self,
+        directories: Directories,
+        read: Read,
+        on_damage: Callable[[str, str], None],
+        prefetched: Collection[str] = (),
     ) -> None:
-        """Read files by `read`, which raises OSError; report a damaged one to `on_damage`."""
+        """Read files by `read`, which raises OSError; report a damaged one to `on_damage`.
+
+        `prefetched` are the directories in which ego4dfs has recorded files.
+        """
         self._directories = directories
         self._read = read
         self._on_damage = on_damage
+        self._prefetched = prefetched
         self._rows: dict[str, tuple[Rows, int]] = {}
         self._uids: dict[str, Mapping[str, str]] = {}
         self._by_uid: dict[str, dict[str, list[tuple[str, Row]]]] = {}
@@ -42,7 +52,12 @@ class RowsByPath:
         """Return the row of a file in its own directory."""
         directory, _, name = path.rpartition("/")
         rows, _ = self._load(directory)
-        return rows.get(self._uid(directory, name), name) if rows.all() else None
+        if not rows.all():
+            return None
+        uids = self._uids_in(directory)
+        if name in uids:
+            return rows.get(uids[name], name)
+        return rows.get("", name) or rows.get(_stem(name), name)
 
     def elsewhere(self, path: str) -> list[Row]:
         """Return the rows of a file in the directories of other datasets."""
@@ -53,18 +68,49 @@ class RowsByPath:
     def recorded(self, path: str, mtime_ns: int) -> Row | None:
         """Return a row which shows that the official tool completed a file of this time.
 
-        Of two datasets in one run that have files of one uid, only the last row of the uid is
-        left; it shows that the run got past the other file too. None if the file was changed
-        after its row was saved.
+        None if the file was changed after its row was saved. Of two datasets in one run that have
+        files of one uid, only the last row of the uid is left. So a row about another file counts
+        too, without its version, if this file was written during the run that saved it.
         """
         directory, _, name = path.rpartition("/")
         own = self.own(path)
-        found = [(directory, own)] if own is not None else self._rows_of_uid(path)
-        for place, row in sorted(found, key=lambda pair: pair[1].filename != name):
-            if mtime_ns <= self._load(place)[1] + _SAVED_AFTER_NS:
-                is_same = row.filename in ("", name)
-                return row if is_same else row._replace(version="", filename=name)
+        if own is not None:
+            return own if self._is_saved_after(directory, mtime_ns) else None
+        found = self._rows_of_uid(path)
+        for place, row in found:
+            if self._is_about(row, place, path) and self._is_saved_after(place, mtime_ns):
+                return row
+        for place, row in found:
+            if self._is_of_the_same_run(directory, place, mtime_ns):
+                return row._replace(version="", filename=name)
         return None
+
+    def _is_saved_after(self, place: str, mtime_ns: int) -> bool:
+        return mtime_ns <= self._load(place)[1] + _SAVED_AFTER_NS
+
+    def _is_about(self, row: Row, place: str, path: str) -> bool:
+        """Return whether a row elsewhere names this file, and not one of that name beside it."""
+        directory, _, name = path.rpartition("/")
+        return row.filename == name and place != directory and not self._mtime_ns(place, name)
+
+    def _is_of_the_same_run(self, directory: str, place: str, mtime_ns: int) -> bool:
+        """Return whether a file was written in the run of the official tool that saved a record.
+
+        Such a run begins with manifest.csv, ends with manifest.ver, and writes manifest.ver into
+        one directory only. It gives a file its name when all of it is there.
+        """
+        if place in self._prefetched or (place != directory and self._load(directory)[1]):
+            return False
+        begun_ns = self._mtime_ns(place, MANIFEST)
+        return bool(begun_ns) and begun_ns <= mtime_ns <= self._load(place)[1]
+
+    def _mtime_ns(self, directory: str, name: str) -> int:
+        """Return the time of a regular file; 0 if there is none."""
+        try:
+            found = os.stat(name, dir_fd=self._directories.below(directory), follow_symlinks=False)
+        except OSError:
+            return 0
+        return found.st_mtime_ns if stat.S_ISREG(found.st_mode) else 0
 
     def _rows_of_uid(self, path: str) -> list[tuple[str, Row]]:
         """Return all rows of a file's uid, for any file name, with the directory of each."""
@@ -89,9 +135,13 @@ class RowsByPath:
 
     def _uid(self, directory: str, name: str) -> str:
         """Return the uid of a file by the manifest.csv beside it; without one its stem."""
+        return self._uids_in(directory).get(name, _stem(name))
+
+    def _uids_in(self, directory: str) -> Mapping[str, str]:
+        """Return the uids of files by the manifest.csv in a directory."""
         if directory not in self._uids:
             self._uids[directory] = self._read_uids(directory)
-        return self._uids[directory].get(name, name.partition(".")[0])
+        return self._uids[directory]
 
     def _read_uids(self, directory: str) -> Mapping[str, str]:
         try:
@@ -101,7 +151,7 @@ class RowsByPath:
         return {entry.name: entry.uid for entry in manifest.entries}
 
     def _load(self, directory: str) -> tuple[Rows, int]:
-        """Return a directory's rows, and when they were saved."""
+        """Return a directory's rows, and when they were saved; 0 if there is no manifest.ver."""
         if directory not in self._rows:
             self._rows[directory] = self._read_rows(directory)
         return self._rows[directory]
@@ -112,11 +162,16 @@ class RowsByPath:
         try:
             content, status = self._read(path)
         except (FileNotFoundError, NotADirectoryError):
-            return Rows(), 0
+            return Rows(), _NO_FILE
         except OSError as error:
             warn((error.strerror or str(error)).lower())
-            return Rows(), 0
+            return Rows(), _UNREADABLE
         rows, damage = parse(content)
         if damage:
             warn(damage)
         return Rows(rows), status.st_mtime_ns
+
+
+def _stem(name: str) -> str:
+    """Return the uid that a file has by its name: what comes before the first dot."""
+    return name.partition(".")[0]

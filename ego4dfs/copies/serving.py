@@ -76,12 +76,13 @@ class Copies:
                 f"--copies {directory}: {(error.strerror or str(error)).lower()}",
                 hint="name the directory that prefetch or the official tool filled",
             ) from error
-        self._rows = RowsByPath(self._directories, self._read, self._warn_of_damage)
         try:
             self._records, self._etags = _read_journal(directory / STATE_DIRECTORY, source)
         except BaseException:
             self._directories.close()
             raise
+        prefetched = frozenset(path.rpartition("/")[0] for path in self._records)
+        self._rows = RowsByPath(self._directories, self._read, self._warn_of_damage, prefetched)
         self._metadata = {
             record.url: record
             for path, record in self._records.items()
