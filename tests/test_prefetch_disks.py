@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -304,3 +307,73 @@ def test_bytes_of_datasets_that_cannot_be_written_are_not_waited_for(bench):
     report = fetcher.report
     assert (report.total_bytes, report.moved_bytes) == (0, 0)
     assert (report.files, report.counts[Status.FAILED]) == (1, 1)
+
+
+def _mounted(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
+
+
+@pytest.fixture
+def linked(prefetch, release, tmp_path, small_disk) -> Path:
+    """The directory of clips, on a disk of its own, and complete."""
+    release.dataset("clips", {"a.mp4": b"a", "b.mp4": b"b"})
+    directory = tmp_path / "out" / release.version / "clips"
+    directory.parent.mkdir(parents=True)
+    directory.symlink_to(small_disk)
+    prefetch("-y", "--no-metadata", "--datasets", "clips")
+    return directory
+
+
+def test_a_complete_dataset_may_be_read_only(prefetch, release, front, linked, small_disk):
+    _mounted(small_disk, "ro")
+    front.reset()
+    assert "already exist" in prefetch("-y", "--no-metadata", "--datasets", "clips").stdout
+    assert not any(path.endswith(".mp4") for verb, path, _ in front.log if verb == "GET")
+    release.dataset("viz", {"c.jpg": b"c"})
+    prefetch("-y", "--no-metadata", "--datasets", "clips", "viz")
+    assert (linked.parent / "viz/c.jpg").read_bytes() == b"c"
+
+
+def test_copies_of_the_official_tool_may_be_read_only(prefetch, linked, small_disk, tmp_path):
+    (linked / "manifest.ver").unlink()
+    os.utime(linked / "a.mp4")
+    shutil.rmtree(tmp_path / "out/.ego4dfs")
+    _mounted(small_disk, "ro")
+    prefetch("-y", "--no-metadata", "--datasets", "clips", "--bypass-existing")
+
+
+def test_a_read_only_dataset_that_has_changed_fails_its_own_files_only(
+    prefetch, release, linked, small_disk
+):
+    _mounted(small_disk, "ro")
+    release.dataset("clips", {"a.mp4": b"a", "b.mp4": b"b", "new.mp4": b"new"})
+    release.dataset("viz", {"c.jpg": b"c"})
+    flags = ("-y", "--no-metadata", "--datasets", "clips")
+    done = prefetch(*flags, "viz", code=ExitCode.PARTIAL)
+    assert (linked.parent / "viz/c.jpg").read_bytes() == b"c"
+    assert "new.mp4: cannot be written: read-only file system" in done.stderr
+    assert "-o" in prefetch(*flags, code=ExitCode.FAILURE).stderr
+    done = prefetch(*flags, "viz", "--include", "a.mp4,c.jpg", code=ExitCode.PARTIAL)
+    assert "manifest.csv: cannot be written: read-only file system" in done.stderr
+    assert "--include" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.fault(
+    area="disk",
+    fault="the directory of one dataset is a link to a disk that is full or read-only",
+    face="prefetch",
+    sees="its files fail and are named; the others are copied; exit code 3",
+    deadline="at once",
+)
+def test_a_full_disk_of_one_dataset_fails_its_own_files_only(prefetch, release, linked, small_disk):
+    free = os.statvfs(small_disk)
+    (small_disk / "rest").write_bytes(bytes(free.f_bavail * free.f_frsize - MIB))
+    files = {f"{number}.mp4": bytes([number]) * (MIB // 4) for number in range(40)}
+    release.dataset("clips", {**files, "large.mp4": b"l" * 3 * MIB})
+    release.dataset("viz", {"c.jpg": b"c", "d.jpg": b"d" * 2 * MIB})
+    done = prefetch("-y", "--no-metadata", "--datasets", "clips", "viz", code=ExitCode.PARTIAL)
+    assert "no space left on device" in done.stderr
+    assert (linked.parent / "viz/d.jpg").read_bytes() == b"d" * 2 * MIB
+    (small_disk / "rest").unlink()
+    prefetch("-y", "--no-metadata", "--datasets", "clips", "viz")
+    assert (linked / "large.mp4").read_bytes() == b"l" * 3 * MIB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,7 @@ from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, unusable
-from ego4dfs.datasets import METADATA, PRIMARY
+from ego4dfs.datasets import MANIFEST, METADATA, PRIMARY
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, OutputError
 from ego4dfs.prefetch import (
     JOBS,
@@ -45,7 +45,7 @@ from ego4dfs.prefetch import (
     Report,
     Selections,
 )
-from ego4dfs.prefetch.disk_errors import concerns_whole_disk
+from ego4dfs.prefetch.disk_errors import concerns_process
 from ego4dfs.session import Session
 from ego4dfs.text import distinct_sizes
 from ego4dfs.vfs import open_selected_session
@@ -255,7 +255,8 @@ class _Command:
         ):
             return ExitCode.OK
         self._layout.prepare(())
-        unwritable = self._prepare_datasets(listings)
+        wanted = {d.dataset for d in plan.datasets if d.dataset and d.count(*TO_FETCH)}
+        unwritable = self._prepare_datasets(listings, wanted)
         self._write_top_manifest(session)
         self._remember(plan)
         fetcher = Fetcher(
@@ -265,9 +266,12 @@ class _Command:
             plan,
             jobs=self._args.jobs,
             retry_for_s=self._config.retry_for_s,
-            unwritable=unwritable,
+            unwritable={name: unwritable[name] for name in wanted & unwritable.keys()},
         )
         fetcher.report.refused.update(refused)
+        for dataset in unwritable.keys() - wanted:
+            path = self._layout.relative(dataset, MANIFEST)
+            fetcher.report.not_written(path, unwritable[dataset])
         began_s = time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
             ended = fetcher.run(lambda: progress.show(fetcher.report))
@@ -285,23 +289,28 @@ class _Command:
             selections.add(config.version, dataset.dataset, names)
         selections.save()
 
-    def _prepare_datasets(self, listings: Sequence[Listing]) -> dict[str, OSError]:
+    def _prepare_datasets(
+        self, listings: Sequence[Listing], wanted: Collection[str]
+    ) -> dict[str, OSError]:
         """Create the directories and write the manifests; return why some cannot be written.
 
-        Raises OSError if none can, or for what concerns them all, such as a full disk.
+        Files are to be fetched of the `wanted` datasets; the directory of another one may be
+        read-only. Raises OSError if no wanted one can be written: each may be on its own disk.
         """
         failed: dict[str, OSError] = {}
+        needed = frozenset(wanted or (listing.dataset for listing in listings))
         for listing in listings:
-            error = self._prepare_dataset(listing)
+            error = self._prepare_dataset(listing, is_wanted=listing.dataset in wanted)
             if error is not None:
                 failed[listing.dataset] = error
-                if len(failed) == len(listings) or concerns_whole_disk(error):
+                if needed <= failed.keys() or concerns_process(error):
                     raise error
         return failed
 
-    def _prepare_dataset(self, listing: Listing) -> OSError | None:
+    def _prepare_dataset(self, listing: Listing, *, is_wanted: bool) -> OSError | None:
         try:
-            self._layout.prepare_dataset(listing.dataset)
+            if is_wanted:
+                self._layout.prepare_dataset(listing.dataset)
             if self._config.manifest_override_path is None:
                 ReleaseFiles(self._layout).manifest(listing)
         except OSError as error:

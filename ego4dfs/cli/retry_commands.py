@@ -9,6 +9,7 @@ from pathlib import Path
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.parser import Parser, command_line
 from ego4dfs.config import FILTERS, UID_FILTERS, Config
+from ego4dfs.datasets import MANIFEST
 from ego4dfs.files import write_atomic
 from ego4dfs.prefetch import Problem, Report
 
@@ -59,6 +60,8 @@ class RetryCommands:
             yield self._for_dataset(dataset, some, listing(dataset))
 
     def _for_dataset(self, dataset: str, problems: list[Problem], listing: Listing | None) -> str:
+        if any(problem.name == MANIFEST for problem in problems):  # no filter selects it
+            return self._line((), datasets=[dataset], metadata=False)
         if len(problems) <= _MAX_NAMES:
             patterns = [exact_pattern(problem.name) for problem in problems]
             return self._line(FILTERS, datasets=[dataset], metadata=False, include=patterns)

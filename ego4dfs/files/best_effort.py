@@ -12,6 +12,8 @@ REFUSALS = frozenset(
 )
 """Errors of a call that the filesystem lacks, or that only the owner of a file may make."""
 
+_OPTIONAL = REFUSALS | {errno.EROFS}
+
 _warned: set[str] = set()
 
 
@@ -30,7 +32,7 @@ class optional_call:  # noqa: N801 - used as `suppress` is; a class, for small f
         """Begin the block."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, OSError) or error.errno not in REFUSALS:
+        if not isinstance(error, OSError) or error.errno not in _OPTIONAL:
             return False
         if self._what not in _warned:
             _warned.add(self._what)

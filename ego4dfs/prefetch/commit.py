@@ -14,12 +14,15 @@ from contextlib import suppress
 from ego4dfs.copies import Journal, Layout, Record, State
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.files import HIDDEN, Folders
+from ego4dfs.prefetch.disk_errors import is_of_own_disk
 from ego4dfs.prefetch.part_file import PartFile, part_name
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.store import ObjectFacts
 
 log = logging.getLogger(__name__)
+
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM)
 
 
 class Committer:
@@ -50,6 +53,7 @@ class Committer:
         self._release = release
         self._committed: deque[tuple[Item, ObjectFacts]] = deque()
         self._versions: dict[str, VersionFile] = {}
+        self._unsaved: set[str] = set()
         self._lock = threading.Lock()  # one thread at a time renames a user's file
         self._leftovers: dict[str, frozenset[str]] = {}
 
@@ -97,9 +101,20 @@ class Committer:
             if dataset not in self._versions:
                 self._versions[dataset] = VersionFile(directory)
             self._versions[dataset].update(some)
-            folder = self._folders.folder(self._layout.relative_directory(dataset))
-            folder.sync()
-            self._versions[dataset].save(folder)
+            try:
+                self._save(dataset)
+            except OSError as error:
+                is_its_own = is_of_own_disk(error, directory, self._layout.root)
+                if not is_its_own and error.errno not in _NOT_ALLOWED:
+                    raise
+                if dataset not in self._unsaved:
+                    self._unsaved.add(dataset)
+                    log.warning("the official tool will not know all these copies: %s", error)
+
+    def _save(self, dataset: str) -> None:
+        folder = self._folders.folder(self._layout.relative_directory(dataset))
+        folder.sync()
+        self._versions[dataset].save(folder)
 
     def _clear(self, item: Item) -> None:
         """Remove the part file of a copy that was completed by another program."""

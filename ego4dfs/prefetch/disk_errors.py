@@ -9,9 +9,9 @@ from pathlib import Path
 from ego4dfs.copies.journal import JournalError
 from ego4dfs.prefetch.failure_limit import FailureLimit
 
-_OF_ALL = frozenset(
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "ENODEV", "ENXIO", "ESTALE", "EMFILE", "ENFILE")
+_OF_PROCESS = frozenset((errno.EMFILE, errno.ENFILE))
+_OF_DISK = frozenset(
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "ENODEV", "ENXIO", "ESTALE")
 )
 _HOPELESS = frozenset(
     getattr(errno, name)
@@ -39,9 +39,27 @@ def is_hopeless(error: OSError) -> bool:
     return error.errno in _HOPELESS
 
 
-def concerns_whole_disk(error: OSError) -> bool:
-    """Return whether an error affects more than one file or directory, such as a full disk."""
-    return error.errno in _OF_ALL
+def concerns_process(error: OSError) -> bool:
+    """Return whether an error would be the same in all directories: too many files are open."""
+    return error.errno in _OF_PROCESS
+
+
+def is_of_own_disk(error: OSError, directory: Path, root: Path) -> bool:
+    """Return whether an error is of a disk that has this directory but not the root.
+
+    A dataset's directory may be a link to another disk, or another one may be mounted there.
+    """
+    if isinstance(error, JournalError) or error.errno not in _OF_DISK:
+        return False
+    try:
+        return _disk(directory) != _disk(root)
+    except OSError:
+        return False
+
+
+def _disk(directory: Path) -> tuple[int, int]:
+    """Return what identifies a disk; a directory of one may also be mounted, read-only."""
+    return directory.stat().st_dev, os.statvfs(directory).f_flag
 
 
 class DiskErrors:
@@ -54,7 +72,7 @@ class DiskErrors:
 
     def affects_all(self, error: OSError) -> bool:
         """Return whether an error ends the run: a full disk, or the same one for many in a row."""
-        if isinstance(error, JournalError) or concerns_whole_disk(error):
+        if isinstance(error, JournalError) or error.errno in _OF_DISK | _OF_PROCESS:
             return True
         if error.errno == errno.ENOENT and not os.path.isdir(self._root):  # noqa: PTH112 - no raise
             return True

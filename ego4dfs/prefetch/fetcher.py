@@ -18,7 +18,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.files import Folders
 from ego4dfs.prefetch.commit import Committer
-from ego4dfs.prefetch.disk_errors import DiskErrors
+from ego4dfs.prefetch.disk_errors import DiskErrors, is_of_own_disk
 from ego4dfs.prefetch.etag_check import ATTEMPTS, EtagChecker
 from ego4dfs.prefetch.failure_limit import FailureLimit
 from ego4dfs.prefetch.finalize import Finalizer, closing
@@ -90,6 +90,7 @@ class Fetcher:
         )
         self._active: list[Download] = []
         self._disk_errors = DiskErrors(layout.root)
+        self._unwritable: dict[str, OSError] = {}  # directories on disks that failed meanwhile
         self._finalizer = Finalizer(self._committer, checker, self._completed)
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
@@ -165,7 +166,10 @@ class Fetcher:
             raise error
         if isinstance(error, StoreUnavailable) and self._pool.stopping.is_set():
             raise Stopped from error  # the run ends, and the next one resumes the file
-        if isinstance(error, OSError) and self._disk_errors.affects_all(error):
+        root = self._layout.root
+        if isinstance(error, OSError) and is_of_own_disk(error, root / item.directory, root):
+            self._unwritable[item.directory] = error
+        elif isinstance(error, OSError) and self._disk_errors.affects_all(error):
             raise error
         if isinstance(error, StoreUnavailable) and self._failure_limit.failed():
             raise error
@@ -191,11 +195,19 @@ class Fetcher:
         self._committer.adopt(item, facts, proof.value)
         return True
 
+    def _check_disk(self, item: Item) -> None:
+        """Raise the error again that the disk of this directory had, before anything is fetched."""
+        known = self._unwritable.get(item.directory)
+        if known is not None:
+            raise OSError(known.errno, known.strerror, str(self._layout.root / item.directory))
+
     def _fetch_small(self, item: Item) -> None:
+        self._check_disk(item)
         if item.state is not State.CHECK or not self._is_right(item):
             self._read_whole(item)
 
     def _open(self, item: Item) -> None:
+        self._check_disk(item)
         if item.state is not State.CHECK or not self._is_right(item):
             self._begin(item, item.facts or self._ask(item.url))
 
