@@ -126,7 +126,8 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             list_datasets: See output_directory.
             **fsspec_options: Options of fsspec itself, such as skip_instance_cache.
         """
-        given = {key: value for key, value in locals().items() if key in _PARAMETERS}
+        arguments = dict(locals())  # in a comprehension, some versions of Python have others
+        given = {key: value for key, value in arguments.items() if key in _PARAMETERS}
         others = {k: v for k, v in fsspec_options.items() if k not in _FSSPEC_OPTIONS}
         super().__init__(**{k: v for k, v in fsspec_options.items() if k in _FSSPEC_OPTIONS})
         self._config = resolve({**given, **others}, named="{} of ego4d://".format)
