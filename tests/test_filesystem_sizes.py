@@ -10,6 +10,7 @@ from ego4dfs.vfs import VFS
 from kit.gateway import Gateway, Reply
 
 DATA = bytes(range(256)) * 12_000
+DATA_BYTES = len(DATA)
 
 
 @pytest.fixture
@@ -59,6 +60,29 @@ def test_cat_file_reads_bytes_behind_a_size_that_is_too_small(fs, gateway, relea
     path = f"{release.version}/imu/a.csv"
     assert fs.info(path)["size"] == len(DATA) - 137
     assert fs.cat_file(path, len(DATA) - 100) == DATA[-100:]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "gets"),
+    [
+        (0, 0, 0),
+        (5, 3, 0),
+        (None, 0, 0),
+        (-3, 0, 0),
+        (-3, -5, 0),
+        (5, 10, 1),
+        (DATA_BYTES + 5, DATA_BYTES + 9, 1),
+        (5, -DATA_BYTES, 1),
+    ],
+)
+def test_a_range_costs_no_request_to_confirm_a_size_that_cannot_matter(
+    fs, gateway, release, start, end, gets
+):
+    path = f"{release.version}/imu/a.csv"
+    assert fs.info(path)["size"] == len(DATA)
+    gateway.reset()
+    assert fs.cat_file(path, start, end) == DATA[start:end]
+    assert [method for method, _, _ in gateway.log] == ["GET"] * gets
 
 
 @pytest.mark.fault(

@@ -260,7 +260,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def _read_once(self, path: str, start: int | None, end: int | None) -> bytes:
         handle = self.vfs.open(path, first_offset=start or 0)
         begin, stop, _ = slice(start, end).indices(handle.size)
-        if begin >= stop:
+        if begin >= stop and not _is_empty_at_any_size(start, end):
             self.vfs.confirm(handle)
         return self.vfs.read(handle, begin, stop - begin)
 
@@ -346,6 +346,13 @@ def _info(path: str, found: Stat) -> dict[str, Any]:
         "ino": found.inode,
         "mode": 0o40755 if found.is_dir else 0o100644,
     }
+
+
+def _is_empty_at_any_size(start: int | None, end: int | None) -> bool:
+    """Return whether [start, end) has no bytes, however large the file is."""
+    if end is None or start is None:
+        return end == 0
+    return end == 0 or (end <= start and (start < 0) == (end < 0))
 
 
 def _refused(self: Ego4DFileSystem, path: Any = "", *args: Any, **kwargs: Any) -> NoReturn:
