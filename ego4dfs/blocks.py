@@ -41,7 +41,7 @@ class ObjectRef:
         return -(-self.size // BLOCK_SIZE)
 
     def block_length(self, index: int) -> int:
-        """Return the bytes in block `index`: all of `BLOCK_SIZE` but for the last block."""
+        """Return the bytes in block `index`: all have `BLOCK_SIZE` except the last block."""
         return min(BLOCK_SIZE, self.size - index * BLOCK_SIZE)
 
 

@@ -20,7 +20,7 @@ from ego4dfs.store import ObjectStore, check_profile, open_store
 
 log = logging.getLogger(__name__)
 
-_DISK_S = CLOSE_S * 0.9  # the cache's writer has ended by then, or reports what it gave up
+_DISK_S = CLOSE_S * 0.9  # the cache's writer has ended by then, or reports the blocks that it lost
 
 
 @dataclass(frozen=True, slots=True)

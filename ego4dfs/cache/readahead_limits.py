@@ -1,4 +1,4 @@
-"""Limits on read-ahead: how much of it the cache can hold until somebody reads it."""
+"""Limits on read-ahead: how much of it the cache can keep until it is read."""
 
 from __future__ import annotations
 

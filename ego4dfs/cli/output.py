@@ -135,7 +135,7 @@ def say(*lines: str, file: TextIO | None = None, end: str = "\n", flush: bool = 
 
 
 def print_error(error: Ego4DError) -> None:
-    """Print on stderr what is wrong and, if the error has one, the hint."""
+    """Print an error on stderr, and its hint if it has one."""
     say(f"ego4dfs: {error}", file=sys.stderr)
     if error.hint:
         say(f"  hint: {error.hint}", file=sys.stderr)

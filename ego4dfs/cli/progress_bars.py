@@ -40,7 +40,7 @@ class ProgressBars(Progress):
         self._shown: dict[str, TaskID] = {}
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Return what is drawn, narrower than the terminal.
+        """Return the bars, narrower than the terminal.
 
         With full-width bars the echo of Ctrl-C wraps, and the bars are drawn twice.
         """
@@ -68,7 +68,7 @@ class _Size(ProgressColumn):
     """The bytes done and the total."""
 
     def render(self, task: Task) -> Text:
-        """Return both, or what is done if the total is unknown."""
+        """Return both, or only the finished part if the total is unknown."""
         total = "" if task.total is None else f" of {human_size(int(task.total))}"
         return Text(human_size(int(task.completed)) + total)
 

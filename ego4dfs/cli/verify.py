@@ -171,7 +171,7 @@ def _check(
         broken = to_repair(plan, findings)
         if _is_confirmed(layout, config, broken, as_json=args.json):
             ended, stopped_by = _repair(layout, config, session, journal, broken)
-        # Only these are checked again, against what was fetched: objects may have changed since.
+        # Only these are checked again, against the fetched version: objects may have changed since.
         again = check_plan(layout, renewed(broken, session.facts.peek), (), journal, config.version)
         found = {finding.path: finding for finding in again}
         findings = [found.get(finding.path, finding) for finding in findings]
@@ -209,7 +209,7 @@ def _without_refused(
         print_error(error)
         say(f"ego4dfs: {name} was not checked", file=sys.stderr)
     datasets = tuple(name for name in config.datasets if name not in refused)
-    # A directory that is no dataset of Ego4D is the user's own: a warning is enough.
+    # A directory that is not a dataset of Ego4D belongs to the user: a warning is enough.
     refused = {name: e for name, e in refused.items() if not isinstance(e, ConfigError)}
     return replace(config, datasets=datasets), refused
 

@@ -72,7 +72,7 @@ class Journal:
     def __init__(self, state: Path, *, read_only: bool = False) -> None:
         """Open or create it in `state`, and keep other prefetches out of this directory.
 
-        With `read_only` nothing is created and nobody kept out; then it cannot be written.
+        With `read_only` nothing is created or locked, and the journal cannot be written.
         """
         self._lock = threading.Lock()  # guards the connection
         self._boot = _boot_id()
@@ -100,12 +100,12 @@ class Journal:
 
     @property
     def writable(self) -> bool:
-        """Whether it was opened to be written, and not to be looked at only."""
+        """Whether it was opened for writing, and not only for reading."""
         return self._held >= 0
 
     @classmethod
     def empty(cls) -> Journal:
-        """Return one without records, to be looked at where the true one cannot be read."""
+        """Return a journal without records, for reading if the real one cannot be read."""
         return cls(Path(os.devnull), read_only=True)
 
     def records(self, directory: str = "") -> Iterator[tuple[str, Record]]:
@@ -138,9 +138,9 @@ class Journal:
             self._write(*(_checked(path) for path in some))
 
     def evidence(self, source: str) -> list[tuple[str, str, str]]:
-        """Return what is known of the ETags in buckets, as (bucket, kind, detail).
+        """Return the evidence about buckets, as (bucket, kind, detail).
 
-        An earlier version of ego4dfs recorded for each copy only whether its ETag had proved it.
+        An earlier version of ego4dfs recorded for each copy only whether its ETag agreed.
         """
         bucket = "substr(url, 6, instr(substr(url, 6), '/') - 1)"  # behind s3://
         query = (
@@ -160,7 +160,7 @@ class Journal:
         self._write((ended, (source, bucket, against)), (recorded, (source, bucket, kind, detail)))
 
     def begun(self, path: str) -> Begun | None:
-        """Return what is known of a copy under way; ranges that a reboot may have lost are out."""
+        """Return the record of an unfinished copy, without ranges that a reboot may have lost."""
         if self.writable and path not in self._begun:
             return None
         # A path is begun by one thread only, so nothing changes between the two.
@@ -340,4 +340,4 @@ def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return f"unknown-{time.time_ns()}"  # trusts nothing but what was synced
+        return f"unknown-{time.time_ns()}"  # only synced bytes count

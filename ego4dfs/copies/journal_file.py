@@ -51,7 +51,7 @@ def open_to_write(path: Path) -> tuple[int, sqlite3.Connection]:
 
 
 def open_to_look(path: Path) -> sqlite3.Connection:
-    """Open the journal to look at it; without one an empty one. Raises OutputError."""
+    """Open the journal for reading, or an empty one if it does not exist. Raises OutputError."""
     # os.path raises nothing where the directory may not be entered.
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         # SQLite would wait for a pipe.

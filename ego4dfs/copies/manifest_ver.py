@@ -133,7 +133,7 @@ class VersionFile(Rows):
     def remove(self, names: Iterable[str]) -> None:
         """Drop the rows of files that were removed."""
         removed = frozenset(names)
-        stems = {name.partition(".")[0] for name in removed}  # of rows that name no file
+        stems = {name.partition(".")[0] for name in removed}  # of rows without a file name
         kept = {
             uid: row
             for uid, row in self._rows.items()

@@ -27,7 +27,7 @@ class Record:
 
     @property
     def file_mtime_ns(self) -> int:
-        """The time that the file has if nobody changed it."""
+        """The time of the unchanged file."""
         return self.set_mtime_ns or self.facts.mtime_ns
 
 

@@ -111,7 +111,7 @@ def is_as_recorded(file: FileState, record: Record) -> bool:
 def _judge_unchanged(
     record: Record, row: Row | None, facts: ObjectFacts | None, context: Context
 ) -> State | None:
-    """Judge a file that is as our record says; None if the record does not decide."""
+    """Return the verdict about a file that agrees with its record; None if that is undecided."""
     by_size_only = record.checksum != Proof.RIGHT.value and is_md5(record.facts.etag)
     if by_size_only and context.etags_are_checksums:
         return State.CHECK  # it was accepted when less was known of its bucket

@@ -65,7 +65,7 @@ class Copies:
         """Look at `directory` for copies of objects of `source`. Raises ConfigError."""
         self._warned: set[str] = set()
         self._compared: dict[tuple[Copy, str, str], Proof] = {}  # with this URL and ETag
-        self._lock = threading.Lock()  # guards what was warned of
+        self._lock = threading.Lock()  # guards the set of warnings
         self._directory = directory
         self._source = source
         self._report = report
@@ -176,7 +176,7 @@ class Copies:
         return wanted
 
     def _fill(self, copy: Copy, offset: int, view: memoryview) -> str:
-        """Fill the whole view, or say why it cannot be."""
+        """Fill the whole view, or return the reason why that failed."""
         descriptor = self._open(copy.path)
         try:
             now = os.fstat(descriptor)
@@ -292,7 +292,7 @@ class Copies:
 
 
 def _read_journal(state: Path, source: str) -> tuple[dict[str, Record], BucketEtags]:
-    """Return what a journal holds; one that cannot be read counts as empty."""
+    """Return the content of a journal; an unreadable one counts as empty."""
     try:
         with closing(Journal(state, read_only=True)) as journal:
             return dict(journal.records()), BucketEtags(journal, source)

@@ -121,7 +121,7 @@ class _Warnings(logging.Handler):
 
 
 def _drop_inherited(keep: Collection[int]) -> None:
-    """Drop what was inherited by the fork: descriptors, signal settings, the umask."""
+    """Reset what the fork inherited: descriptors, signal settings, the umask."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
@@ -129,7 +129,7 @@ def _drop_inherited(keep: Collection[int]) -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - _PYTHON_IGNORES:
         with suppress(OSError, ValueError):  # signals that the C library reserves
             signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is no terminal to hang up
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is no terminal that could send SIGHUP
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(_UMASK)
 

@@ -109,7 +109,7 @@ def is_held(device: str) -> bool:
 
 
 def describe_holders(mounted: MountEntry) -> list[str]:
-    """Return what still holds a filesystem after its mountpoint was unmounted, as text."""
+    """Return the users of a filesystem after its mountpoint was unmounted, as text."""
     found = [
         f"a mount at {other.mountpoint}"
         for other in mounts()

@@ -85,7 +85,7 @@ class BackgroundVerifier:
         return self._verifier.drops(ref)
 
     def close(self) -> None:
-        """End the thread; what is not compared yet will not be."""
+        """End the thread; objects in its queue are not compared."""
         self._closed.set()
         with self._changed:
             self._changed.notify_all()

@@ -28,7 +28,7 @@ from ego4dfs.store import ObjectStore
 
 MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
 MAX_SPECULATIVE_BLOCKS = 16  # fewer than the threads: no reader has to queue behind a guess
-MAX_UNSTORED_BLOCKS = 64  # what is ahead of a reader must not leave memory before it is read
+MAX_UNSTORED_BLOCKS = 64  # read-ahead must stay in memory until it is read
 
 OnArrival = Callable[[str, int, str], None]
 
@@ -124,7 +124,7 @@ class Downloads:
         return wanted.stop
 
     def prefetch_small(self, ref: ObjectRef) -> bool:
-        """Request an object of one block that may be read next; False when there is no room."""
+        """Request an object of one block that may be read next; False if there is no memory."""
         if not self._speculative.reserve(key := block_key(ref.object_id, 0)):
             return False
         try:
@@ -160,7 +160,7 @@ class Downloads:
     def _claim_and_submit(
         self, ref: ObjectRef, request: list[Extent], stream_before: int, *, urgent: bool
     ) -> dict[str, Flight]:
-        """Fetch what nobody else fetches of a request whose bytes the budget has granted."""
+        """Fetch the extents of an admitted request that no other thread fetches."""
         claimed = self._claim(ref, request)
         flights = {f.extent: f for f in claimed if not self._complete_from_cache(f)}
         self._budget.release(total_bytes(request) - sum(map(len, flights.values())))

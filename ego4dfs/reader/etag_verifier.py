@@ -37,7 +37,7 @@ class Outcome(enum.Enum):
 
     VERIFIED = "verified"
     REJECTED = "rejected"  # it disagreed, and its blocks were dropped
-    UNPROVEN = "unproven"  # its ETag says nothing, as far as is known of its bucket
+    UNPROVEN = "unproven"  # its ETag proves nothing with the evidence about its bucket
     INCOMPLETE = "incomplete"  # a block is not cached
 
 

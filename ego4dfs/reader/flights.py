@@ -205,7 +205,7 @@ class Flights:
         return self._flights.get(key)
 
     def claim(self, extents: Iterable[tuple[Extent, tuple[str, ...]]]) -> list[Flight]:
-        """Return flights for the extents that nobody fetches yet; the caller must fetch them.
+        """Return flights for the extents that are not being fetched; the caller must fetch them.
 
         With each extent come the keys under which some of its bytes may be in flight as well.
         """
@@ -233,7 +233,7 @@ class Flights:
         return sum(len(flight) for flight in list(self._flights.values()) if flight.is_overdue)
 
     def remove(self, key: str) -> None:
-        """Remove what is on disk, or will never be."""
+        """Remove extents that are on disk, or have failed."""
         with self._lock:
             del self._flights[key]
 

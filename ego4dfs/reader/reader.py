@@ -89,7 +89,7 @@ class Reader:
         self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), begun)
 
     def prefetch_small(self, ref: ObjectRef) -> bool:
-        """Request an object of one block that may be read next; False when there is no room."""
+        """Request an object of one block that may be read next; False if there is no memory."""
         return self.downloads.prefetch_small(ref)
 
     def put(self, ref: ObjectRef, index: int, data: memoryview) -> None:
@@ -109,7 +109,7 @@ class Reader:
     def _read_piece(
         self, ref: ObjectRef, start: int, stop: int, view: memoryview, window: Window | None
     ) -> None:
-        """Fill `view` with [start, stop), and request what comes after it meanwhile."""
+        """Fill `view` with [start, stop), and request the bytes after it at the same time."""
         awaited: list[tuple[Span, memoryview]] = []
         position = 0
         for span in spans(start, stop):

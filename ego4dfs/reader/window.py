@@ -15,11 +15,11 @@ FIRST_AFTER_SEEK, MAX_FIRST_AFTER_SEEK = 1 * BLOCK_SIZE, 2 * BLOCK_SIZE
 Of two seconds of a video, 1.1 MiB on average, the kernel reads its own part ahead, step by step,
 and the program would wait for each step."""
 SEQUENTIAL_AFTER = 4 * BLOCK_SIZE
-"""A shorter sequential run may be a look at an index, or two seconds of a video."""
+"""A shorter sequential run may be a read of an index, or two seconds of a video."""
 READAHEAD_STEP = 8 * BLOCK_SIZE
 """An open window advances by whole multiples of this; it is also the longest request."""
 MAX_BACKWARD_STEP = 2 * BLOCK_SIZE
-"""A shorter step back is no seek: MP4 interleaving and kernel read-ahead reorder that far."""
+"""A shorter step back is not a seek: MP4 interleaving and kernel read-ahead reorder so far."""
 MAX_FORWARD_STEP = 1 * BLOCK_SIZE
 
 _RUNS = (
@@ -48,7 +48,7 @@ class Window:
         self._next = -MAX_FORWARD_STEP - 1  # where the run is expected to continue: nowhere yet
         self._ahead = 0  # end of what was requested so far
         self._has_missed = False  # whether something was not cached in this run
-        self._least = FIRST_AT_START  # what is fetched at the start of this run
+        self._least = FIRST_AT_START  # bytes fetched at the start of this run
         self._runs = deque([FIRST_AFTER_SEEK] * _RUNS, maxlen=_RUNS)  # lengths of the last runs
 
     @property

@@ -159,7 +159,7 @@ class DirectoryReadahead:
         self._limit = limit
         self._unknown: Counter[str] = Counter()
         self._directories: dict[str, _Directory | None] = {}
-        self._lock = threading.Lock()  # guards both, and what is in them
+        self._lock = threading.Lock()  # guards both and their content
 
     def should_sweep(self, path: str) -> bool:
         """Record a stat of a file of unknown size; return whether to fetch all sizes beside it now.

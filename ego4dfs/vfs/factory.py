@@ -164,7 +164,7 @@ def _check_version(version: str, store: ObjectStore) -> None:
             hint=f"--version is one of {', '.join(datasets.VERSIONS)}, or a newer one of Ego4D's",
         ) from error
     except StoreError:
-        return  # the manifests' own errors say more
+        return  # the errors of the manifests are more specific
 
 
 def _check_uids(
