@@ -84,7 +84,7 @@ def tables(bench):
 def test_complete_files_are_kept_and_unfinished_ones_are_resumed(bench):
     bench.journal = Journal(bench.layout.state)
     plan = bench.plan()
-    assert (plan.count(State.RIGHT), plan.begun_bytes) == (1, HAVE)
+    assert (plan.count(State.RIGHT), plan.partial_bytes) == (1, HAVE)
     report = bench.fetch(plan)
     assert (report.counts[Status.SKIPPED], report.counts[Status.DONE]) == (1, 1)
     assert (report.resumed_bytes, report.fetched_bytes) == (HAVE, len(BEGUN) - HAVE)
@@ -99,7 +99,7 @@ def test_a_reader_changes_nothing(bench):
     before = (bench.layout.state / "journal.sqlite").read_bytes()
     bench.journal = Journal(bench.layout.state, read_only=True)
     plan = bench.plan()
-    assert (plan.count(State.RIGHT), plan.begun_bytes) == (1, HAVE)
+    assert (plan.count(State.RIGHT), plan.partial_bytes) == (1, HAVE)
     copies = Copies(bench.layout.root, bench.store.source, lambda _text: None)
     facts = copies.facts("v9/clips/done.mp4", "s3://b/done.mp4")
     assert facts is not None

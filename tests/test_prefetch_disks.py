@@ -139,7 +139,7 @@ def test_a_directory_that_takes_the_name_of_a_file_under_way_leaves_no_part_file
     report = bench.fetch()
     assert [p.reason for p in report.problems] == ["there is a directory of this name"]
     assert not (bench.directory / ".ego4dfs").exists()
-    assert bench.journal.begun("v9/clips/a.mp4") is None
+    assert bench.journal.partial_download("v9/clips/a.mp4") is None
 
 
 @pytest.mark.parametrize("place", ["", "v2"])

@@ -291,8 +291,8 @@ def test_bytes_of_another_version_are_forgotten_when_a_small_file_overwrites_the
     part = PartFile(Folder.at(tmp_path), "v9/a", "s3://b/a", facts, journal, is_filled=True)
     part.fill(memoryview(b"x" * 70))
     part.close()
-    assert journal.begun("v9/a") is None
-    assert journal.begun_bytes() == {}
+    assert journal.partial_download("v9/a") is None
+    assert journal.partial_bytes() == {}
     part = PartFile(Folder.at(tmp_path), "v9/a", "s3://b/a", FACTS, journal)
     assert part.missing == [(0, 10 * MIB)]
     part.close()

@@ -245,7 +245,7 @@ class _Command:
         plan = self._plan(session, journal, listings)
         free = self._layout.free_bytes()
         self._printer.plan(plan, free, is_all=False)
-        needed = plan.bytes(*TO_FETCH) - plan.begun_bytes
+        needed = plan.bytes(*TO_FETCH) - plan.partial_bytes
         if free is not None and needed > free:
             raise _no_room(needed, free, self._layout.root)
         if (

@@ -115,7 +115,7 @@ def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
     """Raise CacheError if the disk has too little space, even below the limit of the cache."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
-    needed = plan.bytes(*TO_FETCH) - plan.begun_bytes
+    needed = plan.bytes(*TO_FETCH) - plan.partial_bytes
     growth = min(needed, session.cache.admin.max_bytes - session.cache.admin.used_bytes)
     if growth > free:
         more, room = distinct_sizes(growth, free)

@@ -218,7 +218,7 @@ def _plan_row(dataset: DatasetPlan) -> tuple[str, ...]:
 
 def _plan_lines(plan: Plan, room: str) -> tuple[str, ...]:
     resumed = (
-        f", {human_size(plan.begun_bytes)} of it already downloaded" if plan.begun_bytes else ""
+        f", {human_size(plan.partial_bytes)} of it already downloaded" if plan.partial_bytes else ""
     )
     size = "of unknown size" if plan.unsized else human_size(plan.bytes(*TO_FETCH))
     count = plan.count(*TO_FETCH)
@@ -253,7 +253,7 @@ def _plan_document(
             }
             for dataset in plan.datasets
         ],
-        "resumed_bytes": plan.begun_bytes,
+        "resumed_bytes": plan.partial_bytes,
         "files_of_unknown_size": plan.unsized,
         "free_bytes": free,
         "refused_datasets": _refusals(refused),

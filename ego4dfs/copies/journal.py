@@ -47,7 +47,7 @@ _FORMER_NAMES = {"downloads": "parts", "checked": "asked"}
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class PartialDownload:
     """An unfinished copy: its version, its part file, and the ranges on disk."""
 
     url: str
@@ -65,7 +65,7 @@ class Journal:
     """The journal of one directory of copies, held by one process at a time.
 
     Safe from several threads. Raises OutputError when it cannot be opened or read, and
-    JournalError when it cannot be written. `_begun` has the paths of all copies under way, for
+    JournalError when it cannot be written. `_partial` has the paths of all copies under way, for
     nobody else writes: most copies are small, and need no statement about that.
     """
 
@@ -83,7 +83,7 @@ class Journal:
         else:
             self._held, self._db = journal_file.open_to_write(self._path)
         try:
-            if read_only and not self._names():  # none, or one that was not begun
+            if read_only and not self._names():  # none, or an empty one
                 self._db.close()
                 self._db = connect(":memory:", lock_wait_s=0)
             elif read_only:
@@ -92,7 +92,7 @@ class Journal:
                 self._add_missing()
             else:
                 self._create()
-            self._begun = self._paths("SELECT path FROM downloads UNION SELECT path FROM ranges")
+            self._partial = self._paths("SELECT path FROM downloads UNION SELECT path FROM ranges")
             self._has_times = self._knows_times()
         except sqlite3.Error as error:
             self._release()
@@ -159,11 +159,11 @@ class Journal:
         recorded = "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?)"
         self._write((ended, (source, bucket, against)), (recorded, (source, bucket, kind, detail)))
 
-    def begun(self, path: str) -> Begun | None:
+    def partial_download(self, path: str) -> PartialDownload | None:
         """Return the record of an unfinished copy, without ranges that a reboot may have lost."""
-        if self.writable and path not in self._begun:
+        if self.writable and path not in self._partial:
             return None
-        # A path is begun by one thread only, so nothing changes between the two.
+        # Only one thread downloads a path, so nothing changes between the two.
         query = "SELECT url, etag, size, part_name FROM downloads WHERE path = ?"
         part = self._all(query, (path,))
         if not part:
@@ -173,9 +173,9 @@ class Journal:
             (path, self._boot),
         )
         url, etag, size, part_name = part[0]
-        return Begun(url, etag, size, part_name, tuple(ranges))
+        return PartialDownload(url, etag, size, part_name, tuple(ranges))
 
-    def begun_bytes(self) -> dict[str, int]:
+    def partial_bytes(self) -> dict[str, int]:
         """Return how many bytes of each copy under way are on disk."""
         return dict(self._all("SELECT path, SUM(stop - start) FROM ranges GROUP BY path"))
 
@@ -188,7 +188,7 @@ class Journal:
                 (path, url, facts.etag, facts.size, part_name),
             ),
         )
-        self._begun.add(path)
+        self._partial.add(path)
 
     def written(self, path: str, start: int, stop: int) -> None:
         """Record a range that is in the page cache; it starts where its earlier record starts."""
@@ -214,7 +214,7 @@ class Journal:
             self._write(
                 *(statement for path, record in some for statement in self._done(path, record))
             )
-            self._begun.difference_update(path for path, _ in some)
+            self._partial.difference_update(path for path, _ in some)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Delete the records of complete copies that no longer exist."""
@@ -222,9 +222,9 @@ class Journal:
 
     def forget(self, path: str) -> None:
         """Drop a copy under way."""
-        if path in self._begun:
+        if path in self._partial:
             self._write(*_forgotten(path))
-            self._begun.discard(path)
+            self._partial.discard(path)
 
     def close(self) -> None:
         """Let other processes in."""
@@ -278,7 +278,7 @@ class Journal:
             yield "INSERT OR REPLACE INTO times VALUES (?, ?)", (path, record.file_mtime_ns)
         elif self._has_times:
             yield "DELETE FROM times WHERE path = ?", (path,)
-        if path in self._begun:
+        if path in self._partial:
             yield from _forgotten(path)
 
     def _select(self, query: str, row: tuple[object, ...] = ()) -> sqlite3.Cursor:

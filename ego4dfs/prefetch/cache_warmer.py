@@ -111,7 +111,7 @@ class CacheWarmer:
                 done += 1
                 on_facts(done, total)
             datasets.append(DatasetPlan(dataset, count, items))
-        return Plan(datasets, begun_bytes=begun)
+        return Plan(datasets, partial_bytes=begun)
 
     def check_room(self, plan: Plan, *, pin: bool) -> None:
         """Raise CacheError if the selection is larger than the cache, or than can be pinned."""

@@ -118,12 +118,12 @@ class Committer:
 
     def _clear(self, item: Item) -> None:
         """Remove the part file of a copy that was completed by another program."""
-        begun = self._journal.begun(item.path)
+        partial = self._journal.partial_download(item.path)
         folder, own_name = self._folders.split(item.path)
-        part = begun.part_name if begun is not None else f"{HIDDEN}/{part_name(own_name)}"
+        part = partial.part_name if partial is not None else f"{HIDDEN}/{part_name(own_name)}"
         hidden, _, name = part.rpartition("/")
         with suppress(OSError):
-            if hidden == HIDDEN and (begun is not None or name in self._left_in(item.directory)):
+            if hidden == HIDDEN and (partial is not None or name in self._left_in(item.directory)):
                 folder.hidden().remove(name)
             elif not hidden and not self._is_data(f"{item.directory}/{name}"):
                 folder.remove(name)

@@ -56,23 +56,23 @@ class Outage:
             self._answered_s = time.monotonic()
             self._began_s = 0.0
 
-    def patience(self) -> Patience:
+    def retry_budget(self) -> RetryBudget:
         """Return the retry state of one request that is about to be sent."""
-        return Patience(self)
+        return RetryBudget(self)
 
     def attempt(self, call: Callable[[], Result]) -> Result:
         """Return the result of `call`, retried while permitted. Raises StoreError."""
-        patience = self.patience()
-        while not (results := self._results(call, patience)):
+        budget = self.retry_budget()
+        while not (results := self._results(call, budget)):
             pass
         return results[0]
 
-    def _results(self, call: Callable[[], Result], patience: Patience) -> list[Result]:
+    def _results(self, call: Callable[[], Result], budget: RetryBudget) -> list[Result]:
         """Return the result of one call, or nothing if it has to be repeated."""
         try:
             result = call()
         except StoreUnavailable as error:
-            if not patience.allows(error):
+            if not budget.allows(error):
                 raise
             return []
         except StoreError:
@@ -99,7 +99,7 @@ class Outage:
         return not self._stopping.is_set()
 
 
-class Patience:
+class RetryBudget:
     """How often and how long one request is tried again; used from one thread."""
 
     def __init__(self, outage: Outage) -> None:

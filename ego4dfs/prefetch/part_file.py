@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ego4dfs.copies import Journal
-from ego4dfs.copies.journal import Begun
+from ego4dfs.copies.journal import PartialDownload
 from ego4dfs.files import HIDDEN, Folder
 from ego4dfs.files.best_effort import optional_call
 from ego4dfs.store import ObjectFacts
@@ -45,7 +45,7 @@ class PartFile:
         `folder` is where the copy will be, `key` its path in the journal, which ends in its name.
         `is_data` returns whether a path is itself a copy: earlier versions of ego4dfs kept part
         files among the copies. With `is_filled` all bytes are written by one `fill`: of such a file
-        nothing can be resumed, so the journal does not record that it was begun.
+        nothing can be resumed, so the journal does not record its beginning.
         """
         self._folder = folder
         self._name = key.rpartition("/")[2]
@@ -59,18 +59,18 @@ class PartFile:
         self._fd = -1
         if not is_filled:
             _check(folder, self._name)
-        begun = journal.begun(key)
-        if begun is not None and not begun.part_name.startswith(f"{HIDDEN}/"):
-            old = f"{key.rpartition('/')[0]}/{begun.part_name}"
-            if "/" not in begun.part_name and not is_data(old):
-                _bring_in(folder, begun.part_name, self._part)
-        fits = begun is not None and (begun.url, begun.etag, begun.size) == (
+        partial = journal.partial_download(key)
+        if partial is not None and not partial.part_name.startswith(f"{HIDDEN}/"):
+            old = f"{key.rpartition('/')[0]}/{partial.part_name}"
+            if "/" not in partial.part_name and not is_data(old):
+                _bring_in(folder, partial.part_name, self._part)
+        fits = partial is not None and (partial.url, partial.etag, partial.size) == (
             url,
             facts.etag,
             facts.size,
         )
         self.missing = [(0, facts.size)]
-        if begun is not None and fits and self._resume(begun, facts.size):
+        if partial is not None and fits and self._resume(partial, facts.size):
             return
         if is_filled:
             journal.forget(key)  # the records of another version are obsolete now
@@ -79,14 +79,14 @@ class PartFile:
         self.missing = [(0, facts.size)] if facts.size else []
         self._hidden, self._fd = folder.create_hidden(self._part)
 
-    def _resume(self, begun: Begun, size: int) -> bool:
+    def _resume(self, partial: PartialDownload, size: int) -> bool:
         """Open the part file, and return whether any range of it is valid."""
         try:
             self._opened()
         except OSError:  # missing, or of another user: a new one is created
             self.close()
             return False
-        self.missing = _gaps(begun, size, os.fstat(self._fd).st_size)
+        self.missing = _gaps(partial, size, os.fstat(self._fd).st_size)
         if self.missing == [(0, size)]:
             self.close()
             return False
@@ -189,10 +189,10 @@ def _bring_in(folder: Folder, old: str, part: str) -> None:
         folder.hide(old, part)
 
 
-def _gaps(begun: Begun, size: int, present: int) -> list[tuple[int, int]]:
+def _gaps(partial: PartialDownload, size: int, present: int) -> list[tuple[int, int]]:
     """Return the ranges that are not on disk, in order; `present` is the size of the part file."""
     gaps, position = [], 0
-    for start, stop in begun.ranges:
+    for start, stop in partial.ranges:
         if stop > min(present, size):
             continue
         if start > position:

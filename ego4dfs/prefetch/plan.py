@@ -65,10 +65,10 @@ UNAVAILABLE = (State.MISSING, State.REFUSED)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The datasets in the order of the command; `begun_bytes` of unfinished files are on disk."""
+    """The datasets in the order of the command; `partial_bytes` of unfinished files are on disk."""
 
     datasets: Sequence[DatasetPlan]
-    begun_bytes: int = 0
+    partial_bytes: int = 0
     unsized: int = 0
     """Number of files to fetch whose size is unknown."""
 

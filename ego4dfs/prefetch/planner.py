@@ -59,7 +59,7 @@ class Planner:
         Raises CredentialsRejected when the key is refused, and StoreUnavailable when nothing
         answers any more; a refusal of one object is its own state.
         """
-        begun = self.journal.begun_bytes()
+        downloaded = self.journal.partial_bytes()
         evidence = BucketEtags(self.journal, self.session.store.source)
         datasets = [self._metadata(metadata_url, evidence)] if metadata_url else []
         for listing in listings:
@@ -80,7 +80,7 @@ class Planner:
         to_get = [item for d in datasets for item in d.items if item.state in TO_FETCH]
         return Plan(
             datasets,
-            begun_bytes=sum(min(begun.get(item.path, 0), item.size) for item in to_get),
+            partial_bytes=sum(min(downloaded.get(item.path, 0), item.size) for item in to_get),
             unsized=sum(item.facts is None for item in to_get),
         )
 

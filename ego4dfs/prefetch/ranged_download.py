@@ -148,7 +148,7 @@ class RangeFetcher:
     def _stream(self, download: Download, row: int, position: int, stop: int) -> int:
         """Fetch what is not in the cache; an answer with new bytes resets the retries."""
         outage = self._report.outage
-        patience = outage.patience()
+        budget = outage.retry_budget()
         while position < stop:
             sink = _Sink(self, download, row, position)
             try:
@@ -161,7 +161,7 @@ class RangeFetcher:
                     size=download.facts.size,
                 )
             except StoreUnavailable as error:
-                if not patience.allows(error, is_further=sink.position > position):
+                if not budget.allows(error, is_further=sink.position > position):
                     raise
             else:
                 outage.answered()

@@ -90,7 +90,7 @@ class Expected:
         self._journal = journal
         self._release = release
         self._selections = Selections(layout.state)
-        self._begun = journal.begun_bytes()
+        self._partial = journal.partial_bytes()
         self.unknown: list[str] = []
 
     def of(self, listing: Listing, *, is_named: bool) -> Listing:
@@ -116,7 +116,7 @@ class Expected:
             if (name := renamed.get(entry.name, entry.name)) in present
             or (admits is not None and admits(name))
             or (path := f"{directory}/{name}") in fetched
-            or path in self._begun
+            or path in self._partial
         )
         return replace(listing, entries=entries)
 
