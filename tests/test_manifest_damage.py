@@ -19,7 +19,7 @@ def names(manifest: Manifest) -> list[str]:
     return [entry.name for entry in manifest.entries]
 
 
-def told(manifest: Manifest) -> list[int]:
+def reported_rows(manifest: Manifest) -> list[int]:
     """Return the rows that problems name."""
     return [problem.row for problem in manifest.problems]
 
@@ -64,7 +64,7 @@ def test_empty_rows_are_left_out_and_reported():
     manifest = parse(table("a,mp4,s3://b/a", "", ",,", "  ,,", "b,mp4,s3://b/b"), "v9/clips")
     assert names(manifest) == ["a.mp4", "b.mp4"]
     assert [entry.row for entry in manifest.entries] == [2, 6]
-    assert told(manifest) == [3, 4, 5]
+    assert reported_rows(manifest) == [3, 4, 5]
     assert str(manifest.problems[0]) == "manifest v9/clips, row 3: is empty; left out"
 
 
@@ -72,19 +72,19 @@ def test_a_short_row_that_still_has_its_location_is_kept_and_reported():
     content = table("a,s3://b/a", "b,s3://b/b,[EM]", header="video_uid,s3_path,benchmarks")
     manifest = parse(content, "t")
     assert names(manifest) == ["a.mp4", "b.mp4"]
-    assert told(manifest) == [2]
+    assert reported_rows(manifest) == [2]
 
 
 def test_a_short_row_without_location_is_left_out_and_reported():
     manifest = parse(table("a", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["b.mp4"]
-    assert 2 in told(manifest)
+    assert 2 in reported_rows(manifest)
 
 
 def test_a_long_row_is_kept_and_reported():
     manifest = parse(table("a,mp4,s3://b/a,what,is,this", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["a.mp4", "b.mp4"]
-    assert told(manifest) == [2]
+    assert reported_rows(manifest) == [2]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_rows_behind_an_unclosed_quote_are_not_lost(header, broken, good, broken
         f"u{i}": f"s3://b/k{i}" for i in range(6) if i != broken_at
     }
     assert found.get(f"u{broken_at}", f"s3://b/k{broken_at}") == f"s3://b/k{broken_at}"
-    assert broken_at + 2 in told(manifest)
+    assert broken_at + 2 in reported_rows(manifest)
 
 
 def test_a_header_with_an_unclosed_quote_is_still_a_header():
@@ -119,7 +119,7 @@ def test_text_behind_a_closing_quote_is_read_as_lenient_readers_do():
     content = table('a,"x, y"z,s3://b/a', "b,[],s3://b/b", header="video_uid,note,s3_path")
     manifest = parse(content, "t")
     assert names(manifest) == ["a.mp4", "b.mp4"]
-    assert told(manifest) == [2]
+    assert reported_rows(manifest) == [2]
 
 
 def test_two_unclosed_quotes_do_not_make_one_row_of_two():
@@ -130,7 +130,7 @@ def test_two_unclosed_quotes_do_not_make_one_row_of_two():
     assert manifest.entries[-1].url == "s3://b/c"
     for entry in manifest.entries:
         assert entry.url == f"s3://b/{entry.uid}"
-    assert {2, 3} <= set(told(manifest))
+    assert {2, 3} <= set(reported_rows(manifest))
 
 
 def test_a_field_beyond_the_limit_loses_only_its_row():
@@ -151,7 +151,7 @@ def test_bytes_that_are_not_utf_8_are_reported_and_the_rest_is_read():
     content = table("a,mp4,s3://b/a") + b"b,mp4,s3://b/\xff\n" + b"c,mp4,s3://b/c\n"
     manifest = parse(content, "t")
     assert names(manifest) == ["a.mp4", "b.mp4", "c.mp4"]
-    assert told(manifest) == [3]
+    assert reported_rows(manifest) == [3]
 
 
 @pytest.mark.parametrize(
@@ -193,14 +193,14 @@ def test_a_file_without_a_usable_header_is_an_error_with_file_and_row(content, w
 def test_an_exact_duplicate_is_shown_once_and_reported():
     manifest = parse(table("a,mp4,s3://b/a", "c,mp4,s3://b/c", "a,mp4,s3://b/a"), "t")
     assert names(manifest) == ["a.mp4", "c.mp4"]
-    assert told(manifest) == [4]
+    assert reported_rows(manifest) == [4]
     assert "repeats row 2" in manifest.problems[0].message
 
 
 def test_a_uid_with_another_object_gets_another_name_and_is_reported():
     manifest = parse(table("a,mp4,s3://b/a", "a,mp4,s3://other/a", "a,mp4,s3://other/a"), "t")
     assert names(manifest) == ["a.mp4", "a~2.mp4"]
-    assert told(manifest) == [3, 4]
+    assert reported_rows(manifest) == [3, 4]
 
 
 def test_one_basename_under_several_prefixes_is_one_file_each():
@@ -213,7 +213,7 @@ def test_one_basename_under_several_prefixes_is_one_file_each():
         "s3://b/b/scan.tar",
         "s3://b/c/scan.tar",
     ]
-    assert told(manifest) == [3, 4, 6]
+    assert reported_rows(manifest) == [3, 4, 6]
 
 
 def test_a_name_is_given_only_once():
@@ -246,7 +246,7 @@ def test_an_object_with_a_reserved_name_is_renamed():
     rows = ["a,file,s3://b/x/manifest.csv", "b,file,s3://b/x/manifest.ver"]
     manifest = parse(table(*rows), "t")
     assert names(manifest) == ["manifest~2.csv", "manifest~2.ver"]
-    assert told(manifest) == [2, 3]
+    assert reported_rows(manifest) == [2, 3]
 
 
 def test_an_upper_case_uid_keeps_its_name_and_is_selected_in_lower_case():
@@ -259,14 +259,14 @@ def test_an_upper_case_uid_keeps_its_name_and_is_selected_in_lower_case():
 def test_a_uid_that_cannot_be_a_file_name_is_left_out_and_reported(uid):
     manifest = parse(table(f"{uid},mp4,s3://b/a", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["b.mp4"]
-    assert told(manifest) == [2]
+    assert reported_rows(manifest) == [2]
 
 
 @pytest.mark.parametrize("key", ["x/..", "x/.", "..", "x" * 256])
 def test_a_key_that_cannot_be_a_file_name_is_left_out_and_reported(key):
     manifest = parse(table(f"a,file,s3://b/{key}", "b,mp4,s3://b/b"), "t")
     assert names(manifest) == ["b.mp4"]
-    assert told(manifest) == [2]
+    assert reported_rows(manifest) == [2]
 
 
 def test_names_as_long_as_a_disk_allows_stay_within_it_when_made_unique():
@@ -274,4 +274,4 @@ def test_names_as_long_as_a_disk_allows_stay_within_it_when_made_unique():
     manifest = parse(table(f"a,file,s3://b/1/{long}", f"b,file,s3://b/2/{long}"), "t")
     assert names(manifest)[0] == long
     assert all(len(name.encode()) <= 255 for name in names(manifest))
-    assert told(manifest) == [3]
+    assert reported_rows(manifest) == [3]

@@ -23,7 +23,7 @@ SAID = (
 )
 
 
-def told(stdout: str, out: Path) -> list[str]:
+def known_lines(stdout: str, out: Path) -> list[str]:
     """Return the lines that users of the official tool search for, in any order.
 
     The official "GB" are 1024³ bytes; ours says GiB.
@@ -48,8 +48,8 @@ def test_a_prompt_and_its_answer_have_the_same_outcome(both, flags, answer):
     Without --no-metadata numbers differ: ours count ego4d.json, which comes with the other files.
     """
     one, other = both.directory / "official", both.directory / "ours"
-    expected = told(both.official(one, *flags, answer=answer), one)
-    found = told(both.ours(other, *flags, answer=answer), other)
+    expected = known_lines(both.official(one, *flags, answer=answer), one)
+    found = known_lines(both.ours(other, *flags, answer=answer), other)
     if "n\n" in answer and "what" not in answer:
         # Refused, ours has written nothing; the official tool has fetched manifests before.
         assert "Aborting the download operation." in found
@@ -71,8 +71,8 @@ def test_over_complete_copies_both_have_nothing_to_do(both, flag):
     both.front.reset()
     if flag != ("--bypass-existing",):
         both.ours(one, *flags)
-    expected = told(both.official(one, *flags, *flag), one)
-    assert told(both.ours(other, *flags, *flag), other) == expected
+    expected = known_lines(both.official(one, *flags, *flag), one)
+    assert known_lines(both.ours(other, *flags, *flag), other) == expected
     assert both.fetched() == []
     assert compared(one) == compared(other) == before
 

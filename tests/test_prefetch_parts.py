@@ -223,7 +223,7 @@ def test_records_are_written_as_the_official_tool_reads_them(tmp_path):
     versions.update([("a", "version1", "a.mp4"), ("b", "", "b,c.mp4"), ("a", "other", "a~2.mp4")])
     assert versions.save()
     found = {entry.uid: entry.version for entry in load_version_file(tmp_path)}
-    assert found == {"a": "version1", "b": None}  # None is what boto tells of an unversioned object
+    assert found == {"a": "version1", "b": None}  # boto returns None for an unversioned object
     assert (
         b"uid,version,filename\r\na,version1,a.mp4\r\n" in (tmp_path / "manifest.ver").read_bytes()
     )

@@ -38,7 +38,7 @@ def paste(tmp_path):
     return run
 
 
-def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+def printed_commands(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line[2:] for line in done.stderr.splitlines() if line.startswith("  ego4dfs prefetch")]
 
 
@@ -57,7 +57,7 @@ def test_a_few_failed_files_are_selected_by_name(prefetch, release, front, tmp_p
     for name in (NAMES[0], NAMES[2]):
         release.put(f"annotations/{name}", name.encode())
     done = prefetch("-y", "--no-metadata", "--annotations", "x", code=3)
-    [line] = told(done)
+    [line] = printed_commands(done)
     words = shlex.split(line)
     assert words[words.index("--include") + 1] == "it's [[]1][,]2.json"
     assert "--annotations" not in line
@@ -76,7 +76,7 @@ def test_hostile_names_and_patterns_can_be_pasted(prefetch, release, paste):
     annotated(release, "annotations", names)
     release.put("annotations/a.b [x].json", b"there")
     done = prefetch("-y", "--no-metadata", "--include", "*.json", "--include", "x*", code=3)
-    [line] = told(done)
+    [line] = printed_commands(done)
     for name in lost:
         release.put(f"annotations/{name}", name.encode())
     forget()
@@ -100,7 +100,7 @@ def test_many_failed_files_are_in_a_file_of_uids_beside_the_journal(
 ):
     videos(release, "imu", UIDS[:3])
     done = prefetch("-y", "--no-metadata", "--datasets", "imu", "--video_uids", *UIDS[1:], code=3)
-    [line] = told(done)
+    [line] = printed_commands(done)
     words = shlex.split(line)
     file = Path(words[words.index("--video_uid_file") + 1])
     assert file.parent == tmp_path / "out/.ego4dfs"
@@ -119,7 +119,7 @@ def test_uids_of_the_environment_are_not_mixed_with_a_file(prefetch, release, pa
     videos(release, "imu", UIDS[:3])
     uids = {"EGO4DFS_VIDEO_UIDS": " ".join(UIDS[1:])}
     done = prefetch("-y", "--no-metadata", "--datasets", "imu", code=3, **uids)
-    [line] = told(done)
+    [line] = printed_commands(done)
     assert "--video_uid_file" not in line
     videos(release, "imu", UIDS)
     forget()
@@ -135,7 +135,7 @@ def test_each_dataset_and_ego4d_json_have_a_line_of_their_own(prefetch, release,
         annotated(release, dataset, NAMES[:1])
     release.dataset("imu", {"a.csv": b"a"})
     done = prefetch("-y", "--datasets", "annotations", "imu", "viz", code=3)
-    lines = told(done)
+    lines = printed_commands(done)
     assert len(lines) == 3
     assert "--manifests-only" in lines[0]
     for dataset in ("annotations", "viz"):
@@ -153,4 +153,4 @@ def test_json_has_the_same_commands(prefetch, release):
     annotated(release, "annotations", NAMES[:2])
     release.put(f"annotations/{NAMES[0]}", b"a")
     done = prefetch("-y", "--no-metadata", "--json", code=3)
-    assert json.loads(done.stdout)["retry"] == told(done)
+    assert json.loads(done.stdout)["retry"] == printed_commands(done)

@@ -386,7 +386,7 @@ def test_an_interrupted_run_prints_how_to_continue_and_is_resumed(release, to_ca
     process = spawn(
         [*EGO4DFS, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    # More than the reader has in flight: something has landed, and much is still to come.
+    # More than the reader has in flight: some blocks have arrived, and most are still missing.
     wait_until(lambda: front.bytes_sent > 88 * MIB)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]

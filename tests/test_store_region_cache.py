@@ -230,7 +230,7 @@ def test_threads_that_wait_for_one_answer_share_its_failure(
     assert len(asked) == 1
     with pytest.raises(StoreUnavailable):
         where.of("bucket")
-    assert len(asked) == 2  # who comes later asks anew
+    assert len(asked) == 2  # a later caller sends a new request
 
 
 def test_an_unusable_region_is_replaced_by_the_default(

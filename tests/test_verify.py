@@ -60,7 +60,7 @@ def copied(release, licensee, cli, tmp_path) -> Copied:
     return Copied(release, tmp_path / "copies", licensee)
 
 
-def told(report):
+def found_problems(report):
     return {(problem["verdict"], Path(problem["path"]).name) for problem in report["problems"]}
 
 
@@ -96,13 +96,17 @@ def test_damaged_missing_and_extra_files_are_distinguished(
     (copied.files / "c.bin.part").write_text("under way")
     code, report = copied.verify(*how)
     assert code == ExitCode.FAILURE
-    assert told(report) == {("damaged", "a.bin"), ("missing", "b.bin"), ("extra", "mine.txt")}
+    assert found_problems(report) == {
+        ("damaged", "a.bin"),
+        ("missing", "b.bin"),
+        ("extra", "mine.txt"),
+    }
 
 
 def test_extra_files_alone_do_not_fail_the_check(copied):
     (copied.files / "mine.txt").write_text("my own")
     code, report = copied.verify()
-    assert (code, told(report)) == (ExitCode.OK, {("extra", "mine.txt")})
+    assert (code, found_problems(report)) == (ExitCode.OK, {("extra", "mine.txt")})
 
 
 def test_repair_fetches_only_damaged_and_missing_files(copied, gateway):
@@ -111,7 +115,7 @@ def test_repair_fetches_only_damaged_and_missing_files(copied, gateway):
     (copied.files / "mine.txt").write_text("my own")
     code, report = copied.verify("--repair", "-y")
     assert (code, report["repaired"]) == (ExitCode.OK, 2)
-    assert told(report) == {("extra", "mine.txt")}
+    assert found_problems(report) == {("extra", "mine.txt")}
     assert {name: (copied.files / name).read_bytes() for name in FILES} == FILES
     assert (copied.files / "mine.txt").read_text() == "my own"
     assert copied.verify("--offline")[0] == ExitCode.OK
@@ -125,7 +129,7 @@ def test_what_cannot_be_repaired_is_still_reported(copied):
     obstore.delete(copied.release.server.store(SHARING), key)
     code, report = copied.verify("--repair", "-y")
     assert (code, report["repaired"]) == (ExitCode.PARTIAL, 1)
-    assert told(report) == {("damaged", "a.bin")}
+    assert found_problems(report) == {("damaged", "a.bin")}
 
 
 def test_offline_sends_no_request(copied):
@@ -155,15 +159,15 @@ def test_copies_of_another_release_are_reported_and_pruned_on_request(copied):
     (copied.files / "empty.bin").write_text("changed")
     code, report = copied.verify()
     stale = {("of another release", "a.bin"), ("extra", "mine.txt"), ("extra", "empty.bin")}
-    assert (code, told(report)) == (ExitCode.OK, stale)
+    assert (code, found_problems(report)) == (ExitCode.OK, stale)
     code, report = copied.verify("--prune")
     assert (code, report["removed"]) == (ExitCode.OK, 1)
-    assert told(report) == {("extra", "mine.txt"), ("extra", "empty.bin")}
+    assert found_problems(report) == {("extra", "mine.txt"), ("extra", "empty.bin")}
     assert sorted(path.name for path in copied.files.iterdir()) == [
         *("b.bin", "empty.bin", "manifest.csv", "manifest.ver", "mine.txt")
     ]
     assert "a.bin" not in (copied.files / "manifest.ver").read_text()
-    assert ("missing", "a.bin") not in told(copied.verify("--offline")[1])
+    assert ("missing", "a.bin") not in found_problems(copied.verify("--offline")[1])
 
 
 def test_offline_every_filter_goes_by_the_manifests_beside_the_copies(copied, tmp_path):
@@ -172,9 +176,9 @@ def test_offline_every_filter_goes_by_the_manifests_beside_the_copies(copied, tm
     nobody = "http://127.0.0.1:9"
     for flags in (("--video_uids", "b"), ("--uids-from", str(tmp_path / "uids.csv"))):
         code, report = copied.verify("--offline", *flags, endpoint=nobody)
-        assert (code, report["files"]["right"], told(report)) == (ExitCode.OK, 1, set())
+        assert (code, report["files"]["right"], found_problems(report)) == (ExitCode.OK, 1, set())
     code, report = copied.verify("--offline", "--exclude", "b*", endpoint=nobody)
-    assert (code, told(report)) == (ExitCode.FAILURE, {("damaged", "a.bin")})
+    assert (code, found_problems(report)) == (ExitCode.FAILURE, {("damaged", "a.bin")})
 
 
 def test_a_filter_that_needs_another_manifest_says_which(copied, cli):
@@ -186,7 +190,7 @@ def test_a_filter_that_needs_another_manifest_says_which(copied, cli):
 
 
 def test_files_that_a_filter_leaves_out_are_not_extra(copied):
-    assert told(copied.verify("--include", "b*")[1]) == set()
+    assert found_problems(copied.verify("--include", "b*")[1]) == set()
 
 
 @pytest.mark.parametrize(
