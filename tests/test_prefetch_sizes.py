@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ego4dfs.prefetch import Status
 from kit.data import MIB, seeded
 from kit.prefetch import data_of, tree
 
@@ -23,3 +24,12 @@ def test_a_wrong_size_truncates_no_copy(prefetch, release, front, tmp_path, off)
     front.faults.head_size_off = off
     prefetch("-y", "--no-metadata")
     assert data_of(tree(tmp_path / "out"), release, "annotations") == FILES
+
+
+def test_a_copy_confirms_the_size_of_its_object(bench):
+    bench.put(small=b"s" * 10, large=b"l" * 3 * MIB)
+    for url in bench.store.objects:
+        assert not bench.facts.get(url).has_confirmed_size
+    assert bench.fetch().counts[Status.DONE] == 2
+    for url in bench.store.objects:
+        assert bench.facts.get(url).has_confirmed_size

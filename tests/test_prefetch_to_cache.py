@@ -102,6 +102,13 @@ def test_a_warm_object_is_read_without_a_request(rig):
     assert rig.store.gets == []
 
 
+def test_a_warm_object_has_a_confirmed_size(rig):
+    ref = rig.put("a", 9 * MIB + 1)
+    assert not rig.facts.get(ref.url).has_confirmed_size
+    rig.warm(ref)
+    assert rig.facts.get(ref.url).has_confirmed_size
+
+
 def test_cached_blocks_are_not_fetched_again(rig):
     ref = rig.put("a", 9 * MIB + 1)
     rig.warm(ref)
