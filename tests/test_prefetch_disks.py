@@ -377,3 +377,16 @@ def test_a_full_disk_of_one_dataset_fails_its_own_files_only(prefetch, release, 
     (small_disk / "rest").unlink()
     prefetch("-y", "--no-metadata", "--datasets", "clips", "viz")
     assert (linked / "large.mp4").read_bytes() == b"l" * 3 * MIB
+
+
+def test_an_official_record_that_may_not_be_written_stops_no_run(bench, monkeypatch, caplog):
+    def write_atomic(self, name, _content, **_times):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path / name))
+
+    bench.put(a=b"a" * 70)
+    monkeypatch.setattr(Folder, "write_atomic", write_atomic)
+    report = bench.fetch()
+    assert report.stopped_by is None
+    assert report.counts[Status.DONE] == 1
+    assert "manifest.ver" in caplog.text
+    assert bench.plan().count(State.RIGHT) == 1
