@@ -32,7 +32,7 @@ FLAGS = {
     "--dataset annotations full_scale clips": {"datasets": ("annotations", "full_scale", "clips")},
     "--metadata": {"metadata": True},
     "--no-metadata": {"metadata": False},
-    "--benchmarks Narrations EM FHO AV": {"benchmarks": ("Narrations", "EM", "FHO", "AV")},
+    "--benchmarks Narrations EM FHO AV": {"benchmarks": ("narrations", "em", "fho", "av")},
     "-y": {"assume_yes": True},
     "--yes": {"assume_yes": True},
     "--aws_profile_name ego4d": {"aws_profile_name": "ego4d"},

@@ -75,7 +75,7 @@ def test_fault_19_annotations_are_chosen_and_the_default_is_documented(
     assert len(data_of(tree(out.parent / "official"), release, "annotations")) == 2
     done = prefetch("-y", "--no-metadata", "--annotations", "nlq")
     assert [*data_of(tree(out), release, "annotations")] == ["nlq_val.json"]
-    assert "No --datasets were given: annotations" in done.stdout
+    assert "No --datasets given: fetching annotations" in done.stdout
 
 
 def test_fault_20_keys_of_the_environment_are_enough(prefetch, official, release, out, tmp_path):

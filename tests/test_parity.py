@@ -170,7 +170,7 @@ def test_flags_of_the_official_readme_mean_what_it_says(both, tmp_path):
     )
     config = config_from(parser_of("prefetch").parse(shlex.split(line)), environ={})
     assert config.datasets == (FULL, "clips")
-    assert config.benchmarks == ("Narrations", "EM", "FHO", "AV")
+    assert config.benchmarks == ("narrations", "em", "fho", "av")
     assert (config.version, config.metadata, config.assume_yes) == ("v1", False, True)
     assert (config.aws_profile_name, len(config.universities)) == ("ego4d", 13)
     assert tuple(config.video_uids) == (uid,)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
 from ego4dfs import sqlite
 from ego4dfs.copies.journal import Journal, JournalError
+from ego4dfs.copies.journal_file import has_no_room, unusable
 from ego4dfs.facts import FactsIndex
 from ego4dfs.sqlite import connect, is_damaged, is_full, is_locked, retry_while_locked, transaction
 from ego4dfs.store import ObjectFacts
@@ -103,6 +104,7 @@ def test_blocks_whose_rows_do_not_fit_on_the_disk_are_reported_as_that(
 @pytest.mark.parametrize(
     ("message", "number"),
     [("database or disk is full", errno.ENOSPC), ("disk I/O error", errno.EIO)],
+    ids=str,
 )
 def test_a_journal_that_cannot_be_written_reports_a_full_disk_only_if_it_is_full(
     tmp_path, monkeypatch, message, number
@@ -116,6 +118,17 @@ def test_a_journal_that_cannot_be_written_reports_a_full_disk_only_if_it_is_full
         with pytest.raises(JournalError, match=message) as caught:
             journal.remove(["v2/clips/a.mp4", "v2/clips/b.mp4"])
     assert caught.value.errno == number
+
+
+def test_an_io_error_on_a_disk_without_room_is_a_full_disk(small_disk):
+    broken = sqlite3.OperationalError("disk I/O error")
+    assert not has_no_room(small_disk / "journal", broken)
+    with (small_disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
+        while rest.write(bytes(1 << 16)):
+            pass
+    assert has_no_room(small_disk / "journal", broken)
+    assert not has_no_room(small_disk / "journal", sqlite3.OperationalError("no such table: x"))
+    assert str(unusable(small_disk / "journal", broken)).endswith("no space left on device")
 
 
 def test_an_error_is_classified_by_its_cause():

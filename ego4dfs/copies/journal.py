@@ -21,7 +21,7 @@ from typing import Any
 
 from ego4dfs.copies import journal_file
 from ego4dfs.copies.record import Record, is_same_time
-from ego4dfs.sqlite import connect, is_full, transaction
+from ego4dfs.sqlite import connect, transaction
 from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
@@ -317,8 +317,10 @@ class Journal:
                     for statement, row in statements:
                         self._db.execute(statement, row)
             except sqlite3.Error as error:
-                number = errno.ENOSPC if is_full(error) else errno.EIO
-                raise JournalError(number, f"the journal: {error}", str(self._path)) from error
+                number, reason = errno.EIO, str(error)
+                if journal_file.has_no_room(self._path, error):
+                    number, reason = errno.ENOSPC, f"no space left on device ({error})"
+                raise JournalError(number, f"the journal: {reason}", str(self._path)) from error
 
 
 def _forgotten(path: str) -> Iterator[tuple[str, tuple[object, ...]]]:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 LOCK = "lock"
 
 _LOCK_WAIT_S = 30
+_NO_ROOM_BYTES = 64 << 10
 _ROOM = "make room, or name another directory with -o"
 _NO_LOCKS = REFUSALS | {errno.ENOLCK}
 _SIDES = ("-journal", "-wal", "-shm")
@@ -68,10 +69,24 @@ def open_to_look(path: Path) -> sqlite3.Connection:
         raise unusable(path, error) from error
 
 
+def has_no_room(path: Path, error: sqlite3.Error) -> bool:
+    """Return whether an error of the database at `path` means that its disk is full.
+
+    SQLite reports a full disk as an I/O error too, when it cannot extend its log.
+    """
+    if is_full(error) or "disk I/O error" not in str(error):
+        return is_full(error)
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _NO_ROOM_BYTES
+
+
 def unusable(path: Path, error: sqlite3.Error) -> OutputError:
     """Return the error that says why the journal cannot be used."""
     reason = str(error)
-    if is_full(error):  # the copies will not fit either
+    if has_no_room(path, error):  # the copies will not fit either
         return OutputError(f"{path}: no space left on device", hint=_ROOM)
     hint = "if it is damaged, remove it: complete copies are found without it"
     if "readonly" in reason or "unable to open" in reason:
