@@ -98,9 +98,11 @@ class DaemonThreadPool:
     def _start(self, group: str) -> bool:
         """Start one more thread, if the limit and the system allow it; `_changed` is held.
 
-        A group of which no task runs gets one even if tasks that hang occupy all threads.
+        A group without another task gets one even if tasks that hang occupy all threads.
         """
-        limit = MAX_THREADS if self._running.get(group) else 2 * MAX_THREADS
+        # One that waits beside this one had its thread: it may not have taken the task yet.
+        others = self._running.get(group) or [name for name, *_ in self._waiting].count(group) > 1
+        limit = MAX_THREADS if others else 2 * MAX_THREADS
         if self._threads >= limit:
             return False
         thread = threading.Thread(target=self._work, name=self._name, daemon=True)
