@@ -74,11 +74,11 @@ def test_waiting_readers_delay_neither_other_calls_nor_the_unmount(mount, releas
     for name in names:
         (directory / name).stat()
     pid = status(root)["pid"]
-    gateway.faults = FAULTS[kind]
+    gateway.faults, before = FAULTS[kind], len(gateway.arrivals_s)
     readers = [threading.Thread(target=read, args=[directory / name], daemon=True) for name in lost]
     for reader in readers:
         reader.start()
-    wait_until(lambda: status(root)["misses"] > READERS // 2)
+    wait_until(lambda: len(gateway.arrivals_s) > before + READERS // 2)
 
     assert status(root)["pid"] == pid
     assert sorted(os.listdir(directory)) == names
@@ -110,9 +110,9 @@ def test_an_unmount_ends_a_process_with_abandoned_reads(mount, release, gateway)
     path = root / release.version / "annotations/lost.bin"
     assert path.stat().st_size == MIB
     pid = status(root)["pid"]
-    gateway.faults = FAULTS["stalls"]
+    gateway.faults, before = FAULTS["stalls"], len(gateway.arrivals_s)
     with subprocess.Popen(["cat", str(path)], stdout=subprocess.DEVNULL) as reader:
-        wait_until(lambda: status(root)["misses"] > 0)
+        wait_until(lambda: len(gateway.arrivals_s) > before)
         reader.kill()
     mount.unmount(root)
     assert not is_mounted(root)

@@ -24,8 +24,8 @@ def https(gateway: Gateway, aws: Aws, tmp_path: Path) -> str:
     """The gateway behind TLS, under a certificate that only AWS_CA_BUNDLE trusts."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
-        "-addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1 "
+        "-addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
     )
     subprocess.run(
         [*command.split(), "-keyout", key, "-out", certificate],
@@ -36,7 +36,7 @@ def https(gateway: Gateway, aws: Aws, tmp_path: Path) -> str:
     context.load_cert_chain(certificate, key)
     gateway._server.socket = context.wrap_socket(gateway._server.socket, server_side=True)
     aws.variables(AWS_CA_BUNDLE=str(certificate))
-    return gateway.url.replace("http://127.0.0.1", "https://localhost")
+    return gateway.url.replace("http://", "https://")
 
 
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])

@@ -168,7 +168,7 @@ def test_an_assumed_size_is_compared(store: ObjectStore) -> None:
 def test_a_mirror_is_read_through_the_proxy_of_the_environment(
     aws: Aws, web: Web, opened: Callable[..., ObjectStore]
 ) -> None:
-    aws.variables(HTTP_PROXY=web.url)
+    aws.variables(HTTP_PROXY=web.url, http_proxy=web.url)  # the small one has precedence
     store = opened(source="http://mirror.invalid")
     assert bytes(store.read(URL).data) == DATA
     assert set(web.asked) == {"http://mirror.invalid/cmu/a.bin"}
