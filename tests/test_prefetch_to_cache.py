@@ -272,7 +272,7 @@ def test_a_selection_larger_than_the_pin_limit_is_refused_before_a_byte(rig):
 
 def test_a_limit_below_the_pins_is_refused(rig, tmp_path):
     rig.warm(rig.put("a", 40 * MIB), pin=True)
-    with pytest.raises(CacheError, match="has no room beside its pins") as raised:
+    with pytest.raises(CacheError, match="is too small for its pinned blocks") as raised:
         BlockCache(rig.inner, Metrics(), max_bytes=32 * MIB)
     assert "cache unpin" in raised.value.hint
     assert rig.cache.admin.max_bytes == LIMIT

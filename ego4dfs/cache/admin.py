@@ -38,8 +38,9 @@ class Pin:
 class CacheAdmin:
     """Maintenance of one block cache. Safe from several threads and processes.
 
-    Methods wait longer for another process that holds the index than reads and writes of blocks
-    do. They raise CacheError if it does not release it, and sqlite3.Error for other failures.
+    Methods wait longer for another process that has locked the index than reads and writes of
+    blocks do. They raise CacheError if it stays locked, and sqlite3.Error for other failures;
+    `verify` and `clear` raise OSError if a file cannot be opened or removed.
     """
 
     def __init__(self, directory: Path, index: BlockIndex, writer: BlockWriter) -> None:
@@ -75,8 +76,8 @@ class CacheAdmin:
     def pin(self, object_id: str, keys: Iterable[str]) -> int:
         """Pin the blocks of an object: those in the cache, and those that are put from now on.
 
-        A pinned block leaves only by `unpin`, `clear`, or if it is damaged. Returns how many of
-        the blocks are in the cache.
+        A pinned block is not evicted until `unpin`. `clear` removes it, and so does a check that
+        finds it damaged. Returns how many of the blocks are in the cache.
         """
         self._writer.pinned_objects.add(object_id)
         return self._index.pin(keys)
@@ -94,11 +95,11 @@ class CacheAdmin:
         return _pins(self._directory)
 
     def verify(self) -> CacheReport:
-        """Check every block, drop the damaged ones, and remove files that no row counts."""
+        """Check every block, remove the damaged ones, and remove files without a row."""
         return cleanup.verify(self._directory, self._index)
 
     def clear(self) -> int:
-        """Drop every block and return their number; running mounts fetch them again."""
+        """Remove all blocks and return their number; running mounts fetch them again."""
         count = self._index.clear()
         self._writer.verified.clear()
         cleanup.remove_strays(self._directory, self._index)
@@ -116,11 +117,11 @@ def pinned_bytes(directory: Path) -> int:
 
 
 def check_limit(directory: Path, max_bytes: int | None) -> None:
-    """Raise CacheError if the pinned blocks need more than their share of a limit."""
+    """Raise CacheError if the pinned blocks take more than PIN_SHARE of a new limit."""
     pinned = pinned_bytes(directory) if max_bytes is not None else 0
     if max_bytes is not None and pinned > max_bytes * PIN_SHARE:
         raise CacheError(
-            f"a cache of {human_size(max_bytes)} has no room beside its pins,"
+            f"a cache of {human_size(max_bytes)} is too small for its pinned blocks,"
             f" which take {human_size(pinned)}",
             hint="unpin objects with `ego4dfs cache unpin`, or give a larger --cache-size",
         )

@@ -29,9 +29,9 @@ from ego4dfs.runtime.throttled_log import ThrottledLog
 log = logging.getLogger(__name__)
 
 CLOSE_WAIT_S = CLOSE_S / 4
-"""The least time that `close` waits for the disk."""
+"""How long `close` waits for the disk by default."""
 
-_KEYS_TRIED = 100  # rows of one object: after a crash a few have no file
+_KEYS_TRIED = 100  # of one object: after a crash a few rows have no file
 
 
 class BlockCache:
@@ -40,7 +40,7 @@ class BlockCache:
     A read opens the file of the block by its name, without the index. One writer thread reserves
     space and writes; it starts with the first hit or `put`, so a cache may be opened before a
     fork. A cache that cannot be written still serves its blocks: a failed write costs the next
-    reader a request, never an error. `admin` has what commands do with a cache.
+    reader a request, never an error. `admin` has the operations of commands.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class BlockCache:
         """Fill `view` with the bytes of the block from `start` on; False if it is not available.
 
         The checksum is verified before the first use in this process; a damaged block is removed,
-        and False returned. A block that cannot be opened now stays. Without `is_use` the read
+        and False returned. A block that cannot be opened now is kept. Without `is_use` the read
         does not count for the order of eviction.
         """
         path = self._prefix + relative_name(key)
@@ -107,7 +107,7 @@ class BlockCache:
                     return self._remove_damaged(key, "is damaged")
                 self._verified.record(key)
             if not blockfile.read_into(path, start, view):
-                return self._remove_damaged(key, "is cut short")
+                return self._remove_damaged(key, "is truncated")
         except FileNotFoundError:
             self._verified.discard(key)
             return False
@@ -127,9 +127,10 @@ class BlockCache:
         self._writer.put(Put(key, url, data, done))
 
     def remove(self, keys: Iterable[str], *, reason: str = "") -> None:
-        """Remove those of the blocks that are in the cache, pinned or not.
+        """Remove these blocks from the cache, pinned or not; keys of no block are ignored.
 
-        With a `reason`, which completes "cached block KEY ...", each is logged and counted.
+        With a `reason`, which completes "cached block KEY ...", each removal is logged, and
+        counted as an error.
         """
         for key in keys:
             if not self.contains(key):
@@ -140,7 +141,7 @@ class BlockCache:
                 self._remove(key)
 
     def close(self, timeout_s: float = CLOSE_WAIT_S) -> None:
-        """Write the blocks that were put, and stop the writer; return after `timeout_s` anyway."""
+        """Write the queued blocks and stop the writer, or return after `timeout_s` seconds."""
         self._writer.close(timeout_s)
 
     def _remove_damaged(self, key: str, reason: str) -> bool:

@@ -26,14 +26,14 @@ INCOMING = "incoming"
 """The directory, beside those of the blocks, of files that are being written."""
 
 MAX_VERIFIED_KEYS = 200_000
-"""This many keys take about 25 MiB; a mount that runs for weeks reads millions of blocks."""
+"""These take about 25 MiB; a mount that runs for weeks reads millions of blocks."""
 
 
 class VerifiedKeys(set[str]):
     """Keys of blocks whose checksum this process has verified.
 
     A full set is cleared; its blocks are then verified again. Safe from several threads, because
-    single calls of a set are.
+    each single call of a set is.
     """
 
     def record(self, *keys: str) -> None:
@@ -56,10 +56,11 @@ def checksum(key: str, data: memoryview) -> int:
 def write(path: Path, key: str, data: memoryview) -> None:
     """Write a block to a temporary file in `incoming`, and rename it to `path`.
 
-    Raises OSError if the disk refuses; no temporary file is left then.
+    Raises OSError if it cannot be written; then no temporary file remains.
     """
     incoming = path.parent.parent / INCOMING
-    # Caches in one process differ by thread; containers that all have pid 1, by thread address.
+    # The thread's number makes the name unique for caches of one process, and for containers,
+    # in which each process may have pid 1.
     temporary = incoming / f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
         fd = _create(temporary)
@@ -67,7 +68,7 @@ def write(path: Path, key: str, data: memoryview) -> None:
             trailer = _TRAILER.pack(_MAGIC, len(data), checksum(key, data))
             written = os.writev(fd, [data, trailer])
             if written != len(data) + TRAILER_BYTES:
-                raise OSError(28, "the disk took only a part of a block")
+                raise OSError(28, "only a part of a block was written")
         finally:
             os.close(fd)
         _rename(temporary, path)
@@ -99,7 +100,7 @@ def read_into(path: str, start: int, view: memoryview) -> bool:
     """Fill `view` from `start` on without a check; False if the file is too short.
 
     Each call opens its own descriptor: a shared table of descriptors returns the wrong file once
-    a number is reused.
+    a number is reused. Raises OSError.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
@@ -109,7 +110,7 @@ def read_into(path: str, start: int, view: memoryview) -> bool:
 
 
 def is_valid(path: str | Path, key: str) -> bool:
-    """Read the whole file and compare its length and checksum with the trailer."""
+    """Return whether the trailer has the length and checksum of the bytes. Raises OSError."""
     with open(path, "rb") as file:  # noqa: PTH123 - one call on a path of either kind
         content = memoryview(file.read())
     if len(content) < TRAILER_BYTES:

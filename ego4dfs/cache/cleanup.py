@@ -1,4 +1,4 @@
-"""Verification of all cached blocks, and removal of files that no row of the index counts."""
+"""Verification of all cached blocks, and removal of files without a row in the index."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class CacheReport:
 
 
 def verify(directory: Path, index: BlockIndex) -> CacheReport:
-    """Check every block, drop the damaged ones, and remove files that no row counts."""
+    """Check every block, remove the damaged ones, and remove files without a row.
+
+    Raises sqlite3.Error, and OSError if a file cannot be opened or removed.
+    """
     valid = damaged = lost = 0
     for key in index.keys():  # noqa: SIM118 - no mapping
         try:
@@ -50,7 +53,7 @@ def verify(directory: Path, index: BlockIndex) -> CacheReport:
 
 
 def remove_strays(directory: Path, index: BlockIndex) -> int:
-    """Remove block files that no row counts, and abandoned incoming files; return their number."""
+    """Remove block files without a row, and abandoned incoming files; return their number."""
     strays = sweep_incoming(directory)
     for path in directory.glob("??/*"):
         # Query the index for each file: running mounts have added rows since the listing.
@@ -64,7 +67,7 @@ def remove_strays(directory: Path, index: BlockIndex) -> int:
 def sweep_incoming(directory: Path) -> int:
     """Remove incoming files that killed processes left behind; return their number.
 
-    Young files stay, because another process may be writing them.
+    Recent files are kept, because another process may be writing them.
     """
     swept = 0
     for name in (blockfile.INCOMING, _OLD_INCOMING):

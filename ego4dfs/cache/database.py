@@ -1,4 +1,4 @@
-"""The database of the block index: diskcache with file names from keys, short lock waits."""
+"""The database of the block index: diskcache with file names from keys and short lock waits."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class BlockDatabase(diskcache.Cache):  # type: ignore[misc]
         retry: bool = False,  # noqa: FBT001, FBT002 - as diskcache calls it
         filename: str | None = None,
     ) -> Iterator[tuple[Any, Callable[[str | None], None]]]:
-        """Keep the cause of a failure; diskcache raises Timeout or the error of its ROLLBACK."""
-        del retry, filename  # `_BlockDisk.store` makes no file that a failure could leave
+        """Raise the cause of a failure; diskcache raises Timeout or the error of its ROLLBACK."""
+        del retry, filename  # `_BlockDisk.store` creates no file, so a failure leaves none
         removed: list[str | None] = []
         if self._txn_id == threading.get_ident():
             yield self._sql, removed.append
@@ -99,16 +99,16 @@ class BlockDatabase(diskcache.Cache):  # type: ignore[misc]
             self._disk.remove(name)
 
     def present(self, keys: Collection[str]) -> set[str]:
-        """Return those of up to some hundred keys that have a row, by one query."""
+        """Return the keys that have a row, by one query; `keys` are a few hundred at most."""
         marks = ", ".join("?" * len(keys))
         query = f"SELECT key FROM Cache WHERE raw = 1 AND key IN ({marks})"  # noqa: S608
         return {key for (key,) in self._con.execute(query, tuple(keys))}
 
-    def beginning(self, prefix: str, limit: int) -> list[str]:
-        """Return keys that begin with a prefix, at most `limit`."""
-        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    def keys_with_prefix(self, prefix: str, limit: int) -> list[str]:
+        """Return at most `limit` keys that begin with a prefix."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         query = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 LIMIT ?"
-        return [key for (key,) in self._con.execute(query, (prefix, after, limit))]
+        return [key for (key,) in self._con.execute(query, (prefix, end, limit))]
 
     def close(self) -> None:
         """Close the connection; the next use opens another one."""
@@ -149,7 +149,7 @@ def open_database(directory: Path, settings: Mapping[str, Any]) -> BlockDatabase
         timeout=LOCK_STEP_S,
         disk=_BlockDisk,
         cull_limit=0,  # `BlockIndex.reserve` evicts, once for each batch
-        sqlite_mmap_size=0,  # an I/O error in a mapping ends the process by SIGBUS
+        sqlite_mmap_size=0,  # an I/O error in a mapping kills the process with SIGBUS
         **settings,
     )
 

@@ -127,7 +127,7 @@ def source_directory(inner: Path, source: str) -> Path:
 
 
 def default_max_bytes(directory: Path) -> int:
-    """Return the limit of a new cache for which the user gave none."""
+    """Return the limit of a new cache for which the user gave none. Raises OSError."""
     disk = os.statvfs(directory)
     return int(disk.f_bavail * disk.f_frsize * DEFAULT_SHARE)
 
@@ -145,7 +145,7 @@ def _cache_errors(directory: Path) -> Iterator[None]:
 
 
 def warn_if_larger_than_disk(directory: Path, max_bytes: int) -> None:
-    """Warn of a limit that cannot be reached, because the disk is full before."""
+    """Warn of a limit that is larger than the disk. Raises OSError."""
     disk = os.statvfs(directory)
     size = disk.f_blocks * disk.f_frsize
     if 0 < size < max_bytes:

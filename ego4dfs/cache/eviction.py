@@ -20,7 +20,7 @@ TRANSIENT_BLOCKS = 4
 other. At least four are, because a kernel reads one block by several requests."""
 
 IDLE_S = 2 * 86_400
-"""Blocks that were not read for this long leave first under each policy: two epochs of a day."""
+"""Blocks that were not read for this long are evicted first: two epochs of one day each."""
 
 _LRU = "least-recently-used-unpinned"
 _KEEP_OLDEST = "first-come-unpinned"
@@ -38,9 +38,9 @@ diskcache.EVICTION_POLICY[_LRU] = {
     " WHERE expire_time IS NULL ORDER BY access_time LIMIT ?",
 }
 
-# The newest rows replace each other; only idle blocks leave before them. At a time this removes as
-# many rows as are certainly in excess: ten, diskcache's number, would leave a small cache half a
-# dozen blocks below its limit.
+# The newest rows replace each other; only idle blocks are evicted before them. One query removes
+# only as many rows as are certainly over the limit: ten, diskcache's number, would leave a small
+# cache half a dozen blocks below it.
 diskcache.EVICTION_POLICY[_KEEP_OLDEST] = {
     **diskcache.EVICTION_POLICY[_LRU],
     "cull": f"""
@@ -58,5 +58,5 @@ SELECT {{fields}} FROM Cache WHERE rowid IN (
     LIMIT min(?, max(1, (
         (SELECT value FROM Settings WHERE key = 'size')
         - (SELECT value FROM Settings WHERE key = 'size_limit')) / {_BLOCK_ON_DISK})))
-""",  # noqa: S608 - only numbers of our own go in
+""",  # noqa: S608 - only our own numbers are inserted
 }

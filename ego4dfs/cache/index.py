@@ -31,9 +31,9 @@ from ego4dfs.sqlite import (
 COMMAND_LOCK_WAIT_S = 10.0
 """How long a command waits for another process that has locked the index."""
 WRITE_LOCK_WAIT_S = 3.0
-"""How long the writer of a mount waits for it."""
+"""How long the writer of a mount waits for such a process."""
 LOCKED_S = 3.0
-"""How long after that a mount does not wait at all; fetched blocks are not cached meanwhile."""
+"""How long a mount fails without a wait after such a wait; new blocks are not cached then."""
 
 _T = TypeVar("_T")
 _BLOCK_ON_DISK = (1 << 20) + 4096
@@ -59,7 +59,7 @@ SELECT (SELECT value FROM Settings WHERE key = 'count') IS COUNT(*)
    AND (SELECT value FROM Settings WHERE key = 'size') IS COALESCE(SUM(size), 0)
    AND COALESCE(MAX(size), 0) <= {_BLOCK_ON_DISK} AND COALESCE(MIN(size), 0) >= 0
 FROM Cache
-"""  # noqa: S608 - numbers of our own
+"""  # noqa: S608 - only our own numbers are inserted
 _BOUND_SIZES = f"""
 UPDATE Cache SET size = {_BLOCK_ON_DISK}
 WHERE typeof(size) != 'integer' OR size NOT BETWEEN 0 AND {_BLOCK_ON_DISK}
@@ -84,7 +84,7 @@ class BlockIndex:
         self._database = directory / "cache.db"
         self._locked_until_s = 0.0
         self.generation = 0
-        """Counts how often the index was replaced; knowledge of its files is then invalid."""
+        """How often the index was replaced; what was known of its files is invalid then."""
         self.is_new = not self._database.exists()
         settings: dict[str, Any] = {} if max_bytes is None else {"size_limit": max_bytes}
         if eviction is not None or self.is_new:
@@ -183,12 +183,12 @@ class BlockIndex:
     def keys_of(self, object_id: str, *, limit: int) -> list[str]:
         """Return some keys of one object version; none if the index was replaced.
 
-        One search of the index, however large the object is, without a wait for other processes.
+        Runs one query, however large the object is, and does not wait for other processes.
         """
-        return self._for_mount(
-            lambda: [] if self._is_replaced() else self._cache.beginning(f"{object_id}-", limit),
-            wait_s=0,
-        )
+        return self._for_mount(lambda: self._keys_of(object_id, limit), wait_s=0)
+
+    def _keys_of(self, object_id: str, limit: int) -> list[str]:
+        return [] if self._is_replaced() else self._cache.keys_with_prefix(f"{object_id}-", limit)
 
     def keys(self) -> list[str]:
         """Return the keys of all rows, oldest first. Raises CacheError at an invalid key."""
@@ -200,7 +200,8 @@ class BlockIndex:
     def recount(self) -> bool:
         """Set the total count and size to those of the rows; return True if they were wrong.
 
-        Triggers maintain the totals, and the limit depends on them; a damaged total would stay.
+        Triggers only add to the totals and subtract from them, so a wrong total would stay wrong,
+        and the limit depends on it.
         """
         return self._for_mount(self._recount)
 
@@ -229,7 +230,7 @@ class BlockIndex:
 
     def _open(self, settings: Mapping[str, Any]) -> None:
         self._cache = open_database(self._directory, settings)
-        if self._cache.eviction_policy not in POLICIES.values():  # of a version without pins
+        if self._cache.eviction_policy not in POLICIES.values():  # of an earlier version
             self._cache.close()
             policy = {"eviction_policy": POLICIES["lru"]}
             self._cache = open_database(self._directory, {**settings, **policy})
@@ -275,7 +276,7 @@ class BlockIndex:
             ) from error
 
     def _for_mount(self, operation: Callable[[], _T], *, wait_s: float = WRITE_LOCK_WAIT_S) -> _T:
-        """Run an operation of a mount; after one long wait, fail without a wait for LOCKED_S."""
+        """Run an operation of a mount; after a wait that failed, fail at once for LOCKED_S."""
         if time.monotonic() < self._locked_until_s:
             raise sqlite3.OperationalError("database is locked by another process")
         try:
@@ -287,7 +288,7 @@ class BlockIndex:
             raise
 
     def _unless_locked(self, operation: Callable[[], _T]) -> _T:
-        """Fail if another thread has found the index locked: many threads would wait in a row."""
+        """Fail if another thread has found the index locked: threads would wait one by one."""
         if time.monotonic() < self._locked_until_s:
             raise sqlite3.OperationalError("database is locked by another process")
         return operation()

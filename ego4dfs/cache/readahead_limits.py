@@ -22,7 +22,7 @@ class ReadaheadLimit(NamedTuple):
 
 
 class ReadaheadLimits:
-    """Limits for a cache at its present fill level.
+    """The limits of a cache, computed from how full it is.
 
     Safe from several threads; two that refresh at the same time get the same result.
     """

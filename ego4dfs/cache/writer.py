@@ -120,7 +120,7 @@ class BlockWriter:
         self._index.close()
 
     def _run(self) -> None:
-        with self._logged("the cache directory was not cleaned: %s"):
+        with self._logged("the cache directory could not be cleaned up: %s"):
             cleanup.sweep_incoming(self._directory)
             if self._index.is_new:
                 cleanup.remove_strays(self._directory, self._index)
@@ -182,7 +182,7 @@ class BlockWriter:
                 self._report(put, put.key in stored)
 
     def _note_replacement(self) -> None:
-        """Clear the verified keys if the directory was replaced: the names are of other files."""
+        """Clear the verified keys if the directory was replaced: they are of other files."""
         if self._generation == self._index.generation:
             return
         self._generation = self._index.generation
@@ -219,7 +219,7 @@ class BlockWriter:
         with self._logged("the order of use was not recorded: %s"):
             try:
                 if touched:
-                    self._index.touch(list(touched))  # a reader may be adding its last one
+                    self._index.touch(list(touched))  # a copy: a reader may still add a key
             except sqlite3.Error as error:
                 if is_locked(error) and len(touched) < MAX_VERIFIED_KEYS:
                     self.touched |= touched
