@@ -31,9 +31,9 @@ _NICE = 10
 class BackgroundVerifier:
     """Compares each object with its ETag once the last of its blocks is cached.
 
-    One that disagrees is dropped, and fetched again by its next reader. What was cached before
-    this process, or is not compared when it ends, stays as it is. Safe from several threads; the
-    thread starts with the first block.
+    One that disagrees is dropped, and fetched again by its next reader. Objects that were cached
+    before this process started, or that wait when it ends, are not compared. Safe from several
+    threads; the thread starts with the first block.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BackgroundVerifier:
 
     @property
     def doubted(self) -> int:
-        """How many objects disagree in buckets of which none has agreed."""
+        """How many objects disagree in buckets in which none has agreed."""
         return self._verifier.doubted
 
     def stored(self, ref: ObjectRef) -> None:
@@ -76,12 +76,12 @@ class BackgroundVerifier:
                 self._changed.notify()
             if self._thread is None and not self._closed.is_set():
                 thread = threading.Thread(target=self._run, name="verify", daemon=True)
-                with suppress(RuntimeError):  # no thread can be started now: the next block tries
+                with suppress(RuntimeError):  # no thread can be started now: the next block retries
                     thread.start()
                     self._thread = thread
 
     def drops(self, ref: ObjectRef) -> int:
-        """Count how often the bytes of this object version were dropped for being wrong."""
+        """Return how often the bytes of this object version were found wrong and dropped."""
         return self._verifier.drops(ref)
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class BackgroundVerifier:
             self.stored(other)
 
     def _next(self) -> ObjectRef | None:
-        """Wait for an object that has been quiet; None at the end."""
+        """Wait for an object whose blocks have stopped arriving; None once this is closed."""
         with self._changed:
             while not self._closed.is_set():
                 if not self._waiting:
@@ -127,7 +127,7 @@ class BackgroundVerifier:
         return not self._closed.is_set()
 
     def _rest(self, after_s: float) -> None:
-        """Sleep in proportion to the CPU time since the last rest, if that is `after_s`."""
+        """Sleep in proportion to the CPU time since the last rest, if `after_s` or more."""
         spent_s = time.thread_time() - self._rested_s
         if spent_s >= after_s:
             self._closed.wait(spent_s * (1 / CPU_SHARE - 1))

@@ -27,7 +27,7 @@ from ego4dfs.reader.window import READAHEAD_STEP
 from ego4dfs.store import ObjectStore
 
 MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
-MAX_SPECULATIVE_BLOCKS = 16  # fewer than the threads: no reader has to queue behind a guess
+MAX_SPECULATIVE_BLOCKS = 16  # fewer than the threads, so that no reader waits behind them
 MAX_UNSTORED_BLOCKS = 64  # read-ahead must stay in memory until it is read
 
 OnArrival = Callable[[str, int, str], None]
@@ -53,8 +53,8 @@ class Downloads:
     ) -> None:
         """Fetch from `store` into `cache`; `verifier` is notified of what was kept there.
 
-        `on_arrival` is called with URL, size and ETag of an object version for each block or part
-        that the store has sent: its response had this size.
+        `on_arrival` is called with URL, size and ETag of the object version for each block or part
+        that the store has sent; its response had this size.
         """
         self._on_arrival = on_arrival
         self._cache = cache
@@ -73,7 +73,7 @@ class Downloads:
 
     @property
     def speculative(self) -> int:
-        """Number of them that no reader has requested."""
+        """How many of them are read-ahead of small objects."""
         return len(self._speculative)
 
     @property
@@ -88,7 +88,7 @@ class Downloads:
 
     @property
     def closed(self) -> bool:
-        """Whether requests that are not under way yet fail."""
+        """Whether it is closed, so that new requests fail."""
         return self._pool.closed
 
     def flight(self, key: str) -> Flight | None:
@@ -96,7 +96,7 @@ class Downloads:
         return self._flights.get(key)
 
     def has(self, key: str) -> bool:
-        """Whether a block or a part is in flight or cached."""
+        """Return whether a block or a part is in flight or cached."""
         return self._flights.get(key) is not None or self._cache.contains(key)
 
     def fetch(
@@ -104,8 +104,8 @@ class Downloads:
     ) -> dict[str, Flight]:
         """Request what is missing of `wanted`, and return the flights that this began, by key.
 
-        Waits for memory. What begins before `stream_before` is streamed to those who wait for it.
-        Raises StoreUnavailable when memory does not become free in time.
+        Waits for memory. A request that begins before `stream_before` is streamed to its readers.
+        Raises StoreUnavailable if memory does not become free in time.
         """
         begun: dict[str, Flight] = {}
         for request in self._requests(ref, wanted, granularity):
@@ -116,7 +116,7 @@ class Downloads:
     def fetch_ahead(
         self, ref: ObjectRef, wanted: range, granularity: int, stream_before: int
     ) -> int:
-        """Request what is missing of `wanted` as far as there is memory now, and return how far."""
+        """Request what is missing of `wanted` while there is memory; return where that ended."""
         for request in self._requests(ref, wanted, granularity):
             if not self._budget.acquire(total_bytes(request), wait=False):
                 return request[0].start
@@ -146,10 +146,10 @@ class Downloads:
             self._budget.release(len(data))
 
     def close(self) -> None:
-        """Wait for running requests, two seconds at most; the cache's writer has their blocks.
+        """Wait up to two seconds for running requests, and hand their blocks to the cache.
 
-        What would need another request fails with StoreUnavailable from now on, and so do those
-        who wait for a request that hangs.
+        New requests fail with StoreUnavailable from now on, and so do reads that wait for a
+        request that hangs.
         """
         self._pool.close()
 
@@ -172,7 +172,7 @@ class Downloads:
         return self._flights.claim((extent, overlapping_keys(ref, extent)) for extent in extents)
 
     def _complete_from_cache(self, flight: Flight) -> bool:
-        """Look again after the claim: an earlier flight may have ended since the first look."""
+        """Complete a claimed flight from the cache, if an earlier flight was stored meanwhile."""
         key = flight.extent.key
         if not self._cache.contains(key):
             return False
@@ -191,7 +191,7 @@ class Downloads:
         self._cache.put(flight.extent.key, ref.url, flight.data, done)
 
     def _stored(self, ref: ObjectRef, flight: Flight, is_stored: bool) -> None:  # noqa: FBT001 - as put calls it
-        """Drop a block from memory that is on disk; the last few that are not would cost GETs."""
+        """Drop a stored block from memory; keep the last few others, which would cost GETs."""
         if is_stored and self._verifier is not None:
             self._verifier.stored(ref)
         flight.report_stored(is_stored=is_stored)

@@ -48,9 +48,9 @@ class _IncompleteError(Exception):
 class EtagVerifier:
     """Compares objects with their ETags, and learns in which buckets ETags are MD5s.
 
-    One object that agrees proves it for its bucket. One that disagrees before that stays, and
-    `recheck` returns it once another has agreed. Safe from several threads; `_lock` guards what
-    is remembered, and is never held while bytes are read.
+    One object that agrees proves it for its bucket. One that disagrees before that stays cached,
+    and `recheck` returns it once another has agreed. Safe from several threads; `_lock` guards
+    what is remembered, and is never held while bytes are read.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class EtagVerifier:
 
     @property
     def doubted(self) -> int:
-        """How many objects disagree in buckets of which none has agreed."""
+        """How many objects disagree in buckets in which none has agreed."""
         return len(self._doubted)
 
     def drops(self, ref: ObjectRef) -> int:
-        """Count how often the bytes of this object version were dropped for being wrong."""
+        """Return how often the bytes of this object version were found wrong and dropped."""
         return self._drops[ref.object_id]
 
     def verify(self, ref: ObjectRef, pause: Callable[[], bool] = lambda: True) -> Outcome:
         """Compare an object with its ETag; if it disagrees, drop its blocks.
 
-        `pause` is called after each block; at False the object counts as incomplete.
+        `pause` is called after each block; if it returns False, the object counts as incomplete.
         """
         try:
             if not self._is_complete(ref):
@@ -104,7 +104,7 @@ class EtagVerifier:
         return refs
 
     def _is_complete(self, ref: ObjectRef) -> bool:
-        """Look for the blocks, beginning with the one that was missing at the last look."""
+        """Return whether all blocks are cached; begin with the one that was missing last time."""
         with self._lock:
             index = self._first_missing.pop(ref.object_id, 0)
         while index < ref.block_count and self._has(ref, block_extent(ref, index)):

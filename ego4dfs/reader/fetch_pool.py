@@ -1,4 +1,4 @@
-"""Thread pool of GETs: its threads are shared out by bucket, and recent failures are remembered."""
+"""Thread pool of GETs, with limits for each bucket; recent failures are remembered."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ URGENT_THREADS = 96
 SLOW_FAILURE_S = 5.0
 """A failure that took longer is remembered: the kernel repeats such a read page by page."""
 REMEMBERED_S = 5.0
+"""How long it is remembered."""
 NOT_SENT_S = 1.0
-"""The same for a request that was not sent: the next one may be sent, and wait."""
+"""How long the failure of a request that was not sent is remembered: the next one may be sent."""
 CLOSED = "the filesystem is closed"
 
 
 class FetchPool:
     """Sends GETs, each in a thread, and completes or fails their flights.
 
-    Read-ahead waits for a thread until a reader waits for it. Where no thread can be started, the
+    Read-ahead uses fewer threads, until a reader waits for it. If no thread can be started, the
     caller's own is used. Safe from several threads; `_lock` guards `_recent_failures`.
     """
 
@@ -71,7 +72,7 @@ class FetchPool:
                 download()
 
     def close(self) -> None:
-        """Wait for running requests, for a bounded time; then fail all who still wait."""
+        """Wait for running requests for CLOSE_S / 2; then fail all reads that still wait."""
         self.closed = True
         if not self._workers.close(CLOSE_S / 2):
             self._flights.fail_all(StoreUnavailable(CLOSED))
@@ -91,7 +92,7 @@ class FetchPool:
                 fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
                 sink.take_all(fetched.start, fetched.data)
             sink.check_complete()
-        except BaseException as error:  # noqa: BLE001 - all who wait must get it
+        except BaseException as error:  # noqa: BLE001 - all readers must get it
             self._fail_all(ref, sink.incomplete, error)
 
     def _fail_all(self, ref: ObjectRef, flights: Iterable[Flight], error: BaseException) -> None:

@@ -11,8 +11,9 @@ from ego4dfs.errors import StoreUnavailable
 from ego4dfs.runtime.deadline import ANSWER_S, FLOOR_BYTES, THROTTLED_S, Deadline
 
 SECONDS_PER_MIB = 60.0
-"""A read may take longer by this for each MiB of it: slow lines are slow for large reads."""
+"""What each MiB of a read adds to its time limit: large reads take long on slow lines."""
 OVERDUE_S = 3.0
+"""A flight is overdue if next to nothing has arrived for so long."""
 _POLL_S = 0.5  # how often a reader that waits for memory looks for overdue flights
 
 
@@ -102,9 +103,9 @@ class Flight:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it was requested a while ago and next to nothing has arrived.
+        """Whether it was requested OVERDUE_S ago and fewer than FLOOR_BYTES have arrived.
 
-        Pages of its buffer that were not written to take no memory.
+        Pages of its buffer that were not written take no memory.
         """
         return self._arrived < FLOOR_BYTES and self.age_s >= OVERDUE_S
 
@@ -135,7 +136,7 @@ class Flight:
             self._changed.notify_all()
 
     def report_stored(self, *, is_stored: bool) -> None:
-        """Record whether the cache has kept the bytes."""
+        """Record whether the cache has stored the bytes."""
         with self._changed:
             self._is_stored = is_stored
             self._changed.notify_all()
@@ -143,8 +144,8 @@ class Flight:
     def read_into(self, start: int, view: memoryview) -> None:
         """Fill `view` with the bytes from `start` of the extent on, once they have arrived.
 
-        Raises the error of the flight, and StoreUnavailable at its deadline: a library that hangs
-        blocks one thread, and no reader for ever.
+        Raises the error of the flight, and StoreUnavailable at its deadline, so that a library
+        that hangs does not block readers for ever.
         """
         stop = start + len(view)
         if self._arrived < stop:
@@ -152,7 +153,7 @@ class Flight:
         view[:] = self._data[start:stop]
 
     def wait_stored(self, timeout_s: float) -> bool:
-        """Wait for all bytes, then `timeout_s` at most for the cache; whether it has kept them.
+        """Wait for all bytes, then `timeout_s` at most for the cache; return whether it has them.
 
         Raises what `read_into` raises.
         """
@@ -229,11 +230,11 @@ class Flights:
             flight.fail(error)
 
     def overdue_bytes(self) -> int:
-        """Count the bytes that were requested a while ago and of which none have arrived."""
+        """Count the bytes of the flights that are overdue."""
         return sum(len(flight) for flight in list(self._flights.values()) if flight.is_overdue)
 
     def remove(self, key: str) -> None:
-        """Remove extents that are on disk, or have failed."""
+        """Remove the flight of an extent that is on disk or has failed."""
         with self._lock:
             del self._flights[key]
 

@@ -76,11 +76,11 @@ class Reader:
         return filled
 
     def confirm_size(self, ref: ObjectRef) -> None:
-        """Return when bytes of the object have shown that it has the size of `ref`.
+        """Wait until bytes of the object have confirmed that it has the size of `ref`.
 
-        Cached bytes show it: they came with that size. If none are cached, what a first read would
-        fetch is fetched now, and kept. Raises StoreError when the store does not send it;
-        ObjectChanged when the object has another size or version.
+        Cached bytes confirm it: they arrived with that size. If none are cached, what a first read
+        would fetch is fetched now, and cached. Raises StoreError if the store does not send it, and
+        ObjectChanged if the object has another size or version.
         """
         if not ref.size or self._has_first_part(ref) or self._cache.has_any(ref.object_id):
             return
@@ -97,11 +97,11 @@ class Reader:
         self.downloads.put(ref, index, data)
 
     def drops(self, ref: ObjectRef) -> int:
-        """Count how often cached bytes of this object version were found wrong and dropped."""
+        """Return how often the bytes of this object version were found wrong and dropped."""
         return self._verifier.drops(ref) if self._verifier is not None else 0
 
     def close(self) -> None:
-        """Close the downloads: see there."""
+        """Close the verifier, and the downloads as `Downloads.close` says."""
         if self._verifier is not None:
             self._verifier.close()
         self.downloads.close()
@@ -176,8 +176,8 @@ class Reader:
     ) -> None:
         """Fill `view` from flights; one that has ended meanwhile is on disk.
 
-        `begun` are the flights of this very read: one that fails is removed before we look, and
-        its error must not cost another request.
+        `begun` are the flights that this read began. One that failed is not found by its key any
+        more, and its error is raised without another request.
         """
         key = block_key(ref.object_id, span.index)
         while True:

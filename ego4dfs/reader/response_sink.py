@@ -22,7 +22,7 @@ class ResponseSink:
         self._position = self.incomplete[0].extent.start
 
     def __call__(self, offset: int, data: memoryview) -> None:
-        """See Sink. Raises StoreUnavailable for bytes that are not the next ones."""
+        """Take bytes as a Sink does. Raises StoreUnavailable if they are not the next ones."""
         while data:
             if offset != self._position or not self.incomplete:
                 raise self._wrong_range()
@@ -44,7 +44,7 @@ class ResponseSink:
             self._on_complete(self.incomplete.popleft())
 
     def check_complete(self) -> None:
-        """Raise StoreUnavailable when a flight has not got all of its bytes."""
+        """Raise StoreUnavailable if a flight has not received all of its bytes."""
         if self.incomplete:
             raise self._wrong_range()
 

@@ -12,14 +12,14 @@ FIRST_AT_START = 2 * PART_SIZE
 """The least that is fetched at the start of a file."""
 FIRST_AFTER_SEEK, MAX_FIRST_AFTER_SEEK = 1 * BLOCK_SIZE, 2 * BLOCK_SIZE
 """What is fetched at once after a seek: as much as the longest of the last four sequential runs.
-Of two seconds of a video, 1.1 MiB on average, the kernel reads its own part ahead, step by step,
-and the program would wait for each step."""
+A program that reads two seconds of a video, 1.1 MiB on average, would otherwise wait for each of
+the small steps by which the kernel reads ahead."""
 SEQUENTIAL_AFTER = 4 * BLOCK_SIZE
 """A shorter sequential run may be a read of an index, or two seconds of a video."""
 READAHEAD_STEP = 8 * BLOCK_SIZE
 """An open window advances by whole multiples of this; it is also the longest request."""
 MAX_BACKWARD_STEP = 2 * BLOCK_SIZE
-"""A shorter step back is not a seek: MP4 interleaving and kernel read-ahead reorder so far."""
+"""A shorter step back is not a seek: MP4 interleaving and kernel read-ahead cause such steps."""
 MAX_FORWARD_STEP = 1 * BLOCK_SIZE
 
 _RUNS = (
@@ -31,10 +31,10 @@ class Window:
     """The read-ahead of one open file.
 
     Until a reader has read `SEQUENTIAL_AFTER` bytes sequentially, fetches are rounded up to the
-    next power of two, or to the length of earlier runs: at most as many bytes as were read,
-    `FIRST_AT_START`, or `MAX_FIRST_AFTER_SEEK` after a seek, are fetched and not read. After that
-    half as much again as was read is fetched ahead, up to `MAX_WINDOW`, in whole steps. While
-    everything is found in the cache, nothing is fetched ahead. A seek closes the window.
+    next power of two, or to the length of earlier runs. So what is fetched and never read is at
+    most as long as what was read, or `FIRST_AT_START`, or `MAX_FIRST_AFTER_SEEK` after a seek.
+    After that half as much again as was read is fetched ahead, up to `MAX_WINDOW`, in whole steps.
+    While everything is found in the cache, nothing is fetched ahead. A seek closes the window.
 
     Safe from several threads: kernels read one file by several requests at a time.
     """
@@ -57,7 +57,7 @@ class Window:
         return BLOCK_SIZE if self._next - self._start > SEQUENTIAL_AFTER else PART_SIZE
 
     def skips(self, start: int) -> bool:
-        """Whether a read at `start` skips bytes that other processes may have read."""
+        """Return whether a read at `start` skips bytes that other processes may have read."""
         return self._next + MAX_FORWARD_STEP < start <= self._next + MAX_WINDOW
 
     def advance(
@@ -84,7 +84,7 @@ class Window:
             return ahead
 
     def rewind_to(self, stop: int) -> None:
-        """Return what begins at `stop` again later: it could not be requested now."""
+        """Let a later `advance` return the bytes from `stop` on again: they were not requested."""
         with self._lock:
             self._ahead = max(self._next, min(self._ahead, stop))
 
