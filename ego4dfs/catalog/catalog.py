@@ -42,7 +42,7 @@ class Listing:
 
     @property
     def size(self) -> int:
-        """The length of `content`."""
+        """The length of `content` in bytes."""
         return self.packed.size
 
     def selected(self, selection: Selection) -> Listing:
@@ -86,7 +86,7 @@ class Catalog:
         *,
         override: Mapping[str, Path] | None = None,
     ) -> None:
-        """Read from `manifests`; `override` has a local manifest.csv for some datasets."""
+        """Read from `manifests`; `override` has the local manifest.csv of some datasets."""
         self.version = version
         self._manifests = manifests
         self._selection = selection
@@ -128,7 +128,8 @@ class Catalog:
     def listing(self, dataset: str) -> Listing:
         """Return the listing of a dataset; load it first if it is not loaded.
 
-        Raises StoreError when the manifest cannot be fetched, ManifestError when it is invalid.
+        Raises StoreError if the manifest cannot be fetched, ManifestError if it is invalid, and
+        ConfigError for a name that is no dataset, or a local manifest.csv that cannot be read.
         """
         listing = self._listings.get(dataset)
         if listing is not None:
@@ -222,7 +223,9 @@ class Catalog:
         if not self._selection.benchmarks or "benchmarks" in manifest.columns:
             return
         known = bool(self._selection.untagged_uids) and any(e.uids for e in manifest.entries)
-        effect = "filtered by those of the videos and clips" if known else "not filtered by it"
+        effect = (
+            "filtered by those of its videos and clips" if known else "not filtered by benchmark"
+        )
         log.warning("manifest %s has no benchmarks column: %s", manifest.name, effect)
 
 

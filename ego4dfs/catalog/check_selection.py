@@ -21,17 +21,17 @@ _CHECK = "check --benchmarks, --universities, --video_uids and the other filters
 _MAX_SHOWN = 8
 
 
-def check_matches(config: Config, catalog: Catalog, without_request: Sequence[str]) -> None:
+def check_matches(config: Config, catalog: Catalog, candidates: Sequence[str]) -> None:
     """Report the datasets and the filter values that match nothing.
 
     Uses the manifests of the datasets that were named, cached ones first: they are revalidated
-    only if nothing matches in them. When no dataset was named, uses the manifests of
-    `without_request` that are loaded or cached. Warns if only a part of the selection matches
-    nothing. Raises ConfigError if nothing matches at all.
+    only if nothing matches in them. When no dataset was named, uses the manifests of `candidates`
+    that are loaded or cached. Warns if only a part of the selection matches nothing. Raises
+    ConfigError if nothing matches at all.
     """
     if not config.is_filtered:
         return
-    names = config.datasets or without_request
+    names = config.datasets or candidates
     listings = _cached(catalog, names)
     if config.datasets and not any(listing.entries for listing in listings):
         catalog.load(names)  # a cached manifest may be an old one
@@ -92,13 +92,13 @@ def _mismatches(config: Config, listings: Sequence[Listing]) -> Iterator[_Mismat
 
 
 def _unknown(option: str, wanted: Sequence[str], found: set[str]) -> Iterator[_Mismatch]:
-    """Yield a mismatch for each of `wanted` that is not found, if anything is."""
+    """Yield a mismatch for each of `wanted` that is not in `found`; none if that is empty."""
     known = {name.lower(): name for name in found}
     for word in wanted if known else ():
         if word.lower() not in known:
             close = difflib.get_close_matches(word.lower(), known, n=1)
-            some = ", ".join(sorted(found)[:_MAX_SHOWN]) + (
+            shown = ", ".join(sorted(found)[:_MAX_SHOWN]) + (
                 ", …" if len(found) > _MAX_SHOWN else ""
             )
-            meant = f"did you mean {known[close[0]]}?" if close else f"available are {some}"
+            meant = f"did you mean {known[close[0]]}?" if close else f"available are {shown}"
             yield _Mismatch(option, f"no row has {word}", meant)

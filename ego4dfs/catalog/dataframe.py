@@ -15,7 +15,7 @@ def to_frame(listing: Listing) -> Any:
 
     Columns: `name` (file name in the dataset's directory), `uid`, `s3_uri`, `benchmarks` (a set,
     or None where the manifest has no such column), `parent_video_uid`, `start_s` and `end_s` (of
-    clips: the video and the window in it) and `row` (the manifest's, from 1, the header).
+    clips: the video and the window in it) and `row` (in the manifest; its header is row 1).
     """
     import pandas as pd  # noqa: PLC0415 - see above
 

@@ -68,8 +68,8 @@ class ManifestCache:
     ) -> None:
         """Cache them below `directory`.
 
-        `beside_copies` returns content and mtime_ns of a manifest beside prefetched copies. It is
-        used if there is neither a cached one nor an answer of the store.
+        `beside_copies` returns content and mtime_ns of a manifest beside prefetched copies. That
+        one is used if none is cached and the store does not answer.
         """
         self._directory = directory / "manifests"
         self._store = store
@@ -137,10 +137,10 @@ class ManifestCache:
             facts = json.loads(facts_path.read_bytes())
             content = content_path.read_bytes()
             digest = _digest(content)
-            for of_one in (facts, facts.get("before") or {}):
-                if of_one.get("digest") == digest and _is_unchanged(of_one):
+            for known in (facts, facts.get("before") or {}):
+                if known.get("digest") == digest and _is_unchanged(known):
                     check(content, f"{version}/{dataset}")
-                    return CachedManifest(content, str(of_one["etag"]), int(of_one["mtime_ns"]))
+                    return CachedManifest(content, str(known["etag"]), int(known["mtime_ns"]))
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -1,7 +1,7 @@
 """Resolve the filter options of a Config to a Selection; some options need other manifests.
 
-The manifest of full_scale has the splits, that of clips the parents of clips, and both have the
-benchmarks of recordings. Uids can come from an annotation file.
+The manifest of full_scale has the splits, that of clips has the parent videos of clips, and both
+have benchmarks. Uids can come from an annotation file.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def resolve_selection(
     (clips if named.clips else videos).update(named.videos | named.clips)
     split = _videos_of_splits(config.splits, catalog) if config.splits else None
     parents: Mapping[str, str] = {}
-    if clips or ((videos or split) and any(_holds_bare_clips(name) for name in names)):
+    if clips or ((videos or split) and any(_has_clips_without_parents(name) for name in names)):
         parents = _parents(catalog)
     basis = Selection(
         benchmarks=frozenset(config.benchmarks),
@@ -86,8 +86,8 @@ def resolve_selection(
     )
 
 
-def _holds_bare_clips(dataset: str) -> bool:
-    """Return whether a dataset has clips, and no column of their parent videos."""
+def _has_clips_without_parents(dataset: str) -> bool:
+    """Return whether a dataset has clips, but no column with their parent videos."""
     return dataset != CLIPS and dataset.startswith("clip")
 
 
@@ -117,7 +117,7 @@ def _uids_by_benchmark(
         return _UidsByBenchmark()
     failed = catalog.load(named)
     columns = [catalog.listing(name).manifest.columns for name in named if name not in failed]
-    if named and all("benchmarks" in of_one for of_one in columns):
+    if named and all("benchmarks" in header for header in columns):
         return _UidsByBenchmark()
     tagged, others = set[str](), set[str]()
     for name in (PRIMARY, CLIPS):

@@ -16,7 +16,7 @@ from ego4dfs.manifest import read_rows
 VIDEO_KEYS = ("video_uid", "parent_video_uid")
 CLIP_KEYS = ("clip_uid", "exported_clip_uid")
 
-# Both begin with a rare string: a search for it is ten times as fast as a search for quotes.
+# Both patterns begin with a rare string: a search for it is ten times as fast as one for quotes.
 _VALUE = re.compile(rb'_uid"\s*:\s*"([^"\\]{1,128})"')
 _END_OF_KEY = re.compile(rb'-[0-9a-fA-F]{12}"\s*:\s*\{')
 _KEY = re.compile(rb'"((?:grp-)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$')

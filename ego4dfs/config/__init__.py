@@ -91,7 +91,7 @@ class Config:
     manifest: bool = False
     """Whether the manifest.csv of full_scale is also shown at the root."""
     manifest_override_path: Path | None = None
-    """A local manifest.csv in place of the one of the only dataset."""
+    """A local manifest.csv that replaces that of the one selected dataset."""
     aws_profile_name: str = ""
     """A profile of ~/.aws; empty for the default credential chain."""
     endpoint_url: str = ""
@@ -101,7 +101,7 @@ class Config:
     """The library that talks to S3: auto, obstore or s3fs."""
     cache_dir: Path = field(default_factory=default_cache_dir)
     cache_max_bytes: int | None = None
-    """Limit of the cache; None for the default share of the disk."""
+    """Limit of the cache; None for the limit that the cache has, else a share of the free disk."""
     eviction: str | None = None
     """Eviction policy, lru or none; None for the policy that the cache has, else lru."""
     verify: str = "auto"
@@ -199,7 +199,7 @@ def resolve(
     ]
     _check_keys(layers[-1])
     chosen = _merge(layers)
-    fields: dict[str, Any] = {KEYS[key].field: KEYS[key].read(at) for key, at in chosen.items()}
+    fields: dict[str, Any] = {KEYS[key].field: KEYS[key].read(one) for key, one in chosen.items()}
     fields.pop("", None)
     if "cache_dir" not in fields:
         fields["cache_dir"] = default_cache_dir(environ)
@@ -238,33 +238,34 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]
 
 
 def _check_keys(layer: Mapping[str, Given]) -> None:
-    for key, at in layer.items():
+    for key, given in layer.items():
         if key not in KEYS:
             raise ConfigError(
-                f"{at.where}: there is no such option", hint=values.closest(key, KEYS)
+                f"{given.where}: there is no such option", hint=values.closest(key, KEYS)
             )
 
 
 def _merge(layers: list[dict[str, Given]]) -> dict[str, Given]:
-    """Return the value of each field from the last layer that has one, by its key."""
-    winners: dict[str, tuple[str, Given]] = {}
+    """Return the value of each field, by its key, from the last layer that has one."""
+    chosen: dict[str, tuple[str, Given]] = {}
     for layer in layers:
-        for key, at in layer.items():
+        for key, given in layer.items():
             name = KEYS[key].field
-            rival_key, rival = winners.get(name, (key, at))
-            if rival_key != key and _is_empty(at):
+            other_key, other = chosen.get(name, (key, given))
+            if other_key != key and _is_empty(given):
                 continue
             # A list of uids and a file of uids exclude each other, also in different layers.
-            exclusive = name == "video_uids" or layer.get(rival_key) is rival
-            if rival_key != key and exclusive and not _is_empty(rival) and rival.value != at.value:
+            exclusive = name == "video_uids" or layer.get(other_key) is other
+            differs = other_key != key and other.value != given.value and not _is_empty(other)
+            if exclusive and differs:
                 hint = "use only one of them"
-                raise ConfigError(f"{at.where}: not allowed with {rival.where}", hint=hint)
-            winners[name] = (key, at)
-    return dict(winners.values())
+                raise ConfigError(f"{given.where}: not allowed with {other.where}", hint=hint)
+            chosen[name] = (key, given)
+    return dict(chosen.values())
 
 
-def _is_empty(at: Given) -> bool:
-    return at.value in ([], (), "")
+def _is_empty(given: Given) -> bool:
+    return given.value in ([], (), "")
 
 
 def _check_override(config: Config, chosen: Mapping[str, Given]) -> None:

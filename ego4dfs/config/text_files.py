@@ -48,7 +48,7 @@ def _next(fd: int, path: Path, waiting: select.poll | None) -> bytes:
 def text(path: Path) -> str:
     """Return the text of a small file: UTF-8, or UTF-16 with a byte order mark.
 
-    Raises OSError, UnicodeDecodeError, and ConfigError for a file that is too large.
+    Raises UnicodeDecodeError, ConfigError for a file of more than 64 MiB, and what `chunks` raises.
     """
     content = bytearray()
     for chunk in chunks(path):

@@ -1,7 +1,7 @@
 """Readers of option values: each checks and converts one value of a flag, config key or variable.
 
 Every error is a ConfigError that begins with where the value was given, because a wrong value may
-come from a flag, the config file or the environment. Only the readers of paths look at the disk.
+come from a flag, the config file or the environment. Only the readers of paths access the disk.
 """
 
 from __future__ import annotations
@@ -90,15 +90,15 @@ def flag(given: Given) -> bool:
     return spelt[str(given.value).strip().lower()]
 
 
-def _at_commas(text: str) -> list[str]:
+def _split_at_commas(text: str) -> list[str]:
     return text.split(",")
 
 
-def words(given: Given, *, parts: Callable[[str], list[str]] = _at_commas) -> tuple[str, ...]:
+def words(given: Given, *, parts: Callable[[str], list[str]] = _split_at_commas) -> tuple[str, ...]:
     """Read a list of words, without duplicates, in order.
 
-    A word may consist of several, separated by commas. JSON must have a list: the official tool
-    takes a string there as a list of its letters.
+    `parts` splits each item, at commas by default. JSON must have a list: the official tool
+    treats a string there as a list of its letters.
     """
     items = given.value
     if isinstance(items, str):
@@ -120,7 +120,7 @@ def annotation_words(given: Given) -> tuple[str, ...]:
 
 
 def lower_case_words(given: Given) -> tuple[str, ...]:
-    """Read a list of words in lower case: benchmarks or uids, which any case may spell."""
+    """Read a list of words, such as benchmarks or uids, and convert it to lower case."""
     return tuple(dict.fromkeys(word.lower() for word in words(given)))
 
 
@@ -135,7 +135,7 @@ def universities(given: Given) -> tuple[str, ...]:
 
 
 def dataset_names(given: Given) -> tuple[str, ...]:
-    """Read a list of dataset names in the form of directories; unknown names are accepted."""
+    """Read a list of dataset names, as `datasets.normalise`; unknown names are accepted."""
     names = words(given)
     try:
         return tuple(dict.fromkeys(datasets.normalise(name) for name in names))
@@ -190,11 +190,11 @@ def uid_file(given: Given) -> tuple[str, ...]:
     if not content.translate(_WHITESPACE).isprintable():
         hint = "one uid on each line, as plain text"
         raise ConfigError(f"{given.where}: cannot read {found}: it is not a text file", hint=hint)
-    read = lower_case_words(Given(content, given.where))
-    if not read:
+    uids = lower_case_words(Given(content, given.where))
+    if not uids:
         hint = "write one uid per line, or omit the option to select all"
         raise ConfigError(f"{given.where}: {found} contains no uids", hint=hint)
-    return read
+    return uids
 
 
 def splits(given: Given) -> tuple[str, ...]:

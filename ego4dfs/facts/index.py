@@ -1,7 +1,8 @@
 """An index of object metadata: size, ETag, version id and time by URL.
 
 Manifests have no sizes, so each object costs one HEAD request, once. The index outlives the mount.
-Facts of a release do not change; if one does, a read with If-Match fails and removes it.
+Objects of a release do not change; if one does, a read with If-Match fails, and its facts are
+removed.
 
 The rows are in SQLite, not in diskcache: three to four times as fast to write, and queried by URL.
 """
@@ -35,12 +36,12 @@ from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 log = logging.getLogger(__name__)
 
 REFUSAL_VALID_S = 3600.0
-"""How long a stat uses a recorded refusal, or a missing object; an open uses it for less."""
+"""How long a recorded refusal, or missing object, is valid for a stat; for an open it is less."""
 
 CLOSE_WAIT_S = CLOSE_S / 4
 """How long `close` waits for HEAD requests in progress."""
 
-_SWEEP_BATCH = 100  # rows; a killed process repeats so many requests
+_SWEEP_BATCH = 100  # rows; after a kill at most so many requests are repeated
 
 _Fetch = Callable[[str], ObjectFacts]
 _Record = Callable[[str, ObjectFacts], None]
@@ -115,7 +116,7 @@ class FactsIndex:
     def confirm(self, url: str, size: int, etag: str) -> None:
         """Record that the response to a GET had this size; written with a later batch.
 
-        Ignored if other facts are known, or none.
+        Ignored if other facts are known, or none are.
         """
         facts = self._known.get(url)
         if facts is None or facts.has_confirmed_size or (facts.size, facts.etag) != (size, etag):

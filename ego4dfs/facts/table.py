@@ -30,13 +30,13 @@ from ego4dfs.store import ObjectFacts
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 0.3
-"""How long opening waits for another process that has locked the file; other uses: one step."""
+"""How long opening and `totals` wait for another process; other uses wait LOCK_STEP_S."""
 LOCKED_S = 3.0
-"""How long after that no use waits at all: facts count as unknown, and writes are deferred."""
+"""How long no use waits after that: facts count as unknown, and writes are deferred."""
 
 _ROWS_PER_QUERY = 500  # SQLite accepts at least 999 values in one query
 _FACTS = "url, size, etag, version_id, mtime_ns"
-_INSERT = f"INSERT OR REPLACE INTO facts ({_FACTS}, proof) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of our own
+_INSERT = f"INSERT OR REPLACE INTO facts ({_FACTS}, proof) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - only our own names are inserted
 _CONFIRMED = "url, size, etag"
 _REFUSALS = "url, missing, message, at"
 # Processes of several versions of ego4dfs use one table: the columns and checksums of `facts` must
@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS refusals (
     proof BLOB
 ) WITHOUT ROWID;
 """
-# Rows of versions without checksums are accepted once: a GET of the object reports a wrong size.
+# Rows of versions without checksums are accepted as they are: a GET detects a wrong size.
 _UPGRADE = (
     "ALTER TABLE facts ADD COLUMN proof BLOB",
     f"UPDATE facts SET proof = proof({_FACTS})",  # noqa: S608
@@ -75,7 +75,10 @@ class FactsTable:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create it. Raises CacheError."""
+        """Open or create the database; one that is locked is opened at its next use.
+
+        Raises CacheError.
+        """
         self._path = path
         self._closed = False
         self._unusable = ThrottledLog(log)
@@ -115,7 +118,7 @@ class FactsTable:
         return found
 
     def apply(self, changes: Mapping[str, ObjectFacts | None]) -> bool:
-        """Write facts, and delete those given as None; False if another process has locked it."""
+        """Write facts, and delete those given as None; False if the table is locked."""
         dropped = [(url,) for url, facts in changes.items() if facts is None]
         known = [(url, facts) for url, facts in changes.items() if facts is not None]
         rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in known]
@@ -129,12 +132,15 @@ class FactsTable:
         )
 
     def refusal(self, url: str) -> tuple[bool, str, float] | None:
-        """Return whether the object was missing, the message, and the time of the response."""
+        """Return whether the object was missing, the message, and when (seconds since the epoch).
+
+        None if there is no record of a refusal.
+        """
         rows = self._rows_of("refusals", _REFUSALS, (url,))
         return (bool(rows[0][1]), str(rows[0][2]), float(rows[0][3])) if rows else None
 
     def refused_urls(self, since_s: float, until_s: float) -> set[str]:
-        """Return the URLs that were refused in this interval."""
+        """Return the URLs refused after `since_s`, until `until_s`, in seconds since the epoch."""
         query = "SELECT url FROM refusals WHERE at > ? AND at <= ?"
         return {row[0] for row in self._rows(query, (since_s, until_s))}
 
@@ -211,7 +217,7 @@ class FactsTable:
         return valid
 
     def _write(self, *statements: tuple[str, list[Row]]) -> bool:
-        """Run all in one transaction; return False only if another process has locked it."""
+        """Run all in one transaction; return False only if the table is locked."""
         if self.is_locked:
             return False
         self._try("written", lambda: self._transact(statements), None)
@@ -234,7 +240,7 @@ class FactsTable:
             return otherwise
 
     def _unless_locked(self, what: str, operation: Callable[[], _T]) -> _T:
-        """Fail if another thread has found it locked: a hundred threads would wait in a row."""
+        """Fail if another thread has found it locked: threads would wait one by one."""
         if self._is_locked(what):
             raise sqlite3.OperationalError("database is locked")
         try:

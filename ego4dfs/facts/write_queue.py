@@ -9,7 +9,7 @@ from ego4dfs.facts.table import LOCKED_S, FactsTable
 from ego4dfs.store import ObjectFacts
 
 _MAX_CHANGES = 100_000
-"""Limit of unwritten changes; each older change costs a HEAD request in the next process."""
+"""Limit of unwritten changes; each one dropped costs a HEAD request in the next process."""
 
 
 class WriteQueue:

@@ -14,7 +14,7 @@ _RECORD_CHARACTERS = 16 << 20
 """The longest record of several lines, and the longest field."""
 _REREAD_CHARACTERS = 16 << 20
 _LINES_AFTERWARDS = 8
-"""After this many characters were read again because of damaged quotes, a record has at most 8
+"""After `_REREAD_CHARACTERS` were read again because of damaged quotes, a record has at most 8
 lines. Otherwise a text in which each line opens a quote is read to its end once for each line."""
 
 # Python's default limit, 128 KiB, is set for the whole process; it is raised, never lowered.
@@ -100,7 +100,7 @@ def read_rows(lines: Iterable[str]) -> Iterator[CsvRow]:
 
 
 def _damaged_fields(line: str, width: int) -> list[str]:
-    """Return the fields as a lenient CSV reader sees them, or as if the line had no quotes."""
+    """Return the fields as a lenient CSV reader parses them, or without any quotes."""
     try:
         fields = next(csv.reader([line]), [])
     except csv.Error:

@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class _Table:
-    """The packed rows: their strings in one buffer, and values that rows share, once."""
+    """The packed rows: strings in one buffer, and one copy of the values that rows share."""
 
     def __init__(self) -> None:
         self.texts = bytearray()
@@ -78,13 +78,13 @@ def _name(packed: str, uid: str, url: str) -> str:
 
 
 class Entries(Sequence[Entry]):
-    """Entries in the order of their manifest, each created at every access.
+    """Entries in the order of their manifest; each access creates a new object.
 
     Safe from several threads once built.
     """
 
     def __init__(self, table: _Table | None = None, places: array[int] | None = None) -> None:
-        """Contain these rows of a table, or all."""
+        """Contain the rows of a table at these places, or all rows."""
         self._table = table or _Table()
         self._places = places
         self._by_name: array[int] | None = None
@@ -112,7 +112,7 @@ class Entries(Sequence[Entry]):
     __hash__ = None  # type: ignore[assignment]
 
     def files(self) -> Iterator[tuple[str, str]]:
-        """Yield name and URL of each."""
+        """Yield the name and URL of each entry."""
         return map(self._table.name_and_url, self._all())
 
     def filtered(self, admits: Callable[[Entry], bool]) -> Entries:

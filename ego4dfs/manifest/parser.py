@@ -21,7 +21,6 @@ RELATED_UID_COLUMNS = ("video_uid", "exported_clip_uid", "clip_uid", "parent_vid
 RESERVED_NAMES = (MANIFEST, MANIFEST_VER, ".ego4dfs")
 """Names of the official tool's own files, and of our directory for incomplete files."""
 
-
 _VIDEO_TYPES = ("mp4", "video")
 _FILE_TYPES = ("file", "json")
 _S3_URL = re.compile(r"s3://([^/\s]+)/(.*[^/])", re.DOTALL)
@@ -123,7 +122,7 @@ class _RowReader:
         """Pack the entry of a row, if the row can be used."""
         entry = self.entry(record)
         if entry is not None and not self.packing.add(entry):
-            self._skip(record.number, "", "holds a NUL")
+            self._skip(record.number, "", "contains a NUL character")
 
     def entry(self, record: CsvRow) -> Entry | None:
         """Return the entry of a row; None, with a problem reported, if it cannot be used."""
