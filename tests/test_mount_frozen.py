@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.errors import MountError
+from ego4dfs.files.child_call import ChildCall, call_in_child
+from ego4dfs.files.mountinfo import mounted_at, resolve_path
 from ego4dfs.mount import MountUnresponsive, read_status, unmount
-from ego4dfs.mount.child_call import ChildCall, call_in_child
-from ego4dfs.mount.mountinfo import mounted_at, resolve_path
 from kit.cli import complaint
 from kit.mounts import is_mounted, status
 from kit.namespaces import unshare

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ego4dfs.mount import mountinfo
+from ego4dfs.files import mountinfo
 from kit.mounts import status
 
 pytestmark = pytest.mark.fuse

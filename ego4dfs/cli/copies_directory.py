@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
-from ego4dfs.mount import mounts, resolve_path
+from ego4dfs.files.mountinfo import mounts, resolve_path
 from ego4dfs.text import shell_word
 
 

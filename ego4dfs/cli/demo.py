@@ -14,7 +14,8 @@ from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import default_cache_dir
 from ego4dfs.errors import ConfigError, MountError
-from ego4dfs.mount import check_mountpoint, load_binding, mounted_at, unmount
+from ego4dfs.files.mountinfo import mounted_at
+from ego4dfs.mount import check_mountpoint, load_binding, unmount
 
 if TYPE_CHECKING:
     from ego4dfs.demo.keeper import Kept

@@ -33,6 +33,7 @@ from ego4dfs.cli.store_state import describe_state, state_remedy
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError, MountError
+from ego4dfs.files.mountinfo import resolve_path
 from ego4dfs.metrics import NOT_ASKED, ONLINE
 from ego4dfs.mount import (
     Binding,
@@ -42,7 +43,6 @@ from ego4dfs.mount import (
     load_binding,
     lock_mountpoint,
     read_status,
-    resolve_path,
     run_in_background,
     serve,
     tune_memory,

@@ -12,15 +12,8 @@ from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.store_state import describe_state, state_remedy
 from ego4dfs.errors import MountError
-from ego4dfs.mount import (
-    MountDead,
-    MountUnresponsive,
-    mounted_at,
-    mounts,
-    read_status,
-    read_statuses,
-    resolve_path,
-)
+from ego4dfs.files.mountinfo import mounted_at, mounts, resolve_path
+from ego4dfs.mount import MountDead, MountUnresponsive, read_status, read_statuses
 from ego4dfs.text import human_size
 
 

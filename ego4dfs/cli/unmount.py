@@ -8,7 +8,8 @@ from ego4dfs.cli.options import path_of
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.streams import output_is_optional
-from ego4dfs.mount import resolve_path, unmount
+from ego4dfs.files.mountinfo import resolve_path
+from ego4dfs.mount import unmount
 
 
 def add_arguments(parser: Parser) -> None:

@@ -11,6 +11,7 @@ from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.config import MIN_CACHE_BYTES, Config
 from ego4dfs.doctor.checks import Check, Level
 from ego4dfs.errors import Ego4DError, MountError
+from ego4dfs.files.mountinfo import mounts
 from ego4dfs.metrics import Metrics
 from ego4dfs.mount import (
     MountDead,
@@ -19,7 +20,6 @@ from ego4dfs.mount import (
     check_fusermount,
     find_library,
     fusermount,
-    mounts,
     privilege_lacking,
     read_statuses,
 )

@@ -1,4 +1,4 @@
-"""Safe use of local files: atomic writes, private and shared directories, regular files."""
+"""Safe use of local files: atomic writes, private and shared directories, the mount table."""
 
 from ego4dfs.files.atomic import write_atomic
 from ego4dfs.files.folder import HIDDEN, Folder, Folders

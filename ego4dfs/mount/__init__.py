@@ -12,7 +12,6 @@ from ego4dfs.mount.binding import (
 from ego4dfs.mount.daemon import run_in_background
 from ego4dfs.mount.fuse_session import MountOptions, serve
 from ego4dfs.mount.memory_settings import tune_memory
-from ego4dfs.mount.mountinfo import MountEntry, mounted_at, mounts, resolve_path
 from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, lock_mountpoint, unmount
 from ego4dfs.mount.status import (
     STATUS_DIRECTORY,
@@ -28,7 +27,6 @@ __all__ = [
     "STATUS_PATH",
     "Binding",
     "MountDead",
-    "MountEntry",
     "MountOptions",
     "MountUnresponsive",
     "check_device",
@@ -39,12 +37,9 @@ __all__ = [
     "fusermount",
     "load_binding",
     "lock_mountpoint",
-    "mounted_at",
-    "mounts",
     "privilege_lacking",
     "read_status",
     "read_statuses",
-    "resolve_path",
     "run_in_background",
     "serve",
     "tune_memory",

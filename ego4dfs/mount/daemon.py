@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from ego4dfs import errors
 from ego4dfs.errors import Ego4DError, MountError
-from ego4dfs.mount.child_call import close_descriptors
+from ego4dfs.files.child_call import close_descriptors
 from ego4dfs.mount.logfile import LogFile, log_to
 from ego4dfs.mount.working_directory import change_to_root
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.mount.mountinfo import mounts
+from ego4dfs.files.mountinfo import mounts
 from ego4dfs.mount.umount import umount
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.errors import MountError
+from ego4dfs.files.mountinfo import device_of
 from ego4dfs.mount.binding import Binding, privilege_lacking
 from ego4dfs.mount.binding_adapters import (
     BACKGROUND_REQUESTS,
@@ -25,7 +26,6 @@ from ego4dfs.mount.binding_adapters import (
     session_class,
 )
 from ego4dfs.mount.fuse_loop import FuseLoop
-from ego4dfs.mount.mountinfo import device_of
 from ego4dfs.mount.operations import WORKERS, Operations
 from ego4dfs.mount.processes import set_process_name
 from ego4dfs.mount.stderr_capture import StderrCapture

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount.child_call import call_in_child
-from ego4dfs.mount.mountinfo import MountEntry, mount_containing, mounted_at, mounts
+from ego4dfs.files.child_call import call_in_child
+from ego4dfs.files.mountinfo import MountEntry, mount_containing, mounted_at, mounts
 from ego4dfs.mount.processes import (
     Process,
     describe_holders,

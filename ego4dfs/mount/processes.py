@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ego4dfs.mount.mountinfo import MountEntry, mounts
+from ego4dfs.files.mountinfo import MountEntry, mounts
 
 _PROC = Path("/proc")
 _BDI = Path("/sys/class/bdi")

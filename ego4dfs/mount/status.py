@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount.child_call import ChildCall
-from ego4dfs.mount.mountinfo import mounted_at
+from ego4dfs.files.child_call import ChildCall
+from ego4dfs.files.mountinfo import mounted_at
 from ego4dfs.mount.processes import Process, pid_namespace, serving_process
 from ego4dfs.text import shell_word
 from ego4dfs.vfs import VFS, Handle, Stat

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs.errors import MountError
-from ego4dfs.mount.child_call import call_in_child
+from ego4dfs.files.child_call import call_in_child
 
 FILESYSTEM_TYPE = "fuse.ego4dfs"
 RESOLVE_S = 2.0
