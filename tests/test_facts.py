@@ -192,9 +192,9 @@ def test_results_of_a_sweep_are_on_disk_when_it_ends(open_index, monkeypatch):
     writes = []
     apply = FactsTable.apply
 
-    def counted(table, changes):
+    def counted(table, changes, confirmed):
         writes.append(len(changes))
-        return apply(table, changes)
+        return apply(table, changes, confirmed)
 
     monkeypatch.setattr(FactsTable, "apply", counted)
     index = open_index(CountingStore(objects()))

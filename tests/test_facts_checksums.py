@@ -164,6 +164,17 @@ def test_confirmed_sizes_are_stored_and_rows_of_an_earlier_version_are_unconfirm
     again.close()
 
 
+def test_a_confirmation_does_not_restore_a_row_that_another_process_has_deleted(tmp_path, store):
+    facts = FactsIndex(tmp_path, store)
+    facts.record(URL, ObjectFacts(5, "etag", "v", 7))
+    other = FactsIndex(tmp_path, store)
+    other.remove(URL)
+    facts.confirm(URL, 5, "etag")
+    facts.close()
+    assert other.peek(URL) is None
+    other.close()
+
+
 @pytest.mark.parametrize(("size", "etag"), [(6, "etag"), (5, "new")])
 def test_a_confirmed_size_is_not_one_of_other_facts(tmp_path, store, size, etag):
     facts = FactsIndex(tmp_path, store)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import pytest
 
 from ego4dfs.facts import FactsIndex, index, table, write_queue
+from ego4dfs.store import ObjectFacts
 from kit.fakes import CountingStore, StallingStore
 from kit.locked_sqlite import held
 from kit.processes import wait_until
@@ -147,3 +149,19 @@ def test_facts_are_written_again_where_the_directory_was(tmp_path, store, away):
     again = FactsIndex(home, CountingStore())
     assert again.peek(URLS[1]) == store.head(URLS[1])
     again.close()
+
+
+def test_deferred_facts_are_written_with_their_confirmation_unless_removed(tmp_path, store):
+    def on_disk(url: str) -> ObjectFacts | None:
+        with closing(FactsIndex(tmp_path, store)) as index:
+            return index.peek(url)
+
+    with closing(FactsIndex(tmp_path, store)) as facts:
+        with held(tmp_path / "facts.sqlite"):
+            for url in URLS[:2]:
+                facts.record(url, ObjectFacts(5, "etag", "v", 7))
+                facts.confirm(url, 5, "etag")
+            facts.remove(URLS[1])
+        wait_until(lambda: on_disk(URLS[0]) is not None)
+    assert on_disk(URLS[0]).has_confirmed_size
+    assert on_disk(URLS[1]) is None

@@ -121,7 +121,9 @@ class FactsIndex:
         facts = self._known.get(url)
         if facts is None or facts.has_confirmed_size or (facts.size, facts.etag) != (size, etag):
             return
-        self._record(url, facts.confirmed())
+        self._known[url] = confirmed = facts.confirmed()
+        if confirmed.is_lasting:
+            self._queue.confirm(url, confirmed, batch=_SWEEP_BATCH)
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes.

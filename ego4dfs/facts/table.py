@@ -117,18 +117,25 @@ class FactsTable:
                 found[row[0]] = ObjectFacts(*row[1:], has_confirmed_size=row[:3] in confirmed)
         return found
 
-    def apply(self, changes: Mapping[str, ObjectFacts | None]) -> bool:
-        """Write facts, and delete those given as None; False if the table is locked."""
+    def apply(
+        self, changes: Mapping[str, ObjectFacts | None], confirmed: Mapping[str, ObjectFacts]
+    ) -> bool:
+        """Write facts, and delete those given as None; False if the table is locked.
+
+        Of `confirmed`, whose facts are in rows already, only that a GET had this size is written.
+        """
         dropped = [(url,) for url, facts in changes.items() if facts is None]
         known = [(url, facts) for url, facts in changes.items() if facts is not None]
         rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in known]
-        confirmed = [(url, f.size, f.etag) for url, f in known if f.has_confirmed_size]
+        sizes = [
+            (url, f.size, f.etag) for url, f in (*known, *confirmed.items()) if f.has_confirmed_size
+        ]
         return self._write(
             ("DELETE FROM facts WHERE url = ?", dropped),
             ("DELETE FROM confirmed WHERE url = ?", dropped),
             ("DELETE FROM refusals WHERE url = ?", dropped),
             (_INSERT, _with_checksums(rows)),
-            ("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?)", _with_checksums(confirmed)),
+            ("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?)", _with_checksums(sizes)),
         )
 
     def refusal(self, url: str) -> tuple[bool, str, float] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import TypeVar
 
 from ego4dfs.facts.table import LOCKED_S, FactsTable
 from ego4dfs.store import ObjectFacts
@@ -12,8 +14,11 @@ _MAX_CHANGES = 100_000
 """Limit of unwritten changes; each one dropped costs a HEAD request in the next process."""
 
 
+_Change = TypeVar("_Change")
+
+
 class WriteQueue:
-    """Unwritten changes by URL: new facts, or None to delete the row.
+    """Unwritten changes by URL: new facts, None to delete the row, or the row's size confirmed.
 
     Safe from several threads. If another process has locked the table, it is written later, in
     the background. `_lock` guards the changes and is never held during I/O.
@@ -23,6 +28,7 @@ class WriteQueue:
         """Write to `table`."""
         self._table = table
         self._changes: dict[str, ObjectFacts | None] = {}
+        self._confirmed: dict[str, ObjectFacts] = {}
         self._timer: threading.Timer | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -31,11 +37,24 @@ class WriteQueue:
     def put(self, url: str, facts: ObjectFacts | None, *, batch: int = 1) -> None:
         """Add a change; write all of them once there are `batch`."""
         with self._lock:
+            self._confirmed.pop(url, None)
             self._changes.pop(url, None)
             self._changes[url] = facts
-            count = len(self._changes)
-            if count > _MAX_CHANGES:
-                del self._changes[next(iter(self._changes))]
+            count = self._bounded()
+        if count >= batch:
+            self.flush()
+
+    def confirm(self, url: str, facts: ObjectFacts, *, batch: int) -> None:
+        """Add that a GET has confirmed the size of facts that were put before.
+
+        If their row is on disk, it is not written again. Ignored if it is to be deleted.
+        """
+        with self._lock:
+            if url not in self._changes:
+                self._confirmed[url] = facts
+            elif self._changes[url] is not None:
+                self._changes[url] = facts
+            count = self._bounded()
         if count >= batch:
             self.flush()
 
@@ -50,14 +69,14 @@ class WriteQueue:
             return
         with self._writing:
             with self._lock:
-                changes = dict(self._changes)
-            if not changes:
+                changes, confirmed = dict(self._changes), dict(self._confirmed)
+            if not changes and not confirmed:
                 return
-            is_written = self._table.apply(changes)
-            with self._lock:
-                for url, facts in changes.items() if is_written else ():
-                    if url in self._changes and self._changes[url] is facts:
-                        del self._changes[url]
+            is_written = self._table.apply(changes, confirmed)
+            if is_written:
+                with self._lock:
+                    _remove(changes, self._changes)
+                    _remove(confirmed, self._confirmed)
         if not is_written:
             self._write_later()
 
@@ -69,6 +88,14 @@ class WriteQueue:
         if timer is not None:
             timer.cancel()
         self.flush()
+
+    def _bounded(self) -> int:
+        """Drop the oldest if there are too many; return how many are left. `_lock` is held."""
+        if len(self._confirmed) > _MAX_CHANGES:
+            del self._confirmed[next(iter(self._confirmed))]
+        if len(self._changes) > _MAX_CHANGES:
+            del self._changes[next(iter(self._changes))]
+        return len(self._changes) + len(self._confirmed)
 
     def _write_later(self) -> None:
         with self._lock, suppress(RuntimeError):  # no thread can be started: the interpreter ends
@@ -82,3 +109,10 @@ class WriteQueue:
         with self._lock:
             self._timer = None
         self.flush()
+
+
+def _remove(written: Mapping[str, _Change], changes: dict[str, _Change]) -> None:
+    """Remove the changes that were written, but not newer ones of the same URLs."""
+    for url, change in written.items():
+        if url in changes and changes[url] is change:
+            del changes[url]

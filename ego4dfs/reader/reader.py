@@ -82,7 +82,9 @@ class Reader:
         would fetch is fetched now, and cached. Raises StoreError if the store does not send it, and
         ObjectChanged if the object has another size or version.
         """
-        if not ref.size or self._has_first_part(ref) or self._cache.has_any(ref.object_id):
+        if not ref.size or self._has_first_part(ref):
+            return
+        if ref.size > PART_SIZE and self._cache.has_any(ref.object_id):
             return
         first = range(min(FIRST_AT_START, ref.size))
         begun = self.downloads.fetch(ref, first, PART_SIZE, FIRST_AT_START)
