@@ -58,7 +58,7 @@ IDLE_TIMEOUT_S = 20  # S3 closes idle connections after about this time
 STREAM_PIECE_BYTES = 256 << 10  # a killed download loses this much of each connection
 SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # a reader waits for the first bytes
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_EXPRESSIBLE = re.compile(r"[\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|\Z)")
 _UNKNOWN_BYTES = 8 << 20  # manifests
 _runtime: dict[str, int] = {}  # the process that started obstore's threads, once one did
 
@@ -280,9 +280,7 @@ def forked() -> bool:
 
 def expressible(key: str) -> bool:
     """Return whether obstore can express `key`; it strips slashes and refuses some segments."""
-    return not _CONTROL.search(key) and all(
-        segment not in {"", ".", ".."} for segment in key.split("/")
-    )
+    return _NOT_EXPRESSIBLE.search(key) is None
 
 
 @lru_cache(maxsize=256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ego4dfs.errors import ObjectChanged, StoreError
@@ -33,7 +33,16 @@ class ObjectFacts:
 
     def confirmed(self) -> ObjectFacts:
         """Return the same facts as those of an answer to a GET."""
-        return replace(self, has_confirmed_size=True)
+        if self.has_confirmed_size:
+            return self
+        return ObjectFacts(  # dataclasses.replace would take five times as long
+            self.size,
+            self.etag,
+            self.version_id,
+            self.mtime_ns,
+            is_lasting=self.is_lasting,
+            has_confirmed_size=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

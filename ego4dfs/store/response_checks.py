@@ -6,6 +6,7 @@ them comes from something else, and must not become the facts of an object.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ego4dfs.errors import ObjectChanged
@@ -48,6 +49,7 @@ def lacking(*, etag: str, has_time: bool, has_length: bool = True) -> str:
     return f"it has no {' and no '.join(missing)}"
 
 
+@lru_cache(maxsize=64)
 def is_web_page(content_type: str) -> bool:
     """Return whether a response is declared as HTML: no object of Ego4D is."""
     return content_type.partition(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}
