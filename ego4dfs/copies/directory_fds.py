@@ -1,9 +1,9 @@
 """The directories of copies by descriptors, so that a mount over them does not hide them.
 
-A link to a directory is followed if it was there at the start, before a mount could be at its
-end: a dataset on another disk. As for prefetch, the user, root or the owner of the whole
-directory must have made it. Other links are not followed: one could lead into the mount itself,
-and wait for its own answer.
+A symbolic link to a directory, such as a dataset on another disk, is followed if it existed at the
+start, before a mount could be its target. As for prefetch, the user, root, or the owner of the
+root directory must have created it. Other links are not followed: one could lead into the mount
+itself, which would then wait for its own answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOT_FOLLOWED = (errno.ENOTDIR, errno.ELOOP)
 
 
 class Directories:
-    """Directories below one root, each opened once and kept. Safe from several threads.
+    """Directories below one root, each opened once and kept open. Safe from several threads.
 
     `report` is called for links that are not followed, with (path, reason).
     """
@@ -34,7 +34,7 @@ class Directories:
         self._follow_links("", _DEPTH)
 
     def below(self, directory: str) -> int:
-        """Return the descriptor of a directory, opened step by step. Raises OSError."""
+        """Return the descriptor of a directory, opened name by name. Raises OSError."""
         known = self._open.get(directory)
         if known is not None:
             return known
@@ -54,7 +54,7 @@ class Directories:
         return self._keep(directory, descriptor)
 
     def subdirectories(self, directory: str) -> list[str]:
-        """Return the paths of the directories in one, hidden ones left out; none on an error."""
+        """Return the paths of the directories in one, without hidden ones; [] on an error."""
         try:
             with os.scandir(self.below(directory)) as entries:
                 names = sorted(entry.name for entry in entries if _may_be_directory(entry))
@@ -71,10 +71,10 @@ class Directories:
 
     def _keep(self, directory: str, descriptor: int) -> int:
         with self._lock:
-            kept = self._open.setdefault(directory, descriptor)
-        if kept != descriptor:
+            first = self._open.setdefault(directory, descriptor)
+        if first != descriptor:  # another thread opened it, too
             os.close(descriptor)
-        return kept
+        return first
 
     def _follow_links(self, directory: str, depth: int) -> None:
         """Open the links below a directory, down to `depth` levels."""

@@ -1,9 +1,9 @@
-"""In which buckets ETags are checksums, by all downloads into one directory of copies.
+"""In which buckets ETags are checksums, as all downloads into one directory of copies have shown.
 
-An object that agrees with its ETag proves it for its bucket, and for good. Objects of a bucket in
-which none ever agreed, several of them and each twice the same over different connections, show
-that ETags are no checksums there, as under SSE-KMS: then a size is all that can be compared. One
-object that disagrees, however often, shows nothing.
+One object that agrees with its ETag proves that the ETags of its bucket are checksums, in later
+runs too. If none ever agreed and several disagree, each with the same bytes over two connections,
+its ETags are not checksums, as with SSE-KMS: then only sizes can be compared. One object that
+disagrees, however often, proves nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, is_md5, only_par
 from ego4dfs.store.s3_url import split_s3_url
 
 OBJECTS_AGAINST = 3
-"""How many objects of a bucket must disagree, and none agree, until its ETags are no checksums."""
+"""If so many objects of a bucket disagree and none agrees, its ETags are not checksums."""
 
 _AGREED, _PARTS, _DISAGREED = "agreed", "parts", "disagreed"
 
@@ -23,7 +23,7 @@ _AGREED, _PARTS, _DISAGREED = "agreed", "parts", "disagreed"
 class BucketEtags:
     """The evidence about buckets, stored in the journal. Safe from several threads.
 
-    `agreed` and `disagreed` raise JournalError; a journal that is only looked at is not written.
+    Only `agreed` and `disagreed` write to the journal; they raise JournalError.
     """
 
     def __init__(self, journal: Journal, source: str = "") -> None:
@@ -54,14 +54,14 @@ class BucketEtags:
             return len(self._against.get(_bucket(url), ())) >= OBJECTS_AGAINST
 
     def proof(self, url: str, size: int, etag: str, found: Comparison) -> Proof:
-        """Return what a comparison proves, seen with what earlier runs found in its bucket."""
-        is_none = _bucket(url) in self._not_checksums_before and not self.are_checksums(url)
-        if found.proof is Proof.WRONG and is_none:
+        """Return what a comparison proves, with the evidence of earlier runs about the bucket."""
+        not_checksums = _bucket(url) in self._not_checksums_before and not self.are_checksums(url)
+        if found.proof is Proof.WRONG and not_checksums:
             return Proof.UNKNOWN
         if found.proof is Proof.UNKNOWN and not is_md5(etag):
             part = only_part_size(size, etag)
             if part and self._evidence.is_part_size(_bucket(url), part):
-                return Proof.WRONG  # the same tool uploaded it, and with this part size it differs
+                return Proof.WRONG  # only this part size is possible, and with it the ETag differs
         return found.proof
 
     def agreed(self, url: str, found: Comparison) -> None:
@@ -78,7 +78,7 @@ class BucketEtags:
         self._journal.note_evidence(self._source, bucket, kind, detail, against=_DISAGREED)
 
     def disagreed(self, url: str) -> None:
-        """Record that two independent downloads of an object gave the same other checksum."""
+        """Record that two independent downloads of an object had the same, other checksum."""
         bucket = _bucket(url)
         if self.are_checksums(url):
             return

@@ -49,14 +49,14 @@ class Inventory:
     ) -> Inventory:
         """Find the files of these entries in the directory, which need not exist.
 
-        `known` are facts by URL; equal facts, names and URLs of records are shared objects.
+        `known` are facts by URL. Records share equal objects with entries and facts.
         """
         directory, prefix = layout.dataset(dataset), layout.relative_directory(dataset)
         by_name = {entry.name: entry for entry in entries}
         files = _files(directory, by_name)
-        top = layout.root / METADATA
-        if not dataset and METADATA not in files and top.is_file():
-            files[METADATA] = FileState(top.stat().st_size, top.stat().st_mtime_ns)
+        in_root = layout.root / METADATA
+        if not dataset and METADATA not in files and in_root.is_file():
+            files[METADATA] = FileState(in_root.stat().st_size, in_root.stat().st_mtime_ns)
         records = {}
         for path, record in journal.records(prefix):
             entry = by_name.get(path[len(prefix) + 1 :])
@@ -79,9 +79,9 @@ class Inventory:
         return record if record is not None and record.url == entry.url else None
 
     def needs_revalidation(self, entry: Entry, facts: ObjectFacts) -> bool:
-        """Return whether a file may be of a newer version of its object than is known.
+        """Return whether a file may be of a newer version of its object than `facts`.
 
-        Another program wrote it, or the official tool recorded a version that is unknown here.
+        That is so if another program wrote it, or the official tool recorded another version.
         """
         if entry.name not in self.files:
             return False
@@ -119,9 +119,9 @@ class Inventory:
 
     @cached_property
     def _elsewhere(self) -> dict[tuple[str, str], list[Row]]:
-        """The rows about files that are in the directories of other datasets, by uid and name.
+        """The rows in the manifest.ver files of other datasets, by uid and name.
 
-        Of several datasets in one run, the official tool records all in the directory of the last.
+        The official tool records all datasets of one run in the directory of the last one.
         """
         version = self.layout.dataset("")
         found: dict[tuple[str, str], list[Row]] = {}
@@ -135,22 +135,22 @@ class Inventory:
 def _files(directory: Path, by_name: Mapping[str, Entry]) -> dict[str, FileState]:
     """Return size and time of the files that entries name.
 
-    Some disks list a file by another spelling than the one by which it was made.
+    Some filesystems list a name in another spelling than the one in which it was created.
     """
     files: dict[str, FileState] = {}
-    strange: set[str] = set()
+    unmatched: set[str] = set()
     if directory.is_dir():
         with os.scandir(directory) as found:
             for file in found:
                 entry = by_name.get(file.name)
                 if entry is None:
-                    strange.add(folded(file.name))
+                    unmatched.add(folded(file.name))
                 with suppress(OSError):  # a link without an accessible target
                     if entry is not None and file.is_file():
                         status = file.stat()
                         files[entry.name] = FileState(status.st_size, status.st_mtime_ns)
-    for name in by_name if strange else ():
-        if name not in files and folded(name) in strange:
+    for name in by_name if unmatched else ():
+        if name not in files and folded(name) in unmatched:
             with suppress(OSError):
                 status = (directory / name).stat()
                 if stat.S_ISREG(status.st_mode):

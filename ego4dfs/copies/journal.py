@@ -1,8 +1,8 @@
 """The journal: which copies are complete, and which bytes of the others are on disk.
 
-`<root>/.ego4dfs/journal.sqlite`. A range is recorded twice: once it is written, with the
-boot of this machine: the bytes are in the page cache, which outlives a killed process but not a
-reboot. And once it is synced, without: then it is on disk for good.
+The file is `<root>/.ego4dfs/journal.sqlite`. A range is recorded when it is written, with the id
+of the boot of this machine: its bytes are in the page cache, which outlives a killed process but
+not a reboot. When the range is synced, the id is removed: then its bytes are on disk.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class Journal:
     """The journal of one directory of copies, held by one process at a time.
 
     Safe from several threads. Raises OutputError when it cannot be opened or read, and
-    JournalError when it cannot be written. `_partial` has the paths of all copies under way, for
-    nobody else writes: most copies are small, and need no statement about that.
+    JournalError when it cannot be written. `_partial` has the paths of all unfinished copies, so
+    small files, which are never recorded as unfinished, need no statements that delete such rows.
     """
 
     def __init__(self, state: Path, *, read_only: bool = False) -> None:
-        """Open or create it in `state`, and keep other prefetches out of this directory.
+        """Open or create the journal in `state`, and lock the directory against other prefetches.
 
         With `read_only` nothing is created or locked, and the journal cannot be written.
         """
@@ -105,7 +105,7 @@ class Journal:
 
     @classmethod
     def empty(cls) -> Journal:
-        """Return a journal without records, for reading if the real one cannot be read."""
+        """Return a journal without records, to use in place of one that cannot be read."""
         return cls(Path(os.devnull), read_only=True)
 
     def records(self, directory: str = "") -> Iterator[tuple[str, Record]]:
@@ -117,7 +117,11 @@ class Journal:
         values: tuple[object, ...] = ()
         if directory:
             where = " WHERE path >= ? AND path < ? AND instr(substr(path, ?), '/') = 0"
-            values = (f"{directory}/", f"{directory}0", len(directory) + 2)  # 0 follows the slash
+            values = (
+                f"{directory}/",
+                f"{directory}0",
+                len(directory) + 2,
+            )  # "0" follows "/" in ASCII
         rows = self._select(
             "SELECT path, url, source, release, checksum, COALESCE(at, 0.0),"  # noqa: S608 - constants
             " COALESCE(times.mtime_ns, 0), size, etag, version_id, files.mtime_ns"
@@ -142,7 +146,7 @@ class Journal:
 
         An earlier version of ego4dfs recorded for each copy only whether its ETag agreed.
         """
-        bucket = "substr(url, 6, instr(substr(url, 6), '/') - 1)"  # behind s3://
+        bucket = "substr(url, 6, instr(substr(url, 6), '/') - 1)"  # after s3://
         query = (
             f"SELECT DISTINCT {bucket}, 'agreed', '' FROM files"  # noqa: S608 - a constant
             " WHERE ? IN ('', source) AND checksum = 'md5'"
@@ -176,7 +180,7 @@ class Journal:
         return PartialDownload(url, etag, size, part_name, tuple(ranges))
 
     def partial_bytes(self) -> dict[str, int]:
-        """Return how many bytes of each copy under way are on disk."""
+        """Return how many bytes of each unfinished copy are on disk, by path."""
         return dict(self._all("SELECT path, SUM(stop - start) FROM ranges GROUP BY path"))
 
     def begin(self, path: str, url: str, facts: ObjectFacts, part_name: str) -> None:
@@ -221,19 +225,19 @@ class Journal:
         self._write(*(("DELETE FROM files WHERE path = ?", (path,)) for path in paths))
 
     def forget(self, path: str) -> None:
-        """Drop a copy under way."""
+        """Delete the record and the ranges of an unfinished copy."""
         if path in self._partial:
             self._write(*_forgotten(path))
             self._partial.discard(path)
 
     def close(self) -> None:
-        """Let other processes in."""
+        """Close the journal, and release the lock of the directory."""
         with self._lock:
             self._db.close()
             self._release()
 
     def _create(self) -> None:
-        """Create the tables; take over the rows of tables that had another name before."""
+        """Create the tables; move the rows of tables that have their former name."""
         for name, columns in _TABLES.items():
             self._db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}) WITHOUT ROWID")
         former = {new: old for new, old in _FORMER_NAMES.items() if old in self._names()}
@@ -243,7 +247,7 @@ class Journal:
                 self._db.execute(f"DROP TABLE {old}")
 
     def _add_missing(self) -> None:
-        """Show tables that the journal of an earlier version lacks, without writing to it."""
+        """Add tables that the journal of an earlier version lacks as temporary ones."""
         self._db.execute("PRAGMA temp_store = MEMORY")
         present = self._names()
         for name, columns in _TABLES.items():
@@ -258,7 +262,7 @@ class Journal:
         return frozenset(name for (name,) in rows)
 
     def _paths(self, query: str) -> set[str]:
-        """Return paths of the tables of this version; none from a journal that lacks them."""
+        """Return the paths that a query finds; none for a journal that is read-only."""
         if not self.writable:
             return set()
         return {path for (path,) in self._db.execute(query)}
@@ -267,7 +271,7 @@ class Journal:
         return self._db.execute("SELECT 1 FROM times LIMIT 1").fetchone() is not None
 
     def _done(self, path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]:
-        """Yield what records a complete copy: small files make thousands of these a second."""
+        """Yield the statements that record a complete copy; small files need thousands a second."""
         facts = record.facts
         row = (path, record.url, record.source, record.release)
         version = (facts.size, facts.etag, facts.version_id, facts.mtime_ns, record.checksum)
@@ -333,7 +337,7 @@ def _checked(path: str) -> tuple[str, tuple[object, ...]]:
 
 
 def _record(row: Sequence[Any]) -> Record:
-    """Make a record of a row; what all rows have in common is one object, for there are many."""
+    """Return the record of a row; records share equal strings, because there are many."""
     source, release, checksum = map(sys.intern, row[2:5])
     return Record(row[1], source, release, ObjectFacts(*row[7:]), checksum, row[5], row[6])
 

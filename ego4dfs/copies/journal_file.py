@@ -1,7 +1,7 @@
 """Opening of the journal's SQLite file: writers under a flock, WAL where the filesystem has it.
 
-Nothing in its directory is opened for writing that is a link or has a name elsewhere, as others
-may write there. SQLite opens by path; so its files are looked at before it does.
+Others may write to its directory, so no symbolic link, and no file with another hard link, is
+opened for writing there. SQLite opens files by path, so they are checked before it does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SIDES = ("-journal", "-wal", "-shm")
 
 
 def open_to_write(path: Path) -> tuple[int, sqlite3.Connection]:
-    """Open or create the journal; return the lock that keeps others out, and the connection.
+    """Open or create the journal; return the descriptor of its lock, and the connection.
 
     Raises OutputError.
     """
@@ -120,7 +120,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _open_sound(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
-    """Open the journal; a damaged one is set aside, and a new one begun."""
+    """Open the journal; rename a damaged one, and create a new one."""
     try:
         return _open(folder, path, has_locks=has_locks)
     except sqlite3.DatabaseError as error:
@@ -155,7 +155,7 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
     database = connect(uri, lock_wait_s=_LOCK_WAIT_S)
     try:
         database.execute(f"PRAGMA synchronous = {'NORMAL' if syncs else 'OFF'}")
-        # Where memory cannot be shared, SQLite keeps no write-ahead log for several connections.
+        # Without shared memory, SQLite has no write-ahead log for several connections.
         if has_locks and shares_memory:
             database.execute("PRAGMA journal_mode = WAL")
         else:
@@ -176,7 +176,7 @@ def _abilities(folder: Folder) -> tuple[bool, bool]:
     folder.remove(name)
     descriptor = folder.create(name)
     try:
-        # Bytes, not a hole: on a full disk a write to a mapped hole ends the process by SIGBUS.
+        # Bytes, not a hole: on a full disk a write to a mapped hole kills the process with SIGBUS.
         os.pwrite(descriptor, bytes(mmap.PAGESIZE), 0)
         return _can(lambda: _map(descriptor)), _can(lambda: os.fsync(descriptor))
     finally:
@@ -200,7 +200,7 @@ def _can(call: Callable[[], None]) -> bool:
 
 
 def _hold(folder: Folder) -> tuple[int, bool]:
-    """Lock the directory for this process; the lock ends with it, however it ends.
+    """Lock the directory for as long as this process lives; return the descriptor of the lock.
 
     The second value is whether the filesystem has locks.
     """
@@ -218,7 +218,7 @@ def _hold(folder: Folder) -> tuple[int, bool]:
         if error.errno not in _NO_LOCKS:
             os.close(held)
             raise
-        # Without a lock is better than not at all.
+        # Prefetch without a lock is better than no prefetch.
         log.warning("%s: no locks there (%s): run one prefetch at a time", folder.path, error)
         return held, False
     os.ftruncate(held, 0)

@@ -29,11 +29,11 @@ _PROBE = "write-probe"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The paths of one version below `root`; relative ones are texts with slashes.
+    """The paths of one version below `root`; relative ones are strings with slashes.
 
     <root>/ego4d.json · <root>/<v1|v2>/ego4d.json · <root>/<v1|v2>/<dataset>/<name>
     <root>/.ego4dfs/                  our own records
-    <directory>/.ego4dfs/<name>.part  a copy under way, in each directory of copies
+    <directory>/.ego4dfs/<name>.part  an unfinished copy, in each directory of copies
     """
 
     root: Path
@@ -55,7 +55,7 @@ class Layout:
         return self.root / self.version_name / METADATA
 
     def dataset(self, dataset: str) -> Path:
-        """Return the directory of a dataset; without a name that of the version."""
+        """Return the directory of a dataset; for an empty name, that of the version."""
         return self.root / self.relative_directory(dataset)
 
     def relative_directory(self, dataset: str) -> str:
@@ -89,7 +89,7 @@ class Layout:
     def free_bytes(self) -> int | None:
         """Return the bytes that may still be written below the root, which need not exist yet.
 
-        None where the filesystem does not say: some report a disk of no blocks.
+        None if the filesystem does not report it: some report a size of 0. Raises OutputError.
         """
         path = self.root
         while not path.exists() and path != path.parent:

@@ -1,7 +1,7 @@
 """`manifest.ver`, the official tool's record of a dataset's directory: parsed, looked up, written.
 
-A CSV file `uid,version,filename` with CRLF, one row for each file, by the manifest's uid. The
-official tool compares the version with the S3 object's, exactly.
+A CSV file with the columns `uid,version,filename` and CRLF line ends, one row for each file, with
+its uid in the manifest. The official tool compares the version with that of the S3 object, exactly.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 class Row(NamedTuple):
     """One row: a uid, the object's version, and the name of its file.
 
-    Where a bucket keeps no versions the official tool writes an empty one and expects None, which
-    its csv.DictReader gives for a missing field. So a row of ego4dfs ends before it.
+    If a bucket has no versions, the official tool writes an empty one but expects None, which its
+    csv.DictReader returns for a missing field. So ego4dfs writes only the uid in such a row.
     """
 
     uid: str
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Rows:
-    """Rows by uid; of several rows of a uid the first counts, as in the official tool."""
+    """Rows by uid; of several rows of a uid the first is used, as by the official tool."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         """Take these rows; those without a uid are left out."""
@@ -65,7 +65,7 @@ class Rows:
 def parse(content: bytes) -> tuple[list[Row], str]:
     """Return the rows that can be read, and what is wrong with the file, or ''.
 
-    A row with bytes that are no text, with more fields than the header, or with a quote that is
+    A row with bytes that are not text, with more fields than the header, or with a quote that is
     not closed is ambiguous, and is left out.
     """
     problems: list[str] = []
@@ -96,9 +96,9 @@ class VersionFile(Rows):
     """The manifest.ver of one directory."""
 
     def __init__(self, directory: Path) -> None:
-        """Read the file if there is one; of a damaged one, what can be read.
+        """Read the file if there is one, or the readable rows of a damaged one.
 
-        What is wrong with it is logged, once for each file.
+        Damage is logged, once for each file.
         """
         self._path = directory / MANIFEST_VER
         self._damage = ""
@@ -115,7 +115,7 @@ class VersionFile(Rows):
             _report(self._path, self._damage)
 
     def put(self, uid: str, version: str, name: str) -> None:
-        """Record that the file of `uid` is that version now."""
+        """Record the version of the file of `uid`; it is empty if the bucket has no versions."""
         row = Row(uid, version, name) if version else Row(uid, None, "")
         if uid and self._rows.get(uid) != row:
             self._rows[uid] = row
@@ -131,21 +131,21 @@ class VersionFile(Rows):
             self.put(uid, version, name)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Drop the rows of files that were removed."""
+        """Remove the rows of files that were removed."""
         removed = frozenset(names)
         stems = {name.partition(".")[0] for name in removed}  # of rows without a file name
-        kept = {
+        remaining = {
             uid: row
             for uid, row in self._rows.items()
             if (row.filename not in removed if row.filename else uid not in stems)
         }
-        self._changed = self._changed or len(kept) < len(self._rows)
-        self._rows = kept
+        self._changed = self._changed or len(remaining) < len(self._rows)
+        self._rows = remaining
 
     def save(self, folder: Folder | None = None) -> bool:
-        """Write the file if anything changed, complete or not at all; return whether it did.
+        """Write the file atomically if anything changed; return whether it did.
 
-        `folder` is its directory, where that is open. A damaged file is kept under another name.
+        `folder` is its directory, if that is open already. A damaged file is renamed first.
         Raises OSError.
         """
         if not self._changed:

@@ -1,6 +1,6 @@
 """Rows of the manifest.ver files below one directory of copies, looked up by a file's path.
 
-Files are read through descriptors that are open already, so that a mount over them hides nothing.
+Files are read through descriptors that are open already, so a mount over them does not hide them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Read = Callable[[str], tuple[bytes, os.stat_result]]
 
 
 class RowsByPath:
-    """All rows below one directory, each file read when it is first needed.
+    """All rows below one directory; each file is read when it is first needed.
 
-    Safe from several threads: at worst a file is read twice.
+    Safe from several threads; two of them may read the same file.
     """
 
     def __init__(
@@ -63,46 +63,46 @@ class RowsByPath:
         """Return the rows of a file in the directories of other datasets."""
         directory, _, name = path.rpartition("/")
         rows = self._rows_of_uid(path)
-        return [row for place, row in rows if place != directory and row.filename == name]
+        return [row for other, row in rows if other != directory and row.filename == name]
 
     def recorded(self, path: str, mtime_ns: int) -> Row | None:
         """Return a row which shows that the official tool completed a file of this time.
 
-        None if the file was changed after its row was saved. Of two datasets in one run that have
-        files of one uid, only the last row of the uid is left. So a row about another file counts
-        too, without its version, if this file was written during the run that saved it.
+        None if the file was changed after its row was saved. If one run fetched two datasets that
+        have files with the same uid, only the last row of that uid remains. So a row about another
+        file is returned too, without its version, if the run that saved it wrote this file.
         """
         directory, _, name = path.rpartition("/")
         own = self.own(path)
         if own is not None:
             return own if self._is_saved_after(directory, mtime_ns) else None
         found = self._rows_of_uid(path)
-        for place, row in found:
-            if self._is_about(row, place, path) and self._is_saved_after(place, mtime_ns):
+        for other, row in found:
+            if self._is_about(row, other, path) and self._is_saved_after(other, mtime_ns):
                 return row
-        for place, row in found:
-            if self._is_of_the_same_run(directory, place, mtime_ns):
+        for other, row in found:
+            if self._is_of_the_same_run(directory, other, mtime_ns):
                 return row._replace(version="", filename=name)
         return None
 
-    def _is_saved_after(self, place: str, mtime_ns: int) -> bool:
-        return mtime_ns <= self._load(place)[1] + _SAVED_AFTER_NS
+    def _is_saved_after(self, directory: str, mtime_ns: int) -> bool:
+        return mtime_ns <= self._load(directory)[1] + _SAVED_AFTER_NS
 
-    def _is_about(self, row: Row, place: str, path: str) -> bool:
-        """Return whether a row elsewhere names this file, and not one of that name beside it."""
+    def _is_about(self, row: Row, other: str, path: str) -> bool:
+        """Return whether a row of another directory names this file, and not one in that."""
         directory, _, name = path.rpartition("/")
-        return row.filename == name and place != directory and not self._mtime_ns(place, name)
+        return row.filename == name and other != directory and not self._mtime_ns(other, name)
 
-    def _is_of_the_same_run(self, directory: str, place: str, mtime_ns: int) -> bool:
-        """Return whether a file was written in the run of the official tool that saved a record.
+    def _is_of_the_same_run(self, directory: str, other: str, mtime_ns: int) -> bool:
+        """Return whether the run that saved the manifest.ver of `other` wrote a file.
 
-        Such a run begins with manifest.csv, ends with manifest.ver, and writes manifest.ver into
-        one directory only. It gives a file its name when all of it is there.
+        A run of the official tool begins by writing manifest.csv, and ends by writing manifest.ver
+        into one directory only. It gives a file its name once the file is complete.
         """
-        if place in self._prefetched or (place != directory and self._load(directory)[1]):
+        if other in self._prefetched or (other != directory and self._load(directory)[1]):
             return False
-        begun_ns = self._mtime_ns(place, MANIFEST)
-        return bool(begun_ns) and begun_ns <= mtime_ns <= self._load(place)[1]
+        begun_ns = self._mtime_ns(other, MANIFEST)
+        return bool(begun_ns) and begun_ns <= mtime_ns <= self._load(other)[1]
 
     def _mtime_ns(self, directory: str, name: str) -> int:
         """Return the time of a regular file; 0 if there is none."""
@@ -121,9 +121,9 @@ class RowsByPath:
             return []
         if version not in self._by_uid:
             by_uid: dict[str, list[tuple[str, Row]]] = {}
-            for place in self._below(version, _DEPTH):
-                for row in self._load(place)[0].all():
-                    by_uid.setdefault(row.uid, []).append((place, row))
+            for below in self._below(version, _DEPTH):
+                for row in self._load(below)[0].all():
+                    by_uid.setdefault(row.uid, []).append((below, row))
             self._by_uid[version] = by_uid
         return self._by_uid[version].get(uid, [])
 
@@ -173,5 +173,5 @@ class RowsByPath:
 
 
 def _stem(name: str) -> str:
-    """Return the uid that a file has by its name: what comes before the first dot."""
+    """Return the name up to its first dot: the uid, if no manifest has another one."""
     return name.partition(".")[0]

@@ -1,8 +1,8 @@
-"""Names that a disk takes for one: `Notes.json` and `notes.json` where case does not count.
+"""File names that collide on a disk: `Notes.json` and `notes.json` where case is ignored.
 
-exFAT, SMB shares, APFS and ext4 with casefold find a file under more names than its own. Two
-objects of such names would overwrite each other in every run. Which names a disk takes for one
-differs, so the disk is tested with exactly these names, and only where two may collide.
+exFAT, SMB shares, APFS and ext4 with casefold open a file by other names than its own. Two objects
+with such names would overwrite each other in every run. Disks differ in which names collide, so
+the disk is tested with exactly these names, and only if two may collide.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _RESERVED = frozenset(map(folded, RESERVED_NAMES))
 def disk_names(
     layout: Layout, dataset: str, entries: Sequence[Entry], *, writable: bool
 ) -> dict[str, str]:
-    """Return the other names that files of a dataset have on this disk, by their own names.
+    """Return the names that files of a dataset have on this disk instead of their own, by those.
 
     `entries` are all of its manifest, so that a name does not depend on what is selected. The
-    first of several keeps its name, later ones are `stem~2.ext`, as for equal names. Empty
-    almost always, and then without a look at the disk. With `writable` a file is made for a
-    moment where nothing lies that shows it.
+    first of several names that collide stays, and later ones become `stem~2.ext`, as for equal
+    names. The result is nearly always empty, and then the disk is not accessed. With `writable`
+    a temporary file is created if the existing files do not show whether two names collide.
     """
     names_in_use = {folded(entry.name) for entry in entries}
     if len(names_in_use) == len(entries) and not names_in_use & _RESERVED:
@@ -43,30 +43,30 @@ def disk_names(
     if not later:
         return {}
     renamed: dict[str, str] = {}
-    # No disk yet, or one that cannot be tested: then nothing is known.
+    # If the root does not exist, or cannot be tested, no collision is known.
     with suppress(OSError), _nearest(layout, dataset) as folder:
-        _rename(partial(_is_one, folder, writable=writable), later, taken, renamed)
+        _rename(partial(_collide, folder, writable=writable), later, taken, renamed)
     return renamed
 
 
 def with_disk_names(entries: Sequence[Entry], names: Mapping[str, str]) -> Sequence[Entry]:
-    """Return the same entries, by the names that they have on this disk."""
+    """Return the same entries with the names that they have on this disk."""
     if not names:
         return entries
     return [entry._replace(name=names.get(entry.name, entry.name)) for entry in entries]
 
 
 def _rename(
-    is_one: Callable[[str, str], bool],
+    collide: Callable[[str, str], bool],
     later: Iterable[str],
     taken: Mapping[str, list[str]],
     renamed: dict[str, str],
 ) -> None:
     used = {folded(name) for name in taken}
     for name in later:
-        before = taken[folded(name)]
-        others = (renamed.get(other, other) for other in before[: before.index(name)])
-        if any(is_one(other, name) for other in others):
+        names = taken[folded(name)]
+        earlier = (renamed.get(other, other) for other in names[: names.index(name)])
+        if any(collide(other, name) for other in earlier):
             number = 2
             while folded(numbered(name, number)) in used:
                 number += 1
@@ -83,20 +83,20 @@ def _nearest(layout: Layout, dataset: str) -> Folder:
         return root.below(str(path.relative_to(layout.root)) if path != layout.root else "")
 
 
-def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
-    """Return whether a disk treats two names as one, by existing files, else by a new one."""
-    found, also = folder.status(one), folder.status(other)
-    if found is None or also is None:
-        if found is not also:
+def _collide(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
+    """Return whether two names are the same file, by existing files, else by a temporary one."""
+    first, second = folder.status(one), folder.status(other)
+    if first is None or second is None:
+        if first is not second:
             return False
-    elif not os.path.samestat(found, also) or found.st_nlink == 1:
-        return os.path.samestat(found, also)
+    elif not os.path.samestat(first, second) or first.st_nlink == 1:
+        return os.path.samestat(first, second)
     if not writable:
         return _ignores_case(folder)
     try:
         hidden, descriptor = folder.create_hidden(one)
     except OSError:
-        return False  # not writable, or no such name: then neither file will exist
+        return False  # not writable, or not a valid name: then neither file can be created
     try:
         os.close(descriptor)
         found = hidden.status(other)
@@ -106,6 +106,6 @@ def _is_one(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
 
 
 def _ignores_case(folder: Folder) -> bool:
-    """Return whether the disk ignores case, by our own directory if it exists."""
-    found, also = folder.status(HIDDEN), folder.status(HIDDEN.upper())
-    return found is not None and also is not None and os.path.samestat(found, also)
+    """Return whether the disk ignores case, as our hidden directory shows, if it exists."""
+    lower, upper = folder.status(HIDDEN), folder.status(HIDDEN.upper())
+    return lower is not None and upper is not None and os.path.samestat(lower, upper)

@@ -13,8 +13,8 @@ _SECOND_NS = 10**9
 class Record:
     """A complete copy: the object version that it is, and how that was proved (`checksum`).
 
-    `checked_s` is when S3 said last that this is the latest version, in seconds since the epoch.
-    `set_mtime_ns` is the time of the file where that of the object could not be set, else 0.
+    `checked_s` is when S3 last confirmed that this is the latest version, in seconds since the
+    epoch. `set_mtime_ns` is the mtime of the file if the object's could not be set, else 0.
     """
 
     url: str
@@ -27,15 +27,15 @@ class Record:
 
     @property
     def file_mtime_ns(self) -> int:
-        """The time of the unchanged file."""
+        """The mtime of the file while it is unchanged."""
         return self.set_mtime_ns or self.facts.mtime_ns
 
 
 def is_same_time(file_ns: int, recorded_ns: int) -> bool:
     """Return whether a file has a recorded time, at the resolution of its filesystem.
 
-    A time in whole seconds may be that of FAT, which keeps two of them. Other times are compared
-    to their last digit that is not zero: an edit in the second of the upload is a change.
+    A time in whole seconds may come from FAT, whose resolution is two seconds. Other times are
+    compared up to their last digit that is not zero, so an edit within the same second counts.
     """
     return abs(file_ns - recorded_ns) < _resolution_ns(file_ns)
 

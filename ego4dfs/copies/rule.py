@@ -15,7 +15,7 @@ from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof, is_md5
 
 COMPARED_BYTES = 1 << 30
-"""How much is read at most to compare files with their ETags, where no record decides."""
+"""The most that is read to compare files with their ETags, if no record decides."""
 
 
 class State(enum.Enum):
@@ -59,7 +59,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What the judgement of a file depends on beside its records.
+    """What the judgement of a file depends on besides its records.
 
     `source` is where the object's facts come from. `etags_are_checksums`: the ETags of its bucket
     are known to be MD5s. `presence_suffices`: a file of the right size needs no further check.
@@ -81,17 +81,17 @@ def judge(
 ) -> Verdict:
     """Return the state of a file.
 
-    `record` is the journal's of this object, `row` that of manifest.ver in the file's directory,
-    `rows_elsewhere` those in the directories of other datasets, and `facts` what the object is
-    now. Each may be unknown.
+    `record` is the journal's record of this object, `row` its row in the manifest.ver beside the
+    file, `rows_elsewhere` its rows in the directories of other datasets, and `facts` its current
+    facts. Each may be unknown.
     """
     if file is None:
         return Verdict(State.FETCH)
     if record is not None and is_as_recorded(file, record):
-        kept = _judge_unchanged(record, row, facts, context)
-        if kept is not None:
+        state = _judge_unchanged(record, row, facts, context)
+        if state is not None:
             is_dated = _has_time_of(file, record, facts)
-            return Verdict(kept, has_object_time=is_dated)
+            return Verdict(state, has_object_time=is_dated)
     is_elsewhere = row is None and record is None
     if is_elsewhere:
         row = _row_of_version(rows_elsewhere, facts)
@@ -111,7 +111,7 @@ def is_as_recorded(file: FileState, record: Record) -> bool:
 def _judge_unchanged(
     record: Record, row: Row | None, facts: ObjectFacts | None, context: Context
 ) -> State | None:
-    """Return the verdict about a file that agrees with its record; None if that is undecided."""
+    """Return the state of a file that agrees with its record; None if that does not decide it."""
     by_size_only = record.checksum != Proof.RIGHT.value and is_md5(record.facts.etag)
     if by_size_only and context.etags_are_checksums:
         return State.CHECK  # it was accepted when less was known of its bucket
@@ -119,12 +119,13 @@ def _judge_unchanged(
         same = facts is None or facts.version_id == record.facts.version_id
         return State.RIGHT if same else State.ADOPT
     is_latest = row is not None and row.version and row.version == facts.version_id
-    # The object was replaced, unless the official tool fetched the new one within two seconds.
+    # The object was replaced. If the official tool has fetched the new version since, the file
+    # only seems unchanged: its size is the same, and the times differ by less than two seconds.
     return None if is_latest or record.source != context.source else State.FETCH
 
 
 def _has_time_of(file: FileState, record: Record, facts: ObjectFacts | None) -> bool:
-    """Return whether a recorded file has the time of its object, and is not of another one."""
+    """Return whether a file has the time of its object, and its record is of this version."""
     is_same = facts is not None and facts.etag == record.facts.etag
     return facts is not None and is_same and is_same_time(file.mtime_ns, facts.mtime_ns)
 
@@ -138,7 +139,7 @@ def _judge_by_facts(
     *,
     is_elsewhere: bool,
 ) -> Verdict:
-    """Judge a file that our record does not decide about, where the object is known."""
+    """Judge a file by the facts of its object, if our record does not decide."""
     is_dated = is_same_time(file.mtime_ns, facts.mtime_ns)
     if file.size != facts.size:
         return Verdict(State.FETCH, has_object_time=is_dated)
@@ -159,7 +160,7 @@ def _judge_by_row(
     is_elsewhere: bool,
 ) -> Verdict:
     """Judge a file of the right size by the official tool's record of it."""
-    # Bytes that an ETag proved once can be proved again: their size is not enough.
+    # Bytes that an ETag has proved can be proved again, so their size is not enough.
     is_unproved = (
         record is not None
         and record.facts.etag == facts.etag
@@ -175,16 +176,16 @@ def _judge_by_row(
         return Verdict(State.ADOPT if is_official else State.CHECK, is_unproved)
     if facts.version_id:
         return Verdict(State.CHECK, is_unproved)
-    # The official tool records a complete download; without versions its time has to decide.
+    # The official tool records a complete download; without versions the file's time decides.
     is_newer = not row.version and file.mtime_ns >= facts.mtime_ns and record is None
-    # Of another directory the row may be about another dataset's file of the same uid and name.
+    # A row in another directory may be about another file with the same uid and name.
     if is_newer and row.version is not None and not is_elsewhere:
         return Verdict(State.ADOPT)
     return Verdict(State.CHECK, is_unproved or is_newer)
 
 
 def _row_of_version(rows: Collection[Row], facts: ObjectFacts | None) -> Row | None:
-    """Return the row that has an object's version; rows of earlier versions may be outdated."""
+    """Return the row that has the object's version, or any row if its facts are unknown."""
     if facts is None:
         return next(iter(rows), None)
     return next((row for row in rows if (row.version or "") == facts.version_id), None)

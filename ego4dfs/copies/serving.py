@@ -46,7 +46,7 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file on disk that is complete, and what would show that it was replaced since."""
+    """A complete file on disk, and the attributes that show whether it was replaced since."""
 
     path: str
     size: int
@@ -57,12 +57,15 @@ class Copy:
 class Copies:
     """The copies below one directory, read through descriptors that were opened at the start.
 
-    So they stay within reach when a mount covers the directory. Links to files are not followed.
+    So they can be read while a mount covers the directory. Links to files are not followed.
     Safe from several threads; each read opens the file again, so no descriptor is shared.
     """
 
     def __init__(self, directory: Path, source: str, report: Callable[[str], None]) -> None:
-        """Look at `directory` for copies of objects of `source`. Raises ConfigError."""
+        """Read copies of objects of `source` below `directory`; `report` gets each warning.
+
+        Raises ConfigError if the directory cannot be opened.
+        """
         self._warned: set[str] = set()
         self._compared: dict[tuple[Copy, str, str], Proof] = {}  # with this URL and ETag
         self._lock = threading.Lock()  # guards the set of warnings
@@ -125,7 +128,7 @@ class Copies:
     def find_valid(self, path: str, url: str, facts: ObjectFacts) -> Copy | None:
         """Return the copy if it is this version of the object, else None.
 
-        Where no record decides, its bytes are read and compared with the ETag, once.
+        If no record decides, its bytes are read and compared with the ETag, once.
         """
         path = self._on_disk(path, url)
         found = self._status(path)
@@ -139,9 +142,9 @@ class Copies:
         return copy
 
     def recorded_facts(self, path: str, url: str) -> ObjectFacts | None:
-        """Return facts of a copy by the official tool's record alone, without an ETag.
+        """Return facts of a copy, without an ETag, from the official tool's record alone.
 
-        For a store that cannot be reached: whether the copy is the latest version is not known.
+        Used while the store cannot be reached: the copy may not be the latest version.
         """
         found = self._status(path)
         if found is None or not found.st_size or self._is_other_case(path):
@@ -161,9 +164,9 @@ class Copies:
         return Copy(path, found.st_size, found.st_mtime_ns, found.st_ino)
 
     def read_into(self, copy: Copy, offset: int, view: memoryview) -> int | None:
-        """Fill `view` from `offset` on and return how many bytes there were.
+        """Fill `view` with the bytes from `offset` on and return their number.
 
-        None when the file is not the one any more that was found right, or cannot be read.
+        None if the file was changed or replaced since it was found valid, or cannot be read.
         """
         wanted = max(0, min(len(view), copy.size - offset))
         try:
@@ -176,7 +179,7 @@ class Copies:
         return wanted
 
     def _fill(self, copy: Copy, offset: int, view: memoryview) -> str:
-        """Fill the whole view, or return the reason why that failed."""
+        """Fill the whole view; return why that failed, or ''."""
         descriptor = self._open(copy.path)
         try:
             now = os.fstat(descriptor)
@@ -187,10 +190,10 @@ class Copies:
                 done += count
         finally:
             os.close(descriptor)
-        return "" if done == len(view) else "was cut short while it was read"
+        return "" if done == len(view) else "was truncated while it was read"
 
     def close(self) -> None:
-        """Close the directory."""
+        """Close the descriptors of all directories."""
         self._directories.close()
 
     def _mismatch(self, path: str, url: str, facts: ObjectFacts, copy: Copy) -> str:
@@ -266,7 +269,7 @@ class Copies:
         self._report(f"copy {path} {what}; not used")
 
     def _status(self, path: str) -> os.stat_result | None:
-        """Return the status of a regular file, else None; links and special files are reported."""
+        """Return the status of a regular file, else None; warn of links and special files."""
         directory, _, name = path.rpartition("/")
         try:
             found = os.stat(name, dir_fd=self._directories.below(directory), follow_symlinks=False)
