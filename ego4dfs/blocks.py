@@ -1,8 +1,8 @@
 """Arithmetic of blocks and parts of objects, and their cache keys: no bytes and no disk.
 
-An object version is cut into blocks of `BLOCK_SIZE` bytes; the last one may be shorter. Where
-little is read, a block is kept in parts of `PART_SIZE`. Blocks and parts are named by the object
-version's identity and their place, so the same name always means the same bytes.
+An object version is cut into blocks of `BLOCK_SIZE` bytes; the last one may be shorter. If
+little of a block is read, it is cached in parts of `PART_SIZE`. The key of a block or part contains
+the identity of the object version and its position, so one key always means the same bytes.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class ObjectRef:
 
     @classmethod
     def of(cls, source: str, url: str, size: int, etag: str) -> ObjectRef:
-        """Name the version: 32 hex digits that differ with source, URL, ETag or size.
+        """Return the reference, with an `object_id` of 32 hex digits derived from all of these.
 
-        The size is part of it because facts can be wrong: blocks of an object with a wrong
-        size must not be used for the true one.
+        The size is one of them because facts can be wrong: blocks of an object with a wrong
+        size must not be used for one with the true size.
         """
         identity = f"{source}\0{url}\0{etag}\0{size}".encode()
         return cls(url, size, etag, hashlib.blake2b(identity, digest_size=16).hexdigest())
 
     @property
     def block_count(self) -> int:
-        """How many blocks hold the object; none for an empty one."""
+        """How many blocks the object has; 0 for an empty one."""
         return -(-self.size // BLOCK_SIZE)
 
     def block_length(self, index: int) -> int:
-        """Return the bytes in block `index`: all have `BLOCK_SIZE` except the last block."""
+        """Return the length of block `index` in bytes: `BLOCK_SIZE`, except for the last block."""
         return min(BLOCK_SIZE, self.size - index * BLOCK_SIZE)
 
 
@@ -61,7 +61,7 @@ class Span:
 
 
 def spans(start: int, stop: int) -> Iterator[Span]:
-    """Cut the range [start, stop) of an object at block borders, in order."""
+    """Yield the range [start, stop) of an object, cut at block boundaries, in order."""
     while start < stop:
         index, first = divmod(start, BLOCK_SIZE)
         last = min(BLOCK_SIZE, first + stop - start)
@@ -80,7 +80,7 @@ def preceding_block_key(ref: ObjectRef, position: int) -> str:
 
 
 class Extent(NamedTuple):
-    """What has one key in the cache: the bytes [start, stop) of an object, a block or a part."""
+    """A block or a part: the bytes [start, stop) of an object, which have one key in the cache."""
 
     key: str
     start: int
@@ -110,7 +110,7 @@ def missing_extents(
 ) -> Iterator[Extent]:
     """Yield what must be fetched to have [start, stop), widened to units of `granularity`.
 
-    `has` says whether a key needs no fetch. A block is fetched as a whole if all of it is wanted
+    `has` returns whether a key exists. A block is fetched as a whole if all of it is wanted
     and none of its parts exists; existing parts are not fetched again.
     """
     start = start // granularity * granularity

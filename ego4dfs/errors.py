@@ -26,7 +26,7 @@ from ego4dfs.text import masked, printable
 
 
 class Ego4DError(Exception):
-    """Base of all errors; `hint` says what the user can do, or is empty."""
+    """Base of all errors; `hint` is what the user can do, or empty."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(printable(masked(message)))
@@ -66,7 +66,7 @@ class StoreError(Ego4DError):
 
 
 class AccessDenied(StoreError):  # noqa: N818 - S3's own word
-    """The store refused this object to this identity."""
+    """The store refuses access to this object with this key."""
 
 
 class CredentialsRejected(AccessDenied):

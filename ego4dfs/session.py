@@ -44,11 +44,11 @@ class Session:
         return replace(self, catalog=self.catalog.selected(selection))
 
     def close(self) -> None:
-        """Finish requests and writes under way and close all parts, within CLOSE_S seconds."""
+        """Finish running requests and writes, and close all parts, within CLOSE_S seconds."""
         try:
             call_with_timeout(CLOSE_S, partial(self._close, Deadline.after(_DISK_S)), name="close")
         except CallTimeout:
-            log.warning("closed while a lower layer hangs; what was not written yet is lost")
+            log.warning("not closed within %.0f s; what was not written yet is lost", CLOSE_S)
 
     def _close(self, disk: Deadline) -> None:
         self.store.close()  # first: it ends the waits between attempts of a request
@@ -65,7 +65,7 @@ def open_session(config: Config) -> Session:
     Raises Ego4DError; then every part that was opened is closed again.
     """
     if not config.source:
-        check_profile(config.aws_profile_name)  # cached manifests would hide a wrong name for long
+        check_profile(config.aws_profile_name)  # cached manifests would hide a wrong name
     metrics = Metrics()
     with ExitStack() as opened:
         store = open_store(

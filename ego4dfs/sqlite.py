@@ -92,7 +92,7 @@ def retry_while_locked(operation: Callable[[], _T], *, wait_s: float) -> _T:
     """Run `operation` under `fork_lock`; retry for `wait_s` while another process has the lock.
 
     Between two attempts `fork_lock` is free, so other threads and forks wait for one step at most.
-    An operation may be run in part, and then again. Raises what it raises.
+    An operation may run in part and then be repeated. Raises what it raises.
     """
     until_s = time.monotonic() + wait_s
     while True:

@@ -64,20 +64,20 @@ def check_plan(
 ) -> list[Finding]:
     """Check every file of a plan, and find files that no row of these manifests lists.
 
-    Those among them that prefetch fetched as part of another release, and nobody changed, are
-    stale.
+    Those of them that prefetch fetched as part of another release, and that are unchanged since,
+    are stale.
     """
     check = partial(_check_item, layout.root, BucketEtags(journal))
     findings = map_parallel(check, plan.items, threads=_THREADS, name="verify")
     for listing in listings:
         entries = listing.manifest.entries
         names = disk_names(layout, listing.dataset, entries, writable=journal.writable)
-        there = with_disk_names(entries, names)
-        listed = (layout.relative(listing.dataset, entry.name) for entry in there)
+        on_disk = with_disk_names(entries, names)
+        listed = (layout.relative(listing.dataset, entry.name) for entry in on_disk)
         records = dict(journal.records(layout.relative_directory(listing.dataset)))
         for extra in extras(layout, [listing.dataset], listed):
             record = records.get(extra.path)
-            if record and record.release != release and _is_as_left(layout, extra, record):
+            if record and record.release != release and _is_unchanged(layout, extra, record):
                 findings.append(_stale(extra, record))
             else:
                 findings.append(extra)
@@ -115,7 +115,7 @@ def check_journal(
 ) -> list[Finding]:
     """Check every file that the journal has in these datasets, without a request.
 
-    With `admitted`, names by dataset, only at those.
+    With `admitted`, which has file names by dataset, only these files are checked.
     """
     known: dict[str, Record] = {}
     recorded: set[str] = set()
@@ -131,7 +131,7 @@ def check_journal(
 
 
 class Below(NamedTuple):
-    """The datasets in a directory of copies, and the directories that are not checked, with why."""
+    """The datasets in a directory of copies, and why other directories are not checked."""
 
     datasets: tuple[str, ...]
     skipped: dict[str, str]
@@ -146,10 +146,10 @@ def datasets_below(layout: Layout) -> Below:
     version = layout.dataset("")
     seen: set[tuple[int, int]] = set()
     found: list[str] = []
-    passed_over: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     unreadable: dict[str, str] = {}
-    refused = partial(_pass_over, version, unreadable)
-    for directory, below, files in os.walk(version, onerror=refused, followlinks=True):
+    on_error = partial(_note_unreadable, version, unreadable)
+    for directory, below, files in os.walk(version, onerror=on_error, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]
         status = Path(directory).stat()
         if (status.st_dev, status.st_ino) in seen:  # a link to a directory that was visited
@@ -158,17 +158,17 @@ def datasets_below(layout: Layout) -> Below:
         seen.add((status.st_dev, status.st_ino))
         name = str(Path(directory).relative_to(version))
         if name == ".":
-            lost = (Path(directory) / file for file in files)
-            lost = (path for path in lost if path.is_symlink() and not path.exists())
-            passed_over |= {path.name: "a link to a missing file" for path in lost}
+            paths = (Path(directory) / file for file in files)
+            broken = (path for path in paths if path.is_symlink() and not path.exists())
+            skipped |= {path.name: "a link to a missing file" for path in broken}
         elif MANIFEST in files:
             found.append(name)
         elif files:
-            passed_over[name] = f"it has no {MANIFEST}"
-    return Below(tuple(sorted(found)), passed_over, unreadable)
+            skipped[name] = f"it has no {MANIFEST}"
+    return Below(tuple(sorted(found)), skipped, unreadable)
 
 
-def _pass_over(version: Path, unreadable: dict[str, str], error: OSError) -> None:
+def _note_unreadable(version: Path, unreadable: dict[str, str], error: OSError) -> None:
     """Record a directory that exists and cannot be read."""
     if error.errno != errno.ENOENT:
         name = str(Path(error.filename).relative_to(version))
@@ -202,17 +202,17 @@ def extras(layout: Layout, datasets: Iterable[str], known: Iterable[str]) -> lis
     """Return the files in the directories of datasets that are not expected there."""
     expected = frozenset(known)
     found = [path for dataset in datasets for path in _files(layout, dataset)]
-    strange = [path for path in found if path not in expected]
-    by_key = {folded(path): path for path in expected} if strange else {}
+    unexpected = [path for path in found if path not in expected]
+    by_key = {folded(path): path for path in expected} if unexpected else {}
     reason = "no manifest row and no record names it; it is left unchanged"
     return [
         Finding(path, Verdict.EXTRA, reason)
-        for path in strange
-        if not _is_one(layout.root, path, by_key.get(folded(path)))
+        for path in unexpected
+        if not _is_same_file(layout.root, path, by_key.get(folded(path)))
     ]
 
 
-def _is_one(root: Path, listed: str, expected: str | None) -> bool:
+def _is_same_file(root: Path, listed: str, expected: str | None) -> bool:
     """Return whether the disk lists a file under another spelling than the expected one."""
     try:
         return expected is not None and (root / expected).samefile(root / listed)
@@ -229,7 +229,7 @@ def _stale(extra: Finding, record: Record) -> Finding:
     return replace(extra, verdict=Verdict.STALE, reason=reason)
 
 
-def _is_as_left(layout: Layout, extra: Finding, record: Record) -> bool:
+def _is_unchanged(layout: Layout, extra: Finding, record: Record) -> bool:
     found = (layout.root / extra.path).stat()
     return is_as_recorded(FileState(found.st_size, found.st_mtime_ns), record)
 
@@ -249,9 +249,9 @@ def _check_item(root: Path, evidence: BucketEtags, item: Item) -> Finding:
     if item.state in UNAVAILABLE:
         return Finding(item.path, Verdict.ABSENT, item.reason)
     if item.facts is None:
-        there = (root / item.path).is_file()
+        exists = (root / item.path).is_file()
         reason = "its size and ETag cannot be requested now"
-        return Finding(item.path, Verdict.UNKNOWN if there else Verdict.MISSING, reason)
+        return Finding(item.path, Verdict.UNKNOWN if exists else Verdict.MISSING, reason)
     return _check(root / item.path, evidence, item.path, item.url, item.facts)
 
 

@@ -13,9 +13,8 @@ from ego4dfs.files.folder import Folder
 def write_atomic(path: Path, content: bytes, *, is_shared: bool = False) -> None:
     """Write `content` to a temporary file, sync it, and rename it to `path`.
 
-    In a directory that is not shared, which others cannot write, the file has mode 0600, and a sync
-    that fails is an error. In a shared one see `Folder.write_atomic`. Raises OSError; an old file
-    stays then.
+    With `is_shared`, others may write to the directory: see `Folder.write_atomic`. Without, the
+    file has mode 0600, and a failed sync is an error. Raises OSError; then an old file stays.
     """
     if is_shared:
         with Folder.at(path.parent) as folder:
@@ -40,7 +39,7 @@ def _write_private(path: Path, content: bytes) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Sync the new name, for filesystems that do not keep the order of names themselves."""
+    """Sync the new name, because some filesystems do not write names in order."""
     with suppress(OSError):
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -10,14 +10,14 @@ log = logging.getLogger(__name__)
 REFUSALS = frozenset(
     getattr(errno, name) for name in ("EPERM", "EACCES", "EINVAL", "ENOSYS", "ENOTSUP", "ENOTTY")
 )
-"""Errors of a call that the filesystem lacks, or that only the owner of a file may make."""
+"""Errors of calls that the filesystem does not support, or that only a file's owner may make."""
 
 _OPTIONAL = REFUSALS | {errno.EROFS}
 
 _warned: set[str] = set()
 
 
-class optional_call:  # noqa: N801 - used as `suppress` is; a class, for small files make thousands
+class optional_call:  # noqa: N801 - used like `suppress`; a class is faster for many small files
     """Continue if this filesystem refuses the call in the block.
 
     `what` is named in one warning for all files.

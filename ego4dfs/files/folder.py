@@ -1,8 +1,8 @@
-"""Directories by descriptor (`openat`), safe from symbolic links that other users planted there.
+"""Directories by descriptor (`openat`), safe from symbolic links that other users created there.
 
-Other users may create symbolic links in such a directory. So each file is opened relative to a
-descriptor, and a link is followed only if it leads to a directory and the user, root, or the owner
-of the top directory created it: a dataset may be on another disk.
+Each file is opened relative to a descriptor. A link is followed only if it leads to a directory,
+because a dataset may be on another disk, and if the user, root, or the owner of the top directory
+created it.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Folder:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / HIDDEN))
 
     def hide(self, name: str, new_name: str) -> None:
-        """Move a file into the hidden directory."""
+        """Move a file into the hidden directory, under `new_name`."""
         for _ in range(_TRIES):
             hidden = self.hidden(make=True)
             try:

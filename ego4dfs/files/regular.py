@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 MAX_BYTES = 1 << 30
+"""The default limit of `read_regular`."""
 
 
 def open_regular(

@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass
 
 CONNECT_S = 5.0
+"""Limit of making a connection."""
 QUIET_S = 10.0
 """A connection without data for so long is abandoned. Two attempts fit into `BEGIN_S`."""
 ATTEMPT_S = 15.0
-"""One request on a connection that is not known to be slow; on a slow one `FLOOR_BYTES` must
-arrive in it. Two attempts, the second begun before `BEGIN_S`, end within `ANSWER_S`."""
+"""Limit of one request on a connection that is not known to be slow; on a slow one `FLOOR_BYTES`
+must arrive in this time. Two attempts, the second begun before `BEGIN_S`, end within `ANSWER_S`."""
 FLOOR_BYTES = 8 << 10
 """Less than this in `ATTEMPT_S` is no progress. 200 requests that share a connection of 1 Mbit/s
 each receive more."""
