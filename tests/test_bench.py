@@ -141,7 +141,7 @@ def test_a_run_that_fails_says_how(tmp_path):
 
 
 def test_a_run_that_does_not_end_is_ended(tmp_path):
-    with pytest.raises(RunError, match="not done after 0 s"):
+    with pytest.raises(RunError, match="did not end within 0 s"):
         measure.run(
             python("import time", "time.sleep(60)"),
             environment=os.environ,
@@ -190,7 +190,7 @@ def test_a_run_with_wrong_bytes_has_no_result(servers, tmp_path):
     dataset = samples.publish_files(servers.s3, "one", [10])
     (name,) = dataset.files
     (tmp_path / name).write_bytes(b"0123456789")
-    with pytest.raises(RunError, match="not right"):
+    with pytest.raises(RunError, match="is wrong"):
         dataset.check(tmp_path)
 
 

@@ -43,7 +43,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, 
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, Sample]]:
     with S3Server(tmp_path_factory.mktemp("dirty")) as server:
-        yield server, build(server, shared_media(), dirty_rows=True)
+        yield server, build(server, shared_media(), with_malformed_rows=True)
 
 
 @cache

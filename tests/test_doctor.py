@@ -132,7 +132,8 @@ def test_a_refused_connection_is_reported_with_the_usable_datasets(doctor, gatew
     code, rows = doctor(endpoint=gateway.url)
     assert rows["network"]["state"] == "fail"
     assert "the connection is refused" in rows["network"]["found"]
-    assert rows["datasets"]["found"] == "not checked; usable by their cached manifests: annotations"
+    found = rows["datasets"]["found"]
+    assert found == "not checked; usable with their cached manifests: annotations"
     assert code == ExitCode.FAILURE
 
 

@@ -154,6 +154,6 @@ def test_a_signal_ends_the_mount_also_where_no_thread_is_available(monkeypatch, 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     loop = FuseLoop(tmp_path, lambda: None)
     loop._note_signal(signal.SIGTERM, None)
-    assert os.read(loop._wakes, 10) == b"s"
-    os.close(loop._wakes)
-    os.close(loop._wake)
+    assert os.read(loop._wake_reader, 10) == b"s"
+    os.close(loop._wake_reader)
+    os.close(loop._wake_writer)

@@ -157,4 +157,4 @@ def test_a_wrong_size_is_corrected_when_the_file_is_opened(gateway, mount, relea
         assert os.fstat(file.fileno()).st_size == len(data)
     assert path.read_bytes() == data
     assert path.stat().st_size == len(data)
-    assert "bytes and not" in status(root)["last_error"]
+    assert "bytes, not" in status(root)["last_error"]

@@ -77,7 +77,7 @@ def test_the_time_out_of_a_slow_store_grows_after_the_first_one(
     area="answers",
     fault="a release in hundreds of buckets",
     face="all",
-    sees="connections to the buckets used last are kept, at most 128",
+    sees="connections to the 32 buckets used last are kept",
     deadline="none: a bound",
 )
 def test_connections_do_not_grow_with_the_number_of_buckets(

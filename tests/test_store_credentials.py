@@ -133,7 +133,7 @@ def test_without_a_key_the_error_has_a_remedy(aws: Aws) -> None:
 
 def test_a_missing_profile_is_named_with_those_that_exist(aws: Aws) -> None:
     aws.keys("F", "s", profile="work")
-    with pytest.raises(ConfigError, match=r"'ego4d' does not exist \(there are: work\)"):
+    with pytest.raises(ConfigError, match=r"'ego4d' does not exist \(existing profiles: work\)"):
         Credentials("ego4d").keys()
 
 

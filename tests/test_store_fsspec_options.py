@@ -117,7 +117,7 @@ def test_a_mirror_s_redirect_to_another_host_is_not_followed(
     store: ObjectStore, web: Web, elsewhere: Web, status: int
 ) -> None:
     web.status, web.headers = status, {"Location": f"{elsewhere.url}/cmu/a.bin"}
-    with pytest.raises(StoreUnavailable, match="leads to"):
+    with pytest.raises(StoreUnavailable, match="redirects to"):
         store.head(URL)
     assert elsewhere.asked == []
 

@@ -211,7 +211,7 @@ def test_a_redirect_to_another_host_is_not_followed(
     store = opened(endpoint_url=gateway.url, transport=transport)
     gateway.faults.reply = Reply(status, {"Location": elsewhere.url})
     for call in every_call(store, url):
-        with pytest.raises(StoreUnavailable, match="leads to"):
+        with pytest.raises(StoreUnavailable, match="redirects to"):
             call()
     assert elsewhere.seen == []
 

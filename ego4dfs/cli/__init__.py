@@ -48,7 +48,7 @@ commands:
 
 examples:
   ego4dfs mount ~/ego4d --datasets full_scale annotations
-  ffmpeg -ss 600 -i ~/ego4d/v2/full_scale/VIDEO_UID.mp4 -t 2 window.mp4    # fetches some MiB
+  ffmpeg -ss 600 -i ~/ego4d/v2/full_scale/VIDEO_UID.mp4 -t 2 window.mp4    # fetches a few MiB
   ego4dfs demo
 
 {exit_codes}

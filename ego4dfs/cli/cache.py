@@ -35,9 +35,9 @@ def add_arguments(parser: Parser) -> None:
         "action",
         nargs="?",
         metavar="|".join(_ACTIONS),
-        help="info: show its directory, size and limit; verify: check all blocks, and remove"
-        " damaged ones; clear: remove all blocks; unpin: allow the eviction of blocks that"
-        " `prefetch --to cache --pin` pinned, of --datasets or all",
+        help="info: show the directory, size and limit of the cache; verify: check all blocks,"
+        " and remove damaged ones; clear: remove all blocks; unpin: allow the eviction of blocks"
+        " that `prefetch --to cache --pin` pinned, those of --datasets or all",
     )
     add_json(parser)
     parser.add_argument(
@@ -93,7 +93,7 @@ def _unpin(cache: CacheAdmin, config: Config, *, as_json: bool) -> None:
 
 
 def _urls(session: Session, config: Config) -> list[str]:
-    """Return the selected objects; ego4d.json is one of them unless --no-metadata."""
+    """Return the URLs of the selected objects; ego4d.json is included unless --no-metadata."""
     urls = [e.url for name in config.datasets for e in session.catalog.listing(name).entries]
     return [*urls, metadata_url(config.version)] if config.metadata else urls
 
@@ -110,7 +110,7 @@ def _open(inner: Path, max_bytes: int | None, eviction: str | None, action: str)
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory of the cache, also without write permission. Raises CacheError."""
+    """Remove a directory of the cache, even if it is not writable. Raises CacheError."""
     try:
         if directory.exists():
             private_directory(directory)
@@ -155,8 +155,8 @@ def _info(cache: CacheAdmin, inner: Path, *, as_json: bool) -> None:
     table(rows, (str(inner), ""))
     if pins:
         say("")
-        most = sorted(pins, key=lambda pin: -pin.bytes)[:_PINS_SHOWN]
-        table([(pin.url, human_size(pin.bytes)) for pin in most], ("pinned", "size"))
+        largest = sorted(pins, key=lambda pin: -pin.bytes)[:_PINS_SHOWN]
+        table([(pin.url, human_size(pin.bytes)) for pin in largest], ("pinned", "size"))
     if len(pins) > _PINS_SHOWN:
         say(f"… and {len(pins) - _PINS_SHOWN} more; --json names all")
 

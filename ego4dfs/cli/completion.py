@@ -36,7 +36,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "verify": ("auto", "off"),
     "version": datasets.VERSIONS,
 }
-"""The words to complete, by the `dest` of the option. Options accept others too."""
+"""The words to complete, by the `dest` of the option. Options accept other values too."""
 
 FILES = ("config_path", "log_file", "manifest_override_path", "uids_from", "video_uid_file")
 DIRECTORIES = ("cache_dir", "copies", "mountpoint", "output_directory", "source")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _program(completed: Mapping[str, object]) -> Parser:
-    """Return one parser with all commands; `completed` has shtab's mark by `dest`."""
+    """Return one parser with all commands; `completed` maps a `dest` to shtab's mark for paths."""
     program = Parser(prog="ego4dfs")
     program.add_argument("-V", "--version", action="store_true", help="print the version")
     commands = program.add_subparsers(parser_class=Parser)

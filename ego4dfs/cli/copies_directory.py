@@ -13,7 +13,7 @@ from ego4dfs.text import shell_word
 def copies_directory(config: Config, *, example: str, or_else: str = "") -> Path:
     """Return the directory, without links. `example` is a command line for the error's hint.
 
-    `or_else` is added to the hint to unmount: what else could be done.
+    `or_else` is appended to the hint to unmount: what the user can do instead.
 
     Raises ConfigError if no directory was given, and MountError if an ego4dfs is mounted at it,
     above it or below it: then the files on disk cannot be seen or written.
@@ -24,12 +24,12 @@ def copies_directory(config: Config, *, example: str, or_else: str = "") -> Path
         )
     out = resolve_path(config.output_directory)
     for mount in mounts():
-        at = mount.mountpoint
-        if mount.is_ours and (at == out or at in out.parents or out in at.parents):
-            unmount = f"`ego4dfs unmount {shell_word(str(at))}`"
+        place = mount.mountpoint
+        if mount.is_ours and (place == out or place in out.parents or out in place.parents):
+            unmount = f"`ego4dfs unmount {shell_word(str(place))}`"
             raise MountError(
-                f"{out}: an ego4dfs is mounted at {at}, which is read-only and hides the files on"
-                " disk",
+                f"{out}: an ego4dfs is mounted at {place}, which is read-only and hides the files"
+                " on disk",
                 hint=f"{unmount} first{or_else}",
             )
     return out

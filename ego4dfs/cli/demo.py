@@ -18,7 +18,7 @@ from ego4dfs.files.mountinfo import mounted_at
 from ego4dfs.mount import check_mountpoint, load_binding, unmount
 
 if TYPE_CHECKING:
-    from ego4dfs.demo.keeper import Kept
+    from ego4dfs.demo.keeper import RunningDemo
 
 _NEEDED = ("av", "numpy")
 
@@ -37,7 +37,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo to its end, or start or stop one that stays."""
+    """Run the demo to its end, or start or stop one that keeps running."""
     output_is_optional()
     if args.stop:
         _stop()
@@ -80,34 +80,34 @@ def _keep() -> None:
         raise MountError(f"a demo is already running in {directory}", hint="ego4dfs demo --stop")
     _remove()
     directory.mkdir(parents=True, mode=0o700)
-    say("Starting an S3 server with a small sample of Ego4D; this takes some seconds", flush=True)
-    kept = keeper.start(directory)
+    say("Starting an S3 server with a small sample of Ego4D; this takes a few seconds", flush=True)
+    running = keeper.start(directory)
     try:
         walkthrough = Walkthrough(directory)
         check_mountpoint(_mountpoint())
-        walkthrough.show(kept)
+        walkthrough.show(running)
     except BaseException:
-        _end(kept)
+        _end(running)
         raise
 
 
 def _stop() -> None:
     from ego4dfs.demo import keeper  # noqa: PLC0415 - it needs the extra packages
 
-    kept = keeper.find(_directory())
-    if kept is None and not _directory().exists():
+    running = keeper.find(_directory())
+    if running is None and not _directory().exists():
         raise MountError("no demo is running", hint="ego4dfs demo --keep starts one")
-    _end(kept)
+    _end(running)
     say("the demo is stopped and removed")
 
 
-def _end(kept: Kept | None) -> None:
+def _end(running: RunningDemo | None) -> None:
     try:
         if mounted_at(_mountpoint()) is not None:
             unmount(_mountpoint())
     finally:
-        if kept is not None:
-            kept.end()
+        if running is not None:
+            running.end()
         _remove()
 
 

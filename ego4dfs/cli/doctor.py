@@ -29,7 +29,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run all checks; the exit code is that of the first one that failed."""
     config = config_from(args)
-    logging.getLogger("ego4dfs").setLevel(logging.ERROR)  # the table reports it, once
+    logging.getLogger("ego4dfs").setLevel(logging.ERROR)  # the table has what they say
     checks = list(itertools.chain(check_machine(config), check_remote(config)))
     rows = [(check.name, check.level.value, check.found, check.remedy) for check in checks]
     header = ("check", "state", "found", "remedy")

@@ -1,4 +1,4 @@
-"""The options that commands share: those of the official `ego4d` command, and ours beside them.
+"""The options that commands share: those of the official `ego4d` command, and more.
 
 A command line of the official tool works here after the command's name. Options that the config
 file and the environment may set too have no default: without the flag they are absent from the
@@ -24,13 +24,13 @@ def add_selection(
     parser: Parser,
     *,
     copies: bool = False,
-    asks: bool = False,
+    confirms: bool = False,
     default: str = "all",
     output: str = "accepted, and ignored",
 ) -> None:
     """Add the official options that select what to show or, with `copies`, to copy, and where.
 
-    `asks` says that the command asks before it fetches, though it copies nothing else.
+    With `confirms`, --yes has an effect too, because the command asks before it fetches.
     `default` says which datasets are meant without --datasets, `output` what -o means.
     """
     group = _add_group(
@@ -61,7 +61,7 @@ def add_selection(
     )
     _add_more_filters(group)
     _add_switches(group)
-    _add_copying(parser, shown=_COPYING if copies else [("-y", "--yes")] if asks else [])
+    _add_copying(parser, shown=_COPYING if copies else [("-y", "--yes")] if confirms else [])
 
 
 def _add_group(parser: Parser, title: str, description: str | None = None) -> _Group:
@@ -99,7 +99,7 @@ def _add_more_filters(group: _Group) -> None:
 
 def _add_list(group: _Group, *spellings: str, help: str) -> None:  # noqa: A002 - as argparse has it
     """Add an option that takes words, separated by spaces or commas, once or several times."""
-    nargs = "*" if spellings[0] in {"--benchmarks", "--annotations"} else "+"  # as the official
+    nargs = "*" if spellings[0] in {"--benchmarks", "--annotations"} else "+"  # as in ego4d
     group.add_argument(*spellings, nargs=nargs, action="extend", metavar="NAME", help=help)
 
 
@@ -176,7 +176,7 @@ def add_retry_for(group: argparse._ActionsContainer) -> None:
         metavar="TIME",
         default=argparse.SUPPRESS,
         help="how long to retry while the store does not answer: 30s, 10m, 1h (default) or 1d;"
-        " 0 gives up after some seconds",
+        " 0 gives up after a few seconds",
     )
 
 
@@ -222,14 +222,14 @@ def path_of(text: str, what: str) -> Path:
     return values.path(values.Given(text, what))
 
 
-def mountpoint_of(settled: config.Config) -> Path:
+def mountpoint_of(resolved: config.Config) -> Path:
     """Return the mountpoint. Raises ConfigError if none was given."""
-    if settled.output_directory is None:
+    if resolved.output_directory is None:
         raise ConfigError(
             "no MOUNTPOINT was given",
             hint="put it first: ego4dfs mount ~/ego4d --datasets full_scale annotations",
         )
-    return settled.output_directory
+    return resolved.output_directory
 
 
 def list_datasets(stream: TextIO) -> None:

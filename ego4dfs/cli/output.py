@@ -104,7 +104,7 @@ def _guarded(run: Callable[[], int]) -> int:
 def _lost(error: OSError) -> int:
     """Return the exit code of a command that could not print its result.
 
-    A reader that closed the pipe, such as `head`, needs no more: no message then.
+    If the reader closed the pipe, as `head` does, no message is printed.
     """
     if error.errno == errno.EPIPE:
         return 128 + signal.SIGPIPE
@@ -208,8 +208,8 @@ def table(
 ) -> None:
     """Print rows under a header, with the columns named in `right` aligned to the right.
 
-    On a terminal with rich, which respects NO_COLOR and the width; elsewhere, and for long
-    tables, as plain aligned text without trailing spaces.
+    On a terminal it uses rich, which respects NO_COLOR and the width; elsewhere, and for long
+    tables, it prints plain aligned text without trailing spaces.
     """
     stream = stream or sys.stdout
     cells = [[printable(str(cell)) for cell in row] for row in rows]

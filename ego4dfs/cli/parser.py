@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Return what the command line says. Raises ConfigError, or SystemExit after --help."""
+        """Return the parsed arguments. Raises ConfigError, or SystemExit after --help."""
         end = argv.index("--") if "--" in argv else len(argv)
         words = [self._full_spelling(word) for word in argv[:end]]
         if "-lh" in self._option_string_actions and {"-l", "--long"} & {*words}:
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args([*self._paths_first(words), *argv[end:]])
 
     def format_help(self) -> str:
-        """Return the help, with a usage line that leaves the options to the list below it."""
+        """Return the help; the usage line has [OPTIONS] in place of the options listed below it."""
         names = []
         for action in self._actions:
             if not action.option_strings:
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Raise ConfigError in place of printing the usage, which hides the message."""
+        """Raise ConfigError; argparse would print the usage, which hides the message."""
         raise ConfigError(message, hint=f"see {self.prog} --help")
 
     def _full_spelling(self, word: str) -> str:

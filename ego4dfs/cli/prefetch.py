@@ -292,10 +292,11 @@ class _Command:
     def _prepare_datasets(
         self, listings: Sequence[Listing], wanted: Collection[str]
     ) -> dict[str, OSError]:
-        """Create the directories and write the manifests; return why some cannot be written.
+        """Create the directories and write the manifests; return the error of each that failed.
 
-        Files are to be fetched of the `wanted` datasets; the directory of another one may be
-        read-only. Raises OSError if no wanted one can be written: each may be on its own disk.
+        The `wanted` datasets have files to fetch; the directory of another one may be read-only.
+        One failure does not stop the others, because each dataset may be on its own disk. Raises
+        OSError if no wanted dataset can be written.
         """
         failed: dict[str, OSError] = {}
         needed = frozenset(wanted or (listing.dataset for listing in listings))
@@ -330,7 +331,7 @@ class _Command:
     def _show_metadata(self, report: Report) -> None:
         try:
             path = ReleaseFiles(self._layout).metadata()
-        except OSError as error:  # the downloaded files are complete even so
+        except OSError as error:  # the downloaded files are complete nevertheless
             report.not_written(METADATA, error)
             return
         if path is not None:
@@ -342,9 +343,9 @@ class _Command:
 
 
 def _no_room(needed: int, free: int, root: Path) -> Ego4DError:
-    to_come, room = distinct_sizes(needed, free)
+    needed_size, free_size = distinct_sizes(needed, free)
     return OutputError(
-        f"{root}: {to_come} are needed, and {room} are free",
+        f"{root}: {needed_size} are needed, and {free_size} are free",
         hint="free some space, select less, or use `ego4dfs mount`, which needs a small cache only",
     )
 

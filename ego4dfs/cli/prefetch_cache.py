@@ -112,14 +112,14 @@ class ToCache:
 
 
 def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
-    """Raise CacheError if the disk has too little space, even below the limit of the cache."""
+    """Raise CacheError if the disk has less free space than the cache would grow by."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
     needed = plan.bytes(*TO_FETCH) - plan.partial_bytes
     growth = min(needed, session.cache.admin.max_bytes - session.cache.admin.used_bytes)
     if growth > free:
-        more, room = distinct_sizes(growth, free)
+        growth_size, free_size = distinct_sizes(growth, free)
         raise CacheError(
-            f"{directory}: the cache needs {more} more for this, and {room} are free",
+            f"{directory}: the cache needs {growth_size} more for this, and {free_size} are free",
             hint="free some space, select less, or choose another disk with --cache-dir",
         )

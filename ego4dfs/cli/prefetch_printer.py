@@ -82,10 +82,10 @@ class PrefetchPrinter:
         for item in plan.items:
             if item.state in UNAVAILABLE:
                 self.say(f"Missing s3 object (ignored for download): {_named(item)}")
-        right, to_get = plan.count(*COMPLETE), plan.count(*TO_FETCH)
-        if right:
-            self.say(f"Filtered {right}/{plan.count(*State)} existing videos for download.")
-        if right and not to_get and not plan.count(*UNAVAILABLE):
+        complete, to_fetch = plan.count(*COMPLETE), plan.count(*TO_FETCH)
+        if complete:
+            self.say(f"Filtered {complete}/{plan.count(*State)} existing videos for download.")
+        if complete and not to_fetch and not plan.count(*UNAVAILABLE):
             where = "cache" if self.is_cache else "output directories under"
             self.say(
                 f"The latest versions of all requested videos already exist in the {where}:",
@@ -93,14 +93,14 @@ class PrefetchPrinter:
             )
         if is_all and self.as_json:
             print_json(_plan_document(plan, free, refused))
-        elif not self.quiet and (to_get or is_all):
+        elif not self.quiet and (to_fetch or is_all):
             stream = sys.stderr if self.as_json else sys.stdout
             rows = [_plan_row(dataset) for dataset in plan.datasets]
             table(rows, _HEADER, right=_HEADER[1:], stream=stream)
             self.say(*_plan_lines(plan, _room(free, is_cache=self.is_cache)))
 
     def confirms(self, plan: Plan) -> bool:
-        """Ask for confirmation as the official tool does; raise ConfigError without an answer."""
+        """Ask for confirmation as the official tool does. Raises ConfigError if stdin is closed."""
         stream = sys.stderr if self.as_json else sys.stdout
         while True:
             *above, question = _question(plan)
@@ -169,10 +169,10 @@ class PrefetchPrinter:
 
 def plan_code(plan: Plan, refused: Collection[str]) -> ExitCode:
     """Return the exit code of a dry run."""
-    lost = plan.count(*UNAVAILABLE)
-    if not lost:
+    unavailable = plan.count(*UNAVAILABLE)
+    if not unavailable:
         return ExitCode.PARTIAL if refused else ExitCode.OK
-    return ExitCode.REFUSED if lost == plan.count(*State) else ExitCode.PARTIAL
+    return ExitCode.REFUSED if unavailable == plan.count(*State) else ExitCode.PARTIAL
 
 
 def report_code(report: Report) -> int:
@@ -211,9 +211,9 @@ def _plan_row(dataset: DatasetPlan) -> tuple[str, ...]:
     unknown = any(item.facts is None for item in dataset.items if item.state in TO_FETCH)
     shown = tuple("?" if unknown else human_size(size) for size in sizes)
     counts = (dataset.count(*State), dataset.count(*COMPLETE), dataset.count(*TO_FETCH))
-    lost = dataset.count(*UNAVAILABLE)
+    missing = str(dataset.count(*UNAVAILABLE))
     name = dataset.dataset or "(ego4d.json)"
-    return name, str(counts[0]), shown[0], str(counts[1]), str(counts[2]), shown[1], str(lost)
+    return name, str(counts[0]), shown[0], str(counts[1]), str(counts[2]), shown[1], missing
 
 
 def _plan_lines(plan: Plan, room: str) -> tuple[str, ...]:

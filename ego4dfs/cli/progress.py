@@ -31,9 +31,9 @@ class Progress:
         self._next_s = time.monotonic() + (0.0 if self._is_terminal else _LINE_EVERY_S)
         self._began_s = time.monotonic()
         self._bars: ProgressBars | None = None
-        self._is_out = False
+        self._is_offline = False
 
-    def __enter__(self) -> Progress:  # noqa: PYI034 - typing.Self is 3.11
+    def __enter__(self) -> Progress:  # noqa: PYI034 - typing.Self needs 3.11
         """Return self; the bars start with the first update."""
         return self
 
@@ -59,23 +59,23 @@ class Progress:
             return
         if self._is_terminal:
             self._draw(report)
-        elif not self._is_out:
+        elif not self._is_offline:
             self._line(_state(report, time.monotonic() - self._began_s))
 
     def outage(self, outage: Outage) -> None:
         """Show that the store does not answer, or that it answers again.
 
-        On a terminal below the bars, elsewhere as a line.
+        On a terminal the text is below the bars; elsewhere it is a line.
         """
         lasts_s = outage.lasts_s
         if self._is_terminal and self._bars is not None:
             self._bars.note = _unreachable(lasts_s, outage.retry_for_s) if lasts_s else ""
-        elif bool(lasts_s) != self._is_out and self._stream is not None:
+        elif bool(lasts_s) != self._is_offline and self._stream is not None:
             if lasts_s:
                 self._line(_unreachable(lasts_s, outage.retry_for_s))
             else:
                 self._line("store reachable again")
-        self._is_out = bool(lasts_s)
+        self._is_offline = bool(lasts_s)
 
     def _is_due(self) -> bool:
         now_s = time.monotonic()

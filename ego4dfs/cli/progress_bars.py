@@ -59,8 +59,8 @@ class ProgressBars(Progress):
 
     def keep(self, keys: Iterable[str]) -> None:
         """Remove all bars but these."""
-        kept = frozenset(keys)
-        for key in [key for key in self._shown if key not in kept]:
+        wanted = frozenset(keys)
+        for key in [key for key in self._shown if key not in wanted]:
             self.remove_task(self._shown.pop(key))
 
 

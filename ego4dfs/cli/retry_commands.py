@@ -28,11 +28,11 @@ class RetryCommands:
     def __init__(
         self, parser: Parser, args: argparse.Namespace, config: Config, state: Path
     ) -> None:
-        """Start from `args`, of which `config` was made."""
+        """Start from `args`; `config` was made from them."""
         self._parser = parser
         self._args = vars(args)
         self._state = state
-        # Uids from the config file cannot be removed by an option, and exclude a file of uids.
+        # No option removes the uids of a config file, and a file of uids is not allowed with them.
         given = "video_uids" in self._args or "video_uid_file" in self._args
         self._may_use_file = given or not config.video_uids
 
@@ -56,8 +56,8 @@ class RetryCommands:
         if len(by_dataset) > _MAX_DATASETS:
             yield self._line((), datasets=list(by_dataset), metadata=False)
             return
-        for dataset, some in by_dataset.items():
-            yield self._for_dataset(dataset, some, listing(dataset))
+        for dataset, failed in by_dataset.items():
+            yield self._for_dataset(dataset, failed, listing(dataset))
 
     def _for_dataset(self, dataset: str, problems: list[Problem], listing: Listing | None) -> str:
         if any(problem.name == MANIFEST for problem in problems):  # no filter selects it
@@ -77,13 +77,13 @@ class RetryCommands:
         path = self._state / f"retry-{dataset.replace('/', '-')}.txt"
         try:
             write_atomic(path, "".join(f"{uid}\n" for uid in uids).encode(), is_shared=True)
-        except OSError:  # the disk is full, most likely: the run reports that
+        except OSError:  # probably a full disk, which the run reports
             return None
         return path
 
     def _line(self, drop: Sequence[str], **changed: object) -> str:
-        kept = {name: value for name, value in self._args.items() if name not in drop}
-        return command_line(self._parser, argparse.Namespace(**{**kept, **changed}))
+        options = {name: value for name, value in self._args.items() if name not in drop}
+        return command_line(self._parser, argparse.Namespace(**{**options, **changed}))
 
 
 def exact_pattern(name: str) -> str:

@@ -97,7 +97,7 @@ class Stream(io.TextIOBase):
 def standard_streams() -> Iterator[Stream]:
     """Make the standard streams safe to use for one command; yields the stream of stdout.
 
-    Closed ones are opened first, so that no other file gets their numbers.
+    Closed ones are opened first, so that no other file gets their descriptors.
     """
     _open_closed()
     before = sys.stdout, sys.stderr
@@ -160,7 +160,7 @@ def _as_bytes_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
     """Encode the bytes of a name that is not UTF-8 unchanged, and escape everything else."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    start = error.start  # one at a time: what follows may be of the other kind
+    start = error.start  # one character: the next may be of the other kind
     one = UnicodeEncodeError(error.encoding, error.object, start, start + 1, error.reason)
     is_byte = "\udc80" <= error.object[start] <= "\udcff"
     return codecs.lookup_error("surrogateescape" if is_byte else "backslashreplace")(one)

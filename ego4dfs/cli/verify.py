@@ -72,7 +72,7 @@ def add_arguments(parser: Parser) -> None:
     add_retry_for(parser)
     add_selection(
         parser,
-        asks=True,
+        confirms=True,
         default="all below -o",
         output="directory of the downloaded files",
     )
@@ -195,15 +195,15 @@ def _check(
 def _without_refused(
     session: Session, config: Config, *, is_named: bool
 ) -> tuple[Config, Mapping[str, Ego4DError]]:
-    """Return the Config without the datasets that cannot be listed, and these; report them.
+    """Return the Config without the datasets that cannot be listed, and their errors; report them.
 
     Raises the errors that concern all datasets, and the first one if the datasets were named or
     none is left.
     """
     refused = session.catalog.load(config.datasets)
-    is_all = is_named or len(refused) == len(config.datasets)
+    must_raise = is_named or len(refused) == len(config.datasets)
     for error in refused.values():
-        if is_all or isinstance(error, (CredentialsRejected, StoreUnavailable)):
+        if must_raise or isinstance(error, (CredentialsRejected, StoreUnavailable)):
             raise error
     for name, error in refused.items():
         print_error(error)

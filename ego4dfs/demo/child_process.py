@@ -1,4 +1,4 @@
-"""Child processes that end with this process, also when it is killed with SIGKILL."""
+"""Child processes that end with this process, even if it is killed with SIGKILL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 # Runs in the child before the program: PR_SET_PDEATHSIG (1) asks the kernel for SIGKILL when the
-# parent ends, and exec keeps the setting. The last lines cover a parent that has ended before it.
+# parent ends, and exec keeps the setting. The last lines check that the parent has not ended yet.
 # A launcher is used instead of preexec_fn, which runs Python between fork and exec while
 # other threads may hold its locks.
 _LAUNCHER = """
@@ -30,9 +30,9 @@ def spawn(
     The process gets SIGKILL when this process ends in any way (Linux). It leads its own
     session, so that Ctrl-C at a terminal reaches only this process.
     """
-    born: Future[subprocess.Popen[bytes]] = Future()
+    started: Future[subprocess.Popen[bytes]] = Future()
 
-    def keep() -> None:
+    def run() -> None:
         # The kernel's "parent" is the thread that forked: it has to live as long as the child.
         try:
             with log.open("ab") as output:
@@ -46,20 +46,20 @@ def spawn(
                     start_new_session=True,
                 )
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-            born.set_exception(error)
+            started.set_exception(error)
             return
-        born.set_result(child)
+        started.set_result(child)
         child.wait()
 
-    threading.Thread(target=keep, name=f"keeper of {Path(command[0]).name}", daemon=True).start()
-    return born.result()
+    threading.Thread(target=run, name=f"parent of {Path(command[0]).name}", daemon=True).start()
+    return started.result()
 
 
-def end(child: subprocess.Popen[bytes], *, patience_s: float) -> None:
-    """End `child` and collect it: SIGTERM, then SIGKILL after `patience_s`."""
+def end(child: subprocess.Popen[bytes], *, timeout_s: float) -> None:
+    """End `child` and reap it: SIGTERM, then SIGKILL after `timeout_s`."""
     child.terminate()
     try:
-        child.wait(timeout=patience_s)
+        child.wait(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

@@ -34,8 +34,8 @@ Files = dict[str, tuple[str, bytes | Path]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ingredients:
-    """The content of all datasets."""
+class SampleMedia:
+    """The videos, clips and uids of the sample, and the files of both, by content."""
 
     videos: tuple[Recording, ...]
     clips: tuple[Cut, ...]
@@ -53,8 +53,8 @@ def wanted_media(videos: Sequence[Recording], clips: Sequence[Cut]) -> list[Clip
     ]
 
 
-def fill(release: Release, made: Ingredients) -> None:
-    """Add all datasets of all versions; v2 and v2_1 point at v1 objects where those exist."""
+def fill(release: Release, made: SampleMedia) -> None:
+    """Add all datasets of all versions; v2 and v2_1 refer to v1 objects where these exist."""
     annotations, models = _annotations(made), _models(made.uids)
     viz, visual_queries_3d = _viz(made), _visual_queries_3d(made)
     features = {"slowfast8x8_r101_k400": content.slowfast}
@@ -89,7 +89,7 @@ def _add_full_scale(
 
 
 def full_scale_row(video: Recording, version: str) -> dict[str, object]:
-    """Return the cells of one video; v1 knows only the coarse benchmarks, v2_1 alone GoalStep."""
+    """Return the cells of one video; v1 has only coarse benchmarks, and only v2_1 has GoalStep."""
     clip, tags = video.media, list(video.benchmarks)
     if version != "v2_1":
         tags = [tag for tag in tags if tag != "goalstep"]
@@ -167,7 +167,7 @@ def _add_clips(
         release.add_video(version, "clips", _CLIPS_HEADER, row, media[clip.media])
 
 
-def _add_scaled(release: Release, version: str, made: Ingredients) -> None:
+def _add_scaled(release: Release, version: str, made: SampleMedia) -> None:
     for clip in made.clips:
         where = f"s3://{clip.parent.bucket}/public/v2/clip_256ss/{clip.uid}.mp4"
         row = {"video_uid": clip.uid, "type": "video", "s3_path": where}
@@ -204,7 +204,7 @@ def _per_video(
     }
 
 
-def _annotations(made: Ingredients) -> dict[str, Files]:
+def _annotations(made: SampleMedia) -> dict[str, Files]:
     half = len(made.clips) // 2
     common = {
         "narration.json": content.as_json(content.narrations(made.videos)),
@@ -240,14 +240,14 @@ def _models(uids: Uids) -> Files:
     return _shared("v1/sta_models", detections | weights, uids)
 
 
-def _viz(made: Ingredients) -> Files:
+def _viz(made: SampleMedia) -> Files:
     pictures = {f"{video.uid}_small.jpg": content.preview(video) for video in made.videos}
     lines = content.as_json_lines([{"video_uid": video.uid} for video in made.videos])
     named = pictures | {"preprocessed_narrations_input.jsonl": lines}
     return _shared("v1/viz", named, made.uids)
 
 
-def _visual_queries_3d(made: Ingredients) -> Files:
+def _visual_queries_3d(made: SampleMedia) -> Files:
     from_unict = [video.uid for video in made.videos if video.bucket == MILAN]
     listed = content.as_json(dict.fromkeys(from_unict, "scan_00"))
     return _shared("v1/3d", {"all_videos_for_vq3d_v1.json": listed}, made.uids)

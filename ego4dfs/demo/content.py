@@ -2,7 +2,7 @@
 
 Headers and shapes are those of the Ego4D documentation (docs/data/{imu,gaze,annotations-schemas,
 metadata,features}.md of the EGO4D/docs repository) and of the public ego4d.json; the numbers are
-made up.
+invented.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ def noise(seed: int, size: int) -> bytes:
 
 
 def as_json(value: object) -> bytes:
-    """Write JSON the way Python does by default, as the release's files are."""
+    """Write JSON as Python does by default, like the files of the release."""
     return json.dumps(value).encode()
 
 
 def as_json_lines(values: Sequence[object]) -> bytes:
-    """Write one JSON value a line."""
+    """Write one JSON value per line."""
     return b"".join(as_json(value) + b"\n" for value in values)
 
 
@@ -164,14 +164,14 @@ def queries(clips: Sequence[Cut], split: str) -> dict[str, Any]:
             {
                 "video_uid": parent.uid,
                 "split": split,
-                "clips": [_asked(clip) for clip in clips if clip.parent is parent],
+                "clips": [_clip_queries(clip) for clip in clips if clip.parent is parent],
             }
             for parent in parents.values()
         ],
     }
 
 
-def _asked(clip: Cut) -> dict[str, Any]:
+def _clip_queries(clip: Cut) -> dict[str, Any]:
     query = {
         "clip_start_sec": 1.0,
         "clip_end_sec": 2.5,

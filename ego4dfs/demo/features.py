@@ -9,7 +9,7 @@ in `torch/serialization.py`: a zip archive, nothing compressed, of
     archive/version     "3"
 
 Each member starts at a multiple of 64 bytes, reached by an extra field of padding, so that
-`torch.load(..., mmap=True)` can map the numbers in place. Read back by torch 2.13.
+`torch.load(..., mmap=True)` can map the numbers in place. torch 2.13 reads these files.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def tensor_file(values: NDArray[np.float32] | NDArray[np.float16]) -> bytes:
 
 
 def _pickled_tensor(storage: str, shape: tuple[int, ...]) -> bytes:
-    """Spell `torch._utils._rebuild_tensor_v2(storage 0, 0, shape, strides, False, {})`."""
+    """Return a pickle of `torch._utils._rebuild_tensor_v2(storage 0, 0, shape, strides, ...)`."""
     strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     return b"".join(
         (

@@ -29,7 +29,7 @@ _END_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RunningDemo:
     """A running demo: the keeper's process, and the address of its server."""
 
     directory: Path
@@ -73,17 +73,17 @@ def is_keeper(pid: int) -> bool:
         return False
 
 
-def find(directory: Path) -> Kept | None:
+def find(directory: Path) -> RunningDemo | None:
     """Return the demo that runs in this directory, or None."""
     try:
         content = json.loads((directory / "demo.json").read_text())
-        kept = Kept(directory, int(content["pid"]), str(content["endpoint_url"]))
+        running = RunningDemo(directory, int(content["pid"]), str(content["endpoint_url"]))
     except (OSError, ValueError, KeyError):
         return None
-    return kept if is_keeper(kept.pid) else None
+    return running if is_keeper(running.pid) else None
 
 
-def start(directory: Path) -> Kept:
+def start(directory: Path) -> RunningDemo:
     """Start a keeper in this directory and return once its sample can be read."""
     with (directory / "keeper.log").open("wb") as log:
         process = subprocess.Popen(
@@ -100,26 +100,25 @@ def start(directory: Path) -> Kept:
         raise
 
 
-def _await(directory: Path, process: subprocess.Popen[bytes]) -> Kept:
+def _await(directory: Path, process: subprocess.Popen[bytes]) -> RunningDemo:
     """Return the keeper once it is ready; wait as long as it makes progress."""
     written, deadline = -1, 0.0
     while process.poll() is None:
-        kept = find(directory)
-        if kept is not None:
-            return kept
-        now = _written_bytes(directory)
-        if now != written:
-            written, deadline = now, time.monotonic() + STALL_S
+        running = find(directory)
+        if running is not None:
+            return running
+        total = _written_bytes(directory)
+        if total != written:
+            written, deadline = total, time.monotonic() + STALL_S
         if time.monotonic() > deadline:
             raise Ego4DError(
                 f"the demo's S3 server made no progress for {STALL_S:.0f} s",
-                hint="is the machine busy or its disk full? try again",
+                hint="check that the disk is not full and the machine not busy, and try again",
             )
         time.sleep(0.2)
-    said = (directory / "keeper.log").read_text(errors="replace").strip().rpartition("\n")[2]
-    raise Ego4DError(
-        f"the demo's S3 server did not start: {said or f'it ended with code {process.returncode}'}"
-    )
+    log = (directory / "keeper.log").read_text(errors="replace")
+    reason = log.strip().rpartition("\n")[2] or f"it ended with code {process.returncode}"
+    raise Ego4DError(f"the demo's S3 server did not start: {reason}")
 
 
 def _written_bytes(directory: Path) -> int:

@@ -1,20 +1,20 @@
-"""Malformed manifest rows as they occur at Ego4D, for tests: `add_dirt` lists them."""
+"""Malformed manifest rows as they occur at Ego4D, for tests: `add_malformed_rows` lists them."""
 
 from __future__ import annotations
 
-from ego4dfs.demo.clean_release import Ingredients, full_scale_row
+from ego4dfs.demo.clean_release import SampleMedia, full_scale_row
 from ego4dfs.demo.release import FULL_SCALE_HEADER, Release
 from ego4dfs.demo.videos import CONSORTIUM
 
 VERSION = "v2_1"
 _VIDEO_HEADER = ("video_uid", "type", "s3_path", "benchmarks")
 _FILE_HEADER = ("file_uid", "annotation", "type", "canonical_s3_location")
-_HERE = f"s3://{CONSORTIUM}/public/{VERSION}"
+_PREFIX = f"s3://{CONSORTIUM}/public/{VERSION}"
 _ODD_CELLS = ("", "[]", "[FHO |EM]", "[ EM]", "em")
 
 
-def add_dirt(release: Release, made: Ingredients) -> frozenset[str]:
-    """Add the dirt to v2_1 and return the locations that are listed but absent.
+def add_malformed_rows(release: Release, made: SampleMedia) -> frozenset[str]:
+    """Add malformed rows to v2_1 and return the locations that are listed but absent.
 
     | Dataset            | What is wrong                                                         |
     |--------------------|-----------------------------------------------------------------------|
@@ -23,15 +23,15 @@ def add_dirt(release: Release, made: Ingredients) -> frozenset[str]:
     |                    | an empty s3_path; a uid in two rows; an upper-case uid;               |
     |                    | a listed but absent object                                            |
     | 3d_scans           | the same basename under two prefixes, with other bytes                |
-    | av_models          | stem twins: model.json beside model.csv                               |
+    | av_models          | two files with the same stem: model.json and model.csv                |
     | lta_models         | a file whose key has no extension                                     |
     | moments_models     | manifest with CRLF line ends                                          |
     | nlq_models         | manifest that begins with a byte order mark                           |
     | paco_frames        | keys with a space, `+`, `#` and letters beyond ASCII; an empty object |
     | social_test        | a row too short by two cells and a row too long by one                |
 
-    The rows of social_test that have a wrong length stand beside one good row. Of them the short
-    one names no object, and the long one names a good one before its surplus cell.
+    social_test has a correct row, too. Its short row names no object; its long row names an
+    existing one before the surplus cell.
     """
     _add_group(release, made)
     absent = _add_components(release, made)
@@ -50,7 +50,7 @@ def add_dirt(release: Release, made: Ingredients) -> frozenset[str]:
     return absent
 
 
-def _add_group(release: Release, made: Ingredients) -> None:
+def _add_group(release: Release, made: SampleMedia) -> None:
     video = made.videos[-1]
     uid = f"grp-{made.uids.take()}"
     where = f"s3://{CONSORTIUM}/public/v2/full_scale/{uid}"
@@ -58,7 +58,7 @@ def _add_group(release: Release, made: Ingredients) -> None:
     release.add_video(VERSION, "full_scale", FULL_SCALE_HEADER, row, made.media[video.media])
 
 
-def _add_components(release: Release, made: Ingredients) -> frozenset[str]:
+def _add_components(release: Release, made: SampleMedia) -> frozenset[str]:
     uids = [made.uids.take() for _ in range(8)]
     uids[6] = uids[6].upper()
     cells = [*_ODD_CELLS, "[EM]", "[EM|MQ|VQ]", "[AV]"]
@@ -68,7 +68,7 @@ def _add_components(release: Release, made: Ingredients) -> frozenset[str]:
         row = {
             "video_uid": uid,
             "type": "mp4",
-            "s3_path": f"{_HERE}/{dataset}/{uid}.mp4",
+            "s3_path": f"{_PREFIX}/{dataset}/{uid}.mp4",
             "benchmarks": benchmarks,
         }
         release.add_video(VERSION, dataset, _VIDEO_HEADER, row, file)
@@ -81,7 +81,7 @@ def _add_components(release: Release, made: Ingredients) -> frozenset[str]:
     return frozenset({absent})
 
 
-def _add_names(release: Release, made: Ingredients) -> None:
+def _add_names(release: Release, made: SampleMedia) -> None:
     _add_files(release, made, "3d_scans", {"a/scan.tar": b"first", "b/scan.tar": b"second"})
     _add_files(release, made, "av_models", {"model.json": b"{}", "model.csv": b"a,b\n"})
     _add_files(release, made, "lta_models", {"checkpoint": b"weights"})
@@ -95,8 +95,9 @@ def _add_names(release: Release, made: Ingredients) -> None:
     _add_files(release, made, "paco_frames", frames)
 
 
-def _add_files(release: Release, made: Ingredients, dataset: str, files: dict[str, bytes]) -> None:
-    placed = {
-        f"{_HERE}/{dataset}/{name}": (made.uids.take(), content) for name, content in files.items()
+def _add_files(release: Release, made: SampleMedia, dataset: str, files: dict[str, bytes]) -> None:
+    located = {
+        f"{_PREFIX}/{dataset}/{name}": (made.uids.take(), content)
+        for name, content in files.items()
     }
-    release.add_files(VERSION, dataset, _FILE_HEADER, placed)
+    release.add_files(VERSION, dataset, _FILE_HEADER, located)

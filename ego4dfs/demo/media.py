@@ -1,9 +1,9 @@
 """Videos as Ego4D has them: VP9 and AAC in MP4, 30 frames a second, a key frame every second.
 
-Every frame carries its own name: the video's number and the frame's number as a row of 32 black
-and white cells along the top edge, which `read_stamp` reads back from a decoded picture, so that a
-reader can prove that it got the right frame of the right video. The rest is a moving pattern under
-noise; the noise is what makes the bit rate, as the world does in real recordings.
+Every frame has a stamp along its top edge: a row of 32 black and white cells that encode the number
+of the video and the number of the frame. `read_stamp` reads it from a decoded picture, so a test
+can check that it got the right frame of the right video. The rest of the picture is a moving
+pattern with noise, which determines the bit rate.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _AUDIO_RATE_HZ = 16_000
 _AUDIO_FRAME = 1024
 _NOISE_PICTURES = 8
 # The fastest settings of libvpx-vp9: 2.5 ms a frame at 320x180. One thread per video, because
-# several videos are made side by side, and because it keeps the bytes the same on every run.
+# several videos are made in parallel, and because it makes the same bytes in every run.
 _VP9 = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "threads": "1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What a video file is to contain; equal clips make equal bytes with one version of PyAV.
+    """The content of a video file; equal clips make equal bytes with one version of PyAV.
 
     `number` (below 65536) names the video in its stamps and seeds its pattern. `noise` is the
-    amplitude (at most 40) that is added to the picture, for which the encoder pays up to
-    `bit_rate`. `faststart` puts the index (moov) before the pictures (mdat); without it the index
-    is the last box.
+    amplitude (at most 40) of the noise in the picture, which is encoded with up to `bit_rate`.
+    `faststart` puts the index (moov) before the pictures (mdat); without it the index is the last
+    box.
     """
 
     number: int
@@ -104,12 +104,12 @@ def read_stamp(luma: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _pictures(clip: Clip) -> Iterator[NDArray[np.uint8]]:
-    """Yield each picture as PyAV wants yuv420p: brightness above two quarter planes of colour."""
+    """Yield each picture in PyAV's layout of yuv420p: brightness above two planes of colour."""
     random = np.random.default_rng(clip.number)
     x, y = np.arange(clip.width), np.arange(clip.height)[:, None]
     cell, speed = random.integers(8, 24), random.integers(1, 5)
     shape = (_NOISE_PICTURES, clip.height, clip.width)
-    # All in bytes, where -1 is 255: half a millisecond a picture less than in wider numbers.
+    # All in bytes, where -1 is 255: this takes 0.5 ms less per picture than wider numbers.
     noise = random.integers(-clip.noise, clip.noise + 1, shape, dtype=np.int8).view(np.uint8)
     picture = np.full((clip.height * 3 // 2, clip.width), _GREY, np.uint8)
     picture[clip.height :] = random.integers(96, 160)
@@ -125,7 +125,7 @@ def _pictures(clip: Clip) -> Iterator[NDArray[np.uint8]]:
 
 
 def _sound(clip: Clip) -> list[av.AudioFrame]:
-    """Return a tone whose pitch is the video's own, in frames of AAC's size."""
+    """Return a tone with a pitch for each video, in frames of AAC's size."""
     pitch_hz = 220 + clip.number % 32 * 20
     time_s = np.arange(clip.duration_s * _AUDIO_RATE_HZ) / _AUDIO_RATE_HZ
     wave = (np.sin(2 * np.pi * pitch_hz * time_s) * 8000).astype(np.int16)
@@ -139,6 +139,6 @@ def _sound(clip: Clip) -> list[av.AudioFrame]:
 
 
 def _file_name(clip: Clip) -> str:
-    """Name a clip by all inputs of its bytes, so that a file of an earlier run is the same."""
-    recipe = f"{clip!r} {sorted(_VP9.items())} {av.__version__}"
-    return f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.mp4"
+    """Return a name made from all inputs of the bytes, so that a file with this name is right."""
+    inputs = f"{clip!r} {sorted(_VP9.items())} {av.__version__}"
+    return f"{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.mp4"

@@ -25,8 +25,8 @@ _SEED = 4
 class ListedFile:
     """One row of a manifest that names an object.
 
-    `name` is the local file name that the official tool gives it. `exists` is false for a row of
-    the dirty flavour whose object does not exist; its size is 0 then, and its sha256 empty.
+    `name` is the local file name that the official tool gives it. `exists` is false for a malformed
+    row whose object does not exist; then its size is 0 and its sha256 empty.
     """
 
     name: str
@@ -54,7 +54,7 @@ class SampleVideo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What `build` put on the server.
+    """The content of the server after `build`.
 
     `files` has the rows by (version, dataset) in the manifest's order; `manifests` the bytes of
     each manifest.csv; `metadata` the bytes of ego4d.json by version. `videos` are those of
@@ -81,17 +81,20 @@ class Sample:
         return tuple(dataset for known, dataset in self.manifests if known == version)
 
 
-def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) -> Sample:
+def build(server: S3Server, directory: Path | str, *, with_malformed_rows: bool = False) -> Sample:
     """Upload the release to a running server and return the list of its files.
 
-    `directory` keeps the videos for the next call, because they take some ten seconds to make. The
+    `directory` keeps the videos for the next call, because they take about ten seconds to make. The
     same call makes the same release: uids and bytes come from a seed. The official downloader
-    accepts the clean flavour without an error; `dirty_rows` adds the rows that `add_dirt` lists.
+    accepts the release without an error; `with_malformed_rows` adds the rows that
+    `add_malformed_rows` lists.
     """
     made = make_media(directory)
     release = Release()
     clean_release.fill(release, made)
-    absent = malformed_rows.add_dirt(release, made) if dirty_rows else frozenset()
+    absent = (
+        malformed_rows.add_malformed_rows(release, made) if with_malformed_rows else frozenset()
+    )
     documents = _documents(release)
     release.objects.update(documents)
     _upload(server, release)
@@ -114,17 +117,17 @@ def build(server: S3Server, directory: Path | str, *, dirty_rows: bool = False) 
     )
 
 
-def make_media(directory: Path | str) -> clean_release.Ingredients:
+def make_media(directory: Path | str) -> clean_release.SampleMedia:
     """Make the videos of the sample in `directory`, unless an earlier call left them there."""
     uids = Uids(_SEED)
     videos = recordings(uids)
     clips = cuts(videos, uids)
     media = make_all(clean_release.wanted_media(videos, clips), Path(directory))
-    return clean_release.Ingredients(videos, clips, media, uids)
+    return clean_release.SampleMedia(videos, clips, media, uids)
 
 
 def _documents(release: Release) -> dict[str, bytes]:
-    """Return what the consortium's bucket says about the release."""
+    """Return the documents in the consortium's bucket: manifests, ego4d.json, datasets.csv."""
     documents = {
         manifest_location(*known): manifest.encoded()
         for known, manifest in release.manifests.items()

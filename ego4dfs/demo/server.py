@@ -46,7 +46,7 @@ _PORTS = (
 _ATTEMPTS = 5
 _READY_TIMEOUT_S = 30.0
 # A clean stop takes 1.1 s, or hangs. Killing loses nothing: an answered write is in the kernel.
-_STOP_PATIENCE_S = 2.0
+_STOP_TIMEOUT_S = 2.0
 _UPLOADS = 32
 
 
@@ -54,18 +54,18 @@ class S3Server:
     """SeaweedFS with its S3 API on a free port of 127.0.0.1, its data in `directory`.
 
     A context manager: started on entry, stopped on exit. `start` returns when S3 answers (about a
-    second). All listeners are on 127.0.0.1; nothing is reported to anyone. The process ends with
-    this one at the latest, even when this one is killed. `stop` and `start` again: same port, same
-    data, same keys. A later `S3Server` on the directory has the data and keys, on a new port. Not
-    safe from several threads, except `put`, `put_many` and `environment`.
+    second). All listeners are on 127.0.0.1, and no telemetry is sent. The process ends with this
+    one at the latest, even if this one is killed. `stop` and `start` keep the port, the data and
+    the keys. A later `S3Server` on the directory has the data and keys, on a new port. Not safe
+    from several threads, except `put`, `put_many` and `environment`.
 
-    What SeaweedFS 4.48 answers, where it matters to readers:
+    Answers of SeaweedFS 4.48 that matter to readers:
 
-    - A missing key is 404 to `licensee` too, on HEAD and GET. S3 itself says 403 to an identity
+    - A missing key is 404 to `licensee` too, on HEAD and GET. S3 itself answers 403 to an identity
       without List.
     - Listing objects, listing buckets of others and writing are 403 to `licensee`.
     - If-Match with another ETag is 412, on HEAD and GET.
-    - HEAD and GET in an unversioned bucket carry no `x-amz-version-id`.
+    - Answers to HEAD and GET in an unversioned bucket have no `x-amz-version-id`.
     """
 
     def __init__(self, directory: Path | str) -> None:
@@ -116,7 +116,7 @@ class S3Server:
         """End the process and wait for its end; does nothing when it is stopped."""
         if self._child is None:
             return
-        end(self._child, patience_s=_STOP_PATIENCE_S)
+        end(self._child, timeout_s=_STOP_TIMEOUT_S)
         self._child = None
         for socket_file in self._socket_files():
             socket_file.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ class S3Server:
         self.stop()
         self.start()
 
-    def __enter__(self) -> S3Server:  # noqa: PYI034 - typing.Self is 3.11
+    def __enter__(self) -> S3Server:  # noqa: PYI034 - typing.Self needs 3.11
         """Start."""
         return self.start()
 
@@ -161,11 +161,11 @@ class S3Server:
                 raise Ego4DError(f"bucket {name}: {status} {answer.decode(errors='replace')}")
 
     def put(self, bucket: str, key: str, data: bytes | Path) -> None:
-        """Write one object as `admin`; large ones go up in parts, with an ETag like `…-12`."""
+        """Write one object as `admin`; large ones in parts, with an ETag like `…-12`."""
         obstore.put(self.store(bucket), key, data)
 
     def put_many(self, bucket: str, objects: Iterable[tuple[str, bytes | Path]]) -> None:
-        """Write many (key, data) objects side by side; raises the first failure."""
+        """Write many (key, data) objects in parallel; raises the first failure."""
         with ThreadPoolExecutor(max_workers=_UPLOADS) as pool:
             for done in [pool.submit(self.put, bucket, key, data) for key, data in objects]:
                 done.result()
@@ -217,7 +217,7 @@ class S3Server:
         """Write and read an object of a byte.
 
         S3 answers before volumes are known, with 500 for first reads after a restart; an empty
-        object needs no volume. Another server on this port would not take our random key.
+        object needs no volume. Another server on this port would not accept the random key.
         """
         bucket = f"{self.endpoint_url}/seaweedfs-ready"
         steps = [("PUT", bucket, b""), ("PUT", f"{bucket}/x", b"x"), ("GET", f"{bucket}/x", b"")]
@@ -234,7 +234,7 @@ class S3Server:
         ]
 
 
-# `mini` is one process that starts its parts as soon as the part before answers (1.1 s to the
+# `mini` is one process that starts each part as soon as the previous one answers (1.1 s to the
 # first written object); `weed server` sleeps instead (2.6 s) and takes 15 s to stop.
 _OPTIONS = (
     "-dir=data",

@@ -86,7 +86,7 @@ class Cut:
 
 
 class Uids:
-    """UUIDs in an order that a seed decides."""
+    """UUIDs in an order that a seed determines."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ def derived_uid(uid: str, what: str) -> str:
 
 
 def recordings(uids: Uids) -> tuple[Recording, ...]:
-    """Return the videos; the first is long and rich, 66 s in some 27 MB."""
+    """Return the videos; the first is the longest and largest: 66 s, about 27 MB."""
     found = []
     for index, (bucket, source, duration_s, faststart, audio) in enumerate(_VIDEOS):
         clip = Clip(index + 1, duration_s, faststart=faststart, audio=audio)
@@ -112,7 +112,7 @@ def recordings(uids: Uids) -> tuple[Recording, ...]:
                 uid=uids.take(),
                 bucket=bucket,
                 source=source,
-                media=_rich(clip) if index == 0 else clip,
+                media=_high_bit_rate(clip) if index == 0 else clip,
                 benchmarks=tuple(filter(None, _BENCHMARKS[index].split("|"))),
                 scenarios=_SCENARIOS[index],
                 home="v2" if bucket == CONSORTIUM else "v1",
@@ -129,7 +129,7 @@ def cuts(parents: tuple[Recording, ...], uids: Uids) -> tuple[Cut, ...]:
             uid=uids.take(),
             parent=parents[index],
             start_s=start_s,
-            media=_plain(Clip(100 + number, CLIP_S, faststart=number % 2 == 0)),
+            media=_low_bit_rate(Clip(100 + number, CLIP_S, faststart=number % 2 == 0)),
             small=small(Clip(200 + number, CLIP_S, faststart=number % 2 == 1)),
         )
         for number, (index, start_s) in enumerate(chosen)
@@ -141,10 +141,10 @@ def small(clip: Clip) -> Clip:
     return replace(clip, width=160, height=90, bit_rate=400_000, noise=4)
 
 
-def _plain(clip: Clip) -> Clip:
+def _low_bit_rate(clip: Clip) -> Clip:
     return replace(clip, bit_rate=1_200_000, noise=10)
 
 
-def _rich(clip: Clip) -> Clip:
+def _high_bit_rate(clip: Clip) -> Clip:
     # Fewer pixels with more bits each: both determine the encoding time.
     return replace(clip, width=256, height=144, bit_rate=5_000_000, noise=32)

@@ -12,7 +12,7 @@ from pathlib import Path
 from shutil import which
 
 from ego4dfs.demo.decode_window import Window, decode_middle
-from ego4dfs.demo.keeper import Kept, write_credentials
+from ego4dfs.demo.keeper import RunningDemo, write_credentials
 from ego4dfs.demo.sample import Sample, build
 from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import Ego4DError
@@ -69,9 +69,9 @@ class Walkthrough:
         self._say(f"$ mkdir -p ~/ego4d_data && {own_command()} mount ~/ego4d_data")
         print()
 
-    def show(self, kept: Kept) -> None:
+    def show(self, running: RunningDemo) -> None:
         """Mount a server that keeps running, read from it, and print how to use and stop it."""
-        self._mount_and_read(kept.environment())
+        self._mount_and_read(running.environment())
         mountpoint = shell_word(str(self._mountpoint))
         self._next("Server and mount keep running. Try:")
         self._command(f"ls -l {mountpoint}/v2/full_scale")
@@ -80,7 +80,7 @@ class Walkthrough:
             self._command(f"{player} {mountpoint}/v2/full_scale/{self._video().name}")
         self._command(f"{own_command()} status {mountpoint}")
         self._next("The sample without the mount: ego4dfs ls, and ego4d:// from Python")
-        for name, value in kept.environment().items():
+        for name, value in running.environment().items():
             self._command(f"export {name}={shell_word(value)}")
         self._command(f"{own_command()} ls -l v2/annotations --datasets annotations")
         self._next("Stop and remove it all")

@@ -43,7 +43,7 @@ class Check:
 
 
 class TimedCall(Generic[Result]):
-    """A call in a daemon thread: the caller waits for a limited time, the process exit does not."""
+    """A call in a daemon thread: the caller waits for a limited time, the exit does not wait."""
 
     def __init__(self, call: Callable[[], Result]) -> None:
         self._call = call

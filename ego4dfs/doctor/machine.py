@@ -20,7 +20,7 @@ from ego4dfs.mount import (
     check_fusermount,
     find_library,
     fusermount,
-    privilege_lacking,
+    missing_privilege,
     read_statuses,
 )
 from ego4dfs.text import human_size
@@ -56,27 +56,29 @@ def _permission(version: int) -> Check:
         if _capabilities() >> _CAP_SYS_ADMIN & 1:
             return Check(name, Level.OK, "root may mount")
         remedy = "start the container with --cap-add SYS_ADMIN --device /dev/fuse"
-        lack = "root of this container may not mount: CAP_SYS_ADMIN is missing"
-        return Check.failed(name, MountError(lack, hint=remedy))
+        reason = "root of this container may not mount: CAP_SYS_ADMIN is missing"
+        return Check.failed(name, MountError(reason, hint=remedy))
     try:
         check_fusermount(version)
     except MountError as error:
         return Check.failed(name, error)
-    lacking = privilege_lacking(version)
-    if lacking:
-        found, _, remedy = lacking.partition("; ")
+    obstacle = missing_privilege(version)
+    if obstacle:
+        found, _, remedy = obstacle.partition("; ")
         return Check(name, Level.WARN, found, f"if mounting fails: {remedy}")
     return Check(name, Level.OK, f"{fusermount(version)} mounts for this user")
 
 
 def _mounts() -> Check:
     name = "mounts"
-    answers = read_statuses(dict.fromkeys(one.mountpoint for one in mounts() if one.is_ours))
-    lost = [one for one in answers.values() if isinstance(one, (MountDead, MountUnresponsive))]
-    if lost:
-        hints = "; ".join(answer.hint for answer in lost)
-        return Check(name, Level.WARN, "; ".join(map(str, lost)), hints)
-    return Check(name, Level.OK, f"{len(answers)} answer" if answers else "none")
+    found = read_statuses(dict.fromkeys(mount.mountpoint for mount in mounts() if mount.is_ours))
+    errors = [
+        error for error in found.values() if isinstance(error, (MountDead, MountUnresponsive))
+    ]
+    if errors:
+        hints = "; ".join(error.hint for error in errors)
+        return Check(name, Level.WARN, "; ".join(map(str, errors)), hints)
+    return Check(name, Level.OK, f"{len(found)} answer" if found else "none")
 
 
 def _capabilities() -> int:

@@ -1,7 +1,7 @@
 """Checks of the network, the key, and the manifest of each dataset.
 
-They run in the order in which one depends on the other, and a check that can no longer succeed is
-left out: without a network the report is complete within seconds.
+They run in the order of their dependencies. A check that can no longer succeed is left out, so
+without a network the report is complete within seconds.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def _check(config: Config, store: ObjectStore, manifests: ManifestCache) -> Iter
             usable = usable and check.level is not Level.FAIL
             yield check
     if not usable:
-        yield from _kept(config, manifests)
+        yield from _cached_datasets(config, manifests)
         return
     licence = _licence(config, store)
     yield licence
     if isinstance(licence.error, (CredentialsRejected, StoreUnavailable)):
-        yield from _kept(config, manifests)
+        yield from _cached_datasets(config, manifests)
         return
     checks = list(_datasets(config, manifests))
     yield from checks
@@ -135,24 +135,24 @@ def _datasets(config: Config, manifests: ManifestCache) -> Iterator[Check]:
             yield Check(name, Level.OK, outcome)
         else:
             # Without --datasets all are checked, and some of those are not published.
-            is_mild = isinstance(outcome, AccessDenied) and not config.datasets
-            yield Check.failed(name, outcome, Level.WARN if is_mild else Level.FAIL)
+            is_optional = isinstance(outcome, AccessDenied) and not config.datasets
+            yield Check.failed(name, outcome, Level.WARN if is_optional else Level.FAIL)
 
 
 def _manifest(version: str, manifests: ManifestCache, name: str) -> str:
-    kept = manifests.revalidate(version, name)
-    manifest = parse(kept.content, f"{version}/{name}")
+    cached = manifests.revalidate(version, name)
+    manifest = parse(cached.content, f"{version}/{name}")
     malformed = f", {manifest.problem_count} malformed rows" if manifest.problem_count else ""
     return f"{len(manifest.entries)} files{malformed}"
 
 
-def _kept(config: Config, manifests: ManifestCache) -> Iterator[Check]:
-    """Report which datasets can be used in spite of that: those with a cached manifest."""
+def _cached_datasets(config: Config, manifests: ManifestCache) -> Iterator[Check]:
+    """Report which datasets can be used without the store: those with a cached manifest."""
     names = config.datasets or datasets.known_names()
-    kept = [name for name in names if manifests.is_cached(config.version, name)]
+    cached = [name for name in names if manifests.is_cached(config.version, name)]
     remedy = "fix the failed checks above first"
-    if kept:
-        found = f"not checked; usable by their cached manifests: {', '.join(kept)}"
+    if cached:
+        found = f"not checked; usable with their cached manifests: {', '.join(cached)}"
         yield Check("datasets", Level.WARN, found, remedy)
     else:
         yield Check("datasets", Level.WARN, "not checked, and no manifest is cached", remedy)

@@ -1,7 +1,7 @@
 """Calls into a filesystem that may hang, made in a child process with a timeout.
 
-A thread would not do: one that waits for a filesystem may ignore all signals, and a process does
-not exit before all its threads have.
+A thread cannot be used: one that waits for a filesystem may ignore all signals, and a process does
+not exit before all its threads have ended.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class ChildCall(Generic[Result]):
         received = b""
         try:
             while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                piece = os.read(self._reader, 1 << 16)
-                if not piece:
+                chunk = os.read(self._reader, 1 << 16)
+                if not chunk:
                     return _outcome(received)
-                received += piece
+                received += chunk
             raise TimeoutError
         finally:
             os.close(self._reader)

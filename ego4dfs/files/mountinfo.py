@@ -58,7 +58,7 @@ def mounts(process: int | str = "self") -> Iterator[MountEntry]:
 
 
 def mounted_at(mountpoint: Path) -> MountEntry | None:
-    """Return what is mounted at exactly this path, the topmost one, or None."""
+    """Return the topmost mount at exactly this path, or None."""
     found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 
@@ -96,7 +96,7 @@ def resolve_path(path: Path) -> Path:
 
 
 def _walk(path: str, points: Collection[str]) -> str:
-    """Follow links, but do not read mountpoints: they are no links, and reading them may hang."""
+    """Follow links, but do not read mountpoints: they are not links, and reading them may hang."""
     pending, current, links = path.split("/")[::-1], "/", 0
     while pending:
         name = pending.pop()

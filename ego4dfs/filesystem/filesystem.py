@@ -115,7 +115,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             source: Directory or fsspec URL in place of S3.
             transport: Library that talks to S3: `auto`, `obstore` or `s3fs`.
             config_path: JSON file with further options.
-            output_directory: No effect here, as all below; accepted so that a configuration fits.
+            output_directory: No effect here, as all below; accepted so that configs can be shared.
             mountpoint: See output_directory.
             libfuse: See output_directory.
             assume_yes: See output_directory.
@@ -126,7 +126,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             list_datasets: See output_directory.
             **fsspec_options: Options of fsspec itself, such as skip_instance_cache.
         """
-        arguments = dict(locals())  # in a comprehension, some versions of Python have others
+        arguments = dict(locals())  # before the comprehensions: locals() may differ inside them
         given = {key: value for key, value in arguments.items() if key in _PARAMETERS}
         others = {k: v for k, v in fsspec_options.items() if k not in _FSSPEC_OPTIONS}
         super().__init__(**{k: v for k, v in fsspec_options.items() if k in _FSSPEC_OPTIONS})
@@ -273,13 +273,13 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         on_error: str = "return",
         **kwargs: Any,
     ) -> list[Any]:
-        """Return many ranges, fetched in parallel; errors in place unless `on_error="raise"`."""
+        """Return many ranges, read in parallel; errors are returned unless `on_error="raise"`."""
         del max_gap, kwargs
         count = len(paths)
         starts = [starts] * count if isinstance(starts, int) or starts is None else starts
         ends = [ends] * count if isinstance(ends, int) or ends is None else ends
         if len(starts) != count or len(ends) != count:
-            raise ValueError("paths, starts and ends must be of one length")
+            raise ValueError("paths, starts and ends must have the same length")
         results = map_parallel(
             lambda span: self._range_or_error(*span),
             zip(paths, starts, ends, strict=True),
@@ -311,7 +311,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def _range_or_error(self, path: str, start: int | None, end: int | None) -> bytes | Exception:
         try:
             return self.cat_file(path, start, end)
-        except Exception as error:  # noqa: BLE001 - returned in place, as the caller chose
+        except Exception as error:  # noqa: BLE001 - returned in place of the bytes
             return error
 
     def _origin(self, path: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The tree as an fsspec filesystem without sizes, for fsspec's own walk, find and glob.
 
-fsspec walks with `ls(detail=True)`, which costs one HEAD request per object, even
-if the caller needs names only.
+fsspec walks with `ls(detail=True)`, which costs one HEAD request per object, even if the caller
+needs names only.
 """
 
 from __future__ import annotations

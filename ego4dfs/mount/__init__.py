@@ -7,7 +7,7 @@ from ego4dfs.mount.binding import (
     find_library,
     fusermount,
     load_binding,
-    privilege_lacking,
+    missing_privilege,
 )
 from ego4dfs.mount.daemon import run_in_background
 from ego4dfs.mount.fuse_session import MountOptions, serve
@@ -37,7 +37,7 @@ __all__ = [
     "fusermount",
     "load_binding",
     "lock_mountpoint",
-    "privilege_lacking",
+    "missing_privilege",
     "read_status",
     "read_statuses",
     "run_in_background",

@@ -115,7 +115,7 @@ def check_fusermount(version: int) -> None:
         )
 
 
-def privilege_lacking(version: int) -> str:
+def missing_privilege(version: int) -> str:
     """Return why fusermount cannot mount for this user and what to do, or an empty text."""
     program = fusermount(version)
     if os.geteuid() == 0 or not program:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 REQUEST_BYTES = 1 << 20
 BACKGROUND_REQUESTS = 2048
 """Maximum number of background requests of the kernel, buffered reads among them. At the limit
-the kernel holds back all others, also those that the cache could answer."""
+the kernel holds back all others, even those that the cache could answer."""
 IDLE_WORKERS = 16
 """How many idle threads libfuse 3 keeps."""
 
@@ -78,7 +78,7 @@ class _Libfuse3:
 
 def libfuse_version(module: Any) -> tuple[int, int]:
     """Return the version of the library that a binding has loaded."""
-    number = int(module._libfuse.fuse_version())  # noqa: SLF001 - neither binding has it
+    number = int(module._libfuse.fuse_version())  # noqa: SLF001 - the bindings do not return it
     return divmod(number, 100 if number >= 100 else 10)
 
 

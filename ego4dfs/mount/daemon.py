@@ -57,9 +57,9 @@ def run_in_background(serve: Serve, log_path: Path, keep: Collection[int] = ()) 
         os.setsid()
         if os.fork():
             os._exit(0)
-        _be_daemon(serve, writer, log_path, keep)
+        _run_daemon(serve, writer, log_path, keep)
     os.close(writer)
-    with suppress(ChildProcessError):  # ignoring SIGCHLD, if inherited, reaps it automatically
+    with suppress(ChildProcessError):  # the kernel reaped it, if the caller ignores SIGCHLD
         os.waitpid(child, 0)
     return _await_report(reader, log_path)
 
@@ -71,7 +71,7 @@ def _await_report(reader: int, log_path: Path) -> int:
         try:
             pid = int(pipe.readline() or 0)
             report = pipe.readline()
-        except KeyboardInterrupt:  # its session is another: Ctrl-C does not reach it
+        except KeyboardInterrupt:  # it does not reach the daemon, which has its own session
             if pid:
                 os.kill(pid, signal.SIGTERM)
                 pipe.read()
@@ -80,7 +80,7 @@ def _await_report(reader: int, log_path: Path) -> int:
     return pid
 
 
-def _be_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int]) -> NoReturn:
+def _run_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int]) -> NoReturn:
     status = 1
     report = _Report(writer)
     early = _Warnings()

@@ -44,10 +44,10 @@ class FuseLoop:
         self._error: Exception | None = None
         self._ended, self._released = threading.Event(), threading.Event()
         self._signalled = False
-        self._wakes, self._wake = os.pipe()
+        self._wake_reader, self._wake_writer = os.pipe()
 
     def started(self, device: str, exit_loop: Callable[[], object]) -> None:
-        """Set the device (`major:minor`) of the mount, and what makes the loop exit."""
+        """Set the device (`major:minor`) of the mount, and the function that exits the loop."""
         self._device, self._exit = device, exit_loop
 
     def run(self, session: Callable[[], object]) -> None:
@@ -75,7 +75,7 @@ class FuseLoop:
             self._error = error
         finally:
             self._ended.set()
-            os.write(self._wake, b"e")
+            os.write(self._wake_writer, b"e")
             self._released.wait()  # keeps the thread alive for pending signals
 
     def _note_signal(self, number: int, frame: object) -> None:
@@ -83,7 +83,7 @@ class FuseLoop:
         if not self._signalled:
             self._signalled = True
             log.info("%s: unmounting", signal.Signals(number).name)
-            os.write(self._wake, b"s")
+            os.write(self._wake_writer, b"s")
             try:
                 threading.Thread(target=_exit_after_deadline, name="deadline", daemon=True).start()
             except RuntimeError as error:  # no thread can be started: unmount without the deadline
@@ -93,7 +93,7 @@ class FuseLoop:
         """Return after a signal, when the loop has ended, or when the mount is gone."""
         with _MOUNTINFO.open("rb") as table:
             poll = select.poll()
-            poll.register(self._wakes, select.POLLIN)
+            poll.register(self._wake_reader, select.POLLIN)
             poll.register(table, select.POLLPRI)  # set by the kernel when mounts change
             while poll.poll()[0][0] == table.fileno():
                 if self._device and all(mount.device != self._device for mount in mounts()):

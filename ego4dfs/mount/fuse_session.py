@@ -14,7 +14,7 @@ from typing import Any
 
 from ego4dfs.errors import MountError
 from ego4dfs.files.mountinfo import device_of
-from ego4dfs.mount.binding import Binding, privilege_lacking
+from ego4dfs.mount.binding import Binding, missing_privilege
 from ego4dfs.mount.binding_adapters import (
     BACKGROUND_REQUESTS,
     IDLE_WORKERS,
@@ -95,7 +95,7 @@ def _refused(mountpoint: Path, binding: Binding, error: Exception, output: str) 
     reason = output or f"no reason given, code {error}"
     return MountError(
         f"{mountpoint}: libfuse {binding.version} could not mount ({reason})",
-        hint=privilege_lacking(binding.version)
+        hint=missing_privilege(binding.version)
         or f"`ego4dfs doctor` checks this machine; --libfuse {5 - binding.version} tries the other"
         " version",
     )

@@ -1,4 +1,4 @@
-"""The log file of a background mount: rotated at 1 MiB, with rate-limited repeats and stderr."""
+"""The log file of a background mount: rotated at 1 MiB, repeated lines limited, stderr included."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from ego4dfs.text import SanitizingHandler
 
 MAX_LOG_BYTES = 1 << 20
-"""A log that would become larger is renamed to `<name>.1`, which replaces the one before."""
+"""A log that would become larger is renamed to `<name>.1`, which replaces the previous one."""
 
 BURST = 50
 PERIOD_S = 60.0
@@ -22,7 +22,7 @@ PERIOD_S = 60.0
 class LogFile(RotatingFileHandler):
     """Appends lines with times to a file, and redirects stdout and stderr of the process to it.
 
-    Output of C libraries is in it too, and counts for its size at the next log line. Only a
+    Output of C libraries is in it too, and counts towards its size at the next log line. Only a
     regular file is renamed.
     """
 
@@ -64,7 +64,7 @@ class RepeatFilter(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to write the record; the first of a period has the count of the last."""
+        """Return whether to write the record; the first of a period says how many were dropped."""
         place, now = (record.pathname, record.lineno), time.monotonic()
         with self._lock:
             began, count = self._counts.get(place, (now, 0))

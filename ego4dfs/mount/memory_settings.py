@@ -10,12 +10,12 @@ _SETTINGS = (
     (
         -3,
         32 << 20,
-    ),  # M_MMAP_THRESHOLD, its maximum: blocks and requests are not mapped and unmapped each time
+    ),  # M_MMAP_THRESHOLD, its maximum: blocks are not mapped and unmapped each time
     (-1, 128 << 20),  # M_TRIM_THRESHOLD: freed memory is not returned at once
 )
 """mallopt(3), with the numbers of glibc's malloc.h."""
 
-_GARBAGE_AT = 100_000
+_GC_THRESHOLD = 100_000
 
 
 def tune_memory() -> None:
@@ -25,7 +25,7 @@ def tune_memory() -> None:
     Traversing the entries of large manifests in each collection took a quarter of the time to load
     them. Call it before threads start. A C library without mallopt is not changed.
     """
-    gc.set_threshold(_GARBAGE_AT)
+    gc.set_threshold(_GC_THRESHOLD)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for parameter, value in _SETTINGS:

@@ -34,7 +34,7 @@ _END_S = 30.0
 HELD_S = 10.0
 """How long others may hold an unmounted filesystem: programs that create a mount namespace copy
 all mounts, and usually drop them at once."""
-_BUSY_S = 1.0  # a program that exits may hold it a moment longer
+_BUSY_S = 1.0  # a program that exits may hold the mount a moment longer
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
@@ -104,7 +104,7 @@ def _check_free(mountpoint: Path) -> None:
     while mounted is not None and mounted.filesystem.startswith("fuse") and is_dead(mountpoint):
         if not mounted.is_ours:
             raise MountError(
-                f"{mountpoint}: a dead mount of another program is mounted there",
+                f"{mountpoint}: a dead mount of another program is there",
                 hint=f"fusermount -u -z {shell_word(str(mountpoint))}",
             )
         _unmount_or_raise(mountpoint, lazy=True)
@@ -176,33 +176,33 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         hint = f"mounted now: {', '.join(others)}" if others else "no ego4dfs is mounted"
         raise MountError(f"{mountpoint}: no ego4dfs is mounted there", hint=hint)
     process = serving_process(mounted)
-    is_over = process is None and is_dead(mountpoint)
+    was_dead = process is None and is_dead(mountpoint)
     is_stopped = process is not None and process.is_stopped  # programs inside cannot leave it
-    _unmount_or_raise(mountpoint, lazy=lazy or is_over or is_stopped, but=process)
+    _unmount_or_raise(mountpoint, lazy=lazy or was_dead or is_stopped, exclude=process)
     if process is not None and process.is_stopped:
         raise _stopped(mountpoint, process)
-    if not lazy and not is_over:
+    if not lazy and not was_dead:
         _await_end(mounted, process)
 
 
-def _unmount_or_raise(mountpoint: Path, *, lazy: bool, but: Process | None = None) -> None:
+def _unmount_or_raise(mountpoint: Path, *, lazy: bool, exclude: Process | None = None) -> None:
     deadline = time.monotonic() + _BUSY_S
-    while complaint := umount(mountpoint, lazy=lazy):
+    while failure := umount(mountpoint, lazy=lazy):
         # Programs may use the directory below the mount.
-        users = programs_using(mountpoint, but=but.pid if but else 0)
-        if users or "busy" not in complaint or time.monotonic() > deadline:
+        users = programs_using(mountpoint, exclude=exclude.pid if exclude else 0)
+        if users or "busy" not in failure or time.monotonic() > deadline:
             break
         time.sleep(0.05)
     else:
         return
-    if users or "busy" in complaint:
+    if users or "busy" in failure:
         who = ", ".join(users) or "a program in another namespace or of another user"
         raise MountError(
             f"{mountpoint} is in use by {who}",
             hint="end these programs or leave the directory first, or"
             f" `ego4dfs unmount --lazy {shell_word(str(mountpoint))}`",
         )
-    raise MountError(f"{mountpoint}: {complaint}")
+    raise MountError(f"{mountpoint}: {failure}")
 
 
 def _stopped(mountpoint: Path, process: Process) -> MountError:
@@ -239,5 +239,5 @@ def _held(mounted: MountEntry, process: Process | None, holders: list[str]) -> M
     who = ", ".join(holders) or "something that is not visible to this process"
     return MountError(
         f"{mounted.mountpoint} is unmounted, but {name} still runs: {who} holds the filesystem",
-        hint="it exits when that is gone",
+        hint="it exits once nothing holds the filesystem",
     )

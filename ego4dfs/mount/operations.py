@@ -54,7 +54,7 @@ class Operations:
         self._lock = threading.Lock()  # guards _sizes together with what is open
         self._open_paths: Counter[str] = Counter()  # how many handles each open file has
         # Both have one entry for each path that was looked at: at most the files of the tree, which
-        # take about 200 bytes each. The kernel never reports what it drops, so neither may we.
+        # take about 200 bytes each. The kernel does not report what it drops, so none is removed.
         self._opened: dict[str, str] = {}  # path -> the version of which the kernel may have pages
         self._sizes: dict[str, int] = {}  # path -> the size that the kernel has cached
 
@@ -77,7 +77,7 @@ class Operations:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None
             raise
         if not self._record_size(path, found.size):
-            found = self._with_certain_size(path, found)
+            found = self._with_confirmed_size(path, found)
         return {**attributes(found), **self.owner}
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
@@ -153,7 +153,7 @@ class Operations:
             return self._vfs.read_into(handle, offset, view)
 
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
-        """Return bytes; only here because bindings look for it. Sessions call `read_into`."""
+        """Return bytes. The bindings require this method, but sessions call `read_into`."""
         del path
         return self._vfs.read(self._handles[fi.fh], offset, size)
 
@@ -170,9 +170,9 @@ class Operations:
 
     @contextmanager
     def _wait_for_bytes(self, path: str) -> Iterator[None]:
-        """Count as a read while it may wait for the store. Raises OSError if there are too many."""
+        """Count a call that may wait for the store. Raises OSError if there are too many."""
         if not self._reads.acquire(blocking=False):
-            raise OSError(errno.EIO, f"{MAX_READS} reads wait for the store already", path)
+            raise OSError(errno.EIO, f"{MAX_READS} reads already wait for the store", path)
         try:
             yield
         finally:
@@ -195,11 +195,11 @@ class Operations:
             self._sizes[path] = size
             return True
 
-    def _with_certain_size(self, path: str, found: Stat) -> Stat:
-        """Return attributes of a file that is open while the kernel has another size of it.
+    def _with_confirmed_size(self, path: str, found: Stat) -> Stat:
+        """Return attributes of an open file for which the kernel has cached another size.
 
-        One of the two may be what only a HEAD request reported; an open confirms it. If it fails,
-        the kernel's size stays: a smaller one would end reads of the open file early.
+        One of the two sizes may come from a HEAD request only, and an open confirms it. If that
+        fails, the kernel's size stays: a smaller one would end reads of the open file early.
         """
         try:
             if found.is_known:
@@ -215,9 +215,9 @@ class Operations:
             return replace(found, size=self._sizes.get(path, found.size))
 
     def _correct_size(self, path: str, handle: Handle) -> None:
-        """Refuse the open while the kernel has another size cached, at which it cuts reads.
+        """Raise ESTALE if the kernel has cached another size, because it cuts reads at that size.
 
-        After ESTALE the kernel looks up the path again, with its size, and repeats the open.
+        After ESTALE the kernel looks up the path again, gets its size, and repeats the open.
         """
         if self._sizes.setdefault(path, handle.size) != handle.size:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -241,9 +241,7 @@ class Operations:
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         """Return one extended attribute."""
         del position
-        if not name.startswith(
-            "user."
-        ):  # ACLs and labels: after this `ls -l` stops asking for them
+        if not name.startswith("user."):  # `ls -l` then requests no more ACLs and labels
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         value = self._xattrs(path).get(name) if name.startswith("user.ego4dfs.") else None
         if value is None:

@@ -1,8 +1,8 @@
 """The process that serves a mount, and the processes that use it, found in /proc.
 
 The process that serves a mount has the device of the mount in its name (proc(5), comm). So it is
-found without asking the mount, by its pid in this namespace, and is not confused with a process
-that has got the same pid later. Nothing here waits for the mount.
+found without a request to the mount, by its pid in this namespace, and is not confused with a later
+process that has the same pid. Nothing here waits for the mount.
 """
 
 from __future__ import annotations
@@ -66,34 +66,34 @@ def serving_process(mounted: MountEntry) -> Process | None:
         return None  # /proc belongs to another pid namespace: its pids are not valid in this one
     name = f"{_NAME.format(mounted.device)}\n".encode()
     found = []
-    for process in _PROC.glob("[0-9]*"):
+    for directory in _PROC.glob("[0-9]*"):
         with suppress(OSError):
-            if (process / "comm").read_bytes() == name and _is_owners(process, mounted):
-                found.append(Process(int(process.name)))
+            if (directory / "comm").read_bytes() == name and _belongs_to_owner(directory, mounted):
+                found.append(Process(int(directory.name)))
     # Device numbers are reused: the process that started last serves this mount.
-    return max((one for one in found if one.is_running), key=_began, default=None)
+    return max((process for process in found if process.is_running), key=_start_time, default=None)
 
 
-def _is_owners(process: Path, mounted: MountEntry) -> bool:
+def _belongs_to_owner(process: Path, mounted: MountEntry) -> bool:
     return mounted.owner in (None, process.stat().st_uid)
 
 
-def _began(process: Process) -> int:
+def _start_time(process: Process) -> int:
     try:
         return int((_PROC / str(process.pid) / "stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return 0
 
 
-def programs_using(mountpoint: Path, *, but: int = 0) -> list[str]:
+def programs_using(mountpoint: Path, *, exclude: int = 0) -> list[str]:
     """Return the programs with open files or their working directory below, as `name (pid N)`.
 
-    Process `but` is left out.
+    The process with pid `exclude` is left out.
     """
     inside = (os.fspath(mountpoint), f"{mountpoint}/")
     found = []
     for process in _PROC.glob("[0-9]*"):
-        if process.name == str(but):
+        if process.name == str(exclude):
             continue
         with suppress(OSError):
             links = [process / "cwd", process / "root", *(process / "fd").iterdir()]

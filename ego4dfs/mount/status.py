@@ -34,7 +34,7 @@ class MountUnresponsive(MountError):  # noqa: N818 - a state of the mount
 
 
 STATUS_BYTES = 4096
-"""The constant size of the file: programs read as much as `stat` returned, maybe an hour ago."""
+"""The constant size of the file: programs read up to the size of an earlier `stat`."""
 
 
 class StatusFile:
@@ -74,10 +74,10 @@ class StatusFile:
 def padded(status: dict[str, Any], size: int) -> bytes:
     """Return counters as JSON of exactly `size` bytes; a long `last_error` is truncated."""
     text = json.dumps(status, indent=1)
-    kept = str(status.get("last_error", ""))
-    while len(text) >= size and kept:
-        kept = kept[: len(kept) * 7 // 8]
-        text = json.dumps({**status, "last_error": kept + "..."}, indent=1)
+    error = str(status.get("last_error", ""))
+    while len(text) >= size and error:
+        error = error[: len(error) * 7 // 8]
+        text = json.dumps({**status, "last_error": error + "..."}, indent=1)
     return f"{text:{size - 1}}\n".encode()
 
 
@@ -107,7 +107,7 @@ def read_statuses(
 
 
 def _read(mountpoint: Path) -> str:
-    """Read the file with O_DIRECT, past the page cache and the queue of buffered reads."""
+    """Read the file with O_DIRECT, which bypasses the page cache and queued buffered reads."""
     fd = os.open(f"{mountpoint}{STATUS_PATH}", os.O_RDONLY | os.O_DIRECT)
     try:
         return os.read(fd, STATUS_BYTES).decode()
@@ -165,6 +165,6 @@ def _dead_or_other(mountpoint: Path, error: Exception) -> MountError:
             hint=f"mount it again, or remove it: ego4dfs unmount {shell_word(str(mountpoint))}",
         )
     reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
-    others = isinstance(error, PermissionError)
-    hint = "it was mounted by another user, without --allow-other" if others else ""
+    is_denied = isinstance(error, PermissionError)
+    hint = "it was mounted by another user, without --allow-other" if is_denied else ""
     return MountError(f"{mountpoint}: no ego4dfs answers there ({reason})", hint=hint)

@@ -1,9 +1,9 @@
 """The working directory of a background mount, and relative paths in its environment.
 
 A daemon changes to `/`, because any other working directory keeps its filesystem busy. Variables
-may hold paths relative to the directory of the command, and libraries read them late. So these
-become absolute first. A relative path in the AWS files cannot be changed: then the process stays
-in its directory.
+may hold paths relative to the directory of the command, and libraries read them late. So they are
+made absolute first. A relative path in the AWS files cannot be changed: then the process stays in
+its directory.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ from ego4dfs.text import distinct_sizes
 
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: together below what Downloads keeps in memory
 _THREADS = 16
-_END_S = 60.0  # a running request ends by its own time-out before
+_END_S = 60.0  # a running request ends earlier, by its own time-out
 _MAX_CONSECUTIVE_FAILURES = 8
 CACHE_WRITE_S = 300.0
 """How long one request's bytes wait for the cache's writer."""
@@ -137,7 +137,7 @@ class CacheWarmer:
     ) -> bool:
         """Fetch what is missing; with `pin`, protect all of it from eviction.
 
-        Calls `tick` some times a second from this thread. An object that cannot be fetched does
+        Calls `tick` several times a second from this thread. An object that cannot be fetched does
         not stop the others. KeyboardInterrupt, and errors that would fail every object, stop the
         run and are then in `report.stopped_by`. Returns whether all threads have ended. Raises
         CacheError as `check_room` does, before a byte is fetched.
@@ -245,7 +245,7 @@ class CacheWarmer:
     def _fetch_once(self, ref: ObjectRef, request: list[Extent]) -> int:
         """Fetch a request, wait until the cache has its bytes, and return how many were fetched.
 
-        Raises StoreError, also when the cache cannot keep them.
+        Raises StoreError, even if only the cache cannot keep them.
         """
         wanted = range(request[0].start, request[-1].stop)
         begun = self._downloads.fetch(ref, wanted, PART_SIZE)

@@ -58,7 +58,7 @@ def is_of_own_disk(error: OSError, directory: Path, root: Path) -> bool:
 
 
 def _disk(directory: Path) -> tuple[int, int]:
-    """Return what identifies a disk; a directory of one may also be mounted, read-only."""
+    """Return what identifies a disk; its flags differ where it is also mounted read-only."""
     return directory.stat().st_dev, os.statvfs(directory).f_flag
 
 
@@ -71,7 +71,7 @@ class DiskErrors:
         self._same_error = FailureLimit(_GIVE_UP_AFTER)
 
     def affects_all(self, error: OSError) -> bool:
-        """Return whether an error ends the run: a full disk, or the same one for many in a row."""
+        """Return whether an error ends the run: a full disk, or one error many times in a row."""
         if isinstance(error, JournalError) or error.errno in _OF_DISK | _OF_PROCESS:
             return True
         if error.errno == errno.ENOENT and not os.path.isdir(self._root):  # noqa: PTH112 - no raise

@@ -41,7 +41,7 @@ class Outcome:
 
 
 class EtagChecker:
-    """Decides by the ETag of an object and the evidence about its bucket. Safe from threads."""
+    """Decides by the ETag of an object and the evidence about its bucket. Thread-safe."""
 
     def __init__(self, store: ObjectStore, cache: BlockCache, evidence: BucketEtags) -> None:
         """Remove blocks that may be wrong from `cache`."""
@@ -91,7 +91,7 @@ def disagreement(download: Download) -> StoreError:
 
 
 def doubt(download: Download) -> StoreError:
-    """Return the error of such a file in a bucket without evidence."""
+    """Return the error of a file that disagrees with its ETag in a bucket without evidence."""
     url = download.item.url
     reason = "and it is unknown whether ETags of this bucket are MD5s; fetch more of it in one run"
     return StoreError(f"{disagreement(download)}, {reason}", url=url)

@@ -63,8 +63,8 @@ class Fetcher:
     ) -> None:
         """Prepare a run that fetches `jobs` ranges of large files at once.
 
-        An outage of the store is waited out for `retry_for_s`. The files of datasets whose
-        directories are `unwritable` count as failed.
+        During an outage of the store, requests are retried for `retry_for_s`. The files of datasets
+        whose directories are `unwritable` count as failed.
         """
         self.report = Report(plan.count(*State))
         self.report.leave_out(plan, unwritable)
@@ -99,10 +99,10 @@ class Fetcher:
         self._pool.add("range", self._take_range, jobs)
 
     def run(self, tick: Callable[[], None] = lambda: None) -> bool:
-        """Fetch the files of the plan, calling `tick` some times a second from this thread.
+        """Fetch the files of the plan, calling `tick` several times a second from this thread.
 
         Returns whether all threads have ended; if not, some wait for answers that are no longer
-        wanted. KeyboardInterrupt stops it in order, and is then `report.stopped_by`.
+        wanted. KeyboardInterrupt ends the run in order, and is then `report.stopped_by`.
         """
         try:
             self._committer.adopt_all(item for item in self._plan.items if item.state in COMPLETE)
@@ -196,7 +196,7 @@ class Fetcher:
         return True
 
     def _check_disk(self, item: Item) -> None:
-        """Raise the error again that the disk of this directory had, before anything is fetched."""
+        """Raise an earlier error of this directory's disk again, before anything is fetched."""
         known = self._unwritable.get(item.directory)
         if known is not None:
             raise OSError(known.errno, known.strerror, str(self._layout.root / item.directory))

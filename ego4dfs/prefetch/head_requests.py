@@ -28,7 +28,7 @@ class Revalidator:
     ) -> None:
         """Fetch through the index; `on_facts` is called with the objects done so far, and all.
 
-        What `outage` says is waited for, if nothing answers any more.
+        If nothing answers any more, requests are retried as long as `outage` allows.
         """
         self._outage = outage
         self._facts = facts
@@ -63,8 +63,8 @@ class Revalidator:
         """Return the present facts of objects whose facts are known.
 
         Objects without an answer are left out: a complete copy stays complete while the store is
-        unreachable. An error that all further requests would meet ends it; CredentialsRejected is
-        raised with `raise_if_rejected`.
+        unreachable. An error that all further requests would meet ends the revalidation;
+        CredentialsRejected is raised with `raise_if_rejected`.
         """
         urls, fresh = list(old), {}
         for first in range(0, len(urls), _AT_ONCE):
@@ -77,7 +77,7 @@ class Revalidator:
                 if isinstance(answer, ObjectFacts) and answer != old[url]:
                     fresh[url] = answer
                     continue
-                self._facts.record(url, old[url])  # the same object: there may be 100,000
+                self._facts.record(url, old[url])  # the same instance, as there may be 100,000
                 if isinstance(answer, ObjectFacts):
                     fresh[url] = old[url]
                     continue

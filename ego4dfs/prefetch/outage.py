@@ -20,15 +20,16 @@ Result = TypeVar("Result")
 
 
 class OutageTooLong(StoreUnavailable):
-    """The store gave no usable answer for as long as a run was to wait for it."""
+    """The store gave no usable answer in the time that a run waits for it."""
 
 
 class Outage:
     """Whether the store answers, by the requests of one run. Safe from several threads.
 
     `retry_for_s` bounds one outage; with 0 only a few rounds are tried. A request that fails
-    while others are answered is no outage: it has those few rounds too. Once `stopping` is set
-    nobody waits. `on_wait` is called twice a second by each thread that waits.
+    while others are answered is not an outage, and is tried for these few rounds too. Once
+    `stopping` is set, no thread waits. `on_wait` is called twice a second by each thread that
+    waits.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Outage:
         self.on_wait = on_wait
         self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()
-        self._answered_s = 0.0  # of the monotonic clock, as all here
+        self._answered_s = 0.0  # of the monotonic clock, as all times here
         self._began_s = 0.0
 
     @property

@@ -44,8 +44,8 @@ class PartFile:
 
         `folder` is where the copy will be, `key` its path in the journal, which ends in its name.
         `is_data` returns whether a path is itself a copy: earlier versions of ego4dfs kept part
-        files among the copies. With `is_filled` all bytes are written by one `fill`: of such a file
-        nothing can be resumed, so the journal does not record its beginning.
+        files among the copies. With `is_filled` all bytes are written by one `fill`: such a file
+        cannot be resumed, so the journal does not record its beginning.
         """
         self._folder = folder
         self._name = key.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The files of a release that are no rows of a manifest: manifests themselves, and ego4d.json."""
+"""The files of a release that are not rows of a manifest: the manifests and ego4d.json."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ReleaseFiles:
             self._share("", self._layout.version_name)
 
     def metadata(self) -> Path | None:
-        """Show the version's ego4d.json in the root too; return its path, or None without one."""
+        """Link the version's ego4d.json into the root; return its path, or None without one."""
         path, top = self._layout.metadata, self._layout.root / METADATA
         if not path.is_file():
             return None
@@ -58,13 +58,15 @@ class ReleaseFiles:
         """Create a hard link of ego4d.json in another directory, or a copy if that fails."""
         with (
             Folder.at(self._layout.root) as root,
-            root.below(source) as there,
-            root.below(target, make=True) as here,
+            root.below(source) as source_folder,
+            root.below(target, make=True) as target_folder,
         ):
-            found = there.status(METADATA)
+            found = source_folder.status(METADATA)
             if found is not None and stat.S_ISREG(found.st_mode):
                 with suppress(OSError):
-                    here.link_from(METADATA, there)
+                    target_folder.link_from(METADATA, source_folder)
                     return
-            path = there.path / METADATA
-            here.write_atomic(METADATA, path.read_bytes(), mtime_ns=path.stat().st_mtime_ns)
+            path = source_folder.path / METADATA
+            target_folder.write_atomic(
+                METADATA, path.read_bytes(), mtime_ns=path.stat().st_mtime_ns
+            )

@@ -52,9 +52,9 @@ class Problem:
 class Report:
     """Files by status, transferred bytes, and the error that ended the run early, if any.
 
-    Safe from several threads; `_lock` guards all of it. `active` are the large files under way,
-    as path -> [bytes there, bytes in all]. `refused` are datasets without a
-    manifest. `outage` says whether the store answers.
+    Safe from several threads; `_lock` guards all of it. `active` are the large files in progress,
+    as path -> [bytes done, bytes in all]. `refused` are datasets without a manifest. `outage` says
+    whether the store answers.
     """
 
     files: int = 0
@@ -120,7 +120,7 @@ class Report:
             self.active[path] = [0, size]
 
     def end(self, path: str) -> None:
-        """Stop showing it."""
+        """Stop showing a large file."""
         with self._lock:
             self.active.pop(path, None)
 
@@ -141,6 +141,6 @@ class Report:
         return self.counts[Status.DONE] + self.counts[Status.SKIPPED]
 
     def under_way(self) -> dict[str, tuple[int, int]]:
-        """Return the large files under way, as path -> (bytes there, bytes in all)."""
+        """Return the large files in progress, as path -> (bytes done, bytes in all)."""
         with self._lock:
-            return {path: (there, size) for path, (there, size) in self.active.items()}
+            return {path: (done, size) for path, (done, size) in self.active.items()}

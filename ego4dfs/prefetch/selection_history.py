@@ -1,4 +1,4 @@
-"""What all runs so far selected for a directory of copies: other files are not missing.
+"""The selections of all runs into a directory of copies: only selected files can be missing.
 
 `<root>/.ego4dfs/selections.json`: for each release and dataset `null`, for all of it, or a list of
 names. Only the process that holds the journal writes it.
@@ -29,7 +29,7 @@ class Selections:
     """The union of the selections of all runs; one that cannot be read counts as unknown."""
 
     def __init__(self, state: Path) -> None:
-        """Read what is known in the directory `state`."""
+        """Read the selections that are recorded in the directory `state`."""
         self._path = state / NAME
         self._known: dict[tuple[str, str], _Names] = {}
         try:
@@ -55,7 +55,7 @@ class Selections:
         return (lambda _name: True) if names is None else names.__contains__
 
     def save(self) -> None:
-        """Write it, complete or not at all. Raises OSError."""
+        """Write the file atomically. Raises OSError."""
         document: dict[str, dict[str, list[str] | None]] = {}
         for (release, dataset), names in sorted(self._known.items()):
             listed = None if names is None else sorted(names)
@@ -80,8 +80,8 @@ def _name(name: object) -> str:
 class Expected:
     """Which files of a release should exist, if no selection is given.
 
-    Those that a run selected or fetched, and those on disk. `unknown` are the datasets of
-    which no run selected anything: of them only files that were fetched can be missing.
+    They are the files that a run selected or fetched, and the files on disk. `unknown` are the
+    datasets of which no run selected anything: only their fetched files can be missing.
     """
 
     def __init__(self, layout: Layout, journal: Journal, release: str) -> None:

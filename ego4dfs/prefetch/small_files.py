@@ -51,7 +51,7 @@ class SmallFileReader:
                 self._report.moved(item.path, cached=len(cached))
                 return cached, facts
         try:
-            fetched = self._read_patiently(item.url, facts)
+            fetched = self._read_with_retries(item.url, facts)
         except (AccessDenied, ObjectChanged, ObjectMissing, StoreUnavailable):
             raise
         except StoreError:
@@ -65,7 +65,7 @@ class SmallFileReader:
             self._facts.record(item.url, fetched.facts)
         return fetched.data, fetched.facts
 
-    def _read_patiently(self, url: str, facts: ObjectFacts | None) -> Fetched:
+    def _read_with_retries(self, url: str, facts: ObjectFacts | None) -> Fetched:
         stop, etag = (facts.size, facts.etag) if facts else (SMALL_BYTES, "")
         size = facts.size if facts else None
         try:

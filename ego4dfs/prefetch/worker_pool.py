@@ -40,7 +40,7 @@ class WorkerPool:
         )
 
     def run(self, tick: Callable[[], None], every_s: float = 0.1) -> None:
-        """Work until all is done or stopped, calling `tick` from this thread meanwhile.
+        """Work until all tasks are done or the pool is stopped, and call `tick` meanwhile.
 
         If not all threads can be started, fewer work. Raises OSError if a queue has none.
         """
@@ -78,7 +78,7 @@ class WorkerPool:
         return not any(thread.is_alive() for thread in self._threads)
 
     def update(self, change: Callable[[], None]) -> None:
-        """Change what the queues look at, under their lock."""
+        """Change the lists that the queues read, under their lock."""
         with self._changed:
             change()
             self._changed.notify_all()

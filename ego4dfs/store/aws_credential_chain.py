@@ -26,7 +26,10 @@ RENEWAL_EVERY_S = 30.0
 _PROCESS_ENDED_S = 2.0  # a process that was killed must end within this
 _LIMIT_S = CREDENTIALS_S + 2 * _PROCESS_ENDED_S
 FAILURE_KEPT_S = 5.0
-_HINT = "run it by hand: it must print keys and end; SSO and roles: `aws sts get-caller-identity`"
+_HINT = (
+    "a credential_process must print keys and exit: run it in a terminal; for SSO and roles, run"
+    " `aws sts get-caller-identity`"
+)
 
 Result = TypeVar("Result")
 
@@ -69,7 +72,7 @@ class _BoundedProcess(subprocess.Popen[bytes]):
 
 
 class RenewingKeys:
-    """Keys that botocore renews; while they are valid nobody waits for the renewal.
+    """Keys that botocore renews; while they are valid no thread waits for the renewal.
 
     Safe from several threads; `_lock` guards the start of a renewal. `_gate` is held while there
     are no valid keys and one thread fetches some, which is bounded in time.
@@ -185,7 +188,7 @@ def _bound_processes(session: Any) -> None:
 
     for provider in session.get_component("credential_provider").providers:
         if isinstance(provider, ProcessProvider):
-            provider._popen = _BoundedProcess  # noqa: SLF001 - it is an argument, made elsewhere
+            provider._popen = _BoundedProcess  # noqa: SLF001 - botocore creates the provider
         builder = getattr(provider, "_profile_provider_builder", None)
         make = getattr(builder, "_create_process_provider", None)
         if builder is not None and make is not None:
@@ -230,7 +233,7 @@ def frozen(credentials: Refreshing, profile: str = "") -> Keys:
 def _no_profile(profile: str, existing: list[str]) -> ConfigError:
     known = ", ".join(existing) or "none"
     return ConfigError(
-        f"AWS profile {profile!r} does not exist (there are: {known})",
+        f"AWS profile {profile!r} does not exist (existing profiles: {known})",
         hint="name one of these, or none for the normal AWS chain",
     )
 

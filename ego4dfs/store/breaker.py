@@ -11,7 +11,7 @@ from ego4dfs.store.classify import NoConnection, Unreachable
 
 OPEN_S = 5.0
 SILENT_OBJECTS = 2
-"""Requests for so many different objects must go unanswered: one object may be at fault itself."""
+"""How many different objects must go unanswered: a single one may be the cause itself."""
 _EVERYWHERE = ""
 
 
@@ -30,10 +30,10 @@ class Breaker:
     """Records which buckets do not answer, so that thousands of requests do not wait for each.
 
     The circuit of a bucket opens when no connection can be made, or when requests for
-    `SILENT_OBJECTS` of its objects were not answered and no other request for it was meanwhile.
-    That of all buckets opens only when no connection can be made to the host that serves all of
-    them, or to those of two. After OPEN_S one request is sent, and its outcome decides. Safe from
-    several threads.
+    `SILENT_OBJECTS` of its objects were not answered and no other request for the bucket was
+    answered meanwhile. The circuit of all buckets opens only when no connection can be made to the
+    one host that serves all of them, or to the hosts of two of them. After OPEN_S one request is
+    sent, and its outcome decides. Safe from several threads.
     """
 
     def __init__(

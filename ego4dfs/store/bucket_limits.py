@@ -39,7 +39,7 @@ class ConcurrencyLimit:
                 self._semaphores[bucket] = semaphore
         if not semaphore.acquire(timeout=BEGIN_S):
             raise StoreUnavailable(
-                f"{url}: {self._limit} requests for this bucket are under way and none ends",
+                f"{url}: {self._limit} requests for this bucket are running, and none ends",
                 url=url,
             )
         return semaphore
@@ -55,7 +55,7 @@ class Throttle:
     """Pauses all requests for a bucket that throttles.
 
     The pause is doubled with each throttled answer and halved with each other answer. Safe from
-    several threads; nothing is waited for under the lock.
+    several threads; no thread waits while it holds the lock.
     """
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:

@@ -24,11 +24,11 @@ RENEW = (
     "https://ego4ddataset.com with the same e-mail, then enter the new key with `aws configure`"
 )
 
-RENEW_LOGIN = f"keys of a role or a login are renewed by `aws sso login` or the like. {RENEW}"
+RENEW_LOGIN = f"renew the keys of a role or a login with `aws sso login` or `aws login`. {RENEW}"
 
 _REJECTED = {
     "InvalidAccessKeyId": ("unknown key: the store does not know this access key", RENEW),
-    "ExpiredToken": ("expired: the session token is past its time", RENEW_LOGIN),
+    "ExpiredToken": ("expired: the session token is no longer valid", RENEW_LOGIN),
     "TokenRefreshRequired": ("expired: the session token must be refreshed", RENEW_LOGIN),
     "InvalidToken": ("the session token is not valid for this access key", RENEW_LOGIN),
     "SignatureDoesNotMatch": (
@@ -40,7 +40,7 @@ _REJECTED = {
         "set the clock, for instance with `timedatectl set-ntp true`",
     ),
     "AccountProblem": ("the account behind this access key has a problem", RENEW),
-    "NotSignedUp": ("the account behind this access key has no S3", RENEW),
+    "NotSignedUp": ("the account behind this access key is not signed up for S3", RENEW),
 }
 _REJECTED["ExpiredTokenException"] = _REJECTED["ExpiredToken"]
 _WRONG_REGION = {
@@ -154,11 +154,11 @@ def _by_code(answer: Answer, url: str) -> StoreError:
 
 def _transient(answer: Answer, url: str) -> StoreUnavailable | None:
     """Return the error for a transient failure, or None."""
-    said = f"{url}: the store answered {answer.status} {answer.code or 'an error'}"
+    message = f"{url}: the store answered {answer.status} {answer.code or 'an error'}"
     if answer.code in _THROTTLED or answer.status in {429, 503}:
-        return Throttled(said, url=url, retry_after_s=answer.retry_after_s)
+        return Throttled(message, url=url, retry_after_s=answer.retry_after_s)
     if answer.code in _TRANSIENT or answer.status in {408, 425} or answer.status >= 500:
-        return StoreUnavailable(said, url=url)
+        return StoreUnavailable(message, url=url)
     if answer.status:
         return None
     silent = Unreachable if answer.connected else NoConnection
@@ -184,11 +184,11 @@ def _intercepted(answer: Answer, url: str) -> StoreError | None:
 def _foreign(answer: Answer) -> str:
     """Return why a response without an object cannot be from S3, or ''."""
     if answer.status == 511:
-        return "the network wants a login (511)"
+        return "the network requires a login (511)"
     if answer.code or answer.region:
         return ""
     if answer.location:
-        return f"it leads to {masked(answer.location)!r}"
+        return f"it redirects to {masked(answer.location)!r}"
     if answer.status in {401, 403, 404} and answer.has_body:
         return f"{answer.status} without S3's error code"
     return ""
@@ -211,8 +211,8 @@ def _refused(answer: Answer, url: str) -> StoreError:
         return ObjectChanged(f"{url}: the object was replaced since it was first seen", url=url)
     if answer.status == 416:
         return StoreError(f"{url}: the range starts at or past the object's end", url=url)
-    said = f"{answer.status} {answer.code}".strip()
-    return StoreError(f"{url}: the store answered {said}", url=url)
+    status = f"{answer.status} {answer.code}".strip()
+    return StoreError(f"{url}: the store answered {status}", url=url)
 
 
 def _wrong_region(answer: Answer, url: str) -> WrongRegion:

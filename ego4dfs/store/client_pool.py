@@ -20,10 +20,10 @@ FIRST_TIMEOUT_S = 3.0
 """How long a response, or its next bytes, may take before the connection counts as broken."""
 
 RENEWED_S = 30.0
-"""How long after a renewal the long time-out applies: what is slow then is the store."""
+"""How long after a renewal the long time-out applies: with new connections, the store is slow."""
 
 SLOW_S = 600.0
-"""How long it applies for a store that has needed it."""
+"""How long the long time-out applies after a response that needed it."""
 
 MAX_CLIENTS = 32
 

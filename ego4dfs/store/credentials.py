@@ -56,7 +56,7 @@ class Credentials:
             return self._current()
 
     def refresh(self, generation: int, *, rejected: bool) -> bool:
-        """Read the chain again after a refusal; return whether the keys are others now.
+        """Read the chain again after a refusal; return whether the keys have changed.
 
         `generation` is that of the keys of the refused request. Unless the key itself was
         `rejected`, the chain is read only if one of its files was written since.
@@ -99,7 +99,7 @@ class Credentials:
         return self._seen
 
     def _read(self) -> None:
-        """Read the chain into `_found` or `_failure`; the signature is taken before."""
+        """Read the chain into `_found` or `_failure`, after the signature of its files."""
         self._signature = aws_config_files.signature()
         found, failure = self._load()
         self._found, self._failure = found, failure

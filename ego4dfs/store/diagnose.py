@@ -73,20 +73,20 @@ def configured_region(profile: str) -> str:
 def reach(endpoint_url: str, bucket: str, profile: str = "") -> str:
     """Return the region that the endpoint names for a bucket, or ''.
 
-    One HEAD without a signature; any answer that can be the store's will do. Raises
-    StoreUnavailable that says in words what is in the way, and ConfigError for a proxy or
-    certificates that cannot be used.
+    Sends one HEAD without a signature; any answer that can be the store's suffices. Raises
+    StoreUnavailable with the cause and a remedy, and ConfigError for a proxy or certificates that
+    cannot be used.
     """
     try:
         return bucket_region(NetworkSettings(profile), endpoint_url, bucket)
     except ProbeError as error:
-        reason, remedy = _in_words(error)
+        reason, remedy = _cause_and_remedy(error)
         base = probe_base(endpoint_url)
         raise StoreUnavailable(f"{base}: {reason}", url=base, hint=remedy) from None
 
 
-def _in_words(error: ProbeError) -> tuple[str, str]:
-    """Return the cause, and a remedy."""
+def _cause_and_remedy(error: ProbeError) -> tuple[str, str]:
+    """Return the cause of an error, and a remedy, as text."""
     if error.obstacle is Obstacle.PROXY_LOGIN:
         return PROXY_LOGIN, PROXY_LOGIN_HINT
     if error.obstacle is Obstacle.INTERCEPTED:
@@ -101,10 +101,13 @@ def _no_connection(cause: BaseException | None) -> tuple[str, str]:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({cause.verify_message})",
-            "behind a proxy that opens TLS, name its certificate with AWS_CA_BUNDLE",
+            "if a proxy intercepts TLS, name its certificate with AWS_CA_BUNDLE",
         )
     if isinstance(cause, TimeoutError):
         return f"no answer within {TIMEOUT_S:.0f} s", f"blocked network: {blocked}"
     if isinstance(cause, ConnectionRefusedError):
-        return "the connection is refused", "is the server up? check --endpoint-url and the proxy"
+        return (
+            "the connection is refused",
+            "check that the server runs, --endpoint-url and the proxy",
+        )
     return f"cannot be reached ({cause or type(cause).__name__})", f"blocked network: {blocked}"

@@ -48,7 +48,7 @@ def is_md5(etag: str) -> bool:
 
 
 def part_sizes(size: int, etag: str) -> list[int]:
-    """Return the part sizes that this ETag may be of: the whole size for a plain MD5.
+    """Return the part sizes that may result in this ETag: the whole size for a plain MD5.
 
     Empty if the ETag is neither a plain MD5 nor that of a multipart upload with a usual part size.
     """
@@ -72,8 +72,8 @@ def only_part_size(size: int, etag: str) -> int:
 def compare(chunks: Callable[[], Iterable[memoryview]], size: int, etag: str) -> Comparison:
     """Compare bytes with an ETag, for each part size that is possible.
 
-    `chunks` yields all bytes, in order, each time it is called. WRONG only of a plain MD5: a
-    multipart ETag that no usual part size gives proves nothing.
+    `chunks` yields all bytes, in order, each time it is called. Only a plain MD5 can prove bytes
+    WRONG: a multipart ETag that results from no usual part size proves nothing.
     """
     if is_md5(etag):
         digest = _new()
@@ -91,7 +91,7 @@ def compare(chunks: Callable[[], Iterable[memoryview]], size: int, etag: str) ->
 class EtagEvidence:
     """In which buckets ETags are MD5s, as far as this process knows. Safe from several threads.
 
-    One object that matches its ETag proves it for its bucket, for that does not happen by chance.
+    One object that matches its ETag proves it for its bucket: no match happens by chance.
     Objects that do not match prove nothing, however many there are: a broken proxy can be the
     cause.
     """

@@ -40,8 +40,8 @@ def open_store(
     That is S3 at `endpoint_url` (else the one of the environment or the profile, else AWS), or
     with `source` a mirror at any fsspec URL or path, laid out `<source>/<bucket>/<key>`. Keys
     come from `profile`, or from the AWS credential chain when none is named. `region` is the region
-    of buckets when neither they nor AWS name one. No request is made and no thread
-    started here. Raises ConfigError for a transport that does not exist or is not installed.
+    of buckets when neither they nor AWS name one. No request is made and no thread started here.
+    Raises ConfigError for a transport that does not exist or is not installed.
     """
     _check(transport)
     if source:

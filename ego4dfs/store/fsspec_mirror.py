@@ -115,7 +115,7 @@ class FsspecMirror:
     def _read(self, url: str, before: ObjectFacts, start: int, stop: int) -> Fetched:
         filesystem, path = self._at(url)
         data = b""
-        # One byte more than there is: an object that has it is larger than its facts say.
+        # Request one byte more: an object that has it is larger than its facts say.
         end = stop + (stop == before.size)
         if end > start:
             # By name: s3fs puts another argument between path and start.
@@ -125,7 +125,7 @@ class FsspecMirror:
             raise _changed(url)
         if len(data) > stop - start:
             raise StoreError(
-                f"{url}: the mirror reports {before.size} bytes of it and has more", url=url
+                f"{url}: the mirror reports {before.size} bytes, but sends more", url=url
             )
         if len(data) != stop - start:
             raise truncated(url, len(data), stop - start)
@@ -191,9 +191,9 @@ def _facts(info: Mapping[str, Any], url: str) -> ObjectFacts:
     given = next((str(info[name]) for name in _ETAGS if info.get(name)), "")
     is_lasting = bool(given or mtime_ns)
     seed = f"{info.get('ino')} {mtime_ns} {size}" + ("" if is_lasting else _SALT)
-    made_up = hashlib.sha256(seed.encode()).hexdigest()[:32]
+    derived = hashlib.sha256(seed.encode()).hexdigest()[:32]
     version_id = str(info.get("VersionId") or info.get("version_id") or "")
-    etag = etag_of(given) or made_up
+    etag = etag_of(given) or derived
     return ObjectFacts(int(size), etag, version_id, mtime_ns, is_lasting=is_lasting)
 
 

@@ -49,4 +49,4 @@ async def _refuse_other_host(session: object, context: SimpleNamespace, redirect
     location = redirect.response.headers.get("Location", "")
     target = redirect.url.join(type(redirect.url)(location))
     if target.origin() != redirect.url.origin():
-        raise foreign(str(redirect.url.with_user(None)), f"it leads to {location!r}")
+        raise foreign(str(redirect.url.with_user(None)), f"it redirects to {location!r}")

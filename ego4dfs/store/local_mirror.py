@@ -22,7 +22,7 @@ _READ_BYTES = 1 << 30  # Linux moves at most 2 GiB - 4 KiB at once
 class LocalMirror:
     """Objects that are files below `root`.
 
-    The ETag of a file is made of its inode, time and size, so that of a replaced file differs.
+    The ETag of a file is made of its inode, time and size, so a replaced file has another one.
     Every read checks it before and after, on one descriptor. Safe from several threads.
     """
 
@@ -73,10 +73,10 @@ class LocalMirror:
             return _read(descriptor, url, before, 0, before.size)
 
     def renew(self, url: str) -> None:
-        """Nothing is held between calls."""
+        """Do nothing: there are no connections."""
 
     def close(self) -> None:
-        """Nothing is held between calls."""
+        """Do nothing: no file stays open between calls."""
 
     @contextmanager
     def _open(self, url: str) -> Iterator[int]:
@@ -134,5 +134,5 @@ def _classified(error: OSError | ValueError, url: str) -> StoreError:
     if number in _ABSENT:
         return ObjectMissing(f"{url}: no such file in the mirror", url=url)
     if number in {errno.EACCES, errno.EPERM}:
-        return AccessDenied(f"{url}: the mirror's file may not be read", url=url)
+        return AccessDenied(f"{url}: no permission to read the mirror's file", url=url)
     return StoreUnavailable(f"{url}: {os.strerror(number or errno.EIO)}", url=url)

@@ -27,7 +27,7 @@ PROXY_LOGIN_HINT = (
     "put USER:PASSWORD@ before the host in HTTPS_PROXY (in HTTP_PROXY for an http endpoint)"
 )
 INTERCEPTED_HINT = (
-    "something between here and the store answers in its place (captive portal or proxy?): "
+    "something between this machine and the store answers instead (captive portal or proxy?): "
     "log in to the network, or set HTTPS_PROXY or NO_PROXY"
 )
 _PEM = b"-----BEGIN CERTIFICATE-----"
@@ -76,7 +76,7 @@ class NetworkSettings:
         return path
 
     def certificates(self) -> bytes:
-        """Return the content of that file, or nothing."""
+        """Return the content of the CA bundle, empty without one."""
         path = self.ca_bundle()
         return _certificates("AWS_CA_BUNDLE", path) if path else b""
 
@@ -99,7 +99,7 @@ class NetworkSettings:
         """Return status and headers of the response to an unsigned HEAD.
 
         Redirects are not followed. `timeout_s` is how long the connection and each part of the
-        response may take; all together, with name resolution, may take twice as long.
+        response may take; the whole call, with name resolution, may take twice as long.
         Raises OSError or HTTPException when nothing answers.
         """
         try:

@@ -8,7 +8,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 
 
 class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
-    """Requests go to the host they are for, and nowhere else.
+    """Sends a request to the host in its URL, and to no other.
 
     aiohttp follows redirects to any host, with the session token. S3 redirects to another region;
     the adapter handles that.
@@ -19,7 +19,7 @@ class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
 
 
 class _NoRedirects:
-    """The one call that aiobotocore makes of an aiohttp session."""
+    """The one method of an aiohttp session that aiobotocore calls."""
 
     def __init__(self, session: Any) -> None:
         self._session = session

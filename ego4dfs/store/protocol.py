@@ -58,7 +58,7 @@ class WrongSize(ObjectChanged):
     """The object has the requested ETag and another size; `facts` has the true one."""
 
     def __init__(self, url: str, assumed: int, facts: ObjectFacts) -> None:
-        super().__init__(f"{url}: it has {facts.size} bytes and not {assumed}", url=url)
+        super().__init__(f"{url}: it has {facts.size} bytes, not {assumed}", url=url)
         self.facts = facts
 
 
@@ -119,7 +119,7 @@ class Adapter(ObjectStore, Protocol):
 
 
 MAX_WHOLE_BYTES = 1 << 30
-"""The largest object that is read as a whole; manifests of Ego4D have some MiB."""
+"""The largest object that is read as a whole; manifests of Ego4D have a few MiB."""
 
 
 def check_whole(url: str, size: int) -> None:

@@ -1,4 +1,4 @@
-"""The region of each bucket, found by a probe and kept.
+"""The region of each bucket, found by a probe and cached.
 
 Ego4D's buckets are in several regions, and licensees may not call GetBucketLocation.
 """
@@ -27,8 +27,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 class Regions:
     """The region of each bucket.
 
-    Safe from several threads. `_lock` guards the tables and is never held over I/O. The gate of a
-    bucket is: the threads that need its region send one probe, and share its failure too.
+    Safe from several threads. `_lock` guards the tables and is never held during I/O. The gate of
+    a bucket is held during its probe: the threads that need its region send one probe, and share
+    its failure too.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Regions:
             return self._known.get(bucket, DEFAULT)
 
     def _find(self, bucket: str, since_s: float) -> None:
-        """Probe, unless a probe that was sent after `since_s` has failed: that failure counts."""
+        """Probe; if a probe that was sent after `since_s` has failed, raise its failure instead."""
         failed = self._failed.get(bucket)
         if failed is not None and failed[0] > since_s:
             raise copy.copy(failed[1])

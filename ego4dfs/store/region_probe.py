@@ -12,7 +12,7 @@ TIMEOUT_S = 5.0
 
 
 class Obstacle(enum.Enum):
-    """Why there was no answer of the store."""
+    """Why there was no answer from the store."""
 
     NO_ANSWER = "no answer"
     PROXY_LOGIN = "the proxy requires a login"

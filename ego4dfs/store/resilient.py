@@ -42,7 +42,7 @@ from ego4dfs.store.retry import MANIFESTS, OBJECTS, RetryPolicy
 
 Result = TypeVar("Result")
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
-_MAX_REMEDIES = 2  # a wrong region and a renewed key can meet in one request
+_MAX_REMEDIES = 2  # one request may meet a wrong region and a renewed key
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ResilientStore:
     fail at once.
 
     Safe from several threads. A forked child makes a Transport of its own, because locks that are
-    held and threads that run in the parent are not inherited; `_lock` guards its creation.
+    held and threads that run in the parent do not work in the child; `_lock` guards its creation.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class ResilientStore:
             return self.head(url)  # an empty object has no first byte
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
-        """See ObjectStore. It gives up sooner than the others: callers keep copies."""
+        """See ObjectStore. It gives up sooner than other methods: callers have cached copies."""
 
         def request(store: ObjectStore) -> Fetched | None:
             return store.read(url, unless_etag=unless_etag)

@@ -40,7 +40,7 @@ def pin_of(etag: str) -> str:
     return header_of(etag) if etag and not is_weak(etag) else ""
 
 
-def lacking(*, etag: str, has_time: bool, has_length: bool = True) -> str:
+def missing_headers(*, etag: str, has_time: bool, has_length: bool = True) -> str:
     """Return which headers a response lacks that S3 always sends, or ''."""
     if etag and has_time and has_length:
         return ""

@@ -86,7 +86,7 @@ class _Attempts(Generic[Result]):
         self._received = position()
 
     def __call__(self) -> Result:
-        """Make one attempt; raise the failure of the one before if the end came meanwhile."""
+        """Make one attempt; raise the previous failure instead if `stop` was set meanwhile."""
         if self.first_failure is not None:
             failure, self.first_failure = self.first_failure, None
             raise failure

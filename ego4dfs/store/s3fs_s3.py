@@ -1,4 +1,4 @@
-"""The adapter for s3fs, used where obstore is not installed or cannot express a key."""
+"""The S3 adapter over s3fs, used where obstore is not installed or cannot express a key."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ego4dfs.store.response_checks import (
     etag_of,
     header_of,
     is_web_page,
-    lacking,
+    missing_headers,
     pin_of,
 )
 from ego4dfs.store.s3_url import split_s3_url
@@ -243,8 +243,8 @@ async def _send_and_read(request: _Request) -> tuple[dict[str, Any], bytes]:
         body.close()
 
 
-async def _some(body: Any, most: int) -> bytes:
-    """Return what has arrived; the headers were there, so silence means a slow body."""
+async def _arrived(body: Any, most: int) -> bytes:
+    """Return the bytes that have arrived; as the headers have, a time-out means a slow body."""
     try:
         data: bytes = await body.read(most)
     except Exception as error:
@@ -256,7 +256,7 @@ async def _some(body: Any, most: int) -> bytes:
 
 async def _all(body: Any) -> bytes:
     throughput, pieces = MinimumThroughput(), []
-    while piece := await _some(body, _READ_BYTES):
+    while piece := await _arrived(body, _READ_BYTES):
         pieces.append(piece)
         if throughput.is_missed(len(piece)):
             raise _Slow
@@ -264,12 +264,12 @@ async def _all(body: Any) -> bytes:
 
 
 async def _piece(body: Any, missing: int, throughput: MinimumThroughput) -> bytes:
-    """Return the next bytes of a body, none at its end; what precedes a cut is returned first."""
+    """Return the next bytes of a body, none at its end; bytes before an error come first."""
     least, most = (min(size, missing) for size in STREAM_BYTES)
     data = bytearray()
     while len(data) < least:
         try:
-            more = await _some(body, most - len(data))
+            more = await _arrived(body, most - len(data))
         except Exception:
             if data:  # the next call raises the error again
                 break
@@ -287,7 +287,7 @@ async def _end(body: Any) -> None:
 
 
 def _no_redirect(context: dict[str, Any], **_: object) -> None:
-    """Stop botocore from following redirects: without a region in them it would never end."""
+    """Stop botocore from following redirects: it repeats one that names no region without end."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
@@ -315,7 +315,7 @@ def _new_filesystem(
             "proxies": dict.fromkeys(("http", "https"), proxy) if proxy else {},
             "http_session_cls": NoRedirectSession,
         },
-        skip_instance_cache=True,  # else a renewed key would use the session of the old one
+        skip_instance_cache=True,  # otherwise a renewed key would use the old key's session
     )
 
 
@@ -365,7 +365,7 @@ def _broken(error: Exception) -> Answer:
         return UNTRUSTED
     kinds: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         ((exceptions.SSLError,), UNTRUSTED),
-        ((ResponseParserError,), Answer(200, foreign="it is not in the form of S3")),
+        ((ResponseParserError,), Answer(200, foreign="it does not have S3's format")),
         ((exceptions.EndpointConnectionError,), CANNOT_CONNECT),
         (
             (exceptions.ResponseStreamingError, ClientPayloadError),
@@ -384,7 +384,7 @@ def _facts(answer: dict[str, Any], url: str, size: int | None) -> ObjectFacts:
     """Return the facts in a response; raise ForeignAnswer for one that cannot be the store's."""
     etag, modified = etag_of(answer.get("ETag", "")), answer.get("LastModified")
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    reason = lacking(etag=etag, has_time=modified is not None, has_length=size is not None)
+    reason = missing_headers(etag=etag, has_time=modified is not None, has_length=size is not None)
     is_signed = any(name.startswith("x-amz-") for name in headers)
     if not is_signed and is_web_page(headers.get("content-type", "")):
         reason = reason or "it is a web page"

@@ -6,7 +6,7 @@ import time
 
 from ego4dfs.runtime.deadline import ATTEMPT_S, FLOOR_BYTES
 
-_MEASURED_BYTES = 32 << 10  # the time of a shorter body says nothing
+_MEASURED_BYTES = 32 << 10  # the rate of a shorter body is not meaningful
 _LONG_S = ATTEMPT_S / 3  # a body that is expected to take longer is read as a slow one
 
 

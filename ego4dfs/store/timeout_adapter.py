@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 MIN_BYTES, FIRST_BYTES, MAX_BYTES = 64 << 10, 1 << 20, 8 << 20
 MAX_CALLS = 512
-"""At most so many calls at a time: each one that hangs keeps a thread."""
+"""Maximum number of calls at a time: each call that hangs keeps a thread."""
 _FAST_S = 1.0  # after a faster piece the next one is larger
 
 

@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 def probe(vfs: VFS) -> None:
     """Make one HEAD request unless one was made, so that `session.metrics.store` is known.
 
-    A mount with cached manifests needs no other request to start, so a mount that cannot fetch
-    would look like one that can. A key that may not read ego4d.json either may read nothing.
+    A mount with cached manifests starts without a request. Without the probe, a mount that cannot
+    fetch looks like one that can. A key that can read neither a manifest nor ego4d.json can read
+    nothing.
     """
     if vfs.session.metrics.store != NOT_ASKED:
         return

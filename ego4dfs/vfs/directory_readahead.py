@@ -1,8 +1,8 @@
 """Read-ahead of small files over a directory: an open predicts which files are opened next.
 
-A small file of any size costs one round trip. A program that reads a directory, in the
-order of its listing, of its names, or in random order, and in several processes, must not wait
-for each of them.
+The latency of a small file is one round trip, whatever its size. A program that reads all files of
+a directory must not wait for each of them, whether it reads in the order of the listing, in the
+order of the names or in random order, in one process or in several.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class DirectoryReadahead:
     def __init__(
         self, tree: Tree, peek: Peek, fetch: Fetch, limit: Callable[[], ReadaheadLimit]
     ) -> None:
-        """Get facts from `peek`, which makes no request; `fetch` returns False when it is full.
+        """Get facts from `peek`, which makes no request; `fetch` returns False if it has no room.
 
         `limit` returns how much unread data the cache would keep; a small file is one block.
         """
@@ -159,12 +159,12 @@ class DirectoryReadahead:
         self._limit = limit
         self._unknown: Counter[str] = Counter()
         self._directories: dict[str, _Directory | None] = {}
-        self._lock = threading.Lock()  # guards both and their content
+        self._lock = threading.Lock()  # guards the two dicts and their content
 
     def should_sweep(self, path: str) -> bool:
         """Record a stat of a file of unknown size; return whether to fetch all sizes beside it now.
 
-        True more than once, because a sweep may end early, and at doubling intervals.
+        Returns True again after twice as many stats, because a sweep may end early.
         """
         directory = path.rpartition("/")[0]
         with self._lock:

@@ -88,7 +88,7 @@ def _tree(config: Config, names: Iterable[str]) -> Tree:
 def _tree_bytes(session: Session, config: Config, path: str) -> Iterator[bytes]:
     """Yield the bytes of a file of any known dataset, selected or not.
 
-    Its path may leave the version's directory out. Raises OSError when there is no such file.
+    `path` may omit the directory of the version. Raises OSError if there is no such file.
     """
     vfs = VFS(session, _tree(config, (*config.datasets, *datasets.known_names())))
     directory = datasets.version_directory(config.version)
@@ -161,7 +161,7 @@ def _check_version(version: str, store: ObjectStore) -> None:
     except ObjectMissing as error:
         raise ConfigError(
             f"there is no version {version} at {store.source}: neither manifests nor ego4d.json",
-            hint=f"--version is one of {', '.join(datasets.VERSIONS)}, or a newer one of Ego4D's",
+            hint=f"--version is one of {', '.join(datasets.VERSIONS)}, or a newer version of Ego4D",
         ) from error
     except StoreError:
         return  # the errors of the manifests are more specific
@@ -177,7 +177,7 @@ def _check_uids(
 ) -> None:
     """Report the uids that none of the loaded datasets has.
 
-    For uids from an annotation file this is common, and a warning. Raises ConfigError for uids
+    For uids from an annotation file this is common, so it is a warning. Raises ConfigError for uids
     that were given one by one, unless `allow_missing` is set, or not `all_listed`: a refused
     dataset may have them.
     """

@@ -35,7 +35,7 @@ from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
 log = logging.getLogger(__name__)
 
 OPEN_REFUSAL_VALID_S = 2.0
-"""How long an open reuses an earlier refusal of the store: through the retries of one program."""
+"""How long an open reuses an earlier refusal of the store: for the retries of one program."""
 
 
 class VFS:
@@ -95,8 +95,8 @@ class VFS:
         If only a HEAD request reported its size, the request that a first read would send is sent
         now, and its answer confirms the size. `first_offset` is where the first read will be,
         from the end if negative: that read confirms the size, and an object whose facts are
-        unknown costs one GET request of that block, instead of a HEAD and a GET request. If it
-        then reads nothing, call `confirm`.
+        unknown costs one GET request of that block, instead of a HEAD and a GET request. A caller
+        that then reads nothing must call `confirm`.
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
@@ -112,8 +112,8 @@ class VFS:
     def confirm(self, handle: Handle) -> None:
         """Make sure that an open file has the size of its object.
 
-        Raises ObjectChanged when it has not; it must be opened again. Raises StoreError when
-        nobody can say.
+        Raises ObjectChanged if it has another size; then it must be opened again. Raises StoreError
+        if the size cannot be confirmed.
         """
         ref = handle.ref
         if ref is None or handle.copy is not None:
@@ -132,8 +132,8 @@ class VFS:
     def read_into(self, handle: Handle, offset: int, view: memoryview) -> int:
         """Fill `view` with the bytes from `offset` on and return how many there were.
 
-        At the end of the file there are fewer, behind it 0. Raises ObjectChanged when the object
-        was replaced since it was opened; it must be opened again.
+        At the end of the file there are fewer, after it 0. Raises ObjectChanged if the object was
+        replaced since it was opened; then it must be opened again.
         """
         if handle.ref is None:
             part = handle.content[offset : offset + len(view)]
@@ -171,7 +171,7 @@ class VFS:
         return Origin(node.url, self.session.facts.peek(node.url))
 
     def resolve(self, path: str) -> Node:
-        """Return the node at a path; loads the manifest of its dataset if need be.
+        """Return the node at a path; loads the manifest of its dataset if needed.
 
         Raises NotFound, NotADirectoryError, or the error of the manifest.
         """
@@ -266,7 +266,7 @@ class VFS:
         return facts
 
     def _recorded_facts(self, node: ObjectFile) -> ObjectFacts | None:
-        """Return facts of a copy by the official tool's record, while the store is unreachable."""
+        """Return facts of a copy from the official tool's record, for an unreachable store."""
         copies = self.session.copies
         return copies.recorded_facts(node.path, node.url) if copies is not None else None
 
@@ -335,7 +335,7 @@ class VFS:
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
-            return self.session.store.head(url)  # the offset may be behind the end
+            return self.session.store.head(url)  # the offset may be after the end
         self.session.reader.put(self._ref(url, fetched.facts), index, fetched.data)
         return fetched.facts.confirmed()
 

@@ -17,9 +17,9 @@ from benchmarks.rows import ROWS
 from benchmarks.servers import RAM_DISK, serving
 
 _ABOUT = """\
-Measure ego4dfs and its peers at the same work, one after the other in the same run, against an S3
-server of this machine: near (lan) or as if 30 ms away with 80 MB/s a connection (wan). Every run
-starts cold and its bytes are checked. The table goes to stdout, what is going on to stderr."""
+Measure ego4dfs and other tools at the same work, one after the other in the same run, against an S3
+server on this machine: near (lan), or with 30 ms to the first byte and 80 MB/s a connection (wan).
+Every run starts cold, and its bytes are checked. The table goes to stdout, progress to stderr."""
 _MORE = """\
 examples:
   scripts/bench --list
@@ -28,7 +28,7 @@ examples:
 
 exit codes:
   0  all that is installed was measured
-  1  a tool failed or brought wrong bytes; the table says which
+  1  a tool failed or returned wrong bytes; the table says which
   2  wrong flag, or the benchmark could not run at all"""
 
 
@@ -65,9 +65,9 @@ def _means(name: str, row: Row) -> bool:
 
 def _whole_groups(rows: Sequence[Row]) -> Sequence[Row]:
     groups = {row.group for row in rows}
-    lacking = [row.name for row in ROWS if row.group in groups and row not in rows]
-    if lacking:
-        raise BenchError(f"--write takes whole groups; this run is without {', '.join(lacking)}")
+    missing = [row.name for row in ROWS if row.group in groups and row not in rows]
+    if missing:
+        raise BenchError(f"--write needs whole groups; this run leaves out {', '.join(missing)}")
     return rows
 
 
@@ -80,13 +80,13 @@ def _measure(options: argparse.Namespace, rows: Sequence[Row]) -> int:
             outcomes.append(run_row(row, servers, options.rounds))
             print(report.markdown(outcomes[-1:]) + "\n" + report.goals(outcomes[-1:]), flush=True)
             found = report.as_json(outcomes, about)
-            if options.json:  # at each row: what comes later may fail
+            if options.json:  # after each row, because a later one may fail
                 options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.plot:
         draw(found, options.plot)
     failed = [f"{o.row.name} {result.name}" for o in outcomes for result in o.failed]
     if failed:
-        unwritten = f"; {options.write} stays as it was" if options.write else ""
+        unwritten = f"; {options.write} is not changed" if options.write else ""
         say(f"failed: {', '.join(failed)}{unwritten}")
         return 1
     if options.write:
@@ -103,7 +103,7 @@ def _section(group: str, outcomes: Sequence[Outcome], about: dict[str, str]) -> 
 
 
 def _command(options: argparse.Namespace) -> str:
-    """Return the command line that makes these figures again."""
+    """Return the command line that repeats this measurement."""
     words = ["scripts/bench", *options.names, *options.only]
     return shlex.join([*words, "--rounds", str(options.rounds)])
 
@@ -128,14 +128,14 @@ def _parser() -> argparse.ArgumentParser:
         "--write",
         type=Path,
         metavar="FILE.md",
-        help="replace the part of the group in this file, if no tool failed",
+        help="replace the tables of the groups in this file, if no tool failed",
     )
     parser.add_argument(
         "--place",
         type=Path,
         default=RAM_DISK,
         metavar="DIR",
-        help=f"where server and copies are for the time of the run, best a tmpfs ({RAM_DISK})",
+        help=f"directory for server and copies during the run, best a tmpfs (default: {RAM_DISK})",
     )
     return parser
 

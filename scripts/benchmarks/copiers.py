@@ -19,8 +19,8 @@ STREAMS = 32
 class Copier:
     """A tool with arguments. `lists` tools request a listing instead of reading manifests.
 
-    They need an identity that may list, which licensees of Ego4D are not, and leave files under
-    the names of the objects, directly in the directory that they are given.
+    They need an identity that may list, which licensees of Ego4D may not. They write files under
+    the names of the objects, directly into the given directory.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Copier:
     lists: bool = False
 
     def command(self, dataset: Dataset, out: Path) -> list[str]:
-        """Return what copies the dataset to `out`."""
+        """Return the command line that copies the dataset to `out`."""
         return [*self.tool.command, *self.arguments(dataset, out)]
 
     def environment(self, servers: Servers, shape: str, cache: Path) -> Mapping[str, str]:
-        """Return the variables of a run; it is cold when `cache`, that of ego4dfs, is empty."""
+        """Return the variables of a run; it is cold if `cache`, the cache of ego4dfs, is empty."""
         return servers.environment(shape, cache, may_list=self.lists)
 
 

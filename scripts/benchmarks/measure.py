@@ -1,4 +1,4 @@
-"""What a command costs: wall time, CPU seconds, peak memory, requests and bytes on the wire."""
+"""The cost of a command: wall time, CPU seconds, peak memory, requests and bytes on the wire."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ COLUMNS = (
     Column("wire_mib", "MiB on the wire", digits=1),
 )
 
-_TICK_S = 0.05  # a look costs the measured tools some 1 ms of a core
+_TICK_S = 0.05  # a sample costs the measured tools about 1 ms of a core
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _CLOCK_HZ = os.sysconf("SC_CLK_TCK")
-_LAST_WORDS = 400
+_SHOWN_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run took."""
+    """The time and memory of a run."""
 
     wall_s: float
     cpu_s: float
@@ -42,9 +42,9 @@ class Usage:
 class Meter:
     """Watches a process and its descendants from entry to exit of the `with` block.
 
-    `peak_bytes` is the largest of the sums of resident memory that were seen, and at least the
-    kernel's own high-water mark of each process. `cpu_s` is what they used since entry; it counts
-    children that have ended once their parent has collected them.
+    `peak_bytes` is the largest sampled sum of resident memory, and at least the kernel's own
+    high-water mark of each process. `cpu_s` is their CPU time since entry; it includes children
+    that have ended and were reaped by their parent.
     """
 
     def __init__(self, pid: int) -> None:
@@ -59,22 +59,22 @@ class Meter:
         """CPU seconds since entry; call it while the process runs."""
         return cpu_seconds(self.pid) - self._cpu_before
 
-    def __enter__(self) -> Meter:  # noqa: PYI034 - typing.Self is 3.11
+    def __enter__(self) -> Meter:  # noqa: PYI034 - typing.Self needs 3.11
         """Start watching."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop watching, after a last look."""
+        """Stop watching, after a last sample."""
         self._over.set()
         self._thread.join()
 
     def _watch(self) -> None:
         while True:
             found = family(self.pid)
-            together = sum(_resident(pid) for pid in found)
-            marks = max((_high_water(pid) for pid in found), default=0)
-            self.peak_bytes = max(self.peak_bytes, together, marks)
+            total = sum(_resident(pid) for pid in found)
+            largest = max((_high_water(pid) for pid in found), default=0)
+            self.peak_bytes = max(self.peak_bytes, total, largest)
             if self._over.wait(_TICK_S):
                 return
 
@@ -87,9 +87,9 @@ def run(
     directory: Path | None = None,
     timeout_s: float = 600.0,
 ) -> Usage:
-    """Run a command to its end and return what it took; its output goes to `log`.
+    """Run a command to its end and return its usage; its output goes to `log`.
 
-    Raises RunError when it does not end with 0, or not in time.
+    Raises RunError if it does not end with 0, or not in time.
     """
     with log.open("wb") as output:
         begin = time.perf_counter()
@@ -116,17 +116,17 @@ def run(
             timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     if late.is_set():
-        raise RunError(f"{Path(command[0]).name} was not done after {timeout_s:.0f} s")
+        raise RunError(f"{Path(command[0]).name} did not end within {timeout_s:.0f} s")
     if process.returncode:
-        words = log.read_text(errors="replace").strip()[-_LAST_WORDS:]
-        raise RunError(f"{Path(command[0]).name} ended with {process.returncode}: {words}")
+        output_end = log.read_text(errors="replace").strip()[-_SHOWN_CHARS:]
+        raise RunError(f"{Path(command[0]).name} ended with {process.returncode}: {output_end}")
     return Usage(wall_s, usage.ru_utime + usage.ru_stime, meter.peak_bytes)
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all its descendants; those that just went are left out."""
+    """Return a process and all its descendants, except those that have just ended."""
     found = [pid]
-    for parent in found:  # grows on the way
+    for parent in found:  # grows during the loop
         try:
             threads = list(Path(f"/proc/{parent}/task").iterdir())
         except FileNotFoundError:
@@ -137,12 +137,12 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process, its descendants and its collected children so far."""
+    """Return the CPU seconds of a process, its descendants and its reaped children so far."""
     return sum(_ticks(member) for member in family(pid)) / _CLOCK_HZ
 
 
 def _ticks(pid: int) -> int:
-    # The name, in brackets, may hold blanks; utime, stime, cutime and cstime are fields 14 to 17.
+    # The name, in brackets, may have spaces; utime, stime, cutime and cstime are fields 14 to 17.
     fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return sum(map(int, fields[11:15]))
 

@@ -31,16 +31,16 @@ ALL = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What processes read together, from the first one's begin to the last one's end."""
+    """The bytes that processes read together, and the time from the first start to the last end."""
 
     wall_s: float
     size: int
 
 
 def read(jobs: Sequence[Sequence[Path]], *, limit: int = ALL, evict: bool = False) -> Reading:
-    """Read the files of each job in a process of its own, all beginning together.
+    """Read the files of each job in a process of its own; all start at the same time.
 
-    `limit` bounds the bytes of a file; `evict` drops its pages before. Raises RunError.
+    `limit` bounds the bytes of a file; `evict` drops its pages first. Raises RunError.
     """
     with ExitStack() as stack:
         workers = [stack.enter_context(_worker(job, limit, evict=evict)) for job in jobs]
@@ -54,7 +54,7 @@ def read(jobs: Sequence[Sequence[Path]], *, limit: int = ALL, evict: bool = Fals
 
 
 def measured(mount: Mounted, work: Callable[[], Reading]) -> dict[str, float]:
-    """Do the work once and return the values of `RATE`, and of its wall time and wire."""
+    """Do the work once; return the values of `RATE`, the wall time and the bytes on the wire."""
     before = mount.settled()
     with mount.meter() as meter:
         reading = work()
@@ -73,7 +73,7 @@ def measured(mount: Mounted, work: Callable[[], Reading]) -> dict[str, float]:
 
 
 def of_reading(reading: Reading) -> dict[str, float]:
-    """Return what is known of reading where no mount is measured, as from a local file."""
+    """Return the values of reads without a mount, such as those of a local file."""
     return {"wall_s": reading.wall_s, "rate": reading.size / reading.wall_s / MIB}
 
 
@@ -88,7 +88,7 @@ def _worker(paths: Sequence[Path], limit: int, *, evict: bool) -> Iterator[subpr
     )
     watch = threading.Timer(_TIMEOUT_S, worker.kill)
     try:
-        watch.start()  # a mount that hangs would hold its reader for ever
+        watch.start()  # a mount that hangs would block its reader forever
         _say(worker, json.dumps({"paths": list(map(str, paths)), "limit": limit, "evict": evict}))
         yield worker
         worker.communicate(timeout=_TIMEOUT_S)
@@ -108,7 +108,7 @@ def _line(worker: subprocess.Popen[str]) -> str:
     line = cast("IO[str]", worker.stdout).readline()
     if not line:
         words = cast("IO[str]", worker.stderr).read().strip().splitlines() or [
-            "it ended without a word"
+            "it ended without a message"
         ]
         raise RunError(f"reading failed: {words[-1]}")
     return line

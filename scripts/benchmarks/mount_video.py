@@ -23,7 +23,7 @@ _PAGE = 4 << 10
 
 @dataclass(frozen=True, slots=True)
 class Films:
-    """A published dataset of one video under several keys, each read at another place."""
+    """A published dataset of one video under several keys, each read at another position."""
 
     dataset: str
     clip: Clip
@@ -33,22 +33,22 @@ class Films:
 
 
 def publish(servers: Servers, dataset: str, count: int, *, faststart: bool) -> Films:
-    """Make and publish a video; each key is one that no tool has read when its turn comes."""
+    """Make and publish a video under `count` keys; a tool reads each of them once, cold."""
     clip = Clip(number=7, duration_s=SECONDS, faststart=faststart)
     local = media.make_all([clip], servers.directory / "films")[clip]  # made once for all rows
     uids = [f"{dataset}_{number:02}" for number in range(count)]
     for uid in uids:
         servers.s3.put(CONSORTIUM, samples.key(dataset, uid), local)
     samples.publish_manifest(servers, dataset, uids)
-    chance = random.Random("windows")
-    begins = [chance.randrange(5, SECONDS - WINDOW_S - 5) for _ in uids]
+    rng = random.Random("windows")
+    begins = [rng.randrange(5, SECONDS - WINDOW_S - 5) for _ in uids]
     return Films(dataset, clip, local, [f"{uid}.mp4" for uid in uids], begins)
 
 
 def window(source: Path | io.RawIOBase, clip: Clip, begin_s: int) -> float:
     """Decode a window and return the seconds from open to its last frame; the frames are checked.
 
-    Each frame names itself; RunError when one is missing or another.
+    Each frame has a stamp. Raises RunError if a frame is missing or another one was decoded.
     """
     begin = time.perf_counter()
     first, last = begin_s * FRAME_RATE, (begin_s + WINDOW_S) * FRAME_RATE
@@ -70,7 +70,7 @@ def window(source: Path | io.RawIOBase, clip: Clip, begin_s: int) -> float:
 
 
 def needed_bytes(films: Films) -> int:
-    """Return what decoding all windows reads of the files, each page of 4 KiB counted once."""
+    """Return the bytes that decoding all windows reads, each page of 4 KiB counted once."""
     total = 0
     for begin_s in films.begins_s:
         with _Counting(films.local) as source:
@@ -80,33 +80,33 @@ def needed_bytes(films: Films) -> int:
 
 
 class _Counting(io.RawIOBase):
-    """A local file that notes which pages of it are read."""
+    """A local file that records which of its pages are read."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
         self.pages: set[int] = set()
 
     def read(self, size: int = -1) -> bytes:
-        """Read, and note the pages."""
-        at = self._file.tell()
+        """Read, and record the pages."""
+        start = self._file.tell()
         data = self._file.read(size)
-        self.pages.update(range(at // _PAGE, -(-(at + len(data)) // _PAGE)))
+        self.pages.update(range(start // _PAGE, -(-(start + len(data)) // _PAGE)))
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
+        """Set the position."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._file.tell()
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Return True: the file is open for reading."""
         return True
 
     def seekable(self) -> bool:
-        """It has places."""
+        """Return True: a local file has positions."""
         return True
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""A reading process, run by its path without site packages so that sixteen start quickly.
+"""A process that reads files. It runs without site packages, so that sixteen start quickly.
 
-Its first line of input is a job in JSON, the second says go. Its answer is what it saw, with
-times of the clock that all processes of the machine share.
+The first line of stdin is a job in JSON; the second line starts it. The process prints how many
+bytes it has read, with the begin and end by CLOCK_MONOTONIC, which all processes share.
 """
 
 from __future__ import annotations

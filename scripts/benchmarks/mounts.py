@@ -26,12 +26,12 @@ OBJECTS = f"public/{VERSION}/objects"
 _READY_TIMEOUT_S = 120.0
 _END_TIMEOUT_S = 5.0
 _LOOK_S = 0.002
-_LAST_WORDS = 400
+_SHOWN_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a command line needs: the dataset, where to mount it, where to cache, the endpoint."""
+    """The values in a command line: dataset, mountpoint, cache directory and endpoint."""
 
     dataset: str
     mountpoint: Path
@@ -43,8 +43,8 @@ class Place:
 class Mounter:
     """A tool that mounts in the foreground; `folder` is where the files are below the mountpoint.
 
-    `lists` tools ask S3 for listings, which a licensee of Ego4D may not, and show objects under
-    the last part of their keys, without the extension that ego4dfs gives to videos.
+    `lists` tools request listings from S3, which licensees of Ego4D may not. They show objects
+    under the last part of their keys, without the extension that ego4dfs gives to videos.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Mounter:
 
 
 class Mounted:
-    """A mount that runs: `files` is where the dataset is, `pid` the process that serves it."""
+    """A running mount: `files` is the directory of the dataset, `pid` its process."""
 
     def __init__(self, mounter: Mounter, servers: Servers, shape: str, place: Place) -> None:
         self._mounter = mounter
@@ -77,7 +77,7 @@ class Mounted:
         return Meter(self.pid)
 
     def settled(self) -> tuple[float, float] | None:
-        """Return requests and bytes so far, once nothing more comes; None where nobody counts."""
+        """Return requests and bytes so far, once they stay the same; None without the proxy."""
         before = self._servers.counts(self.shape)
         while before is not None:
             time.sleep(0.1)
@@ -103,7 +103,7 @@ def ego4dfs(libfuse: str = "auto", *more: str) -> Mounter:
 
 
 def s3fs() -> Mounter:
-    """Return s3fs-fuse with 16 streams and its cache on."""
+    """Return s3fs-fuse with 16 streams and a cache."""
 
     def arguments(place: Place) -> list[str]:
         options = [
@@ -150,7 +150,7 @@ def mounted(
 ) -> Iterator[Mounted]:
     """Mount a dataset; on exit it is always removed.
 
-    Raises RunError when it does not come up, or cannot be unmounted.
+    Raises RunError if it is not mounted in time, or cannot be unmounted.
     """
     name = "".join(letter if letter.isalnum() else "-" for letter in mounter.name)
     mountpoint = servers.directory / "mounts" / f"{name}-{time.monotonic_ns()}"
@@ -169,30 +169,30 @@ def mounted(
         _wait(child, mountpoint, log)
         yield running
     finally:
-        _take_away(child, mountpoint)
+        _remove_mount(child, mountpoint)
 
 
 def side_by_side(
     stack: ExitStack, servers: Servers, tools: Iterable[Mounter], dataset: str
 ) -> Iterator[tuple[Mounter, Mounted | None]]:
-    """Mount tools near the server for as long as the stack lives; None is one that is missing.
+    """Mount tools near the server until the stack is closed; yield None for a missing tool.
 
-    Each has a cache of its own, except that all of ego4dfs share one, as they may.
+    Each has its own cache, except that all mounts of ego4dfs share one.
     """
     for number, tool in enumerate(tools):
         if tool.tool.missing:
             yield tool, None
             continue
         place = "side-ours" if tool.tool is peers.ego4dfs() else f"side-{number}"
-        kept = servers.directory / "runs" / place
-        if not kept.exists():
+        cache_dir = servers.directory / "runs" / place
+        if not cache_dir.exists():
             servers.empty(place)
-            stack.callback(shutil.rmtree, kept, ignore_errors=True)
-        yield tool, stack.enter_context(mounted(tool, servers, "lan", dataset, kept))
+            stack.callback(shutil.rmtree, cache_dir, ignore_errors=True)
+        yield tool, stack.enter_context(mounted(tool, servers, "lan", dataset, cache_dir))
 
 
 def is_mounted(mountpoint: Path) -> bool:
-    """Say whether the kernel has it, without asking the file system itself."""
+    """Return whether it is in the kernel's mount table, without a call to the filesystem."""
     return mountpoint in mountpoints(mountpoint)
 
 
@@ -200,12 +200,12 @@ def _wait(child: subprocess.Popen[bytes], mountpoint: Path, log: Path) -> None:
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while not is_mounted(mountpoint):
         if child.poll() is not None or time.monotonic() > deadline:
-            words = log.read_text(errors="replace").strip()[-_LAST_WORDS:]
-            raise RunError(f"did not mount: {words}")
+            output = log.read_text(errors="replace").strip()[-_SHOWN_CHARS:]
+            raise RunError(f"did not mount: {output}")
         time.sleep(_LOOK_S)
 
 
-def _take_away(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
+def _remove_mount(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
     deadline = time.monotonic() + _END_TIMEOUT_S
     while is_mounted(mountpoint) and time.monotonic() < deadline:
         if unmount(mountpoint):
@@ -215,7 +215,7 @@ def _take_away(child: subprocess.Popen[bytes], mountpoint: Path) -> None:
         unmount(mountpoint, lazy=True)
     with suppress(subprocess.TimeoutExpired):
         child.wait(timeout=_END_TIMEOUT_S)
-    end(child, patience_s=2.0)
+    end(child, timeout_s=2.0)
     if is_mounted(mountpoint):
         raise RunError(f"{mountpoint} is still mounted; fusermount3 -uz {mountpoint} ends it")
     with suppress(OSError):
@@ -238,13 +238,13 @@ def cold(
 ) -> list[Contender]:
     """Return a contender for each tool, which mounts the dataset cold, works, and unmounts.
 
-    `rounds` bounds those of slow tools by their names.
+    `rounds` limits the rounds of slow tools, by their names.
     """
 
     def run(mounter: Mounter) -> Sample:
-        kept = servers.empty("cache")
+        cache_dir = servers.empty("cache")
         try:
-            with mounted(mounter, servers, shape, dataset, kept) as mount:
+            with mounted(mounter, servers, shape, dataset, cache_dir) as mount:
                 return work(mount)
         finally:
             servers.empty("cache")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-# Where scripts/bench installs what comes from PyPI; another botocore than ours, so a venv apart.
+# scripts/bench installs tools from PyPI here: awscli needs another botocore than ego4dfs.
 PEERS = Path(__file__).parents[2] / ".venv-bench"
 
 
@@ -64,7 +64,7 @@ def bindfs() -> Tool:
 
 
 def _probe(name: str, command: tuple[str, ...], *arguments: str, hint: str = "") -> Tool:
-    """Return the tool with the first line of what it says of its version."""
+    """Return the tool with the first line of its version output."""
     path = shutil.which(command[0])
     if path is None:
         return Tool(name, (), missing=f"missing: {hint}")

@@ -31,14 +31,16 @@ def draw(found: dict[str, Any], path: Path) -> None:
                 command, capture_output=True, text=True, check=False, env=environment
             )
         except OSError as error:
-            raise BenchError(f"no plot: {error}; run scripts/bench, which makes it") from error
+            raise BenchError(
+                f"no plot: {error}; run scripts/bench, which creates .venv-bench"
+            ) from error
     if done.returncode:
         words = (done.stderr.strip() or "no reason given").splitlines()[-1]
         raise BenchError(f"no plot: {words}")
 
 
 def main(source: str, target: str) -> None:
-    """Draw a JSON file: one panel a row, one bar a tool, the median of its headline and extremes.
+    """Draw a JSON file: a panel for each row, a bar for each tool: median and extremes.
 
     Runs in .venv-bench.
     """

@@ -18,11 +18,11 @@ from ego4dfs.demo.child_process import end, spawn
 _MODULES = Path("/usr/lib/nginx/modules")
 _ATTEMPTS = 5
 _READY_TIMEOUT_S = 10.0
-# A request is counted once its last byte is out, which the tool may know before the log does.
+# A request is counted when its last byte has been sent; the tool may receive it a moment earlier.
 _LOG_DELAY_S = 0.05
 
-# One process: a master that is killed would leave its workers behind. It passes 1 GB/s, far more
-# than the shape lets through. Host is sent on unchanged because the signature covers it.
+# One process: a master that is killed would leave its workers behind. It transfers 1 GB/s, far more
+# than the shape allows. Host is passed on unchanged because the signature covers it.
 _CONFIG = """
 {modules}
 daemon off;
@@ -76,15 +76,15 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the way to the server is like; the defaults are loopback as it is."""
+    """Latency and bandwidth of the way to the server; the defaults are those of loopback."""
 
     first_byte_s: float = 0.0
-    bytes_per_s: int = 0  # of one connection; 0 = as fast as it goes
+    bytes_per_s: int = 0  # of one connection; 0 = unlimited
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What went through since the proxy started."""
+    """The traffic since the proxy started."""
 
     requests: int = 0
     sent: int = 0  # bytes to the clients, headers included
@@ -111,7 +111,7 @@ def missing() -> str:
 
 
 class Proxy:
-    """The proxy as a context manager; `url` is what clients get as endpoint."""
+    """The proxy as a context manager; `url` is the endpoint for clients."""
 
     def __init__(self, directory: Path, upstream: str, shape: Shape) -> None:
         self._directory = directory
@@ -136,7 +136,7 @@ class Proxy:
             connection.close()
         return Counts(answer["requests"], answer["bytes"], answer["HEAD"], answer["GET"])
 
-    def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self is 3.11
+    def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self needs 3.11
         """Start; returns when it answers."""
         self._directory.mkdir(parents=True)
         for _ in range(_ATTEMPTS):
@@ -152,7 +152,7 @@ class Proxy:
     ) -> None:
         """Stop."""
         if self._child is not None:
-            end(self._child, patience_s=2.0)
+            end(self._child, timeout_s=2.0)
 
     def _log(self) -> Path:
         return self._directory / "nginx.out"
@@ -177,14 +177,14 @@ class Proxy:
             except (OSError, http.client.HTTPException):
                 continue
             return True
-        end(self._child, patience_s=2.0)
+        end(self._child, timeout_s=2.0)
         return False
 
     def _config(self) -> str:
         names = ("ndk_http_module.so", "ngx_http_lua_module.so")
-        there = [path for path in (_MODULES / name for name in names) if path.exists()]
+        modules = [path for path in (_MODULES / name for name in names) if path.exists()]
         return _CONFIG.format(
-            modules="\n".join(f"load_module {path};" for path in there),
+            modules="\n".join(f"load_module {path};" for path in modules),
             directory=self._directory,
             upstream=self._upstream,
             rate=self._shape.bytes_per_s,

@@ -33,7 +33,7 @@ def markdown(outcomes: Iterable[Outcome]) -> str:
 
 
 def goals(outcomes: Iterable[Outcome]) -> str:
-    """Return a list of all goals with what came of them."""
+    """Return a list of all goals, each with its verdict and value."""
     return "".join(_verdict(goal, outcome) for outcome in outcomes for goal in outcome.row.goals)
 
 
@@ -108,9 +108,9 @@ def _result(outcome: Outcome, result: Result) -> dict[str, Any]:
 
 
 def replace(path: Path, sections: Mapping[str, str], *, dry: bool = False) -> None:
-    """Replace what is between the markers of each group.
+    """Replace the text between the markers of each group.
 
-    Raises BenchError when the file or a marker is missing; `dry` only looks for them.
+    Raises BenchError if the file or a marker is missing; with `dry` nothing is written.
     """
     try:
         text = path.read_text()
@@ -128,7 +128,7 @@ def replace(path: Path, sections: Mapping[str, str], *, dry: bool = False) -> No
 
 
 def machine(wan_missing: str, command: str, rounds: int) -> dict[str, str]:
-    """Return what a reader has to know to compare with another run."""
+    """Return the facts that a reader needs to compare this run with another one."""
     cpu = _after_colon(Path("/proc/cpuinfo"), "model name") or platform.machine()
     memory = int((_after_colon(Path("/proc/meminfo"), "MemTotal") or "0").split()[0]) >> 20
     tools = [

@@ -77,7 +77,7 @@ class Row:
 
 @dataclass(slots=True)
 class Result:
-    """What a contender did in all rounds of a row."""
+    """The measurements of a contender in all rounds of a row."""
 
     name: str
     samples: list[Sample] = field(default_factory=list)
@@ -114,7 +114,7 @@ class Outcome:
 
     @property
     def failed(self) -> Iterable[Result]:
-        """Return the results of contenders that broke, other than by not being there."""
+        """Return the results of contenders that failed; missing tools are not included."""
         return [result for result in self.results if result.trouble.startswith("failed")]
 
 
@@ -124,7 +124,7 @@ def say(text: str) -> None:
 
 
 def run_row(row: Row, servers: Servers, rounds: int) -> Outcome:
-    """Run a row; what a contender cannot do is noted in its result and does not stop the others."""
+    """Run a row; the failure of a contender is in its result, and does not stop the others."""
     if row.needs_wan and servers.wan_missing:
         say(f"{row.name}: left out, {servers.wan_missing}")
         return Outcome(row, [Result("all", trouble=f"missing: {servers.wan_missing}")])
@@ -153,8 +153,8 @@ def _run_once(row: Row, contender: Contender, result: Result, which: str) -> Non
     try:
         sample = contender.run()
     except Exception as error:  # noqa: BLE001 - a failure of one tool must not end the others' run
-        words = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
-        result.trouble = f"failed: {words}"
+        reason = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+        result.trouble = f"failed: {reason}"
         say(f"{row.name} {which} {contender.name}: {result.trouble}")
         return
     result.samples.append(sample)

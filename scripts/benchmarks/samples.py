@@ -33,7 +33,7 @@ class Dataset:
 
     @property
     def prefix(self) -> str:
-        """Where the objects are, as tools that list want it."""
+        """The bucket and the prefix of the objects, for tools that list."""
         return f"{CONSORTIUM}/{_prefix(self.name)}"
 
     @property
@@ -42,9 +42,9 @@ class Dataset:
         return sum(size for size, _ in self.files.values())
 
     def check(self, root: Path, *, suffix: str = "") -> None:
-        """Raise RunError unless each file is somewhere below `root`, whole and right.
+        """Raise RunError unless each file is somewhere below `root`, complete and correct.
 
-        `suffix` is added to names by tools that keep the object's own name.
+        `suffix` is the part of the names that tools which keep the object's own name leave out.
         """
         found = {path.name: path for path in root.rglob("*") if path.is_file()}
         for name, (size, checksum) in self.files.items():
@@ -52,18 +52,18 @@ class Dataset:
             if path is None:
                 raise RunError(f"{name} was not copied")
             if path.stat().st_size != size or file_checksum(path) != checksum:
-                raise RunError(f"{name} is not right: {path.stat().st_size} bytes of {size}")
+                raise RunError(f"{name} is wrong: {path.stat().st_size} bytes of {size}")
 
 
 def publish_files(server: S3Server, name: str, sizes: Iterable[int]) -> Dataset:
     """Publish a dataset of files, as features are; sizes in bytes, contents from a seed."""
-    chance = random.Random(name)
+    rng = random.Random(name)
     manifest = Manifest(list(_FILE_HEADER))
     files: dict[str, tuple[int, str]] = {}
     batch: list[tuple[str, bytes | Path]] = []
     for index, size in enumerate(sizes):
-        uid = f"{chance.getrandbits(128):032x}"
-        key, data = f"{_prefix(name)}/{uid}.pt", chance.randbytes(size)
+        uid = f"{rng.getrandbits(128):032x}"
+        key, data = f"{_prefix(name)}/{uid}.pt", rng.randbytes(size)
         location = f"s3://{CONSORTIUM}/{key}"
         manifest.add({"file_uid": uid, "type": "file", "s3_path": location}, f"{uid}.pt")
         files[f"{uid}.pt"] = (size, xxhash.xxh3_128_hexdigest(data))
@@ -76,17 +76,17 @@ def publish_files(server: S3Server, name: str, sizes: Iterable[int]) -> Dataset:
 
 
 def publish_videos(server: S3Server, name: str, sizes: Iterable[int], scratch: Path) -> Dataset:
-    """Publish a dataset of videos, whose keys have no extension; bytes that no one can decode."""
-    chance = random.Random(name)
+    """Publish a dataset of videos, whose keys have no extension; the bytes are random."""
+    rng = random.Random(name)
     manifest = Manifest(list(_VIDEO_HEADER))
     files: dict[str, tuple[int, str]] = {}
     for size in sizes:
-        uid = f"{chance.getrandbits(128):032x}"
+        uid = f"{rng.getrandbits(128):032x}"
         key = f"{_prefix(name)}/{uid}"
         path = scratch / uid
         with path.open("wb") as stream:
             for at in range(0, size, _PIECE):
-                stream.write(chance.randbytes(min(_PIECE, size - at)))
+                stream.write(rng.randbytes(min(_PIECE, size - at)))
         files[f"{uid}.mp4"] = (size, file_checksum(path))
         server.put(CONSORTIUM, key, path)
         path.unlink()
@@ -101,7 +101,7 @@ def publish_metadata(server: S3Server) -> None:
 
 
 def file_checksum(path: Path) -> str:
-    """Return the checksum that `Dataset.files` holds."""
+    """Return the checksum of a file, as in `Dataset.files`."""
     checksum = xxhash.xxh3_128()
     with path.open("rb") as stream:
         while piece := stream.read(_PIECE):
@@ -142,7 +142,7 @@ class Content:
                 stream.write(self.part(at, min(_PIECE, self.size - at)))
 
     def check(self, path: Path, limit: int | None = None) -> None:
-        """Raise RunError unless a file shows these bytes, up to a limit."""
+        """Raise RunError unless a file has these bytes, up to a limit."""
         size = self.size if limit is None else min(limit, self.size)
         if path.stat().st_size != self.size:
             raise RunError(f"{path.name} has {path.stat().st_size} bytes of {self.size}")
@@ -164,7 +164,7 @@ class Videos:
 
 @cache
 def publish(servers: Servers, name: str, count: int, size: int) -> Videos:
-    """Publish so many files of a size, once in a run of the benchmark."""
+    """Publish `count` files of `size` bytes, once in a run of the benchmark."""
     contents = tuple(
         Content(f"{name}_{index:04}.mp4", hash((count, size, index)) & 0xFFFFFFFF, size)
         for index in range(count)
@@ -180,7 +180,7 @@ def publish(servers: Servers, name: str, count: int, size: int) -> Videos:
 
 
 def publish_manifest(servers: Servers, name: str, uids: Sequence[str]) -> None:
-    """Publish the manifest of videos whose objects are, or are not, there."""
+    """Publish the manifest of videos, whose objects need not exist."""
     manifest = Manifest(list(_VIDEO_HEADER))
     for uid in uids:
         location = f"s3://{CONSORTIUM}/{key(name, uid)}"

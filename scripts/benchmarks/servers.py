@@ -15,7 +15,7 @@ from benchmarks.proxy import Counts, Proxy, Shape
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.videos import CONSORTIUM
 
-RAM_DISK = Path("/dev/shm")  # noqa: S108 - it is a RAM disk that is wanted
+RAM_DISK = Path("/dev/shm")  # noqa: S108 - this is a RAM disk
 NEEDED_BYTES = 6 << 30  # what all groups publish, and the caches of one row
 FAR = Shape(first_byte_s=0.030, bytes_per_s=80_000_000)
 SHAPES = ("lan", "wan")
@@ -44,15 +44,14 @@ class Servers:
         return self._far.url
 
     def counts(self, shape: str) -> Counts | None:
-        """Return the requests and bytes so far, or None where nobody counts."""
+        """Return the requests and bytes so far, or None without the proxy."""
         return self._far.counts() if shape == "wan" and self._far else None
 
     def environment(self, shape: str, cache: Path, *, may_list: bool = False) -> dict[str, str]:
         """Return all variables of a tool: keys, endpoint and a home with the keys as a profile.
 
-        `cache` is that of ego4dfs: a run is cold when it is empty.
-        The keys are those of a licensee, who may not list, as at Ego4D; some peers cannot do
-        without listing, they get an identity that may.
+        `cache` is the cache of ego4dfs: a run is cold if it is empty. The keys are those of a
+        licensee, who may not list, as at Ego4D. Tools that need listings get an identity that may.
         """
         identity = self.s3.admin if may_list else self.s3.licensee
         home = self.directory / ("home-lister" if may_list else "home")
@@ -77,7 +76,7 @@ class Servers:
         }
 
     def empty(self, name: str) -> Path:
-        """Return an empty directory of this name in the RAM disk; what was in it is gone."""
+        """Return an empty directory of this name in the RAM disk; its old content is removed."""
         path = self.directory / "runs" / name
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
@@ -94,11 +93,11 @@ def serving(place: Path = RAM_DISK) -> Iterator[Servers]:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         s3 = stack.enter_context(S3Server(directory / "s3"))
         s3.create_bucket(CONSORTIUM)
-        lacking = proxy.missing()
-        far = None if lacking else Proxy(directory / "nginx", s3.endpoint_url, FAR)
+        missing = proxy.missing()
+        far = None if missing else Proxy(directory / "nginx", s3.endpoint_url, FAR)
         if far:
             stack.enter_context(far)
-        yield Servers(directory, s3, far, lacking)
+        yield Servers(directory, s3, far, missing)
 
 
 def _check_place(place: Path) -> None:
@@ -123,13 +122,13 @@ def _remove_leftovers(place: Path) -> None:
 
 
 def mountpoints(below: Path) -> list[Path]:
-    """Return a directory and those below it that are mounted on, the innermost first."""
+    """Return the mountpoints at and below a directory, the innermost first."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     found = [Path(line.split()[4]) for line in lines]
     return [path for path in reversed(found) if path == below or below in path.parents]
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> bool:
-    """Unmount and return whether that went well; `lazy` also takes one away that is busy."""
+    """Unmount and return whether it succeeded; `lazy` detaches a busy mount too."""
     command = ["fusermount3", "-uz" if lazy else "-u", str(mountpoint)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

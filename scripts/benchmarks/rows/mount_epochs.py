@@ -26,7 +26,7 @@ _KEEP = "ego4dfs mount --eviction none"
 
 @contextmanager
 def _epochs(servers: Servers) -> Iterator[Sequence[Contender]]:
-    """Read all files twice, each time in another order, past the kernel's pages."""
+    """Read all files twice, each time in another order, without the kernel's pages."""
     videos = samples.publish(servers, "mount_epochs", _FILES, _FILE_BYTES)
 
     def epoch(mount: Mounted, number: int) -> dict[str, float]:
@@ -37,8 +37,8 @@ def _epochs(servers: Servers) -> Iterator[Sequence[Contender]]:
 
     def run(*more: str) -> Sample:
         tool = mounts.ego4dfs("auto", "--cache-size", f"{_CACHE_MIB}MiB", *more)
-        kept = servers.empty("cache")
-        with mounted(tool, servers, "wan", videos.name, kept) as mount:
+        cache_dir = servers.empty("cache")
+        with mounted(tool, servers, "wan", videos.name, cache_dir) as mount:
             first, second = (epoch(mount, number) for number in range(2))
             for content in videos.contents:
                 content.check(mount.path(content.name))

@@ -1,4 +1,4 @@
-"""Small files: features, each read once, by four processes as a DataLoader has them."""
+"""Small files: features, each read once, by four processes like the workers of a DataLoader."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _once(*, shuffled: bool) -> Callable[[Servers], AbstractContextManager[Seque
             found = measured(mount, lambda: read(jobs))
             for path in paths:
                 if (path.stat().st_size, file_checksum(path)) != dataset.files[path.name]:
-                    raise RunError(f"{path.name} is not right")
+                    raise RunError(f"{path.name} is wrong")
             rates = {
                 "files_s": count / found["wall_s"],
                 "cpu_ms": found["cpu_s"] / count * 1e3,

@@ -68,8 +68,8 @@ def _first(servers: Servers) -> Iterator[Sequence[Contender]]:
 def _random(servers: Servers) -> Iterator[Sequence[Contender]]:
     videos = samples.publish(servers, "mount_one", 1, COLD_BYTES)
     (content,) = videos.contents
-    chance = random.Random("places")
-    places = [chance.randrange(COLD_BYTES - _READ_BYTES) for _ in range(_READS)]
+    rng = random.Random("places")
+    places = [rng.randrange(COLD_BYTES - _READ_BYTES) for _ in range(_READS)]
 
     def reads(mount: Mounted) -> Sample:
         waits: list[float] = []

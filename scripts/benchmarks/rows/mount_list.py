@@ -34,9 +34,9 @@ def _ready(servers: Servers) -> Iterator[Sequence[Contender]]:
         samples.publish_manifest(servers, f"mount_rows_{count}", uids)
 
     def listing(count: int) -> Sample:
-        kept = servers.empty("cache")
+        cache_dir = servers.empty("cache")
         first, again = (_time_to_list(servers, count) for _ in range(2))
-        shutil.rmtree(kept)
+        shutil.rmtree(cache_dir)
         return first | {"again_s": again["wall_s"]}
 
     yield [
@@ -46,8 +46,8 @@ def _ready(servers: Servers) -> Iterator[Sequence[Contender]]:
 
 def _time_to_list(servers: Servers, count: int) -> dict[str, float]:
     begin = time.perf_counter()
-    kept = servers.directory / "runs" / "cache"
-    with mounted(mounts.ego4dfs(), servers, "wan", f"mount_rows_{count}", kept) as mount:
+    cache_dir = servers.directory / "runs" / "cache"
+    with mounted(mounts.ego4dfs(), servers, "wan", f"mount_rows_{count}", cache_dir) as mount:
         ready_s = time.perf_counter() - begin
         with mount.meter() as meter:
             names = os.listdir(mount.files)  # noqa: PTH208 - no objects for 100,000 names
@@ -176,7 +176,7 @@ ROWS = (
         _long,
         needs_wan=True,
         goals=[
-            at_most_times("again as fast as s3fs-fuse", "again_s", 1.0, S3FS),
+            at_most_times("second at least as fast as s3fs-fuse", "again_s", 1.0, S3FS),
             at_most_times("first at least 3 × as fast as the HEAD pass", "wall_s", 1 / 3, _HEADS),
             MEMORY,
         ],

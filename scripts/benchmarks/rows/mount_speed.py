@@ -27,8 +27,8 @@ def _cold(shape: str) -> _Prepare:
         videos = samples.publish(servers, "mount_one", 1, COLD_BYTES)
 
         def run(mounter: Mounter) -> Sample:
-            kept = servers.empty("cache")
-            with mounted(mounter, servers, shape, videos.name, kept) as mount:
+            cache_dir = servers.empty("cache")
+            with mounted(mounter, servers, shape, videos.name, cache_dir) as mount:
                 (content,) = videos.contents
                 path = mount.path(content.name)
                 found = measured(mount, lambda: read([[path]]))
@@ -82,7 +82,7 @@ ROWS = (
         Row(
             f"mount-cold-{shape}",
             "mount",
-            f"read 1 GiB from its begin to its end, cold, {words} server",
+            f"read 1 GiB from beginning to end, cold, {words} server",
             RATE,
             _cold(shape),
             needs_wan=shape == "wan",

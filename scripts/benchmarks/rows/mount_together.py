@@ -22,7 +22,7 @@ _SLOW = {S3FS: 3, RCLONE: 2}
 
 
 def _different(mount: Mounted, videos: Videos, processes: int, *, evict: bool = False) -> Sample:
-    """Read all files, dealt out to so many processes."""
+    """Read all files, divided among this many processes."""
     paths = [mount.path(content.name) for content in videos.contents]
     jobs = [paths[number::processes] for number in range(processes)]
     found = measured(mount, lambda: read(jobs, evict=evict))

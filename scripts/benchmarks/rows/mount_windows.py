@@ -73,8 +73,8 @@ def _decord(servers: Servers) -> Iterator[Sequence[Contender]]:
         return measured(mount, open_it) | {"wait_ms": opened[0] * 1e3}
 
     found = cold(servers, "wan", films.dataset, work)
-    lacking = "" if importlib.util.find_spec("decord") else "missing: pip install decord"
-    yield [Contender(c.name, c.run, c.missing or lacking) for c in found]
+    missing = "" if importlib.util.find_spec("decord") else "missing: pip install decord"
+    yield [Contender(c.name, c.run, c.missing or missing) for c in found]
 
 
 def _open_with_decord(path: str) -> tuple[int, float]:
@@ -109,7 +109,7 @@ ROWS = (
             needs_wan=True,
             goals=[
                 best_of(
-                    "above a local file at most 0.5 × what the best peer is",
+                    "ms above a local file at most 0.5 × that of the best peer",
                     "above_ms",
                     0.5,
                     S3FS,
@@ -124,7 +124,7 @@ ROWS = (
                     RCLONE,
                     fewer=True,
                 ),
-                at_most("at most 4 × what decoding reads fetched", "fetched", 4),
+                at_most("at most 4 × as much fetched as decoding reads", "fetched", 4),
                 MEMORY,
             ],
         )

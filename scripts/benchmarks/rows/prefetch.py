@@ -22,8 +22,8 @@ _Prepare = Callable[[Servers], AbstractContextManager[Sequence[Contender]]]
 
 
 def _small(servers: Servers) -> Dataset:
-    chance = random.Random("sizes")
-    shares = [chance.paretovariate(1.5) for _ in range(_SMALL_FILES)]
+    rng = random.Random("sizes")
+    shares = [rng.paretovariate(1.5) for _ in range(_SMALL_FILES)]
     sizes = [int(share / sum(shares) * _SMALL_BYTES) for share in shares]
     return samples.publish_files(servers.s3, "omnivore_video_swinl_fp16", sizes)
 
@@ -36,7 +36,7 @@ def _videos(servers: Servers) -> Dataset:
 def _copies(shape: str, publish: Callable[[Servers], Dataset], suffix: str = "") -> _Prepare:
     """Return the `prepare` of a row in which each tool copies a dataset to an empty directory.
 
-    `suffix` is what the local names have behind the names of the objects.
+    `suffix` is the part of the local names that the names of the objects do not have.
     """
 
     @contextmanager

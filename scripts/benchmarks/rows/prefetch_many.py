@@ -16,7 +16,7 @@ from benchmarks.servers import Servers
 
 _AGAIN = 10_000
 _PLANS = (1_000, 10_000, 100_000)
-_MOST_BYTES = 1_000  # it is the number of files that counts here
+_MOST_BYTES = 1_000  # only the number of files matters here
 _MOST_MIB = 300
 # Peers that send a request for each object, and the plan of 100,000 files, take a minute a run.
 _ROUNDS_OF_THE_SLOW = 1
@@ -24,7 +24,7 @@ _ROUNDS_OF_THE_SLOW = 1
 
 @cache
 def _many(servers: Servers, count: int) -> Dataset:
-    """Publish so many tiny files, once in a run of the benchmark."""
+    """Publish `count` tiny files, once in a run of the benchmark."""
     sizes = (number % _MOST_BYTES for number in range(count))
     return samples.publish_files(servers.s3, f"many_{count}", sizes)
 
@@ -36,8 +36,8 @@ def _again(servers: Servers) -> Iterator[Sequence[Contender]]:
     dataset = _many(servers, _AGAIN)
     ours, *others = (copier for copier in copiers() if copier.name != "rclone copy")
     first = servers.empty("again-0")
-    kept = servers.empty("again-cache")
-    environment = ours.environment(servers, "wan", kept)
+    cache_dir = servers.empty("again-cache")
+    environment = ours.environment(servers, "wan", cache_dir)
     measure.sample(servers, "wan", ours.command(dataset, first), environment)
     copies = {ours.name: first}
     for number, other in enumerate(others, 1):
@@ -47,7 +47,7 @@ def _again(servers: Servers) -> Iterator[Sequence[Contender]]:
     def again(copier: Copier) -> Sample:
         place = copies[copier.name]
         out = place / VERSION.partition("_")[0] / dataset.name if copier.lists else place
-        environment = copier.environment(servers, "wan", kept)
+        environment = copier.environment(servers, "wan", cache_dir)
         found = measure.sample(servers, "wan", copier.command(dataset, out), environment)
         dataset.check(place)
         return found
@@ -90,7 +90,7 @@ def _plan_of(count: int) -> str:
 
 
 def _growth(outcome: Outcome) -> float | None:
-    """Return the CPU of the largest plan for one of its files, against that of the next smaller."""
+    """Return the CPU time per file of the largest plan, divided by that of the next smaller one."""
     smaller, largest = _PLANS[-2:]
     results = [outcome.result(_plan_of(count)) for count in (smaller, largest)]
     before, after = (result.median("cpu_s") if result else None for result in results)
@@ -105,7 +105,7 @@ _GOALS_PLAN = (
     at_most(
         f"at most {_MOST_MIB} MiB for 100,000 files", "peak_mib", _MOST_MIB, _plan_of(_PLANS[-1])
     ),
-    Goal("CPU of a file with 100,000 at most 1.2 × that with 10,000", _growth, most=1.2),
+    Goal("CPU per file of 100,000 at most 1.2 × that of 10,000", _growth, most=1.2),
 )
 ROWS = (
     Row(
