@@ -34,7 +34,7 @@ def add_selection(
     `default` says which datasets are meant without --datasets, `output` what -o means.
     """
     group = _add_group(
-        parser, "selection", "as in the official ego4d command; dashes and underscores are the same"
+        parser, "selection", "as in the official ego4d command, and more; - and _ are the same"
     )
     group.add_argument("-o", "--output_directory", metavar="DIR", help=output)
     _add_list(group, "--datasets", help=f"datasets (default: {default}); see --list-datasets")
@@ -93,7 +93,7 @@ def _add_more_filters(group: _Group) -> None:
         "--exclude",
         action="append",
         metavar="PATTERN",
-        help="no files whose name matches this glob, e.g. '*.csv'",
+        help="leave out files whose name matches this glob, e.g. '*.csv'",
     )
 
 
@@ -121,7 +121,7 @@ def _add_switches(group: _Group) -> None:
 _COPYING = {
     ("-y", "--yes"): "do not ask before fetching",
     ("--bypass-existing",): "treat an existing file as complete if its size matches",
-    ("--skip-s3-checks",): "do not request sizes first; there is no estimate then",
+    ("--skip-s3-checks",): "do not request sizes first; then there is no estimate",
 }
 
 
@@ -154,7 +154,7 @@ def add_store(parser: Parser) -> None:
     group.add_argument(
         "--aws_profile_name",
         metavar="NAME",
-        help="AWS profile to use (default: the normal chain of credentials)",
+        help="AWS profile to use (default: the AWS credential chain)",
     )
     group.add_argument("--endpoint-url", metavar="URL", help="an S3 server other than Amazon's")
     group.add_argument(
@@ -187,13 +187,17 @@ def add_cache(parser: Parser) -> None:
         "--cache-dir", metavar="DIR", help="directory of the cache (default: ~/.cache/ego4dfs)"
     )
     group.add_argument(
-        "--cache-size", metavar="SIZE", help="maximum size of the cache, e.g. 50GiB or 500MiB"
+        "--cache-size",
+        metavar="SIZE",
+        help="maximum size of the cache, e.g. 50GiB or 500MiB (default: the limit that the cache"
+        " has; for a new cache, a quarter of the free disk)",
     )
     group.add_argument(
         "--eviction",
         metavar="WHICH",
-        help="what to remove from a full cache: lru, the least recently used blocks (default), or"
-        " none: keep the oldest blocks (for training on more data than fits)",
+        help="what to remove from a full cache: lru, the least recently used blocks, or none: keep"
+        " the oldest blocks, for training on more data than fits (default: the policy that the"
+        " cache has; for a new cache, lru)",
     )
 
 

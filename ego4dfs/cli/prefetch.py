@@ -79,8 +79,8 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         type=int,
         default=JOBS,
-        help="parallel range requests for large files, 1 to 16; small files are fetched four times"
-        f" as many at once (default: {JOBS})",
+        help="how many ranges of large files to fetch at once, 1 to 16; four times as many small"
+        f" files are fetched at once (default: {JOBS})",
     )
     add_retry_for(group)
     add_json(group, "print the plan or the report as JSON")
