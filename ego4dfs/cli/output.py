@@ -125,8 +125,8 @@ def end_process(code: int) -> NoReturn:
 def say(*lines: str, file: TextIO | None = None, end: str = "\n", flush: bool = False) -> None:
     """Print lines for people on stdout, or on `file`.
 
-    Characters that are not printable are escaped, line ends too. All text output goes through
-    here.
+    Characters that are not printable are escaped, line ends too. All text output uses this
+    function.
     """
     stream = file or sys.stdout
     stream.write("".join(f"{printable(line)}{end}" for line in lines))

@@ -11,7 +11,7 @@ _LONG_S = ATTEMPT_S / 3  # a body that is expected to take longer is read as a s
 
 
 class MinimumThroughput:
-    """Checks that a body brings `FLOOR_BYTES` in each `ATTEMPT_S`. For one thread."""
+    """Checks that `FLOOR_BYTES` of a body arrive in each `ATTEMPT_S`. For one thread."""
 
     def __init__(self) -> None:
         """Begin now."""
