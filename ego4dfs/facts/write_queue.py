@@ -42,7 +42,7 @@ class WriteQueue:
             self._changes[url] = facts
             count = self._bounded()
         if count >= batch:
-            self.flush()
+            self.flush(wait=batch == 1)
 
     def confirm(self, url: str, facts: ObjectFacts, *, batch: int) -> None:
         """Add that a GET has confirmed the size of facts that were put before.
@@ -56,29 +56,41 @@ class WriteQueue:
                 self._changes[url] = facts
             count = self._bounded()
         if count >= batch:
-            self.flush()
+            self.flush(wait=batch == 1)
 
     def is_deleted(self, url: str) -> bool:
         """Return whether the row on disk is waiting to be deleted."""
         return url in self._changes and self._changes.get(url) is None
 
-    def flush(self) -> None:
-        """Write all changes now, or later if another process has locked the table."""
+    def flush(self, *, wait: bool = True) -> None:
+        """Write all changes now, or later if another process has locked the table.
+
+        Without `wait`, return if another thread is writing: a later change writes the rest.
+        """
         if self._table.is_locked:
             self._write_later()
             return
-        with self._writing:
-            with self._lock:
-                changes, confirmed = dict(self._changes), dict(self._confirmed)
-            if not changes and not confirmed:
-                return
-            is_written = self._table.apply(changes, confirmed)
-            if is_written:
-                with self._lock:
-                    _remove(changes, self._changes)
-                    _remove(confirmed, self._confirmed)
+        if not self._writing.acquire(blocking=wait):
+            return
+        try:
+            is_written = self._write()
+        finally:
+            self._writing.release()
         if not is_written:
             self._write_later()
+
+    def _write(self) -> bool:
+        """Write all changes; return False if another process has locked the table."""
+        with self._lock:
+            changes, confirmed = dict(self._changes), dict(self._confirmed)
+        if not changes and not confirmed:
+            return True
+        is_written = self._table.apply(changes, confirmed)
+        if is_written:
+            with self._lock:
+                _remove(changes, self._changes)
+                _remove(confirmed, self._confirmed)
+        return is_written
 
     def close(self) -> None:
         """Write once more; drop what cannot be written now."""
