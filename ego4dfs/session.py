@@ -59,6 +59,17 @@ class Session:
         self.cache.close(max(CLOSE_WAIT_S, disk.remaining_s))  # with the time that is left
 
 
+def open_configured_store(config: Config, metrics: Metrics) -> ObjectStore:
+    """Open the store that a Config describes, without a request. Raises ConfigError."""
+    return open_store(
+        source=config.source,
+        endpoint_url=config.endpoint_url,
+        profile=config.aws_profile_name,
+        transport=config.transport,
+        metrics=metrics,
+    )
+
+
 def open_session(config: Config) -> Session:
     """Open the parts that a Config describes, with an unfiltered catalog, without a request.
 
@@ -68,13 +79,7 @@ def open_session(config: Config) -> Session:
         check_profile(config.aws_profile_name)  # cached manifests would hide a wrong name
     metrics = Metrics()
     with ExitStack() as opened:
-        store = open_store(
-            source=config.source,
-            endpoint_url=config.endpoint_url,
-            profile=config.aws_profile_name,
-            transport=config.transport,
-            metrics=metrics,
-        )
+        store = open_configured_store(config, metrics)
         opened.callback(store.close)
         inner = prepare_directory(config.cache_dir)
         directory = source_directory(inner, store.source)

@@ -3,7 +3,13 @@
 from ego4dfs.cache.admin import PIN_SHARE, CacheAdmin, Pin
 from ego4dfs.cache.blockcache import CLOSE_WAIT_S, BlockCache
 from ego4dfs.cache.cleanup import CacheReport
-from ego4dfs.cache.directory import FORMAT, prepare_directory, private_directory, source_directory
+from ego4dfs.cache.directory import (
+    FORMAT,
+    prepare_directory,
+    private_directory,
+    source_directory,
+    source_names,
+)
 from ego4dfs.cache.index import Usage
 from ego4dfs.cache.readahead_limits import ReadaheadLimit
 
@@ -20,4 +26,5 @@ __all__ = [
     "prepare_directory",
     "private_directory",
     "source_directory",
+    "source_names",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sqlite3
@@ -112,7 +111,7 @@ class BlockCache:
             self._verified.discard(key)
             return False
         except OSError as error:
-            if error.errno == errno.EIO:
+            if error.errno in blockfile.UNREADABLE:
                 return self._remove_damaged(key, f"cannot be read ({error.strerror})")
             self._unreadable.warning("cached block %s cannot be opened: %s", key, error)
             return False  # too many open files, no memory: the block itself may be valid

@@ -8,6 +8,7 @@ The seed binds the bytes to the key: a file that was swapped with another one fa
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -21,6 +22,10 @@ _TRAILER = struct.Struct("<4sIQ")
 _MAGIC = b"E4B1"
 TRAILER_BYTES = _TRAILER.size
 _CLUSTER_BYTES = 4096
+UNREADABLE = (errno.EIO, errno.ELOOP, errno.EISDIR, errno.ESPIPE)
+"""Errors that say that a file is not a block: a bad disk, or something else in its place."""
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO does not block
 
 INCOMING = "incoming"
 """The directory, beside those of the blocks, of files that are being written."""
@@ -102,7 +107,7 @@ def read_into(path: str, start: int, view: memoryview) -> bool:
     Each call opens its own descriptor: a shared table of descriptors returns the wrong file once
     a number is reused. Raises OSError.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    fd = os.open(path, _READ)
     try:
         return os.preadv(fd, [view], start) == len(view)
     finally:
@@ -111,7 +116,7 @@ def read_into(path: str, start: int, view: memoryview) -> bool:
 
 def is_valid(path: str | Path, key: str) -> bool:
     """Return whether the trailer has the length and checksum of the bytes. Raises OSError."""
-    with open(path, "rb") as file:  # noqa: PTH123 - one call on a path of either kind
+    with open(os.open(path, _READ), "rb") as file:  # noqa: PTH123 - a descriptor
         content = memoryview(file.read())
     if len(content) < TRAILER_BYTES:
         return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import errno
+import shutil
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def verify(directory: Path, index: BlockIndex) -> CacheReport:
         except FileNotFoundError:  # evicted since, or lost
             lost += 1
         except OSError as error:
-            if error.errno != errno.EIO:
+            if error.errno not in blockfile.UNREADABLE:
                 raise
             damaged += 1
         index.remove(key)
@@ -59,7 +60,7 @@ def remove_strays(directory: Path, index: BlockIndex) -> int:
         # Query the index for each file: running mounts have added rows since the listing.
         if not index.reserved([path.parent.name + path.name]):
             with suppress(FileNotFoundError):
-                path.unlink()
+                shutil.rmtree(path) if stat.S_ISDIR(path.lstat().st_mode) else path.unlink()
                 strays += 1
     return strays
 

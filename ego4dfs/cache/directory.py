@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ego4dfs.errors import CacheError
-from ego4dfs.files import make_private
+from ego4dfs.files import make_private, read_regular, write_atomic
 from ego4dfs.text import human_size
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ SUBDIRECTORY = "ego4dfs"
 """Name of the cache in a directory with other contents: `v1` there may be a release of Ego4D."""
 
 _TAG_NAME = "CACHEDIR.TAG"
+_SOURCE_NAME = "source.txt"
+_MAX_NAME_BYTES = 64 << 10
 _IGNORED_NAMES = {"lost+found"}
 _CONTENTS = ("blocks", "sources")
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Cache of ego4dfs; safe to delete.\n"
@@ -83,7 +85,7 @@ def _is_ours(cache_dir: Path) -> bool:
         return True
     if _TAG_NAME in names:
         with suppress(OSError):
-            return b"ego4dfs" in (cache_dir / _TAG_NAME).read_bytes()[:1000]
+            return b"ego4dfs" in read_regular(cache_dir / _TAG_NAME)[0][:1000]
     return names == {FORMAT} and any((cache_dir / FORMAT / name).is_dir() for name in _CONTENTS)
 
 
@@ -119,11 +121,25 @@ def source_directory(inner: Path, source: str) -> Path:
     """
     identifier = hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
     directory = private_directory(private_directory(inner / "sources") / identifier)
-    with _cache_errors(directory):
-        name = directory / "source.txt"
-        if not name.exists():
-            name.write_text(source + "\n")
+    if _source_name(directory) != source:
+        with suppress(OSError):  # only `source_names` reads it
+            write_atomic(directory / _SOURCE_NAME, f"{source}\n".encode())
     return directory
+
+
+def source_names(inner: Path) -> list[str]:
+    """Return the names of all sources with a directory; one whose name is unreadable has its id."""
+    directories = sorted(inner.glob("sources/*/"))
+    return [_source_name(path) or f"{path.name} (its name cannot be read)" for path in directories]
+
+
+def _source_name(directory: Path) -> str:
+    """Return the name of a source as its directory has it, or ''."""
+    try:
+        content, _ = read_regular(directory / _SOURCE_NAME, max_bytes=_MAX_NAME_BYTES)
+        return content.decode().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def default_max_bytes(directory: Path) -> int:

@@ -26,7 +26,7 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreError,
 )
-from ego4dfs.files import write_atomic
+from ego4dfs.files import read_regular, write_atomic
 from ego4dfs.manifest import check
 from ego4dfs.store import ObjectStore
 
@@ -134,8 +134,8 @@ class ManifestCache:
         """Return the manifest on disk; None if it is missing, damaged or unreadable."""
         content_path, facts_path = self._paths(version, dataset)
         try:
-            facts = json.loads(facts_path.read_bytes())
-            content = content_path.read_bytes()
+            facts = json.loads(read_regular(facts_path)[0])
+            content, _ = read_regular(content_path)
             digest = _digest(content)
             for known in (facts, facts.get("before") or {}):
                 if known.get("digest") == digest and _is_unchanged(known):

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ego4dfs.cache import BlockCache, CacheAdmin, prepare_directory, private_directory
+from ego4dfs.cache import (
+    BlockCache,
+    CacheAdmin,
+    prepare_directory,
+    private_directory,
+    source_names,
+)
 from ego4dfs.catalog import metadata_url
 from ego4dfs.cli.options import (
     add_cache,
@@ -114,17 +122,20 @@ def _remove(directory: Path) -> None:
     try:
         if directory.exists():
             private_directory(directory)
+            for path, names, _ in os.walk(directory):
+                for name in names:
+                    with suppress(OSError):  # of another user; `rmtree` reports it
+                        (Path(path) / name).chmod(0o700)
             shutil.rmtree(directory)
     except OSError as error:
         raise CacheError(
-            f"{error.filename}: cannot be removed: {error.strerror}",
+            f"{directory}: {error.filename} cannot be removed: {error.strerror}",
             hint=f"remove {directory} yourself, or choose another directory with --cache-dir",
         ) from error
 
 
 def _info(cache: CacheAdmin, inner: Path, *, as_json: bool) -> None:
-    names = sorted(inner.glob("sources/*/source.txt"))
-    sources = [masked(path.read_text().strip()) for path in names]
+    sources = list(map(masked, source_names(inner)))
     pins = cache.pins()
     info = {
         "directory": str(inner),

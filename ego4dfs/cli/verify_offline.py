@@ -17,6 +17,7 @@ from ego4dfs.copies import Layout
 from ego4dfs.copies.name_collisions import disk_names, with_disk_names
 from ego4dfs.datasets import MANIFEST
 from ego4dfs.errors import ConfigError, StoreUnavailable
+from ego4dfs.files import open_regular, read_regular
 
 _CHUNK_BYTES = 4 << 20
 
@@ -40,11 +41,12 @@ class _ManifestsOnDisk:
         """Return the manifest. Raises StoreUnavailable if it is not on disk."""
         path = self._layout.dataset(dataset) / MANIFEST
         try:
-            return CachedManifest(path.read_bytes(), "", path.stat().st_mtime_ns)
+            content, status = read_regular(path)
         except OSError as error:
             reason = f"the manifest of {dataset} ({version}) is needed, but is not on disk"
             hint = f"prefetch it: --manifests-only --datasets {dataset}; or leave --offline out"
             raise StoreUnavailable(f"{path}: {reason}", hint=hint) from error
+        return CachedManifest(content, "", status.st_mtime_ns)
 
 
 def selected_names(layout: Layout, config: Config) -> Mapping[str, frozenset[str]] | None:
@@ -77,6 +79,7 @@ def _names(layout: Layout, dataset: str, listing: Listing) -> frozenset[str]:
 def _chunks(layout: Layout, path: str) -> Iterator[bytes]:
     """Yield the bytes of a copy; `path` may omit the directory of the version."""
     file = layout.root / path
-    with (file if file.is_file() else layout.dataset("") / path).open("rb") as stream:
+    found = open_regular(file if file.is_file() else layout.dataset("") / path)
+    with open(found, "rb") as stream:  # noqa: PTH123 - a descriptor
         while chunk := stream.read(_CHUNK_BYTES):
             yield chunk

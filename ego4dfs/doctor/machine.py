@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
-from ego4dfs.cache import BlockCache, prepare_directory
+from ego4dfs.cache import BlockCache, prepare_directory, source_directory
 from ego4dfs.config import MIN_CACHE_BYTES, Config
 from ego4dfs.doctor.checks import Check, Level
 from ego4dfs.errors import Ego4DError, MountError
+from ego4dfs.facts import FactsIndex
 from ego4dfs.files.mountinfo import mounts
 from ego4dfs.metrics import Metrics
 from ego4dfs.mount import (
@@ -23,6 +25,7 @@ from ego4dfs.mount import (
     missing_privilege,
     read_statuses,
 )
+from ego4dfs.session import open_configured_store
 from ego4dfs.text import human_size
 
 _CAP_SYS_ADMIN = 21
@@ -94,6 +97,8 @@ def _cache(config: Config) -> Iterator[Check]:
         cache = BlockCache(inner, Metrics())  # without a limit, so that the stored one stays
         limit, used = config.cache_max_bytes or cache.admin.max_bytes, cache.admin.used_bytes
         cache.close()
+        with closing(open_configured_store(config, Metrics())) as store:
+            FactsIndex(source_directory(inner, store.source), store).close()
     except Ego4DError as error:
         yield Check.failed("cache directory", error)
         return

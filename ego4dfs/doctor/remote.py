@@ -17,17 +17,20 @@ from ego4dfs import datasets
 from ego4dfs.cache import prepare_directory, source_directory
 from ego4dfs.catalog import SHARING_BUCKET, ManifestCache, metadata_url
 from ego4dfs.config import Config
+from ego4dfs.copies import Copies
 from ego4dfs.doctor.checks import Check, Level, TimedCall, run_all
 from ego4dfs.errors import (
     AccessDenied,
     CacheError,
+    ConfigError,
     CredentialsRejected,
     Ego4DError,
     StoreUnavailable,
 )
 from ego4dfs.manifest import parse
 from ego4dfs.metrics import Metrics
-from ego4dfs.store import ObjectStore, open_store
+from ego4dfs.session import open_configured_store
+from ego4dfs.store import ObjectStore
 from ego4dfs.store.diagnose import configured_region, key_origin, reach
 from ego4dfs.vfs import open_selected_session
 
@@ -38,20 +41,21 @@ _MANIFESTS_S = 30.0
 
 def check_remote(config: Config) -> Iterator[Check]:
     """Check network, region, credentials, licence, datasets and selection."""
-    store = open_store(
-        source=config.source,
-        endpoint_url=config.endpoint_url,
-        profile=config.aws_profile_name,
-        transport=config.transport,
-        metrics=Metrics(),
-    )
+    store = open_configured_store(config, Metrics())
     with ExitStack() as stack:
         stack.callback(store.close)
         try:
-            inner = prepare_directory(config.cache_dir)
+            directory = source_directory(prepare_directory(config.cache_dir), store.source)
         except CacheError:  # reported already; the rest can be checked without it
-            inner = Path(stack.enter_context(TemporaryDirectory()))
-        manifests = ManifestCache(source_directory(inner, store.source), store)
+            directory = Path(stack.enter_context(TemporaryDirectory()))
+        copies = None
+        if config.copies:
+            try:
+                copies = Copies(config.copies, store.source, lambda _: None)
+                stack.callback(copies.close)
+            except ConfigError as error:
+                yield Check.failed("copies", error)
+        manifests = ManifestCache(directory, store, copies.manifest if copies else None)
         yield from _check(config, store, manifests)
 
 
