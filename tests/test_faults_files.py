@@ -227,7 +227,7 @@ def test_fault_29_too_little_room_is_reported_before_a_byte(
 ):
     """The official tool starts without checking the free space, and fails in the middle."""
     release.dataset("annotations", {"a.json": bytes(2 * MIB)})
-    monkeypatch.setattr(Layout, "free_bytes", lambda _self: MIB)
+    monkeypatch.setattr(Layout, "free_bytes", lambda *_: MIB)
     words = ["-y", "--no-metadata", "-o", str(out), "--version", release.version]
     assert main(["prefetch", *words]) == 1
     assert "are needed, and" in capsys.readouterr().err

@@ -6,10 +6,9 @@ import argparse
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from ego4dfs.catalog import Listing, metadata_url
@@ -33,7 +32,7 @@ from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, unusable
 from ego4dfs.datasets import MANIFEST, METADATA, PRIMARY
-from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError, OutputError
+from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError
 from ego4dfs.prefetch import (
     JOBS,
     TO_FETCH,
@@ -44,10 +43,12 @@ from ego4dfs.prefetch import (
     ReleaseFiles,
     Report,
     Selections,
+    disks_of,
+    room_on,
+    without_space,
 )
 from ego4dfs.prefetch.disk_errors import concerns_process
 from ego4dfs.session import Session
-from ego4dfs.text import distinct_sizes
 from ego4dfs.vfs import open_selected_session
 
 _DEFAULT_DATASETS = ("annotations",)
@@ -150,12 +151,14 @@ class _Command:
                 return self._printer.all_refused(refused, ())
             self._printer.skipped_datasets(refused)
             plan = self._plan(session, journal, listings)
+            disks = disks_of(plan, self._layout, journal.partial_bytes())
         except OSError as error:
             raise unusable(error, self._layout.root) from error
         finally:
             session.close()
             journal.close()
-        self._printer.plan(plan, self._layout.free_bytes(), refused=refused, is_all=True)
+        free, room = disks[0].free_bytes, room_on(disks)
+        self._printer.plan(plan, free, room=room, refused=refused, is_all=True)
         return plan_code(plan, refused)
 
     def fetch(self) -> int:
@@ -241,13 +244,13 @@ class _Command:
         listings: Sequence[Listing],
         refused: Mapping[str, Ego4DError],
     ) -> int:
-        ReleaseFiles(self._layout).offer_metadata()
+        with suppress(OSError):  # the one in the root is found without it, and fails alone
+            ReleaseFiles(self._layout).offer_metadata()
         plan = self._plan(session, journal, listings)
-        free = self._layout.free_bytes()
-        self._printer.plan(plan, free, is_all=False)
-        needed = plan.bytes(*TO_FETCH) - plan.partial_bytes
-        if free is not None and needed > free:
-            raise _no_room(needed, free, self._layout.root)
+        disks = disks_of(plan, self._layout, journal.partial_bytes())
+        self._printer.plan(plan, disks[0].free_bytes, room=room_on(disks), is_all=False)
+        full = without_space(disks)
+        self._printer.skipped_datasets({" ".join(disk.datasets): disk.error() for disk in full})
         if (
             plan.count(*TO_FETCH)
             and not self._config.assume_yes
@@ -256,8 +259,8 @@ class _Command:
             return ExitCode.OK
         self._layout.prepare(())
         wanted = {d.dataset for d in plan.datasets if d.dataset and d.count(*TO_FETCH)}
-        unwritable = self._prepare_datasets(listings, wanted)
-        self._write_top_manifest(session)
+        unwritable = {name: error for disk in full for name, error in disk.errors().items()}
+        unwritable |= self._prepare_datasets(listings, wanted)
         self._remember(plan)
         fetcher = Fetcher(
             session,
@@ -269,6 +272,7 @@ class _Command:
             unwritable={name: unwritable[name] for name in wanted & unwritable.keys()},
         )
         fetcher.report.refused.update(refused)
+        self._write_top_manifest(session, fetcher.report)
         for dataset in unwritable.keys() - wanted:
             path = self._layout.relative(dataset, MANIFEST)
             fetcher.report.not_written(path, unwritable[dataset])
@@ -318,10 +322,15 @@ class _Command:
             return error
         return None
 
-    def _write_top_manifest(self, session: Session) -> None:
-        if self._config.manifest:
+    def _write_top_manifest(self, session: Session, report: Report) -> None:
+        if not self._config.manifest:
+            return
+        try:
             path = ReleaseFiles(self._layout).top_manifest(session.catalog.listing(PRIMARY))
-            self._printer.say(f"Manifest downloaded: {path}")
+        except OSError as error:
+            report.not_written(MANIFEST, error)
+            return
+        self._printer.say(f"Manifest downloaded: {path}")
 
     def _finish(self, session: Session, report: Report, seconds: float) -> int:
         if self._config.metadata:
@@ -340,14 +349,6 @@ class _Command:
     def _retry(self, report: Report, session: Session) -> list[str]:
         retry = RetryCommands(parser_of("prefetch"), self._args, self._config, self._layout.state)
         return retry.commands(report, session.catalog.peek)
-
-
-def _no_room(needed: int, free: int, root: Path) -> Ego4DError:
-    needed_size, free_size = distinct_sizes(needed, free)
-    return OutputError(
-        f"{root}: {needed_size} are needed, and {free_size} are free",
-        hint="free some space, select less, or use `ego4dfs mount`, which needs a small cache only",
-    )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ego4dfs.config import Config
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
 from ego4dfs.prefetch import TO_FETCH, CacheWarmer, Plan, Report
 from ego4dfs.session import Session
-from ego4dfs.text import distinct_sizes
+from ego4dfs.text import distinct_sizes, human_size
 from ego4dfs.vfs import open_selected_session
 
 Listings = Callable[[Session], tuple[list[Listing], dict[str, Ego4DError]]]
@@ -69,7 +69,9 @@ class ToCache:
         )
         plan = self._plan(warmer, listings)
         dry = self._args.dry_run
-        self._printer.plan(plan, self._room(session), refused=refused, is_all=dry)
+        free = self._room(session)
+        room = f"the cache has room for {human_size(free)}"
+        self._printer.plan(plan, free, room=room, refused=refused, is_all=dry)
         warmer.check_room(plan, pin=self._pin)
         _check_disk(session, plan, self._config.cache_dir)
         if dry:

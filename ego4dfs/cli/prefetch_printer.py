@@ -75,10 +75,14 @@ class PrefetchPrinter:
         plan: Plan,
         free: int | None,
         *,
+        room: str,
         is_all: bool,
         refused: Mapping[str, Ego4DError] = _NONE,
     ) -> None:
-        """Print the plan; `is_all` says that it is the only output, as with --dry-run."""
+        """Print the plan and the room for it.
+
+        `is_all` says that it is the only output, as with --dry-run.
+        """
         for item in plan.items:
             if item.state in UNAVAILABLE:
                 self.say(f"Missing s3 object (ignored for download): {_named(item)}")
@@ -97,7 +101,7 @@ class PrefetchPrinter:
             stream = sys.stderr if self.as_json else sys.stdout
             rows = [_plan_row(dataset) for dataset in plan.datasets]
             table(rows, _HEADER, right=_HEADER[1:], stream=stream)
-            self.say(*_plan_lines(plan, _room(free, is_cache=self.is_cache)))
+            self.say(*_plan_lines(plan, room))
 
     def confirms(self, plan: Plan) -> bool:
         """Ask for confirmation as the official tool does. Raises ConfigError if stdin is closed."""
@@ -226,13 +230,6 @@ def _plan_lines(plan: Plan, room: str) -> tuple[str, ...]:
     unsure = plan.count(State.CHECK)
     existing = (f"{unsure} of these exist, and are fetched if they differ.",) if unsure else ()
     return (line, *existing)
-
-
-def _room(free: int | None, *, is_cache: bool) -> str:
-    if free is None:
-        return "free disk space is unknown"
-    free_text = human_size(free)
-    return f"the cache has room for {free_text}" if is_cache else f"{free_text} are free"
 
 
 def _plan_document(

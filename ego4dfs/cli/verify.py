@@ -33,7 +33,7 @@ from ego4dfs.errors import (
     OutputError,
     StoreUnavailable,
 )
-from ego4dfs.prefetch import Expected, Fetcher, Plan, Planner
+from ego4dfs.prefetch import Expected, Fetcher, Plan, Planner, disks_of, room_on
 from ego4dfs.session import Session
 from ego4dfs.verify import (
     BROKEN,
@@ -169,7 +169,7 @@ def _check(
     if args.repair and _broken(findings):
         before = _broken(findings)
         broken = to_repair(plan, findings)
-        if _is_confirmed(layout, config, broken, as_json=args.json):
+        if _is_confirmed(layout, config, journal, broken, as_json=args.json):
             ended, stopped_by = _repair(layout, config, session, journal, broken)
         # Only these are checked again, against the fetched version: objects may have changed since.
         again = check_plan(layout, renewed(broken, session.facts.peek), (), journal, config.version)
@@ -214,10 +214,13 @@ def _without_refused(
     return replace(config, datasets=datasets), refused
 
 
-def _is_confirmed(layout: Layout, config: Config, plan: Plan, *, as_json: bool) -> bool:
+def _is_confirmed(
+    layout: Layout, config: Config, journal: Journal, plan: Plan, *, as_json: bool
+) -> bool:
     """Print what a repair would fetch, and ask for confirmation unless with -y."""
     printer = PrefetchPrinter(as_json=as_json, quiet=False, out=layout.root)
-    printer.plan(plan, layout.free_bytes(), is_all=False)
+    disks = disks_of(plan, layout, journal.partial_bytes())
+    printer.plan(plan, disks[0].free_bytes, room=room_on(disks), is_all=False)
     return config.assume_yes or printer.confirms(plan)
 
 

@@ -86,19 +86,32 @@ class Layout:
         except OSError as error:
             raise unusable(error, self.root) from error
 
-    def free_bytes(self) -> int | None:
-        """Return the bytes that may still be written below the root, which need not exist yet.
+    def free_bytes(self, relative: str = "") -> int | None:
+        """Return the bytes that may still be written to a directory, which need not exist yet.
 
         None if the filesystem does not report it: some report a size of 0. Raises OutputError.
         """
-        path = self.root
-        while not path.exists() and path != path.parent:
-            path = path.parent
+        path = self._existing(relative)
         try:
             disk = os.statvfs(path)
         except OSError as error:
             raise unusable(error, path) from error
         return disk.f_bavail * disk.f_frsize if disk.f_blocks else None
+
+    def device(self, relative: str = "") -> int:
+        """Return the device number of a directory's disk. Raises OutputError."""
+        path = self._existing(relative)
+        try:
+            return path.stat().st_dev
+        except OSError as error:
+            raise unusable(error, path) from error
+
+    def _existing(self, relative: str) -> Path:
+        """Return a directory below the root, or the nearest one above it that exists."""
+        path = self.root / relative
+        while not path.exists() and path != path.parent:
+            path = path.parent
+        return path
 
 
 def unusable(error: OSError, path: Path) -> OutputError:

@@ -1,0 +1,87 @@
+"""Free space of each disk that a plan writes to: datasets' directories may be on other disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ego4dfs.copies import Layout
+from ego4dfs.errors import OutputError
+from ego4dfs.prefetch.plan import TO_FETCH, Plan
+from ego4dfs.text import distinct_sizes, human_size
+
+_HINT = "free some space, select less, or use `ego4dfs mount`, which needs a small cache only"
+
+
+@dataclass(slots=True)
+class DiskSpace:
+    """One disk: a directory on it, the datasets that are written to it, and its free space.
+
+    `free_bytes` is None where the filesystem does not say.
+    """
+
+    directory: str
+    free_bytes: int | None
+    needed_bytes: int = 0
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def lacks_space(self) -> bool:
+        """Whether the files of the plan do not fit."""
+        return self.free_bytes is not None and self.needed_bytes > self.free_bytes
+
+    @property
+    def room(self) -> str:
+        """The free space, for people."""
+        if self.free_bytes is None:
+            return "free disk space is unknown"
+        return f"{human_size(self.free_bytes)} are free"
+
+    def error(self) -> OutputError:
+        """Return the error that says how much space is missing."""
+        needed, free = distinct_sizes(self.needed_bytes, self.free_bytes or 0)
+        reason = f"{needed} are needed, and {free} are free"
+        return OutputError(f"{self.directory}: {reason}", hint=_HINT)
+
+    def errors(self) -> dict[str, OSError]:
+        """Return for each dataset on it the error that its files would have."""
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.directory)
+        return dict.fromkeys(self.datasets, error)
+
+
+def disks_of(plan: Plan, layout: Layout, partial: Mapping[str, int]) -> list[DiskSpace]:
+    """Return the disk of the root, and the others that files are written to.
+
+    `partial` has the bytes of unfinished files that are on disk already. Raises OutputError.
+    """
+    found = {layout.device(): DiskSpace(str(layout.root), layout.free_bytes())}
+    for dataset in plan.datasets:
+        items = [item for item in dataset.items if item.state in TO_FETCH]
+        if not items:
+            continue
+        where = layout.relative_directory(dataset.dataset)
+        disk = found.setdefault(
+            layout.device(where), DiskSpace(str(layout.root / where), layout.free_bytes(where))
+        )
+        disk.needed_bytes += sum(max(0, i.size - partial.get(i.path, 0)) for i in items)
+        disk.datasets += (dataset.dataset,)
+    return list(found.values())
+
+
+def room_on(disks: Sequence[DiskSpace]) -> str:
+    """Return the free space of all disks, for people."""
+    first, *others = disks
+    return "; ".join([first.room, *(f"{disk.room} in {disk.directory}" for disk in others)])
+
+
+def without_space(disks: Sequence[DiskSpace]) -> list[DiskSpace]:
+    """Return the disks on which files of the plan do not fit; other disks can be filled.
+
+    Raises OutputError if that is the disk of the root, or if no other one is written to.
+    """
+    full = [disk for disk in disks if disk.lacks_space]
+    if full and (disks[0] in full or all(disk in full for disk in disks if disk.datasets)):
+        raise full[0].error()
+    return full
