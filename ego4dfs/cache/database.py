@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -14,6 +15,7 @@ import diskcache
 from ego4dfs.cache.blockfile import allocated_bytes
 from ego4dfs.sqlite import LOCK_STEP_S, connect, is_locked, transaction
 
+_BLOCK_NAME = re.compile(r"[^/.][^/]/[^/.][^/]*")  # as `relative_name` makes it
 _MODE_BINARY = 2  # diskcache's number for "the value is in a file"
 
 
@@ -49,9 +51,11 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
         del mode, filename, value, read
         return True  # the row exists; `blockfile` reads the bytes
 
-    def remove(self, file_path: str) -> None:
-        with suppress(OSError):
-            Path(self._directory, file_path).unlink()
+    def remove(self, file_path: object) -> None:
+        # Only a block is removed, whatever a row of the index names.
+        if isinstance(file_path, str) and _BLOCK_NAME.fullmatch(file_path):
+            with suppress(OSError):
+                Path(self._directory, file_path).unlink()
 
 
 class BlockDatabase(diskcache.Cache):  # type: ignore[misc]

@@ -91,7 +91,7 @@ class BlockIndex:
             settings["eviction_policy"] = POLICIES[eviction or "lru"]
         try:
             retry_while_locked(lambda: self._open(settings), wait_s=COMMAND_LOCK_WAIT_S)
-            self._usage = retry_while_locked(self._count, wait_s=COMMAND_LOCK_WAIT_S)
+            self._usage = retry_while_locked(self._checked_count, wait_s=COMMAND_LOCK_WAIT_S)
         except Exception as error:  # sqlite3 and diskcache raise many types here
             raise CacheError(
                 f"the cache index in {directory} cannot be opened: {error}",
@@ -192,10 +192,7 @@ class BlockIndex:
 
     def keys(self) -> list[str]:
         """Return the keys of all rows, oldest first. Raises CacheError at an invalid key."""
-        try:
-            return self._for_command(lambda: list(self._cache))
-        except TypeError as error:
-            raise CacheError(str(error), hint="`ego4dfs cache clear` removes it") from error
+        return self._for_command(lambda: list(self._cache))
 
     def recount(self) -> bool:
         """Set the total count and size to those of the rows; return True if they were wrong.
@@ -263,6 +260,15 @@ class BlockIndex:
             used = int(self._cache.volume())
         return Usage(limit, used, len(self._cache), self._policy())
 
+    def _checked_count(self) -> Usage:
+        """Return `_count` of an index that was just opened; raise ValueError if it is damaged."""
+        usage = self._count()
+        if usage.max_bytes <= 0:
+            raise ValueError("its limit is not positive")
+        if usage.used_bytes > usage.max_bytes and self._recount():
+            usage = self._count()
+        return usage
+
     def _for_command(self, operation: Callable[[], _T]) -> _T:
         """Run an operation of a command; it may wait for another process."""
         try:
@@ -273,6 +279,11 @@ class BlockIndex:
             raise CacheError(
                 f"the cache index in {self._directory} is held by another process",
                 hint=remedy(error, clear="ego4dfs cache clear"),
+            ) from error
+        except (TypeError, ValueError, OverflowError) as error:  # of a value of another type
+            raise CacheError(
+                f"the cache index in {self._directory} is damaged: {error}",
+                hint="`ego4dfs cache clear` makes a new one",
             ) from error
 
     def _for_mount(self, operation: Callable[[], _T], *, wait_s: float = WRITE_LOCK_WAIT_S) -> _T:

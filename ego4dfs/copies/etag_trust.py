@@ -8,6 +8,7 @@ disagrees, however often, proves nothing.
 
 from __future__ import annotations
 
+import re
 import threading
 
 from ego4dfs.copies.journal import Journal
@@ -36,8 +37,10 @@ class BucketEtags:
         for bucket, kind, detail in journal.evidence(source):
             if kind == _DISAGREED:
                 self._against.setdefault(bucket, set()).add(detail)
-            else:
-                self._evidence.matched(bucket, int(detail) if kind == _PARTS else 0)
+            elif kind == _AGREED:
+                self._evidence.matched(bucket, 0)
+            elif kind == _PARTS and re.fullmatch(r"[1-9][0-9]{0,14}", detail):
+                self._evidence.matched(bucket, int(detail))
         self._not_checksums_before = frozenset(
             bucket for bucket, urls in self._against.items() if len(urls) >= OBJECTS_AGAINST
         )

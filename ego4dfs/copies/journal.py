@@ -8,6 +8,7 @@ not a reboot. When the range is synced, the id is removed: then its bytes are on
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 import sys
@@ -20,30 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs.copies import journal_file
+from ego4dfs.copies.journal_tables import FORMER_NAMES, TABLES, is_valid
 from ego4dfs.copies.record import Record, is_same_time
 from ego4dfs.sqlite import connect, transaction
 from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
 _AT_ONCE = 1000
-_TABLES = {
-    "files": """
-        path TEXT PRIMARY KEY, url TEXT NOT NULL, source TEXT NOT NULL, release TEXT NOT NULL,
-        size INTEGER NOT NULL, etag TEXT NOT NULL, version_id TEXT NOT NULL,
-        mtime_ns INTEGER NOT NULL, checksum TEXT NOT NULL""",
-    "downloads": """
-        path TEXT PRIMARY KEY, url TEXT NOT NULL, etag TEXT NOT NULL, size INTEGER NOT NULL,
-        part_name TEXT NOT NULL""",
-    "ranges": """
-        path TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, boot TEXT NOT NULL,
-        PRIMARY KEY (path, start)""",
-    "checked": "path TEXT PRIMARY KEY, at REAL NOT NULL",
-    "evidence": """
-        source TEXT NOT NULL, bucket TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL,
-        PRIMARY KEY (source, bucket, kind, detail)""",
-    "times": "path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL",
-}
-_FORMER_NAMES = {"downloads": "parts", "checked": "asked"}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +75,7 @@ class Journal:
             elif read_only:
                 journal_file.check(self._db)
             if read_only:
-                self._add_missing()
+                self._show_valid_rows()
             else:
                 self._create()
             self._partial = self._paths("SELECT path FROM downloads UNION SELECT path FROM ranges")
@@ -237,25 +223,39 @@ class Journal:
             self._release()
 
     def _create(self) -> None:
-        """Create the tables; move the rows of tables that have their former name."""
-        for name, columns in _TABLES.items():
+        """Create the tables; move the rows of tables that have their former name.
+
+        Rows that are not valid are deleted: they count as absent.
+        """
+        for name, columns in TABLES.items():
             self._db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}) WITHOUT ROWID")
-        former = {new: old for new, old in _FORMER_NAMES.items() if old in self._names()}
+        former = {new: old for new, old in FORMER_NAMES.items() if old in self._names()}
+        deleted = 0
         with transaction(self._db):
             for new, old in former.items():
                 self._db.execute(f"INSERT OR REPLACE INTO {new} SELECT * FROM {old}")  # noqa: S608 - constants
                 self._db.execute(f"DROP TABLE {old}")
+            for name in TABLES:
+                query = f"DELETE FROM {name} WHERE NOT {is_valid(name)}"  # noqa: S608 - constants
+                deleted += self._db.execute(query).rowcount
+        if deleted:
+            log.warning("%s: %d rows that are not valid were deleted", self._path, deleted)
 
-    def _add_missing(self) -> None:
-        """Add tables that the journal of an earlier version lacks as temporary ones."""
+    def _show_valid_rows(self) -> None:
+        """Hide each table behind a view of its valid rows, and show missing ones as empty.
+
+        The journal of an earlier version lacks some. Nothing is written.
+        """
         self._db.execute("PRAGMA temp_store = MEMORY")
         present = self._names()
-        for name, columns in _TABLES.items():
-            former = _FORMER_NAMES.get(name)
-            if name not in present and former in present:
-                self._db.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {former}")  # noqa: S608 - constants
-            elif name not in present:
+        for name, columns in TABLES.items():
+            former = FORMER_NAMES.get(name, name)
+            table = name if name in present else former
+            if table not in present:
                 self._db.execute(f"CREATE TEMP TABLE {name} ({columns})")
+                continue
+            query = f"SELECT * FROM main.{table} WHERE {is_valid(name)}"  # noqa: S608 - constants
+            self._db.execute(f"CREATE TEMP VIEW {name} AS {query}")
 
     def _names(self) -> frozenset[str]:
         rows = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")

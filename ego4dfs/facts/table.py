@@ -160,7 +160,7 @@ class FactsTable:
         """Return how many objects are known, and the sum of their bytes. Raises sqlite3.Error."""
         if self._is_locked("read"):
             raise sqlite3.OperationalError("database is locked")
-        query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts"
+        query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts WHERE size BETWEEN 0 AND 1e15"
         ((files, size),) = retry_while_locked(lambda: self._query(query), wait_s=LOCK_WAIT_S)
         return int(files), int(size)
 

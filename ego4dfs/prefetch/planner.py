@@ -101,7 +101,7 @@ class Planner:
     ) -> list[Item]:
         peeked = self.session.facts.peek_many(entry.url for entry in entries)
         inventory = Inventory.scan(self.layout, self.journal, dataset, entries, peeked, evidence)
-        since_s = time.time() - kept_s
+        now_s = time.time()
         known: dict[str, ObjectFacts | StoreError] = {}
         old: dict[str, ObjectFacts] = {}
         for entry in entries:
@@ -109,7 +109,9 @@ class Planner:
             if facts is not None:
                 known[entry.url] = facts
                 record = inventory.record(entry)
-                is_old = record is not None and record.checked_s < since_s
+                is_old = record is not None and not (
+                    now_s - kept_s <= record.checked_s <= now_s  # a clock may have been wrong
+                )
                 if (
                     is_old
                     or inventory.needs_revalidation(entry, facts)

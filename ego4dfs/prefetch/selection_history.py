@@ -65,16 +65,16 @@ class Selections:
 
 def _parsed(document: dict[str, dict[str, list[str] | None]]) -> dict[tuple[str, str], _Names]:
     return {
-        (release, dataset): None if names is None else set(map(_name, names))
+        (release, dataset): None if names is None else _names(names)
         for release, datasets in document.items()
         for dataset, names in datasets.items()
     }
 
 
-def _name(name: object) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"{name!r} is not a name")
-    return name
+def _names(names: object) -> set[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{names!r} are not names")
+    return set(names)
 
 
 class Expected:
