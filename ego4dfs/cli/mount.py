@@ -154,7 +154,8 @@ def _serve(
     prober = threading.Thread(target=probe, args=[vfs], name="probe", daemon=True)
     try:
         check_unmounted(mountpoint)  # loading the manifests may have taken a while
-        prober.start()
+        with suppress(RuntimeError):  # no thread can be started: the state is that of the reads
+            prober.start()
         serve(vfs, mountpoint, binding, options, partial(_started, lock, on_start))
     finally:
         vfs.close()

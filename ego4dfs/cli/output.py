@@ -20,6 +20,7 @@ from typing import NoReturn, TextIO
 
 from ego4dfs.cli.streams import OutputLost, print_result, standard_streams
 from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
+from ego4dfs.runtime.resource_limits import limit_reached
 from ego4dfs.text import json_text, masked, printable
 
 Row = Sequence[object]
@@ -97,7 +98,8 @@ def _guarded(run: Callable[[], int]) -> int:
     except OutputLost as lost:
         return _lost(lost.error)
     except Exception as error:  # noqa: BLE001 - users get a message, not a traceback
-        _print_unexpected(error)
+        known = limit_reached(error)
+        print_error(known) if known else _print_unexpected(error)
         return ExitCode.FAILURE
 
 

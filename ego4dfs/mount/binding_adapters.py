@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import stat
@@ -106,15 +107,25 @@ def session_class(module: Any, version: int) -> Any:
 
         def _wrapper(self, func: Callable[..., Any], *arguments: Any) -> int:
             # Both bindings turn every exception except OSError into EINVAL, which means that the
-            # arguments of the call were wrong.
+            # arguments of the call were wrong. ctypes turns one that leaves this function into 0,
+            # which means the end of the file: so a panic of obstore and a cancelled task of s3fs
+            # are caught too, which are no subclasses of Exception.
             try:
                 return func(*arguments) or 0
-            except Exception as error:
-                number = errno_of(error)
-                log.debug("%s: %s", func.__name__, os.strerror(number), exc_info=True)
-                return -number
+            except BaseException as error:  # noqa: BLE001 - see above
+                return -_number(func.__name__, error)
 
     return _with_attributes(module, Session) if version == 3 else Session
+
+
+def _number(name: str, error: BaseException) -> int:
+    """Return the errno of an error, and log it unless there is no memory for that."""
+    try:
+        number = errno_of(error) if isinstance(error, Exception) else errno.EIO
+        log.debug("%s: %s", name, os.strerror(number), exc_info=error)
+    except Exception:  # noqa: BLE001 - the call must end with an error
+        return errno.EIO
+    return number
 
 
 def _with_attributes(module: Any, session: Any) -> Any:

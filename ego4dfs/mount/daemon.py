@@ -22,6 +22,7 @@ from ego4dfs.errors import Ego4DError, MountError
 from ego4dfs.files.child_call import close_descriptors
 from ego4dfs.mount.logfile import LogFile, log_to
 from ego4dfs.mount.working_directory import change_to_root
+from ego4dfs.runtime.resource_limits import limit_reached
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,6 @@ def run_in_background(serve: Serve, log_path: Path, keep: Collection[int] = ()) 
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        # The session leader exits at once, so that the daemon can never acquire a terminal.
-        os.setsid()
-        if os.fork():
-            os._exit(0)
         _run_daemon(serve, writer, log_path, keep)
     os.close(writer)
     with suppress(ChildProcessError):  # the kernel reaped it, if the caller ignores SIGCHLD
@@ -85,7 +82,7 @@ def _run_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int]
     report = _Report(writer)
     early = _Warnings()
     try:
-        report.say(os.getpid())
+        _leave_session(report, log_path)
         _drop_inherited({writer, *keep})
         log_to(LogFile(log_path), early)
         change_to_root()
@@ -96,11 +93,32 @@ def _run_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int]
         report.send({"kind": _public_kind(error), "text": str(error), "hint": error.hint})
     except BaseException as error:
         log.exception("the mount process failed")
-        text = f"the mount process failed: {type(error).__name__}: {error}"
-        report.send({"kind": "MountError", "text": text, "hint": f"see {log_path}"})
+        report.send(_failure(error, log_path))
     finally:
         logging.shutdown()
         os._exit(status)
+
+
+def _leave_session(report: _Report, log_path: Path) -> None:
+    """Continue in a child in a new session, and report its pid, or why it cannot be started.
+
+    The leader of the session exits at once, so that the daemon can never acquire a terminal.
+    """
+    os.setsid()
+    try:
+        if os.fork():
+            os._exit(0)
+    except OSError as error:
+        report.say(0)
+        report.send(_failure(error, log_path))
+        os._exit(1)
+    report.say(os.getpid())
+
+
+def _failure(error: BaseException, log_path: Path) -> dict[str, object]:
+    limit = limit_reached(error)
+    text = f"the mount process failed: {limit or f'{type(error).__name__}: {error}'}"
+    return {"kind": "MountError", "text": text, "hint": limit.hint if limit else f"see {log_path}"}
 
 
 class _Warnings(logging.Handler):

@@ -1,0 +1,94 @@
+"""Limits on files, threads and memory: one line that names the limit, and never wrong bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+
+import pytest
+
+from ego4dfs.cli.output import ExitCode, guard
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.mount import daemon
+from ego4dfs.mount.binding import find_library
+from ego4dfs.mount.binding_adapters import session_class
+from ego4dfs.runtime.resource_limits import limit_reached
+
+pytestmark = pytest.mark.first_pass
+
+ERRORS = [
+    (OSError(errno.EMFILE, "x"), "ulimit -n"),
+    (OSError(errno.ENFILE, "x", "name"), "ulimit -n"),
+    (BlockingIOError(errno.EAGAIN, "x"), "ulimit -u"),
+    (RuntimeError("can't start new thread"), "ulimit -u"),
+    (MemoryError(), "ulimit -v"),
+    (OSError(errno.ENOMEM, "x"), "ulimit -v"),
+    (ImportError("a.so: failed to map segment from shared object"), "ulimit -v"),
+    (OSError("b.so: cannot allocate memory in static TLS block"), "ulimit -v"),
+]
+
+
+@pytest.mark.parametrize(("error", "limit"), ERRORS)
+def test_an_error_of_a_limit_is_one_line_with_the_remedy(error, limit, capsys):
+    def run():
+        raise error
+
+    assert guard(run) == ExitCode.FAILURE
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("ego4dfs: ")
+    assert "the limit of this process is " in first
+    assert second.startswith("  hint: ")
+    assert limit in second
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "x"), RuntimeError("x"), ValueError("x")])
+def test_other_errors_are_not_limits(error):
+    assert limit_reached(error) is None
+
+
+class Panic(BaseException):
+    """As pyo3 raises it where Rust code panics."""
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (Panic("no thread"), errno.EIO),
+        (asyncio.CancelledError(), errno.EIO),
+        (MemoryError(), errno.EIO),
+        (OSError(errno.EMFILE, "x"), errno.EMFILE),
+        (StoreUnavailable("x"), errno.EIO),
+    ],
+)
+def test_no_error_leaves_a_call_of_the_kernel(error, number, monkeypatch):
+    """Otherwise ctypes returns 0, which means the end of the file."""
+    binding = find_library()
+    session = session_class(binding.load(), binding.version)
+
+    def read(*_arguments):
+        raise error
+
+    assert session._wrapper(None, read) == -number
+    monkeypatch.setattr("ego4dfs.mount.binding_adapters.errno_of", read)
+    assert session._wrapper(None, read) == -errno.EIO
+
+
+def test_a_background_process_that_cannot_be_started_is_one_line(tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    ended = []
+
+    def refuse():
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "setsid", lambda: None)
+    monkeypatch.setattr(os, "fork", refuse)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    daemon._leave_session(daemon._Report(writer), tmp_path / "log")
+    assert ended == [1]
+    with os.fdopen(reader, "rb") as pipe:
+        pid, report = pipe.readline(), json.loads(pipe.readline())
+    assert int(pid) == 0
+    assert "no process or thread can be started" in report["text"]
+    assert "ulimit -u" in report["hint"]
