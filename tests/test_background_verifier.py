@@ -65,7 +65,7 @@ def test_an_object_that_was_read_as_a_whole_is_compared(place):
     assert (place.metrics.verify_failures, place.metrics.errors) == (0, 0)
 
 
-def test_an_object_whose_last_block_has_not_come_is_not_compared(place):
+def test_an_object_whose_last_block_has_not_arrived_is_not_compared(place):
     ref = place.store.put(FIRST, seeded("first", 3 * MIB + 5))
     place.reader.read_into(ref, 0, memoryview(bytearray(2 * MIB)))
     place.idle()

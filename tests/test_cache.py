@@ -123,7 +123,7 @@ def log_bytes(directory) -> int:
     return sum(path.stat().st_blocks * 512 for path in directory.rglob("cache.db-*"))
 
 
-def test_a_batch_larger_than_the_cache_leaves_no_file_that_nothing_counts(tmp_path):
+def test_a_batch_larger_than_the_cache_leaves_no_file_without_a_row(tmp_path):
     bound = 4 * MIB
     cache = open_cache(tmp_path, bound)
     results = PutResults()
@@ -324,7 +324,7 @@ def test_read_ahead_is_limited_to_what_the_cache_keeps(tmp_path, eviction, block
     assert cache.readahead.current() == expected  # for a second
 
 
-def test_one_search_tells_whether_any_block_of_an_object_is_cached(tmp_path):
+def test_one_query_shows_whether_any_block_of_an_object_is_cached(tmp_path):
     cache = open_cache(tmp_path)
     first, second, third = (f"{digit}" * 32 for digit in "abc")
     for key in (f"{first}-fffff", f"{second}-3.1"):

@@ -95,7 +95,7 @@ def test_verify_finds_a_damaged_block_and_drops_it(damaged):
 
 
 @pytest.mark.parametrize("damage", [truncate, empty])
-def test_a_block_cut_short_after_its_check_is_absent_too(tmp_path, damage):
+def test_a_block_truncated_after_its_check_is_absent_too(tmp_path, damage):
     cache = open_cache(tmp_path)
     put(cache, 1)
     assert got(cache, 1) is not None
@@ -150,7 +150,7 @@ def test_a_block_that_cannot_be_written_does_not_affect_the_others_of_its_batch(
     cache.close()
 
 
-def test_a_full_disk_costs_no_error_and_leaves_no_part(tmp_path):
+def test_a_full_disk_causes_no_error_and_leaves_no_incoming_file(tmp_path):
     writer = get_context("spawn").Process(target=write_on_a_full_disk, args=(str(tmp_path),))
     writer.start()
     writer.join()
@@ -165,7 +165,7 @@ ANYTHING = [OSError(28, "full"), KeyError("x"), MemoryError(), TypeError()]
 
 
 @pytest.mark.parametrize("error", ANYTHING)
-def test_the_writer_outlives_any_failure_of_the_index(tmp_path, monkeypatch, error):
+def test_the_writer_survives_any_failure_of_the_index(tmp_path, monkeypatch, error):
     cache = open_cache(tmp_path)
     monkeypatch.setattr(cache._index, "reserve", FailOnce(error, cache._index.reserve))
     results = PutResults()
@@ -177,7 +177,7 @@ def test_the_writer_outlives_any_failure_of_the_index(tmp_path, monkeypatch, err
 
 
 @pytest.mark.parametrize("error", ANYTHING)
-def test_the_writer_outlives_any_failure_to_record_the_order_of_use(tmp_path, monkeypatch, error):
+def test_the_writer_survives_any_failure_to_record_the_order_of_use(tmp_path, monkeypatch, error):
     monkeypatch.setattr("ego4dfs.cache.writer._TOUCH_EVERY_S", 0.0)
     cache = open_cache(tmp_path)
     fail = FailOnce(error, cache._index.touch)

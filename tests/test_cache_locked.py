@@ -10,7 +10,7 @@ import pytest
 from ego4dfs.cache import blockcache, blockfile, index
 from ego4dfs.errors import CacheError
 from kit.cache import UNIT, PutResults, bytes_of, got, key_of, open_cache, put
-from kit.locked_sqlite import held
+from kit.locked_sqlite import locked
 from kit.processes import wait_until
 
 
@@ -45,7 +45,7 @@ def test_hits_and_usage_do_not_wait_for_a_process_that_locks_the_index(tmp_path,
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
     before = cache.usage()
     cache._index.disconnect()
-    with held(database(tmp_path), against=against):
+    with locked(database(tmp_path), against=against):
         unstored = threading.Thread(target=put_unstored, args=(cache, 3))
         unstored.start()
         for _ in range(50):  # a wait of 30 s for each would end in pytest's timeout
@@ -66,7 +66,7 @@ def test_hits_and_usage_do_not_wait_for_a_process_that_locks_the_index(tmp_path,
 def test_the_order_of_use_is_recorded_after_the_lock_is_released(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
-    with held(database(tmp_path)):
+    with locked(database(tmp_path)):
         assert got(cache, 1)
         cache._writer.flush_touched()
         assert key_of(1) in cache._writer.touched
@@ -79,7 +79,7 @@ def test_the_order_of_use_is_recorded_after_the_lock_is_released(tmp_path):
 def test_a_command_reports_that_another_process_locks_the_index(tmp_path):
     cache = open_cache(tmp_path)
     put(cache, 1)
-    with held(database(tmp_path)):
+    with locked(database(tmp_path)):
         with pytest.raises(CacheError, match="held by another process") as caught:
             cache.admin.clear()
         assert "--cache-dir" in caught.value.hint
@@ -121,7 +121,7 @@ def test_wrong_bytes_are_removed_while_the_index_is_locked(tmp_path):
     put(cache, 1, 2)
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
     cache._index.disconnect()
-    with held(database(tmp_path), against="writers"):
+    with locked(database(tmp_path), against="writers"):
         cache.remove([key_of(1), key_of(2)])
         assert not cache.contains(key_of(1))
         assert not cache.contains(key_of(2))

@@ -48,7 +48,7 @@ def warnings_of(caplog) -> list[str]:
     ids=" ".join,
 )
 @pytest.mark.parametrize("option", TYPOS)
-def test_each_command_refuses_it_and_says_what_was_meant(
+def test_each_command_refuses_a_selection_without_matches(
     options, command, option, capsys, tmp_path
 ):
     (tmp_path / "v2/annotations").mkdir(parents=True)
@@ -69,7 +69,7 @@ def test_each_command_refuses_it_and_says_what_was_meant(
     sees="not mounted, exit code 2, with the name that was probably meant",
     deadline="at once",
 )
-def test_a_mount_refuses_it(options, tmp_path, libfuse):
+def test_a_mount_refuses_a_selection_without_matches(options, tmp_path, libfuse):
     (tmp_path / "mp").mkdir()
     words = ("--datasets", "annotations", "--benchmarks", "FOH", "--libfuse", libfuse)
     done = run_cli("mount", str(tmp_path / "mp"), *words, check=False)

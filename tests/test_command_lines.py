@@ -99,5 +99,5 @@ def test_lines_of_the_documentation_are_accepted(page, line):
         assert given.datasets == spelt[1].split()
 
 
-def test_there_are_such_lines():
+def test_the_documentation_has_command_lines():
     assert len(documented()) > 15

@@ -393,7 +393,7 @@ def test_a_flag_for_the_mountpoint_beats_the_files_output_directory(config_file)
         ({}, "/home/me/.cache/ego4dfs"),
     ],
 )
-def test_where_the_cache_is(monkeypatch, environ, expected):
+def test_the_default_cache_directory(monkeypatch, environ, expected):
     monkeypatch.setenv("HOME", "/home/me")
     assert resolve(environ=environ).cache_dir == Path(expected)
 
@@ -417,7 +417,7 @@ def test_a_source_is_a_url_or_a_directory(tmp_path, monkeypatch):
     assert resolve({"source": ""}, environ={}).source == ""
 
 
-def test_an_endpoint_is_a_url_without_its_last_slash():
+def test_an_endpoint_is_a_url_without_a_trailing_slash():
     given = {"endpoint_url": "http://127.0.0.1:8333/"}
     assert resolve(given, environ={}).endpoint_url == "http://127.0.0.1:8333"
 
@@ -436,7 +436,7 @@ def test_an_endpoint_is_a_url_without_its_last_slash():
         ("12345678901234567890TiB", 12345678901234567890 * 2**40),
     ],
 )
-def test_sizes(text, size):
+def test_sizes_are_parsed(text, size):
     assert parse_size(text) == size
 
 

@@ -84,7 +84,7 @@ def test_a_mount_serves_from_disk_exactly_what_prefetch_calls_complete(shared, o
     shared.put("b.jpg", seeded("new", 40_000))
     shutil.rmtree(os.environ["EGO4DFS_CACHE_DIR"])
     if (shared.out / ".ego4dfs").exists():
-        shared.half_a_day_later()
+        shared.expire_checks()
     fresh = open_tree(**where, copies=str(shared.out))
     complete, paths = complete_for_prefetch(fresh, shared)
     assert served_from_disk(fresh, paths) == complete

@@ -129,7 +129,7 @@ def test_a_task_waits_for_an_existing_thread_when_no_other_is_available(monkeypa
     assert done.wait(10)
 
 
-def test_each_gives_results_in_order_from_several_threads():
+def test_map_parallel_returns_results_in_order_from_several_threads():
     barrier = threading.Barrier(3)
 
     def double(number: int) -> int:
@@ -140,17 +140,17 @@ def test_each_gives_results_in_order_from_several_threads():
     assert map_parallel(double, range(9), threads=3, name="test") == [2 * n for n in range(9)]
 
 
-def test_each_works_without_another_thread(monkeypatch):
+def test_map_parallel_works_without_another_thread(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert map_parallel(str, range(3), threads=3, name="test") == ["0", "1", "2"]
 
 
-def test_each_raises_what_its_function_raises():
+def test_map_parallel_raises_what_its_function_raises():
     with pytest.raises(ZeroDivisionError):
         map_parallel(lambda number: 1 / number, [1, 0], threads=2, name="test")
 
 
-def test_ctrl_c_ends_each_before_the_next_item():
+def test_ctrl_c_ends_map_parallel_before_the_next_item():
     begun: list[int] = []
 
     def interrupted(number: int) -> None:

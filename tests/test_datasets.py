@@ -114,5 +114,5 @@ def test_the_old_bucket_of_unict_still_belongs_to_it():
     assert datasets.university_of_bucket("ego4d-unict") == "unict"
 
 
-def test_an_unknown_bucket_belongs_to_nobody():
+def test_an_unknown_bucket_belongs_to_no_university():
     assert datasets.university_of_bucket("ego4d-elsewhere") == ""

@@ -29,9 +29,9 @@ GOOD = "s3://healthy/good"
 class HalfStalling(StallingStore):
     """Stalls only for objects below URL."""
 
-    def obey(self, url: str) -> None:
+    def before_answer(self, url: str) -> None:
         if url.startswith(URL):
-            super().obey(url)
+            super().before_answer(url)
 
 
 @pytest.fixture
@@ -95,7 +95,9 @@ def test_read_ahead_becomes_urgent_when_a_reader_waits_for_it(stalling, large):
     store, reader = stalling
     bad = [store.put(f"{URL}{number}", large[:1000]) for number in range(30)]
     good = store.put(f"{URL.rpartition('/')[0]}/good", large[:1000])
-    store.obey = lambda url: None if url == good.url else StallingStore.obey(store, url)
+    store.before_answer = lambda url: (
+        None if url == good.url else StallingStore.before_answer(store, url)
+    )
     with ThreadPoolExecutor(30) as pool:
         reads = [pool.submit(read, reader, ref, 0, 1000) for ref in bad]
         wait_until(lambda: len(store.gets) == 30)
@@ -143,10 +145,10 @@ class SlowlyFailing(FailingStore):
         super().__init__()
         self.fail(StoreUnavailable("silent"), only=URL)
 
-    def obey(self, url: str) -> None:
+    def before_answer(self, url: str) -> None:
         if self.error is not None and url.startswith(URL):
             time.sleep(0.2)
-        super().obey(url)
+        super().before_answer(url)
 
 
 def test_a_read_after_a_fast_failure_sends_a_new_request(make_reader, large):
@@ -165,7 +167,7 @@ def test_closing_ends_reads_that_wait_for_what_hangs(stalling, large, monkeypatc
     ref = store.put(URL, large[:1000])
     with ThreadPoolExecutor(1) as pool:
         data = pool.submit(read, reader, ref, 0, 10)
-        assert store.asked.wait(10)
+        assert store.requested.wait(10)
         reader.close()
         assert isinstance(data.exception(10), StoreUnavailable)
 
@@ -201,7 +203,7 @@ def test_memory_reserved_for_requests_that_hang_is_given_to_others():
     assert not budget.acquire(50, wait=False)
 
 
-def test_memory_that_never_gets_free_is_an_error(monkeypatch):
+def test_memory_that_never_becomes_free_is_an_error(monkeypatch):
     monkeypatch.setattr(flights, "ANSWER_S", 0.2)
     budget = ByteBudget(100)
     assert budget.acquire(90, wait=True)
@@ -227,7 +229,7 @@ def test_reads_without_an_available_thread_are_served(make_reader, large, monkey
     monkeypatch.setattr(threading.Thread, "start", refuse)
     for at in range(0, 20 * BLOCK_SIZE, BLOCK_SIZE):
         assert read(reader, ref, at, BLOCK_SIZE, window) == large[at : at + BLOCK_SIZE]
-    assert set(store.blocks_asked(BLOCK_SIZE).values()) == {1}
+    assert set(store.blocks_requested(BLOCK_SIZE).values()) == {1}
 
 
 LATE = """

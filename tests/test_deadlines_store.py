@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
 
 DATA = bytes(range(256)) * (1 << 10)
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("no_retry_waits")
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ def test_a_lack_of_descriptors_is_retried_and_named(
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_bucket_that_turns_slow_while_a_request_is_sent_leaves_it_bounded(
+def test_a_request_stays_bounded_if_its_bucket_becomes_slow_meanwhile(
     gateway: Gateway,
     licensed: Aws,
     url: str,

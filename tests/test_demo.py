@@ -67,7 +67,7 @@ def test_the_demo_runs_to_its_end_and_cleans_up(home: Mapping[str, str], tmp_pat
 
 
 @pytest.mark.parametrize("path", ["/usr/bin:/bin", f"{Path(sys.executable).parent}:/bin"])
-def test_the_command_that_it_names_can_be_typed(path: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_printed_command_can_be_run(path: str, monkeypatch: pytest.MonkeyPatch):
     """In a clone ego4dfs is in .venv/bin, and PATH does not lead there."""
     monkeypatch.setenv("PATH", path)
     line = f"{own_command()} --version"

@@ -53,7 +53,7 @@ def open_cache(cache_dir: Path, max_bytes: int | None, eviction: str | None = No
 
 
 @pytest.mark.parametrize("blocks", [128, 512])
-def test_keeping_the_oldest_blocks_hits_half_of_an_epoch_twice_the_cache(tmp_path, blocks):
+def test_keeping_the_oldest_blocks_hits_half_of_data_twice_the_cache(tmp_path, blocks):
     epochs = Epochs(tmp_path / "index", blocks * MIB, "none")
     data = range(2 * blocks)
     assert epochs.read(data) == 0
@@ -61,7 +61,7 @@ def test_keeping_the_oldest_blocks_hits_half_of_an_epoch_twice_the_cache(tmp_pat
         assert epochs.read(data) >= 0.95 * 0.5
 
 
-def test_least_recently_used_hits_a_seventh_of_it(tmp_path):
+def test_least_recently_used_hits_a_seventh_of_data_twice_the_cache(tmp_path):
     epochs = Epochs(tmp_path / "index", 512 * MIB, "lru")
     epochs.read(range(1024))
     assert 0.11 <= epochs.read(range(1024)) <= 0.19  # 1/2 + ln(1/2)/2 = 0.153

@@ -97,7 +97,7 @@ def test_threads_that_need_one_object_share_one_head_request(open_index):
     index = open_index(store)
     with ThreadPoolExecutor(16) as pool:
         answers = [pool.submit(index.get, URLS[0]) for _ in range(16)]
-        assert store.asked.wait(10)
+        assert store.requested.wait(10)
         store.gate.set()
         assert len({answer.result(10) for answer in answers}) == 1
     assert store.heads == [URLS[0]]
@@ -109,7 +109,7 @@ def test_a_failure_reaches_all_waiting_threads_and_the_next_sends_a_new_request(
     index = open_index(store)
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(index.get, URLS[0]) for _ in range(4)]
-        assert store.asked.wait(10)
+        assert store.requested.wait(10)
         wait_until(pool._work_queue.empty)
         store.gate.set()
         errors = [answer.exception(10) for answer in answers]

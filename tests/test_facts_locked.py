@@ -10,7 +10,7 @@ import pytest
 from ego4dfs.facts import FactsIndex, index, table, write_queue
 from ego4dfs.store import ObjectFacts
 from kit.fakes import CountingStore, StallingStore
-from kit.locked_sqlite import held
+from kit.locked_sqlite import locked
 from kit.processes import wait_until
 
 URLS = [f"s3://b/{i}" for i in range(50)]
@@ -55,7 +55,7 @@ def filled(tmp_path, store) -> FactsIndex:
 @pytest.mark.parametrize("against", WHOM)
 def test_facts_are_available_while_another_process_locks_the_table(tmp_path, store, against):
     facts = filled(tmp_path, store)
-    with held(tmp_path / "facts.sqlite", against=against):
+    with locked(tmp_path / "facts.sqlite", against=against):
         # A wait of 30 s for each would end in pytest's timeout.
         assert [facts.get(url).size for url in URLS] == [len(url) for url in URLS]
         assert facts.totals()[0] >= 0
@@ -68,7 +68,7 @@ def test_facts_are_available_while_another_process_locks_the_table(tmp_path, sto
 def test_a_hundred_threads_do_not_wait_for_each_other(tmp_path, store):
     """Each would hold a lock that the others need."""
     facts = filled(tmp_path, store)
-    with held(tmp_path / "facts.sqlite"):
+    with locked(tmp_path / "facts.sqlite"):
         facts.sweep([f"s3://b/none{number}" for number in range(2000)])
         for _ in range(50):  # a wait of 18 s for each would end in pytest's timeout
             assert facts.peek_many(URLS[:10])
@@ -79,7 +79,7 @@ def test_a_hundred_threads_do_not_wait_for_each_other(tmp_path, store):
 @pytest.mark.parametrize("against", WHOM)
 def test_deferred_changes_are_written_after_the_lock_is_released(tmp_path, store, against):
     facts = filled(tmp_path, store)
-    with held(tmp_path / "facts.sqlite", against=against):
+    with locked(tmp_path / "facts.sqlite", against=against):
         for url in URLS[10:]:
             facts.get(url)
         store.objects[URLS[1]] = b"replaced"
@@ -94,7 +94,7 @@ def test_deferred_changes_are_written_after_the_lock_is_released(tmp_path, store
 
 def test_an_index_can_be_opened_while_another_process_locks_it(tmp_path, store):
     filled(tmp_path, store).close()
-    with held(tmp_path / "facts.sqlite", against="all"):
+    with locked(tmp_path / "facts.sqlite", against="all"):
         facts = FactsIndex(tmp_path, store)
         assert facts.get(URLS[5]).size == len(URLS[5])
     wait_until(lambda: facts.peek(URLS[6]) is not None)
@@ -104,7 +104,7 @@ def test_an_index_can_be_opened_while_another_process_locks_it(tmp_path, store):
 def test_a_thread_that_waits_for_the_lock_does_not_delay_known_facts(tmp_path, store, monkeypatch):
     monkeypatch.setattr(table, "LOCK_STEP_S", 20.0)
     facts = filled(tmp_path, store)
-    with held(tmp_path / "facts.sqlite", against="all"):
+    with locked(tmp_path / "facts.sqlite", against="all"):
         waiting = threading.Thread(target=facts.get, args=(URLS[1],))
         waiting.start()
         for _ in range(100):
@@ -126,7 +126,7 @@ def test_close_does_not_wait_for_a_response_that_never_comes(tmp_path, monkeypat
     store = StallingStore()
     facts = FactsIndex(tmp_path, store)
     facts.sweep(URLS)
-    assert store.asked.wait(10)
+    assert store.requested.wait(10)
     facts.close()  # returns although the store does not answer before `gate` is set
     assert all(t.daemon for t in threading.enumerate() if t.name == "facts-head")
     store.gate.set()
@@ -157,7 +157,7 @@ def test_deferred_facts_are_written_with_their_confirmation_unless_removed(tmp_p
             return index.peek(url)
 
     with closing(FactsIndex(tmp_path, store)) as facts:
-        with held(tmp_path / "facts.sqlite"):
+        with locked(tmp_path / "facts.sqlite"):
             for url in URLS[:2]:
                 facts.record(url, ObjectFacts(5, "etag", "v", 7))
                 facts.confirm(url, 5, "etag")

@@ -26,7 +26,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def manifest_of(release, dataset: str, header: str, rows: dict[str, str]) -> None:
-    """Publish files by name, each with the cells behind its location."""
+    """Publish files by name, each with the cells after its location."""
     lines = [f"video_uid,type,s3_path,{header}"]
     for name, cells in rows.items():
         url = release.put(f"{dataset}/{name}", name.encode())

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from ego4dfs.filesystem import Ego4DFileSystem
-from kit.contract import DATASETS, Published, Seen, TreeContract
+from kit.contract import DATASETS, PathStatus, Published, TreeContract
 
 
 class Fsspec:
@@ -17,9 +17,9 @@ class Fsspec:
     def __init__(self, fs: Ego4DFileSystem) -> None:
         self._fs = fs
 
-    def stat(self, path: str) -> Seen:
+    def stat(self, path: str) -> PathStatus:
         info = self._fs.info(path)
-        return Seen(info["type"] == "directory", info["size"], round(info["mtime"] * 1e9))
+        return PathStatus(info["type"] == "directory", info["size"], round(info["mtime"] * 1e9))
 
     def listdir(self, path: str) -> list[str]:
         """List as a disk would: in fsspec, a file lists itself."""

@@ -55,7 +55,7 @@ def test_cat_file_retries_after_a_wrong_size(fs, gateway, release):
     assert fs.cat_file(path) == DATA
 
 
-def test_cat_file_reads_bytes_behind_a_size_that_is_too_small(fs, gateway, release):
+def test_cat_file_reads_bytes_past_a_size_that_is_too_small(fs, gateway, release):
     gateway.faults.head_size_off = -137
     path = f"{release.version}/imu/a.csv"
     assert fs.info(path)["size"] == len(DATA) - 137

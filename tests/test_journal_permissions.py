@@ -79,7 +79,7 @@ def test_a_journal_that_is_damaged_is_named_with_its_remedy(tmp_path):
     assert "remove it" in caught.value.hint
 
 
-def test_damage_behind_the_first_page_is_reported_too(tmp_path):
+def test_damage_after_the_first_page_is_reported_too(tmp_path):
     """A later read would end in an error of SQLite."""
     state = tmp_path / ".ego4dfs"
     state.mkdir()

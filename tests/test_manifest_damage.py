@@ -100,7 +100,7 @@ def test_a_long_row_is_kept_and_reported():
     ],
 )
 @pytest.mark.parametrize("broken_at", [0, 2, 5])
-def test_rows_behind_an_unclosed_quote_are_not_lost(header, broken, good, broken_at):
+def test_rows_after_an_unclosed_quote_are_not_lost(header, broken, good, broken_at):
     rows = [(broken if i == broken_at else good).format(f"u{i}", f"k{i}") for i in range(6)]
     manifest = parse(table(*rows, header=header), "t")
     found = {entry.uid: entry.url for entry in manifest.entries}
@@ -115,7 +115,7 @@ def test_a_header_with_an_unclosed_quote_is_still_a_header():
     assert names(parse(b'"video_uid,s3_path\na,s3://b/a\nb,s3://b/b\n', "t")) == ["a.mp4", "b.mp4"]
 
 
-def test_text_behind_a_closing_quote_is_read_as_lenient_readers_do():
+def test_text_after_a_closing_quote_is_read_as_lenient_readers_do():
     content = table('a,"x, y"z,s3://b/a', "b,[],s3://b/b", header="video_uid,note,s3_path")
     manifest = parse(content, "t")
     assert names(manifest) == ["a.mp4", "b.mp4"]
@@ -269,7 +269,7 @@ def test_a_key_that_cannot_be_a_file_name_is_left_out_and_reported(key):
     assert reported_rows(manifest) == [2]
 
 
-def test_names_as_long_as_a_disk_allows_stay_within_it_when_made_unique():
+def test_a_name_that_is_made_unique_is_not_too_long_for_a_disk():
     long = "x" * 251 + ".tar"
     manifest = parse(table(f"a,file,s3://b/1/{long}", f"b,file,s3://b/2/{long}"), "t")
     assert names(manifest)[0] == long

@@ -48,7 +48,7 @@ VALUES = (
 )
 
 
-def line_of(dice: random.Random, place: Path) -> list[str]:
+def line_of(rng: random.Random, place: Path) -> list[str]:
     """Return a command line with some meaningless words."""
     values = [
         *VALUES,
@@ -57,18 +57,18 @@ def line_of(dice: random.Random, place: Path) -> list[str]:
         str(place / "file"),
         str(place / "odd.json"),
     ]
-    command = dice.choice(COMMANDS)
+    command = rng.choice(COMMANDS)
     words = [command]
     if command == "cache":
-        words.append(dice.choice(ACTIONS))
-    for _ in range(dice.randrange(5)):
-        kind = dice.random()
+        words.append(rng.choice(ACTIONS))
+    for _ in range(rng.randrange(5)):
+        kind = rng.random()
         if kind < 0.6:
-            words += [dice.choice(VALUED), *dice.choices(values, k=dice.choice((0, 1, 1, 1, 2)))]
+            words += [rng.choice(VALUED), *rng.choices(values, k=rng.choice((0, 1, 1, 1, 2)))]
         elif kind < 0.8:
-            words.append(dice.choice(SWITCHES))
+            words.append(rng.choice(SWITCHES))
         else:
-            words.append(dice.choice(values))
+            words.append(rng.choice(values))
     return words
 
 
@@ -95,9 +95,9 @@ def place(options, tmp_path, monkeypatch):
 )
 @pytest.mark.parametrize("seed", range(8))
 def test_no_mistake_ends_as_an_unexpected_error(place, seed, capfd):
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     for _ in range(40):
-        words = line_of(dice, place)
+        words = line_of(rng, place)
         if not is_harmless(words) or words[0] == "mount":
             words = ["ls", *words[1:]]
         code = cli.main(words)

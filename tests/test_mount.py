@@ -186,10 +186,10 @@ def test_random_reads_by_many_threads_return_the_right_bytes(shared_mount):
     fd = os.open(shared_mount.directory / "large.mp4", os.O_RDONLY)
 
     def reads_right(seed: int) -> bool:
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         for _ in range(60):
-            offset = dice.choice((dice.randrange(len(data)), MIB * dice.randrange(25), len(data)))
-            size = dice.choice((1, 100, 4096, 131073, 2 * MIB))
+            offset = rng.choice((rng.randrange(len(data)), MIB * rng.randrange(25), len(data)))
+            size = rng.choice((1, 100, 4096, 131073, 2 * MIB))
             if os.pread(fd, size, offset) != data[offset : offset + size]:
                 return False
         return True

@@ -152,7 +152,7 @@ def test_a_wrong_size_is_corrected_when_the_file_is_opened(gateway, mount, relea
     root, clips = shown(mount, release)
     path = clips / "a.mp4"
     assert path.stat().st_size == len(data) + off
-    with path.open("rb", buffering=0) as file:  # the kernel reads nothing behind a size it knows
+    with path.open("rb", buffering=0) as file:  # the kernel reads nothing past a size it knows
         assert os.pread(file.fileno(), 200, len(data) - 100) == data[-100:]
         assert os.fstat(file.fileno()).st_size == len(data)
     assert path.read_bytes() == data

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.contract import DATASETS, Published, Seen, TreeContract
+from kit.contract import DATASETS, PathStatus, Published, TreeContract
 from kit.mounts import Mounts
 from kit.server import environment
 
@@ -21,9 +21,9 @@ class Kernel:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def stat(self, path: str) -> Seen:
+    def stat(self, path: str) -> PathStatus:
         found = (self._root / path).stat()
-        return Seen((self._root / path).is_dir(), found.st_size, found.st_mtime_ns)
+        return PathStatus((self._root / path).is_dir(), found.st_size, found.st_mtime_ns)
 
     def listdir(self, path: str) -> list[str]:
         return os.listdir(self._root / path)

@@ -69,7 +69,7 @@ def test_each_open_shows_the_counters_of_now_while_others_hold_the_file(root):
 
 
 @pytest.mark.parametrize("length", [0, 10, 3000, 5000])
-def test_a_status_is_filled_up_or_cut_to_its_size(length):
+def test_a_status_is_padded_or_truncated_to_its_size(length):
     counters = {"pid": 1, "last_error": "\n\x1b" * (length // 2), "offline": False}
     data = padded(counters, STATUS_BYTES)
     found = json.loads(data)

@@ -132,7 +132,7 @@ def test_nothing_given_is_the_default():
         ("--annotation narration fho", "annotations", ("narration", "fho")),
     ],
 )
-def test_dashes_underscores_and_beginnings(line, field, expected):
+def test_flags_may_have_dashes_or_underscores_and_may_be_abbreviated(line, field, expected):
     assert getattr(settle(line), field) == expected
 
 
@@ -171,7 +171,7 @@ def test_an_empty_list_overrides_the_config_file():
         "--benchmarks ~/m --datasets full_scale annotations",
     ],
 )
-def test_a_path_behind_a_list_is_the_mountpoint(line, home):
+def test_a_path_after_a_list_is_the_mountpoint(line, home):
     settled = settle(line)
     assert settled.output_directory == home / "m"
     assert settled.datasets == ("full_scale", "annotations")
@@ -265,7 +265,7 @@ def test_the_usage_line_shows_choices():
     assert parser.format_help().startswith("usage: ego4dfs cache info|clear [OPTIONS]\n")
 
 
-def test_help_does_not_hide_behind_options(capsys):
+def test_help_is_shown_after_other_options(capsys):
     with pytest.raises(SystemExit):
         new_parser().parse(["--datasets", "x", "--hel"])
     assert capsys.readouterr().out

@@ -167,7 +167,7 @@ def test_existing_parts_are_not_fetched_when_the_rest_is_read(stored, large):
 
 
 @pytest.mark.parametrize("tail", [1, KERNEL, 3 * BLOCK_SIZE])
-def test_a_read_at_the_end_requests_nothing_behind_it(stored, large, tail):
+def test_a_read_at_the_end_requests_nothing_after_it(stored, large, tail):
     store, reader, ref = stored
     window = Window()
     for at in range(len(large) - tail, len(large) + BLOCK_SIZE, KERNEL):

@@ -57,7 +57,7 @@ def test_annotations_are_the_default_with_a_message(prefetch, release):
 @pytest.mark.parametrize(
     ("answer", "is_fetched"), [("\n", True), ("y\n", True), ("what\nYES\n", True), ("n\n", False)]
 )
-def test_it_asks_as_the_official_tool_does(prefetch, release, tmp_path, answer, is_fetched):
+def test_its_prompt_is_that_of_the_official_tool(prefetch, release, tmp_path, answer, is_fetched):
     release.dataset("annotations", {"a.json": b"a" * 2**20})
     done = prefetch("--no-metadata", answer=answer)
     question = (

@@ -21,7 +21,7 @@ from ego4dfs.verify import Verdict, check_plan
 from kit.copies import Bench
 from kit.data import MIB
 from kit.fakes import FailingStore
-from kit.passthrough_fs import odd
+from kit.passthrough_fs import limited_filesystem
 from kit.prefetch import data_of, tree
 
 FILES = {"a.bin": b"a" * 70, "b.bin": b"b" * 3 * MIB}
@@ -40,7 +40,7 @@ def test_copies_are_made_on_a_filesystem_that_lacks_a_call(
     prefetch, release, tmp_path, cli, front, lacks
 ):
     release.dataset("annotations", FILES)
-    with odd(tmp_path / "source", tmp_path / "odd", *lacks) as disk:
+    with limited_filesystem(tmp_path / "source", tmp_path / "odd", *lacks) as disk:
         prefetch("-y", "--no-metadata", "-o", str(disk))
         assert data_of(tree(disk), release, "annotations") == FILES
         front.reset()
@@ -103,7 +103,7 @@ def test_files_that_a_disk_refuses_do_not_stop_others(prefetch, release, tmp_pat
     bad = {"large1.bin": b"x" * 3 * MIB, "large2.bin": b"y" * 2 * MIB, "a:b.bin": b"colon"}
     good = {f"{number:02}.bin": bytes([number]) * 1000 for number in range(40)}
     release.dataset("annotations", {**bad, **good})
-    with odd(tmp_path / "source", tmp_path / "odd", "large", "colons") as disk:
+    with limited_filesystem(tmp_path / "source", tmp_path / "odd", "large", "colons") as disk:
         done = prefetch("-y", "--no-metadata", "-o", str(disk), code=3)
         assert data_of(tree(disk), release, "annotations") == good
         assert not list(disk.rglob("*.part"))
@@ -125,7 +125,7 @@ def test_a_directory_in_the_place_of_a_file_fails_that_file(bench, size):
     assert not [url for url, _, _ in bench.store.gets if url.endswith("a.mp4") and size > MIB]
 
 
-def test_a_directory_that_takes_the_name_of_a_file_under_way_leaves_no_part_file(
+def test_a_directory_that_takes_the_name_of_an_unfinished_file_leaves_no_part_file(
     bench, monkeypatch
 ):
     bench.put(a=b"a" * 3 * MIB)
@@ -236,7 +236,7 @@ def test_names_that_are_equal_on_a_disk_are_both_kept(
         "Straße.json": b"sz",
     }
     release.dataset("annotations", files)
-    with odd(tmp_path / "source", tmp_path / "odd", "case") as disk:
+    with limited_filesystem(tmp_path / "source", tmp_path / "odd", "case") as disk:
         done = prefetch("-y", "--no-metadata", "-o", str(disk))
         assert "2 names are the same as those of other files" in done.stdout
         kept = {

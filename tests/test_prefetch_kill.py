@@ -35,10 +35,10 @@ def test_a_run_killed_twenty_times_fetches_almost_nothing_twice(
     front.faults.bytes_per_s = 12 * MIB
     command = [*EGO4DFS, "prefetch", "-y", "-o", str(tmp_path / "out"), "--no-metadata"]
     command += ["--version", release.version, "--quiet"]
-    dice = random.Random(7)
+    rng = random.Random(7)
     for kill in range(KILLS):
         process = spawn(command)
-        goal = front.bytes_sent + dice.uniform(0.2, 1.4) * size / KILLS * 0.8
+        goal = front.bytes_sent + rng.uniform(0.2, 1.4) * size / KILLS * 0.8
         while front.bytes_sent < goal and process.poll() is None:
             time.sleep(0.002)
         assert process.poll() is None, f"it was done before kill {kill}"

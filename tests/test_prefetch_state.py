@@ -37,7 +37,7 @@ def test_an_object_replaced_by_one_of_its_size_is_fetched_again(shared):
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
     new = replaced(shared)
-    shared.half_a_day_later()
+    shared.expire_checks()
     shared.ours("-y")
     assert shared.found() == new
     assert NOTHING in shared.official()
@@ -55,17 +55,17 @@ def test_after_clearing_the_cache_every_object_is_requested(shared):
 def test_each_object_is_revalidated_once_in_half_a_day(shared):
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
-    shared.half_a_day_later()
+    shared.expire_checks()
     for expected in (sorted(CONTENT), []):
         shared.front.reset()
         assert NOTHING in shared.ours()
-        assert (shared.asked("HEAD"), shared.asked("GET")) == (expected, [])
+        assert (shared.requested("HEAD"), shared.requested("GET")) == (expected, [])
 
 
 def test_copies_stay_complete_while_the_store_does_not_answer(shared):
     shared.publish("annotations", CONTENT)
     shared.ours("-y")
-    shared.half_a_day_later()
+    shared.expire_checks()
     shared.front.stop()
     said = shared.ours()
     assert NOTHING in said
@@ -73,7 +73,7 @@ def test_copies_stay_complete_while_the_store_does_not_answer(shared):
     shared.front.start()
     shared.front.reset()
     shared.ours()
-    assert shared.asked("HEAD") == sorted(CONTENT)
+    assert shared.requested("HEAD") == sorted(CONTENT)
 
 
 def test_a_run_after_the_official_tool_has_nothing_to_fetch(shared):
@@ -86,7 +86,7 @@ def test_a_run_after_the_official_tool_has_nothing_to_fetch(shared):
     said = shared.ours()
     assert NOTHING in said
     assert "to fetch" not in said
-    assert shared.asked("GET") == []
+    assert shared.requested("GET") == []
     assert shared.front.requests <= len(CONTENT) + 2  # ego4d.json and the manifest
     shared.front.reset()
     assert NOTHING in shared.ours()
@@ -103,7 +103,7 @@ def test_files_too_large_to_compare_before_the_plan_are_counted_in_it(shared, mo
     words = ["prefetch", "-y", "-o", str(shared.out), "--version", shared.release.version]
     assert main(words) == 0
     assert "1 of these exist, and are fetched if they differ." in capsys.readouterr().out
-    assert shared.asked("GET") == []
+    assert shared.requested("GET") == []
 
 
 def test_the_official_tool_fetches_nothing_after_a_run_of_both(shared):
@@ -113,7 +113,7 @@ def test_the_official_tool_fetches_nothing_after_a_run_of_both(shared):
     shared.ours()
     shared.front.reset()
     assert NOTHING in shared.official()
-    assert shared.asked("GET") == []
+    assert shared.requested("GET") == []
 
 
 def test_a_row_that_the_official_tool_damages_is_repaired_again(shared):
@@ -125,7 +125,7 @@ def test_a_row_that_the_official_tool_damages_is_repaired_again(shared):
     shared.ours()
     shared.front.reset()
     assert NOTHING in shared.official()
-    assert shared.asked("GET") == []
+    assert shared.requested("GET") == []
 
 
 def test_rows_in_the_directory_of_another_dataset_count(shared):
@@ -143,7 +143,7 @@ def test_rows_in_the_directory_of_another_dataset_count(shared):
             os.chmod(shared.directory() / name, 0)  # by its record, not by its bytes
     shared.front.reset()
     assert NOTHING in shared.ours(*flags)
-    assert shared.asked("GET") == []
+    assert shared.requested("GET") == []
 
 
 def test_a_newer_version_from_the_official_tool_is_not_fetched_again(shared):
@@ -157,7 +157,7 @@ def test_a_newer_version_from_the_official_tool_is_not_fetched_again(shared):
     assert shared.found() == new
     shared.front.reset()
     assert NOTHING in shared.ours()
-    assert shared.asked("GET") == []
+    assert shared.requested("GET") == []
     assert shared.found() == new
 
 
@@ -169,7 +169,7 @@ def test_a_copy_with_a_row_of_another_version_is_revalidated(shared):
     rows.save()
     shared.front.reset()
     assert NOTHING in shared.ours()
-    assert (shared.asked("HEAD"), shared.asked("GET")) == (["a.pt"], [])
+    assert (shared.requested("HEAD"), shared.requested("GET")) == (["a.pt"], [])
     assert NOTHING in shared.official()
     new = replaced(shared)
     rows = VersionFile(shared.directory())

@@ -115,7 +115,7 @@ def test_sixteen_readers_of_the_same_blocks_cause_one_request_each(make_reader, 
         store.gate.set()
         for i, data in enumerate(reads):
             assert data.result(60) == large[i : i + 3 * BLOCK_SIZE]
-    assert max(store.blocks_asked(BLOCK_SIZE).values()) == 1
+    assert max(store.blocks_requested(BLOCK_SIZE).values()) == 1
 
 
 def test_sixteen_readers_of_a_whole_object_fetch_each_block_once(make_reader, large):
@@ -164,7 +164,7 @@ def test_random_reads_fetch_only_their_own_blocks(make_reader, large):
     for index in places:
         read(reader, ref, index * BLOCK_SIZE + 7, 4096, window)
     settle(reader)
-    assert store.blocks_asked(BLOCK_SIZE).keys() == {(URL, index) for index in places}
+    assert store.blocks_requested(BLOCK_SIZE).keys() == {(URL, index) for index in places}
 
 
 def test_a_failure_reaches_all_who_wait_and_the_next_read_sends_a_new_request(make_reader, large):
@@ -195,7 +195,7 @@ def test_an_immediate_failure_costs_one_request(make_reader, large):
 
 
 class FailingBehind(CountingStore):
-    """Fails requests that begin at `border` or behind it."""
+    """Fails requests that begin at `border` or after it."""
 
     border = 5 * BLOCK_SIZE
 

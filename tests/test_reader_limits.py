@@ -64,7 +64,7 @@ def test_a_read_larger_than_the_budget_works(make_reader, large):
     reader = make_reader(store)
     assert read(reader, store.put(URL, large), 0, len(large) + 1) == large
     assert len(large) > MAX_INFLIGHT_BYTES
-    assert set(store.blocks_asked(BLOCK_SIZE).values()) == {1}
+    assert set(store.blocks_requested(BLOCK_SIZE).values()) == {1}
 
 
 def refuse(*_: object) -> None:
@@ -92,7 +92,7 @@ def test_a_disk_without_space_does_not_cause_a_get_for_each_small_read(
     reader, window = make_reader(store), Window()
     for at in range(0, 72 * BLOCK_SIZE, 131_072):
         assert read(reader, ref, at, 131_072, window) == large[at : at + 131_072]
-    asked = store.blocks_asked(BLOCK_SIZE)
+    asked = store.blocks_requested(BLOCK_SIZE)
     assert sum(asked.values()) <= 2 * 72
 
 
@@ -161,7 +161,7 @@ def test_closing_drops_what_is_still_in_the_queue(make_reader, large, monkeypatc
     refs = [store.put(f"{URL}{number}", large[:100_000]) for number in range(8)]
     reader = make_reader(store)
     assert all(reader.prefetch_small(ref) for ref in refs)
-    assert store.asked.wait(10)
+    assert store.requested.wait(10)
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(reader.close)
         wait_until(lambda: reader.downloads.closed)

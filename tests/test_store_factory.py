@@ -59,7 +59,7 @@ def test_aws_ca_bundle_is_trusted(
 def test_a_certificate_that_is_not_trusted_is_named(
     licensed: Aws,
     https: str,
-    impatient: None,
+    no_retry_waits: None,
     opened: Callable[..., ObjectStore],
     monkeypatch: pytest.MonkeyPatch,
     transport: str,

@@ -16,7 +16,7 @@ from ego4dfs.store import ObjectStore, WrongSize
 if TYPE_CHECKING:
     from kit.stores import Aws
 
-pytestmark = pytest.mark.usefixtures("impatient", "aws")
+pytestmark = pytest.mark.usefixtures("no_retry_waits", "aws")
 
 DATA = b"0123456789"
 URL = "s3://cmu/a.bin"
@@ -41,7 +41,7 @@ class Web:
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         web: Web = self.server.web
-        web.asked.append(self.path)
+        web.requested.append(self.path)
         first, body = 0, DATA
         if "Range" in self.headers:
             first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
@@ -119,7 +119,7 @@ def test_a_mirror_s_redirect_to_another_host_is_not_followed(
     web.status, web.headers = status, {"Location": f"{elsewhere.url}/cmu/a.bin"}
     with pytest.raises(StoreUnavailable, match="redirects to"):
         store.head(URL)
-    assert elsewhere.asked == []
+    assert elsewhere.requested == []
 
 
 @pytest.mark.fault(
@@ -171,4 +171,4 @@ def test_a_mirror_is_read_through_the_proxy_of_the_environment(
     aws.variables(HTTP_PROXY=web.url, http_proxy=web.url)  # the small one has precedence
     store = opened(source="http://mirror.invalid")
     assert bytes(store.read(URL).data) == DATA
-    assert set(web.asked) == {"http://mirror.invalid/cmu/a.bin"}
+    assert set(web.requested) == {"http://mirror.invalid/cmu/a.bin"}

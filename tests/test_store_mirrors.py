@@ -31,7 +31,7 @@ from ego4dfs.store.fsspec_mirror import FsspecMirror
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("no_retry_waits")
 
 
 @pytest.fixture

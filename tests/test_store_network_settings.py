@@ -22,7 +22,7 @@ from kit.gateway import Gateway, Reply
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
 
-pytestmark = pytest.mark.usefixtures("impatient", "direct")
+pytestmark = pytest.mark.usefixtures("no_retry_waits", "direct")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class _Refusing(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.server.asked.append(self.command)
+        self.server.requested.append(self.command)
         self.send_response(407)
         self.send_header("Proxy-Authenticate", 'Basic realm="office"')
         self.send_header("Content-Length", "0")
@@ -51,7 +51,7 @@ class _Refusing(BaseHTTPRequestHandler):
 def proxy() -> Iterator[ThreadingHTTPServer]:
     """A proxy that requires a login."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
-    server.asked = []
+    server.requested = []
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
     server.shutdown()
@@ -134,7 +134,7 @@ def test_every_transport_leaves_out_the_proxy_for_a_network_of_no_proxy(
     licensed.variables(HTTP_PROXY=address(proxy), NO_PROXY="127.0.0.0/8")
     assert opened(endpoint_url=gateway.url, transport=transport).head(url).size == 4
     assert reach(gateway.url, bucket.name) == ""
-    assert proxy.asked == []
+    assert proxy.requested == []
 
 
 def test_an_invalid_proxy_is_a_configuration_error(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
 
 DATA = bytes(range(256)) * (1 << 12)
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("no_retry_waits")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DATA = bytes(range(256)) * 40
 PAGE = b"<html><body>Welcome to the hotel. Please log in.</body></html>"
 LASTING = {"ETag": '"5f-1"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
-pytestmark = pytest.mark.usefixtures("impatient", "unbroken")
+pytestmark = pytest.mark.usefixtures("no_retry_waits", "unbroken")
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_a_redirect_to_another_host_is_not_followed(
 @pytest.mark.parametrize("status", [307])
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
 @pytest.mark.parametrize("elsewhere", ["127.0.0.1"], indirect=True)
-def test_a_session_token_does_not_get_to_another_port_either(
+def test_a_session_token_is_not_sent_to_another_port_either(
     gateway: Gateway,
     aws: Aws,
     url: str,

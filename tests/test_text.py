@@ -29,7 +29,7 @@ def test_printable_characters_are_unchanged(plain):
 
 
 @pytest.mark.parametrize("letters", HOSTILE.values(), ids=HOSTILE)
-def test_json_is_exact_and_prints(letters):
+def test_json_is_exact_and_printable(letters):
     document = {f"k{letters}": [letters, "日本\U000e0001"]}
     shown = text.json_text(document)
     assert shown.replace("\n", "").isprintable()
@@ -44,7 +44,7 @@ def test_a_shell_reads_back_the_word(letters):
     assert done.stdout == os.fsencode(f"a{letters}1")
 
 
-def test_errors_are_one_line_that_prints():
+def test_errors_are_one_printable_line():
     error = Ego4DError("s3://b/a\nego4dfs: forged", hint="x\x1b[2J")
     assert (str(error), error.hint) == ("s3://b/a\\nego4dfs: forged", "x\\x1b[2J")
 

@@ -58,7 +58,7 @@ def test_directories_without_a_dataset_are_attached_from_the_start(tree):
     assert not tree.is_attached(at(tree, "v2/components/videos"))
 
 
-def test_an_attached_dataset_lists_its_files_in_order_behind_its_manifest(tree):
+def test_an_attached_dataset_lists_its_files_in_order_after_its_manifest(tree):
     directory = at(tree, "v2/full_scale")
     tree.attach(directory, [("b.mp4", "s3://b/b"), ("a.mp4", "s3://b/a")])
     assert tree.is_attached(directory)

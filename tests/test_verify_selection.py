@@ -75,7 +75,7 @@ def test_all_of_a_dataset_that_was_selected_as_a_whole_is_missing(run, tmp_path,
     assert report(done)["files"]["missing"] == len(FILES) + 1  # ego4d.json
 
 
-def test_a_selection_on_the_command_line_counts_as_it_is(run):
+def test_a_selection_on_the_command_line_is_used_as_given(run):
     run("prefetch", "-y", "--include", "a*", "--no-metadata")
     done = run("verify", "--include", "*", "--no-metadata", "--json")
     assert report(done)["files"]["missing"] == len(FILES) - 1
@@ -126,7 +126,7 @@ def test_files_fetched_before_selections_were_recorded_can_be_missing(run, tmp_p
     }
 
 
-def test_a_repair_does_not_end_with_its_output(run, tmp_path, release):
+def test_a_repair_continues_after_its_output_is_closed(run, tmp_path, release):
     run("prefetch", "-y", "--no-metadata")
     path = tmp_path / "out" / release.version / "annotations/b.bin"
     path.unlink()

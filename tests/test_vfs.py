@@ -10,7 +10,7 @@ import pytest
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.errors import AccessDenied, Ego4DError, NotFound
 from ego4dfs.vfs import VFS
-from kit.contract import DATASETS, Published, Seen, TreeContract
+from kit.contract import DATASETS, PathStatus, Published, TreeContract
 from kit.data import seeded
 
 
@@ -20,9 +20,9 @@ class Calls:
     def __init__(self, vfs: VFS) -> None:
         self._vfs = vfs
 
-    def stat(self, path: str) -> Seen:
+    def stat(self, path: str) -> PathStatus:
         found = self._try(self._vfs.stat, path)
-        return Seen(found.is_dir, found.size, found.mtime_ns)
+        return PathStatus(found.is_dir, found.size, found.mtime_ns)
 
     def listdir(self, path: str) -> list[str]:
         return [entry.name for entry in self._try(self._vfs.listdir, path)]

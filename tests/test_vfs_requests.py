@@ -201,7 +201,7 @@ def test_a_file_is_open_until_its_last_descriptor_is_closed():
     assert operations.attributes_for_listing("/", "a", other) is not None
 
 
-def test_a_first_open_with_a_range_behind_the_end_succeeds(vfs, top):
+def test_a_first_open_with_a_range_past_the_end_succeeds(vfs, top):
     handle = vfs.open(f"{top}/large.pt", first_offset=50 * BLOCK_SIZE)
     assert handle.size == len(LARGE)
     assert vfs.read(handle, 50 * BLOCK_SIZE, 10) == b""

@@ -1,4 +1,4 @@
-"""The generated parts of docs/concepts/architecture.md: the layers, and a line on each module.
+"""The generated parts of docs/concepts/architecture.md: the layers, and one line for each module.
 
 The layers come from the import contracts in pyproject.toml, the lines from the docstrings of the
 modules. `python tests/test_docs.py` writes them.

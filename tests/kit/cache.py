@@ -38,7 +38,7 @@ def open_cache(
 
 
 class PutResults:
-    """A callback of `put` that records for each block whether it was stored, and waits for them."""
+    """A callback of `put` that records whether each block was stored, and can wait for them."""
 
     def __init__(self) -> None:
         self.stored: list[bool] = []
@@ -56,7 +56,7 @@ class PutResults:
 
 
 def put(cache: BlockCache, *numbers: int, length: int = UNIT) -> None:
-    """Put blocks one after the other, so that their age has this order."""
+    """Put blocks one after the other, so that the first is the oldest."""
     for number in numbers:
         results = PutResults()
         key = key_of(number)
@@ -76,7 +76,7 @@ def block_file(cache_dir: Path, number: int) -> Path:
 
 
 def disk_bytes(cache_dir: Path) -> int:
-    """Return what du says: the clusters of all files below."""
+    """Return the disk usage of all files below, as `du` reports it."""
     total = 0
     for path in cache_dir.rglob("*"):
         try:
@@ -120,7 +120,7 @@ def write_on_a_full_disk(cache_dir: str) -> None:
 def use_in_a_child(cache_dir: Path, number: int) -> int:
     """Fork, use the cache's index in the child, and return its exit code.
 
-    A child that waits for a lock that nobody holds is ended by a signal.
+    A child that waits for a lock that no thread holds is killed by SIGALRM.
     """
     pid = os.fork()
     if not pid:

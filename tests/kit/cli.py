@@ -16,7 +16,7 @@ EGO4DFS = [sys.executable, "-m", "ego4dfs"]
 def run_cli(
     *arguments: str, env: Mapping[str, str] | None = None, check: bool = True, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run `ego4dfs` as a user does; with `check`, exit code 0 is wanted."""
+    """Run `ego4dfs` as a user does; with `check`, its exit code must be 0."""
     done = subprocess.run(
         [*EGO4DFS, *arguments],
         env=dict(env) if env is not None else None,

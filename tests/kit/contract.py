@@ -1,7 +1,7 @@
 """The contract of the tree: tests that VFS, mount and fsspec run unchanged.
 
-A face is shown to the facts by an adapter with four calls, which raise OSError with the errno that
-a program would see. A test module imports `published`, gives `face`, and subclasses the facts.
+An adapter presents each face as four calls, which raise OSError with the errno that a program
+would see. A test module defines the fixture `face`, and subclasses `TreeContract`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ IMU = {"walk.csv": b"t,x,y,z\n0,1,2,3\n"}
 
 
 @dataclass(frozen=True)
-class Seen:
+class PathStatus:
     """What a face reports about a path; `size` is for files only."""
 
     is_dir: bool
@@ -45,7 +45,7 @@ class Seen:
 class Face(Protocol):
     """The calls of an adapter. All paths are relative to the root, which is ""."""
 
-    def stat(self, path: str) -> Seen: ...
+    def stat(self, path: str) -> PathStatus: ...
     def listdir(self, path: str) -> list[str]: ...
     def read(self, path: str, offset: int, size: int) -> bytes: ...
     def write(self, path: str) -> None: ...
@@ -122,7 +122,7 @@ EDGES = [
 
 
 class TreeContract:
-    """The facts."""
+    """What every face must do."""
 
     @pytest.mark.parametrize("depth", [0, 1, 2])
     def test_the_root_and_what_leads_to_a_dataset_are_directories(self, face, published, depth):

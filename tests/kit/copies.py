@@ -16,7 +16,7 @@ from kit.sessions import session_over
 
 
 class Bench:
-    """A prefetch over a store in memory: layout, journal, cache and facts in one directory."""
+    """The parts of one prefetch: a store in memory, and a directory for all others."""
 
     def __init__(self, root: Path, store: CountingStore) -> None:
         self.store = store

@@ -50,7 +50,7 @@ class CountingStore:
     def head(self, url: str) -> ObjectFacts:
         with self._lock:
             self.heads.append(url)
-        self.obey(url)
+        self.before_answer(url)
         return self.facts_of(url)
 
     def read_range(
@@ -61,7 +61,7 @@ class CountingStore:
             self.in_flight += stop - start
             self.peak = max(self.peak, self.in_flight)
         try:
-            self.obey(url)
+            self.before_answer(url)
             facts = self.facts_of(url)
             if etag and etag != facts.etag:
                 raise ObjectChanged(f"{url}: has another ETag", url=url)
@@ -89,7 +89,7 @@ class CountingStore:
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         with self._lock:
             self.reads.append(url)
-        self.obey(url)
+        self.before_answer(url)
         facts = self.facts_of(url)
         if unless_etag == facts.etag:
             return None
@@ -102,10 +102,10 @@ class CountingStore:
     def close(self) -> None:
         self.closed = True
 
-    def obey(self, url: str) -> None:
-        """Called before each answer: does nothing; subclasses fail or stall."""
+    def before_answer(self, url: str) -> None:
+        """Do nothing; subclasses fail or stall here, before each answer."""
 
-    def blocks_asked(self, block_size: int) -> Counter[tuple[str, int]]:
+    def blocks_requested(self, block_size: int) -> Counter[tuple[str, int]]:
         """Count how often each block was requested."""
         return Counter(
             (url, index)
@@ -117,8 +117,8 @@ class CountingStore:
         if url not in self.objects:
             raise ObjectMissing(f"{url}: no such object", url=url)
         data = self.objects[url]
-        of, etag = self.etags.get(url, (b"", ""))
-        if of is not data:
+        hashed, etag = self.etags.get(url, (b"", ""))
+        if hashed is not data:
             etag = hashlib.md5(data).hexdigest()  # noqa: S324
             self.etags[url] = (data, etag)
         return ObjectFacts(len(data), etag, "", MTIME_NS)
@@ -136,7 +136,7 @@ class FailingStore(CountingStore):
     def fail(self, error: Exception | None, *, times: int | None = None, only: str = "") -> None:
         self.error, self.times, self.only = error, times, only
 
-    def obey(self, url: str) -> None:
+    def before_answer(self, url: str) -> None:
         with self._lock:
             if self.error is None or self.only not in url or self.times == 0:
                 return
@@ -146,21 +146,21 @@ class FailingStore(CountingStore):
 
 
 class StallingStore(FailingStore):
-    """Answers nothing until `gate` is set; `asked` is set when a request waits for an answer."""
+    """Answers nothing until `gate` is set; `requested` is set when a request waits."""
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         super().__init__(objects)
         self.gate = threading.Event()
-        self.asked = threading.Event()
+        self.requested = threading.Event()
 
-    def obey(self, url: str) -> None:
-        self.asked.set()
+    def before_answer(self, url: str) -> None:
+        self.requested.set()
         assert self.gate.wait(60), "the test never opened the gate"
-        super().obey(url)
+        super().before_answer(url)
 
 
 class FlippingStore(CountingStore):
-    """One that flips one bit of the byte at `flip_at` of each object in `flipped`."""
+    """Flips one bit of the byte at `flip_at` of each object in `flipped`."""
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         super().__init__(objects)

@@ -14,7 +14,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from kit.gateway_handler import Handler, sever
+from kit.gateway_handler import Handler, reset_connection
 
 PIECE_BYTES = 1 << 20
 
@@ -39,7 +39,7 @@ class Faults:
     retry_after_s: int = 0  # sent with it
     trickle_s: float = 0.0  # bodies come in pieces of `piece_bytes`, one in so many seconds
     gate: threading.Event | None = None  # requests wait until it is set
-    cut_body_at: int | None = None  # bodies end after so many bytes, the connection closed
+    cut_body_at: int | None = None  # bodies end after so many bytes, and the connection is closed
     cut_body_every: int = 1  # every nth of the bodies that could be cut
     reset_every: int = 0  # every nth request has its connection reset without an answer
     stall_s: float = 0.0  # silence before the answer
@@ -47,24 +47,24 @@ class Faults:
     stall_body_every: int = 1  # in every nth piece of all bodies
     latency_s: float = 0.0  # added before the first byte
     piece_bytes: int = PIECE_BYTES  # bodies are sent in pieces of so many bytes
-    bytes_per_s: float = 0.0  # of one connection; 0 = as fast as it goes
+    bytes_per_s: float = 0.0  # of one connection; 0 = unlimited
     rejected_keys: dict[str, str] = field(default_factory=dict)  # access key -> S3 error code
     region: str = ""  # the only region a signature may name
     region_in_body: bool = True
     region_in_header: bool = True
     redirect: bool = False  # the wrong region answers 301 PermanentRedirect instead of 400
-    hide_range: bool = False  # 206 becomes 200 without Content-Range, as if Range were unknown
+    hide_range: bool = False  # 206 becomes 200 without Content-Range, as without support of Range
     reply: Reply | None = None  # sent in the store's place
     headers: dict[str, str] = field(default_factory=dict)  # sent instead of true ones; '' = none
     head_size_off: int = 0  # added to the Content-Length of a HEAD
-    etag: str = ""  # sent instead of the true one, as if If-Match were unknown
-    flip_byte: bool = False  # the first bit of each piece of a body is another one
+    etag: str = ""  # sent instead of the true one, as without support of If-Match
+    flip_byte: bool = False  # one bit in the first byte of each piece of a body is flipped
     times: int | None = None  # how many more requests the counted faults may hit
     only: str = ""
 
 
 class Gateway:
-    """The proxy as a context manager; `url` is what clients are given as endpoint."""
+    """The proxy as a context manager; `url` is the endpoint for clients."""
 
     def __init__(self, upstream: str, *, port: int = 0) -> None:
         parts = urlsplit(upstream)
@@ -77,7 +77,7 @@ class Gateway:
         self.bytes_sent = 0
         self.concurrent = 0
         self.peak = 0
-        self.abandoned = 0  # connections older than so many abandonings get no answer any more
+        self.abandoned = 0  # how often all connections were abandoned: older ones get no answer
         self._faulty: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._server: Server | None = None
@@ -132,25 +132,27 @@ class Gateway:
     def requests(self) -> int:
         return sum(self.methods.values())
 
-    def enter(self, method: str) -> None:
+    def record_request(self, method: str) -> None:
+        """Count a request that has arrived."""
         with self._lock:
             self.methods[method] += 1
             self.arrivals_s.append(time.monotonic())
             self.concurrent += 1
             self.peak = max(self.peak, self.concurrent)
 
-    def answering(self, method: str, path: str, status: int) -> None:
+    def record_answer(self, method: str, path: str, status: int) -> None:
         """Record an answer before its first byte is sent: the client may check at once."""
         with self._lock:
             self.concurrent -= 1
             self.log.append((method, path, status))
 
-    def sending(self, count: int) -> None:
+    def record_sent(self, count: int) -> None:
+        """Count bytes of bodies."""
         with self._lock:
             self.bytes_sent += count
 
-    def strikes(self, every: int, kind: str = "") -> bool:
-        """Return whether a counted fault hits this request; each `kind` has a count of its own."""
+    def is_hit(self, every: int, kind: str = "") -> bool:
+        """Return whether a counted fault hits this request; each `kind` has its own count."""
         with self._lock:
             if not every or self.faults.times == 0:
                 return False
@@ -190,7 +192,7 @@ class Server(ThreadingHTTPServer):
     def drop_all(self) -> None:
         with self._open_lock:
             for connection in self._open:
-                sever(connection)
+                reset_connection(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that close the connection."""

@@ -26,12 +26,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.onward: http.client.HTTPConnection | None = None
-        self.born = self.server.gateway.abandoned
+        self.upstream: http.client.HTTPConnection | None = None
+        self.opened_after = self.server.gateway.abandoned
 
     def finish(self) -> None:
-        if self.onward is not None:
-            self.onward.close()
+        if self.upstream is not None:
+            self.upstream.close()
         super().finish()
 
     def log_message(self, *_: object) -> None:
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         gateway = self.server.gateway
-        gateway.enter(self.command)
+        gateway.record_request(self.command)
         self.noted = False
         try:
             self._answer(gateway)
@@ -51,33 +51,33 @@ class Handler(BaseHTTPRequestHandler):
     def _note(self, status: int) -> None:
         if not self.noted:
             self.noted = True
-            self.server.gateway.answering(self.command, self.path, status)
+            self.server.gateway.record_answer(self.command, self.path, status)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
 
     def _answer(self, gateway: Gateway) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
-        if self.born < gateway.abandoned:
-            self.connection.recv(1)  # until the client gives the connection up
+        if self.opened_after < gateway.abandoned:
+            self.connection.recv(1)  # until the client closes the connection
             self.close_connection = True
             return
-        if gateway.faults.only in self.path and self._struck(gateway, gateway.faults):
+        if gateway.faults.only in self.path and self._inject(gateway, gateway.faults):
             return
         self._forward(gateway, body)
 
-    def _struck(self, gateway: Gateway, faults: Faults) -> bool:
+    def _inject(self, gateway: Gateway, faults: Faults) -> bool:
         """Inject faults before the request is forwarded; return whether it was answered."""
         time.sleep(faults.latency_s + faults.stall_s)
         if faults.gate is not None:
             faults.gate.wait(60)
-        if gateway.strikes(faults.reset_every, "reset"):
+        if gateway.is_hit(faults.reset_every, "reset"):
             self._note(0)
-            sever(self.connection)
+            reset_connection(self.connection)
             self.close_connection = True
         elif faults.reply is not None:
             self._reply(faults.reply)
-        elif gateway.strikes(faults.slow_down_every, "slow"):
+        elif gateway.is_hit(faults.slow_down_every, "slow"):
             self._refuse(*faults.slow_down)
         elif faults.refuse_listing and self._lists():
             self._refuse(403, "AccessDenied")
@@ -140,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _forward(self, gateway: Gateway, body: bytes) -> None:
-        answer = self._ask_upstream(gateway, body)
+        answer = self._request_upstream(gateway, body)
         if answer.status == 404 and gateway.faults.hide_missing and self.command in {"GET", "HEAD"}:
             answer.read()
             self._refuse(403, "AccessDenied")
@@ -183,71 +183,73 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
 
-    def _ask_upstream(self, gateway: Gateway, body: bytes) -> http.client.HTTPResponse:
+    def _request_upstream(self, gateway: Gateway, body: bytes) -> http.client.HTTPResponse:
         """Send the request over the open connection, or a new one if that was closed while idle."""
-        kept = self.onward
+        connection = self.upstream
         try:
-            return self._upstream(gateway, body)
+            return self._send_upstream(gateway, body)
         except (http.client.HTTPException, ConnectionError):
-            if kept is None:
+            if connection is None:
                 raise
-            kept.close()
-            self.onward = None
-            return self._upstream(gateway, body)
+            connection.close()
+            self.upstream = None
+            return self._send_upstream(gateway, body)
 
-    def _upstream(self, gateway: Gateway, body: bytes) -> http.client.HTTPResponse:
+    def _send_upstream(self, gateway: Gateway, body: bytes) -> http.client.HTTPResponse:
         """Send the request on with the client's Host, which its signature covers."""
-        if self.onward is None:
-            self.onward = http.client.HTTPConnection(*gateway.upstream, timeout=60)
-        self.onward.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        if self.upstream is None:
+            self.upstream = http.client.HTTPConnection(*gateway.upstream, timeout=60)
+        self.upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
             if name.lower() not in _HOP_BY_HOP | {"expect"}:
-                self.onward.putheader(name, value)
-        self.onward.endheaders(body or None)
-        return self.onward.getresponse()
+                self.upstream.putheader(name, value)
+        self.upstream.endheaders(body or None)
+        return self.upstream.getresponse()
 
     def _stream(self, answer: http.client.HTTPResponse, faults: Faults) -> None:
-        mine = faults.only in self.path
-        cuts = mine and faults.cut_body_at is not None and (answer.length or 0) > faults.cut_body_at
+        applies = faults.only in self.path
+        cuts = (
+            applies and faults.cut_body_at is not None and (answer.length or 0) > faults.cut_body_at
+        )
         if cuts and faults.cut_body_every > 1:
-            cuts = self.server.gateway.strikes(faults.cut_body_every, "cut")
-        left = faults.cut_body_at if cuts else None
+            cuts = self.server.gateway.is_hit(faults.cut_body_every, "cut")
+        remaining = faults.cut_body_at if cuts else None
         buffer = memoryview(bytearray(min(faults.piece_bytes, (answer.length or 0) + 1)))
         while count := answer.readinto(buffer):
-            if mine and faults.flip_byte:
+            if applies and faults.flip_byte:
                 buffer[0] ^= 1
-            stalls = mine and faults.stall_body_s
-            if stalls and self._strikes_body(faults):
+            stalls = applies and faults.stall_body_s
+            if stalls and self._hits_body(faults):
                 self.wfile.flush()
                 time.sleep(faults.stall_body_s)
-            if left is not None and count >= left:
-                self._cut(buffer[:left])
+            if remaining is not None and count >= remaining:
+                self._cut(buffer[:remaining])
                 return
-            self.server.gateway.sending(count)
+            self.server.gateway.record_sent(count)
             self.wfile.write(buffer[:count])
-            left = None if left is None else left - count
-            if mine and faults.trickle_s:
+            remaining = None if remaining is None else remaining - count
+            if applies and faults.trickle_s:
                 self.wfile.flush()
                 time.sleep(faults.trickle_s)
             if faults.bytes_per_s:
                 self.wfile.flush()
                 time.sleep(count / faults.bytes_per_s)
 
-    def _strikes_body(self, faults: Faults) -> bool:
+    def _hits_body(self, faults: Faults) -> bool:
         every = faults.stall_body_every
-        return every == 1 or self.server.gateway.strikes(every, "stall")
+        return every == 1 or self.server.gateway.is_hit(every, "stall")
 
     def _cut(self, rest: memoryview) -> None:
-        self.server.gateway.sending(len(rest))
+        self.server.gateway.record_sent(len(rest))
         self.wfile.write(rest)
         self.wfile.flush()
         self.close_connection = True
-        self.onward.close()
-        self.onward = None
+        self.upstream.close()
+        self.upstream = None
 
 
-def sever(connection: socket.socket) -> None:
-    """Reset the connection instead of closing it in order."""
+def reset_connection(connection: socket.socket) -> None:
+    """Reset a connection (RST) instead of closing it."""
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RDWR)

@@ -57,7 +57,7 @@ class Report:
 
 
 class Load:
-    """Readers of both mounts that compare what they read and survive the end of a mount."""
+    """Readers of both mounts that compare what they read, and continue after a mount has ended."""
 
     def __init__(self, directories: list[Path], report: Report, seed: int) -> None:
         self._report = report
@@ -77,9 +77,9 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _read(self, directory: Path, dice: random.Random) -> None:
+    def _read(self, directory: Path, rng: random.Random) -> None:
         while not self._over.is_set():
-            name = _name(dice.randrange(FILES))
+            name = _name(rng.randrange(FILES))
             data = Seeded(name)
             try:
                 fd = os.open(directory / name, os.O_RDONLY)
@@ -88,7 +88,7 @@ class Load:
                 continue
             try:
                 for _ in range(8):
-                    offset = dice.randrange(FILE_BYTES)
+                    offset = rng.randrange(FILE_BYTES)
                     count = min(READ_BYTES, FILE_BYTES - offset)
                     right = read_whole(fd, count, offset) == data.part(offset, count)
                     with self._lock:
@@ -102,7 +102,7 @@ class Load:
                 os.close(fd)
 
 
-class Stand:
+class Setup:
     """A server behind a gateway, one cache, and two mounts of one dataset."""
 
     def __init__(self, directory: Path, server: S3Server, front: Gateway) -> None:
@@ -114,12 +114,12 @@ class Stand:
         self._keys = {name: self._block_files(name) for name in names}
 
     def cached_whole(self) -> list[str]:
-        """Return the files of which each byte is on disk, in blocks or in parts."""
-        kept = {path.name for path in self._cache.rglob("*")}
+        """Return the files of which all bytes are on disk, in blocks or in parts."""
+        on_disk = {path.name for path in self._cache.rglob("*")}
         return [
             name
             for name, blocks in self._keys.items()
-            if all(block in kept or parts <= kept for block, parts in blocks)
+            if all(block in on_disk or parts <= on_disk for block, parts in blocks)
         ]
 
     def requests_for(self, name: str) -> int:
@@ -138,12 +138,12 @@ class Stand:
 
 def run(kills: int, directory: Path, *, libfuse: str, transport: str, seed: int = 1) -> Report:
     """Kill one of two mounts `kills` times while both are read; return what happened."""
-    report, dice = Report(), random.Random(seed)
+    report, rng = Report(), random.Random(seed)
     with ExitStack() as stack:
         server = stack.enter_context(S3Server(directory / "s3"))
         server.create_bucket(SHARING)
         front = stack.enter_context(Gateway(server.endpoint_url))
-        stand = Stand(directory, server, front)
+        setup = Setup(directory, server, front)
         env = environment(server, directory / "home", transport, AWS_ENDPOINT_URL_S3=front.url)
         mounts = Mounts(directory, libfuse)
         stack.callback(mounts.clear)
@@ -152,15 +152,15 @@ def run(kills: int, directory: Path, *, libfuse: str, transport: str, seed: int 
         load = Load([root / "v1/clips" for root in roots], report, seed)
         stack.callback(load.stop)
         for _ in range(kills):
-            time.sleep(dice.uniform(0.1, 0.6))
-            root = dice.choice(roots)
-            _kill(root, report, stand, lambda root=root: mounts.again(root, *arguments, env=env))
+            time.sleep(rng.uniform(0.1, 0.6))
+            root = rng.choice(roots)
+            _kill(root, report, setup, lambda root=root: mounts.again(root, *arguments, env=env))
     return report
 
 
-def _kill(root: Path, report: Report, stand: Stand, mount_again: Callable[[], object]) -> None:
+def _kill(root: Path, report: Report, setup: Setup, mount_again: Callable[[], object]) -> None:
     """Kill one mount, restart it, and read a file that was cached completely."""
-    pid, whole = status(root)["pid"], stand.cached_whole()
+    pid, whole = status(root)["pid"], setup.cached_whole()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_running(pid))
     began_s = time.monotonic()
@@ -171,10 +171,10 @@ def _kill(root: Path, report: Report, stand: Stand, mount_again: Callable[[], ob
         report.unchecked += 1
         return
     name = random.Random(report.kills).choice(whole)
-    before = stand.requests_for(name)
+    before = setup.requests_for(name)
     if (root / "v1/clips" / name).read_bytes() != Seeded(name).part(0, FILE_BYTES):
         report.wrong.append(f"{name} after kill {report.kills}")
-    if stand.requests_for(name) != before:
+    if setup.requests_for(name) != before:
         report.lost.append(f"{name} after kill {report.kills}")
 
 

@@ -23,8 +23,8 @@ time.sleep(600)
 
 
 @contextmanager
-def held(path: Path, *, against: str = "writers") -> Iterator[None]:
-    """Lock a database by a stopped process, against writers or against all."""
+def locked(path: Path, *, against: str = "writers") -> Iterator[None]:
+    """Keep a database locked by a stopped process, against `writers` or `all`."""
     command = [sys.executable, "-c", _HOLD, str(path), against]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:

@@ -51,7 +51,7 @@ class Mounts:
         return mountpoint
 
     def adopt(self, mountpoint: Path) -> None:
-        """Unmount this one too at the end; the test mounts it itself."""
+        """Unmount this one at the end, too; the test mounts it itself."""
         self._mounted.append(mountpoint)
 
     def unmount(self, mountpoint: Path) -> None:
@@ -60,17 +60,17 @@ class Mounts:
 
     def clear(self) -> list[Path]:
         """Unmount what is still mounted, by force, and return it."""
-        left = [path for path in self._mounted if is_mounted(path)]
-        for path in left:
+        remaining = [path for path in self._mounted if is_mounted(path)]
+        for path in remaining:
             subprocess.run([*EGO4DFS, "unmount", str(path)], check=False, timeout=60)
             if is_mounted(path):
                 subprocess.run(["umount", "-l", str(path)], check=False, timeout=60)
-        return left
+        return remaining
 
 
 @pytest.fixture
 def mount(licensee: Mapping[str, str], tmp_path: Path, libfuse: str) -> Iterator[Mounts]:
-    """Mount with the real command; mounts that the test leaves are unmounted."""
+    """Mount with the real command; mounts that remain after the test are unmounted."""
     del licensee
     mounts = Mounts(tmp_path, libfuse)
     yield mounts
@@ -83,7 +83,7 @@ def status(mountpoint: Path) -> dict[str, Any]:
 
 
 def is_mounted(mountpoint: Path) -> bool:
-    """Read only the kernel's mount table, which cannot hang."""
+    """Return whether it is in the kernel's mount table; reading that cannot hang."""
     escaped = re.sub(
         rb"[ \t\n\\#]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(mountpoint)
     )

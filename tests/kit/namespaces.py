@@ -16,7 +16,7 @@ from shutil import which
 
 from kit.processes import is_running, wait_until
 
-NOBODY = 65534  # a user that every Linux knows by name, as fusermount wants it
+NOBODY = 65534  # a user with a name on every Linux, which fusermount requires
 PACKAGE = Path(__file__).parents[2]
 
 # What `unshare --mount --propagation WHICH` does, in a chroot too: there "/" is no mount whose
@@ -61,8 +61,8 @@ class Namespace:
             text=True,
             start_new_session=True,
         )
-        said = self._keeper.stdout.readline()
-        assert said == "ready\n", said
+        line = self._keeper.stdout.readline()
+        assert line == "ready\n", line
 
     def run(
         self, *command: object, env: Mapping[str, str] | None = None, root: bool = False
@@ -85,21 +85,21 @@ class Namespace:
 
     def processes(self) -> list[int]:
         """Return the processes that run in it, except its keeper."""
-        mine = os.readlink(f"/proc/{self._keeper.pid}/ns/mnt")
+        namespace = os.readlink(f"/proc/{self._keeper.pid}/ns/mnt")
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if os.readlink(process / "ns/mnt") == mine:
+                if os.readlink(process / "ns/mnt") == namespace:
                     found.append(int(process.name))
             except OSError:
                 continue
         return [pid for pid in found if pid != self._keeper.pid and is_running(pid)]
 
     def mounted(self) -> list[str]:
-        """Return the ego4dfs mounts in it, below its directory: others may come from outside."""
+        """Return the ego4dfs mounts below its directory; others may be inherited from outside."""
         lines = Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
-        ours = [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
-        return [path for path in ours if path.startswith(f"{self.directory}/")]
+        mounts = [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
+        return [path for path in mounts if path.startswith(f"{self.directory}/")]
 
     def close(self) -> None:
         """End everything in it."""
@@ -114,7 +114,8 @@ class Namespace:
 def _reachable(directory: Path) -> str:
     """Return shell lines that let `nobody` reach Python, the package and `directory`.
 
-    Each often lies below a directory of root's own; in here an empty one takes its place.
+    Each is often below a directory that only root may enter; in the namespace an empty directory
+    is mounted over that one.
     """
     wanted = {Path(sys.base_prefix), Path(sys.prefix), PACKAGE, directory}
     lines = ["stage=$(mktemp -d)\nmount -t tmpfs tmpfs $stage && chmod 755 $stage"]
@@ -133,16 +134,16 @@ def _reachable(directory: Path) -> str:
     for number, path in enumerate(inside):
         quoted = shlex.quote(str(path))
         lines.append(f"mkdir -p {quoted} && mount --bind $stage/{number} {quoted}")
-    # A copy of somebody's mount in here would keep it busy out there.
+    # The namespace has copies of outside mounts, which would keep them busy.
     lines.append(
         "awk '/ - fuse.ego4dfs / {print $5}' /proc/self/mountinfo"
         ' | while read -r path; do umount -l "$(printf %b "$path")" 2>/dev/null || true; done'
     )
-    # A bare system has no /etc/mtab, which fusermount wants.
+    # A minimal system has no /etc/mtab, which fusermount requires.
     lines.append(
         "[ -e /etc/mtab ] || { cp -a /etc $stage/own-etc && mount --bind $stage/own-etc /etc"
         " && ln -s /proc/self/mounts /etc/mtab; }"
     )
-    # Machines give users /dev/fuse; containers often keep it for root.
+    # On most machines users may open /dev/fuse; in containers often only root may.
     lines.append("mknod -m 666 $stage/fuse c 10 229 && mount --bind $stage/fuse /dev/fuse")
     return "\n".join(lines)

@@ -114,7 +114,7 @@ def both(sampled, tmp_path, transport):
 
 
 def compared(root: Path) -> dict[str, bytes]:
-    """Return the files below `root` that both tools are to have."""
+    """Return the files below `root` that both tools must write."""
     found = tree(root)
     nested = {f"{name}/ego4d.json" for name in ("v1", "v2")}
     return {
@@ -165,13 +165,13 @@ class Shared:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def asked(self, method: str) -> list[str]:
+    def requested(self, method: str) -> list[str]:
         """Return the names of the objects that were requested since the last reset."""
         paths = (path.partition("?")[0] for verb, path, _ in self.front.log if verb == method)
         return sorted(path.rpartition("/")[2] for path in paths if self.prefix in path)
 
-    def half_a_day_later(self) -> None:
-        """Make the recorded checks older than the time for which they are valid."""
+    def expire_checks(self) -> None:
+        """Set the times of the recorded checks back, so that they are not valid any more."""
         with sqlite3.connect(self.out / ".ego4dfs/journal.sqlite") as journal:
             journal.execute("UPDATE checked SET at = at - ?", (CHECK_VALID_S + 1,))
         journal.close()

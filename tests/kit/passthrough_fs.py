@@ -1,6 +1,6 @@
-"""A FUSE filesystem over a directory, without features: `passthrough_fs.py SOURCE AT LACKS...`.
+"""A FUSE filesystem over a directory that lacks features: `passthrough_fs.py SOURCE AT LACKS...`.
 
-It stands for what is hard to have in a test: exFAT, CIFS, 9p, gcsfuse, some NFS.
+It imitates filesystems that are hard to set up in a test: exFAT, CIFS, 9p, gcsfuse, some NFS.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LACKS = {
 
 
 @contextlib.contextmanager
-def odd(source: Path, at: Path, *lacks: str) -> Iterator[Path]:
-    """Mount it for the duration of the block."""
+def limited_filesystem(source: Path, at: Path, *lacks: str) -> Iterator[Path]:
+    """Mount a filesystem without the features in `lacks` for the duration of the block."""
     assert set(lacks) <= set(LACKS)
     for path in (source, at):
         path.mkdir()
@@ -54,7 +54,7 @@ def serve(source: str, at: str, lacks: set[str]) -> None:  # noqa: C901 - a clas
 
     fuse = load_binding(3).load()
 
-    class Odd(fuse.Operations):
+    class Passthrough(fuse.Operations):
         """Forwards every call except those that it lacks."""
 
         use_ns = True
@@ -79,10 +79,10 @@ def serve(source: str, at: str, lacks: set[str]) -> None:  # noqa: C901 - a clas
             return {**answer, **times, "st_ino": found.st_ino}
 
         def readdir(self, path, fh):
-            here = self._path(path)
-            with os.scandir(here) as found:
+            directory = self._path(path)
+            with os.scandir(directory) as found:
                 answer = [(entry.name, entry.stat(follow_symlinks=False)) for entry in found]
-            answer += [(name, os.stat(here)) for name in (".", "..")]
+            answer += [(name, os.stat(directory)) for name in (".", "..")]
             return [(n, {"st_ino": s.st_ino, "st_mode": s.st_mode}, 0) for n, s in answer]
 
         def mkdir(self, path, mode):
@@ -166,7 +166,7 @@ def serve(source: str, at: str, lacks: set[str]) -> None:  # noqa: C901 - a clas
             return answer
 
     quick = {"use_ino": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
-    fuse.FUSE(Odd(), at, foreground=True, nothreads=True, raw_fi="maps" in lacks, **quick)
+    fuse.FUSE(Passthrough(), at, foreground=True, nothreads=True, raw_fi="maps" in lacks, **quick)
 
 
 if __name__ == "__main__":

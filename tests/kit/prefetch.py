@@ -17,7 +17,7 @@ from kit.server import Release
 
 @pytest.fixture
 def front(server: S3Server, licensee: dict[str, str]) -> Iterator[Gateway]:
-    """What the licensee's requests go through."""
+    """A gateway through which the licensee's requests go."""
     with Gateway(server.endpoint_url) as running:
         running.faults.hide_missing = True
         os.environ["AWS_ENDPOINT_URL"] = running.url

@@ -13,7 +13,7 @@ import pytest
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process is there and has not ended."""
+    """Return whether a process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -34,17 +34,17 @@ def processes_with(word: str) -> list[int]:
 
 
 def wait_until(holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    """Return what `holds` returns once that is true; fail after `timeout_s`."""
+    """Return the first true result of `holds`; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not (found := holds()):
-        assert time.monotonic() < deadline, f"{holds} did not come true in {timeout_s} s"
+        assert time.monotonic() < deadline, f"{holds} was not true within {timeout_s} s"
         time.sleep(0.02)
     return found
 
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
-    """Start processes with the arguments of Popen; they end with the test, also if it fails."""
+    """Start processes with the arguments of Popen; those that remain after the test are killed."""
     processes: list[subprocess.Popen[Any]] = []
 
     def start(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:

@@ -58,12 +58,12 @@ CACHE = "64MiB"
 READERS = 8
 LONGEST_READ = 96 << 10
 FAULT_S = 1.0
-DEADLINE_S = ANSWER_S + 10.0  # and what a busy machine adds
+DEADLINE_S = ANSWER_S + 10.0  # 10 s more, because the machine may be busy
 
 
 @dataclass
 class Report:
-    """What happened, by kind."""
+    """Counts of what happened, and what must not happen."""
 
     reads: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -95,7 +95,7 @@ class Report:
 
 
 class Readers:
-    """Threads that read random ranges until `reads` are done or `seconds` are over."""
+    """Threads that read random ranges until `reads` are done or `seconds` have passed."""
 
     def __init__(self, directory: Path, report: Report, *, reads: int, seconds: float) -> None:
         self._directory = directory
@@ -108,8 +108,8 @@ class Readers:
     def start(self, seed: int, count: int) -> None:
         """Start this number of readers."""
         for number in range(count):
-            dice = random.Random(f"{seed}-{number}")
-            self._threads.append(threading.Thread(target=self._work, args=(dice,)))
+            rng = random.Random(f"{seed}-{number}")
+            self._threads.append(threading.Thread(target=self._work, args=(rng,)))
             self._threads[-1].start()
 
     @property
@@ -117,23 +117,23 @@ class Readers:
         """Whether all of them have ended."""
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _work(self, dice: random.Random) -> None:
+    def _work(self, rng: random.Random) -> None:
         while self._report.reads < self._reads and time.monotonic() < self._until:
             try:
-                self._read_some(dice.choice(NAMES), dice)
+                self._read_some(rng.choice(NAMES), rng)
             except OSError as error:
                 with self._lock:
                     self._report.errors[errno.errorcode[error.errno]] += 1
 
-    def _read_some(self, name: str, dice: random.Random) -> None:
+    def _read_some(self, name: str, rng: random.Random) -> None:
         """Open a file, compare some ranges of it, and then its size."""
         with self._timed():
             fd = os.open(self._directory / name, os.O_RDONLY)
         try:
-            for _ in range(dice.randint(1, 12)):
-                offset = dice.randrange(SIZE_OF[name] + 1)
-                count = min(dice.randint(1, LONGEST_READ), SIZE_OF[name] - offset)
-                if dice.random() < 0.7:
+            for _ in range(rng.randint(1, 12)):
+                offset = rng.randrange(SIZE_OF[name] + 1)
+                count = min(rng.randint(1, LONGEST_READ), SIZE_OF[name] - offset)
+                if rng.random() < 0.7:
                     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 self._compare(fd, name, offset, count)
             size = os.fstat(fd).st_size
@@ -156,7 +156,7 @@ class Readers:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        """Record how long a call takes, also one that fails."""
+        """Record how long a call takes, also if it fails."""
         began_s = time.monotonic()
         try:
             yield
@@ -206,7 +206,7 @@ def run(
 
 
 def _read_all(directory: Path, report: Report) -> None:
-    """Read each file whole, now that nothing fails; a refusal or an outage may be remembered."""
+    """Read each whole file after the faults; for 10 s, remembered failures may still be raised."""
     until = time.monotonic() + 10.0
     for name in NAMES:
         wanted = Seeded(name).part(0, SIZE_OF[name])

@@ -18,8 +18,8 @@ PIECE = 1 << 20
 RANDOM_READS = 150
 
 
-def through(path: Path) -> bool:
-    """Read a file from start to end."""
+def sequentially(path: Path) -> bool:
+    """Read a file from start to end; return whether all bytes are right."""
     wanted = Seeded(path.name)
     offset = 0
     with path.open("rb", buffering=0) as file:
@@ -30,12 +30,12 @@ def through(path: Path) -> bool:
     return offset == path.stat().st_size
 
 
-def at_random(paths: list[Path], dice: random.Random) -> bool:
-    """Read pieces of many sizes anywhere in the files."""
+def at_random(paths: list[Path], rng: random.Random) -> bool:
+    """Read ranges of several sizes at random offsets; return whether all bytes are right."""
     for _ in range(RANDOM_READS):
-        path = dice.choice(paths)
-        size = dice.choice((100, 4096, 256 << 10, 2 * MIB))
-        offset = dice.randrange(path.stat().st_size - size)
+        path = rng.choice(paths)
+        size = rng.choice((100, 4096, 256 << 10, 2 * MIB))
+        offset = rng.randrange(path.stat().st_size - size)
         fd = os.open(path, os.O_RDONLY)
         try:
             if os.pread(fd, size, offset) != Seeded(path.name).part(offset, size):
@@ -48,9 +48,9 @@ def at_random(paths: list[Path], dice: random.Random) -> bool:
 def main() -> int:
     how, seed, *names = sys.argv[1:]
     paths = [Path(name) for name in names]
-    dice = random.Random(int(seed))
-    dice.shuffle(paths)
-    return not (all(map(through, paths)) if how == "through" else at_random(paths, dice))
+    rng = random.Random(int(seed))
+    rng.shuffle(paths)
+    return not (all(map(sequentially, paths)) if how == "through" else at_random(paths, rng))
 
 
 if __name__ == "__main__":

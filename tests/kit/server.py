@@ -43,7 +43,7 @@ class Release:
     version: str
 
     def manifest(self, dataset: str, content: str | bytes) -> bytes:
-        """Publish it and return its bytes."""
+        """Publish the manifest of a dataset and return its bytes."""
         data = content.encode() if isinstance(content, str) else content
         self.server.put(SHARING, f"public/{self.version}/{dataset}/manifest.csv", data)
         return data
@@ -132,9 +132,10 @@ class Sampled:
 
 
 def shared_media() -> Path:
-    """Return the directory of the sample's videos: they take 20 s to make, so all share them.
+    """Return the directory of the sample's videos, which all runs share: they take 20 s to make.
 
-    The name of each file says how it was made, so that none from an earlier run is a wrong one.
+    The name of each file depends on how it is made, so a file of an earlier run is used only if
+    it is the right one.
     """
     directory = Path(__file__).parents[2] / ".pytest_cache" / "media"
     directory.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,7 @@ class Aws:
             self.monkeypatch.setenv(name, value)
 
     def _write(self, name: str, text: str) -> None:
-        """Replace a file as `aws configure` does: readers never see half of it."""
+        """Replace a file atomically, as `aws configure` does."""
         path = self.home / ".aws" / name
         path.parent.mkdir(exist_ok=True)
         new = path.with_suffix(f".{uuid.uuid4().hex}")
@@ -88,7 +88,7 @@ def opened(metrics: Metrics) -> Iterator[Callable[..., ObjectStore]]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_retry_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry as often as usual, but without the waits in between."""
     monkeypatch.setattr(retry, "MAX_WAIT_S", 0.0)
     monkeypatch.setattr(bucket_limits, "FIRST_PAUSE_S", 0.0)
