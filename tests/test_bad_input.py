@@ -71,11 +71,11 @@ def refused(place: Place, *arguments: str, code: int, **changes: str) -> str:
     words = [argument.format(**place.names) for argument in arguments]
     env = without({**place.env, **changes}, *(name for name, value in changes.items() if not value))
     done = run_cli(*words, env=env, check=False)
-    said = complaint(done)
-    assert done.returncode == code, said
+    output = complaint(done)
+    assert done.returncode == code, output
     assert not any(is_mounted(path) for path in place.names.values())
     assert processes_with(str(place.path)) == []
-    return said.replace(str(place.path), "")
+    return output.replace(str(place.path), "")
 
 
 USAGE = {
@@ -119,14 +119,14 @@ USAGE = {
 @pytest.mark.parametrize("name", USAGE)
 def test_a_wrong_flag_or_value_is_named_with_its_remedy(place, name):
     arguments, *wanted = USAGE[name]
-    said = refused(place, "mount", "{mp}", *arguments, code=2)
-    assert all(words in said for words in wanted), said
+    output = refused(place, "mount", "{mp}", *arguments, code=2)
+    assert all(words in output for words in wanted), output
 
 
 def test_a_mount_without_a_mountpoint_says_where_to_put_it(place):
-    said = refused(place, "mount", code=2)
-    assert "no MOUNTPOINT" in said
-    assert "ego4dfs mount ~/ego4d" in said
+    output = refused(place, "mount", code=2)
+    assert "no MOUNTPOINT" in output
+    assert "ego4dfs mount ~/ego4d" in output
 
 
 MOUNTPOINTS = {
@@ -141,16 +141,16 @@ MOUNTPOINTS = {
 @pytest.mark.parametrize("name", MOUNTPOINTS)
 def test_an_unusable_mountpoint_is_named_with_its_remedy(place, name):
     mountpoint, *wanted = MOUNTPOINTS[name]
-    said = refused(place, "mount", mountpoint, code=5)
-    assert all(words in said for words in wanted), said
+    output = refused(place, "mount", mountpoint, code=5)
+    assert all(words in output for words in wanted), output
     assert place.gateway.requests == 0
 
 
 @pytest.mark.parametrize("command", ["unmount", "status"])
 @pytest.mark.parametrize("mountpoint", ["{mp}", "{none}", "{file}"])
 def test_unmount_and_status_without_a_mount_say_so(place, command, mountpoint):
-    said = refused(place, command, mountpoint, code=5)
-    assert "no ego4dfs is mounted there" in said
+    output = refused(place, command, mountpoint, code=5)
+    assert "no ego4dfs is mounted there" in output
 
 
 CACHES = {
@@ -164,14 +164,14 @@ CACHES = {
 def test_an_unusable_cache_directory_is_named(place, name):
     directory, wanted = CACHES[name]
     for command in (("mount", "{mp}"), ("ls",), ("cache", "info")):
-        said = refused(place, *command, "--cache-dir", directory, code=1)
-        assert wanted in said
-        assert "--cache-dir" in said
+        output = refused(place, *command, "--cache-dir", directory, code=1)
+        assert wanted in output
+        assert "--cache-dir" in output
 
 
 def test_a_log_file_that_cannot_be_written_is_named(place):
-    said = refused(place, "mount", "{mp}", "--log-file", "/proc/none/log", code=5)
-    assert "log file /proc/none/log" in said
+    output = refused(place, "mount", "{mp}", "--log-file", "/proc/none/log", code=5)
+    assert "log file /proc/none/log" in output
 
 
 KEYS = {
@@ -189,29 +189,29 @@ KEYS = {
 @pytest.mark.parametrize("name", KEYS)
 def test_a_key_that_is_not_accepted_is_distinguished(place, name, foreground):
     changes, *wanted = KEYS[name]
-    said = refused(place, "mount", "{mp}", *foreground, code=4, **changes)
-    assert all(words in said for words in wanted), said
-    assert "AKIAX" not in said
+    output = refused(place, "mount", "{mp}", *foreground, code=4, **changes)
+    assert all(words in output for words in wanted), output
+    assert "AKIAX" not in output
 
 
 def test_an_expired_key_is_distinguished(place):
     place.gateway.faults.rejected_keys = {place.env["AWS_ACCESS_KEY_ID"]: "ExpiredToken"}
-    said = refused(place, "mount", "{mp}", code=4)
-    assert "expired" in said
-    assert "https://ego4ddataset.com" in said
+    output = refused(place, "mount", "{mp}", code=4)
+    assert "expired" in output
+    assert "https://ego4ddataset.com" in output
 
 
 def test_a_key_that_is_not_ego4ds_is_distinguished(place):
     place.gateway.faults.rejected_keys = {place.env["AWS_ACCESS_KEY_ID"]: "AccessDenied"}
     for selection in ((), ("--datasets", "annotations")):
-        said = refused(place, "mount", "{mp}", *selection, code=4)
-        assert "this AWS key may not read Ego4D v2_1" in said
-        assert "--aws_profile_name" in said
+        output = refused(place, "mount", "{mp}", *selection, code=4)
+        assert "this AWS key may not read Ego4D v2_1" in output
+        assert "--aws_profile_name" in output
 
 
 def test_a_dataset_that_is_not_published_is_distinguished(place):
-    said = refused(place, "mount", "{mp}", "--datasets", "fut_loc", "annotations", code=4)
-    assert "dataset fut_loc is refused in v2_1, though the key works for others" in said
+    output = refused(place, "mount", "{mp}", "--datasets", "fut_loc", "annotations", code=4)
+    assert "dataset fut_loc is refused in v2_1, though the key works for others" in output
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,9 @@ def test_a_dataset_that_is_not_published_is_distinguished(place):
     [("fullscale", "did you mean full_scale?"), ("zebra", "--list-datasets prints the names")],
 )
 def test_a_dataset_that_does_not_exist_is_distinguished(place, typo, advice):
-    said = refused(place, "mount", "{mp}", "--datasets", typo, code=2)
-    assert said.splitlines()[0] == f"ego4dfs: there is no dataset '{typo}' in v2_1: {advice}"
-    assert "--list-datasets" in said
+    output = refused(place, "mount", "{mp}", "--datasets", typo, code=2)
+    assert output.splitlines()[0] == f"ego4dfs: there is no dataset '{typo}' in v2_1: {advice}"
+    assert "--list-datasets" in output
 
 
 def test_a_version_that_does_not_exist_is_distinguished(place):
@@ -233,23 +233,23 @@ def test_a_version_that_does_not_exist_is_distinguished(place):
 @pytest.mark.parametrize("foreground", [(), ("--foreground",)], ids=["background", "foreground"])
 @pytest.mark.parametrize("endpoint", [NOWHERE, "http://nowhere.invalid"])
 def test_an_endpoint_that_does_not_answer_is_named(place, endpoint, foreground):
-    said = refused(place, "mount", "{mp}", *foreground, code=1, AWS_ENDPOINT_URL=endpoint)
-    assert said.startswith(f"ego4dfs: {endpoint}: ")
-    assert "no manifest of v2_1 is cached" in said
-    assert "--endpoint-url" in said
+    output = refused(place, "mount", "{mp}", *foreground, code=1, AWS_ENDPOINT_URL=endpoint)
+    assert output.startswith(f"ego4dfs: {endpoint}: ")
+    assert "no manifest of v2_1 is cached" in output
+    assert "--endpoint-url" in output
 
 
 def test_a_missing_mirror_is_named(place):
-    said = refused(place, "mount", "{mp}", "--source", "{none}", code=1)
-    assert "file:///none: no such directory" in said
-    assert said.splitlines()[-1] == "  hint: check the path given as --source"
+    output = refused(place, "mount", "{mp}", "--source", "{none}", code=1)
+    assert "file:///none: no such directory" in output
+    assert output.splitlines()[-1] == "  hint: check the path given as --source"
 
 
 @pytest.mark.parametrize("dataset", ["imu", "gaze", "viz"])
 def test_a_file_that_is_not_a_manifest_is_named_with_its_place(place, dataset):
-    said = refused(place, "mount", "{mp}", "--datasets", dataset, code=1)
-    assert f"manifest v2_1/{dataset}, row 1: no column holds an id" in said
-    assert said.replace("\n", "").isprintable()
+    output = refused(place, "mount", "{mp}", "--datasets", dataset, code=1)
+    assert f"manifest v2_1/{dataset}, row 1: no column holds an id" in output
+    assert output.replace("\n", "").isprintable()
 
 
 def test_nonempty_mounts_and_the_files_below_are_back_after_the_unmount(place, libfuse):
@@ -259,10 +259,10 @@ def test_nonempty_mounts_and_the_files_below_are_back_after_the_unmount(place, l
     try:
         mounts.again(full, "--nonempty", env=place.env)
         assert sorted(os.listdir(full)) == ["ego4d.json", "v2"]
-        said = run_cli("mount", str(full), "--nonempty", env=place.env, check=False)
-        assert said.returncode == 5
-        assert "ego4dfs is mounted there already" in complaint(said)
-        assert f"ego4dfs unmount {full}" in said.stderr
+        done = run_cli("mount", str(full), "--nonempty", env=place.env, check=False)
+        assert done.returncode == 5
+        assert "ego4dfs is mounted there already" in complaint(done)
+        assert f"ego4dfs unmount {full}" in done.stderr
         mounts.unmount(full)
     finally:
         mounts.clear()
@@ -271,8 +271,8 @@ def test_nonempty_mounts_and_the_files_below_are_back_after_the_unmount(place, l
 
 def test_commands_that_do_not_exist_are_named(place):
     for word, hint in (("mont", "did you mean mount?"), ("--datasets", "command first")):
-        said = refused(place, word, code=2)
-        assert hint in said
+        output = refused(place, word, code=2)
+        assert hint in output
 
 
 def test_a_directory_of_reports_stays_empty(place):

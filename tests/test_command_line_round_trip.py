@@ -60,17 +60,17 @@ def defaults(name: str) -> dict[str, object]:
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_a_printed_command_says_what_was_given(name, data):
-    said = data.draw(options(PARSERS[name]))
-    line = command_line(PARSERS[name], argparse.Namespace(**said))
+    flags = data.draw(options(PARSERS[name]))
+    line = command_line(PARSERS[name], argparse.Namespace(**flags))
     assert shlex.split(line)[:2] == ["ego4dfs", name]
-    assert vars(PARSERS[name].parse(shlex.split(line)[2:])) == defaults(name) | said
+    assert vars(PARSERS[name].parse(shlex.split(line)[2:])) == defaults(name) | flags
 
 
 @pytest.mark.parametrize("path", ["plain", "-dash", "~/home", "a b"])
 def test_a_positional_argument_is_not_part_of_a_list(path):
-    said = {"mountpoint": path, "datasets": ["clips", "imu"]}
-    line = command_line(PARSERS["mount"], argparse.Namespace(**said))
-    assert vars(PARSERS["mount"].parse(shlex.split(line)[2:])) == defaults("mount") | said
+    flags = {"mountpoint": path, "datasets": ["clips", "imu"]}
+    line = command_line(PARSERS["mount"], argparse.Namespace(**flags))
+    assert vars(PARSERS["mount"].parse(shlex.split(line)[2:])) == defaults("mount") | flags
 
 
 @settings(deadline=None, max_examples=60)
@@ -85,12 +85,12 @@ def test_patterns_of_names_match_those_names_alone(names, others):
 
 
 def test_bash_reads_back_names_with_control_characters():
-    said = {"include": ["new\nline", "\x1b[2J"], "output_directory": "/data/\udcff"}
-    line = command_line(PARSERS["prefetch"], argparse.Namespace(**said))
+    flags = {"include": ["new\nline", "\x1b[2J"], "output_directory": "/data/\udcff"}
+    line = command_line(PARSERS["prefetch"], argparse.Namespace(**flags))
     assert line.isprintable()
     done = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
     words = os.fsdecode(done.stdout).split("\0")[2:-1]
-    assert vars(PARSERS["prefetch"].parse(words)) == defaults("prefetch") | said
+    assert vars(PARSERS["prefetch"].parse(words)) == defaults("prefetch") | flags
 
 
 def test_a_comma_in_brackets_is_part_of_its_pattern():

@@ -230,14 +230,14 @@ def test_our_keys_are_accepted_with_dashes_too(config_file):
 )
 def test_a_wrong_config_file_is_named_with_its_key(config_file, content, message, hint):
     path = config_file(content)
-    said, remedy = refused(config_path=path)
-    assert message.replace("{}", str(path)) in said
+    text, remedy = refused(config_path=path)
+    assert message.replace("{}", str(path)) in text
     assert hint in remedy
 
 
 def test_a_missing_config_file_is_named(tmp_path):
-    said, _ = refused(config_path=tmp_path / "none.json")
-    assert said == f"--config_path: there is no file {tmp_path / 'none.json'}"
+    text, _ = refused(config_path=tmp_path / "none.json")
+    assert text == f"--config_path: there is no file {tmp_path / 'none.json'}"
 
 
 # Uids
@@ -256,8 +256,8 @@ def test_uids_come_from_a_file(uid_file):
 def test_an_empty_uid_file_is_refused(tmp_path, content):
     path = tmp_path / "uids"
     path.write_bytes(content)
-    said, hint = refused(video_uid_file=path)
-    assert said == f"argument video_uid_file: {path} contains no uids"
+    text, hint = refused(video_uid_file=path)
+    assert text == f"argument video_uid_file: {path} contains no uids"
     assert hint
 
 
@@ -269,11 +269,11 @@ def test_a_uid_file_must_exist_and_be_text(tmp_path):
 
 
 def test_uids_and_a_file_of_uids_exclude_each_other(config_file, uid_file):
-    said, hint = refused(video_uids=["a"], video_uid_file=uid_file)
-    assert said == "argument video_uid_file: not allowed with argument video_uids"
+    text, hint = refused(video_uids=["a"], video_uid_file=uid_file)
+    assert text == "argument video_uid_file: not allowed with argument video_uids"
     path = config_file({"video_uids": ["a"]})
-    said, _ = refused(config_path=path, video_uid_file=uid_file)
-    assert said == f'argument video_uid_file: not allowed with "video_uids" in {path}'
+    text, _ = refused(config_path=path, video_uid_file=uid_file)
+    assert text == f'argument video_uid_file: not allowed with "video_uids" in {path}'
     assert hint == "use only one of them"
 
 
@@ -324,8 +324,8 @@ def test_an_unknown_version_is_accepted_with_a_warning(caplog):
 
 def test_universities_must_be_known_in_any_case():
     assert resolve({"universities": ["UNICT,cmu"]}, environ={}).universities == ("unict", "cmu")
-    said, hint = refused(universities=["unitc"])
-    assert said == "argument universities: expected a known university, got 'unitc'"
+    text, hint = refused(universities=["unitc"])
+    assert text == "argument universities: expected a known university, got 'unitc'"
     assert hint == "did you mean unict?"
     assert "bristol, cmu, cmu_africa" in refused(universities=["zzz"])[1]
 
@@ -404,8 +404,8 @@ def test_a_manifest_override_needs_exactly_one_dataset(tmp_path):
     given = {"manifest_override_path": path, "datasets": ["clips"]}
     assert resolve(given, environ={}).manifest_override_path == path
     for names in ([], ["clips", "imu"]):
-        said, hint = refused(manifest_override_path=path, datasets=names)
-        assert said == "argument manifest_override_path: needs exactly one dataset"
+        text, hint = refused(manifest_override_path=path, datasets=names)
+        assert text == "argument manifest_override_path: needs exactly one dataset"
         assert "--datasets" in hint
 
 

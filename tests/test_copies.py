@@ -47,7 +47,7 @@ def test_copies_are_served_without_a_request_for_objects(prefetched, release, li
     assert (root / "ego4d.json").read_bytes() == b'{"videos": []}'
     counters = status(root)
     assert counters["requests"]["get"] == 0
-    assert counters["requests"]["head"] <= 1  # whether the store answers, asked once of ego4d.json
+    assert counters["requests"]["head"] <= 1  # of ego4d.json: whether the store answers
     assert counters["bytes_from_copies"] == sum(map(len, FILES.values())) + 14
     assert (counters["bytes_fetched"], counters["errors"]) == (0, 0)
 
@@ -122,9 +122,9 @@ def test_a_copy_that_disagrees_is_ignored_and_reported_once(
     assert read("a.bin") == read("a.bin") == FILES["a.bin"]
     assert vfs.session.metrics.bytes_from_copies == 0
     assert vfs.session.metrics.bytes_fetched == len(FILES["a.bin"])
-    told = [r.getMessage() for r in caplog.records if "it is not used" in r.getMessage()]
-    assert len(told) == 1
-    assert "a.bin" in told[0]
+    warnings = [r.getMessage() for r in caplog.records if "it is not used" in r.getMessage()]
+    assert len(warnings) == 1
+    assert "a.bin" in warnings[0]
 
 
 def test_a_copy_of_another_version_is_not_used(prefetched, release, licensee, open_tree):

@@ -132,9 +132,11 @@ def test_only_one_of_several_commands_mounts_at_one_place(place, spawn):
     running = [spawn(command, **pipes) for _ in range(3)]
     ends = sorted((process.communicate(timeout=60)[1], process.returncode) for process in running)
     assert [code for _, code in ends] == [0, 5, 5]
-    for said, _ in ends[1:]:
-        assert len(unwarned(said).splitlines()) == 2
-        assert "another command is about to mount there" in said or "mounted there already" in said
+    for output, _ in ends[1:]:
+        assert len(unwarned(output).splitlines()) == 2
+        assert (
+            "another command is about to mount there" in output or "mounted there already" in output
+        )
     lines = Path("/proc/self/mountinfo").read_text().split("\n")
     assert sum(f" {mountpoint} " in line for line in lines) == 1
 

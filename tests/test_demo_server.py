@@ -129,9 +129,9 @@ def test_if_match_is_honoured(server, bucket):
     s3 = client(server, server.licensee)
     etag = s3.head_object(Bucket=bucket, Key="dir/object")["ETag"]
     for more in ({}, {"Range": "bytes=0-9"}):
-        asked = {"Bucket": bucket, "Key": "dir/object", **more}
-        assert s3.get_object(**asked, IfMatch=etag)["Body"].read() in BODY
-        assert refusal(s3.get_object, **asked, IfMatch='"other"') == 412
+        target = {"Bucket": bucket, "Key": "dir/object", **more}
+        assert s3.get_object(**target, IfMatch=etag)["Body"].read() in BODY
+        assert refusal(s3.get_object, **target, IfMatch='"other"') == 412
 
 
 def test_only_a_versioned_bucket_has_version_ids(server):

@@ -68,7 +68,7 @@ def test_the_table_has_a_row_for_each_check(doctor, release, cli):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "remedy"),
     [
         ("InvalidAccessKeyId", "with the same e-mail"),
         ("ExpiredToken", "with the same e-mail"),
@@ -76,13 +76,13 @@ def test_the_table_has_a_row_for_each_check(doctor, release, cli):
     ],
 )
 def test_a_rejected_key_is_distinguished_from_everything_else(
-    doctor, gateway, licensee, code, told
+    doctor, gateway, licensee, code, remedy
 ):
     gateway.faults.rejected_keys = {licensee["AWS_ACCESS_KEY_ID"]: code}
     exit_code, rows = doctor(endpoint=gateway.url)
     assert rows["licence"]["state"] == "fail"
     assert code in rows["licence"]["found"]
-    assert told in rows["licence"]["remedy"]
+    assert remedy in rows["licence"]["remedy"]
     assert rows["datasets"]["found"] == "not checked, and no manifest is cached"
     assert exit_code == ExitCode.REFUSED
 
@@ -252,7 +252,7 @@ def test_the_table_of_troubleshooting_has_every_check():
 
 @pytest.mark.parametrize("row", _documented(), ids=lambda row: row[0])
 def test_quoted_messages_of_the_table_exist_in_the_code(row):
-    said = _texts(*PACKAGE.rglob("*.py"))
+    texts = _texts(*PACKAGE.rglob("*.py"))
     for quoted in re.findall(r'"([^"]+)"', row[0]):
         for part in quoted.split(" … "):
-            assert part in said, part
+            assert part in texts, part

@@ -70,8 +70,8 @@ def test_fault_03_yes_works_with_skip_s3_checks(prefetch, official, release, out
     prefetch(*flags)
     assert data_of(tree(out), release, "annotations") == {"a.json": b"a"}
     release.dataset("viz", {"b.jpg": b"b" * 2048})
-    said = prefetch("-y", "--no-metadata", "--datasets", "viz").stdout
-    assert "1 file to fetch, 2.0 KiB" in said  # and -y prints count and size
+    output = prefetch("-y", "--no-metadata", "--datasets", "viz").stdout
+    assert "1 file to fetch, 2.0 KiB" in output  # and -y prints count and size
 
 
 def test_fault_04_a_failure_is_an_exit_code_and_a_command(prefetch, official, release, out, front):

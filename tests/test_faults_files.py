@@ -70,11 +70,11 @@ def test_fault_12_a_copy_is_checked_by_more_than_its_size(prefetch, official, re
         path = root / release.version / "annotations/a.json"
         path.write_bytes(b"wrong")  # long after it was published
         os.utime(path, (time.time() + 60, time.time() + 60))
-        said = run("-y", "--no-metadata").stdout
+        output = run("-y", "--no-metadata").stdout
         is_ours = root == out
         found = data_of(tree(root), release, "annotations")
         assert found == {"a.json": b"right" if is_ours else b"wrong"}
-        assert ("already exist" in said) is not is_ours
+        assert ("already exist" in output) is not is_ours
 
 
 def test_fault_12_bytes_changed_by_the_disk_are_found(prefetch, official, release, out):
@@ -215,8 +215,8 @@ def test_fault_28_counts_and_sizes_are_right(prefetch, official, release):
     done = prefetch("--no-metadata", "--dry-run", code=3)
     assert "existing videos" not in done.stdout
     assert "1 file to fetch, 2.0 MiB" in done.stdout
-    told = json.loads(prefetch("--no-metadata", "--dry-run", "--json", code=3).stdout)
-    found = told["datasets"][0]
+    document = json.loads(prefetch("--no-metadata", "--dry-run", "--json", code=3).stdout)
+    found = document["datasets"][0]
     assert (found["files"], found["there"], found["to_fetch"]) == (2, 0, 1)
     assert found["missing"] + found["refused"] == 1
     assert found["bytes_to_fetch"] == 2 * MIB

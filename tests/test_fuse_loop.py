@@ -137,14 +137,14 @@ print("ended")
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "printed"),
     [("loop ends", "ended\n"), ("loop hangs", ""), ("close hangs", "")],
 )
-def test_a_signal_ends_the_process_although_a_lower_layer_hangs(kind, said):
+def test_a_signal_ends_the_process_although_a_lower_layer_hangs(kind, printed):
     """A loop that receives the signal returns; else the process ends with code 0."""
     command = [sys.executable, "-c", SESSION, kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stdout.replace("closed\n", "")) == (0, said), done.stderr
+    assert (done.returncode, done.stdout.replace("closed\n", "")) == (0, printed), done.stderr
 
 
 def test_a_signal_ends_the_mount_also_where_no_thread_is_available(monkeypatch, tmp_path):

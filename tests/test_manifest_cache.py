@@ -24,7 +24,7 @@ def store() -> FailingStore:
 
 
 @pytest.fixture
-def kept(store: FailingStore, tmp_path: Path) -> ManifestCache:
+def manifests(store: FailingStore, tmp_path: Path) -> ManifestCache:
     """A keeper that has fetched one manifest."""
     keeper = ManifestCache(tmp_path, store)
     keeper.fetch("v2", "clips")
@@ -36,31 +36,31 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "manifests" / "v2" / "clips" / "manifest.csv"
 
 
-def test_a_cached_manifest_is_served_during_an_outage(kept, store):
+def test_a_cached_manifest_is_served_during_an_outage(manifests, store):
     store.fail(StoreUnavailable("gone"))
-    assert kept.is_cached("v2", "clips")
-    assert kept.fetch("v2", "clips").content == MANIFEST
+    assert manifests.is_cached("v2", "clips")
+    assert manifests.fetch("v2", "clips").content == MANIFEST
 
 
-def test_a_damaged_copy_is_fetched_again(kept, path):
+def test_a_damaged_copy_is_fetched_again(manifests, path):
     """Its length is right, and the store would always confirm its ETag."""
     path.write_bytes(DAMAGED)
-    assert not kept.is_cached("v2", "clips")
-    assert kept.fetch("v2", "clips").content == path.read_bytes() == MANIFEST
+    assert not manifests.is_cached("v2", "clips")
+    assert manifests.fetch("v2", "clips").content == path.read_bytes() == MANIFEST
 
 
-def test_a_damaged_copy_is_not_served_during_an_outage(kept, store, path):
+def test_a_damaged_copy_is_not_served_during_an_outage(manifests, store, path):
     path.write_bytes(DAMAGED)
     store.fail(StoreUnavailable("gone"))
     with pytest.raises(StoreUnavailable):
-        kept.fetch("v2", "clips")
+        manifests.fetch("v2", "clips")
 
 
 @pytest.mark.parametrize("facts", [b"", b"5", b"[]", b"{}", b'{"etag": "x"}', b"\xff"])
-def test_a_manifest_with_damaged_facts_is_fetched_again(kept, path, facts):
+def test_a_manifest_with_damaged_facts_is_fetched_again(manifests, path, facts):
     path.with_suffix(".json").write_bytes(facts)
-    assert not kept.is_cached("v2", "clips")
-    assert kept.fetch("v2", "clips").content == MANIFEST
+    assert not manifests.is_cached("v2", "clips")
+    assert manifests.fetch("v2", "clips").content == MANIFEST
     assert json.loads(path.with_suffix(".json").read_bytes())["digest"]
 
 
@@ -85,13 +85,13 @@ def test_an_error_that_is_raised_again_does_not_grow(store, tmp_path):
     """All requests within half a minute get the same error."""
     catalog = Catalog(ManifestCache(tmp_path, store), "v2", Selection())
     store.fail(StoreUnavailable("gone", url="s3://b/a", hint="wait"))
-    told = []
+    raised = []
     for _ in range(5):
         with pytest.raises(StoreUnavailable, match="gone") as caught:
             catalog.listing("clips")
-        told.append((len(caught.traceback), caught.value.url, caught.value.hint))
+        raised.append((len(caught.traceback), caught.value.url, caught.value.hint))
     assert len(store.reads) == 1
-    assert set(told[1:]) == {(told[1][0], "s3://b/a", "wait")}
+    assert set(raised[1:]) == {(raised[1][0], "s3://b/a", "wait")}
 
 
 PORTAL = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Welcome</body></html>\n"
@@ -107,10 +107,10 @@ NO_MANIFESTS = (PORTAL, b"\n", b"\0" * 5000, b'{"error": "quota"}', b"name,size\
 )
 @pytest.mark.parametrize("answer", NO_MANIFESTS)
 def test_an_answer_that_is_not_a_manifest_never_replaces_the_cached_one(
-    kept, store, path, answer, caplog
+    manifests, store, path, answer, caplog
 ):
     store.objects[manifest_url("v2", "clips")] = answer
-    assert kept.fetch("v2", "clips").content == MANIFEST
+    assert manifests.fetch("v2", "clips").content == MANIFEST
     assert "the cached one is used" in caplog.text
     store.fail(StoreUnavailable("gone"))
     assert ManifestCache(path.parents[3], store).fetch("v2", "clips").content == MANIFEST
@@ -147,7 +147,7 @@ def test_a_web_page_cached_by_an_earlier_version_is_fetched_again(store, tmp_pat
 )
 @pytest.mark.parametrize("renames", [0, 1, 2])
 def test_a_crash_between_two_renames_leaves_the_old_manifest_or_the_new(
-    kept, store, path, renames, monkeypatch
+    manifests, store, path, renames, monkeypatch
 ):
     new = MANIFEST + b"b,s3://b/b\n"
     store.objects[manifest_url("v2", "clips")] = new
@@ -160,7 +160,7 @@ def test_a_crash_between_two_renames_leaves_the_old_manifest_or_the_new(
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", crash)
-    assert kept.fetch("v2", "clips").content == new
+    assert manifests.fetch("v2", "clips").content == new
     monkeypatch.undo()
     store.fail(StoreUnavailable("gone"))
     after = ManifestCache(path.parents[3], store).fetch("v2", "clips").content
@@ -175,26 +175,26 @@ def test_a_crash_between_two_renames_leaves_the_old_manifest_or_the_new(
     sees="the manifest is fetched again",
     deadline="at once",
 )
-def test_a_manifest_with_a_changed_byte_in_its_facts_is_fetched_again(kept, path, store):
+def test_a_manifest_with_a_changed_byte_in_its_facts_is_fetched_again(manifests, path, store):
     facts_path = path.with_suffix(".json")
     content = facts_path.read_bytes()
     for place in range(0, len(content), 7):
         flipped = bytearray(content)
         flipped[place] ^= 1
         facts_path.write_bytes(flipped)
-        found = kept.fetch("v2", "clips")
+        found = manifests.fetch("v2", "clips")
         assert (found.content, found.mtime_ns) == (MANIFEST, 1_600_000_000 * 10**9)
         store.reads.clear()
         facts_path.write_bytes(content)
 
 
-def test_facts_of_an_earlier_version_without_a_checksum_are_used(kept, path, store):
+def test_facts_of_an_earlier_version_without_a_checksum_are_used(manifests, path, store):
     facts_path = path.with_suffix(".json")
     facts = json.loads(facts_path.read_bytes())
     del facts["proof"]
     facts_path.write_text(json.dumps(facts))
     store.fail(StoreUnavailable("gone"))
-    assert kept.fetch("v2", "clips").content == MANIFEST
+    assert manifests.fetch("v2", "clips").content == MANIFEST
 
 
 @pytest.mark.fault(
@@ -205,9 +205,9 @@ def test_facts_of_an_earlier_version_without_a_checksum_are_used(kept, path, sto
     deadline="at once",
 )
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.json"])
-def test_an_unreadable_cached_manifest_is_fetched_again(kept, path, name, caplog):
+def test_an_unreadable_cached_manifest_is_fetched_again(manifests, path, name, caplog):
     """A directory in its place is unreadable for root, too."""
     path.with_name(name).unlink()
     path.with_name(name).mkdir()
-    assert kept.fetch("v2", "clips").content == MANIFEST
+    assert manifests.fetch("v2", "clips").content == MANIFEST
     assert "cannot be read" in caplog.text

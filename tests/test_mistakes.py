@@ -101,27 +101,27 @@ def test_no_mistake_ends_as_an_unexpected_error(place, seed, capfd):
         if not is_harmless(words) or words[0] == "mount":
             words = ["ls", *words[1:]]
         code = cli.main(words)
-        said = capfd.readouterr().err
-        assert "unexpected" not in said, words
-        assert "Traceback" not in said, words
+        text = capfd.readouterr().err
+        assert "unexpected" not in text, words
+        assert "Traceback" not in text, words
         assert code in range(6), words
-        assert code or not said.startswith("ego4dfs: error"), words
+        assert code or not text.startswith("ego4dfs: error"), words
 
 
-def said_by(capsys, *words: str) -> tuple[int, str]:
+def run_captured(capsys, *words: str) -> tuple[int, str]:
     code = cli.main(words)
     return code, capsys.readouterr().err
 
 
 def test_a_message_shows_a_path_as_it_was_given(place, capsys):
-    _, said = said_by(capsys, "ls", "/x/y")
-    assert said.startswith("ego4dfs: /x/y: no such file or directory in this selection")
+    _, text = run_captured(capsys, "ls", "/x/y")
+    assert text.startswith("ego4dfs: /x/y: no such file or directory in this selection")
 
 
 def test_cache_without_an_action_says_which_there_are(place, capsys):
-    code, said = said_by(capsys, "cache", "--datasets", "clips", "info")
+    code, text = run_captured(capsys, "cache", "--datasets", "clips", "info")
     assert code == 2
-    assert "ego4dfs cache info|verify|clear|unpin" in said
+    assert "ego4dfs cache info|verify|clear|unpin" in text
 
 
 @pytest.mark.parametrize("flags", [("-lh",), ("-hl",), ("-l", "-h"), ("-h", "-l")])
@@ -163,10 +163,10 @@ def test_help_describes_options_for_that_command(command, default, directory):
     ids=lambda words: " ".join(words)[:40],
 )
 def test_an_impossible_path_is_not_reported_as_a_bug(place, words, capsys):
-    code, said = said_by(capsys, *words)
+    code, text = run_captured(capsys, *words)
     assert code
-    assert "unexpected" not in said
-    assert len(said.splitlines()) <= 2
+    assert "unexpected" not in text
+    assert len(text.splitlines()) <= 2
 
 
 def test_a_limit_above_the_size_of_the_disk_causes_a_warning(place, caplog):

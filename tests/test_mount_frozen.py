@@ -211,11 +211,11 @@ def test_another_mount_namespace_that_uses_a_mount_is_named(mount, arguments, mo
     with held(*unshare("private"), "sh", "-c", line) as holder:
         with pytest.raises(MountError) as caught:
             unmount(root)
-        said = str(caught.value)
-        assert f"{root} is unmounted, but process {pid} still runs" in said
-        assert f"the mount namespace of sleep (pid {holder.pid})" in said
-        assert "holds the filesystem" in said
-        assert "store" not in said
+        text = str(caught.value)
+        assert f"{root} is unmounted, but process {pid} still runs" in text
+        assert f"the mount namespace of sleep (pid {holder.pid})" in text
+        assert "holds the filesystem" in text
+        assert "store" not in text
         assert is_running(pid)
         assert not is_mounted(root)
     wait_until(lambda: not is_running(pid))

@@ -55,11 +55,11 @@ def test_a_background_mount_prints_its_place_and_the_next_commands(cli, mount, t
     mountpoint = tmp_path / "my ego4d"
     mountpoint.mkdir()
     mount.adopt(mountpoint)
-    said = cli("mount", str(mountpoint), *arguments).stdout.splitlines()
-    assert said[0] == f"Ego4D is at {mountpoint}"
-    assert f"  ls '{mountpoint}'/{arguments[1]}  " in said[1]
-    assert said[2].endswith(f"ego4dfs unmount '{mountpoint}'")
-    log = said[3].split(maxsplit=1)[1]
+    lines = cli("mount", str(mountpoint), *arguments).stdout.splitlines()
+    assert lines[0] == f"Ego4D is at {mountpoint}"
+    assert f"  ls '{mountpoint}'/{arguments[1]}  " in lines[1]
+    assert lines[2].endswith(f"ego4dfs unmount '{mountpoint}'")
+    log = lines[3].split(maxsplit=1)[1]
     assert "mounting" in Path(log).read_text()
     cli("unmount", str(mountpoint))
 

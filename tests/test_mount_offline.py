@@ -94,7 +94,7 @@ def test_a_server_that_goes_away_during_a_read_is_an_error_in_bounded_time(gatew
         assert os.pread(file.fileno(), 1000, 0) == data[:1000]
         gateway.stop()
         assert error_of(lambda: os.pread(file.fileno(), 1000, 20 * MIB)) == errno.EIO
-        # The next ones are told at once, without a request of their own.
+        # The next ones fail at once, without a request of their own.
         before = status(root)["requests"]["get"]
         for offset in range(12, 20):
             assert error_of(lambda at=offset: os.pread(file.fileno(), 100, at * MIB)) == errno.EIO

@@ -189,9 +189,9 @@ def test_a_nested_dataset_is_not_a_path():
 
 def test_two_mountpoints_are_refused():
     assert refused("/a --datasets clips /b")[0] == "unrecognized arguments: /a"
-    said, _ = refused("/a -o /b")
-    assert "not allowed with" in said
-    assert "MOUNTPOINT" in said
+    text, _ = refused("/a -o /b")
+    assert "not allowed with" in text
+    assert "MOUNTPOINT" in text
 
 
 def test_a_missing_mountpoint_is_an_error_with_an_example():
@@ -230,15 +230,15 @@ def test_a_missing_mountpoint_is_an_error_with_an_example():
     ],
 )
 def test_a_wrong_line_is_explained(line, message, hint):
-    said, remedy = refused(line)
-    assert said.startswith(message)
+    text, remedy = refused(line)
+    assert text.startswith(message)
     assert hint in remedy
 
 
 def test_uids_of_the_config_file_and_a_file_of_uids_exclude_each_other(home):
     (home / "config.json").write_text('{"video_uids": ["a"]}')
-    said, _ = refused("--config config.json --video_uid_file uids")
-    assert said == f'--video_uid_file: not allowed with "video_uids" in {home / "config.json"}'
+    text, _ = refused("--config config.json --video_uid_file uids")
+    assert text == f'--video_uid_file: not allowed with "video_uids" in {home / "config.json"}'
 
 
 def test_every_flag_is_called_as_help_calls_it():

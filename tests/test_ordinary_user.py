@@ -57,11 +57,11 @@ class Person:
     def refusal(self, *arguments, code, mountpoint=None, **env) -> str:
         """Return why a mount is refused, once nothing of it is left."""
         done = self.run("ego4dfs", "mount", mountpoint or self.mountpoint, *arguments, **env)
-        said = complaint(done)
-        assert done.returncode == code, said
+        output = complaint(done)
+        assert done.returncode == code, output
         assert self.namespace.mounted() == []
         assert self.namespace.processes() == []
-        return said.replace(str(self.home), "~")
+        return output.replace(str(self.home), "~")
 
 
 @pytest.fixture
@@ -116,9 +116,9 @@ def test_another_users_mount_is_distinguished_from_a_dead_one(person):
 
 
 def test_allow_other_is_refused_where_root_does_not_permit_it(person):
-    said = person().refusal("--allow-other", code=5)
-    assert "--allow-other: /etc/fuse.conf does not permit it" in said
-    assert "user_allow_other" in said
+    output = person().refusal("--allow-other", code=5)
+    assert "--allow-other: /etc/fuse.conf does not permit it" in output
+    assert "user_allow_other" in output
 
 
 @pytest.mark.parametrize("version", ["2", "3"])
@@ -143,10 +143,10 @@ def test_a_mount_in_the_background_has_a_session_of_its_own(person):
 
 
 def test_a_machine_without_the_fuse_device_says_how_to_get_it(person):
-    said = person(NO_DEVICE).refusal(code=5)
-    assert "/dev/fuse does not exist" in said
-    assert "modprobe fuse" in said
-    assert "--device /dev/fuse" in said
+    output = person(NO_DEVICE).refusal(code=5)
+    assert "/dev/fuse does not exist" in output
+    assert "modprobe fuse" in output
+    assert "--device /dev/fuse" in output
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_the_doctor_says_what_a_machine_lacks(person, setup, row):
 
 
 def test_a_device_that_is_not_for_users_says_so(person):
-    said = person("chmod 600 /dev/fuse").refusal(code=5)
-    assert "/dev/fuse: you have no permission to open it" in said
+    output = person("chmod 600 /dev/fuse").refusal(code=5)
+    assert "/dev/fuse: you have no permission to open it" in output
 
 
 @pytest.mark.parametrize(
@@ -178,18 +178,18 @@ def test_a_device_that_is_not_for_users_says_so(person):
     ],
 )
 def test_a_machine_without_libfuse_says_what_to_install(person, arguments, missing, packages):
-    said = person(NO_LIBRARY).refusal(*arguments, code=5)
-    assert missing in said
-    assert packages in said
+    output = person(NO_LIBRARY).refusal(*arguments, code=5)
+    assert missing in output
+    assert packages in output
 
 
 @pytest.mark.parametrize(("version", "program"), [("2", "fusermount"), ("3", "fusermount3")])
 def test_a_machine_without_fusermount_says_what_to_install(person, version, program):
     me = person()
     me.run("mkdir", me.home / "bin")
-    said = me.refusal("--libfuse", version, code=5, PATH=str(me.home / "bin"))
-    assert f"{program} is not on PATH, and only root can mount without it" in said
-    assert "apt-get install fuse" in said
+    output = me.refusal("--libfuse", version, code=5, PATH=str(me.home / "bin"))
+    assert f"{program} is not on PATH, and only root can mount without it" in output
+    assert "apt-get install fuse" in output
 
 
 @pytest.mark.fault(
@@ -201,9 +201,9 @@ def test_a_machine_without_fusermount_says_what_to_install(person, version, prog
 )
 def test_a_mount_that_could_not_be_unmounted_is_refused(person):
     me = person(NO_MTAB)
-    said = me.refusal(code=5)
-    assert "/etc/mtab does not exist, and fusermount3 cannot unmount without it" in said
-    assert "as root: ln -s /proc/self/mounts /etc/mtab" in said
+    output = me.refusal(code=5)
+    assert "/etc/mtab does not exist, and fusermount3 cannot unmount without it" in output
+    assert "as root: ln -s /proc/self/mounts /etc/mtab" in output
     rows = json.loads(me.run("ego4dfs", "doctor", "--json", "--datasets", "annotations").stdout)
     [row] = [row for row in rows if row["check"] == "permission to mount"]
     assert row["state"] == "fail"
@@ -218,9 +218,9 @@ def test_a_mount_that_could_not_be_unmounted_is_refused(person):
 )
 def test_the_output_of_fusermount_is_in_the_message(person):
     me = person(PLAIN_FUSERMOUNT)
-    said = me.refusal("--datasets", "annotations", "--version", me.version, code=5)
-    assert "could not mount (fusermount3: mount failed: Operation not permitted)" in said
-    assert "fusermount3 is not set-uid root; as root: chmod u+s" in said
+    output = me.refusal("--datasets", "annotations", "--version", me.version, code=5)
+    assert "could not mount (fusermount3: mount failed: Operation not permitted)" in output
+    assert "fusermount3 is not set-uid root; as root: chmod u+s" in output
 
 
 def test_root_needs_no_fusermount(licensee, mount, release, tmp_path, libfuse):
@@ -247,11 +247,11 @@ def test_a_mountpoint_of_somebody_else_is_named(person, path, wanted):
 
 
 def test_a_cache_directory_of_somebody_else_is_named(person):
-    said = person(SOMEBODYS).refusal("--cache-dir", "/mnt/secret/cache", code=1)
-    assert "cache directory /mnt/secret/cache: permission denied" in said
-    assert "--cache-dir" in said
+    output = person(SOMEBODYS).refusal("--cache-dir", "/mnt/secret/cache", code=1)
+    assert "cache directory /mnt/secret/cache: permission denied" in output
+    assert "--cache-dir" in output
 
 
 def test_a_home_that_cannot_be_written_is_named(person):
-    said = person().refusal(code=1, HOME="/proc")
-    assert "cache directory /proc/.cache/ego4dfs" in said
+    output = person().refusal(code=1, HOME="/proc")
+    assert "cache directory /proc/.cache/ego4dfs" in output

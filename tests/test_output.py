@@ -129,11 +129,11 @@ def bug():
 def test_a_bug_is_one_line_and_its_traceback_in_a_file(state, capsys):
     assert output.guard(bug) == 1
     assert output.guard(bug) == 1
-    said = [
+    lines = [
         "ego4dfs: unexpected ZeroDivisionError: oops",
         f"  hint: this is a bug; its traceback is in {state}",
     ]
-    assert capsys.readouterr().err.splitlines() == said * 2
+    assert capsys.readouterr().err.splitlines() == lines * 2
     assert state.read_text().count("Traceback") == 2
     assert state.parent.stat().st_mode & 0o777 == 0o700
 

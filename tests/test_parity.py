@@ -120,9 +120,9 @@ def test_neither_tool_fetches_files_of_the_other_again(both, is_ours_first):
         record = out / "v2" / dataset / "manifest.ver"
         rows = set(record.read_bytes().split(b"\r\n"))
         both.front.reset()
-        said = second(out, "--datasets", dataset)
+        output = second(out, "--datasets", dataset)
         assert both.fetched() == []
-        assert "The latest versions of all requested videos already exist" in said
+        assert "The latest versions of all requested videos already exist" in output
         if (
             is_ours_first
         ):  # else rows without versions are put right, which it writes wrong (fault 2)
@@ -153,9 +153,9 @@ def test_lines_of_the_official_readme_mean_the_same(both, monkeypatch, line):
     assert config.metadata
     command = [*EGO4DFS, "prefetch", *flags, "--dry-run", "--json"]
     done = subprocess.run(command, env=both.env, capture_output=True, text=True, check=True)
-    told = {plan["dataset"]: plan["files"] for plan in json.loads(done.stdout)["datasets"]}
+    counts = {plan["dataset"]: plan["files"] for plan in json.loads(done.stdout)["datasets"]}
     expected = {name: len(both.sample.files[config.version, name]) for name in config.datasets}
-    assert told == {None: 1, **expected}
+    assert counts == {None: 1, **expected}
 
 
 def test_flags_of_the_official_readme_mean_what_it_says(both, tmp_path):

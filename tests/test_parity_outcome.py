@@ -28,8 +28,8 @@ def known_lines(stdout: str, out: Path) -> list[str]:
 
     The official "GB" are 1024³ bytes; ours says GiB.
     """
-    said = re.sub(r"(?<=\d) GB\b", " GiB", stdout.replace(str(out), "OUT"))
-    found = re.findall("|".join(f"(?:{re.escape(words)}[^\n(]*)" for words in SAID), said)
+    text = re.sub(r"(?<=\d) GB\b", " GiB", stdout.replace(str(out), "OUT"))
+    found = re.findall("|".join(f"(?:{re.escape(words)}[^\n(]*)" for words in SAID), text)
     return sorted({line.rstrip() for line in found})
 
 

@@ -42,8 +42,8 @@ def test_a_second_run_requests_only_the_manifests(prefetch, release, front):
     prefetch("-y")
     front.reset()
     done = prefetch("-y")
-    asked = [(method, path.rpartition("/")[2]) for method, path, _ in front.log]
-    assert sorted(asked) == [("GET", "manifest.csv"), ("HEAD", "ego4d.json")]
+    requests = [(method, path.rpartition("/")[2]) for method, path, _ in front.log]
+    assert sorted(requests) == [("GET", "manifest.csv"), ("HEAD", "ego4d.json")]
     assert "The latest versions of all requested videos already exist" in done.stdout
 
 

@@ -107,10 +107,10 @@ def test_files_that_a_disk_refuses_do_not_stop_others(prefetch, release, tmp_pat
         done = prefetch("-y", "--no-metadata", "-o", str(disk), code=3)
         assert data_of(tree(disk), release, "annotations") == good
         assert not list(disk.rglob("*.part"))
-    told = [line for line in done.stderr.splitlines() if line.startswith("  failed")]
-    assert len(told) == 3
-    assert sum("too large for this disk" in line for line in told) == 2
-    assert sum("a:b.bin: this disk does not allow this name" in line for line in told) == 1
+    failures = [line for line in done.stderr.splitlines() if line.startswith("  failed")]
+    assert len(failures) == 3
+    assert sum("too large for this disk" in line for line in failures) == 2
+    assert sum("a:b.bin: this disk does not allow this name" in line for line in failures) == 1
 
 
 @pytest.mark.parametrize("size", [70, 3 * MIB])

@@ -77,11 +77,11 @@ def test_one_missing_object_does_not_stop_the_rest(prefetch, release, out, flags
     assert found == FILES
     assert "lost.mp4" in done.stderr
     assert "To retry these files" in done.stderr
-    told = json.loads(prefetch("-y", "--no-metadata", *flags, "--json", code=3).stdout)
-    assert (told["done"], told["skipped"]) == (0, len(FILES))
-    assert told["refused"] + told["missing"] == len(told["problems"]) == 1
-    assert told["problems"][0]["path"] == f"{release.version}/annotations/lost.mp4"
-    assert told["exit_code"] == 3
+    report = json.loads(prefetch("-y", "--no-metadata", *flags, "--json", code=3).stdout)
+    assert (report["done"], report["skipped"]) == (0, len(FILES))
+    assert report["refused"] + report["missing"] == len(report["problems"]) == 1
+    assert report["problems"][0]["path"] == f"{release.version}/annotations/lost.mp4"
+    assert report["exit_code"] == 3
 
 
 def test_a_run_with_only_missing_objects_fails(prefetch, release):
@@ -118,11 +118,11 @@ def test_expired_keys_end_a_run_and_renewed_keys_continue_it(
     process = start()
     wait_until(lambda: front.bytes_sent > size // 3)
     front.faults.rejected_keys = {server.licensee.access_key: "ExpiredToken"}
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 4, said
-    assert "expired" in said
-    assert "sign the licence again" in said
-    assert server.licensee.secret_key not in said
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 4, stderr
+    assert "expired" in stderr
+    assert "sign the licence again" in stderr
+    assert server.licensee.secret_key not in stderr
     front.faults.rejected_keys = {}
     front.faults.bytes_per_s = 0
     prefetch("-y", "--no-metadata")
@@ -137,9 +137,9 @@ def test_ctrl_c_ends_a_run_at_once_and_prints_how_to_continue(prefetch, release,
     process = start()
     wait_until(lambda: sum("large.mp4" in path for verb, path, _ in front.log if verb == "GET") > 4)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=15)  # though answers are under way for 18 s and more
+    _, stderr = process.communicate(timeout=15)  # though answers are under way for 18 s and more
     assert process.returncode == 130
-    assert "To continue:" in said
+    assert "To continue:" in stderr
     front.faults.stall_body_s = 0.0
     prefetch("-y", "--no-metadata")
     assert data_of(tree(out), release, "annotations") == FILES
@@ -178,8 +178,8 @@ def test_an_object_replaced_during_a_run_is_copied_in_its_new_version(
     new = seeded("new", 50 * MIB)
     release.put("annotations/large.mp4", new)
     front.faults.bytes_per_s = 0
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
     assert data_of(tree(out), release, "annotations") == {"large.mp4": new}
 
 

@@ -33,9 +33,9 @@ def test_fetched_files_are_complete_in_the_next_plan_without_a_request(bench):
     bench.put(a=b"a" * 100, b=b"b" * 3 * MIB, c=b"")
     report = bench.fetch()
     assert report.counts[Status.DONE] == 3
-    asked = len(bench.store.heads) + len(bench.store.gets)
+    sent = len(bench.store.heads) + len(bench.store.gets)
     assert bench.plan().count(State.RIGHT) == 3
-    assert len(bench.store.heads) + len(bench.store.gets) == asked
+    assert len(bench.store.heads) + len(bench.store.gets) == sent
 
 
 def test_a_small_file_costs_two_statements_and_is_never_unfinished(bench):

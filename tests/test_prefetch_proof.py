@@ -24,14 +24,14 @@ SIZES = (70, 3 * MIB)
 
 def spoil(bench: Bench, is_spoilt: Callable[[str, int], bool]) -> None:
     """Make the store send a wrong first byte, depending on the URL and the number of requests."""
-    true, asked = bench.store.read_range, dict.fromkeys(bench.store.objects, 0)
+    true, attempts = bench.store.read_range, dict.fromkeys(bench.store.objects, 0)
 
     def read_range(url, start, stop, **expected):
         fetched = true(url, start, stop, **expected)
         if start:
             return fetched
-        asked[url] += 1
-        if not is_spoilt(url, asked[url]):
+        attempts[url] += 1
+        if not is_spoilt(url, attempts[url]):
             return fetched
         return dataclasses.replace(fetched, data=memoryview(b"\0" + bytes(fetched.data)[1:]))
 

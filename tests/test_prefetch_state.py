@@ -67,9 +67,9 @@ def test_copies_stay_complete_while_the_store_does_not_answer(shared):
     shared.ours("-y")
     shared.expire_checks()
     shared.front.stop()
-    said = shared.ours()
-    assert NOTHING in said
-    assert "cannot check now whether copies are the latest" in said
+    output = shared.ours()
+    assert NOTHING in output
+    assert "cannot check now whether copies are the latest" in output
     shared.front.start()
     shared.front.reset()
     shared.ours()
@@ -83,9 +83,9 @@ def test_a_run_after_the_official_tool_has_nothing_to_fetch(shared):
     shared.front.reset()
     assert NOTHING in shared.ours("--dry-run")
     shared.front.reset()
-    said = shared.ours()
-    assert NOTHING in said
-    assert "to fetch" not in said
+    output = shared.ours()
+    assert NOTHING in output
+    assert "to fetch" not in output
     assert shared.requested("GET") == []
     assert shared.front.requests <= len(CONTENT) + 2  # ego4d.json and the manifest
     shared.front.reset()
@@ -220,7 +220,7 @@ def test_a_file_of_the_right_size_with_wrong_bytes_is_not_complete(shared, has_r
 def test_a_journal_on_a_full_disk_is_reported_as_a_full_disk(tmp_path):
     """Removing the journal, as if it were damaged, would be the wrong remedy."""
     error = sqlite3.OperationalError("database or disk is full")
-    told = journal_file.unusable(tmp_path / "journal.sqlite", error)
-    assert "no space left on device" in str(told)
-    assert told.hint.startswith("make room")
+    failure = journal_file.unusable(tmp_path / "journal.sqlite", error)
+    assert "no space left on device" in str(failure)
+    assert failure.hint.startswith("make room")
     assert "damaged" in journal_file.unusable(tmp_path, sqlite3.DatabaseError("malformed")).hint

@@ -323,10 +323,10 @@ def to_cache(prefetch):
 def test_a_mount_reads_pinned_objects_without_a_get(release, to_cache, cli, mount):
     release.dataset("annotations", FILES)
     chosen = ("--version", release.version, "--datasets", "annotations", "--no-metadata")
-    said = to_cache("-y", "--pin").stdout
-    assert "2 files to fetch, 3.0 MiB; the cache has room for " in said
-    assert "2 fetched, 0 already complete" in said
-    assert "until `ego4dfs cache unpin`" in said
+    output = to_cache("-y", "--pin").stdout
+    assert "2 files to fetch, 3.0 MiB; the cache has room for " in output
+    assert "2 fetched, 0 already complete" in output
+    assert "until `ego4dfs cache unpin`" in output
     pins = json.loads(cli("cache", "info", "--json").stdout)["pins"]
     assert {pin["url"]: pin["blocks"] for pin in pins} == {
         release.url("annotations/a.bin"): 4,
@@ -355,8 +355,8 @@ def test_a_second_run_fetches_nothing_and_says_so(release, to_cache, front):
     release.dataset("annotations", FILES)
     to_cache("-y")
     front.reset()
-    said = to_cache("-y").stdout
-    assert "already exist in the cache" in said
+    output = to_cache("-y").stdout
+    assert "already exist in the cache" in output
     assert [path for method, path, _ in front.log if "/objects/" in path] == []
 
 
@@ -396,10 +396,10 @@ def test_an_interrupted_run_prints_how_to_continue_and_is_resumed(release, to_ca
     # More than the reader has in flight: some blocks have arrived, and most are still missing.
     wait_until(lambda: front.bytes_sent > 88 * MIB)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
+    output = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "Interrupted; downloaded data is kept." in said
-    assert said.splitlines()[-1].startswith("  ego4dfs prefetch --version")
+    assert "Interrupted; downloaded data is kept." in output
+    assert output.splitlines()[-1].startswith("  ego4dfs prefetch --version")
     front.reset()
     to_cache("-y")
     assert front.bytes_sent < size

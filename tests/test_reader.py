@@ -318,8 +318,8 @@ def test_a_cached_block_confirms_a_size_without_a_network(make_reader, large):
     assert read(reader, ref, 150 * BLOCK_SIZE, 10) == large[150 * BLOCK_SIZE :][:10]
     settle(reader)
     store.fail(StoreUnavailable("no network"))
-    asked = len(store.gets)
+    sent = len(store.gets)
     reader.confirm_size(ref)
-    assert len(store.gets) == asked
+    assert len(store.gets) == sent
     with pytest.raises(StoreUnavailable):
         reader.confirm_size(other)

@@ -92,8 +92,8 @@ def test_a_disk_without_space_does_not_cause_a_get_for_each_small_read(
     reader, window = make_reader(store), Window()
     for at in range(0, 72 * BLOCK_SIZE, 131_072):
         assert read(reader, ref, at, 131_072, window) == large[at : at + 131_072]
-    asked = store.blocks_requested(BLOCK_SIZE)
-    assert sum(asked.values()) <= 2 * 72
+    requested = store.blocks_requested(BLOCK_SIZE)
+    assert sum(requested.values()) <= 2 * 72
 
 
 def test_a_disk_without_space_does_not_stop_many_readers(make_reader, large, monkeypatch):

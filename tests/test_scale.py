@@ -137,18 +137,18 @@ def test_the_cache_keeps_its_limit_while_eight_processes_read_all(big, env, moun
     root = mounts(*big.arguments, env=env)
     paths = [str(root / "v1/full_scale" / name) for name in SIZES]
     shares = [paths[:1], paths[1:3], paths[3:5], paths[5:]]
-    commands = [["through", str(seed), *share] for seed, share in enumerate(shares)]
+    commands = [["sequential", str(seed), *share] for seed, share in enumerate(shares)]
     commands += [["random", str(seed), *paths] for seed in range(4)]
     started = [
         subprocess.Popen([sys.executable, "-m", "kit.reader_process", *words], cwd=TESTS)
         for words in commands
     ]
-    told, used = [], []
+    reported, used = [], []
     try:
         while any(reader.poll() is None for reader in started):
             used.append(usage(cache))
             info = json.loads(run_cli("cache", "info", "--json", env=env).stdout)
-            told.append(info["used_bytes"])
+            reported.append(info["used_bytes"])
             assert info["limit_bytes"] == BOUND
     finally:
         for reader in started:
@@ -156,11 +156,13 @@ def test_the_cache_keeps_its_limit_while_eight_processes_read_all(big, env, moun
             reader.wait()
     assert [reader.returncode for reader in started] == [0] * 8
     found = status(root)
-    print("largest du, largest cache info, evictions:", max(used), max(told), found["evictions"])
+    print(
+        "largest du, largest cache info, evictions:", max(used), max(reported), found["evictions"]
+    )
     assert found["evictions"] > 1000
     assert len(used) >= 3
     assert max(used) <= 1.1 * BOUND
-    assert max(told) <= 1.1 * BOUND
+    assert max(reported) <= 1.1 * BOUND
     assert found["cache_bytes"] <= 1.1 * BOUND
 
 

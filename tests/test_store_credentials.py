@@ -172,11 +172,11 @@ def test_an_incomplete_key_is_not_used(aws: Aws) -> None:
 def process(aws: Aws, tmp_path: Path, expiration: str) -> Path:
     """Make the chain end in a process that counts its calls and returns another key each time."""
     script, calls = tmp_path / "process", tmp_path / "calls"
-    told = {"Version": 1, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": expiration}
+    document = {"Version": 1, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": expiration}
     script.write_text(
         f"#!/bin/sh\necho >> {calls}\n"
         f"n=$(wc -l < {calls})\n"
-        f"echo '{json.dumps(told)[:-1]}, \"AccessKeyId\": \"K'$n'\"}}'\n"
+        f"echo '{json.dumps(document)[:-1]}, \"AccessKeyId\": \"K'$n'\"}}'\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     aws.config(f"[default]\ncredential_process = {script}\n")

@@ -29,8 +29,8 @@ class Web:
     server: ThreadingHTTPServer
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    size_told: int = len(DATA)
-    asked: list[str] = field(default_factory=list)
+    reported_size: int = len(DATA)
+    requested: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -48,11 +48,11 @@ class _Handler(BaseHTTPRequestHandler):
             body = DATA[first : last + 1]
         is_partial = "Range" in self.headers and web.status == 200
         self.send_response(206 if is_partial else web.status)
-        size = web.size_told if self.command == "HEAD" else len(body)
-        told = {"Content-Length": str(size), "Accept-Ranges": "bytes"}
+        size = web.reported_size if self.command == "HEAD" else len(body)
+        headers = {"Content-Length": str(size), "Accept-Ranges": "bytes"}
         if is_partial:
-            told["Content-Range"] = f"bytes {first}-{first + len(body) - 1}/{len(DATA)}"
-        for name, value in {**told, **web.headers}.items():
+            headers["Content-Range"] = f"bytes {first}-{first + len(body) - 1}/{len(DATA)}"
+        for name, value in {**headers, **web.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
@@ -148,12 +148,12 @@ def test_a_file_that_a_mirror_lacks_is_missing(store: ObjectStore, web: Web) -> 
         store.head(URL)
 
 
-@pytest.mark.parametrize("told", [7, 13])
+@pytest.mark.parametrize("size", [7, 13])
 def test_a_mirror_that_reports_a_wrong_size_is_an_error(
-    store: ObjectStore, web: Web, told: int
+    store: ObjectStore, web: Web, size: int
 ) -> None:
     """One byte more than expected is requested, which shows that there is more."""
-    web.size_told = told
+    web.reported_size = size
     with pytest.raises(StoreError):
         store.read(URL)
 

@@ -156,9 +156,9 @@ def test_aws_gets_one_unsigned_request_for_each_bucket(
     """S3 names the region even when it refuses; sixteen threads send one request."""
     monkeypatch.setattr(region_probe, "AWS_URL", gateway.url)
     gateway.faults.region, gateway.faults.latency_s = "eu-central-1", 0.05
-    asked = Regions("", lambda: "us-west-2", metrics)
+    regions = Regions("", lambda: "us-west-2", metrics)
     with ThreadPoolExecutor(16) as pool:
-        assert set(pool.map(asked.of, ["ego4d-unict"] * 16)) == {"eu-central-1"}
+        assert set(pool.map(regions.of, ["ego4d-unict"] * 16)) == {"eu-central-1"}
     assert gateway.log == [("HEAD", "/ego4d-unict", 403)]
     assert metrics.requests["head"] == 1
 
@@ -177,12 +177,12 @@ def test_without_an_answer_no_region_is_stored(
     """Offline, no guess is stored: the next request tries again."""
     monkeypatch.setattr(region_probe, "AWS_URL", gateway.url)
     gateway.faults.region = "eu-central-1"
-    asked = Regions("", lambda: "us-west-2", Metrics())
+    regions = Regions("", lambda: "us-west-2", Metrics())
     gateway.stop()
     with pytest.raises(StoreUnavailable):
-        asked.of("bucket")
+        regions.of("bucket")
     gateway.start()
-    assert asked.of("bucket") == "eu-central-1"
+    assert regions.of("bucket") == "eu-central-1"
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,10 @@ def test_aws_hosts_are_named_after_bucket_and_region(
 def test_threads_that_wait_for_one_answer_share_its_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gate, asked = threading.Event(), []
+    gate, urls = threading.Event(), []
 
     def head(_network: NetworkSettings, url: str, _timeout_s: float) -> None:
-        asked.append(url)
+        urls.append(url)
         assert gate.wait(60)
         raise TimeoutError
 
@@ -227,10 +227,10 @@ def test_threads_that_wait_for_one_answer_share_its_failure(
         time.sleep(0.3)
         gate.set()
         assert all(isinstance(answer.exception(30), StoreUnavailable) for answer in answers)
-    assert len(asked) == 1
+    assert len(urls) == 1
     with pytest.raises(StoreUnavailable):
         where.of("bucket")
-    assert len(asked) == 2  # a later caller sends a new request
+    assert len(urls) == 2  # a later caller sends a new request
 
 
 def test_an_unusable_region_is_replaced_by_the_default(

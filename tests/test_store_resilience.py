@@ -313,12 +313,12 @@ def test_closing_the_store_ends_the_waits_for_another_attempt(
     gateway.faults.slow_down = refusal
     store = opened(endpoint_url=gateway.url)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(store.head, url)
+        future = pool.submit(store.head, url)
         while not gateway.methods:
             time.sleep(0.01)
         store.close()
         with pytest.raises(StoreUnavailable, match=str(refusal[0])):
-            asked.result(30)
+            future.result(30)
     assert gateway.methods == {"HEAD": 1}
     with pytest.raises(StoreUnavailable):
         store.head(url)

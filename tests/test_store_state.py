@@ -17,7 +17,7 @@ def gateway(server):
 
 
 @pytest.fixture
-def said(cli, mount, release, gateway, tmp_path, libfuse):
+def mount_output(cli, mount, release, gateway, tmp_path, libfuse):
     """Mount with cached manifests and a fault; return the root and stdout."""
     release.dataset("annotations", {"a.bin": b"x" * 1000})
     release.metadata(b"{}")
@@ -39,8 +39,8 @@ def test_the_state_of_a_store_without_requests_is_unknown():
 
 
 @pytest.mark.fuse
-def test_a_store_that_answers_is_online_without_a_message(said, cli):
-    root, text = said()
+def test_a_store_that_answers_is_online_without_a_message(mount_output, cli):
+    root, text = mount_output()
     assert "state" not in text
     assert status(root)["store"] == "online"
     assert "online" in cli("status", str(root)).stdout
@@ -54,9 +54,9 @@ def test_a_store_that_answers_is_online_without_a_message(said, cli):
     sees="it is mounted; `mount` and `status` say `offline` and the remedy",
     deadline="2 s",
 )
-def test_without_a_network_mount_and_status_say_so(said, cli, gateway):
+def test_without_a_network_mount_and_status_say_so(mount_output, cli, gateway):
     gateway.stop()
-    root, text = said()
+    root, text = mount_output()
     assert "  state     offline: only what is cached can be read\n" in text
     assert "  remedy    check the network" in text
     shown = cli("status", str(root)).stdout
@@ -72,9 +72,9 @@ def test_without_a_network_mount_and_status_say_so(said, cli, gateway):
     sees="it is mounted; `mount` and `status` say `key refused` and the remedy",
     deadline="2 s",
 )
-def test_with_a_refused_key_mount_and_status_say_so(said, cli, gateway, server):
+def test_with_a_refused_key_mount_and_status_say_so(mount_output, cli, gateway, server):
     gateway.faults = Faults(rejected_keys={server.licensee.access_key: "InvalidAccessKeyId"})
-    root, text = said()
+    root, text = mount_output()
     assert "  state     key refused: only what is cached can be read\n" in text
     assert "  remedy    renew the key" in text
     assert status(root)["store"] == "key refused"

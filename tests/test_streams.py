@@ -105,16 +105,16 @@ def test_a_reader_that_closes_the_pipe_causes_no_error():
     assert (done.returncode, done.stderr) in ((0, ""), (128 + signal.SIGPIPE, ""))
 
 
-@pytest.mark.parametrize("asked", [("--json",), ("--dry-run",)])
-def test_a_requested_report_that_is_lost_is_an_error(asked, release, front, tmp_path):
+@pytest.mark.parametrize("flags", [("--json",), ("--dry-run",)])
+def test_a_requested_report_that_is_lost_is_an_error(flags, release, front, tmp_path):
     release.dataset("annotations", FILES)
-    words = shlex.join(asked)
+    words = shlex.join(flags)
     line = f"ego4dfs prefetch -y -o out --no-metadata --version {release.version} {words}"
     done = shell(f"{line} >/dev/full", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.endswith("ego4dfs: standard output: no space left on device\n")
     came = data_of(tree(tmp_path / "out"), release, "annotations")
-    assert came == (FILES if "--json" in asked else {})
+    assert came == (FILES if "--json" in flags else {})
 
 
 def test_a_prompt_without_a_terminal_is_refused(release, front, tmp_path):

@@ -241,11 +241,11 @@ def test_a_listed_object_that_is_missing_is_visible_and_its_open_sends_a_request
     vfs = open_tree(version=release.version, datasets=["clips"], metadata=False)
     path = f"{release.version}/clips/late.json"
     assert not vfs.stat(path).is_known
-    asked = sum(requests(vfs))
+    sent = sum(requests(vfs))
     assert not vfs.stat(path).is_known
     with pytest.raises(ObjectMissing):
         vfs.open(path)
-    assert sum(requests(vfs)) == asked
+    assert sum(requests(vfs)) == sent
     release.put("late.json", b"now it is there")
 
     def opened() -> bool:
@@ -333,11 +333,11 @@ def test_a_dataset_that_fails_is_requested_again_after_a_pause(
     assert "gaze" in [entry.name for entry in vfs.listdir(release.version)]
     with pytest.raises(AccessDenied, match="gaze"):
         vfs.listdir(path)
-    asked = requests(vfs)
+    sent = requests(vfs)
     release.dataset("gaze", {"g.csv": b"t\n"})
     with pytest.raises(AccessDenied), caplog.at_level(logging.DEBUG):
         vfs.listdir(path)
-    assert requests(vfs) == asked
+    assert requests(vfs) == sent
     monkeypatch.setattr("ego4dfs.catalog.catalog._FAILURE_KEPT_S", 0.0)
     assert [entry.name for entry in vfs.listdir(path)] == ["manifest.csv", "g.csv"]
     assert vfs.stat(f"{path}/g.csv").size == 2

@@ -143,26 +143,26 @@ def test_a_far_seek_closes_the_window(seek):
 
 def looks(window: Window, places: list[int], size: int = KERNEL) -> list[int]:
     """Read at distant places and return the number of bytes that each first read requested."""
-    asked = []
+    sizes = []
     for place in places:
         reads = sequence(place, max(1, size // KERNEL))
         named = ahead_of(window, reads)
-        asked.append(named[0].stop - place if named else KERNEL)
-    return asked
+        sizes.append(named[0].stop - place if named else KERNEL)
+    return sizes
 
 
 PLACES = [number * 100 * BLOCK_SIZE for number in range(1, 40)]
 
 
 def test_random_reads_fetch_only_a_few_parts_once_they_are_recognised():
-    asked = looks(Window(), random.Random(3).sample(PLACES, len(PLACES)))
-    assert max(asked[:4]) <= FIRST_AFTER_SEEK
-    assert max(asked[4:]) <= FIRST_AT_START
+    sizes = looks(Window(), random.Random(3).sample(PLACES, len(PLACES)))
+    assert max(sizes[:4]) <= FIRST_AFTER_SEEK
+    assert max(sizes[4:]) <= FIRST_AT_START
 
 
 def test_windows_are_fetched_in_the_size_of_the_previous_ones():
-    asked = looks(Window(), PLACES, 3 * BLOCK_SIZE // 2)
-    assert asked == [FIRST_AFTER_SEEK] + [MAX_FIRST_AFTER_SEEK] * (len(PLACES) - 1)
+    sizes = looks(Window(), PLACES, 3 * BLOCK_SIZE // 2)
+    assert sizes == [FIRST_AFTER_SEEK] + [MAX_FIRST_AFTER_SEEK] * (len(PLACES) - 1)
 
 
 def test_an_index_at_the_start_and_the_end_does_not_count_as_a_window():

@@ -1,6 +1,6 @@
 """A reading process: reads files sequentially or at random offsets, and checks every byte.
 
-    python -m kit.reader_process through|random SEED FILE...
+    python -m kit.reader_process sequential|random SEED FILE...
 
 A file's bytes follow from its name and size: see `seeded` in kit.data.
 """
@@ -50,7 +50,7 @@ def main() -> int:
     paths = [Path(name) for name in names]
     rng = random.Random(int(seed))
     rng.shuffle(paths)
-    return not (all(map(sequentially, paths)) if how == "through" else at_random(paths, rng))
+    return not (all(map(sequentially, paths)) if how == "sequential" else at_random(paths, rng))
 
 
 if __name__ == "__main__":
