@@ -80,7 +80,7 @@ def test_a_damaged_file_is_renamed_before_a_new_one_is_written(kind, tmp_path, c
         assert aside.lstat().st_ino == before.st_ino
         assert VersionFile(tmp_path).get("z", "z.mp4") == Row("z", "v9", "z.mp4")
     assert sum("is damaged" in message for message in caplog.messages) == 1
-    assert sum("it is now" in message for message in caplog.messages) == 2
+    assert sum("it was renamed to" in message for message in caplog.messages) == 2
 
 
 @pytest.mark.fault(

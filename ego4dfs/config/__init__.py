@@ -49,7 +49,7 @@ def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
         return Path.home() / ".cache" / "ego4dfs"
     except RuntimeError as error:
         raise ConfigError(
-            "there is no home directory to keep the cache in: HOME is not set",
+            "there is no home directory for the cache: HOME is not set",
             hint="name a directory with --cache-dir or EGO4DFS_CACHE_DIR",
         ) from error
 

@@ -130,7 +130,8 @@ def _open_sound(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Conne
         for side in _SIDES:
             folder.remove(path.name + side)
         log.warning(
-            "the journal %s is damaged (%s): it is now %s, and the copies are compared again",
+            "the journal %s is damaged (%s); it was renamed to %s,"
+            " and the copies are compared again",
             path,
             error,
             aside,
@@ -219,7 +220,9 @@ def _hold(folder: Folder) -> tuple[int, bool]:
             os.close(held)
             raise
         # Prefetch without a lock is better than no prefetch.
-        log.warning("%s: no locks there (%s): run one prefetch at a time", folder.path, error)
+        log.warning(
+            "%s: no locks on this filesystem (%s); run one prefetch at a time", folder.path, error
+        )
         return held, False
     os.ftruncate(held, 0)
     os.pwrite(held, f"{os.getpid()}\n".encode(), 0)

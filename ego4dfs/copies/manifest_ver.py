@@ -161,7 +161,7 @@ class VersionFile(Rows):
 
     def _set_aside(self, folder: Folder) -> None:
         aside = folder.set_aside(MANIFEST_VER, ".damaged")
-        log.warning("%s was damaged: it is now %s", self._path, aside)
+        log.warning("%s was damaged; it was renamed to %s", self._path, aside)
         self._damage = ""
 
 

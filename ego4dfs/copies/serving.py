@@ -208,7 +208,7 @@ class Copies:
         if verdict.state is State.FETCH:
             return "is of another version of the object"
         if copy.size > COMPARED_BYTES:
-            return "has another time than the object, and no record says what it is"
+            return "has another time than the object, and there is no record of it"
         return self._difference(copy, url, facts, verdict)
 
     def _judge(self, path: str, url: str, facts: ObjectFacts, copy: Copy) -> Verdict:

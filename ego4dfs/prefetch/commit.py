@@ -161,4 +161,4 @@ class Committer:
                     errno.EISDIR, os.strerror(errno.EISDIR), str(folder.path / name)
                 )
             aside = folder.set_aside(name, ".orig")
-            log.warning("%s was not written by ego4dfs or ego4d: it is now %s", path, aside)
+            log.warning("%s was not written by ego4dfs or ego4d; it was renamed to %s", path, aside)

@@ -109,7 +109,7 @@ class DaemonThreadPool:
         try:
             thread.start()
         except RuntimeError as error:  # the process has reached its limit, or it is ending
-            log.info("no further thread for %s: %s", self._name, error)
+            log.info("no more threads can be started for %s: %s", self._name, error)
             return False
         self._threads += 1
         return True
