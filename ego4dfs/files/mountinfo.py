@@ -70,7 +70,7 @@ def mount_containing(path: Path) -> MountEntry | None:
 
 
 def device_of(mountpoint: Path) -> str:
-    """Return `major:minor` of the mount at this path, or an empty text."""
+    """Return `major:minor` of the mount at this path, or an empty string."""
     mounted = mounted_at(mountpoint)
     return mounted.device if mounted else ""
 
