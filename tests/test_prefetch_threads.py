@@ -36,7 +36,7 @@ def threads(monkeypatch):
     sees="fewer threads copy; with less than two the run ends with one line",
     deadline="at once",
 )
-def test_with_few_available_threads_fewer_copy(bench, threads):
+def test_with_few_available_threads_fewer_files_are_copied_at_a_time(bench, threads):
     bench.put(**FILES)
     threads[0] = 2
     report = bench.fetch()

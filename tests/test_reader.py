@@ -167,7 +167,9 @@ def test_random_reads_fetch_only_their_own_blocks(make_reader, large):
     assert store.blocks_requested(BLOCK_SIZE).keys() == {(URL, index) for index in places}
 
 
-def test_a_failure_reaches_all_who_wait_and_the_next_read_sends_a_new_request(make_reader, large):
+def test_a_failure_reaches_all_readers_that_wait_and_the_next_read_sends_a_new_request(
+    make_reader, large
+):
     store = StallingStore()
     store.fail(StoreUnavailable("gone"))
     ref = store.put(URL, large)

@@ -73,7 +73,7 @@ def test_a_file_changed_in_place_has_another_etag(mirror: ObjectStore, file: Pat
     assert mirror.head("s3://cmu/a.bin").etag != before.etag
 
 
-def test_a_file_that_changes_under_a_read_is_an_error(
+def test_a_file_that_changes_during_a_read_is_an_error(
     mirror: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Halves of the old and the new file are never combined."""
@@ -89,7 +89,7 @@ def test_a_file_that_changes_under_a_read_is_an_error(
         mirror.read_range("s3://cmu/a.bin", 0, 10)
 
 
-def test_a_file_replaced_under_a_read_is_read_to_its_end(
+def test_a_file_replaced_during_a_read_is_read_to_its_end(
     mirror: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The descriptor stays with the file that was opened."""
@@ -149,7 +149,7 @@ def test_a_mirror_on_s3_keeps_s3_s_etag(
     assert bytes(store.read_range("s3://cmu/a.bin", 2, 4, etag=direct.etag).data) == b"23"
 
 
-def test_an_object_that_changes_under_a_read_is_an_error(
+def test_an_object_that_changes_during_a_read_is_an_error(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """No fsspec filesystem can pin a version: the facts are requested again after the bytes."""
