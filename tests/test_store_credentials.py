@@ -198,7 +198,7 @@ def test_temporary_keys_are_renewed_automatically(aws: Aws, tmp_path: Path) -> N
 
 
 def renewing(minutes: int) -> tuple[RenewingKeys, threading.Event, list[int]]:
-    """Return keys that end in so many minutes, renewed only once the event is set."""
+    """Return keys that expire in this many minutes, renewed only once the event is set."""
     gate, calls = threading.Event(), []
 
     def renew() -> dict[str, str]:

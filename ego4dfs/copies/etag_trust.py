@@ -16,7 +16,7 @@ from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, is_md5, only_par
 from ego4dfs.store.s3_url import split_s3_url
 
 OBJECTS_AGAINST = 3
-"""If so many objects of a bucket disagree and none agrees, its ETags are not checksums."""
+"""If this many objects of a bucket disagree and none agrees, its ETags are not checksums."""
 
 _AGREED, _PARTS, _DISAGREED = "agreed", "parts", "disagreed"
 

@@ -41,7 +41,7 @@ REFUSAL_VALID_S = 3600.0
 CLOSE_WAIT_S = CLOSE_S / 4
 """How long `close` waits for HEAD requests in progress."""
 
-_SWEEP_BATCH = 100  # rows; after a kill at most so many requests are repeated
+_SWEEP_BATCH = 100  # rows; after a kill at most this many requests are repeated
 
 _Fetch = Callable[[str], ObjectFacts]
 _Record = Callable[[str, ObjectFacts], None]

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CPU_SHARE = 0.2
 """The largest share of one core that is used while there is something to compare."""
 QUIET_S = 2.0
-"""An object is compared when none of its blocks has arrived for so long."""
+"""An object is compared when none of its blocks has arrived for this long."""
 
 _REST_AFTER_S = 0.005
 _CLOSE_S = 1.0

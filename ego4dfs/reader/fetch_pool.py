@@ -18,7 +18,7 @@ from ego4dfs.store import CircuitOpen, ObjectStore
 FETCH_THREADS = 24
 """For each bucket, for read-ahead."""
 URGENT_THREADS = 96
-"""For each bucket, for requests that a reader waits for: so many may hang before others queue."""
+"""For each bucket, for requests that a reader waits for: this many may hang before others queue."""
 SLOW_FAILURE_S = 5.0
 """A failure that took longer is remembered: the kernel repeats such a read page by page."""
 REMEMBERED_S = 5.0

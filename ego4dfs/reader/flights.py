@@ -13,7 +13,7 @@ from ego4dfs.runtime.deadline import ANSWER_S, FLOOR_BYTES, THROTTLED_S, Deadlin
 SECONDS_PER_MIB = 60.0
 """What each MiB of a read adds to its time limit: large reads take long on slow lines."""
 OVERDUE_S = 3.0
-"""A flight is overdue if next to nothing has arrived for so long."""
+"""A flight is overdue if next to nothing has arrived for this long."""
 _POLL_S = 0.5  # how often a reader that waits for memory looks for overdue flights
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 CONNECT_S = 5.0
 """Limit of making a connection."""
 QUIET_S = 10.0
-"""A connection without data for so long is abandoned. Two attempts fit into `BEGIN_S`."""
+"""A connection without data for this long is abandoned. Two attempts fit into `BEGIN_S`."""
 ATTEMPT_S = 15.0
 """Limit of one request on a connection that is not known to be slow; on a slow one `FLOOR_BYTES`
 must arrive in this time. Two attempts, the second begun before `BEGIN_S`, end within `ANSWER_S`."""
@@ -23,7 +23,7 @@ each receive more."""
 BEGIN_S = 20.0
 """No attempt begins later than this after the first."""
 ANSWER_S = 40.0
-"""A call of a user ends with an error after so long without progress."""
+"""A call of a user ends with an error after this time without progress."""
 THROTTLED_S = 300.0
 """S3 throttles for minutes while it splits a partition; a program should slow down, not fail."""
 CREDENTIALS_S = 30.0

@@ -124,7 +124,7 @@ class RenewingKeys:
             self._gate.release()
 
     def _is_due(self, *seconds: int) -> bool:
-        """Return whether the keys expire soon, or within so many seconds; some never expire."""
+        """Return whether the keys expire soon, or within this many seconds; some never expire."""
         is_needed: Callable[..., bool] | None = getattr(self._found, "refresh_needed", None)
         return is_needed is not None and is_needed(*seconds)
 

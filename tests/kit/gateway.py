@@ -37,16 +37,16 @@ class Faults:
     slow_down_every: int = 0  # every nth request answers `slow_down`; 1 = all
     slow_down: tuple[int, str] = (503, "SlowDown")
     retry_after_s: int = 0  # sent with it
-    trickle_s: float = 0.0  # bodies come in pieces of `piece_bytes`, one in so many seconds
+    trickle_s: float = 0.0  # bodies come in pieces of `piece_bytes`, one in this time
     gate: threading.Event | None = None  # requests wait until it is set
-    cut_body_at: int | None = None  # bodies end after so many bytes, and the connection is closed
+    cut_body_at: int | None = None  # bodies end after this many bytes, and the connection is closed
     cut_body_every: int = 1  # every nth of the bodies that could be cut
     reset_every: int = 0  # every nth request has its connection reset without an answer
     stall_s: float = 0.0  # silence before the answer
     stall_body_s: float = 0.0  # silence in the middle of the body
     stall_body_every: int = 1  # in every nth piece of all bodies
     latency_s: float = 0.0  # added before the first byte
-    piece_bytes: int = PIECE_BYTES  # bodies are sent in pieces of so many bytes
+    piece_bytes: int = PIECE_BYTES  # bodies are sent in pieces of this many bytes
     bytes_per_s: float = 0.0  # of one connection; 0 = unlimited
     rejected_keys: dict[str, str] = field(default_factory=dict)  # access key -> S3 error code
     region: str = ""  # the only region a signature may name

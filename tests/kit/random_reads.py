@@ -226,7 +226,7 @@ def main() -> int:
     """Run as a command; exit with 1 when something happened that must not happen."""
     parser = argparse.ArgumentParser(prog="scripts/random-reads", description=__doc__)
     parser.add_argument("reads", type=int, nargs="?", default=100_000, help="default: 100000")
-    parser.add_argument("--seconds", type=float, default=3600.0, help="end after so long")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="end after this time")
     parser.add_argument("--libfuse", default="3", choices=("2", "3"))
     parser.add_argument("--transport", default="obstore", choices=("obstore", "s3fs"))
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
