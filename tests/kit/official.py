@@ -128,8 +128,8 @@ def compared(root: Path) -> dict[str, bytes]:
 class Shared:
     """A directory that both tools fill, and a dataset in a bucket with or without versions."""
 
-    release: object
-    front: object
+    release: Release
+    front: Gateway
     out: Path
     bucket: str
     prefix: str
