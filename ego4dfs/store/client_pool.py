@@ -20,7 +20,7 @@ FIRST_TIMEOUT_S = 3.0
 """How long a response, or its next bytes, may take before the connection counts as broken."""
 
 RENEWED_S = 30.0
-"""How long after a renewal the long time-out applies: with new connections, the store is slow."""
+"""How long after a renewal the long time-out applies: a slow response is then the store's."""
 
 SLOW_S = 600.0
 """How long the long time-out applies after a response that needed it."""

@@ -65,7 +65,7 @@ class RetryPolicy:
 class _Attempts(Generic[Result]):
     """The attempts of one call: makes one when called, and decides whether it was the last.
 
-    `first_failure` is what an attempt made outside failed with: the first call raises it.
+    `first_failure` is the failure of an attempt that was made before: the first call raises it.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class _Attempts(Generic[Result]):
 
 @lru_cache(maxsize=16)
 def _retrying(stop: Event) -> tenacity.Retrying:
-    """Return tenacity's loop. It is kept, because to make one for each request takes 15 µs."""
+    """Return tenacity's loop. It is cached, because creating one takes 15 µs."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
         stop=lambda state: _attempts(state).is_last(state),
