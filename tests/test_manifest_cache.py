@@ -12,7 +12,8 @@ import pytest
 
 from ego4dfs.catalog import Catalog, ManifestCache, Selection, manifest_url
 from ego4dfs.errors import ManifestError, StoreUnavailable
-from kit.fakes import FailingStore
+from ego4dfs.store import Fetched
+from kit.fakes import CountingStore, FailingStore
 
 MANIFEST = b"video_uid,s3_path\na,s3://b/a\n"
 DAMAGED = MANIFEST.replace(b"s3://b/a", b"s3://b/X")
@@ -211,3 +212,41 @@ def test_an_unreadable_cached_manifest_is_fetched_again(manifests, path, name, c
     path.with_name(name).mkdir()
     assert manifests.fetch("v2", "clips").content == MANIFEST
     assert "cannot be read" in caplog.text
+
+
+class ChangingStore(CountingStore):
+    """One that sends a manifest with one byte changed, for the next `times` requests."""
+
+    times = 1
+
+    def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
+        fetched = super().read(url, unless_etag=unless_etag)
+        if fetched is None or not self.times:
+            return fetched
+        self.times -= 1
+        return Fetched(memoryview(DAMAGED), 0, fetched.facts)
+
+
+def test_a_manifest_changed_in_transit_is_fetched_again(tmp_path):
+    """Its ETag shows it; once cached, the store would confirm that ETag for ever."""
+    store = ChangingStore({manifest_url("v2", "clips"): MANIFEST})
+    assert ManifestCache(tmp_path, store).fetch("v2", "clips").content == MANIFEST
+    assert store.renewed == [manifest_url("v2", "clips")]
+
+
+def test_a_bucket_without_md5s_in_its_etags_is_read_as_it_is(tmp_path):
+    """Each of its answers disagrees with the ETag in the same way."""
+    store = ChangingStore({manifest_url("v2", "clips"): MANIFEST})
+    store.times = 1000
+    assert ManifestCache(tmp_path, store).fetch("v2", "clips").content == DAMAGED
+
+
+def test_a_proxy_that_changes_manifests_does_not_replace_a_proven_one(tmp_path):
+    store = ChangingStore({manifest_url("v2", "clips"): MANIFEST})
+    store.times = 0
+    ManifestCache(tmp_path, store).fetch("v2", "clips")
+    store.objects[manifest_url("v2", "clips")] = MANIFEST + b"b,s3://b/b\n"
+    store.times = 1000
+    with pytest.raises(StoreUnavailable):
+        ManifestCache(tmp_path, store).revalidate("v2", "clips")
+    assert ManifestCache(tmp_path, store).fetch("v2", "clips").content == MANIFEST

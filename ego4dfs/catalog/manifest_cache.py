@@ -25,14 +25,18 @@ from ego4dfs.errors import (
     ManifestError,
     ObjectMissing,
     StoreError,
+    StoreUnavailable,
 )
 from ego4dfs.files import read_regular, write_atomic
 from ego4dfs.manifest import check
-from ego4dfs.store import ObjectStore
+from ego4dfs.store import Fetched, ObjectStore
+from ego4dfs.store.etag import Proof, compare
 
 log = logging.getLogger(__name__)
 
 SHARING_BUCKET = "ego4d-consortium-sharing"
+
+_REPETITIONS = 2
 
 
 def manifest_url(version: str, dataset: str) -> str:
@@ -108,7 +112,7 @@ class ManifestCache:
         self, version: str, dataset: str, cached: CachedManifest | None
     ) -> CachedManifest:
         url = manifest_url(version, dataset)
-        fetched = self._store.read(url, unless_etag=cached.etag if cached else "")
+        fetched = self._read(url, cached)
         if fetched is None and cached is not None:
             return cached
         if fetched is None:
@@ -117,6 +121,27 @@ class ManifestCache:
         check(manifest.content, f"{version}/{dataset}")
         self._write(version, dataset, manifest, cached)
         return manifest
+
+    def _read(self, url: str, cached: CachedManifest | None) -> Fetched | None:
+        """Fetch a manifest unless it is the cached one; repeat it if it disagrees with its ETag.
+
+        Bytes that were changed in transit would be cached, and their ETag be confirmed for ever.
+        In buckets whose ETags are not MD5s each answer disagrees in the same way, and is accepted,
+        unless the cached manifest proves that they are MD5s. Raises StoreError.
+        """
+        fetched = self._store.read(url, unless_etag=cached.etag if cached else "")
+        if fetched is None or not _is_wrong(fetched.data, fetched.facts.etag):
+            return fetched
+        log.warning("%s disagrees with its ETag; it is fetched again", url)
+        is_md5_bucket = cached is not None and _is_right(cached)
+        for _ in range(_REPETITIONS):
+            self._store.renew(url)
+            before, fetched = fetched, self._store.read(url)
+            if fetched is None or not _is_wrong(fetched.data, fetched.facts.etag):
+                return fetched
+            if fetched.data == before.data and not is_md5_bucket:
+                return fetched
+        raise StoreUnavailable(f"{url}: what the store sends disagrees with its ETag", url=url)
 
     def cached(self, version: str, dataset: str) -> CachedManifest | None:
         """Return the cached manifest, or one beside copies, without a request."""
@@ -202,6 +227,16 @@ class ManifestCache:
         except StoreError:
             return False
         return False
+
+
+def _is_wrong(content: memoryview, etag: str) -> bool:
+    """Return whether bytes disagree with an ETag of the form of an MD5."""
+    return compare(lambda: [content], len(content), etag).proof is Proof.WRONG
+
+
+def _is_right(manifest: CachedManifest) -> bool:
+    content = memoryview(manifest.content)
+    return compare(lambda: [content], len(content), manifest.etag).proof is Proof.RIGHT
 
 
 def _digest(content: bytes) -> str:
