@@ -63,6 +63,17 @@ def test_five_attempts_are_enough(
     assert (metrics.errors, metrics.offline) == (1, False)
 
 
+def test_a_refused_head_of_an_empty_object_is_a_refusal(
+    store: ObjectStore, gateway: Gateway, bucket: Bucket
+) -> None:
+    """The GET after it cannot say why: an empty object has no first byte."""
+    url, faults = bucket.put("empty", b""), gateway.faults
+    faults.slow_down_every, faults.slow_down, faults.times = 1, (403, "AccessDenied"), 1
+    with pytest.raises(AccessDenied):
+        store.head(url)
+    assert gateway.methods == {"HEAD": 1, "GET": 1}
+
+
 def test_a_manifest_is_requested_twice_because_a_copy_is_cached(
     store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
 ) -> None:
