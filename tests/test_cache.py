@@ -337,3 +337,19 @@ def test_one_query_shows_whether_any_block_of_an_object_is_cached(tmp_path):
     path.unlink()  # the row alone is no block
     assert not cache.has_any(first)
     cache.close()
+
+
+def test_a_block_is_not_kept_if_no_thread_can_write_it(tmp_path, monkeypatch, caplog):
+    """The process has reached its limit of threads: this is expected, and needs no traceback."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    cache, results = open_cache(tmp_path), PutResults()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        cache.put(key_of(1), "s3://b/k", memoryview(b"x"), results)
+    assert results.wait(1) == [False]
+    assert "can't start new thread" in caplog.text
+    assert "Traceback" not in caplog.text
+    cache.close()

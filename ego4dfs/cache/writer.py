@@ -87,7 +87,7 @@ class BlockWriter:
         try:
             self.start()
         except RuntimeError as error:  # no thread can be started; readers wait for `done`
-            self._note_failure(error)
+            self._note_failure(error, (RuntimeError,))
             put.done(False)
             return
         self._puts.put(put)
@@ -202,8 +202,10 @@ class BlockWriter:
             return False
         return True
 
-    def _note_failure(self, error: Exception) -> None:
-        traceback = not isinstance(error, _EXPECTED)
+    def _note_failure(
+        self, error: Exception, expected: tuple[type[Exception], ...] = _EXPECTED
+    ) -> None:
+        traceback = not isinstance(error, expected)
         self._unwritable.warning("the cache cannot be written: %s", error, traceback=traceback)
         self._metrics.add_error(f"the cache cannot be written: {error}")
 
