@@ -185,13 +185,11 @@ def test_comparing_uses_at_most_its_share_of_a_core(tmp_path, monkeypatch):
 
 
 def test_a_verifier_that_is_closed_in_the_middle_ends_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(background_verifier, "CPU_SHARE", 0.0001)
+    monkeypatch.setattr(background_verifier, "CPU_SHARE", 1e-6)
     place = Place(tmp_path)
     place.read(place.store.put(FIRST, seeded("first", 16 * MIB)))
     wait_until(lambda: not place.verifier.waiting)
-    start_s = time.monotonic()
-    place.close()
-    assert time.monotonic() - start_s < 5
+    place.close()  # it would rest for longer than a test may take
     ended = place.verifier._thread
     assert ended is None or not ended.is_alive()
     assert place.metrics.verified == 0

@@ -108,11 +108,9 @@ def test_ctrl_c_ends_a_run_that_waits(bench):
         if run.report.outage.lasts_s:
             raise KeyboardInterrupt
 
-    began_s = time.monotonic()
     assert run.run(tick)
     assert isinstance(run.report.stopped_by, KeyboardInterrupt)
     assert run.report.problems == []
-    assert time.monotonic() - began_s < 20
 
 
 def test_planning_waits_too(bench):

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,7 +202,7 @@ def renewing(minutes: int) -> tuple[RenewingKeys, threading.Event, list[int]]:
 
     def renew() -> dict[str, str]:
         calls.append(1)
-        assert gate.wait(60)
+        assert gate.wait(600)  # longer than a test may take
         return metadata("NEW", 600)
 
     made = RefreshableCredentials.create_from_metadata(metadata("OLD", minutes), renew, "test")
@@ -244,10 +243,8 @@ def test_the_wait_for_expired_keys_is_bounded(
 ) -> None:
     monkeypatch.setattr(aws_credential_chain, "_LIMIT_S", 0.3)
     found, gate, _ = renewing(-1)
-    began_s = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         errors = [f.exception() for f in [pool.submit(found.keys) for _ in range(8)]]
-    assert time.monotonic() - began_s < 10
     assert all(isinstance(error, StoreUnavailable) for error in errors)
     gate.set()
 

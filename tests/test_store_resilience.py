@@ -38,11 +38,6 @@ DATA = bytes(range(256)) * (1 << 12)
 pytestmark = pytest.mark.usefixtures("no_retry_waits")
 
 
-@pytest.fixture
-def url(bucket: Bucket) -> str:
-    return bucket.put("a.bin", DATA)
-
-
 def test_a_throttled_request_is_tried_again(
     store: ObjectStore, gateway: Gateway, url: str, metrics: Metrics
 ) -> None:

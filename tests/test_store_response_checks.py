@@ -29,11 +29,6 @@ def unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "OPEN_S", 0.0)
 
 
-@pytest.fixture
-def url(bucket: Bucket) -> str:
-    return bucket.put("a.bin", DATA)
-
-
 def every_call(store: ObjectStore, url: str) -> list[Callable[[], object]]:
     return [
         lambda: store.head(url),

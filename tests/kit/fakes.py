@@ -155,7 +155,7 @@ class StallingStore(FailingStore):
 
     def before_answer(self, url: str) -> None:
         self.requested.set()
-        assert self.gate.wait(60), "the test never opened the gate"
+        assert self.gate.wait(600), "the test never opened the gate"  # longer than a test may take
         super().before_answer(url)
 
 

@@ -119,6 +119,12 @@ def bucket(server: S3Server) -> Bucket:
 
 
 @pytest.fixture
+def url(request: pytest.FixtureRequest, bucket: Bucket) -> str:
+    """The URL of an object with the bytes of the test module's DATA."""
+    return bucket.put("a.bin", request.module.DATA)
+
+
+@pytest.fixture
 def versioned(server: S3Server) -> Bucket:
     server.create_bucket("store-versioned", versioned=True)
     return Bucket(server, "store-versioned", f"{uuid.uuid4().hex}/")
