@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -137,6 +138,43 @@ def test_a_signal_ends_the_process_although_a_lower_layer_hangs(kind, printed):
     command = [sys.executable, "-c", SESSION, kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout.replace("closed\n", "")) == (0, printed), done.stderr
+
+
+@pytest.fixture
+def signals():
+    """Restore the handlers of signals."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.fault(
+    area="mount",
+    fault="another mount is made while this one has reached its limit of open files",
+    face="mount",
+    sees="nothing",
+    deadline="at once",
+)
+@pytest.mark.usefixtures("signals")
+def test_a_change_of_mounts_needs_no_further_descriptor(tmp_path, monkeypatch):
+    noticed = threading.Event()
+
+    def refuse(*_arguments):
+        noticed.set()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def session():
+        for words in (["mount", "-t", "tmpfs", "tmpfs"], ["umount"]):
+            subprocess.run([*words, str(tmp_path)], check=True)
+        assert noticed.wait(60)
+
+    monkeypatch.setattr("ego4dfs.mount.fuse_loop.mounts", refuse)
+    monkeypatch.setattr("ego4dfs.mount.fuse_loop._fuse_device", refuse)
+    loop = FuseLoop(tmp_path, lambda: None)
+    loop.started("0:0", lambda: None)
+    loop.run(session)
 
 
 def test_a_signal_ends_the_mount_also_where_no_thread_is_available(monkeypatch, tmp_path):

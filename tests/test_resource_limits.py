@@ -6,6 +6,8 @@ import asyncio
 import errno
 import json
 import os
+import shlex
+import subprocess
 
 import pytest
 
@@ -15,6 +17,8 @@ from ego4dfs.mount import daemon
 from ego4dfs.mount.binding import find_library
 from ego4dfs.mount.binding_adapters import session_class
 from ego4dfs.runtime.resource_limits import limit_reached
+from kit.cli import EGO4DFS, complaint
+from kit.mounts import is_mounted
 
 pytestmark = pytest.mark.first_pass
 
@@ -92,3 +96,27 @@ def test_a_background_process_that_cannot_be_started_is_one_line(tmp_path, monke
     assert int(pid) == 0
     assert "no process or thread can be started" in report["text"]
     assert "ulimit -u" in report["hint"]
+
+
+@pytest.mark.fault(
+    area="mount",
+    fault="a limit on virtual memory (ulimit -v) that is too small",
+    face="mount",
+    sees="one line that names the limit; nothing is mounted",
+    deadline="at once",
+)
+def test_a_mount_is_refused_with_too_little_virtual_memory(options, tmp_path):
+    """Else obstore aborts the process, and the mount with it, when its readers are many."""
+    (tmp_path / "place").mkdir()
+    command = shlex.join([*EGO4DFS, "mount", str(tmp_path / "place"), "--datasets", "clips"])
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -v 600000; exec {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == ExitCode.MOUNTPOINT
+    assert "2.0 GiB of virtual memory" in complaint(done)
+    assert "ulimit -v" in done.stderr
+    assert not is_mounted(tmp_path / "place")

@@ -48,6 +48,7 @@ from ego4dfs.mount import (
     tune_memory,
     unmount,
 )
+from ego4dfs.runtime.resource_limits import check_address_space
 from ego4dfs.text import shell_word
 from ego4dfs.vfs import open_vfs, probe
 
@@ -115,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
     options = MountOptions(allow_other=args.allow_other, nonempty=args.nonempty)
     if options.nonempty and config.copies is None:
         config = replace(config, copies=mountpoint)
+    check_address_space()
     binding = load_binding(config.libfuse)
     check_mountpoint(mountpoint, nonempty=options.nonempty)
     _check_allow_other(options)

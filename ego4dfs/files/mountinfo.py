@@ -44,8 +44,13 @@ class MountEntry:
 
 def mounts(process: int | str = "self") -> Iterator[MountEntry]:
     """Yield all mounts of a process, in mounting order. Raises OSError without permission."""
+    yield from entries((_PROC / str(process) / "mountinfo").read_bytes())
+
+
+def entries(table: bytes) -> Iterator[MountEntry]:
+    """Yield the mounts in the content of a mountinfo file."""
     # Split at line feeds only: the kernel escapes these in paths, but no other line ends.
-    for line in (_PROC / str(process) / "mountinfo").read_bytes().split(b"\n"):
+    for line in table.split(b"\n"):
         before, dash, after = line.partition(b" - ")
         fields, rest = before.split(b" "), after.split(b" ")
         if dash and len(fields) > 4:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.files.mountinfo import mounts
+from ego4dfs.files.mountinfo import entries, mounts
 from ego4dfs.mount.umount import umount
 
 log = logging.getLogger(__name__)
@@ -91,16 +91,19 @@ class FuseLoop:
 
     def _wait_for_end(self) -> None:
         """Return after a signal, when the loop has ended, or when the mount is gone."""
-        with _MOUNTINFO.open("rb") as table:
+        with _MOUNTINFO.open("rb", buffering=0) as table:
             poll = select.poll()
             poll.register(self._wake_reader, select.POLLIN)
             poll.register(table, select.POLLPRI)  # set by the kernel when mounts change
             while poll.poll()[0][0] == table.fileno():
-                if self._device and all(mount.device != self._device for mount in mounts()):
+                # Read through this descriptor: at the limit of open files there is no other one.
+                table.seek(0)
+                found = entries(table.read())
+                if self._device and all(mount.device != self._device for mount in found):
                     # Files may still be open. The device reports an error when the last one is
                     # closed. It is not polled earlier: each request would wake this thread.
                     poll.unregister(table)
-                    with suppress(ValueError):  # libfuse has closed it, and the loop ends
+                    with suppress(ValueError, OSError):  # libfuse has closed it, and the loop ends
                         poll.register(_fuse_device(), 0)
 
     def _has_ended(self, thread: threading.Thread) -> bool:
@@ -114,8 +117,9 @@ class FuseLoop:
 
     def _exit_without_workers(self) -> None:
         log.warning("%s: exiting while files are being read", self._mountpoint)
-        if any(mount.device == self._device for mount in mounts()):
-            umount(self._mountpoint, lazy=True, timeout_s=_DETACH_S)
+        with suppress(OSError):  # no file can be opened: the mount ends with the process
+            if any(mount.device == self._device for mount in mounts()):
+                umount(self._mountpoint, lazy=True, timeout_s=_DETACH_S)
         self._close()
         logging.shutdown()
         os._exit(0)

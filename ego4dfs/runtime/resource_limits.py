@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import resource
 
-from ego4dfs.errors import Ego4DError
+from ego4dfs.errors import Ego4DError, MountError
+from ego4dfs.text import human_size
+
+MIN_ADDRESS_SPACE = 2 << 30
+"""Bytes: each of up to 200 threads reserves 8 MiB, most of which is never used."""
 
 _NO_THREAD = "start new thread"
 _NO_MEMORY = ("cannot allocate memory", "failed to map segment")
@@ -38,6 +42,20 @@ def limit_reached(error: BaseException) -> Ego4DError | None:
             " other programs",
         )
     return None
+
+
+def check_address_space() -> None:
+    """Raise MountError if the limit on virtual memory is too small for a mount.
+
+    obstore ends the process where memory cannot be allocated, and the mount with it.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_SPACE:
+        raise MountError(
+            f"a mount needs {human_size(MIN_ADDRESS_SPACE)} of virtual memory, and the limit of"
+            f" this process is {human_size(limit)}",
+            hint="raise the limit (ulimit -v), or limit the resident memory instead",
+        )
 
 
 def _now(kind: int) -> str:
