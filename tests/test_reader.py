@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
+from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE, ObjectRef
+from ego4dfs.cache import blockfile
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
 from ego4dfs.reader import Window
+from ego4dfs.reader import reader as reader_module
 from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP
 from ego4dfs.store import Fetched, Sink, WrongSize
+from kit.data import seeded
 from kit.fakes import CountingStore, FailingStore, StallingStore
 from kit.processes import wait_until
 from kit.reader import BLOCKS, URL, bytes_requested, read, requested_once, settle
@@ -325,3 +329,44 @@ def test_a_cached_block_confirms_a_size_without_a_network(make_reader, large):
     assert len(store.gets) == sent
     with pytest.raises(StoreUnavailable):
         reader.confirm_size(other)
+
+
+def test_a_read_fetches_each_part_once_even_if_the_disk_returns_none_of_them(
+    make_reader, monkeypatch
+):
+    """Cached parts that cannot be read are fetched one after the other, and then stay in memory."""
+    store, data = CountingStore(), seeded("parts", BLOCK_SIZE)
+    ref = store.put(URL, data)
+    reader = make_reader(store)
+    for offset in range(0, BLOCK_SIZE, PART_SIZE):
+        reader.downloads.fetch(ref, range(offset, offset + PART_SIZE), PART_SIZE, 0)
+        settle(reader)
+    store.gets.clear()
+
+    def fail(_path: str, _start: int, _view: memoryview) -> bool:
+        settle(reader)  # what was fetched is on disk, and in no flight
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(blockfile, "read_into", fail)
+    assert read(reader, ref, 0, BLOCK_SIZE) == data
+    assert requested_once(store)
+
+
+def test_a_read_of_blocks_that_cannot_be_opened_ends_with_an_error(make_reader, monkeypatch):
+    """A block that cannot be opened now is kept, and not fetched again."""
+    monkeypatch.setattr(reader_module, "ANSWER_S", 0.1)
+    store = CountingStore()
+    ref = store.put(URL, b"0123456789")
+    reader = make_reader(store)
+    read(reader, ref, 0, 10)
+    settle(reader)
+
+    def fail(_path: str, _start: int, _view: memoryview) -> bool:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(blockfile, "read_into", fail)
+        with pytest.raises(StoreUnavailable, match="cannot be opened"):
+            read(reader, ref, 0, 10)
+    assert read(reader, ref, 0, 10) == b"0123456789"
+    assert len(store.gets) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from ego4dfs.blocks import (
@@ -16,14 +17,17 @@ from ego4dfs.blocks import (
     spans,
 )
 from ego4dfs.cache import BlockCache
+from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.downloads import Downloads, OnArrival
 from ego4dfs.reader.flights import Flight
 from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP, Window
+from ego4dfs.runtime.deadline import ANSWER_S, Deadline
 from ego4dfs.store import ObjectStore
 
 STREAM_AHEAD = 2 * READAHEAD_STEP  # a reader may get there before a whole response has arrived
+_POLL_S = 0.01
 _PIECE_BYTES = 32 * BLOCK_SIZE  # a larger read is served piece by piece, within the budget
 
 
@@ -179,9 +183,11 @@ class Reader:
         """Fill `view` from flights; one that has ended meanwhile is on disk.
 
         `begun` are the flights that this read began. One that failed is not found by its key any
-        more, and its error is raised without another request.
+        more, and its error is raised without another request. What this read has fetched is read
+        from its flight, whatever the disk does: so each part is fetched once.
         """
         key = block_key(ref.object_id, span.index)
+        unreadable: Deadline | None = None
         while True:
             flight = begun.get(key) or self.downloads.flight(key)
             if flight is not None:
@@ -192,7 +198,16 @@ class Reader:
             if self._from_parts(ref, span, view, begun, cached_only=False):
                 return
             place = span.place
-            begun = self.downloads.fetch(ref, place, PART_SIZE, place.stop)
+            more = self.downloads.fetch(ref, place, PART_SIZE, place.stop)
+            begun = {**begun, **more}
+            if more:
+                continue
+            # Another thread has begun or stored it meanwhile, or what is cached cannot be opened.
+            unreadable = unreadable or Deadline.after(ANSWER_S)
+            if unreadable.has_passed:
+                text = f"{ref.url}: its cached blocks cannot be opened"
+                raise StoreUnavailable(text, url=ref.url)
+            time.sleep(_POLL_S)
 
     def _has_first_part(self, ref: ObjectRef) -> bool:
         return not any(missing_extents(ref, 0, 1, PART_SIZE, self._cache.contains))
