@@ -72,6 +72,8 @@ class Oracle:
     def _has_cause(self, kind: type[Exception], call: Call) -> bool:
         since_s = call.began_s - MEMORY_S[kind]
         last_s = self.faults.since_s(kind, call.url)
+        if kind is StoreError:  # a range past the end of an object whose size was wrong
+            last_s = max(last_s, self.faults.since_s(ObjectChanged, call.url))
         if kind in {StoreUnavailable, CredentialsRejected} or not call.url:
             last_s = self.faults.latest_s(kind)  # these concern a bucket, or all of them
         if kind is AccessDenied and not call.url:

@@ -305,7 +305,7 @@ class Result:
         short = dice.random() if store.fault("short", url) else None
         stalled = dice.random() if store.fault("silent body", url) else None
         end = int(len(data) * min(x if x is not None else 1.0 for x in (cut, short, stalled)))
-        step = max(least, 16 << 10)
+        step = max(least, min(16 << 10, int(bytes_per_s)))
         at = 0
         while at < end:
             piece = data[at : min(end, at + step)]
