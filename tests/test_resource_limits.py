@@ -11,9 +11,10 @@ import subprocess
 
 import pytest
 
+from ego4dfs.cli import mount as cli_mount
 from ego4dfs.cli.output import ExitCode, guard
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.mount import daemon
+from ego4dfs.mount import daemon, fuse_session
 from ego4dfs.mount.binding import find_library
 from ego4dfs.mount.binding_adapters import session_class
 from ego4dfs.runtime.resource_limits import limit_reached
@@ -120,3 +121,25 @@ def test_a_mount_is_refused_with_too_little_virtual_memory(options, tmp_path):
     assert "2.0 GiB of virtual memory" in complaint(done)
     assert "ulimit -v" in done.stderr
     assert not is_mounted(tmp_path / "place")
+
+
+def test_a_mount_without_a_thread_for_libfuse_names_the_limit(tmp_path):
+    error = RuntimeError("can't start new thread")
+    refused = fuse_session._refused(tmp_path, find_library(), error, "")
+    assert "no process or thread can be started" in str(refused)
+    assert "ulimit -u" in refused.hint
+
+
+def test_a_mount_whose_status_cannot_be_read_for_want_of_a_process_is_reported(
+    tmp_path, monkeypatch, capsys
+):
+    """It has started; nothing is unmounted."""
+
+    def refuse(*_arguments):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(cli_mount, "read_status", refuse)
+    cli_mount._say_background(tmp_path, "v2", tmp_path / "log")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"Ego4D is at {tmp_path}"
+    assert [line.split()[0] for line in lines[1:]] == ["list", "unmount", "log"]

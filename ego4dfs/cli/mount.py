@@ -176,6 +176,8 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
     """Wait until the mount answers, then print where it is and how to unmount it."""
     try:
         status = _first_status(mountpoint)
+    except BlockingIOError:  # no process can be started to read it; the mount has started
+        status = {}
     except MountError as error:
         with suppress(MountError):
             unmount(mountpoint, lazy=True)
@@ -185,9 +187,9 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
     say(f"  list      ls {shown}/{version}        and: ego4dfs status {shown}")
     say(f"  unmount   ego4dfs unmount {shown}")
     say(f"  log       {log_path}")
-    if status.get("store") != ONLINE:
+    if status and status.get("store") != ONLINE:
         say(f"  state     {describe_state(status)}")
-    if state_remedy(status):
+    if status and state_remedy(status):
         say(f"  remedy    {state_remedy(status)}")
 
 

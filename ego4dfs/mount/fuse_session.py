@@ -29,6 +29,7 @@ from ego4dfs.mount.fuse_loop import FuseLoop
 from ego4dfs.mount.operations import WORKERS, Operations
 from ego4dfs.mount.processes import set_process_name
 from ego4dfs.mount.stderr_capture import StderrCapture
+from ego4dfs.runtime.resource_limits import limit_reached
 from ego4dfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,9 @@ def serve(
 
 
 def _refused(mountpoint: Path, binding: Binding, error: Exception, output: str) -> MountError:
+    limit = limit_reached(error)
+    if limit is not None:
+        return MountError(f"{mountpoint}: {limit}", hint=limit.hint)
     reason = output or f"no reason given, code {error}"
     return MountError(
         f"{mountpoint}: libfuse {binding.version} could not mount ({reason})",
