@@ -365,3 +365,51 @@ def test_an_index_that_cannot_be_written_costs_heads_and_no_errors(open_index, t
     assert index.get(URLS[0]).size == len(URLS[0])
     assert index.get(URLS[0]).size == len(URLS[0])
     assert len(store.heads) == 1
+
+
+OLD, NEW = ObjectFacts(1, "a" * 32, "", 1), ObjectFacts(2, "b" * 32, "", 2)
+
+
+def during(monkeypatch, owner, name: str, change) -> None:
+    """Call `change` once, when the method has its result and has not returned it."""
+    original, left = getattr(owner, name), [change]
+
+    def changed(*arguments):
+        result = original(*arguments)
+        while left:
+            left.pop()()
+        return result
+
+    monkeypatch.setattr(owner, name, changed)
+
+
+def test_a_row_that_is_being_read_does_not_replace_newer_facts(open_index, monkeypatch):
+    open_index(CountingStore()).record(URLS[0], OLD)
+    index = open_index(CountingStore())
+    during(monkeypatch, index._table, "facts", lambda: index.record(URLS[0], NEW))
+    assert index.peek(URLS[0]) == index.peek(URLS[0]) == NEW
+
+
+def test_facts_that_are_removed_while_they_are_read_stay_removed(open_index, monkeypatch):
+    open_index(CountingStore()).record(URLS[0], OLD)
+    index = open_index(CountingStore())
+    during(monkeypatch, index._table, "facts", lambda: index.remove(URLS[0]))
+    assert index.peek(URLS[0]) is None
+
+
+def test_a_head_request_does_not_replace_facts_that_were_recorded_meanwhile(
+    open_index, monkeypatch
+):
+    store = CountingStore(objects())
+    index = open_index(store)
+    during(monkeypatch, store, "head", lambda: index.record(URLS[0], NEW))
+    assert index.get(URLS[0]) == NEW
+    assert index._table.facts([URLS[0]]) == {URLS[0]: NEW}
+
+
+def test_a_head_request_does_not_bring_back_facts_that_were_removed(open_index, monkeypatch):
+    store = CountingStore(objects())
+    index = open_index(store)
+    during(monkeypatch, store, "head", lambda: index.remove(URLS[0]))
+    index.get(URLS[0])
+    assert index.peek(URLS[0]) is None

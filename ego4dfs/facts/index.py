@@ -31,6 +31,7 @@ from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
 from ego4dfs.runtime.deadline import CLOSE_S, THROTTLED_S
+from ego4dfs.runtime.watch import Watches
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 
 log = logging.getLogger(__name__)
@@ -44,15 +45,16 @@ CLOSE_WAIT_S = CLOSE_S / 4
 _SWEEP_BATCH = 100  # rows; after a kill at most this many requests are repeated
 
 _Fetch = Callable[[str], ObjectFacts]
-_Record = Callable[[str, ObjectFacts], None]
 
 
 class FactsIndex:
     """ObjectFacts by URL: from memory, then from disk, then by one HEAD request.
 
     Safe from several threads and processes. One thread fetches the facts of a URL, and others
-    wait for its result. `_lock` guards `_in_flight`; it is never held during I/O. While another
-    process has locked the table, its rows count as unknown, and writes are deferred.
+    wait for its result. What was read from disk or by a HEAD request never replaces what another
+    thread has recorded or removed since that began. `_lock` guards `_in_flight`, and the changes of
+    `_known` and `_queue`; it is never held during I/O. While another process has locked the table,
+    its rows count as unknown, and writes are deferred.
     """
 
     def __init__(self, directory: Path, store: ObjectStore) -> None:
@@ -61,6 +63,7 @@ class FactsIndex:
         self._known: dict[str, ObjectFacts] = {}
         self._in_flight: dict[str, Future[ObjectFacts]] = {}
         self._lock = threading.Lock()
+        self._watches = Watches(self._lock)
         self._totals = (0, 0)
         self._sweeps = Sweeps(self._fetch_for_sweep, self._flush)
         self._table = FactsTable(directory / "facts.sqlite")
@@ -74,8 +77,8 @@ class FactsIndex:
         """Return the known facts of these URLs; never makes a request."""
         wanted = dict.fromkeys(urls)
         unread = [url for url in wanted if url not in self._known]
-        found = self._table.facts(unread) if unread else {}
-        self._known |= {url: f for url, f in found.items() if not self._queue.is_deleted(url)}
+        if unread:
+            self._read(unread)
         return {url: facts for url in wanted if (facts := self._known.get(url)) is not None}
 
     def get(
@@ -93,16 +96,22 @@ class FactsIndex:
         if facts is not None:
             return facts
         self._raise_if_refused(url, refusal_valid_s)
-        return self._fetch_once(url, fetch or self._store.head, self.record)
+        return self._fetch_once(url, fetch or self._store.head, batch=1)
 
     def record(self, url: str, facts: ObjectFacts) -> None:
         """Record facts from another response, such as that of the first GET."""
-        self._record(url, facts, batch=1)
+        with self._lock:
+            unwritten = self._set(url, facts)
+        if unwritten:
+            self._flush()
 
     def remove(self, url: str) -> None:
         """Remove facts that a response has shown to be wrong."""
-        self._queue.put(url, None)
-        self._known.pop(url, None)
+        with self._lock:
+            self._known.pop(url, None)
+            self._watches.note(url)
+            self._queue.add(url, None)
+        self._flush()
 
     def correct(self, url: str, error: ObjectChanged) -> None:
         """Remove facts that a response has shown to be wrong; record the true ones if it had them.
@@ -119,11 +128,17 @@ class FactsIndex:
         Ignored if other facts are known, or none are.
         """
         facts = self._known.get(url)
-        if facts is None or facts.has_confirmed_size or (facts.size, facts.etag) != (size, etag):
+        if facts is None or facts.has_confirmed_size:
             return
-        self._known[url] = confirmed = facts.confirmed()
-        if confirmed.is_lasting:
-            self._queue.confirm(url, confirmed, batch=_SWEEP_BATCH)
+        with self._lock:
+            facts = self._known.get(url)
+            if facts is None or (facts.size, facts.etag) != (size, etag):
+                return
+            self._known[url] = confirmed = facts.confirmed()
+            self._watches.note(url)
+            unwritten = self._queue.confirm(url, confirmed) if confirmed.is_lasting else 0
+        if unwritten >= _SWEEP_BATCH:
+            self._queue.flush(wait=False)
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes.
@@ -154,7 +169,7 @@ class FactsIndex:
     def _fetch_for_sweep(self, url: str) -> bool:
         """Fetch the facts of one URL; return False if each further request would fail as well."""
         try:
-            self._fetch_once(url, self._store.head, self._record)
+            self._fetch_once(url, self._store.head, batch=_SWEEP_BATCH)
         except (StoreUnavailable, CredentialsRejected):
             return False
         except StoreError:
@@ -163,7 +178,7 @@ class FactsIndex:
             log.exception("the facts of %s could not be recorded", url)
         return True
 
-    def _fetch_once(self, url: str, fetch: _Fetch, record: _Record) -> ObjectFacts:
+    def _fetch_once(self, url: str, fetch: _Fetch, *, batch: int) -> ObjectFacts:
         """Fetch unless another thread does; return its result or ours."""
         with self._lock:
             result = self._in_flight.get(url)
@@ -171,20 +186,16 @@ class FactsIndex:
             if result is None:
                 result = self._in_flight[url] = Future()
         if is_first:
-            self._fetch(url, result, fetch, record)
+            self._fetch(url, result, fetch, batch)
         try:
             return result.result(THROTTLED_S)
         except FutureTimeoutError:
             text = f"{url}: the HEAD request of another thread has no response"
             raise StoreUnavailable(text, url=url) from None
 
-    def _fetch(self, url: str, result: Future[ObjectFacts], fetch: _Fetch, record: _Record) -> None:
+    def _fetch(self, url: str, result: Future[ObjectFacts], fetch: _Fetch, batch: int) -> None:
         try:
-            facts = self._known.get(url)  # another thread may have recorded them since
-            if facts is None:
-                facts = fetch(url)
-                record(url, facts)
-            result.set_result(facts)
+            result.set_result(self._fetch_and_record(url, fetch, batch))
         except BaseException as error:  # noqa: BLE001 - raised in the waiting threads
             if isinstance(error, (AccessDenied, ObjectMissing)):
                 self._refuse(url, error)
@@ -193,11 +204,30 @@ class FactsIndex:
             with self._lock:
                 del self._in_flight[url]
 
-    def _record(self, url: str, facts: ObjectFacts, *, batch: int = _SWEEP_BATCH) -> None:
-        """Record facts in memory, and write them to disk once `batch` are unwritten."""
+    def _fetch_and_record(self, url: str, fetch: _Fetch, batch: int) -> ObjectFacts:
+        with self._watches.changes() as changed:
+            known = self._known.get(url)  # another thread may have recorded them since
+            facts = known or fetch(url)
+            with self._lock:
+                if known is not None or url in changed:
+                    return self._known.get(url, facts)
+                unwritten = self._set(url, facts)
+        if unwritten >= batch:
+            self._queue.flush(wait=batch == 1)
+        return facts
+
+    def _read(self, urls: Iterable[str]) -> None:
+        """Read rows into memory, except those that another thread changes meanwhile."""
+        with self._watches.changes() as changed:
+            found = self._table.facts([url for url in urls if not self._queue.is_changed(url)])
+            with self._lock:
+                self._known |= {url: facts for url, facts in found.items() if url not in changed}
+
+    def _set(self, url: str, facts: ObjectFacts) -> int:
+        """Record facts in memory; return how many changes are unwritten. `_lock` is held."""
         self._known[url] = facts
-        if facts.is_lasting:
-            self._queue.put(url, facts, batch=batch)
+        self._watches.note(url)
+        return self._queue.add(url, facts) if facts.is_lasting else 0
 
     def _flush(self) -> None:
         self._queue.flush()

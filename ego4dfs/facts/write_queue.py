@@ -34,33 +34,30 @@ class WriteQueue:
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # one transaction at a time, in the order of the changes
 
-    def put(self, url: str, facts: ObjectFacts | None, *, batch: int = 1) -> None:
-        """Add a change; write all of them once there are `batch`."""
+    def add(self, url: str, facts: ObjectFacts | None) -> int:
+        """Add a change without a write; return how many are unwritten."""
         with self._lock:
             self._confirmed.pop(url, None)
             self._changes.pop(url, None)
             self._changes[url] = facts
-            count = self._bounded()
-        if count >= batch:
-            self.flush(wait=batch == 1)
+            return self._bounded()
 
-    def confirm(self, url: str, facts: ObjectFacts, *, batch: int) -> None:
-        """Add that a GET has confirmed the size of facts that were put before.
+    def confirm(self, url: str, facts: ObjectFacts) -> int:
+        """Add that a GET has confirmed the size of facts that were added before.
 
         If their row is on disk, it is not written again. Ignored if it is to be deleted.
+        Returns how many changes are unwritten.
         """
         with self._lock:
             if url not in self._changes:
                 self._confirmed[url] = facts
             elif self._changes[url] is not None:
                 self._changes[url] = facts
-            count = self._bounded()
-        if count >= batch:
-            self.flush(wait=batch == 1)
+            return self._bounded()
 
-    def is_deleted(self, url: str) -> bool:
-        """Return whether the row on disk is waiting to be deleted."""
-        return url in self._changes and self._changes.get(url) is None
+    def is_changed(self, url: str) -> bool:
+        """Return whether the row on disk is waiting to be replaced or deleted."""
+        return url in self._changes
 
     def flush(self, *, wait: bool = True) -> None:
         """Write all changes now, or later if another process has locked the table.
