@@ -370,3 +370,27 @@ def test_a_read_of_blocks_that_cannot_be_opened_ends_with_an_error(make_reader, 
             read(reader, ref, 0, 10)
     assert read(reader, ref, 0, 10) == b"0123456789"
     assert len(store.gets) == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [(PART_SIZE, BLOCK_SIZE), (BLOCK_SIZE, PART_SIZE)])
+def test_bytes_that_another_thread_fetches_after_the_look_for_them_cost_no_request(
+    make_reader, large, monkeypatch, first, second
+):
+    """One thread looks for a block, the other for parts of it; each is unaware of the other."""
+    store = CountingStore()
+    ref = store.put(URL, large)
+    downloads = make_reader(store).downloads
+    acquire = downloads._budget.acquire
+    others = [lambda: downloads.fetch(ref, range(BLOCK_SIZE), second)]
+
+    def acquire_later(amount: int, *, wait: bool) -> bool:
+        while others:
+            others.pop()()
+            wait_until(lambda: not downloads.in_flight)
+        return acquire(amount, wait=wait)
+
+    monkeypatch.setattr(downloads._budget, "acquire", acquire_later)
+    downloads.fetch(ref, range(BLOCK_SIZE), first)
+    wait_until(lambda: not downloads.in_flight)
+    assert requested_once(store)
+    assert not downloads.memory_bytes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 from ego4dfs.blocks import (
@@ -108,19 +109,29 @@ class Downloads:
         Raises StoreUnavailable if memory does not become free in time.
         """
         begun: dict[str, Flight] = {}
-        for request in self._requests(ref, wanted, granularity):
-            self._budget.acquire(total_bytes(request), wait=True)
-            begun.update(self._claim_and_submit(ref, request, stream_before, urgent=True))
+        is_outdated = True  # whether what was missing must be looked for again
+        while is_outdated:
+            is_outdated = False
+            with self._flights.ended() as ended:
+                for request in self._requests(ref, wanted, granularity, begun):
+                    self._budget.acquire(total_bytes(request), wait=True)
+                    claimed = self._claim(ref, request, ended)
+                    begun.update({flight.extent.key: flight for flight in claimed})
+                    others = [extent for extent in request if extent.key not in begun]
+                    is_outdated |= any(not ended.isdisjoint(k) for _, k in _keyed(ref, others))
+                    self._submit(ref, request, claimed, stream_before, urgent=True)
         return begun
 
     def fetch_ahead(
         self, ref: ObjectRef, wanted: range, granularity: int, stream_before: int
     ) -> int:
         """Request what is missing of `wanted` while there is memory; return where that ended."""
-        for request in self._requests(ref, wanted, granularity):
-            if not self._budget.acquire(total_bytes(request), wait=False):
-                return request[0].start
-            self._claim_and_submit(ref, request, stream_before, urgent=False)
+        with self._flights.ended() as ended:
+            for request in self._requests(ref, wanted, granularity):
+                if not self._budget.acquire(total_bytes(request), wait=False):
+                    return request[0].start
+                claimed = self._claim(ref, request, ended)
+                self._submit(ref, request, claimed, stream_before, urgent=False)
         return wanted.stop
 
     def prefetch_small(self, ref: ObjectRef) -> bool:
@@ -153,36 +164,34 @@ class Downloads:
         """
         self._pool.close()
 
-    def _requests(self, ref: ObjectRef, wanted: range, granularity: int) -> Iterator[list[Extent]]:
-        missing = missing_extents(ref, wanted.start, wanted.stop, granularity, self.has)
+    def _requests(
+        self, ref: ObjectRef, wanted: range, granularity: int, begun: Container[str] = ()
+    ) -> Iterator[list[Extent]]:
+        def has(key: str) -> bool:
+            return key in begun or self.has(key)
+
+        missing = missing_extents(ref, wanted.start, wanted.stop, granularity, has)
         return join_adjacent(missing, READAHEAD_STEP)
 
-    def _claim_and_submit(
-        self, ref: ObjectRef, request: list[Extent], stream_before: int, *, urgent: bool
-    ) -> dict[str, Flight]:
-        """Fetch the extents of an admitted request that no other thread fetches."""
-        claimed = self._claim(ref, request)
-        flights = {f.extent: f for f in claimed if not self._complete_from_cache(f)}
-        self._budget.release(total_bytes(request) - sum(map(len, flights.values())))
+    def _claim(
+        self, ref: ObjectRef, extents: Iterable[Extent], ended: AbstractSet[str] = frozenset()
+    ) -> list[Flight]:
+        return self._flights.claim(_keyed(ref, extents), ended)
+
+    def _submit(
+        self,
+        ref: ObjectRef,
+        request: list[Extent],
+        claimed: list[Flight],
+        stream_before: int,
+        *,
+        urgent: bool,
+    ) -> None:
+        """Fetch the claimed extents of an admitted request; other threads fetch its other ones."""
+        flights = {flight.extent: flight for flight in claimed}
+        self._budget.release(total_bytes(request) - sum(map(len, claimed)))
         for extents in join_adjacent(flights, READAHEAD_STEP):
             self._pool.submit(ref, [flights[e] for e in extents], stream_before, urgent=urgent)
-        return {flight.extent.key: flight for flight in claimed}
-
-    def _claim(self, ref: ObjectRef, extents: Iterable[Extent]) -> list[Flight]:
-        return self._flights.claim((extent, overlapping_keys(ref, extent)) for extent in extents)
-
-    def _complete_from_cache(self, flight: Flight) -> bool:
-        """Complete a claimed flight from the cache, if an earlier flight was stored meanwhile."""
-        key = flight.extent.key
-        if not self._cache.contains(key):
-            return False
-        data = memoryview(bytearray(len(flight)))
-        if not self._cache.read_into(key, 0, data):
-            return False
-        flight.complete(data)  # others may have joined this claim meanwhile
-        flight.report_stored(is_stored=True)
-        self._flights.remove(key)
-        return True
 
     def _store(self, ref: ObjectRef, flight: Flight) -> None:
         if self._on_arrival is not None:
@@ -204,3 +213,9 @@ class Downloads:
                 key, length = self._unstored.popleft()
         self._flights.remove(key)
         self._budget.release(length)
+
+
+def _keyed(ref: ObjectRef, extents: Iterable[Extent]) -> Iterator[tuple[Extent, tuple[str, ...]]]:
+    """Yield each extent with the keys under which some of its bytes may be in flight or cached."""
+    for extent in extents:
+        yield extent, (extent.key, *overlapping_keys(ref, extent))

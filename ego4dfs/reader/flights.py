@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.runtime.deadline import ANSWER_S, FLOOR_BYTES, THROTTLED_S, Deadline
+from ego4dfs.runtime.watch import Watches
 
 SECONDS_PER_MIB = 60.0
 """What each MiB of a read adds to its time limit: large reads take long on slow lines."""
@@ -197,6 +200,7 @@ class Flights:
         """Start with nothing in flight."""
         self._flights: dict[str, Flight] = {}
         self._lock = threading.Lock()
+        self._watches = Watches(self._lock)
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -205,15 +209,24 @@ class Flights:
         """Return the flight of a block or a part, or None."""
         return self._flights.get(key)
 
-    def claim(self, extents: Iterable[tuple[Extent, tuple[str, ...]]]) -> list[Flight]:
+    def ended(self) -> AbstractContextManager[AbstractSet[str]]:
+        """Collect the keys that leave within the block: they are on disk, or have failed."""
+        return self._watches.changes()
+
+    def claim(
+        self,
+        extents: Iterable[tuple[Extent, tuple[str, ...]]],
+        ended: AbstractSet[str] = frozenset(),
+    ) -> list[Flight]:
         """Return flights for the extents that are not being fetched; the caller must fetch them.
 
-        With each extent come the keys under which some of its bytes may be in flight as well.
+        With each extent come its key and those under which some of its bytes may be in flight.
+        Extents with a key in `ended` are left out: whether they are missing must be checked again.
         """
         claimed: list[Flight] = []
         with self._lock:
-            for extent, others in extents:
-                if extent.key in self._flights or any(key in self._flights for key in others):
+            for extent, keys in extents:
+                if any(key in self._flights or key in ended for key in keys):
                     continue
                 flight = self._flights[extent.key] = Flight(extent)
                 claimed.append(flight)
@@ -237,6 +250,7 @@ class Flights:
         """Remove the flight of an extent that is on disk or has failed."""
         with self._lock:
             del self._flights[key]
+            self._watches.note(key)
 
 
 class SpeculativeSlots:
