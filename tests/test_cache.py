@@ -353,3 +353,13 @@ def test_a_block_is_not_kept_if_no_thread_can_write_it(tmp_path, monkeypatch, ca
     assert "can't start new thread" in caplog.text
     assert "Traceback" not in caplog.text
     cache.close()
+
+
+def test_a_block_that_comes_after_the_close_is_refused(cache):
+    """Its reader waits for the answer, and its memory is counted until then."""
+    put(cache, 1)
+    cache.close()
+    results: list[bool] = []
+    cache.put(key_of(2), "url", memoryview(b"late"), results.append)
+    assert results == [False]
+    assert got(cache, 1) is not None

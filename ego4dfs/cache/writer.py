@@ -41,7 +41,8 @@ class BlockWriter:
     """Reserves space for blocks, up to 16 in one transaction, and writes them.
 
     Safe from several threads. A failed write costs the next reader a request, never an error.
-    `_lock` guards the start of the thread.
+    `_lock` guards the start and the end of the thread: each block is queued before its end, or
+    not at all.
     """
 
     def __init__(
@@ -67,37 +68,45 @@ class BlockWriter:
         """Whether the thread was started, or the writer is closed."""
         return self._thread is not None or self._closed
 
-    def start(self) -> None:
-        """Start the thread if it does not run. Raises RuntimeError if no thread can be started."""
-        with self._lock:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
-                thread.start()
-                self._thread = thread
-
     def record_touches(self) -> None:
         """Record the order of use from now on."""
         try:
-            self.start()
+            with self._lock:
+                self._start()
         except RuntimeError as error:
             self._unwritable.warning("the order of use is not recorded: %s", error)
 
     def put(self, put: Put) -> None:
-        """Queue a block."""
+        """Queue a block; once the writer is closed, none is written."""
         try:
-            self.start()
+            with self._lock:
+                is_open = self._start()
+                if is_open:
+                    self._puts.put(put)
         except RuntimeError as error:  # no thread can be started; readers wait for `done`
             self._note_failure(error, (RuntimeError,))
-            put.done(False)
-            return
-        self._puts.put(put)
+            is_open = False
+        if not is_open:
+            self._report(put, stored=False)
+
+    def _start(self) -> bool:
+        """Start the thread if it does not run; False once the writer is closed. `_lock` is held.
+
+        Raises RuntimeError if no thread can be started.
+        """
+        if self._closed:
+            return False
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
+            thread.start()
+            self._thread = thread
+        return True
 
     def close(self, timeout_s: float) -> None:
         """Write the queued blocks, record which were read, and close the index.
 
         Returns after `timeout_s` if the disk hangs; the thread then ends with the process.
         """
-        self._closed = True
         ending = threading.Thread(target=self._end, name="cache-close", daemon=True)
         try:
             ending.start()
@@ -111,9 +120,12 @@ class BlockWriter:
             )
 
     def _end(self) -> None:
-        thread = self._thread
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+            if thread is not None:
+                self._puts.put(None)
         if thread is not None:
-            self._puts.put(None)
             thread.join()
             self._thread = None
         self.flush_touched()
@@ -179,7 +191,7 @@ class BlockWriter:
             self._note_failure(error)
         finally:
             for put in batch:
-                self._report(put, put.key in stored)
+                self._report(put, stored=put.key in stored)
 
     def _note_replacement(self) -> None:
         """Clear the verified keys if the directory was replaced: they are of other files."""
@@ -209,7 +221,7 @@ class BlockWriter:
         self._unwritable.warning("the cache cannot be written: %s", error, traceback=traceback)
         self._metrics.add_error(f"the cache cannot be written: {error}")
 
-    def _report(self, put: Put, stored: bool) -> None:  # noqa: FBT001 - as `done` takes it
+    def _report(self, put: Put, *, stored: bool) -> None:
         try:
             put.done(stored)
         except Exception:
