@@ -1,0 +1,134 @@
+"""Fakes for simulated threads: an object store, and a block cache with a writer thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from ego4dfs.store import Fetched, ObjectFacts
+from schedules.scheduler import point
+from schedules.simulated import SimpleQueue, Thread
+
+PIECE_BYTES = 20
+
+
+def run_threads(*bodies: Callable[[], object]) -> None:
+    """Run each body in a thread, and return when all have ended."""
+    threads = [Thread(body, "reader") for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def content(length: int, salt: int = 0) -> bytes:
+    """Return bytes that differ from their neighbours."""
+    return bytes((salt + 7 * number) % 251 for number in range(length))
+
+
+class Store:
+    """An object store that records GETs and answers in pieces; other threads run in between."""
+
+    source = "fake"
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        self.objects = objects
+        self.gets: list[tuple[str, int, int]] = []
+        self.obey: Callable[[str, int, int], object] = lambda _url, _start, _stop: None
+        """Called for each GET, and before each further piece; may raise, or let time pass."""
+
+    def read_range(
+        self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
+    ) -> Fetched:
+        self._begin(url, start, stop)
+        data = memoryview(self.objects[url])[start:stop]
+        return Fetched(data, start, ObjectFacts(len(self.objects[url]), etag, "", 0))
+
+    def stream_range(
+        self,
+        url: str,
+        start: int,
+        stop: int,
+        sink: Callable[[int, memoryview], None],
+        *,
+        etag: str,
+        size: int | None = None,
+    ) -> None:
+        self._begin(url, start, stop)
+        data = memoryview(self.objects[url])
+        for first in range(start, stop, PIECE_BYTES):
+            sink(first, data[first : min(first + PIECE_BYTES, stop)])
+            point("between two pieces of a body")
+            self.obey(url, first + PIECE_BYTES, stop)
+
+    def _begin(self, url: str, start: int, stop: int) -> None:
+        self.gets.append((url, start, stop))
+        point("GET is sent")
+        self.obey(url, start, stop)
+        point("GET is answered")
+
+    def times_fetched(self, url: str) -> Counter[int]:
+        """Count how often each byte of an object was requested."""
+        return Counter(
+            byte for of, start, stop in self.gets if of == url for byte in range(start, stop)
+        )
+
+
+class Cache:
+    """A BlockCache in memory: its writer thread keeps what `keeps` allows."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[str, bytes] = {}
+        self.keeps: Callable[[str], bool] = lambda _key: True
+        self._puts: SimpleQueue = SimpleQueue()
+        self._writer: Thread | None = None
+
+    def contains(self, key: str) -> bool:
+        point("looks for a file")
+        return key in self.blocks
+
+    def has_any(self, object_id: str) -> bool:
+        point("looks for rows")
+        return any(key.startswith(object_id) for key in self.blocks)
+
+    def read_into(self, key: str, start: int, view: memoryview, *, is_use: bool = True) -> bool:
+        point("opens a file")
+        data = self.blocks.get(key)
+        if data is None:
+            return False
+        point("reads a file")
+        view[:] = data[start : start + len(view)]
+        return True
+
+    def put(self, key: str, url: str, data: memoryview, done: Callable[[bool], None]) -> None:
+        if self._writer is None:
+            self._writer = Thread(self._write, "writer")
+            self._writer.start()
+        self._puts.put((key, bytes(data), done))
+
+    def evict(self) -> None:
+        """Remove the oldest block."""
+        point("evicts")
+        if self.blocks:
+            del self.blocks[next(iter(self.blocks))]
+
+    def close(self) -> None:
+        """Write what was put."""
+        if self._writer is not None:
+            self._puts.put(None)
+            self._writer.join()
+
+    def _write(self) -> None:
+        while (item := self._puts.get()) is not None:
+            key, data, done = item
+            is_kept = self.keeps(key)
+            if is_kept:
+                self.blocks[key] = data
+            point("wrote a file")
+            done(is_kept)
+
+
+def facts(version: int, *, size: int = 100) -> Any:
+    """Return the facts of a version of an object: a later version has a larger number."""
+    return ObjectFacts(size, f"{version:032x}", "", version)
