@@ -202,8 +202,9 @@ class Reader:
             begun = {**begun, **more}
             if more:
                 continue
-            # Another thread has begun or stored it meanwhile, or what is cached cannot be opened.
-            unreadable = unreadable or Deadline.after(ANSWER_S)
+            if unreadable is None:  # another thread may have begun or stored it meanwhile
+                unreadable = Deadline.after(ANSWER_S)
+                continue
             if unreadable.has_passed:
                 text = f"{ref.url}: its cached blocks cannot be opened"
                 raise StoreUnavailable(text, url=ref.url)
