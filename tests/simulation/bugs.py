@@ -32,8 +32,12 @@ def _kept(self: etag_verifier.EtagVerifier, ref: Any) -> None:
     del self, ref
 
 
-def _fail_without_wake(self: Flight, error: BaseException) -> None:
-    self._error = error
+def _progress_without_wake(self: Flight, arrived: int) -> None:
+    self._arrived = arrived
+
+
+def _stored_without_wake(self: Flight, *, is_stored: bool) -> None:
+    self._is_stored = is_stored
 
 
 def _fail_without_removal(self: Flights, flight: Flight, error: BaseException) -> None:
@@ -66,8 +70,12 @@ BUGS: Mapping[str, Bug] = {
     "checksums of cached blocks are not compared": Bug(
         ((blockfile, "is_valid", lambda _path, _key: True),), ("damage a block", "restart")
     ),
-    "readers are not woken when a request fails": Bug(
-        ((Flight, "fail", _fail_without_wake),), ("denied", "clear the cache")
+    "readers are not woken when bytes arrive": Bug(
+        (
+            (Flight, "_progress", _progress_without_wake),
+            (Flight, "report_stored", _stored_without_wake),
+        ),
+        ("clear the cache",),
     ),
     "a request that failed stays in flight": Bug(
         ((Flights, "fail", _fail_without_removal),), ("server error", "clear the cache")

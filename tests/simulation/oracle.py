@@ -18,13 +18,15 @@ from ego4dfs.errors import (
 )
 from ego4dfs.facts import REFUSAL_VALID_S
 from ego4dfs.runtime.deadline import ANSWER_S, THROTTLED_S
+from ego4dfs.store import CircuitOpen
 from ego4dfs.vfs import Handle, Stat
 from simulation.disk import blocks
 from simulation.faults import Faults
 from simulation.s3 import Objects, Version
 from simulation.scheduler import Scheduler
 
-MEMORY_S = {
+MEMORY_S: dict[type[Exception], float] = {
+    CircuitOpen: float("inf"),
     StoreUnavailable: 120.0,
     AccessDenied: 60.0,
     ObjectMissing: 60.0,
@@ -33,7 +35,8 @@ MEMORY_S = {
     ObjectChanged: float("inf"),
 }
 """How long before a call the cause of its error may lie: failures and refusals are remembered for
-some seconds, and one of a manifest for half a minute."""
+some seconds, and one of a manifest for half a minute. A circuit stays open until a request is sent
+after the outage; requests beside that one fail."""
 
 
 @dataclass
@@ -62,15 +65,16 @@ class Oracle:
 
     def error(self, call: Call, error: Exception) -> None:
         """Check the class of an error: there must be a fault that may cause it."""
-        kind = next((k for k in type(error).__mro__ if k in MEMORY_S), None)
+        kinds = (k for k in type(error).__mro__ if k in MEMORY_S and k is not CircuitOpen)
+        kind = next(kinds, None)
         self.scheduler.note(f"{call.text}: {type(error).__name__}")
         if kind is None or not isinstance(error, Ego4DError):
             self.fail(f"{call.text}: unexpected {error!r}")
-        elif not self._has_cause(kind, call):
+        elif not self._has_cause(kind, call, is_refused=isinstance(error, CircuitOpen)):
             self.fail(f"{call.text}: {error!r} without a cause")
 
-    def _has_cause(self, kind: type[Exception], call: Call) -> bool:
-        since_s = call.began_s - MEMORY_S[kind]
+    def _has_cause(self, kind: type[Exception], call: Call, *, is_refused: bool) -> bool:
+        since_s = call.began_s - MEMORY_S[CircuitOpen if is_refused else kind]
         last_s = self.faults.since_s(kind, call.url)
         if kind is StoreError:  # a range past the end of an object whose size was wrong
             last_s = max(last_s, self.faults.since_s(ObjectChanged, call.url))

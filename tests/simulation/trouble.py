@@ -118,7 +118,8 @@ class Trouble:
         next(lock)
         self._locks.append(lock)
         world = self._world
-        world.faults.last_fired_s["lock"] = world.scheduler.now_s + seconds
+        ends_s = max(world.scheduler.now_s + seconds, world.faults.last_fired_s.get("lock", 0.0))
+        world.faults.last_fired_s["lock"] = ends_s
 
         def release() -> None:
             world.scheduler.wait(seconds)
