@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ego4dfs.store.breaker import OPEN_S, Breaker, CircuitOpen
+from ego4dfs.store.breaker import OPEN_S, STALE_S, Breaker, CircuitOpen
 from ego4dfs.store.classify import NoConnection, Unreachable
 
 
@@ -177,3 +177,12 @@ def test_the_start_of_the_outage_stays_the_same(breaker: Breaker, clock: Clock) 
     clock.now_s += 60
     refused(breaker, clock, "a")
     assert breaker._outages[""].since_s == first
+
+
+def test_all_requests_are_sent_long_after_the_last_one(breaker: Breaker, clock: Clock) -> None:
+    """A read of two requests would fail if one of them were refused, with the store well again."""
+    refused(breaker, clock, "a")
+    clock.now_s += OPEN_S + STALE_S
+    assert [blocked(breaker, "a") for _ in range(3)] == [False] * 3
+    refused(breaker, clock, "a")
+    assert blocked(breaker, "a")

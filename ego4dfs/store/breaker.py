@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from ego4dfs.store.classify import NoConnection, Unreachable
 
 OPEN_S = 5.0
+STALE_S = 30.0
+"""After so long without a request the outage may be over: a read of two requests sends both."""
 SILENT_OBJECTS = 2
 """How many different objects must go unanswered: a single one may be the cause itself."""
 _EVERYWHERE = ""
@@ -56,12 +58,16 @@ class Breaker:
         """Raise CircuitOpen if the circuit is open and this request is not the next probe."""
         now_s = self._clock()
         with self._lock:
-            for outage in (self._outages.get(_EVERYWHERE), self._outages.get(bucket)):
+            for scope in (_EVERYWHERE, bucket):
+                outage = self._outages.get(scope)
                 if outage is None:
                     continue
                 if now_s < outage.retry_at_s:
                     raise self._refusal(outage, now_s, url)
-                outage.retry_at_s = now_s + OPEN_S
+                if now_s < outage.retry_at_s + STALE_S:
+                    outage.retry_at_s = now_s + OPEN_S
+                else:
+                    del self._outages[scope]
 
     def answered(self, bucket: str) -> None:
         """Record an answer; a refusal is one too."""
