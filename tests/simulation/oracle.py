@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ego4dfs.errors import (
@@ -26,7 +24,7 @@ from simulation.s3 import Objects, Version
 from simulation.scheduler import Scheduler
 
 MEMORY_S: dict[type[Exception], float] = {
-    CircuitOpen: float("inf"),
+    CircuitOpen: 180.0,
     StoreUnavailable: 120.0,
     AccessDenied: 60.0,
     ObjectMissing: 60.0,
@@ -35,8 +33,8 @@ MEMORY_S: dict[type[Exception], float] = {
     ObjectChanged: float("inf"),
 }
 """How long before a call the cause of its error may lie: failures and refusals are remembered for
-some seconds, and one of a manifest for half a minute. A circuit stays open until a request is sent
-after the outage; requests beside that one fail."""
+some seconds, and one of a manifest for half a minute. The circuit of a bucket stays open for half
+a minute after the last request."""
 
 
 @dataclass
@@ -70,7 +68,7 @@ class Oracle:
         self.scheduler.note(f"{call.text}: {type(error).__name__}")
         if kind is None or not isinstance(error, Ego4DError):
             self.fail(f"{call.text}: unexpected {error!r}")
-        elif not self._has_cause(kind, call, is_refused=isinstance(error, CircuitOpen)):
+        elif not self._has_cause(kind, call, is_refused=_is_unsent(error)):
             self.fail(f"{call.text}: {error!r} without a cause")
 
     def _has_cause(self, kind: type[Exception], call: Call, *, is_refused: bool) -> bool:
@@ -155,12 +153,6 @@ class Oracle:
             self.fail(f"the cache has {used} bytes, its limit is {limit_bytes}")
 
 
-def counted_bytes(path: os.PathLike[str]) -> int:
-    """Return the size of all blocks by their index; -1 if it cannot be read."""
-    with suppress(sqlite3.Error):
-        database = sqlite3.connect(path, timeout=0.0)
-        try:
-            return int(database.execute("SELECT COALESCE(SUM(size), 0) FROM Cache").fetchone()[0])
-        finally:
-            database.close()
-    return -1
+def _is_unsent(error: Exception) -> bool:
+    """Return whether a request was not sent because of an outage before, or this was remembered."""
+    return isinstance(error, CircuitOpen) or "has not answered since" in str(error)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ego4dfs.errors import ObjectChanged
-from ego4dfs.store import CircuitOpen
 from ego4dfs.vfs import VFS, Handle
 from simulation.oracle import Call, Oracle
 from simulation.world import DIRECTORY, MIB, World
@@ -135,9 +134,7 @@ class Reader:
             handle = self.open(path)
             if handle is not None and self._read_whole(path, handle):
                 return True
-            if isinstance(self.last_error, CircuitOpen):
-                self._world.scheduler.wait(1.0)  # for the request beside it, which closes it
-            elif not isinstance(self.last_error, ObjectChanged):
+            if not isinstance(self.last_error, ObjectChanged):
                 break
         self._oracle.fail(f"{self._name}: {path} cannot be read: {self.last_error!r}")
         return False

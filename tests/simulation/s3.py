@@ -17,7 +17,6 @@ from typing import Any
 
 from obstore.exceptions import BaseError, GenericError, NotModifiedError, PreconditionError
 
-from ego4dfs.errors import ObjectChanged, StoreError, StoreUnavailable
 from ego4dfs.store.classify import foreign
 from simulation.faults import Faults
 from simulation.scheduler import EPOCH_S, Scheduler
@@ -356,4 +355,3 @@ CREDENTIALS = SimpleNamespace(
     generation=0,
 )
 NETWORK = SimpleNamespace(proxy=lambda _url: "", certificates=lambda: b"")
-ERRORS = (StoreUnavailable, StoreError, ObjectChanged)
