@@ -16,6 +16,7 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.facts import REFUSAL_VALID_S, FactsIndex
+from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.store import ObjectFacts
 from kit.fakes import CountingStore, FailingStore, StallingStore
@@ -413,3 +414,18 @@ def test_a_head_request_does_not_bring_back_facts_that_were_removed(open_index, 
     during(monkeypatch, store, "head", lambda: index.remove(URLS[0]))
     index.get(URLS[0])
     assert index.peek(URLS[0]) is None
+
+
+def test_a_sweep_has_not_ended_before_its_last_thread_has_written_the_facts(monkeypatch):
+    seen: list[bool] = []
+    sweeps = Sweeps(lambda _url: True, lambda: None)
+    finish = sweeps._finish_if_last
+
+    def finish_later() -> None:
+        seen.append(sweeps.wait(0.0))
+        finish()
+
+    monkeypatch.setattr(sweeps, "_finish_if_last", finish_later)
+    sweeps.add(URLS[:1])
+    assert sweeps.wait(60.0)
+    assert seen == [False]

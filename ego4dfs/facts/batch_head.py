@@ -75,7 +75,7 @@ class Sweeps:
         self._finish_if_last()
 
     def _next(self) -> tuple[_Sweep, str] | None:
-        """Return the next URL; None ends the thread, which is then no longer counted."""
+        """Return the next URL; None ends the thread, which then counts as finishing."""
         with self._lock:
             while self._sweeps:
                 url = next(self._sweeps[0].urls, None)
@@ -83,6 +83,7 @@ class Sweeps:
                     return self._sweeps[0], url
                 self._sweeps.popleft()
             self._threads -= 1
+            self._finishing += 1
             return None
 
     def _leave(self, threads: int) -> None:
@@ -98,11 +99,10 @@ class Sweeps:
 
     def _finish_if_last(self) -> None:
         with self._lock:
-            if self._threads:
-                return
-            self._finishing += 1
+            is_last = not self._threads
         try:
-            self._finish()
+            if is_last:
+                self._finish()
         finally:
             with self._lock:
                 self._finishing -= 1
