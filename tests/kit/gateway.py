@@ -5,6 +5,7 @@ Switches are attributes and may be changed while requests run. Loopback only.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -59,6 +60,12 @@ class Faults:
     head_size_off: int = 0  # added to the Content-Length of a HEAD
     etag: str = ""  # sent instead of the true one, as without support of If-Match
     flip_byte: bool = False  # one bit in the first byte of each piece of a body is flipped
+    flip_every: int = 1  # of every nth piece of all bodies
+    close_every: int = 0  # every nth request has its connection closed in order, without an answer
+    garbage: bytes = b""  # sent in place of an answer, then the connection is closed
+    trickle_headers_s: float = 0.0  # the headers of an answer do not end; one in this time
+    range_off: int = 0  # added to the first and last byte in Content-Range
+    extra: bytes = b""  # sent behind the body, beyond its Content-Length
     times: int | None = None  # how many more requests the counted faults may hit
     only: str = ""
 
@@ -66,8 +73,10 @@ class Faults:
 class Gateway:
     """The proxy as a context manager; `url` is the endpoint for clients."""
 
-    def __init__(self, upstream: str, *, port: int = 0) -> None:
+    def __init__(self, upstream: str, *, port: int = 0, host: str = "127.0.0.1") -> None:
         parts = urlsplit(upstream)
+        assert host.startswith("127.")
+        self.host = host
         assert parts.hostname in {"127.0.0.1", "localhost"}
         self.upstream = (parts.hostname, parts.port)
         self.faults = Faults()
@@ -86,7 +95,7 @@ class Gateway:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self.host}:{self._port}"
 
     def __enter__(self) -> Gateway:  # noqa: PYI034 - typing.Self is 3.11
         return self
@@ -95,8 +104,10 @@ class Gateway:
         self.stop()
 
     def start(self) -> None:
-        """Listen, on the same port as before."""
-        self._server = Server(("127.0.0.1", self._port), Handler)
+        """Listen, on the same port as before; does nothing while it listens."""
+        if self._server is not None:
+            return
+        self._server = Server((self.host, self._port), Handler)
         self._server.gateway = self
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -117,6 +128,11 @@ class Gateway:
     def connections(self) -> int:
         """Number of connections that clients hold open."""
         return self._server.open_connections if self._server else 0
+
+    @property
+    def bucket_of(self) -> dict[int, str]:
+        """The bucket of the last request of each open connection, by the client's port."""
+        return dict(self._server.bucket_of) if self._server else {}
 
     def reset(self) -> None:
         """Remove all faults, and restart the counts."""
@@ -172,6 +188,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, *args: Any) -> None:
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
+        self.bucket_of: dict[int, str] = {}
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -182,6 +199,8 @@ class Server(ThreadingHTTPServer):
     def shutdown_request(self, request: Any) -> None:
         with self._open_lock:
             self._open.discard(request)
+            with contextlib.suppress(OSError):  # a reset connection has no peer
+                self.bucket_of.pop(request.getpeername()[1], None)
         super().shutdown_request(request)
 
     @property

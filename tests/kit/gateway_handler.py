@@ -58,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, gateway: Gateway) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
+        self.server.bucket_of[self.client_address[1]] = self.path.split("/")[1]
         if self.opened_after < gateway.abandoned:
             self.connection.recv(1)  # until the client closes the connection
             self.close_connection = True
@@ -71,9 +72,8 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(faults.latency_s + faults.stall_s)
         if faults.gate is not None:
             faults.gate.wait(60)
-        if gateway.is_hit(faults.reset_every, "reset"):
+        if self._connection_broken(gateway, faults):
             self._note(0)
-            reset_connection(self.connection)
             self.close_connection = True
         elif faults.reply is not None:
             self._reply(faults.reply)
@@ -83,6 +83,23 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(403, "AccessDenied")
         else:
             return self._identity_refused(faults)
+        return True
+
+    def _connection_broken(self, gateway: Gateway, faults: Faults) -> bool:
+        """Inject faults that end the connection without an answer of HTTP."""
+        if gateway.is_hit(faults.reset_every, "reset"):
+            reset_connection(self.connection)
+        elif faults.garbage:
+            self.wfile.write(faults.garbage)
+            self.wfile.flush()
+        elif faults.trickle_headers_s:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(60):
+                self.wfile.write(b"X-Slow-%d: 1\r\n" % number)
+                self.wfile.flush()
+                time.sleep(faults.trickle_headers_s)
+        else:
+            return gateway.is_hit(faults.close_every, "close")
         return True
 
     def _lists(self) -> bool:
@@ -146,7 +163,8 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(403, "AccessDenied")
             return
         self._note(answer.status)
-        hide_range = gateway.faults.hide_range and answer.status == 206
+        applies = gateway.faults.only in self.path
+        hide_range = applies and gateway.faults.hide_range and answer.status == 206
         self.send_response_only(200 if hide_range else answer.status)
         self._send_headers(answer, {"content-range"} if hide_range else set(), gateway.faults)
         bodiless = self.command == "HEAD" or answer.status in {204, 304}
@@ -163,18 +181,24 @@ class Handler(BaseHTTPRequestHandler):
     def _send_headers(
         self, answer: http.client.HTTPResponse, hidden: set[str], faults: Faults
     ) -> None:
-        replaced = {name.lower(): value for name, value in faults.headers.items()}
-        if faults.only not in self.path:
-            replaced = {}
+        applies = faults.only in self.path
+        replaced = {name.lower(): value for name, value in faults.headers.items() if applies}
         for name, value in answer.getheaders():
-            if name.lower() in replaced:
-                self._send_replaced(name, replaced[name.lower()])
-            elif name.lower() == "content-length" and self.command == "HEAD":
-                self.send_header(name, str(int(value) + faults.head_size_off))
-            elif name.lower() == "etag" and faults.etag:
-                self.send_header(name, f'"{faults.etag}"')
-            elif name.lower() not in _HOP_BY_HOP | hidden:
-                self.send_header(name, value)
+            low = name.lower()
+            if low in replaced:
+                self._send_replaced(name, replaced[low])
+            elif low not in _HOP_BY_HOP | hidden:
+                self.send_header(name, self._falsified(low, value, faults) if applies else value)
+
+    def _falsified(self, name: str, value: str, faults: Faults) -> str:
+        """Return the value of a header, or a false one if the faults say so."""
+        if name == "content-length" and self.command == "HEAD":
+            return str(int(value) + faults.head_size_off)
+        if name == "etag" and faults.etag:
+            return f'"{faults.etag}"'
+        if name == "content-range" and faults.range_off:
+            return _shifted(value, faults.range_off)
+        return value
 
     def _send_replaced(self, name: str, value: str) -> None:
         if value:
@@ -216,10 +240,10 @@ class Handler(BaseHTTPRequestHandler):
         remaining = faults.cut_body_at if cuts else None
         buffer = memoryview(bytearray(min(faults.piece_bytes, (answer.length or 0) + 1)))
         while count := answer.readinto(buffer):
-            if applies and faults.flip_byte:
+            if applies and faults.flip_byte and self._hits_piece(faults.flip_every, "flip"):
                 buffer[0] ^= 1
             stalls = applies and faults.stall_body_s
-            if stalls and self._hits_body(faults):
+            if stalls and self._hits_piece(faults.stall_body_every, "stall"):
                 self.wfile.flush()
                 time.sleep(faults.stall_body_s)
             if remaining is not None and count >= remaining:
@@ -234,10 +258,11 @@ class Handler(BaseHTTPRequestHandler):
             if faults.bytes_per_s:
                 self.wfile.flush()
                 time.sleep(count / faults.bytes_per_s)
+        if applies and remaining is None:
+            self.wfile.write(faults.extra)
 
-    def _hits_body(self, faults: Faults) -> bool:
-        every = faults.stall_body_every
-        return every == 1 or self.server.gateway.is_hit(every, "stall")
+    def _hits_piece(self, every: int, kind: str) -> bool:
+        return every == 1 or self.server.gateway.is_hit(every, kind)
 
     def _cut(self, rest: memoryview) -> None:
         self.server.gateway.record_sent(len(rest))
@@ -246,6 +271,11 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.upstream.close()
         self.upstream = None
+
+
+def _shifted(content_range: str, off: int) -> str:
+    """Return a Content-Range that names other bytes of the same object."""
+    return re.sub(r"\d+(?=-)|(?<=-)\d+", lambda found: str(int(found[0]) + off), content_range)
 
 
 def reset_connection(connection: socket.socket) -> None:

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import os
 import random
-import signal
 import sys
 import tempfile
 import threading
@@ -19,16 +18,15 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ego4dfs.blocks import Extent, ObjectRef, block_extents, part_extents
 from ego4dfs.cache.database import relative_name
-from ego4dfs.demo.server import S3Server
-from kit.data import MIB, Seeded, read_whole
-from kit.gateway import Gateway
-from kit.mounts import Mounts, status
-from kit.processes import is_running, wait_until
-from kit.server import SHARING, Release, environment
+from kit.data import MIB, Seeded
+from kit.faulty_mounts import FaultyMounts, add_options, faulty_mounts
+from kit.load import Load
+from kit.mounts import kill_mount
 
 FILES, FILE_BYTES = 40, 3 * MIB + 12345
 READERS_PER_MOUNT = 2
@@ -36,32 +34,33 @@ READ_BYTES = 300_000
 
 
 @dataclass
-class Report:
+class Report(Load):
     """What happened: counts, the slowest start in seconds, and what must stay empty."""
 
     kills: int = 0
-    reads: int = 0
-    errors: int = 0
     slowest_start_s: float = 0.0
-    wrong: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     unchecked: int = 0
 
+    @property
+    def wrong(self) -> list[str]:
+        """Everything that a reader must not see."""
+        return self.wrong_bytes + self.false_ends + self.unexpected
+
     def __str__(self) -> str:
         return (
-            f"{self.kills} kills, {self.reads} reads, {self.errors} reads ended by a kill\n"
+            f"{self.kills} kills, {self.reads} reads, {self.errors.total()} ended by a kill\n"
             f"wrong bytes: {len(self.wrong)}, cached files fetched again: {len(self.lost)}\n"
             f"slowest start of a mount: {self.slowest_start_s:.2f} s\n"
             f"kills before any file was cached whole: {self.unchecked}"
         )
 
 
-class Load:
+class Readers:
     """Readers of both mounts that compare what they read, and continue after a mount has ended."""
 
     def __init__(self, directories: list[Path], report: Report, seed: int) -> None:
         self._report = report
-        self._lock = threading.Lock()  # guards the report
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=self._read, args=(directory, random.Random(f"{seed}{n}{i}")))
@@ -80,37 +79,31 @@ class Load:
     def _read(self, directory: Path, rng: random.Random) -> None:
         while not self._over.is_set():
             name = _name(rng.randrange(FILES))
-            data = Seeded(name)
             try:
                 fd = os.open(directory / name, os.O_RDONLY)
             except OSError:
                 self._over.wait(0.05)  # the mount is dead and comes back
                 continue
-            try:
-                for _ in range(8):
-                    offset = rng.randrange(FILE_BYTES)
-                    count = min(READ_BYTES, FILE_BYTES - offset)
-                    right = read_whole(fd, count, offset) == data.part(offset, count)
-                    with self._lock:
-                        self._report.reads += 1
-                        if not right:
-                            self._report.wrong.append(f"{name} at {offset}")
-            except OSError:
-                with self._lock:
-                    self._report.errors += 1
-            finally:
-                os.close(fd)
+            with self._report.operation("file"):
+                self._read_some(fd, name, rng)
+
+    def _read_some(self, fd: int, name: str, rng: random.Random) -> None:
+        try:
+            for _ in range(8):
+                offset = rng.randrange(FILE_BYTES)
+                count = min(READ_BYTES, FILE_BYTES - offset)
+                self._report.pread("read", fd, name, offset, count)
+        finally:
+            os.close(fd)
 
 
-class Setup:
-    """A server behind a gateway, one cache, and two mounts of one dataset."""
+class CachedFiles:
+    """The files of one dataset, and which of them are in the cache completely."""
 
-    def __init__(self, directory: Path, server: S3Server, front: Gateway) -> None:
-        self._front = front
-        self._release = Release(server, "v1")
+    def __init__(self, stand: FaultyMounts) -> None:
+        self._front, self._release, self._cache = stand.front, stand.release, stand.cache
         names = [_name(number) for number in range(FILES)]
         self._release.dataset("clips", {name: Seeded(name).part(0, FILE_BYTES) for name in names})
-        self._cache = directory / "home/cache"
         self._keys = {name: self._block_files(name) for name in names}
 
     def cached_whole(self) -> list[str]:
@@ -140,29 +133,26 @@ def run(kills: int, directory: Path, *, libfuse: str, transport: str, seed: int 
     """Kill one of two mounts `kills` times while both are read; return what happened."""
     report, rng = Report(), random.Random(seed)
     with ExitStack() as stack:
-        server = stack.enter_context(S3Server(directory / "s3"))
-        server.create_bucket(SHARING)
-        front = stack.enter_context(Gateway(server.endpoint_url))
-        setup = Setup(directory, server, front)
-        env = environment(server, directory / "home", transport, AWS_ENDPOINT_URL_S3=front.url)
-        mounts = Mounts(directory, libfuse)
-        stack.callback(mounts.clear)
+        stand = stack.enter_context(faulty_mounts(directory, libfuse=libfuse, transport=transport))
+        files = CachedFiles(stand)
         arguments = ("--version", "v1", "--datasets", "clips")
-        roots = [mounts(*arguments, env=env) for _ in range(2)]
-        load = Load([root / "v1/clips" for root in roots], report, seed)
-        stack.callback(load.stop)
+        roots = [stand.mounts(*arguments, env=stand.env) for _ in range(2)]
+        readers = Readers([root / "v1/clips" for root in roots], report, seed)
+        stack.callback(readers.stop)
         for _ in range(kills):
             time.sleep(rng.uniform(0.1, 0.6))
             root = rng.choice(roots)
-            _kill(root, report, setup, lambda root=root: mounts.again(root, *arguments, env=env))
+            again = partial(stand.mounts.again, root, *arguments, env=stand.env)
+            _kill(root, report, files, again)
     return report
 
 
-def _kill(root: Path, report: Report, setup: Setup, mount_again: Callable[[], object]) -> None:
+def _kill(
+    root: Path, report: Report, files: CachedFiles, mount_again: Callable[[], object]
+) -> None:
     """Kill one mount, restart it, and read a file that was cached completely."""
-    pid, whole = status(root)["pid"], setup.cached_whole()
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_running(pid))
+    whole = files.cached_whole()
+    kill_mount(root)
     began_s = time.monotonic()
     mount_again()
     report.slowest_start_s = max(report.slowest_start_s, time.monotonic() - began_s)
@@ -171,10 +161,10 @@ def _kill(root: Path, report: Report, setup: Setup, mount_again: Callable[[], ob
         report.unchecked += 1
         return
     name = random.Random(report.kills).choice(whole)
-    before = setup.requests_for(name)
-    if (root / "v1/clips" / name).read_bytes() != Seeded(name).part(0, FILE_BYTES):
-        report.wrong.append(f"{name} after kill {report.kills}")
-    if setup.requests_for(name) != before:
+    before = files.requests_for(name)
+    data = (root / "v1/clips" / name).read_bytes()
+    report.compare(f"{name} after kill {report.kills}", data, Seeded(name).part(0, FILE_BYTES))
+    if files.requests_for(name) != before:
         report.lost.append(f"{name} after kill {report.kills}")
 
 
@@ -190,13 +180,10 @@ def main() -> int:
     """Run as a command; exit with 1 when bytes were wrong or cached ones were fetched again."""
     parser = argparse.ArgumentParser(prog="scripts/kill-mounts", description=__doc__)
     parser.add_argument("kills", type=int, nargs="?", default=100, help="default: 100")
-    parser.add_argument("--libfuse", default="3", choices=("2", "3"))
-    parser.add_argument("--transport", default="obstore", choices=("obstore", "s3fs"))
-    parser.add_argument("--seed", type=int, default=1, help="default: 1")
-    given = parser.parse_args()
-    options = {"libfuse": given.libfuse, "transport": given.transport, "seed": given.seed}
+    add_options(parser)
+    options = vars(parser.parse_args())
     with tempfile.TemporaryDirectory(prefix="kill-mounts-") as directory:
-        report = run(given.kills, Path(directory), **options)
+        report = run(directory=Path(directory), **options)
     print(report)
     return 1 if report.wrong or report.lost else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ import pytest
 
 from kit.cli import EGO4DFS, run_cli
 from kit.data import MIB, seeded
+from kit.processes import is_running, wait_until
 from kit.server import Release, environment
 
 
@@ -80,6 +82,13 @@ def mount(licensee: Mapping[str, str], tmp_path: Path, libfuse: str) -> Iterator
 def status(mountpoint: Path) -> dict[str, Any]:
     """Read the live counters of a mount."""
     return json.loads((mountpoint / ".ego4dfs/status.json").read_bytes())
+
+
+def kill_mount(mountpoint: Path) -> None:
+    """End the process of a mount by SIGKILL; the mountpoint stays, dead."""
+    pid = status(mountpoint)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid))
 
 
 def is_mounted(mountpoint: Path) -> bool:
