@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import av
 
@@ -19,11 +20,15 @@ class Window:
     digest: str
 
 
-def decode_middle(path: Path, length_s: float = 2.0) -> Window:
-    """Seek to the middle of the video and decode `length_s` seconds from there."""
+def decode_middle(source: Path | IO[bytes], length_s: float = 2.0) -> Window:
+    """Seek to the middle of the video and decode `length_s` seconds from there.
+
+    An error that a file object raises is raised here too; FFmpeg may take that of a path for the
+    end of the video.
+    """
     pixels = hashlib.sha256()
     frames = 0
-    with av.open(str(path)) as container:
+    with av.open(str(source) if isinstance(source, Path) else source) as container:
         stream = container.streams.video[0]
         start_s = float(container.duration or 0) / av.time_base / 2
         stop_s = start_s + length_s

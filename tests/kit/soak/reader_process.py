@@ -1,0 +1,103 @@
+"""A reading process of a soak run: `python -m kit.soak.reader_process JSON`.
+
+It prints what it has found as a line of JSON each second, and ends when its input is closed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Protocol
+
+from kit.load import Load
+from kit.soak.fsspec_reader import FsspecReader
+from kit.soak.mount_reader import MountReader
+from kit.soak.schedule import operation
+
+REPORT_EVERY_S = 1.0
+PAUSE_S = 0.05  # before the next operation if one fails at once: the mount may be dead
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What one process reads: a mount at `root`, or `ego4d://` if that is empty."""
+
+    name: str
+    root: str
+    seed: int
+    threads: int
+    video_digest: str
+    ends_after_s: float  # how long the end of the process waits for calls
+    always_there: bool = True  # the mount lives as long as the run
+
+    @property
+    def face(self) -> str:
+        """The face that is read."""
+        return "mount" if self.root else "fsspec"
+
+
+class Reader(Protocol):
+    """Operations on one face."""
+
+    def run(self, kind: str, rng: object) -> None: ...
+    def close(self) -> None: ...
+
+
+def main() -> int:
+    """Read until the input is closed; always ends, even if calls hang."""
+    task = Task(**json.loads(sys.argv[1]))
+    logging.disable()  # the faults are expected; what they lead to is in the report
+    load, over = Load(), threading.Event()
+    shared = None if task.root else FsspecReader(load)
+    threads = [
+        threading.Thread(target=_read, args=(task, number, load, over, shared), daemon=True)
+        for number in range(task.threads)
+    ]
+    for thread in threads:
+        thread.start()
+    threading.Thread(target=_wait_for_end, args=(over,), daemon=True).start()
+    while not over.wait(REPORT_EVERY_S):
+        _print(load)
+    until = time.monotonic() + task.ends_after_s
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    _print(load)
+    if shared is not None:
+        shared.close()
+    os._exit(0)
+
+
+def _read(task: Task, number: int, load: Load, over: threading.Event, shared: Reader) -> None:
+    reader = shared or MountReader(
+        Path(task.root), load, task.video_digest, always_there=task.always_there
+    )
+    for index in itertools.count():
+        if over.is_set():
+            break
+        failed = load.failed.total()
+        kind, rng = operation(task.face, task.seed, f"{task.name}-{number}", index)
+        reader.run(kind, rng)
+        if load.failed.total() != failed:
+            time.sleep(PAUSE_S)
+    if reader is not shared:
+        reader.close()
+
+
+def _wait_for_end(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
+
+
+def _print(load: Load) -> None:
+    print(json.dumps(load.snapshot()), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The soak test keeps every promise for a while, ends clean, and would report broken promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kit.soak import fuse_timeout, schedule
+from kit.soak.report import HANG_S, Outcome
+
+MINUTES = 0.5  # scripts/soak takes minutes; 5 and more are the long form
+KIT = Path(__file__).parent
+
+
+@pytest.mark.fuse
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.fault(
+    area="network",
+    fault="every fault of this table that a gateway can make, while mounts and readers are killed,"
+    " keys renewed, networks changed and databases locked",
+    face="all",
+    sees="right bytes or an error; every call ends; all bounds hold; nothing is left behind",
+    deadline="40 s",
+)
+def test_a_soak_run_keeps_every_promise(tmp_path, libfuse, transport):
+    limit = fuse_timeout.TIMEOUT
+    before = limit.read_text() if limit.exists() else ""
+    options = ("--libfuse", libfuse, "--transport", transport)
+    done = subprocess.run(
+        [sys.executable, "-m", "kit.soak", str(MINUTES), *options],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": f"{KIT}:{KIT.parent}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=390,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [name for name in (*schedule.FAULTS, *schedule.ACTIONS) if name not in done.stdout] == []
+    assert os.listdir(tmp_path) == []
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert before == (limit.read_text() if limit.exists() else "")
+
+
+def test_the_seed_determines_faults_actions_and_operations():
+    for timeline in (schedule.faults, schedule.actions):
+        assert timeline(1, 300.0) == timeline(1, 300.0) != timeline(2, 300.0)
+
+    def drawn(seed: int, face: str) -> list[tuple[str, float]]:
+        operations = [schedule.operation(face, seed, "reader", number) for number in range(500)]
+        return [(kind, rng.random()) for kind, rng in operations]
+
+    for face, kinds in (
+        ("mount", schedule.MOUNT_OPERATIONS),
+        ("fsspec", schedule.FSSPEC_OPERATIONS),
+    ):
+        assert drawn(1, face) == drawn(1, face) != drawn(2, face)
+        assert {kind for kind, _ in drawn(1, face)} == set(kinds)
+
+
+@pytest.mark.parametrize("seconds", [30.0, 300.0])
+def test_each_fault_and_each_action_occurs(seconds):
+    assert {event.name for event in schedule.faults(7, seconds)} == set(schedule.FAULTS)
+    assert {event.name for event in schedule.actions(7, seconds)} == set(schedule.ACTIONS)
+    assert all(event.at_s < seconds for event in schedule.faults(7, seconds))
+
+
+def test_a_broken_promise_is_reported_and_fails_the_run():
+    assert Outcome("run").is_right
+    for field in ("hangs", "aborted", "violations", "unreadable", "failed", "left"):
+        outcome = Outcome("run", **{field: ["what happened"]})
+        assert not outcome.is_right
+        assert "what happened" in str(outcome)
+    outcome = Outcome("run")
+    outcome.load.compare("file", b"right", b"wrong")
+    outcome.load.compare("file", b"shor", b"short")
+    assert (len(outcome.load.wrong_bytes), len(outcome.load.false_ends)) == (1, 1)
+    assert not outcome.is_right
+    outcome = Outcome("run")
+    outcome.load.slowest["pread"] = HANG_S + 1
+    assert "pread: 51.0 s" in str(outcome)
+    assert not outcome.is_right
