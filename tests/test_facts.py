@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -429,3 +430,32 @@ def test_a_sweep_has_not_ended_before_its_last_thread_has_written_the_facts(monk
     sweeps.add(URLS[:1])
     assert sweeps.wait(60.0)
     assert seen == [False]
+
+
+def test_less_than_a_batch_stays_unwritten_when_threads_add_during_a_write(open_index, monkeypatch):
+    apply, begun, released = FactsTable.apply, threading.Event(), threading.Event()
+
+    def delayed(table, changes, confirmed):
+        begun.set()
+        assert released.wait(60)
+        return apply(table, changes, confirmed)
+
+    store = CountingStore(objects())
+    index = open_index(store)
+    known = {url: store.facts_of(url) for url in URLS}
+    for url in URLS:
+        index.record(url, known[url])
+    monkeypatch.setattr(FactsTable, "apply", delayed)
+
+    def confirm(urls):
+        for url in urls:
+            index.confirm(url, known[url].size, known[url].etag)
+
+    first = threading.Thread(target=confirm, args=[URLS[:100]])
+    first.start()
+    assert begun.wait(60)
+    confirm(URLS[100:200])  # returns while the other thread writes
+    released.set()
+    first.join(60)
+    with closing(sqlite3.connect(index._table._path)) as database:
+        assert database.execute("SELECT COUNT(*) FROM confirmed").fetchone() == (200,)

@@ -206,3 +206,34 @@ def test_a_damaged_confirmation_confirms_nothing(tmp_path, store, change):
         assert again.get(url) == ObjectFacts(5, "etag", "v", 7)
         assert not again.get(url).has_confirmed_size
     again.close()
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        ObjectFacts(1 << 63, "etag", "", 7),
+        ObjectFacts(-1, "etag", "", 7),
+        ObjectFacts(5, "etag", "", 1 << 63),
+        ObjectFacts(5, "\udcff", "", 7),
+        ObjectFacts(5, "etag", "\udcff", 7),
+    ],
+)
+def test_facts_that_sqlite_cannot_store_do_not_affect_other_facts(tmp_path, store, impossible):
+    facts = FactsIndex(tmp_path, store)
+    facts.record(URL, impossible)
+    facts.record(OTHER, ObjectFacts(10, "other", "v", 8))
+    facts.close()
+    again = FactsIndex(tmp_path, store)
+    assert again.peek(URL) is None
+    assert again.peek(OTHER) == ObjectFacts(10, "other", "v", 8)
+    again.close()
+
+
+@pytest.mark.parametrize("size", [-5, 1 << 60, "many"])
+def test_a_row_with_an_impossible_size_is_unknown(tmp_path, store, size):
+    FactsIndex(tmp_path, store).close()
+    write_as_an_earlier_version(tmp_path, URL, size, "etag", "v", 7)
+    again = FactsIndex(tmp_path, store)
+    assert again.peek(URL) is None
+    assert again.totals() == (0, 0)
+    again.close()

@@ -25,7 +25,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ego4dfs.store import ObjectStore, fsspec_mirror, local_mirror
+from ego4dfs.store import MAX_TIME_NS, ObjectStore, fsspec_mirror, local_mirror
 from ego4dfs.store.fsspec_mirror import FsspecMirror
 
 if TYPE_CHECKING:
@@ -63,6 +63,14 @@ def test_the_tilde_of_a_source_is_expanded(
 ) -> None:
     monkeypatch.setenv("HOME", str(file.parent.parent))
     assert opened(source="~").head("s3://cmu/a.bin").size == 10
+
+
+def test_a_time_that_sqlite_cannot_store_is_reduced(
+    mirror: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    future = os.stat_result([*file.stat()[:10]], {"st_mtime_ns": 1 << 70})
+    monkeypatch.setattr(os, "fstat", lambda _descriptor: future)
+    assert mirror.head("s3://cmu/a.bin").mtime_ns == MAX_TIME_NS
 
 
 def test_a_file_changed_in_place_has_another_etag(mirror: ObjectStore, file: Path) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
-from ego4dfs.store import ObjectStore, WrongSize, breaker
-from ego4dfs.store.response_checks import header_of, pin_of
+from ego4dfs.store import MAX_TIME_NS, ObjectStore, WrongSize, breaker
+from ego4dfs.store.response_checks import header_of, missing_headers, pin_of, time_ns
 from kit.gateway import Gateway, Reply
 
 if TYPE_CHECKING:
@@ -84,6 +84,20 @@ def test_an_answer_without_a_required_header_names_it(
     for call in every_call(store, url)[:2]:
         with pytest.raises(StoreUnavailable, match=f"it has no {name}"):
             call()
+
+
+def test_values_that_s3_never_sends_count_as_missing():
+    right = {"etag": "e", "has_time": True, "size": 0}
+    assert missing_headers(**right) == ""
+    for change, name in (
+        ({"etag": "\udcff"}, "ETag"),
+        ({"etag": "é"}, "ETag"),
+        ({"size": 1 << 63}, "Content-Length"),
+        ({"size": None}, "Content-Length"),
+    ):
+        assert missing_headers(**{**right, **change}) == f"it has no {name}"
+    assert time_ns(1_600_000_000.9) == 1_600_000_000 * 10**9
+    assert time_ns(253_370_764_800) == MAX_TIME_NS  # the year 9999
 
 
 @pytest.mark.fault(

@@ -138,7 +138,7 @@ class FactsIndex:
             self._watches.note(url)
             unwritten = self._queue.confirm(url, confirmed) if confirmed.is_lasting else 0
         if unwritten >= _SWEEP_BATCH:
-            self._queue.flush(wait=False)
+            self._queue.write_batches(_SWEEP_BATCH)
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes.
@@ -212,8 +212,10 @@ class FactsIndex:
                 if known is not None or url in changed:
                     return self._known.get(url, facts)
                 unwritten = self._set(url, facts)
-        if unwritten >= batch:
-            self._queue.flush(wait=batch == 1)
+        if unwritten and batch == 1:
+            self._flush()
+        elif unwritten >= batch:
+            self._queue.write_batches(batch)
         return facts
 
     def _read(self, urls: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from ego4dfs.sqlite import (
     retry_while_locked,
     transaction,
 )
-from ego4dfs.store import ObjectFacts
+from ego4dfs.store import MAX_OBJECT_BYTES, MAX_TIME_NS, ObjectFacts
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class FactsTable:
         return time.monotonic() < self._locked_until_s[what]
 
     def facts(self, urls: Sequence[str]) -> dict[str, ObjectFacts]:
-        """Return the facts of those URLs that have a row."""
+        """Return the facts of those URLs that have a row with possible values."""
         found = {}
         rest = iter(urls)
         while some := tuple(islice(rest, _ROWS_PER_QUERY)):
@@ -114,7 +114,9 @@ class FactsTable:
             known = tuple(row[0] for row in rows)
             confirmed = set(self._rows_of("confirmed", _CONFIRMED, known)) if known else set()
             for row in rows:
-                found[row[0]] = ObjectFacts(*row[1:], has_confirmed_size=row[:3] in confirmed)
+                facts = ObjectFacts(*row[1:], has_confirmed_size=row[:3] in confirmed)
+                if _is_storable(row[0], facts):
+                    found[row[0]] = facts
         return found
 
     def apply(
@@ -123,9 +125,10 @@ class FactsTable:
         """Write facts, and delete those given as None; False if the table is locked.
 
         Of `confirmed`, whose facts are in rows already, only that a GET had this size is written.
+        Facts with values that SQLite cannot store are not written.
         """
         dropped = [(url,) for url, facts in changes.items() if facts is None]
-        known = [(url, facts) for url, facts in changes.items() if facts is not None]
+        known = [(url, f) for url, f in changes.items() if f is not None and _is_storable(url, f)]
         rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in known]
         sizes = [
             (url, f.size, f.etag) for url, f in (*known, *confirmed.items()) if f.has_confirmed_size
@@ -160,8 +163,10 @@ class FactsTable:
         """Return how many objects are known, and the sum of their bytes. Raises sqlite3.Error."""
         if self._is_locked("read"):
             raise sqlite3.OperationalError("database is locked")
-        query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts WHERE size BETWEEN 0 AND 1e15"
-        ((files, size),) = retry_while_locked(lambda: self._query(query), wait_s=LOCK_WAIT_S)
+        query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM facts WHERE size BETWEEN 0 AND ?"
+        limits = (MAX_OBJECT_BYTES,)
+        rows = retry_while_locked(lambda: self._query(query, limits), wait_s=LOCK_WAIT_S)
+        ((files, size),) = rows
         return int(files), int(size)
 
     def close(self) -> None:
@@ -261,6 +266,16 @@ class FactsTable:
         if is_locked(error) and what == "opened":
             self._locked_until_s = dict.fromkeys(self._locked_until_s, time.monotonic() + LOCKED_S)
         self._unusable.warning("the facts index cannot be %s: %s", what, error)
+
+
+def _is_storable(url: str, facts: ObjectFacts) -> bool:
+    """Return whether a row can hold these facts, and whether those in a row can be right."""
+    try:
+        is_in_range = 0 <= facts.size <= MAX_OBJECT_BYTES and abs(facts.mtime_ns) <= MAX_TIME_NS
+        f"{url}{facts.etag}{facts.version_id}".encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return is_in_range
 
 
 def _checksum(*values: object) -> bytes:

@@ -59,25 +59,31 @@ class WriteQueue:
         """Return whether the row on disk is waiting to be replaced or deleted."""
         return url in self._changes
 
-    def flush(self, *, wait: bool = True) -> None:
-        """Write all changes now, or later if another process has locked the table.
-
-        Without `wait`, return if another thread is writing: a later change writes the rest.
-        """
-        if self._table.is_locked:
-            self._write_later()
-            return
-        if not self._writing.acquire(blocking=wait):
-            return
-        try:
+    def flush(self) -> None:
+        """Write all changes now, or later if another process has locked the table."""
+        with self._writing:
             is_written = self._write()
-        finally:
-            self._writing.release()
+        if not is_written:
+            self._write_later()
+
+    def write_batches(self, size: int) -> None:
+        """Write while `size` or more changes are unwritten, unless another thread does that.
+
+        So no thread waits for another one's write, and fewer than `size` changes stay unwritten.
+        """
+        is_written = True
+        while is_written and self._count() >= size and self._writing.acquire(blocking=False):
+            try:
+                is_written = self._write()
+            finally:
+                self._writing.release()
         if not is_written:
             self._write_later()
 
     def _write(self) -> bool:
         """Write all changes; return False if another process has locked the table."""
+        if self._table.is_locked:
+            return False
         with self._lock:
             changes, confirmed = dict(self._changes), dict(self._confirmed)
         if not changes and not confirmed:
@@ -104,6 +110,9 @@ class WriteQueue:
             del self._confirmed[next(iter(self._confirmed))]
         if len(self._changes) > _MAX_CHANGES:
             del self._changes[next(iter(self._changes))]
+        return self._count()
+
+    def _count(self) -> int:
         return len(self._changes) + len(self._confirmed)
 
     def _write_later(self) -> None:

@@ -4,9 +4,19 @@ from ego4dfs.store.breaker import CircuitOpen
 from ego4dfs.store.classify import Interrupted
 from ego4dfs.store.credentials import check_profile
 from ego4dfs.store.factory import TRANSPORTS, open_store
-from ego4dfs.store.protocol import Fetched, ObjectFacts, ObjectStore, Sink, WrongSize
+from ego4dfs.store.protocol import (
+    MAX_OBJECT_BYTES,
+    MAX_TIME_NS,
+    Fetched,
+    ObjectFacts,
+    ObjectStore,
+    Sink,
+    WrongSize,
+)
 
 __all__ = [
+    "MAX_OBJECT_BYTES",
+    "MAX_TIME_NS",
     "TRANSPORTS",
     "CircuitOpen",
     "Fetched",

@@ -28,7 +28,15 @@ from ego4dfs.store.classify import (
     truncated,
 )
 from ego4dfs.store.network_settings import NetworkSettings
-from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole, stream_by_ranges
+from ego4dfs.store.protocol import (
+    MAX_OBJECT_BYTES,
+    MAX_TIME_NS,
+    Fetched,
+    ObjectFacts,
+    Sink,
+    check_whole,
+    stream_by_ranges,
+)
 from ego4dfs.store.response_checks import check_version, etag_of, is_web_page
 from ego4dfs.store.s3_url import mirror_path
 from ego4dfs.text import masked
@@ -187,7 +195,10 @@ def _facts(info: Mapping[str, Any], url: str) -> ObjectFacts:
     size = info.get("size")
     if size is None:
         raise StoreError(f"{url}: the mirror does not report its size", url=url)
-    mtime_ns = next((_nanoseconds(info[name]) for name in _TIMES if info.get(name)), 0)
+    if int(size) > MAX_OBJECT_BYTES:
+        raise foreign(url, "it has no valid size")
+    time_ns = next((_nanoseconds(info[name]) for name in _TIMES if info.get(name)), 0)
+    mtime_ns = min(time_ns, MAX_TIME_NS)
     given = next((str(info[name]) for name in _ETAGS if info.get(name)), "")
     is_lasting = bool(given or mtime_ns)
     seed = f"{info.get('ino')} {mtime_ns} {size}" + ("" if is_lasting else _SALT)

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
 from ego4dfs.store.classify import truncated
-from ego4dfs.store.protocol import Fetched, ObjectFacts, Sink, check_whole, stream_by_ranges
+from ego4dfs.store.protocol import (
+    MAX_TIME_NS,
+    Fetched,
+    ObjectFacts,
+    Sink,
+    check_whole,
+    stream_by_ranges,
+)
 from ego4dfs.store.response_checks import check_version
 from ego4dfs.store.s3_url import mirror_path
 
@@ -106,7 +113,7 @@ def _facts(descriptor: int) -> ObjectFacts:
         size=status.st_size,
         etag=f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}",
         version_id="",
-        mtime_ns=status.st_mtime_ns,
+        mtime_ns=min(status.st_mtime_ns, MAX_TIME_NS),
     )
 
 

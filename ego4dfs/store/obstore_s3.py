@@ -30,7 +30,13 @@ from ego4dfs.store.client_pool import ClientPool
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.obstore_errors import NOT_PARTIAL, NOWHERE, TIMED_OUT, answer_in
-from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
+from ego4dfs.store.protocol import (
+    Adapter,
+    Fetched,
+    ObjectFacts,
+    Sink,
+    check_whole,
+)
 from ego4dfs.store.region_cache import Regions
 from ego4dfs.store.response_checks import (
     check_version,
@@ -39,6 +45,7 @@ from ego4dfs.store.response_checks import (
     is_web_page,
     missing_headers,
     pin_of,
+    time_ns,
 )
 from ego4dfs.store.s3_url import split_s3_url
 from ego4dfs.store.throughput import BucketThroughput, MinimumThroughput
@@ -347,11 +354,11 @@ def _ranged(start: int, stop: int, etag: str) -> GetOptions:
 def _facts(result: GetResult, url: str) -> ObjectFacts:
     meta = result.meta
     etag, mtime_s = etag_of(meta["e_tag"] or ""), int(meta["last_modified"].timestamp())
-    if reason := missing_headers(etag=etag, has_time=mtime_s != 0):
+    if reason := missing_headers(etag=etag, has_time=mtime_s != 0, size=meta["size"]):
         raise foreign(url, reason)
     return ObjectFacts(
         size=meta["size"],
         etag=etag,
         version_id=meta["version"] or "",
-        mtime_ns=mtime_s * 1_000_000_000,
+        mtime_ns=time_ns(mtime_s),
     )

@@ -118,6 +118,12 @@ class Adapter(ObjectStore, Protocol):
     """An ObjectStore of one library: one attempt per call, over connections that it keeps."""
 
 
+MAX_OBJECT_BYTES = 1 << 50
+"""No object of S3 is larger; a response with a larger size is not S3's."""
+
+MAX_TIME_NS = (1 << 63) - 1
+"""The latest time that SQLite can store, in the year 2262; later ones are reduced to it."""
+
 MAX_WHOLE_BYTES = 1 << 30
 """The largest object that is read as a whole; manifests of Ego4D have a few MiB."""
 

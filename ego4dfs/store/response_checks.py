@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ego4dfs.errors import ObjectChanged
-from ego4dfs.store.protocol import ObjectFacts, WrongSize
+from ego4dfs.store.protocol import MAX_OBJECT_BYTES, MAX_TIME_NS, ObjectFacts, WrongSize
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -40,13 +40,23 @@ def pin_of(etag: str) -> str:
     return header_of(etag) if etag and not is_weak(etag) else ""
 
 
-def missing_headers(*, etag: str, has_time: bool, has_length: bool = True) -> str:
-    """Return which headers a response lacks that S3 always sends, or ''."""
-    if etag and has_time and has_length:
+def missing_headers(*, etag: str, has_time: bool, size: int | None) -> str:
+    """Return which headers a response lacks that S3 always sends, or ''.
+
+    An ETag that is not ASCII counts as missing, and so does an impossible length.
+    """
+    has_etag = bool(etag) and etag.isascii()
+    has_length = size is not None and 0 <= size <= MAX_OBJECT_BYTES
+    if has_etag and has_time and has_length:
         return ""
-    names = {"ETag": bool(etag), "Last-Modified": has_time, "Content-Length": has_length}
-    missing = [name for name, is_there in names.items() if not is_there]
+    names = {"ETag": has_etag, "Last-Modified": has_time, "Content-Length": has_length}
+    missing = [name for name, is_present in names.items() if not is_present]
     return f"it has no {' and no '.join(missing)}"
+
+
+def time_ns(seconds: float) -> int:
+    """Return the time of a Last-Modified header in whole seconds, as nanoseconds."""
+    return min(int(seconds) * 1_000_000_000, MAX_TIME_NS)
 
 
 @lru_cache(maxsize=64)

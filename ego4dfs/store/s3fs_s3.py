@@ -37,6 +37,7 @@ from ego4dfs.store.response_checks import (
     is_web_page,
     missing_headers,
     pin_of,
+    time_ns,
 )
 from ego4dfs.store.s3_url import split_s3_url
 from ego4dfs.store.throughput import MinimumThroughput
@@ -384,7 +385,7 @@ def _facts(answer: dict[str, Any], url: str, size: int | None) -> ObjectFacts:
     """Return the facts in a response; raise ForeignAnswer for one that cannot be the store's."""
     etag, modified = etag_of(answer.get("ETag", "")), answer.get("LastModified")
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    reason = missing_headers(etag=etag, has_time=modified is not None, has_length=size is not None)
+    reason = missing_headers(etag=etag, has_time=modified is not None, size=size)
     is_signed = any(name.startswith("x-amz-") for name in headers)
     if not is_signed and is_web_page(headers.get("content-type", "")):
         reason = reason or "it is a web page"
@@ -394,5 +395,5 @@ def _facts(answer: dict[str, Any], url: str, size: int | None) -> ObjectFacts:
         size=size or 0,
         etag=etag,
         version_id=answer.get("VersionId", ""),
-        mtime_ns=int(modified.timestamp()) * 1_000_000_000,  # type: ignore[union-attr]
+        mtime_ns=time_ns(modified.timestamp()),  # type: ignore[union-attr]
     )
