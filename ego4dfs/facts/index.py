@@ -30,7 +30,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
-from ego4dfs.runtime.deadline import CLOSE_S, THROTTLED_S
+from ego4dfs.runtime.deadline import CLOSE_S, THROTTLED_S, Deadline
 from ego4dfs.runtime.watch import Watches
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 
@@ -188,7 +188,7 @@ class FactsIndex:
         if is_first:
             self._fetch(url, result, fetch, batch)
         try:
-            return result.result(THROTTLED_S)
+            return result.result(Deadline.after(THROTTLED_S).remaining_s)
         except FutureTimeoutError:
             text = f"{url}: the HEAD request of another thread has no response"
             raise StoreUnavailable(text, url=url) from None

@@ -14,6 +14,7 @@ from typing import Any
 
 from ego4dfs.errors import errno_of
 from ego4dfs.mount.operations import Operations
+from ego4dfs.runtime.deadline import call_within
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +95,11 @@ def adapt_operations(operations: Operations, version: int) -> Any:
     return _Libfuse3(operations) if version == 3 else _Libfuse2(operations)
 
 
-def session_class(module: Any, version: int) -> Any:
-    """Return the FUSE class of the binding, with reads into libfuse's buffer and our errnos."""
+def session_class(module: Any, version: int, call_s: float | None = None) -> Any:
+    """Return the FUSE class of the binding, with reads into libfuse's buffer and our errnos.
+
+    Waits in a call end after `call_s`, if it is given.
+    """
 
     class Session(module.FUSE):  # type: ignore[misc]
         def read(self, path: Any, buffer: Any, size: int, offset: int, fip: Any) -> int:
@@ -111,7 +115,10 @@ def session_class(module: Any, version: int) -> Any:
             # which means the end of the file: so a panic of obstore and a cancelled task of s3fs
             # are caught too, which are no subclasses of Exception.
             try:
-                return func(*arguments) or 0
+                if call_s is None:
+                    return func(*arguments) or 0
+                with call_within(call_s):
+                    return func(*arguments) or 0
             except BaseException as error:  # noqa: BLE001 - see above
                 return -_number(func.__name__, error)
 

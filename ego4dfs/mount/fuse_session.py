@@ -14,6 +14,7 @@ from typing import Any
 
 from ego4dfs.errors import MountError
 from ego4dfs.files.mountinfo import device_of
+from ego4dfs.mount import kernel_timeout
 from ego4dfs.mount.binding import Binding, missing_privilege
 from ego4dfs.mount.binding_adapters import (
     BACKGROUND_REQUESTS,
@@ -71,7 +72,7 @@ def serve(
     started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, on_start)
     operations = Operations(vfs, partial(_guarded, started, failures))
     session = partial(
-        session_class(module, binding.version),
+        session_class(module, binding.version, kernel_timeout.call_limit_s()),
         adapt_operations(operations, binding.version),
         MountpointArgument.of(mountpoint),
         raw_fi=True,

@@ -10,7 +10,13 @@ from contextlib import AbstractContextManager
 
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.runtime.deadline import ANSWER_S, FLOOR_BYTES, THROTTLED_S, Deadline
+from ego4dfs.runtime.deadline import (
+    ANSWER_S,
+    FLOOR_BYTES,
+    THROTTLED_S,
+    Deadline,
+    call_remaining_s,
+)
 from ego4dfs.runtime.watch import Watches
 
 SECONDS_PER_MIB = 60.0
@@ -179,8 +185,10 @@ class Flight:
                 if not self.is_started:
                     left_s = min(left_s, start.remaining_s)
                 if left_s <= 0:
-                    self._error = StoreUnavailable("the store did not send enough in time")
-                    raise self._error
+                    error = StoreUnavailable("the store did not send enough in time")
+                    if call_remaining_s() > 0:  # else others may have more time than this call
+                        self._error = error
+                    raise error
                 self._changed.wait(left_s)
 
     def _progress(self, arrived: int) -> None:

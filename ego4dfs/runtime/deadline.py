@@ -7,7 +7,11 @@ from these two.
 
 from __future__ import annotations
 
+import math
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 CONNECT_S = 5.0
@@ -40,8 +44,8 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Return the deadline `seconds` from now."""
-        return cls(time.monotonic() + seconds)
+        """Return the deadline `seconds` from now, or that of the call of this thread if earlier."""
+        return cls(min(time.monotonic() + seconds, getattr(_call, "ends_s", math.inf)))
 
     @property
     def remaining_s(self) -> float:
@@ -52,3 +56,26 @@ class Deadline:
     def has_passed(self) -> bool:
         """Whether no time remains."""
         return self.remaining_s <= 0.0
+
+
+_call = threading.local()
+
+
+@contextmanager
+def call_within(seconds: float) -> Iterator[None]:
+    """End the waits of this thread `seconds` from now at the latest, whatever they wait for.
+
+    For callers that lose more than one call if it takes longer. Requests that other threads send
+    for it continue.
+    """
+    _call.ends_s = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        del _call.ends_s
+
+
+def call_remaining_s() -> float:
+    """Return the seconds that the call of this thread has left, infinity if it has no limit."""
+    ends_s = getattr(_call, "ends_s", math.inf)
+    return float(ends_s - time.monotonic())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
-from ego4dfs.runtime.deadline import BEGIN_S
+from ego4dfs.runtime.deadline import ATTEMPT_S, BEGIN_S, call_remaining_s
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 16.0
 MAX_RETRY_AFTER_S = 60.0
@@ -30,14 +30,15 @@ class ConcurrencyLimit:
     def slot(self, bucket: str, url: str) -> threading.BoundedSemaphore:
         """Take one slot of the bucket, and return the semaphore to release.
 
-        Raises StoreUnavailable when none is free within BEGIN_S.
+        Raises StoreUnavailable when none is free within BEGIN_S, or in what the call has left.
         """
         with self._lock:
             semaphore = self._semaphores.get(bucket)
             if semaphore is None:
                 semaphore = threading.BoundedSemaphore(self._limit)
                 self._semaphores[bucket] = semaphore
-        if not semaphore.acquire(timeout=BEGIN_S):
+        wait_s = max(0.0, min(BEGIN_S, call_remaining_s() - ATTEMPT_S))
+        if not semaphore.acquire(timeout=wait_s):
             raise StoreUnavailable(
                 f"{url}: {self._limit} requests for this bucket are running, and none ends",
                 url=url,

@@ -18,7 +18,7 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.metrics import KEY_REFUSED, OFFLINE, ONLINE, Metrics, RequestKind
-from ego4dfs.runtime.deadline import Deadline
+from ego4dfs.runtime.deadline import ATTEMPT_S, Deadline, call_remaining_s
 from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.classify import (
@@ -193,7 +193,8 @@ class ResilientStore:
         position: Callable[[], int] = lambda: 0,
     ) -> Result:
         transport, began_s = self._transport(), time.monotonic()
-        call = _Call(transport, Deadline(began_s + policy.throttled_s))
+        throttled_s = min(policy.throttled_s, call_remaining_s() - ATTEMPT_S)
+        call = _Call(transport, Deadline(began_s + throttled_s))
         try:
             return policy.call(lambda: _with_remedies(call, attempt), self._stop, position)
         except (StoreError, ConfigError) as error:

@@ -17,7 +17,14 @@ from typing import Any, Generic, TypeVar, cast
 import tenacity
 
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.runtime.deadline import BEGIN_S, FLOOR_BYTES, QUIET_S, THROTTLED_S
+from ego4dfs.runtime.deadline import (
+    ATTEMPT_S,
+    BEGIN_S,
+    FLOOR_BYTES,
+    QUIET_S,
+    THROTTLED_S,
+    call_remaining_s,
+)
 from ego4dfs.store.breaker import CircuitOpen
 from ego4dfs.store.classify import Throttled
 
@@ -104,6 +111,8 @@ class _Attempts(Generic[Result]):
         now_s, received = time.monotonic(), self._position()
         lasted_s, self._failed_s = now_s - self._failed_s, now_s
         new_bytes, self._received = received - self._received, received
+        if call_remaining_s() < ATTEMPT_S:
+            return True
         if isinstance(error, Throttled):
             self._since_s, self._failures = now_s, 0
             return now_s - self._began_s >= self._policy.throttled_s
