@@ -78,6 +78,10 @@ class Oracle:
             last_s = max(last_s, self.faults.since_s(ObjectChanged, call.url))
         if kind in {StoreUnavailable, CredentialsRejected} or not call.url:
             last_s = self.faults.latest_s(kind)  # these concern a bucket, or all of them
+        if kind is StoreUnavailable and "slow" in self.faults.last_fired_s:
+            since_s -= 2 * THROTTLED_S  # a slow request goes on after its reader has given up
+        if kind is AccessDenied:  # a HEAD that is refused does not say why
+            last_s = max(last_s, self.faults.latest_s(CredentialsRejected))
         if kind is AccessDenied and not call.url:
             last_s = max(last_s, self.faults.latest_s(ObjectMissing))
         return last_s >= since_s
