@@ -70,16 +70,15 @@ def open_configured_store(config: Config, metrics: Metrics) -> ObjectStore:
     )
 
 
-def open_session(config: Config) -> Session:
+def open_session(config: Config, *, store: ObjectStore | None = None) -> Session:
     """Open the parts that a Config describes, with an unfiltered catalog, without a request.
 
-    Raises Ego4DError; then every part that was opened is closed again.
+    `store` is used in place of the one that the Config describes. Raises Ego4DError; then every
+    part that was opened is closed again.
     """
-    if not config.source:
-        check_profile(config.aws_profile_name)  # cached manifests would hide a wrong name
     metrics = Metrics()
     with ExitStack() as opened:
-        store = open_configured_store(config, metrics)
+        store = store or _checked_store(config, metrics)
         opened.callback(store.close)
         inner = prepare_directory(config.cache_dir)
         directory = source_directory(inner, store.source)
@@ -102,6 +101,12 @@ def open_session(config: Config) -> Session:
         session = Session(store, _catalog(config, manifests), cache, facts, reader, metrics, copies)
         opened.pop_all()  # the session closes them from now on
     return session
+
+
+def _checked_store(config: Config, metrics: Metrics) -> ObjectStore:
+    if not config.source:
+        check_profile(config.aws_profile_name)  # cached manifests would hide a wrong name
+    return open_configured_store(config, metrics)
 
 
 def _catalog(config: Config, manifests: ManifestCache) -> Catalog:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
 
-from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
+from ego4dfs.errors import ObjectMissing, StoreError
 from ego4dfs.store import ObjectStore
+from ego4dfs.testing import MemoryStore, StoreContract, StoreUnderTest
+from ego4dfs.testing.store_contract import DATA, INVALID_URLS
 from kit.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -23,59 +22,36 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.first_pass
 
-DATA = bytes(range(256)) * 40
-KEYS = [
-    "space in/a name.mp4",
-    "plus+and+plus",
-    "hash#tag",
-    "percent%20and%2Fand%",
-    "tilde~star*",
-    "question?and&amp=;,",
-    "quote'and\"and`",
-    "bräcket[naïve]日本.csv",
-    "deep/" + "d/" * 40 + "x",
-    "colon:at@back\\slash",
-]
-LONG = bytes(range(256)) * 3000 + b"end"
 # Nothing but S3 can hold these: a directory has no empty name.
 ODD_KEYS = ["a//b", "/after a slash", "tab\tin", "trailing/"]
 
 
-@dataclass
-class Place:
-    """A store, and a way to put an object where the store reads it."""
-
-    store: ObjectStore
-    put: Callable[[str, bytes], str]
-    url: Callable[[str], str]
-
-
 @pytest.fixture(params=["obstore", "s3fs", "directory", "memory"])
-def place(request: pytest.FixtureRequest) -> Place:
+def under_test(request: pytest.FixtureRequest) -> StoreUnderTest:
     if request.param in {"obstore", "s3fs"}:
         return _on_s3(request, request.param)
     return _on_mirror(request, request.param)
 
 
 @pytest.fixture(params=["obstore", "s3fs"])
-def s3(request: pytest.FixtureRequest) -> Place:
+def s3(request: pytest.FixtureRequest) -> StoreUnderTest:
     return _on_s3(request, request.param)
 
 
 @pytest.fixture(params=["directory", "memory"])
-def mirror(request: pytest.FixtureRequest) -> Place:
+def mirror(request: pytest.FixtureRequest) -> StoreUnderTest:
     return _on_mirror(request, request.param)
 
 
-def _on_s3(request: pytest.FixtureRequest, transport: str) -> Place:
+def _on_s3(request: pytest.FixtureRequest, transport: str) -> StoreUnderTest:
     where: Bucket = request.getfixturevalue("bucket")
     request.getfixturevalue("licensed")
     opened = request.getfixturevalue("opened")
     store = opened(endpoint_url=where.server.endpoint_url, transport=transport)
-    return Place(store, where.put, where.url)
+    return StoreUnderTest(store, where.put, where.url)
 
 
-def _on_mirror(request: pytest.FixtureRequest, kind: str) -> Place:
+def _on_mirror(request: pytest.FixtureRequest, kind: str) -> StoreUnderTest:
     request.getfixturevalue("aws")
     opened = request.getfixturevalue("opened")
     tmp_path: Path = request.getfixturevalue("tmp_path")
@@ -91,191 +67,52 @@ def _on_mirror(request: pytest.FixtureRequest, kind: str) -> Place:
         filesystem.mv(new, f"{root}/cmu/{key}")
         return f"s3://cmu/{key}"
 
-    return Place(opened(source=source), put, lambda key: f"s3://cmu/{key}")
+    return StoreUnderTest(opened(source=source), put, lambda key: f"s3://cmu/{key}")
 
 
-def test_head_reports_size_etag_and_time(place: Place) -> None:
-    before_s = int(time.time()) - 1
-    facts = place.store.head(place.put("a.bin", DATA))
-    assert facts.size == len(DATA)
-    assert facts.etag
-    assert '"' not in facts.etag
-    assert before_s <= facts.mtime_ns / 1e9 <= time.time() + 2
+class TestStore(StoreContract):
+    pass
 
 
-def test_head_and_get_report_the_same_facts(place: Place) -> None:
-    url = place.put("a.bin", DATA)
-    assert place.store.head(url) == place.store.read_range(url, 7, 9).facts
+class TestMemoryStore(StoreContract):
+    """The store that is shipped for tests of others."""
+
+    @pytest.fixture
+    def under_test(self) -> StoreUnderTest:
+        store = MemoryStore()
+
+        def put(key: str, data: bytes) -> str:
+            store.put(f"s3://memory/{key}", data)
+            return f"s3://memory/{key}"
+
+        return StoreUnderTest(store, put, "s3://memory/{}".format)
 
 
-@pytest.mark.parametrize(
-    ("start", "stop"),
-    [(0, 1), (0, len(DATA)), (100, 200), (len(DATA) - 1, len(DATA)), (255, 257)],
-)
-def test_a_range_has_exactly_the_requested_bytes(place: Place, start: int, stop: int) -> None:
-    fetched = place.store.read_range(place.put("a.bin", DATA), start, stop)
-    assert (bytes(fetched.data), fetched.start) == (DATA[start:stop], start)
+def test_a_range_that_starts_at_the_end_is_named_as_the_reason(under_test: StoreUnderTest) -> None:
+    for data in (b"", DATA):
+        url = under_test.put("a.bin", data)
+        with pytest.raises(StoreError, match="at or past the object's end"):
+            under_test.store.read_range(url, len(data), len(data) + 1)
 
 
-@pytest.mark.parametrize("start", [0, 5, len(DATA) - 1])
-def test_a_range_past_the_end_is_truncated(place: Place, start: int) -> None:
-    fetched = place.store.read_range(place.put("a.bin", DATA), start, 10 * len(DATA))
-    assert bytes(fetched.data) == DATA[start:]
-
-
-@pytest.mark.parametrize("start", [len(DATA), len(DATA) + 1])
-def test_a_range_that_starts_at_the_end_is_refused(place: Place, start: int) -> None:
-    url = place.put("a.bin", DATA)
-    with pytest.raises(StoreError, match="at or past the object's end") as caught:
-        place.store.read_range(url, start, start + 1)
-    assert type(caught.value) is StoreError
-
-
-def test_an_empty_object_has_facts_and_can_be_read_whole(place: Place) -> None:
-    url = place.put("empty", b"")
-    assert place.store.head(url).size == 0
-    assert bytes(place.store.read(url).data) == b""
-
-
-def test_an_empty_object_has_no_range(place: Place) -> None:
-    url = place.put("empty", b"")
-    with pytest.raises(StoreError, match="at or past the object's end"):
-        place.store.read_range(url, 0, 1)
-
-
-def test_a_pinned_range_is_of_the_pinned_version(place: Place) -> None:
-    url = place.put("a.bin", DATA)
-    etag = place.store.head(url).etag
-    assert bytes(place.store.read_range(url, 3, 9, etag=etag).data) == DATA[3:9]
-
-
-def test_a_pinned_read_of_a_replaced_object_is_an_error(place: Place) -> None:
-    """An object replaced by one of the same size is noticed, and no byte of it returned."""
-    url = place.put("a.bin", DATA)
-    etag = place.store.head(url).etag
-    place.put("a.bin", DATA[::-1])
-    with pytest.raises(ObjectChanged):
-        place.store.read_range(url, 0, 10, etag=etag)
-
-
-@pytest.mark.parametrize(
-    ("start", "stop"), [(0, len(LONG)), (1, 600_000), (len(LONG) - 1, len(LONG))]
-)
-def test_a_streamed_range_arrives_whole_and_in_order(place: Place, start: int, stop: int) -> None:
-    url = place.put("long.bin", LONG)
-    got = bytearray()
-
-    def sink(offset: int, data: memoryview) -> None:
-        assert offset == start + len(got)
-        got.extend(data)
-
-    etag = place.store.head(url).etag
-    place.store.stream_range(url, start, stop, sink, etag=etag)
-    assert got == LONG[start:stop]
-
-
-def test_a_stream_of_a_replaced_object_is_an_error(place: Place) -> None:
-    url = place.put("a.bin", DATA)
-    etag = place.store.head(url).etag
-    place.put("a.bin", DATA[::-1])
-    with pytest.raises(ObjectChanged):
-        place.store.stream_range(url, 0, 10, lambda *_: pytest.fail("got bytes"), etag=etag)
-
-
-def test_an_error_of_a_sink_does_not_count_as_an_answer(place: Place) -> None:
-    url = place.put("a.bin", DATA)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "no space left")
-
-    with pytest.raises(OSError, match="no space left"):
-        place.store.stream_range(url, 0, 10, full, etag=place.store.head(url).etag)
-
-
-def test_a_replaced_object_has_another_etag(place: Place) -> None:
-    first = place.store.head(place.put("a.bin", DATA))
-    second = place.store.head(place.put("a.bin", DATA[::-1]))
-    assert first.etag != second.etag
-
-
-def test_a_missing_object_is_reported_as_missing(place: Place) -> None:
-    url = place.url("not/there")
-    for where in (url, "s3://no-such-bucket-here/key"):
-        for ask in (place.store.head, place.store.read, lambda u: place.store.read_range(u, 0, 1)):
-            with pytest.raises(ObjectMissing) as caught:
-                ask(where)
-            assert caught.value.url == where
-
-
-def test_a_prefix_is_not_an_object(place: Place) -> None:
-    place.put("directory/a.bin", DATA)
-    with pytest.raises(ObjectMissing):
-        place.store.head(place.url("directory"))
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_a_key_is_used_verbatim(place: Place, key: str) -> None:
-    url = place.put(key, key.encode())
-    assert place.store.head(url).size == len(key.encode())
-    assert bytes(place.store.read_range(url, 0, 1000).data) == key.encode()
-    assert bytes(place.store.read(url).data) == key.encode()
-
-
-def test_a_key_with_an_escape_is_not_the_key_without(place: Place) -> None:
-    place.put("a b", b"plain")
-    with pytest.raises(ObjectMissing):
-        place.store.head(place.url("a%20b"))
-
-
-def test_read_returns_the_whole_object(place: Place) -> None:
-    fetched = place.store.read(place.put("a.bin", DATA))
-    assert (bytes(fetched.data), fetched.start, fetched.facts.size) == (DATA, 0, len(DATA))
+@pytest.mark.parametrize("url", INVALID_URLS)
+def test_an_invalid_url_is_named_as_the_reason(under_test: StoreUnderTest, url: str) -> None:
+    with pytest.raises(StoreError, match="not an s3://bucket/key URL"):
+        under_test.store.head(url)
 
 
 def test_read_refuses_an_object_that_would_fill_the_memory(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    under_test: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = place.put("a.bin", DATA)
+    url = under_test.put("a.bin", DATA)
     for module in ("protocol", "s3fs_s3"):
         monkeypatch.setattr(f"ego4dfs.store.{module}.MAX_WHOLE_BYTES", len(DATA) - 1)
     with pytest.raises(StoreError, match="at most"):
-        place.store.read(url)
-
-
-def test_read_returns_none_while_the_etag_is_the_same(place: Place) -> None:
-    url = place.put("a.bin", DATA)
-    etag = place.store.read(url).facts.etag
-    assert place.store.read(url, unless_etag=etag) is None
-
-
-def test_read_returns_the_object_after_it_was_replaced(place: Place) -> None:
-    url = place.put("a.bin", DATA)
-    etag = place.store.read(url).facts.etag
-    place.put("a.bin", b"new")
-    assert bytes(place.store.read(url, unless_etag=etag).data) == b"new"
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        *["", "s3://", "s3://bucket", "s3://bucket/", "http://a/b", "a/b", "s3:///key"],
-        *["s3://a b/k", "s3://x@evil/k", "s3://a#/k", "s3://a?/k", "s3://../k", "s3://a..b/k"],
-        *["s3://a\nb/k", "s3://[::1]/k", "s3://bücket/k", "s3://a%2F/k", "s3://a:80/k"],
-    ],
-)
-def test_an_invalid_object_url_is_refused(place: Place, url: str) -> None:
-    with pytest.raises(StoreError, match="not an s3://bucket/key URL"):
-        place.store.head(url)
-
-
-def test_source_does_not_change(place: Place) -> None:
-    before = place.store.source
-    place.store.head(place.put("a.bin", DATA))
-    assert place.store.source == before != ""
+        under_test.store.read(url)
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-def test_s3_keys_that_obstore_cannot_express_are_read(s3: Place, key: str) -> None:
+def test_s3_keys_that_obstore_cannot_express_are_read(s3: StoreUnderTest, key: str) -> None:
     data = b"" if key.endswith("/") else key.encode()  # SeaweedFS keeps no bytes under a "…/"
     url = s3.put(key, data)
     assert s3.store.head(url).size == len(data)
@@ -294,7 +131,7 @@ def test_a_leading_slash_is_part_of_the_key(
 
 
 @pytest.mark.parametrize("key", ["a/../b", "../../etc/passwd", "./a", "a//b"])
-def test_no_key_leads_out_of_a_mirror(mirror: Place, key: str) -> None:
+def test_no_key_leads_out_of_a_mirror(mirror: StoreUnderTest, key: str) -> None:
     with pytest.raises(ObjectMissing, match="no mirror can hold"):
         mirror.store.head(f"s3://cmu/{key}")
 
@@ -311,7 +148,7 @@ def test_a_versioned_bucket_reports_version_ids(
     assert first != second
 
 
-def test_an_unversioned_bucket_reports_no_version_ids(s3: Place) -> None:
+def test_an_unversioned_bucket_reports_no_version_ids(s3: StoreUnderTest) -> None:
     assert s3.store.head(s3.put("a", b"one")).version_id == ""
 
 

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import tracemalloc
 
 import pytest
 
 from ego4dfs.blocks import BLOCK_SIZE
-from ego4dfs.errors import AccessDenied, Ego4DError, NotFound
-from ego4dfs.vfs import VFS
-from kit.contract import DATASETS, PathStatus, Published, TreeContract
+from ego4dfs.testing import DATASETS, TreeContract, VFSFace
+from kit.contract import Published
 from kit.data import seeded
 
 
-class Calls:
-    """The calls of the VFS; its errors as the errnos that all faces use."""
-
-    def __init__(self, vfs: VFS) -> None:
-        self._vfs = vfs
-
-    def stat(self, path: str) -> PathStatus:
-        found = self._try(self._vfs.stat, path)
-        return PathStatus(found.is_dir, found.size, found.mtime_ns)
-
-    def listdir(self, path: str) -> list[str]:
-        return [entry.name for entry in self._try(self._vfs.listdir, path)]
-
-    def read(self, path: str, offset: int, size: int) -> bytes:
-        return self._vfs.read(self._try(self._vfs.open, path), offset, size)
-
-    def write(self, path: str) -> None:
-        """Fail: the VFS has no call to write, and its faces refuse it."""
-        assert not [name for name in dir(self._vfs) if "write" in name or "create" in name]
-        raise OSError(errno.EROFS, "no such call", path)
-
-    def _try(self, call, path: str):
-        try:
-            return call(path)
-        except Ego4DError as error:
-            numbers = {NotFound: errno.ENOENT, AccessDenied: errno.EACCES}
-            raise OSError(numbers[type(error)], path) from error
-
-
 @pytest.fixture
-def face(open_tree, published: Published) -> Calls:
-    return Calls(
-        open_tree(version=published.version, datasets=DATASETS, endpoint_url=published.endpoint_url)
+def face(open_tree, contract_release: Published) -> VFSFace:
+    return VFSFace(
+        open_tree(
+            version=contract_release.version,
+            datasets=DATASETS,
+            endpoint_url=contract_release.endpoint_url,
+        )
     )
 
 

@@ -13,6 +13,7 @@ from ego4dfs.store.protocol import (
     Sink,
     WrongSize,
 )
+from ego4dfs.store.s3_url import split_s3_url
 
 __all__ = [
     "MAX_OBJECT_BYTES",
@@ -27,4 +28,5 @@ __all__ = [
     "WrongSize",
     "check_profile",
     "open_store",
+    "split_s3_url",
 ]

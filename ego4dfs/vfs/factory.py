@@ -37,24 +37,37 @@ _UIDS_SHOWN = 5
 _CHUNK_BYTES = 4 << 20
 
 
-def open_vfs(config: Config, *, pass_refused: bool = False, must_match: bool = True) -> VFS:
+def open_vfs(
+    config: Config,
+    *,
+    pass_refused: bool = False,
+    must_match: bool = True,
+    store: ObjectStore | None = None,
+) -> VFS:
     """Make the VFS that a Config describes. Raises Ego4DError.
 
     Datasets that were named are loaded here, so that a wrong name or key is an error at once;
     other known datasets are loaded when they are first entered. With `pass_refused` a named
     dataset whose manifest cannot be loaded is an error only when it is entered; a key that is
     rejected is still an error here. A selection that matches no row of the named datasets is an
-    error, or a warning without `must_match`.
+    error, or a warning without `must_match`. `store` is used in place of the one that the Config
+    describes.
     """
-    session = open_selected_session(config, pass_refused=pass_refused, must_match=must_match)
+    session = open_selected_session(
+        config, pass_refused=pass_refused, must_match=must_match, store=store
+    )
     return VFS(session, _tree(config, config.datasets or datasets.known_names()))
 
 
 def open_selected_session(
-    config: Config, *, pass_refused: bool = False, must_match: bool = True
+    config: Config,
+    *,
+    pass_refused: bool = False,
+    must_match: bool = True,
+    store: ObjectStore | None = None,
 ) -> Session:
     """Open a session whose catalog has the selected rows, as `open_vfs` does, without a VFS."""
-    session = open_session(config)
+    session = open_session(config, store=store)
     try:
         return _selected(session, config, pass_refused=pass_refused, must_match=must_match)
     except BaseException:

@@ -193,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
     def _falsified(self, name: str, value: str, faults: Faults) -> str:
         """Return the value of a header, or a false one if the faults say so."""
         if name == "content-length" and self.command == "HEAD":
-            return str(int(value) + faults.head_size_off)
+            return str(max(0, int(value) + faults.head_size_off))
         if name == "etag" and faults.etag:
             return f'"{faults.etag}"'
         if name == "content-range" and faults.range_off:
