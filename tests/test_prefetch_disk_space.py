@@ -9,7 +9,9 @@ import pytest
 
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.copies import Layout
-from ego4dfs.prefetch import disks_of, room_on
+from ego4dfs.errors import OutputError
+from ego4dfs.prefetch import disks_of, room_on, without_space
+from ego4dfs.prefetch.disk_space import DiskSpace
 from kit.data import MIB
 
 pytestmark = pytest.mark.first_pass
@@ -54,6 +56,44 @@ def test_a_dataset_that_does_not_fit_its_own_disk_is_not_begun(prefetch, front, 
     assert (other_disk.parent / "viz/c.jpg").read_bytes() == b"c"
     assert not any(path.endswith(".mp4") for verb, path, _ in front.log if verb == "GET")
     assert sorted(os.listdir(other_disk)) == ["manifest.csv", "rest"]
+
+
+@pytest.fixture
+def version_disk(release, tmp_path, small_disk):
+    """The version directory is on a full disk; the directory of viz is not."""
+    release.metadata(b"{}" * MIB)
+    release.dataset("clips", LARGE)
+    release.dataset("viz", {"c.jpg": b"c"})
+    version, viz = tmp_path / "out" / release.version, tmp_path / "viz"
+    viz.mkdir()
+    (tmp_path / "out").mkdir()
+    version.symlink_to(small_disk)
+    (small_disk / "viz").symlink_to(viz)
+    fill(small_disk, MIB)
+    return version
+
+
+@pytest.mark.parametrize("datasets", [("clips", "viz"), ("viz",)])
+def test_metadata_on_a_full_disk_fails_alone(prefetch, version_disk, datasets):
+    """It belongs to no dataset, and the version directory has no manifest of its own."""
+    done = prefetch("-y", "--metadata", "--datasets", *datasets, code=ExitCode.PARTIAL)
+    assert ("Continuing without clips." in done.stderr) == ("clips" in datasets)
+    assert "without ." not in done.stderr
+    assert "without  " not in done.stderr
+    text = done.stdout + done.stderr
+    assert f"{version_disk.name}/manifest.csv" not in text
+    failed = 1 + len(LARGE) * ("clips" in datasets)
+    assert f"{failed} failed" in text
+    assert (version_disk / "viz/c.jpg").read_bytes() == b"c"
+
+
+def test_all_datasets_of_a_full_disk_are_named():
+    root, full = DiskSpace("/a", 9), DiskSpace("/b", 1, 5, ("clips", "viz"))
+    other = DiskSpace("/c", 9, 5, ("av",))
+    assert without_space([root, full, other]) == [full]
+    assert str(full.error()) == "/b: 5 B are needed for clips viz, and 1 B are free"
+    with pytest.raises(OutputError):
+        without_space([root, full])
 
 
 def test_a_run_that_writes_only_there_does_not_begin(prefetch, other_disk):

@@ -257,10 +257,22 @@ class _Command:
             and not self._printer.confirms(plan)
         ):
             return ExitCode.OK
+        unwritable = {name: error for disk in full for name, error in disk.errors().items()}
+        return self._write(session, journal, listings, plan, unwritable, refused)
+
+    def _write(
+        self,
+        session: Session,
+        journal: Journal,
+        listings: Sequence[Listing],
+        plan: Plan,
+        unwritable: Mapping[str, OSError],
+        refused: Mapping[str, Ego4DError],
+    ) -> int:
+        """Write the files of the plan, except those of `unwritable` datasets, and report."""
         self._layout.prepare(())
         wanted = {d.dataset for d in plan.datasets if d.dataset and d.count(*TO_FETCH)}
-        unwritable = {name: error for disk in full for name, error in disk.errors().items()}
-        unwritable |= self._prepare_datasets(listings, wanted)
+        unwritable = {**unwritable, **self._prepare_datasets(listings, wanted)}
         self._remember(plan)
         fetcher = Fetcher(
             session,
@@ -276,6 +288,9 @@ class _Command:
         for dataset in unwritable.keys() - wanted:
             path = self._layout.relative(dataset, MANIFEST)
             fetcher.report.not_written(path, unwritable[dataset])
+        return self._run(session, fetcher)
+
+    def _run(self, session: Session, fetcher: Fetcher) -> int:
         began_s = time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
             ended = fetcher.run(lambda: progress.show(fetcher.report))

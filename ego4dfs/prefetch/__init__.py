@@ -1,7 +1,7 @@
 """Prefetch: bulk downloads, resumed and compared with ETags, into copies or the block cache."""
 
 from ego4dfs.prefetch.cache_warmer import CacheWarmer
-from ego4dfs.prefetch.disk_space import DiskSpace, disks_of, room_on, without_space
+from ego4dfs.prefetch.disk_space import disks_of, room_on, without_space
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
@@ -24,7 +24,6 @@ __all__ = [
     "UNAVAILABLE",
     "CacheWarmer",
     "DatasetPlan",
-    "DiskSpace",
     "Expected",
     "Fetcher",
     "Item",

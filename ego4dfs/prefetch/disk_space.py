@@ -19,7 +19,8 @@ _HINT = "free some space, select less, or use `ego4dfs mount`, which needs a sma
 class DiskSpace:
     """One disk: a directory on it, the datasets that are written to it, and its free space.
 
-    `free_bytes` is None where the filesystem does not say.
+    `free_bytes` is None where the filesystem does not say. `needed_bytes` are also those of
+    ego4d.json, which belongs to no dataset: it fails alone.
     """
 
     directory: str
@@ -42,7 +43,8 @@ class DiskSpace:
     def error(self) -> OutputError:
         """Return the error that says how much space is missing."""
         needed, free = distinct_sizes(self.needed_bytes, self.free_bytes or 0)
-        reason = f"{needed} are needed, and {free} are free"
+        names = f" for {' '.join(self.datasets)}" if len(self.datasets) > 1 else ""
+        reason = f"{needed} are needed{names}, and {free} are free"
         return OutputError(f"{self.directory}: {reason}", hint=_HINT)
 
     def errors(self) -> dict[str, OSError]:
@@ -66,7 +68,8 @@ def disks_of(plan: Plan, layout: Layout, partial: Mapping[str, int]) -> list[Dis
             layout.device(where), DiskSpace(str(layout.root / where), layout.free_bytes(where))
         )
         disk.needed_bytes += sum(max(0, i.size - partial.get(i.path, 0)) for i in items)
-        disk.datasets += (dataset.dataset,)
+        if dataset.dataset:
+            disk.datasets += (dataset.dataset,)
     return list(found.values())
 
 
@@ -77,11 +80,14 @@ def room_on(disks: Sequence[DiskSpace]) -> str:
 
 
 def without_space(disks: Sequence[DiskSpace]) -> list[DiskSpace]:
-    """Return the disks on which files of the plan do not fit; other disks can be filled.
+    """Return the disks on which datasets of the plan do not fit; other disks can be filled.
 
-    Raises OutputError if that is the disk of the root, or if no other one is written to.
+    Raises OutputError if that is the disk of the root, or if no dataset is on another one.
     """
-    full = [disk for disk in disks if disk.lacks_space]
-    if full and (disks[0] in full or all(disk in full for disk in disks if disk.datasets)):
+    if disks[0].lacks_space:
+        raise disks[0].error()
+    written = [disk for disk in disks if disk.datasets]
+    full = [disk for disk in written if disk.lacks_space]
+    if full and full == written:
         raise full[0].error()
     return full
