@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +87,36 @@ def test_metadata_on_a_full_disk_fails_alone(prefetch, version_disk, datasets):
     failed = 1 + len(LARGE) * ("clips" in datasets)
     assert f"{failed} failed" in text
     assert (version_disk / "viz/c.jpg").read_bytes() == b"c"
+
+
+@pytest.mark.parametrize("target", ["x" * 300, "clips"], ids=["ENAMETOOLONG", "ELOOP"])
+def test_a_directory_linked_to_an_invalid_place_fails_that_dataset(
+    prefetch, release, tmp_path, target
+):
+    release.dataset("clips", {"a.mp4": b"a"})
+    release.dataset("viz", {"c.jpg": b"c"})
+    version = tmp_path / "out" / release.version
+    version.mkdir(parents=True)
+    (version / "clips").symlink_to(target)
+    done = prefetch(*FLAGS, "clips", "viz", code=ExitCode.PARTIAL)
+    assert "1 failed" in done.stdout + done.stderr
+    assert (version / "viz/c.jpg").read_bytes() == b"c"
+
+
+def test_a_directory_that_may_not_be_read_fails_that_dataset(bench, tmp_path, monkeypatch):
+    bench.put(a=b"a")
+    plan, layout, exists = bench.plan(), Layout(tmp_path, "v9"), Path.exists
+
+    def refuse(path):
+        if path.name == "clips":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(OutputError, match="clips: permission denied"):
+        layout.device("v9/clips")
+    [root] = disks_of(plan, layout, {})
+    assert root.needed_bytes == 0
 
 
 def test_all_datasets_of_a_full_disk_are_named():

@@ -200,6 +200,7 @@ class _Command:
                 skip_checks=self._config.skip_s3_checks,
                 bypass=self._config.bypass_existing,
                 compare_bytes=True,
+                skip_unreadable=True,
                 on_facts=progress.facts,
                 outage=outage,
             )

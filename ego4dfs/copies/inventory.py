@@ -46,14 +46,22 @@ class Inventory:
         entries: Iterable[Entry],
         known: Mapping[str, ObjectFacts],
         evidence: BucketEtags,
+        *,
+        skip_unreadable: bool = False,
     ) -> Inventory:
         """Find the files of these entries in the directory, which need not exist.
 
-        `known` are facts by URL. Records share equal objects with entries and facts.
+        `known` are facts by URL. Records share equal objects with entries and facts. Raises OSError
+        if the directory cannot be read; with `skip_unreadable` it has no files.
         """
         directory, prefix = layout.dataset(dataset), layout.relative_directory(dataset)
         by_name = {entry.name: entry for entry in entries}
-        files = _files(directory, by_name)
+        files: dict[str, FileState] = {}
+        try:
+            files = _files(directory, by_name)
+        except OSError:
+            if not skip_unreadable:
+                raise
         in_root = layout.root / METADATA
         if not dataset and METADATA not in files and in_root.is_file():
             files[METADATA] = FileState(in_root.stat().st_size, in_root.stat().st_mtime_ns)

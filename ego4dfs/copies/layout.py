@@ -109,8 +109,11 @@ class Layout:
     def _existing(self, relative: str) -> Path:
         """Return a directory below the root, or the nearest one above it that exists."""
         path = self.root / relative
-        while not path.exists() and path != path.parent:
-            path = path.parent
+        try:
+            while not path.exists() and path != path.parent:
+                path = path.parent
+        except OSError as error:  # a link to a place that cannot be read, or that no path can name
+            raise unusable(error, path) from error
         return path
 
 

@@ -56,7 +56,8 @@ class DiskSpace:
 def disks_of(plan: Plan, layout: Layout, partial: Mapping[str, int]) -> list[DiskSpace]:
     """Return the disk of the root, and the others that files are written to.
 
-    `partial` has the bytes of unfinished files that are on disk already. Raises OutputError.
+    `partial` has the bytes of unfinished files that are on disk already. A dataset whose directory
+    cannot be read is left out: its files fail when they are written. Raises OutputError.
     """
     found = {layout.device(): DiskSpace(str(layout.root), layout.free_bytes())}
     for dataset in plan.datasets:
@@ -64,9 +65,11 @@ def disks_of(plan: Plan, layout: Layout, partial: Mapping[str, int]) -> list[Dis
         if not items:
             continue
         where = layout.relative_directory(dataset.dataset)
-        disk = found.setdefault(
-            layout.device(where), DiskSpace(str(layout.root / where), layout.free_bytes(where))
-        )
+        try:
+            device, free = layout.device(where), layout.free_bytes(where)
+        except OutputError:
+            continue
+        disk = found.setdefault(device, DiskSpace(str(layout.root / where), free))
         disk.needed_bytes += sum(max(0, i.size - partial.get(i.path, 0)) for i in items)
         if dataset.dataset:
             disk.datasets += (dataset.dataset,)

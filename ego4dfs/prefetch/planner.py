@@ -38,6 +38,7 @@ class Planner:
 
     `skip_checks` sends no HEAD requests; `bypass` accepts an existing file of the right size.
     `compare_bytes` reads files that no record decides about, up to COMPARED_BYTES of them.
+    `skip_unreadable` plans to fetch all files of a directory that cannot be read.
     `on_facts` is called with the objects checked so far, and all; `outage` says how long to wait
     for a store that does not answer.
     """
@@ -48,6 +49,7 @@ class Planner:
     skip_checks: bool = False
     bypass: bool = False
     compare_bytes: bool = False
+    skip_unreadable: bool = False
     on_facts: Callable[[int, int], None] = field(default=lambda _done, _total: None)
     renamed: dict[str, str] = field(default_factory=dict)
     """After `plan`: the names of files whose own names equal those of other files on this disk."""
@@ -100,7 +102,15 @@ class Planner:
         kept_s: float = CHECK_VALID_S,
     ) -> list[Item]:
         peeked = self.session.facts.peek_many(entry.url for entry in entries)
-        inventory = Inventory.scan(self.layout, self.journal, dataset, entries, peeked, evidence)
+        inventory = Inventory.scan(
+            self.layout,
+            self.journal,
+            dataset,
+            entries,
+            peeked,
+            evidence,
+            skip_unreadable=self.skip_unreadable,
+        )
         now_s = time.time()
         known: dict[str, ObjectFacts | StoreError] = {}
         old: dict[str, ObjectFacts] = {}
