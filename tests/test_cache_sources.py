@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,20 @@ def test_what_an_error_advises_helps(person, place, mode):
     assert (cleared.returncode, cleared.stderr) == (ExitCode.OK, "")
     again = person(*listing)
     assert (again.returncode, again.stdout, again.stderr) == (ExitCode.OK, want, "")
+
+
+def test_clear_follows_no_link_out_of_the_cache(options, cli, tmp_path):
+    """It makes directories accessible before it removes them, but only those of the cache."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    outside.chmod(0o755)
+    sources = prepare_directory(Path(options["cache_dir"])) / "sources"
+    (sources / "below" / "unreadable").mkdir(parents=True, mode=0o000)
+    for link in (sources / "link", sources / "below" / "link"):
+        link.symlink_to(outside)
+    cli("cache", "clear", "--all")
+    assert not sources.exists()
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o755
 
 
 def test_the_doctor_reports_a_file_in_the_place_of_the_sources(options, cli):

@@ -122,16 +122,25 @@ def _remove(directory: Path) -> None:
     try:
         if directory.exists():
             private_directory(directory)
-            for path, names, _ in os.walk(directory):
+            for _, names, _, parent in os.fwalk(directory):
                 for name in names:
-                    with suppress(OSError):  # of another user; `rmtree` reports it
-                        (Path(path) / name).chmod(0o700)
+                    with suppress(OSError):  # of another user, or a link; `rmtree` reports errors
+                        _make_accessible(name, parent)
             shutil.rmtree(directory)
     except OSError as error:
         raise CacheError(
             f"{directory}: {error.filename} cannot be removed: {error.strerror}",
             hint=f"remove {directory} yourself, or choose another directory with --cache-dir",
         ) from error
+
+
+def _make_accessible(name: str, parent: int) -> None:
+    """Give a directory the mode 0700. Raises OSError, also for a link, which is never followed."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)  # noqa: PTH101 - fchmod refuses O_PATH
+    finally:
+        os.close(fd)
 
 
 def _info(cache: CacheAdmin, inner: Path, *, as_json: bool) -> None:
