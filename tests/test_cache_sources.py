@@ -11,26 +11,13 @@ import pytest
 
 from ego4dfs.cache import CacheReport, prepare_directory, source_directory, source_names
 from ego4dfs.cli.output import ExitCode
-from kit.cache import block_file, key_of, open_cache, put
+from kit.cache import NO_FILES, block_file, key_of, open_cache, put, replace
 from kit.cli import complaint
 from kit.namespaces import Namespace
 
 pytestmark = pytest.mark.first_pass
 
 SOURCE = "http://127.0.0.1:9"
-
-
-def replace(path, kind):
-    """Put something else in the place of a file."""
-    path.unlink()
-    if kind == "a directory":
-        path.mkdir()
-    elif kind == "a FIFO":
-        os.mkfifo(path)
-    elif kind == "a dangling link":
-        path.symlink_to("/nonexistent/file")
-    elif kind == "binary":
-        path.write_bytes(b"\xff\xfe" * 100)
 
 
 @pytest.mark.parametrize("kind", ["nothing", "a directory", "a FIFO", "a dangling link", "binary"])
@@ -53,23 +40,35 @@ def test_cache_info_shows_the_other_facts_then(options, cli):
 
 @pytest.mark.fault(
     area="disk",
-    fault="a FIFO, a link or a directory in the place of a cached file",
+    fault="a FIFO, a socket, a link or a directory in the place of a cached file",
     face="all",
     sees="it is fetched again",
     deadline="at once",
 )
-@pytest.mark.parametrize("kind", ["a FIFO", "a dangling link", "a directory"])
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_a_block_that_is_no_file_does_not_count(tmp_path, kind):
     cache = open_cache(tmp_path)
     put(cache, 1, 2)
     for number in (1, 2):
         replace(block_file(tmp_path, number), kind)
+    descriptors = len(os.listdir("/proc/self/fd"))
     buffer = bytearray(1)
     assert not cache.read_into(key_of(1), 0, memoryview(buffer))
     assert cache.admin.verify().damaged == 1  # the other one is removed already
+    assert len(os.listdir("/proc/self/fd")) == descriptors
     assert cache.admin.verify() == CacheReport(sound=0, damaged=0, lost=0, stray=0)
     put(cache, 1, 2)
     assert cache.admin.verify().sound == 2
+    cache.close()
+
+
+def test_a_fifo_that_another_process_has_open_is_no_block(tmp_path):
+    cache = open_cache(tmp_path)
+    put(cache, 1)
+    replace(block_file(tmp_path, 1), "a FIFO")
+    writer = os.open(block_file(tmp_path, 1), os.O_RDWR)
+    assert cache.admin.verify().damaged == 1
+    os.close(writer)
     cache.close()
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from ego4dfs.cache import blockfile
 from ego4dfs.cache.admin import CacheAdmin, check_limit
-from ego4dfs.cache.blockfile import VerifiedKeys
+from ego4dfs.cache.blockfile import MAX_VERIFIED_KEYS, VerifiedKeys
 from ego4dfs.cache.database import relative_name
 from ego4dfs.cache.directory import (
     default_max_bytes,
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 CLOSE_WAIT_S = CLOSE_S / 4
 """How long `close` waits for the disk by default."""
+
+_TEMPORARY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the block can be opened soon
 
 _KEYS_TRIED = 100  # of one object: after a crash a few rows have no file
 
@@ -65,6 +67,7 @@ class BlockCache:
         self._metrics = metrics
         self._prefix = f"{self._directory}/"
         self._verified = VerifiedKeys()
+        self._unusable: set[str] = set()
         self._writer = BlockWriter(self._directory, self._index, self._verified, metrics)
         self._unreadable, self._locked = ThrottledLog(log), ThrottledLog(log)
         self.readahead = ReadaheadLimits(self._index)
@@ -78,8 +81,12 @@ class BlockCache:
         return self._index.usage()
 
     def contains(self, key: str) -> bool:
-        """Return whether there is a file of the block, without a check of its bytes."""
-        return os.path.exists(self._prefix + relative_name(key))  # noqa: PTH110 - hot path
+        """Return whether there is a file of the block, without a check of its bytes.
+
+        False if the last read could not open it (unless only descriptors or memory were missing)
+        or remove it, so that its bytes are fetched and put again.
+        """
+        return key not in self._unusable and os.path.exists(self._prefix + relative_name(key))  # noqa: PTH110 - hot path
 
     def has_any(self, object_id: str) -> bool:
         """Return whether a block or a part of an object version has a file; no check of its bytes.
@@ -107,14 +114,9 @@ class BlockCache:
                 self._verified.record(key)
             if not blockfile.read_into(path, start, view):
                 return self._remove_damaged(key, "is truncated")
-        except FileNotFoundError:
-            self._verified.discard(key)
-            return False
         except OSError as error:
-            if error.errno in blockfile.UNREADABLE:
-                return self._remove_damaged(key, f"cannot be read ({error.strerror})")
-            self._unreadable.warning("cached block %s cannot be opened: %s", key, error)
-            return False  # too many open files, no memory: the block itself may be valid
+            return self._note_failure(key, error)
+        self._unusable.discard(key)
         if is_use:
             self._writer.touched.add(key)
             if not self._writer.is_started:
@@ -123,6 +125,7 @@ class BlockCache:
 
     def put(self, key: str, url: str, data: memoryview, done: Callable[[bool], None]) -> None:
         """Hand a block to the writer, which calls `done` once: True if the block is on disk."""
+        self._unusable.discard(key)
         self._writer.put(Put(key, url, data, done))
 
     def remove(self, keys: Iterable[str], *, reason: str = "") -> None:
@@ -143,6 +146,18 @@ class BlockCache:
         """Write the queued blocks and stop the writer, or return after `timeout_s` seconds."""
         self._writer.close(timeout_s)
 
+    def _note_failure(self, key: str, error: OSError) -> bool:
+        """Remove a block that is damaged according to the error of its read; return False."""
+        if isinstance(error, FileNotFoundError):
+            self._verified.discard(key)
+        elif error.errno in blockfile.UNREADABLE:
+            self._remove_damaged(key, f"cannot be read ({error.strerror})")
+        else:  # the block itself may be valid
+            self._unreadable.warning("cached block %s cannot be opened: %s", key, error)
+            if error.errno not in _TEMPORARY:
+                self._note_unusable(key)
+        return False
+
     def _remove_damaged(self, key: str, reason: str) -> bool:
         log.warning("cached block %s %s; it will be fetched again", key, reason)
         self._metrics.add_error(f"cached block {key} {reason}; fetched again")
@@ -156,5 +171,14 @@ class BlockCache:
             self._index.remove(key)
         except sqlite3.Error as error:
             self._locked.warning("the cache index cannot be changed: %s", error)
-        with suppress(OSError):  # not there, or not ours to remove
-            Path(self._prefix + relative_name(key)).unlink()
+        try:
+            blockfile.remove(Path(self._prefix + relative_name(key)))
+        except FileNotFoundError:
+            pass
+        except OSError:  # not ours to remove, or the disk cannot be written
+            self._note_unusable(key)
+
+    def _note_unusable(self, key: str) -> None:
+        if len(self._unusable) >= MAX_VERIFIED_KEYS:
+            self._unusable.clear()  # the next reads find them again
+        self._unusable.add(key)

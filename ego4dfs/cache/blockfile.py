@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import stat
 import struct
 import threading
 from pathlib import Path
@@ -22,7 +24,14 @@ _TRAILER = struct.Struct("<4sIQ")
 _MAGIC = b"E4B1"
 TRAILER_BYTES = _TRAILER.size
 _CLUSTER_BYTES = 4096
-UNREADABLE = (errno.EIO, errno.ELOOP, errno.EISDIR, errno.ESPIPE)
+UNREADABLE = (
+    errno.EIO,
+    errno.ELOOP,  # a link
+    errno.EISDIR,
+    errno.ESPIPE,  # a FIFO
+    errno.ENXIO,  # a socket, or a device without a driver
+    errno.ENODEV,
+)
 """Errors that say that a file is not a block: a bad disk, or something else in its place."""
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO does not block
@@ -115,11 +124,28 @@ def read_into(path: str, start: int, view: memoryview) -> bool:
 
 
 def is_valid(path: str | Path, key: str) -> bool:
-    """Return whether the trailer has the length and checksum of the bytes. Raises OSError."""
-    with open(os.open(path, _READ), "rb") as file:  # noqa: PTH123 - a descriptor
-        content = memoryview(file.read())
-    if len(content) < TRAILER_BYTES:
-        return False
+    """Return whether the trailer has the length and checksum of the bytes. Raises OSError.
+
+    False also for anything that is not a regular file, if it can be opened.
+    """
+    fd = os.open(path, _READ)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size < TRAILER_BYTES:
+            return False
+        content = memoryview(bytearray(status.st_size))
+        if os.preadv(fd, [content], 0) != len(content):
+            return False
+    finally:
+        os.close(fd)
     data, trailer = content[:-TRAILER_BYTES], content[-TRAILER_BYTES:]
     magic, length, expected = _TRAILER.unpack(trailer)
     return (magic, length, expected) == (_MAGIC, len(data), checksum(key, data))
+
+
+def remove(path: Path) -> None:
+    """Remove a block, or whatever is in its place. Raises OSError."""
+    try:
+        path.unlink()
+    except IsADirectoryError:
+        shutil.rmtree(path)

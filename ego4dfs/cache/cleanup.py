@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,7 +58,7 @@ def remove_strays(directory: Path, index: BlockIndex) -> int:
         # Query the index for each file: running mounts have added rows since the listing.
         if not index.reserved([path.parent.name + path.name]):
             with suppress(FileNotFoundError):
-                shutil.rmtree(path) if stat.S_ISDIR(path.lstat().st_mode) else path.unlink()
+                blockfile.remove(path)
                 strays += 1
     return strays
 

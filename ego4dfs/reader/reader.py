@@ -184,7 +184,8 @@ class Reader:
 
         `begun` are the flights that this read began. One that failed is not found by its key any
         more, and its error is raised without another request. What this read has fetched is read
-        from its flight, whatever the disk does: so each part is fetched once.
+        from its flight, whatever the disk does: so each part is fetched once. The read waits, for
+        ANSWER_S at most, if there are too few descriptors or too little memory to open a block.
         """
         key = block_key(ref.object_id, span.index)
         unreadable: Deadline | None = None

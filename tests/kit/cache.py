@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
 import resource
 import signal
+import socket
+import stat
 import threading
 from pathlib import Path
 
@@ -73,6 +76,29 @@ def got(cache: BlockCache, number: int, length: int = UNIT) -> bytes | None:
 def block_file(cache_dir: Path, number: int) -> Path:
     key = key_of(number)
     return cache_dir / "v1" / "blocks" / key[:2] / key[2:]
+
+
+NO_FILES = ("a directory", "a FIFO", "a socket", "a device", "a dangling link", "a link to a file")
+
+
+def replace(path: Path, kind: str) -> None:
+    """Put something else in the place of a file."""
+    path.unlink()
+    if kind == "a directory":
+        path.mkdir()
+    elif kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a socket":
+        with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
+            server.bind(path.name)  # a socket takes a path of 107 bytes at most
+    elif kind == "a device":
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # /dev/null
+    elif kind == "a dangling link":
+        path.symlink_to("/nonexistent/file")
+    elif kind == "a link to a file":
+        path.symlink_to("/etc/passwd")
+    elif kind == "binary":
+        path.write_bytes(b"\xff\xfe" * 100)
 
 
 def disk_bytes(cache_dir: Path) -> int:

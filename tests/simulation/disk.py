@@ -5,7 +5,6 @@ Files and databases are real, in memory where /dev/shm is; waits for locks take 
 
 from __future__ import annotations
 
-import builtins
 import errno
 import os
 import random
@@ -33,11 +32,6 @@ class Disk:
     def os_module(self) -> Any:
         """Return a replacement of `os` for the module of block files."""
         return _FailingOs(self)
-
-    def open(self, path: Any, mode: str = "r") -> Any:
-        """Open a file, as the builtin does, unless it cannot be read."""
-        self.before_read()
-        return builtins.open(path, mode)
 
     def sqlite_module(self) -> Any:
         """Return a replacement of `sqlite3` for the module that opens databases."""

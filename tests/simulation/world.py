@@ -125,7 +125,7 @@ class World:
             ego4dfs.session: {"open_store": self.open_store},
             ego4dfs.store.obstore_s3: {"obstore": store, "S3Store": s3store},
             ego4dfs.sqlite: {"sqlite3": self.disk.sqlite_module()},
-            ego4dfs.cache.blockfile: {"os": self.disk.os_module(), "open": self.disk.open},
+            ego4dfs.cache.blockfile: {"os": self.disk.os_module()},
         }
 
     def config(self) -> Config:
