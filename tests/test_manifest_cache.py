@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from ego4dfs.catalog import Catalog, ManifestCache, Selection, manifest_url
 from ego4dfs.errors import ManifestError, StoreUnavailable
 from ego4dfs.store import Fetched
+from ego4dfs.store.etag import is_md5
+from ego4dfs.store.fsspec_mirror import FsspecMirror
+from ego4dfs.store.s3_url import mirror_path
 from kit.fakes import CountingStore, FailingStore
 
 MANIFEST = b"video_uid,s3_path\na,s3://b/a\n"
@@ -250,3 +254,32 @@ def test_a_proxy_that_changes_manifests_does_not_replace_a_proven_one(tmp_path):
     with pytest.raises(StoreUnavailable):
         ManifestCache(tmp_path, store).revalidate("v2", "clips")
     assert ManifestCache(tmp_path, store).fetch("v2", "clips").content == MANIFEST
+
+
+def test_a_bucket_that_is_changed_to_kms_is_read_after_the_remedy_of_the_hint(tmp_path, caplog):
+    """Nothing tells its answers from those of a proxy that changes them."""
+    url = manifest_url("v2", "clips")
+    store = CountingStore({url: MANIFEST})
+    ManifestCache(tmp_path, store).fetch("v2", "clips")
+    store.objects[url] = MANIFEST + b"b,s3://b/b\n"
+    store.etags[url] = (store.objects[url], "f" * 32)
+    with pytest.raises(StoreUnavailable) as error:
+        ManifestCache(tmp_path, store).revalidate("v2", "clips")
+    assert ManifestCache(tmp_path, store).fetch("v2", "clips").content == MANIFEST
+    assert error.value.hint in caplog.text
+    directory = error.value.hint.rpartition("then remove ")[2]
+    shutil.rmtree(directory)
+    assert ManifestCache(tmp_path, store).fetch("v2", "clips").content == store.objects[url]
+
+
+def test_a_manifest_of_a_mirror_without_etags_is_read_once(tmp_path, caplog):
+    """What is derived from time and size is not compared with the bytes."""
+    url = manifest_url("v2", "clips")
+    place = tmp_path.joinpath("mirror", *mirror_path(url))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(MANIFEST)
+    mirror = FsspecMirror(f"file://{tmp_path}/mirror")
+    manifest = ManifestCache(tmp_path / "cache", mirror).revalidate("v2", "clips")
+    assert manifest.content == MANIFEST
+    assert not is_md5(manifest.etag)
+    assert not caplog.records

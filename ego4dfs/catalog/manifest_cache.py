@@ -98,7 +98,8 @@ class ManifestCache:
                 raise self._with_cause(error, version, dataset) from error
             if cached is None:
                 raise
-            log.warning("manifest of %s (%s): %s; the cached one is used", dataset, version, error)
+            reason = f"{error} ({error.hint})" if error.hint else str(error)
+            log.warning("manifest of %s (%s): %s; the cached one is used", dataset, version, reason)
             return cached
 
     def revalidate(self, version: str, dataset: str) -> CachedManifest:
@@ -112,7 +113,7 @@ class ManifestCache:
         self, version: str, dataset: str, cached: CachedManifest | None
     ) -> CachedManifest:
         url = manifest_url(version, dataset)
-        fetched = self._read(url, cached)
+        fetched = self._read(url, cached, self._paths(version, dataset)[0].parent)
         if fetched is None and cached is not None:
             return cached
         if fetched is None:
@@ -122,12 +123,15 @@ class ManifestCache:
         self._write(version, dataset, manifest, cached)
         return manifest
 
-    def _read(self, url: str, cached: CachedManifest | None) -> Fetched | None:
+    def _read(self, url: str, cached: CachedManifest | None, directory: Path) -> Fetched | None:
         """Fetch a manifest unless it is the cached one; repeat it if it disagrees with its ETag.
 
         Bytes that were changed in transit would be cached, and their ETag be confirmed for ever.
         In buckets whose ETags are not MD5s each answer disagrees in the same way, and is accepted,
-        unless the cached manifest proves that they are MD5s. Raises StoreError.
+        unless the manifest cached in `directory` proves that they are MD5s: a proxy that changes
+        each answer looks the same, and its rows must not replace proven ones. The hint of the error
+        then says how to accept the answers, if the encryption of the bucket was changed to SSE-KMS.
+        Raises StoreError.
         """
         fetched = self._store.read(url, unless_etag=cached.etag if cached else "")
         if fetched is None or not _is_wrong(fetched.data, fetched.facts.etag):
@@ -141,7 +145,14 @@ class ManifestCache:
                 return fetched
             if fetched.data == before.data and not is_md5_bucket:
                 return fetched
-        raise StoreUnavailable(f"{url}: what the store sends disagrees with its ETag", url=url)
+        raise StoreUnavailable(
+            f"{url}: what the store sends disagrees with its ETag",
+            url=url,
+            hint="a proxy may change it; if the bucket now uses SSE-KMS or SSE-C, its ETags are no"
+            f" MD5s: then remove {directory}"
+            if is_md5_bucket
+            else "a proxy or the network may change it: try another network",
+        )
 
     def cached(self, version: str, dataset: str) -> CachedManifest | None:
         """Return the cached manifest, or one beside copies, without a request."""

@@ -202,7 +202,8 @@ def _facts(info: Mapping[str, Any], url: str) -> ObjectFacts:
     given = next((str(info[name]) for name in _ETAGS if info.get(name)), "")
     is_lasting = bool(given or mtime_ns)
     seed = f"{info.get('ino')} {mtime_ns} {size}" + ("" if is_lasting else _SALT)
-    derived = hashlib.sha256(seed.encode()).hexdigest()[:32]
+    # In a form that no ETag of bytes has: it is never compared with them.
+    derived = f"derived-{hashlib.sha256(seed.encode()).hexdigest()[:32]}"
     version_id = str(info.get("VersionId") or info.get("version_id") or "")
     etag = etag_of(given) or derived
     return ObjectFacts(int(size), etag, version_id, mtime_ns, is_lasting=is_lasting)
