@@ -21,6 +21,9 @@ URLs are masked and unprintable characters escaped in both, because names come f
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ego4dfs.text import masked, printable
 
@@ -31,6 +34,25 @@ class Ego4DError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(printable(masked(message)))
         self.hint = printable(masked(hint))
+
+
+class ProcessLimit(BlockingIOError):  # noqa: N818 - the name of the limit
+    """No process or thread can be started.
+
+    File operations raise the same errno, EAGAIN, for other reasons.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(errno.EAGAIN, message or os.strerror(errno.EAGAIN))
+
+
+@contextmanager
+def starting_process() -> Iterator[None]:
+    """Raise ProcessLimit if the block, which starts a process, fails with EAGAIN."""
+    try:
+        yield
+    except BlockingIOError as error:
+        raise ProcessLimit from error
 
 
 class ConfigError(Ego4DError):

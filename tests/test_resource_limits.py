@@ -13,7 +13,8 @@ import pytest
 
 from ego4dfs.cli import mount as cli_mount
 from ego4dfs.cli.output import ExitCode, guard
-from ego4dfs.errors import StoreUnavailable
+from ego4dfs.errors import ProcessLimit, StoreUnavailable
+from ego4dfs.files.child_call import ChildCall
 from ego4dfs.mount import daemon, fuse_session
 from ego4dfs.mount.binding import find_library
 from ego4dfs.mount.binding_adapters import session_class
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.first_pass
 ERRORS = [
     (OSError(errno.EMFILE, "x"), "ulimit -n"),
     (OSError(errno.ENFILE, "x", "name"), "ulimit -n"),
-    (BlockingIOError(errno.EAGAIN, "x"), "ulimit -u"),
+    (ProcessLimit(), "ulimit -u"),
     (RuntimeError("can't start new thread"), "ulimit -u"),
     (MemoryError(), "ulimit -v"),
     (OSError(errno.ENOMEM, "x"), "ulimit -v"),
@@ -48,9 +49,26 @@ def test_an_error_of_a_limit_is_one_line_with_the_remedy(error, limit, capsys):
     assert limit in second
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EACCES, "x"), RuntimeError("x"), ValueError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EACCES, "x"),
+        BlockingIOError(errno.EAGAIN, "a file operation"),
+        RuntimeError("x"),
+        ValueError("x"),
+    ],
+)
 def test_other_errors_are_not_limits(error):
     assert limit_reached(error) is None
+
+
+def test_a_child_call_that_cannot_be_started_is_a_limit(monkeypatch):
+    def refuse():
+        raise BlockingIOError(errno.EAGAIN, "x")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(ProcessLimit):
+        ChildCall(list)
 
 
 class Panic(BaseException):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ego4dfs import datasets
 from ego4dfs.datasets import METADATA
-from ego4dfs.errors import OutputError
+from ego4dfs.errors import OutputError, ProcessLimit
 from ego4dfs.files import HIDDEN, Folder
 
 STATE_DIRECTORY = HIDDEN
@@ -20,9 +20,9 @@ _HINTS = {
     errno.EDQUOT: _ROOM,
     errno.EROFS: "name a directory that can be written, with -o",
     errno.EACCES: "ask its owner to share it (chmod -R g+rwX), or name another one with -o",
-    errno.EAGAIN: "raise the limit of processes (ulimit -u), or end other programs",
     errno.ELOOP: "remove the link, make it yourself, or name another directory with -o",
 }
+_NO_PROCESS = "raise the limit of processes (ulimit -u), or end other programs"
 
 _PROBE = "write-probe"
 
@@ -120,7 +120,5 @@ class Layout:
 def unusable(error: OSError, path: Path) -> OutputError:
     """Return the error that says why copies cannot be written at `path`."""
     where = error.filename or path
-    return OutputError(
-        f"{where}: {(error.strerror or str(error)).lower()}",
-        hint=_HINTS.get(error.errno or 0, ""),
-    )
+    hint = _NO_PROCESS if isinstance(error, ProcessLimit) else _HINTS.get(error.errno or 0, "")
+    return OutputError(f"{where}: {(error.strerror or str(error)).lower()}", hint=hint)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+from ego4dfs.errors import starting_process
+
 # Runs in the child before the program: PR_SET_PDEATHSIG (1) asks the kernel for SIGKILL when the
 # parent ends, and exec keeps the setting. The last lines check that the parent has not ended yet.
 # A launcher is used instead of preexec_fn, which runs Python between fork and exec while
@@ -35,7 +37,7 @@ def spawn(
     def run() -> None:
         # The kernel's "parent" is the thread that forked: it has to live as long as the child.
         try:
-            with log.open("ab") as output:
+            with log.open("ab") as output, starting_process():
                 child = subprocess.Popen(
                     [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command],
                     cwd=directory,

@@ -19,7 +19,7 @@ from pathlib import Path
 from ego4dfs.demo.sample import build
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.sigv4_client import Identity
-from ego4dfs.errors import Ego4DError
+from ego4dfs.errors import Ego4DError, starting_process
 
 _MODULE = "ego4dfs.demo.keeper"  # not __name__, which is __main__ in the keeper itself
 STALL_S = 120.0
@@ -85,7 +85,7 @@ def find(directory: Path) -> RunningDemo | None:
 
 def start(directory: Path) -> RunningDemo:
     """Start a keeper in this directory and return once its sample can be read."""
-    with (directory / "keeper.log").open("wb") as log:
+    with (directory / "keeper.log").open("wb") as log, starting_process():
         process = subprocess.Popen(
             [sys.executable, "-m", _MODULE, str(directory)],
             stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from ego4dfs.demo.decode_window import Window, decode_middle
 from ego4dfs.demo.keeper import RunningDemo, write_credentials
 from ego4dfs.demo.sample import Sample, build
 from ego4dfs.demo.server import S3Server
-from ego4dfs.errors import Ego4DError
+from ego4dfs.errors import Ego4DError, starting_process
 from ego4dfs.text import human_size, printable, shell_word
 
 DATASETS = ("full_scale", "clips", "annotations", "imu", "slowfast8x8_r101_k400")
@@ -158,14 +158,15 @@ class Walkthrough:
     def _run(self, arguments: list[str], environment: Mapping[str, str]) -> None:
         # Only the demo's own keys and settings, not those of the user.
         own = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EGO4DFS_"))}
-        done = subprocess.run(
-            [sys.executable, "-m", "ego4dfs", *arguments],
-            env={**own, **environment, "EGO4DFS_CACHE_DIR": str(self._directory / "cache")},
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        with starting_process():
+            done = subprocess.run(
+                [sys.executable, "-m", "ego4dfs", *arguments],
+                env={**own, **environment, "EGO4DFS_CACHE_DIR": str(self._directory / "cache")},
+                capture_output=True,
+                text=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
         if done.returncode:
             message, _, rest = done.stderr.strip().removeprefix("ego4dfs: ").partition("\n")
             raise Ego4DError(message, hint=rest.strip().removeprefix("hint: "))

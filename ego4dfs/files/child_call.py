@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Generic, NoReturn, TypeVar
 
+from ego4dfs.errors import starting_process
+
 Result = TypeVar("Result")
 
 _REAP_S = 0.2
@@ -27,7 +29,8 @@ class ChildCall(Generic[Result]):
         """Start the call. Raises OSError if no process can be started."""
         self._reader, writer = os.pipe()
         try:
-            self._pid = os.fork()
+            with starting_process():
+                self._pid = os.fork()
         except OSError:
             os.close(self._reader)
             os.close(writer)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ego4dfs import errors
-from ego4dfs.errors import Ego4DError, MountError
+from ego4dfs.errors import Ego4DError, MountError, starting_process
 from ego4dfs.files.child_call import close_descriptors
 from ego4dfs.mount.logfile import LogFile, log_to
 from ego4dfs.mount.working_directory import change_to_root
@@ -52,7 +52,8 @@ def run_in_background(serve: Serve, log_path: Path, keep: Collection[int] = ()) 
         sys.stdout.flush()
         sys.stderr.flush()
     reader, writer = os.pipe()
-    child = os.fork()
+    with starting_process():
+        child = os.fork()
     if child == 0:
         _run_daemon(serve, writer, log_path, keep)
     os.close(writer)
@@ -106,7 +107,9 @@ def _leave_session(report: _Report, log_path: Path) -> None:
     """
     os.setsid()
     try:
-        if os.fork():
+        with starting_process():
+            child = os.fork()
+        if child:
             os._exit(0)
     except OSError as error:
         report.say(0)

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from ego4dfs.errors import starting_process
+
 _FUSERMOUNT_S = 20.0
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount(2)
 
@@ -38,9 +40,10 @@ def _fusermount(mountpoint: Path, *, lazy: bool, timeout_s: float) -> str:
         return "neither fusermount3 nor fusermount is on PATH"
     command = [program, "-u", *(["-z"] if lazy else []), os.fspath(mountpoint)]
     try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, errors="replace", timeout=timeout_s
-        )
+        with starting_process():
+            done = subprocess.run(
+                command, check=False, capture_output=True, errors="replace", timeout=timeout_s
+            )
     except subprocess.TimeoutExpired:
         return f"{program} did not exit within {timeout_s:.0f} s"
     words = " ".join(done.stderr.split())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections.abc import Callable
+
+from ego4dfs.errors import ProcessLimit
 
 Task = Callable[[], None]
 Next = Callable[[], Task | None]
@@ -60,7 +61,7 @@ class WorkerPool:
                 thread.start()
             except RuntimeError as error:  # no more threads can be started
                 if len(self._threads) < len(self._pool):
-                    raise OSError(errno.EAGAIN, "no more threads can be started") from error
+                    raise ProcessLimit("no more threads can be started") from error
                 return
             self._threads.append(thread)
 

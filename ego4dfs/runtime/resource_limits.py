@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 
-from ego4dfs.errors import Ego4DError, MountError
+from ego4dfs.errors import Ego4DError, MountError, ProcessLimit
 from ego4dfs.text import human_size
 
 MIN_ADDRESS_SPACE = 2 << 30
@@ -24,7 +24,8 @@ def limit_reached(error: BaseException) -> Ego4DError | None:
             f"too many open files: {_now(resource.RLIMIT_NOFILE)}",
             hint="raise the limit of open files (ulimit -n)",
         )
-    if number == errno.EAGAIN or (isinstance(error, RuntimeError) and _NO_THREAD in text):
+    is_no_thread = isinstance(error, RuntimeError) and _NO_THREAD in text
+    if is_no_thread or isinstance(error, ProcessLimit):
         return Ego4DError(
             f"no process or thread can be started: {_now(resource.RLIMIT_NPROC)}",
             hint="raise the limit of processes (ulimit -u, or that of the container or job), or end"
