@@ -21,12 +21,16 @@ def account(aws, server, gateway) -> Account:
 
 @pytest.fixture
 def run(request) -> Callable[..., None]:
-    """Run a machine; numbers of the command line replace those of the test."""
+    """Run a machine; numbers of the command line replace those of the test.
+
+    The examples of the test are the same each time, so that a change is judged by itself.
+    """
 
     def run_machine(machine: type[TreeMachine], examples: int, steps: int, **settings) -> None:
-        examples = request.config.getoption("--examples") or examples
+        given = request.config.getoption("--examples")
+        examples = given or examples
         steps = request.config.getoption("--steps") or steps
-        models.run(machine, examples=examples, steps=steps, **settings)
+        models.run(machine, examples=examples, steps=steps, repeatable=not given, **settings)
 
     return run_machine
 

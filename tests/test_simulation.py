@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from simulation.bugs import BUGS
 
 TESTS = Path(__file__).parent
-SECONDS = 20  # scripts/simulate takes a number of seeds; 10,000 are the long form
+SEEDS = 40  # about 15 s; scripts/simulate 10000 is the long form
 
 pytestmark = pytest.mark.first_pass  # one transport is simulated, and no mount
 
@@ -42,16 +41,14 @@ def run(*arguments: object, hash_seed: int = 0) -> tuple[int, str]:
     deadline="as stated",
 )
 @pytest.mark.slow
-def test_new_seeds_keep_the_promise():
-    """EGO4DFS_SEED=N repeats a run that failed."""
-    given = os.environ.get("EGO4DFS_SEED")
-    arguments = (1, "--seed", given) if given else (10**6, "--seed", time.time_ns() // 10**6)
-    status, output = run(*arguments, "--seconds", SECONDS)
+def test_simulated_faults_break_no_promise():
+    """The seeds are fixed, so that a change is judged by itself; scripts/simulate takes new ones.
+
+    EGO4DFS_SEED=N begins with another one.
+    """
+    status, output = run(SEEDS, "--seed", os.environ.get("EGO4DFS_SEED", "0"))
     print(output)
     assert status == 0, output
-    rate = re.search(r": (\d+) per s", output)
-    assert rate is not None
-    assert int(rate[1]) >= 1000, "simulated seconds per second of CPU"
 
 
 def test_one_seed_is_one_run():

@@ -18,6 +18,7 @@ KIT = Path(__file__).parent
 
 @pytest.mark.fuse
 @pytest.mark.slow
+@pytest.mark.first_pass  # scripts/soak takes any libfuse and transport
 @pytest.mark.timeout(400)
 @pytest.mark.fault(
     area="network",
@@ -30,7 +31,7 @@ KIT = Path(__file__).parent
 def test_a_soak_run_keeps_every_promise(tmp_path, libfuse, transport):
     limit = fuse_timeout.TIMEOUT
     before = limit.read_text() if limit.exists() else ""
-    options = ("--libfuse", libfuse, "--transport", transport)
+    options = ("--libfuse", libfuse, "--transport", transport, "--seed", "1")
     done = subprocess.run(
         [sys.executable, "-m", "kit.soak", str(MINUTES), *options],
         env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": f"{KIT}:{KIT.parent}"},
