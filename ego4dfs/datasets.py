@@ -112,7 +112,7 @@ def check_version(text: str) -> str:
     version = text.strip().lower()
     if not _VERSION.fullmatch(version):
         raise ConfigError(
-            f"{text!r} is not a version of Ego4D",
+            f"{text[:_NAME_MAX]!r} is not a version of Ego4D",
             hint=f"versions look like {', '.join(VERSIONS[:-1])} or {VERSIONS[-1]}",
         )
     return version

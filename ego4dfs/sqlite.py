@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,30 @@ _PAUSE_S = 0.02
 _T = TypeVar("_T")
 
 
+class _Connection(sqlite3.Connection):
+    """A connection whose errors are all sqlite3.Error.
+
+    Python raises UnicodeDecodeError in place of an error whose message is not text, because it
+    quotes a damaged schema.
+    """
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        return _readable(super().execute, arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        return _readable(super().executemany, arguments)
+
+    def executescript(self, *arguments: Any) -> sqlite3.Cursor:
+        return _readable(super().executescript, arguments)
+
+
+def _readable(run: Callable[..., sqlite3.Cursor], arguments: tuple[Any, ...]) -> sqlite3.Cursor:
+    try:
+        return run(*arguments)
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError("malformed database: its schema is not text") from error
+
+
 def connect(database: Path | str, *, lock_wait_s: float) -> sqlite3.Connection:
     """Open a path, a `file:` URI or `:memory:`, in autocommit mode, for use from any thread.
 
@@ -46,6 +70,7 @@ def connect(database: Path | str, *, lock_wait_s: float) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         uri=str(database).startswith("file:"),
+        factory=_Connection,
     )
 
 

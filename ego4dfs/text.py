@@ -16,13 +16,26 @@ import traceback
 import unicodedata
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
+_HTTP = re.compile(r"https?://[^/\s]+")
 _USER = re.compile(r"//[^/\s]*@")
 
 
 def masked(text: str) -> str:
     """Return `text` without the user names and passwords of its URLs."""
     return _USER.sub("//", text)
+
+
+def is_http_url(text: str) -> bool:
+    """Return whether a text is the URL of an HTTP server, with a host and a valid port."""
+    if not _HTTP.match(text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, or no IPv6 address in brackets
+        return False
 
 
 def printable(text: str) -> str:

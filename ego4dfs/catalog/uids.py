@@ -42,7 +42,7 @@ def uids_in(chunks: Iterable[bytes]) -> NamedUids:
     UTF-8, or UTF-16 with a byte order mark. Damaged quotes are read as in manifests.
     """
     stream = _as_utf8(chunks)
-    first = next(stream, b"")
+    first = next((chunk for chunk in stream if chunk.strip()), b"")
     found = _in_json if first.lstrip()[:1] in (b"{", b"[") else _in_csv
     videos: set[str] = set()
     clips: set[str] = set()
@@ -61,7 +61,8 @@ def _in_json(first: bytes, rest: Iterator[bytes]) -> Iterator[tuple[str, str]]:
 def _named(window: bytes) -> Iterator[tuple[str, str]]:
     for found in _VALUE.finditer(window):
         before = window[max(0, found.start() - _KEY_BYTES) : found.start()]
-        key = before[before.rfind(b'"') + 1 :].decode(errors="replace") + "_uid"
+        quote = before.rfind(b'"')
+        key = before[quote + 1 :].decode(errors="replace") + "_uid" if quote >= 0 else ""
         if key in VIDEO_KEYS or key in CLIP_KEYS:
             yield key, found[1].decode(errors="replace")
     for found in _END_OF_KEY.finditer(window):

@@ -16,6 +16,7 @@ from pathlib import Path
 from ego4dfs import datasets
 from ego4dfs.config import text_files
 from ego4dfs.errors import ConfigError
+from ego4dfs.text import is_http_url
 
 UNITS: Mapping[str, int] = {
     "": 1,
@@ -26,6 +27,9 @@ UNITS: Mapping[str, int] = {
 _PATTERN = re.compile(r"(?:\[!?\]?[^\]]*\]|[^,])+")
 MIN_CACHE_BYTES = 64 * 2**20
 _WHITESPACE = str.maketrans("\n\t\v\f\r\u2028\u2029\ufeff\xa0", " " * 9)
+_PATH_BYTES = 4096  # of Linux
+_SHOWN = 200
+"""Characters of a wrong value in a message."""
 SIZE_HINT = "write it like 50GiB (1024³), 500MB (1000²), 1.5TiB, or as a number of bytes"
 
 
@@ -43,7 +47,14 @@ class Given:
 
     def invalid(self, expected: str, hint: str = "") -> ConfigError:
         """Return the error that says what was expected instead."""
-        return ConfigError(f"{self.where}: expected {expected}, got {self.value!r}", hint=hint)
+        got = _shown(self.value)
+        return ConfigError(f"{self.where}: expected {expected}, got {got}", hint=hint)
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, shortened."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def parse_size(text: str) -> int:
@@ -52,10 +63,10 @@ def parse_size(text: str) -> int:
     GB is 1000³ and GiB 1024³. Case and spaces are ignored, a fraction of a byte is dropped. Raises
     ConfigError for anything else, also for a single letter: `50G` is ambiguous.
     """
-    found = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*([a-zA-Z]*)", text.strip(), re.ASCII)
+    found = re.fullmatch(r"(\d{1,20})(?:\.(\d{1,20}))?\s*([a-zA-Z]*)", text.strip(), re.ASCII)
     scale = UNITS.get(found[3].upper()) if found else None
     if found is None or scale is None:
-        raise ConfigError(f"{text!r} is not a size", hint=SIZE_HINT)
+        raise ConfigError(f"{_shown(text)} is not a size", hint=SIZE_HINT)
     fraction = found[2] or ""
     return int(found[1] + fraction) * scale // int(10 ** len(fraction))
 
@@ -160,6 +171,12 @@ def path(given: Given) -> Path:
     if "\0" in os.fspath(value):
         raise given.invalid("a path without NUL characters")
     try:
+        is_too_long = len(os.fsencode(value)) >= _PATH_BYTES
+    except UnicodeEncodeError:
+        raise given.invalid("a path that can be encoded") from None
+    if is_too_long:
+        raise given.invalid(f"a path of less than {_PATH_BYTES} bytes")
+    try:
         return Path(os.path.abspath(Path(value).expanduser()))  # noqa: PTH100 - resolve() follows links
     except RuntimeError as error:
         raise ConfigError(f"{given.where}: {error}", hint="write the path without ~") from None
@@ -257,7 +274,7 @@ def duration(given: Given) -> float:
 def endpoint(given: Given) -> str:
     """Read the URL of an S3 server; an empty string means Amazon's."""
     url = optional_text(given)
-    if url and not re.match(r"https?://[^/\s]+", url):
+    if url and not is_http_url(url):
         raise given.invalid("a URL", "write it like http://127.0.0.1:8333")
     return url.rstrip("/")
 

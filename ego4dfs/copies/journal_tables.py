@@ -25,7 +25,9 @@ FORMER_NAMES = {"downloads": "parts", "checked": "asked"}
 
 _MAX_BYTES = 1 << 50
 _VALUES = {
-    "files": f"size BETWEEN 0 AND {_MAX_BYTES}",
+    "files": f"""
+        size BETWEEN 0 AND {_MAX_BYTES} AND url GLOB 's3://?*/?*'
+        AND path NOT GLOB '/*' AND '/' || path || '/' NOT GLOB '*/../*'""",
     # Earlier versions kept part files beside the copies; nothing else may be renamed or removed.
     "downloads": f"""
         size BETWEEN 0 AND {_MAX_BYTES} AND part_name NOT GLOB '/*'

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _FIELDS = ("uid", "version", "filename")
 _NO_TEXT = re.compile("[\0\udc80-\udcff]")  # NUL, and bytes that are not UTF-8
+_LINE_END = re.compile("[\r\n]")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -65,8 +66,8 @@ class Rows:
 def parse(content: bytes) -> tuple[list[Row], str]:
     """Return the rows that can be read, and what is wrong with the file, or ''.
 
-    A row with bytes that are not text, with more fields than the header, or with a quote that is
-    not closed is ambiguous, and is left out.
+    A row with bytes that are not text, with more fields than the header, with a line end in its
+    uid, or with a quote that is not closed is ambiguous, and is left out.
     """
     problems: list[str] = []
     is_utf16 = content.startswith(_UTF16)
@@ -85,8 +86,11 @@ def parse(content: bytes) -> tuple[list[Row], str]:
         elif line.is_damaged or _is_malformed(line, columns):
             bad += 1
         else:
-            row = dict(zip(columns, line.fields, strict=False))
-            rows.append(Row(row["uid"], row.get("version"), row.get("filename") or ""))
+            row = _row(dict(zip(columns, line.fields, strict=False)))
+            if _LINE_END.search(row.uid):
+                bad += 1
+            else:
+                rows.append(row)
     if bad:
         problems.append(f"{bad} of its rows cannot be read")
     return rows, ", ".join(problems)
@@ -117,7 +121,7 @@ class VersionFile(Rows):
     def put(self, uid: str, version: str, name: str) -> None:
         """Record the version of the file of `uid`; it is empty if the bucket has no versions."""
         row = Row(uid, version, name) if version else Row(uid, None, "")
-        if uid and self._rows.get(uid) != row:
+        if uid and not _LINE_END.search(uid) and self._rows.get(uid) != row:
             self._rows[uid] = row
             self._uids.setdefault(row.filename, uid)
             self._changed = True
@@ -163,6 +167,12 @@ class VersionFile(Rows):
         aside = folder.set_aside(MANIFEST_VER, ".damaged")
         log.warning("%s was damaged; it was renamed to %s", self._path, aside)
         self._damage = ""
+
+
+def _row(fields: Mapping[str, str]) -> Row:
+    """Return a row as it would be written: one without a version has no file name either."""
+    uid, version = fields.get("uid", ""), fields.get("version")
+    return Row(uid, version, fields.get("filename", "") if version is not None else "")
 
 
 def _is_header(line: CsvRow) -> bool:

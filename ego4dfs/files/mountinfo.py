@@ -38,7 +38,7 @@ class MountEntry:
     @property
     def owner(self) -> int | None:
         """The user id of the user who mounted it, None if the kernel does not show it."""
-        found = re.search(r"(?:^|,)user_id=(\d+)", self.options)
+        found = re.search(r"(?:^|,)user_id=(\d{1,10})(?:,|$)", self.options, re.ASCII)
         return int(found[1]) if found else None
 
 
@@ -126,5 +126,5 @@ def _target(path: str) -> str | None:
 
 
 def _unescaped(field: bytes) -> str:
-    raw = re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8),)), field)
+    raw = re.sub(rb"\\([0-3][0-7]{2})", lambda found: bytes((int(found[1], 8),)), field)
     return os.fsdecode(raw)

@@ -123,7 +123,8 @@ def _is_relative(section: Mapping[str, str]) -> bool:
     except ValueError:  # botocore will report it
         return False
     parts = (part for word in words for part in word.split("="))
-    return any(part and not part.startswith("/") and Path(part).exists() for part in parts)
+    relative = (part for part in parts if part and not part.startswith("/"))
+    return any(os.path.exists(part) for part in relative)  # noqa: PTH110 - Path raises for long ones
 
 
 def profile_of_environment() -> str:

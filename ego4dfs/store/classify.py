@@ -6,6 +6,7 @@ because such errors quote requests, and requests contain signatures.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ego4dfs.errors import (
@@ -60,6 +61,21 @@ _THROTTLED = {
     "TooManyRequests",
 }
 _MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound"}
+
+
+_CODE = re.compile(r"[\w .]{1,80}")
+_REGION = re.compile(r"[\w-]{1,64}", re.ASCII)
+_SHOWN_CHARACTERS = 200
+
+
+def valid_code(text: str) -> str:
+    """Return an error code of an answer, or '' for a text that is none."""
+    return text if _CODE.fullmatch(text) else ""
+
+
+def valid_region_name(text: str) -> str:
+    """Return the name of a region in an answer, or '' for a text that is none."""
+    return text if _REGION.fullmatch(text) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +204,7 @@ def _foreign(answer: Answer) -> str:
     if answer.code or answer.region:
         return ""
     if answer.location:
-        return f"it redirects to {masked(answer.location)!r}"
+        return f"it redirects to {masked(answer.location)[:_SHOWN_CHARACTERS]!r}"
     if answer.status in {401, 403, 404} and answer.has_body:
         return f"{answer.status} without S3's error code"
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from pathlib import Path
 
 from ego4dfs.errors import ConfigError
@@ -19,7 +18,7 @@ from ego4dfs.store.protocol import Adapter, ObjectStore
 from ego4dfs.store.region_cache import Regions
 from ego4dfs.store.resilient import ResilientStore, Transport
 from ego4dfs.store.timeout_adapter import TimeoutAdapter
-from ego4dfs.text import masked
+from ego4dfs.text import is_http_url, masked
 
 TRANSPORTS = ("auto", "obstore", "s3fs")
 _AWS = "s3.amazonaws.com"
@@ -69,7 +68,7 @@ def _check(transport: str) -> None:
 
 
 def _checked(endpoint: str) -> str:
-    if not endpoint or re.match(r"https?://[^/\s@]+", endpoint):
+    if not endpoint or is_http_url(endpoint):
         return endpoint.rstrip("/")
     raise ConfigError(
         f"endpoint {endpoint!r} is not a URL", hint="write it like http://127.0.0.1:8333"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ego4dfs.errors import ConfigError
 from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.store import aws_config_files
-from ego4dfs.text import masked
+from ego4dfs.text import is_http_url, masked
 
 if TYPE_CHECKING:
     import ssl
@@ -55,7 +55,7 @@ class NetworkSettings:
         if not proxy or bypasses(parts.hostname or "", parts.port, proxies.get("no", "")):
             return ""
         proxy = proxy if "://" in proxy else f"http://{proxy}"
-        if not re.match(r"https?://[^/\s]+", proxy):
+        if not is_http_url(proxy):
             raise ConfigError(
                 f"{parts.scheme.upper()}_PROXY {masked(proxy)!r} is not an HTTP proxy",
                 hint="write it like http://proxy.example.org:3128",

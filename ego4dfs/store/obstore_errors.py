@@ -10,6 +10,8 @@ from ego4dfs.store.classify import (
     UNTRUSTED,
     Answer,
     is_too_many_files,
+    valid_code,
+    valid_region_name,
 )
 
 NOWHERE = "127.0.0.1:0"
@@ -21,8 +23,8 @@ NOT_PARTIAL = "source: NotPartial"
 TIMED_OUT = Answer(reason="the store did not answer in time")
 
 _STATUS = re.compile(r"status: (\d{3}),|status code: (\d{3})")
-_CODE = re.compile(r"<Code>([\w .]{1,80})</Code>")
-_REGION = re.compile(r"<Region>([\w-]{1,64})</Region>")
+_CODE = re.compile(r"<Code>([^<]*)</Code>")
+_REGION = re.compile(r"<Region>([^<]*)</Region>")
 _KIND = re.compile(r"kind: (Connect|Timeout|Interrupted|Decode|Request|Unknown)\b")
 _BROKEN = {
     "Connect": CANNOT_CONNECT,
@@ -45,8 +47,8 @@ def answer_in(text: str) -> Answer:
     if status:
         return Answer(
             int(status[1] or status[2]),
-            code[1] if code else "",
-            region[1] if region else "",
+            valid_code(code[1]) if code else "",
+            valid_region_name(region[1]) if region else "",
             has_body="method: GET" in text,
         )
     if is_too_many_files(text):

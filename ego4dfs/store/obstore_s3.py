@@ -20,6 +20,7 @@ from ego4dfs.errors import StoreError
 from ego4dfs.runtime.deadline import ATTEMPT_S, CONNECT_S, QUIET_S
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
+    Answer,
     WrongRegion,
     error_of,
     foreign,
@@ -185,7 +186,9 @@ class ObstoreS3:
         try:
             result = self._timed(bucket, key, options, is_slow)
         except NotModifiedError:
-            raise
+            if "if_none_match" in options:
+                raise
+            raise error_of(Answer(304), url) from None
         except (BaseError, OSError, ValueError) as error:
             if NOT_PARTIAL in str(error):
                 return None

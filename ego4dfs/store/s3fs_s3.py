@@ -13,15 +13,9 @@ from ego4dfs.errors import StoreError
 from ego4dfs.runtime.deadline import ATTEMPT_S, CONNECT_S, QUIET_S
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.classify import (
-    CANNOT_CONNECT,
-    NO_PROXY,
-    TOO_MANY_FILES,
-    UNTRUSTED,
-    Answer,
     WrongRegion,
     error_of,
     foreign,
-    is_too_many_files,
     too_slow,
     truncated,
 )
@@ -40,6 +34,7 @@ from ego4dfs.store.response_checks import (
     time_ns,
 )
 from ego4dfs.store.s3_url import split_s3_url
+from ego4dfs.store.s3fs_errors import answer_in, is_timeout
 from ego4dfs.store.throughput import MinimumThroughput
 
 READ_TIMEOUT_S = QUIET_S
@@ -48,11 +43,11 @@ STREAM_BYTES = 64 << 10, 256 << 10
 """Minimum and maximum of a piece of a stream: each piece wakes two threads, and a killed download
 loses one piece of each connection."""
 _READ_BYTES = 1 << 20  # at most; what has arrived is returned
-_SPAN = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_SPAN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
-class _NotModified(Exception):  # noqa: N818 - an answer
-    """The object is still the known version."""
+class _NotModified(StoreError):  # noqa: N818 - an answer
+    """The object is still the known version; an error where no version was given."""
 
 
 class _Slow(Exception):  # noqa: N818 - a state
@@ -142,6 +137,8 @@ class S3fsS3:
         try:
             answer, data = self._call("get_object", url, **condition)
         except _NotModified:
+            if not unless_etag:
+                raise
             return None
         facts = _facts(answer, url, answer.get("ContentLength"))
         check_whole(url, facts.size)
@@ -194,11 +191,11 @@ class S3fsS3:
         except Exception as error:  # noqa: BLE001 - four libraries raise their own errors
             raise self._classified(error, url) from None
 
-    def _classified(self, error: Exception, url: str) -> StoreError | _NotModified:
+    def _classified(self, error: Exception, url: str) -> StoreError:
         answer = answer_in(error)
-        if answer.status == 304:
-            return _NotModified()
         known = error_of(answer, url)
+        if answer.status == 304:
+            return _NotModified(str(known), url=url)
         if isinstance(known, WrongRegion):
             return self._regions.corrected(known, split_s3_url(url)[0])
         return known
@@ -249,7 +246,7 @@ async def _arrived(body: Any, most: int) -> bytes:
     try:
         data: bytes = await body.read(most)
     except Exception as error:
-        if _is_timeout(error):
+        if is_timeout(error):
             raise _Slow from None
         raise
     return data
@@ -318,67 +315,6 @@ def _new_filesystem(
         },
         skip_instance_cache=True,  # otherwise a renewed key would use the old key's session
     )
-
-
-def answer_in(error: Exception) -> Answer:
-    """Return the store's response in an error of botocore, or what failed in its transport."""
-    response = getattr(error, "response", None)
-    if not isinstance(response, dict):
-        return _broken(error)
-    details, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
-    code, headers = str(details.get("Code", "")), meta.get("HTTPHeaders", {})
-    status = int(meta.get("HTTPStatusCode", 0))
-    moved = status in {301, 307, 400}  # others may name the region they were signed for
-    return Answer(
-        status=status,
-        code="" if code.isdigit() else code,  # a HEAD has no code; botocore repeats the status
-        retry_after_s=_seconds(headers.get("retry-after", "")),
-        region=details.get("Region") or (headers.get("x-amz-bucket-region", "") if moved else ""),
-        location=headers.get("location", "") if status // 100 == 3 else "",
-        has_body=getattr(error, "operation_name", "") == "GetObject",
-    )
-
-
-def _seconds(retry_after: str) -> float:
-    """Return a Retry-After in seconds, or 0 if it is a date: then our own pauses apply."""
-    return float(retry_after) if retry_after.isdecimal() else 0.0
-
-
-def _is_timeout(error: Exception) -> bool:
-    timeouts = (TimeoutError, asyncio.TimeoutError)
-    return isinstance(error, timeouts) or "Timeout" in type(error).__name__
-
-
-def _broken(error: Exception) -> Answer:
-    """Classify an error of one of four libraries."""
-    from aiohttp import ClientError, ClientPayloadError  # noqa: PLC0415
-    from botocore import exceptions  # noqa: PLC0415
-    from botocore.parsers import ResponseParserError  # noqa: PLC0415
-
-    if isinstance(error, exceptions.ProxyConnectionError):
-        status = getattr(error.kwargs.get("error"), "status", 0)
-        return Answer(407) if status == 407 else NO_PROXY
-    if is_too_many_files(f"{error} {getattr(error, 'kwargs', '')}"):
-        return TOO_MANY_FILES
-    if _is_timeout(error):
-        return Answer(reason="the store did not answer in time")
-    if "Certificate" in str(error):
-        return UNTRUSTED
-    kinds: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
-        ((exceptions.SSLError,), UNTRUSTED),
-        ((ResponseParserError,), Answer(200, foreign="it does not have S3's format")),
-        ((exceptions.EndpointConnectionError,), CANNOT_CONNECT),
-        (
-            (exceptions.ResponseStreamingError, ClientPayloadError),
-            Answer(reason="the answer was cut", begun=True),
-        ),
-        (
-            (exceptions.HTTPClientError, ClientError, OSError),
-            Answer(reason="the store closed the connection"),
-        ),
-    )
-    unknown = Answer(200, f"with something other than was requested ({type(error).__name__})")
-    return next((answer for kind, answer in kinds if isinstance(error, kind)), unknown)
 
 
 def _facts(answer: dict[str, Any], url: str, size: int | None) -> ObjectFacts:

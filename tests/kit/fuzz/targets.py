@@ -1,0 +1,10 @@
+"""All targets of the fuzzing."""
+
+from kit.fuzz import answer_targets, settings_targets, sqlite_targets, text_targets
+
+TARGETS = (
+    *text_targets.TARGETS,
+    *settings_targets.TARGETS,
+    *sqlite_targets.TARGETS,
+    *answer_targets.TARGETS,
+)

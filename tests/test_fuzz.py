@@ -1,0 +1,24 @@
+"""Generated input for each reader of foreign data: a result or one clear error, never wrong data.
+
+`scripts/fuzz` is the long form. What it finds becomes a test in test_fuzz_findings.py.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from kit.fuzz.target import Target, run
+from kit.fuzz.targets import TARGETS
+
+pytestmark = pytest.mark.first_pass
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_no_input_has_another_result(target: Target) -> None:
+    seed = random.randrange(2**32)
+    print(f"scripts/fuzz 1 '{target.name}' --seed {seed} repeats this")
+    inputs: list[None] = []
+    run(target, target.examples, seed, lambda: inputs.append(None))
+    assert len(inputs) >= target.examples / 2
