@@ -13,13 +13,14 @@ from ego4dfs.errors import (
     AccessDenied,
     CacheError,
     CredentialsRejected,
+    ObjectChanged,
     ObjectMissing,
     StoreUnavailable,
 )
 from ego4dfs.facts import REFUSAL_VALID_S, FactsIndex
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
-from ego4dfs.store import ObjectFacts
+from ego4dfs.store import ObjectFacts, WrongSize
 from kit.fakes import CountingStore, FailingStore, StallingStore
 from kit.processes import wait_until
 
@@ -213,7 +214,7 @@ def test_a_sweep_uses_the_threads_that_are_available(open_index, monkeypatch):
     start, made = threading.Thread.start, []
 
     def scarce(thread):
-        if thread.name == "facts":
+        if thread.name == "facts-head":
             if len(made) == 3:
                 raise RuntimeError("can't start new thread")
             made.append(thread)
@@ -223,7 +224,23 @@ def test_a_sweep_uses_the_threads_that_are_available(open_index, monkeypatch):
     index = open_index(CountingStore(objects()))
     index.sweep(URLS)
     assert index._sweeps.wait(60)
+    assert len(made) == 3
     assert len(open_index(CountingStore({})).peek_many(URLS)) == len(URLS)
+
+
+def test_a_sweep_without_threads_requests_nothing_and_ends(open_index, monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    store = CountingStore(objects())
+    index = open_index(store)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        index.sweep(URLS)
+        assert index._sweeps.wait(0)
+    index.sweep(URLS[:1])
+    assert index._sweeps.wait(10)
+    assert store.heads == URLS[:1]
 
 
 def test_a_sweep_that_is_interrupted_keeps_its_results(open_index):
@@ -350,6 +367,72 @@ def test_two_indexes_write_side_by_side(open_index):
     for thread in threads:
         thread.join(30)
     assert open_index(store).totals()[0] == len(URLS)
+
+
+def test_facts_that_an_answer_disproves_are_replaced_by_those_in_it(open_index):
+    store = CountingStore(objects())
+    index = open_index(store)
+    index.get(URLS[0])
+    true = ObjectFacts(99, "e", "v", 7, has_confirmed_size=True)
+    index.correct(URLS[0], WrongSize(URLS[0], 5, true))
+    assert index.peek(URLS[0]) == true
+    assert open_index(CountingStore()).peek(URLS[0]) == true
+    index.correct(URLS[0], ObjectChanged("another version", url=URLS[0]))
+    assert index.peek(URLS[0]) is None
+    assert open_index(CountingStore()).peek(URLS[0]) is None
+
+
+def test_a_refusal_is_not_used_where_none_is_accepted(open_index, clock):
+    store = FailingStore(objects())
+    store.fail(AccessDenied("no"), times=1)
+    index = open_index(store)
+    with pytest.raises(AccessDenied):
+        index.get(URLS[0])
+    assert index.get(URLS[0], refusal_valid_s=0).size == len(URLS[0])
+
+
+def test_facts_that_are_not_lasting_are_for_this_process_only(open_index):
+    index = open_index(CountingStore(objects()))
+    index.record(URLS[0], ObjectFacts(5, "e", "", 7, is_lasting=False))
+    index.confirm(URLS[0], 5, "e")
+    assert index.peek(URLS[0]).has_confirmed_size
+    index.close()
+    assert open_index(CountingStore()).peek(URLS[0]) is None
+
+
+def test_a_sweep_continues_after_an_error_of_the_program(open_index, caplog):
+    store = FailingStore(objects())
+    store.fail(ValueError("a mistake"), only=URLS[0])
+    index = open_index(store)
+    index.sweep(URLS[:1] + URLS[-1:])
+    assert index._sweeps.wait(10)
+    assert "could not be recorded" in caplog.text
+    assert index.peek(URLS[-1]) is not None
+
+
+def test_a_request_that_another_thread_sent_is_not_waited_for_without_end(open_index, monkeypatch):
+    monkeypatch.setattr("ego4dfs.facts.index.THROTTLED_S", 0.05)
+    store = StallingStore(objects())
+    index = open_index(store)
+    index.sweep(URLS[:1])
+    wait_until(lambda: store.heads)
+    with pytest.raises(StoreUnavailable, match="another thread has no response"):
+        index.get(URLS[0])
+    store.gate.set()
+    assert index._sweeps.wait(10)
+
+
+def test_sweeps_share_their_threads(open_index):
+    store = StallingStore(objects())
+    index = open_index(store)
+    before = threading.active_count()
+    for url in URLS:
+        index.sweep([url])
+    wait_until(lambda: len(store.heads) == 96)
+    assert threading.active_count() - before == 96
+    store.gate.set()
+    assert index._sweeps.wait(30)
+    assert sorted(store.heads) == sorted(URLS)
 
 
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import threading
 from contextlib import closing, suppress
@@ -13,7 +14,16 @@ from ego4dfs import sqlite
 from ego4dfs.copies.journal import Journal, JournalError
 from ego4dfs.copies.journal_file import has_no_room, unusable
 from ego4dfs.facts import FactsIndex
-from ego4dfs.sqlite import connect, is_damaged, is_full, is_locked, retry_while_locked, transaction
+from ego4dfs.sqlite import (
+    connect,
+    is_damaged,
+    is_full,
+    is_locked,
+    read_only_uri,
+    remedy,
+    retry_while_locked,
+    transaction,
+)
 from ego4dfs.store import ObjectFacts
 from kit.cache import PutResults, key_of, open_cache
 from kit.fakes import CountingStore
@@ -167,3 +177,68 @@ def test_fork_lock_is_free_between_two_attempts(two):
     other.execute("COMMIT")
     sqlite.fork_lock.release()
     waiting.join()
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ("database or disk is full", "make room"),
+        ("[Errno 28] No space left on device", "make room"),
+        ("database is locked", "another process holds it; try again"),
+        ("database disk image is malformed", "`ego4dfs x` makes a new one"),
+    ],
+)
+def test_the_remedy_of_an_error_is_what_its_cause_needs(message, found):
+    assert found in remedy(sqlite3.OperationalError(message), clear="ego4dfs x")
+
+
+def test_a_file_that_is_no_database_counts_as_damaged(tmp_path):
+    (tmp_path / "x.sqlite").write_bytes(b"no database at all" * 100)
+    with closing(connect(tmp_path / "x.sqlite", lock_wait_s=0)) as database:
+        with pytest.raises(sqlite3.DatabaseError) as caught:
+            database.execute("SELECT * FROM sqlite_master")
+        assert is_damaged(caught.value)
+    assert not is_damaged(sqlite3.OperationalError("database is locked"))
+    assert not is_damaged(ValueError("malformed"))
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_only_an_idle_database_with_a_log_is_opened_as_immutable(tmp_path, mode):
+    """A process that writes would not be seen; SQLite needs no file beside one without a log."""
+    path = tmp_path / "a b.sqlite"
+    with closing(connect(path, lock_wait_s=0)) as database:
+        database.execute(f"PRAGMA journal_mode = {mode}")
+        database.execute("CREATE TABLE t (x)")
+        assert read_only_uri(path) == f"file://{tmp_path}/a%20b.sqlite?mode=ro"
+    idle = "&immutable=1" if mode == "WAL" else ""
+    assert read_only_uri(path) == f"file://{tmp_path}/a%20b.sqlite?mode=ro{idle}"
+    assert read_only_uri(tmp_path / "missing") == ""
+    (tmp_path / "directory").mkdir()
+    assert read_only_uri(tmp_path / "directory").endswith("mode=ro")
+    (tmp_path / "short").write_bytes(b"x")
+    assert read_only_uri(tmp_path / "short").endswith("mode=ro")
+
+
+def test_a_connection_that_cannot_be_closed_does_not_prevent_a_fork(caplog):
+    closed = []
+
+    class Owner:
+        def __init__(self, error):
+            self.error = error
+
+        def disconnect(self):
+            closed.append(self)
+            if self.error:
+                raise self.error
+
+    owners = [Owner(None), Owner(sqlite3.ProgrammingError("x")), Owner(None)]
+    for owner in owners:
+        sqlite.disconnect_at_forks(owner)
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert set(closed) >= set(owners)
+    assert "was not closed before a fork" in caplog.text
+    assert sqlite.fork_lock.acquire(timeout=1)
+    sqlite.fork_lock.release()

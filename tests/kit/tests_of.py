@@ -1,0 +1,54 @@
+"""Which tests run in this process for which package: for branch coverage and mutations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SOURCES = {
+    "errors": ["errors.py", "text.py"],
+    "facts": ["facts/*.py", "sqlite.py"],
+    "cache": ["cache/*.py"],
+    "reader": ["reader/*.py", "blocks.py"],
+    "store-errors": [
+        *("store/classify.py", "store/obstore_errors.py", "store/response_checks.py"),
+        *("store/retry.py", "store/breaker.py", "store/bucket_limits.py", "store/etag.py"),
+        *("store/region_cache.py", "store/region_probe.py"),
+    ],
+    "copies": ["copies/*.py"],
+}
+"""The modules of each package, below `ego4dfs`."""
+
+TESTS = {
+    "errors": ["test_text.py", "test_hostile_text.py", "test_frames.py"],
+    "facts": ["test_facts*.py", "test_sqlite.py", "test_forks.py"],
+    "cache": ["test_cache*.py", "test_eviction.py", "test_forks.py"],
+    "reader": [
+        "test_reader*.py",
+        "test_window.py",
+        "test_background_verifier.py",
+        "test_blocks.py",
+    ],
+    "store-errors": [
+        *("test_store_classify.py", "test_store_re*.py", "test_store_breaker.py"),
+        *("test_store_etag.py", "test_store_cre*.py", "test_deadlines_store.py"),
+    ],
+    "copies": [
+        *("test_copies*.py", "test_journal*.py", "test_foreign_records.py", "test_prefetch_p*.py"),
+        *("test_prefetch_names.py", "test_prefetch_state.py", "test_folder.py"),
+    ],
+}
+"""The files with its tests; `test_fuzz_findings.py` belongs to each."""
+
+
+def sources(package: str) -> list[Path]:
+    """Return the modules of a package."""
+    patterns = SOURCES[package]
+    return sorted({path for pattern in patterns for path in (ROOT / "ego4dfs").glob(pattern)})
+
+
+def tests(package: str) -> list[Path]:
+    """Return the files with tests of a package."""
+    patterns = [*TESTS[package], "test_fuzz_findings.py"]
+    return sorted({path for pattern in patterns for path in (ROOT / "tests").glob(pattern)})

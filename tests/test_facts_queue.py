@@ -1,0 +1,92 @@
+"""The queue of unwritten facts: what is written once, later, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from ego4dfs.facts import write_queue
+from ego4dfs.facts.write_queue import WriteQueue
+from ego4dfs.store import ObjectFacts
+
+FACTS, NEWER = ObjectFacts(1, "e", "", 0), ObjectFacts(2, "f", "", 0)
+
+
+class Table:
+    """Records what is written; `during` runs while it writes."""
+
+    def __init__(self) -> None:
+        self.is_locked = False
+        self.writes: list[tuple[dict, dict]] = []
+        self.during = lambda: None
+
+    def apply(self, changes, confirmed) -> bool:
+        self.writes.append((dict(changes), dict(confirmed)))
+        self.during()
+        return not self.is_locked
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture
+def queue(table):
+    made = WriteQueue(table)
+    yield made
+    table.is_locked = False
+    made.close()
+
+
+def test_changes_are_written_once_there_is_a_batch(table, queue):
+    queue.put("a", FACTS, batch=3)
+    queue.confirm("b", FACTS, batch=3)
+    assert table.writes == []
+    queue.confirm("c", FACTS, batch=3)
+    assert table.writes == [({"a": FACTS}, {"b": FACTS, "c": FACTS})]
+    queue.flush()
+    assert len(table.writes) == 1
+
+
+def test_a_confirmation_is_part_of_facts_that_are_not_written_yet(table, queue):
+    queue.put("a", FACTS, batch=9)
+    queue.confirm("a", NEWER, batch=9)
+    queue.flush()
+    assert table.writes == [({"a": NEWER}, {})]
+
+
+def test_a_deletion_is_not_undone_by_a_confirmation(table, queue):
+    queue.confirm("a", FACTS, batch=9)
+    queue.put("a", None, batch=9)
+    queue.confirm("a", FACTS, batch=9)
+    assert queue.is_deleted("a")
+    queue.flush()
+    assert table.writes == [({"a": None}, {})]
+    assert not queue.is_deleted("a")
+
+
+def test_a_change_during_a_write_is_written_after_it(table, queue):
+    table.during = lambda: len(table.writes) == 1 and queue.put("a", NEWER, batch=9)
+    queue.put("a", FACTS, batch=9)
+    queue.flush()
+    queue.flush()
+    assert table.writes == [({"a": FACTS}, {}), ({"a": NEWER}, {})]
+
+
+def test_only_the_latest_changes_are_kept_while_the_table_is_locked(table, queue, monkeypatch):
+    monkeypatch.setattr(write_queue, "_MAX_CHANGES", 2)
+    table.is_locked = True
+    for name in "abc":
+        queue.put(name, FACTS)
+        queue.confirm(f"{name}{name}", FACTS, batch=1)
+    table.is_locked = False
+    queue.flush()
+    assert table.writes == [({"b": FACTS, "c": FACTS}, {"bb": FACTS, "cc": FACTS})]
+
+
+def test_after_the_close_nothing_is_deferred(table, queue):
+    table.is_locked = True
+    queue.put("a", FACTS)
+    queue.close()
+    queue.put("b", FACTS)
+    assert queue._timer is None
