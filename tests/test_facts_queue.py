@@ -39,35 +39,37 @@ def queue(table):
 
 
 def test_changes_are_written_once_there_is_a_batch(table, queue):
-    queue.put("a", FACTS, batch=3)
-    queue.confirm("b", FACTS, batch=3)
+    assert queue.add("a", FACTS) == 1
+    assert queue.confirm("b", FACTS) == 2
+    queue.write_batches(3)
     assert table.writes == []
-    queue.confirm("c", FACTS, batch=3)
+    assert queue.confirm("c", FACTS) == 3
+    queue.write_batches(3)
     assert table.writes == [({"a": FACTS}, {"b": FACTS, "c": FACTS})]
     queue.flush()
     assert len(table.writes) == 1
 
 
 def test_a_confirmation_is_part_of_facts_that_are_not_written_yet(table, queue):
-    queue.put("a", FACTS, batch=9)
-    queue.confirm("a", NEWER, batch=9)
+    queue.add("a", FACTS)
+    queue.confirm("a", NEWER)
     queue.flush()
     assert table.writes == [({"a": NEWER}, {})]
 
 
 def test_a_deletion_is_not_undone_by_a_confirmation(table, queue):
-    queue.confirm("a", FACTS, batch=9)
-    queue.put("a", None, batch=9)
-    queue.confirm("a", FACTS, batch=9)
-    assert queue.is_deleted("a")
+    queue.confirm("a", FACTS)
+    queue.add("a", None)
+    queue.confirm("a", FACTS)
+    assert queue.is_changed("a")
     queue.flush()
     assert table.writes == [({"a": None}, {})]
-    assert not queue.is_deleted("a")
+    assert not queue.is_changed("a")
 
 
 def test_a_change_during_a_write_is_written_after_it(table, queue):
-    table.during = lambda: len(table.writes) == 1 and queue.put("a", NEWER, batch=9)
-    queue.put("a", FACTS, batch=9)
+    table.during = lambda: len(table.writes) == 1 and queue.add("a", NEWER)
+    queue.add("a", FACTS)
     queue.flush()
     queue.flush()
     assert table.writes == [({"a": FACTS}, {}), ({"a": NEWER}, {})]
@@ -77,8 +79,9 @@ def test_only_the_latest_changes_are_kept_while_the_table_is_locked(table, queue
     monkeypatch.setattr(write_queue, "_MAX_CHANGES", 2)
     table.is_locked = True
     for name in "abc":
-        queue.put(name, FACTS)
-        queue.confirm(f"{name}{name}", FACTS, batch=1)
+        queue.add(name, FACTS)
+        queue.confirm(f"{name}{name}", FACTS)
+        queue.flush()
     table.is_locked = False
     queue.flush()
     assert table.writes == [({"b": FACTS, "c": FACTS}, {"bb": FACTS, "cc": FACTS})]
@@ -86,7 +89,8 @@ def test_only_the_latest_changes_are_kept_while_the_table_is_locked(table, queue
 
 def test_after_the_close_nothing_is_deferred(table, queue):
     table.is_locked = True
-    queue.put("a", FACTS)
+    queue.add("a", FACTS)
     queue.close()
-    queue.put("b", FACTS)
+    queue.add("b", FACTS)
+    queue.flush()
     assert queue._timer is None

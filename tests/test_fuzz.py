@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from kit.fuzz.target import Target, run
 from kit.fuzz.targets import TARGETS
+
+SEED = 1
 
 pytestmark = pytest.mark.first_pass
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_no_input_has_another_result(target: Target) -> None:
-    seed = random.randrange(2**32)
-    print(f"scripts/fuzz 1 '{target.name}' --seed {seed} repeats this")
+    """The seed is fixed, so that a change is judged by itself; scripts/fuzz takes new ones."""
     inputs: list[None] = []
-    run(target, target.examples, seed, lambda: inputs.append(None))
+    run(target, target.examples, SEED, lambda: inputs.append(None))
     assert len(inputs) >= target.examples / 2
