@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError  # noqa: A004 - as modules import it
 from types import SimpleNamespace
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
-from greenlet import GreenletExit
+from greenlet import GreenletExit, getcurrent
 
 from schedules import scheduler
 from schedules.scheduler import Task, point
@@ -221,6 +222,25 @@ class Thread:
         return self._task is not None and not self._task.is_done
 
 
+class Local:
+    """threading.local: each greenlet, which stands for a thread, has its own attributes."""
+
+    def __init__(self) -> None:
+        vars(self)["by_greenlet"] = WeakKeyDictionary()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return vars(self)["by_greenlet"][getcurrent()][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        vars(self)["by_greenlet"].setdefault(getcurrent(), {})[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del vars(self)["by_greenlet"][getcurrent()][name]
+
+
 class Timer(Thread):
     """threading.Timer."""
 
@@ -322,6 +342,7 @@ threading = SimpleNamespace(
     Event=Event,
     Thread=Thread,
     Timer=Timer,
+    local=Local,
     get_ident=get_ident,
     get_native_id=get_native_id,
 )
