@@ -9,7 +9,6 @@ import random
 import resource
 import signal
 import socket
-import stat
 import threading
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def block_file(cache_dir: Path, number: int) -> Path:
     return cache_dir / "v1" / "blocks" / key[:2] / key[2:]
 
 
-NO_FILES = ("a directory", "a FIFO", "a socket", "a device", "a dangling link", "a link to a file")
+NO_FILES = ("a directory", "a FIFO", "a socket", "a dangling link", "a link to a file")
 
 
 def replace(path: Path, kind: str) -> None:
@@ -91,8 +90,6 @@ def replace(path: Path, kind: str) -> None:
     elif kind == "a socket":
         with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
             server.bind(path.name)  # a socket takes a path of 107 bytes at most
-    elif kind == "a device":
-        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # /dev/null
     elif kind == "a dangling link":
         path.symlink_to("/nonexistent/file")
     elif kind == "a link to a file":
