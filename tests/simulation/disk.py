@@ -39,8 +39,9 @@ class Disk:
 
     def connect(self, database: Any, **options: Any) -> sqlite3.Connection:
         """Open a database whose lock waits take virtual time."""
-        wait_s = options.pop("timeout", 0.0)
-        connection = sqlite3.connect(database, timeout=0.0, factory=_Connection, **options)
+        wait_s = options["timeout"]
+        options |= {"timeout": 0.0, "factory": _Connection}
+        connection = sqlite3.connect(database, **options)
         connection.disk, connection.wait_s = self, wait_s  # type: ignore[attr-defined]
         task = self._scheduler.current
         self._connections.append((task.process if task else None, connection))
