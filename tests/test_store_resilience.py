@@ -261,8 +261,8 @@ def test_one_stalling_object_does_not_block_the_others(
 ) -> None:
     monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 3.0)
     monkeypatch.setattr(s3fs_s3, "READ_TIMEOUT_S", 3.0)
-    good, bad = bucket.put("good", DATA), bucket.put("bad", DATA)
-    gateway.faults.only, gateway.faults.stall_s = "bad", 5.0
+    good, bad = bucket.put("good", DATA), bucket.put("stalling", DATA)  # no hex digits
+    gateway.faults.only, gateway.faults.stall_s = "stalling", 5.0
     failed = threading.Event()
 
     def read_bad() -> None:
