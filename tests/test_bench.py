@@ -22,6 +22,7 @@ from benchmarks.rows import ROWS
 from benchmarks.servers import Servers, serving
 
 ROOT = Path(__file__).parent.parent
+NEEDED_BYTES = 256 << 20  # more than these tests publish and cache
 COLUMNS = (Column("wall_s", "wall s", spread=True), Column("requests", "requests", digits=0))
 Prepare = Callable[[Servers], AbstractContextManager[Sequence[Contender]]]
 
@@ -152,7 +153,7 @@ def test_a_run_that_does_not_end_is_ended(tmp_path):
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory) -> Iterator[Servers]:
-    with serving(tmp_path_factory.mktemp("bench")) as running:
+    with serving(tmp_path_factory.mktemp("bench"), needed_bytes=NEEDED_BYTES) as running:
         yield running
 
 
@@ -194,9 +195,8 @@ def test_a_run_with_wrong_bytes_has_no_result(servers, tmp_path):
         dataset.check(tmp_path)
 
 
-def test_a_place_without_room_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.servers.NEEDED_BYTES", 1 << 60)
-    with pytest.raises(BenchError, match="--place"), serving(tmp_path):
+def test_a_place_without_room_is_refused(tmp_path):
+    with pytest.raises(BenchError, match="--place"), serving(tmp_path, needed_bytes=1 << 60):
         pass
 
 
@@ -205,7 +205,7 @@ def test_nothing_is_left_of_a_run_that_was_killed(tmp_path):
     ended.wait()
     left = tmp_path / f"ego4dfs-bench-{ended.pid}-x"
     left.mkdir()
-    with serving(tmp_path) as running:
+    with serving(tmp_path, needed_bytes=NEEDED_BYTES) as running:
         assert [running.directory] == list(tmp_path.iterdir())
     assert list(tmp_path.iterdir()) == []
 

@@ -17,12 +17,13 @@ from benchmarks.row import Column, Outcome, Result, Row
 from benchmarks.servers import Servers, mountpoints, serving
 
 SIZE = 3_000_000
+NEEDED_BYTES = 256 << 20  # more than these tests publish and cache
 COLUMNS = (Column("rate", "MiB/s", more_is_better=True),)
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory) -> Iterator[Servers]:
-    with serving(tmp_path_factory.mktemp("bench")) as running:
+    with serving(tmp_path_factory.mktemp("bench"), needed_bytes=NEEDED_BYTES) as running:
         yield running
 
 
@@ -101,7 +102,7 @@ def test_a_mount_that_a_killed_run_left_is_removed(tmp_path):
         time.sleep(0.01)
     serving_it.kill()
     serving_it.wait()
-    with serving(tmp_path):
+    with serving(tmp_path, needed_bytes=NEEDED_BYTES):
         assert mountpoints(tmp_path) == []
 
 

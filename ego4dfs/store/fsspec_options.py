@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ego4dfs.store.classify import foreign
+from ego4dfs.store.connection_reuse import close_connections_with_unread_bytes
 from ego4dfs.store.network_settings import NetworkSettings
 
 CONNECT_TIMEOUT_S = 5.0
@@ -35,12 +36,21 @@ def _http_options(source: str, network: NetworkSettings) -> dict[str, Any]:
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
     options: dict[str, Any] = {
         "client_kwargs": {"trace_configs": [redirects], "timeout": timeout},
+        "get_client": _new_session,
     }
     if source.startswith("https://"):
         options["ssl"] = network.trust()
     if proxy := network.proxy(source):
         options["proxy"] = proxy
     return options
+
+
+async def _new_session(**options: Any) -> Any:
+    from aiohttp import ClientSession  # noqa: PLC0415
+
+    session = ClientSession(**options)
+    close_connections_with_unread_bytes(session)
+    return session
 
 
 async def _refuse_other_host(session: object, context: SimpleNamespace, redirect: Any) -> None:

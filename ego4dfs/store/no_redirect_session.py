@@ -6,6 +6,8 @@ from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 
+from ego4dfs.store.connection_reuse import close_connections_with_unread_bytes
+
 
 class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
     """Sends a request to the host in its URL, and to no other.
@@ -15,7 +17,9 @@ class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc]
     """
 
     async def _get_session(self, proxy_url: str | None) -> _NoRedirects:
-        return _NoRedirects(await super()._get_session(proxy_url))
+        session = await super()._get_session(proxy_url)
+        close_connections_with_unread_bytes(session)
+        return _NoRedirects(session)
 
 
 class _NoRedirects:

@@ -90,7 +90,7 @@ class S3fsS3:
     def head(self, url: str) -> ObjectFacts:
         """See ObjectStore."""
         answer, _ = self._call("head_object", url)
-        return _facts(answer, url, answer.get("ContentLength"))
+        return _whole_facts(answer, url)
 
     def read_range(
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
@@ -140,7 +140,7 @@ class S3fsS3:
             if not unless_etag:
                 raise
             return None
-        facts = _facts(answer, url, answer.get("ContentLength"))
+        facts = _whole_facts(answer, url)
         check_whole(url, facts.size)
         if len(data) != facts.size:
             raise truncated(url, len(data), facts.size)
@@ -215,15 +215,26 @@ def _ranged_facts(answer: dict[str, Any], url: str, start: int, stop: int) -> Ob
     return facts
 
 
+def _whole_facts(answer: dict[str, Any], url: str) -> ObjectFacts:
+    """Return the facts in the response to a request without a range."""
+    if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 206:
+        raise foreign(url, "it is the response to a request for a range")
+    return _facts(answer, url, answer.get("ContentLength"))
+
+
 async def _send(request: _Request) -> dict[str, Any]:
+    # The time-outs of the client restart with each byte of the response's headers.
+    answer: dict[str, Any] = await asyncio.wait_for(_answer(request), ATTEMPT_S)
+    return answer
+
+
+async def _answer(request: _Request) -> dict[str, Any]:
     filesystem = request.filesystem
     await filesystem.set_session()
     client = await filesystem.get_s3(request.arguments["Bucket"])
     client.meta.events.register("before-call.s3", _no_redirect, unique_id="ego4dfs")
     began_s = time.monotonic()
-    # The time-outs of the client restart with each byte of the response's headers.
-    call = getattr(client, request.method)(**request.arguments)
-    answer: dict[str, Any] = await asyncio.wait_for(call, ATTEMPT_S)
+    answer: dict[str, Any] = await getattr(client, request.method)(**request.arguments)
     request.answered(time.monotonic() - began_s)
     return answer
 
@@ -244,7 +255,7 @@ async def _send_and_read(request: _Request) -> tuple[dict[str, Any], bytes]:
 async def _arrived(body: Any, most: int) -> bytes:
     """Return the bytes that have arrived; as the headers have, a time-out means a slow body."""
     try:
-        data: bytes = await body.read(most)
+        data: bytes = await asyncio.wait_for(body.read(most), ATTEMPT_S)
     except Exception as error:
         if is_timeout(error):
             raise _Slow from None

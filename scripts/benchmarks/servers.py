@@ -84,9 +84,12 @@ class Servers:
 
 
 @contextmanager
-def serving(place: Path = RAM_DISK) -> Iterator[Servers]:
-    """Serve from a new directory in `place`, which is removed at the end."""
-    _check_place(place)
+def serving(place: Path = RAM_DISK, *, needed_bytes: int = NEEDED_BYTES) -> Iterator[Servers]:
+    """Serve from a new directory in `place`, which is removed at the end.
+
+    BenchError where `place` has less than `needed_bytes` free.
+    """
+    _check_place(place, needed_bytes)
     _remove_leftovers(place)
     directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
     with ExitStack() as stack:
@@ -100,13 +103,13 @@ def serving(place: Path = RAM_DISK) -> Iterator[Servers]:
         yield Servers(directory, s3, far, missing)
 
 
-def _check_place(place: Path) -> None:
+def _check_place(place: Path, needed_bytes: int) -> None:
     if not place.is_dir():
         raise BenchError(f"{place} does not exist; name another place with --place")
     free = shutil.disk_usage(place).free
-    if free < NEEDED_BYTES:
+    if free < needed_bytes:
         raise BenchError(
-            f"{place} has {free >> 20} MiB free, {NEEDED_BYTES >> 20} are needed; "
+            f"{place} has {free >> 20} MiB free, {needed_bytes >> 20} are needed; "
             "name another place with --place, best a tmpfs"
         )
 

@@ -86,6 +86,7 @@ class Gateway:
         self.bytes_sent = 0
         self.concurrent = 0
         self.peak = 0
+        self.extras_sent = 0  # how often `extra` was sent
         self.abandoned = 0  # how often all connections were abandoned: older ones get no answer
         self._faulty: Counter[str] = Counter()
         self._lock = threading.Lock()

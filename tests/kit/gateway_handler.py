@@ -258,8 +258,17 @@ class Handler(BaseHTTPRequestHandler):
             if faults.bytes_per_s:
                 self.wfile.flush()
                 time.sleep(count / faults.bytes_per_s)
-        if applies and remaining is None:
-            self.wfile.write(faults.extra)
+        if applies and remaining is None and faults.extra:
+            self._send_extra(faults.extra)
+
+    def _send_extra(self, extra: bytes) -> None:
+        """Send bytes after a response, when the client may have read all of that."""
+        self.wfile.flush()
+        try:
+            self.wfile.write(extra)
+            self.wfile.flush()
+        finally:
+            self.server.gateway.extras_sent += 1
 
     def _hits_piece(self, every: int, kind: str) -> bool:
         return every == 1 or self.server.gateway.is_hit(every, kind)
