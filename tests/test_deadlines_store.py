@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -355,3 +356,16 @@ def test_a_throttled_manifest_waits_only_until_the_cached_one_is_used(
     gateway.faults.slow_down_every = 1
     with pytest.raises(StoreUnavailable, match="503"):
         store.read(url)
+
+
+def test_a_body_that_the_library_never_ends_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read of a body in aiohttp can wait without end."""
+
+    class Body:
+        async def read(self, _: int) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+    monkeypatch.setattr(s3fs_s3, "ATTEMPT_S", 0.05)
+    with pytest.raises(s3fs_s3._Slow):
+        asyncio.run(s3fs_s3._arrived(Body(), 1))
