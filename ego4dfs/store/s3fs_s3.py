@@ -223,18 +223,14 @@ def _whole_facts(answer: dict[str, Any], url: str) -> ObjectFacts:
 
 
 async def _send(request: _Request) -> dict[str, Any]:
-    # The time-outs of the client restart with each byte of the response's headers.
-    answer: dict[str, Any] = await asyncio.wait_for(_answer(request), ATTEMPT_S)
-    return answer
-
-
-async def _answer(request: _Request) -> dict[str, Any]:
     filesystem = request.filesystem
     await filesystem.set_session()
     client = await filesystem.get_s3(request.arguments["Bucket"])
     client.meta.events.register("before-call.s3", _no_redirect, unique_id="ego4dfs")
     began_s = time.monotonic()
-    answer: dict[str, Any] = await getattr(client, request.method)(**request.arguments)
+    # The time-outs of the client restart with each byte of the response's headers.
+    call = getattr(client, request.method)(**request.arguments)
+    answer: dict[str, Any] = await asyncio.wait_for(call, ATTEMPT_S)
     request.answered(time.monotonic() - began_s)
     return answer
 
