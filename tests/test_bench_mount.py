@@ -14,7 +14,7 @@ from benchmarks.goals import at_least, at_most_times, best_of
 from benchmarks.mount_reads import measured, read
 from benchmarks.mounts import Mounted, Mounter, mounted
 from benchmarks.row import Column, Outcome, Result, Row
-from benchmarks.servers import Servers, mountpoints, serving
+from benchmarks.servers import Servers, mountpoints, serving, unmount
 
 SIZE = 3_000_000
 NEEDED_BYTES = 256 << 20  # more than these tests publish and cache
@@ -102,8 +102,12 @@ def test_a_mount_that_a_killed_run_left_is_removed(tmp_path):
         time.sleep(0.01)
     serving_it.kill()
     serving_it.wait()
-    with serving(tmp_path, needed_bytes=NEEDED_BYTES):
-        assert mountpoints(tmp_path) == []
+    try:
+        with serving(tmp_path, needed_bytes=NEEDED_BYTES):
+            assert mountpoints(tmp_path) == []
+    finally:
+        for mountpoint in mountpoints(tmp_path):
+            unmount(mountpoint, lazy=True)
 
 
 def test_wrong_bytes_and_lengths_are_noticed(tmp_path):
