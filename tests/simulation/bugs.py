@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ego4dfs.cache import blockfile
-from ego4dfs.errors import ObjectChanged
+from ego4dfs.cache import BlockCache, blockfile
+from ego4dfs.errors import CacheError, ObjectChanged
 from ego4dfs.reader import etag_verifier
 from ego4dfs.reader.flights import Flight, Flights
 from ego4dfs.store import obstore_s3, protocol
@@ -45,6 +45,10 @@ def _fail_without_removal(self: Flights, flight: Flight, error: BaseException) -
     flight.fail(error)
 
 
+def _cannot_open(*_: Any, **__: Any) -> None:
+    raise CacheError("planted")
+
+
 @dataclass(frozen=True)
 class Bug:
     """What to replace, each name in a module or a class, and kinds of faults that show it."""
@@ -79,6 +83,9 @@ BUGS: Mapping[str, Bug] = {
     ),
     "a request that failed stays in flight": Bug(
         ((Flights, "fail", _fail_without_removal),), ("server error", "clear the cache")
+    ),
+    "the cache can never be opened": Bug(
+        ((BlockCache, "__init__", _cannot_open),), ("clear the cache",)
     ),
 }
 """By what is wrong."""

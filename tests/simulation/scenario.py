@@ -99,14 +99,15 @@ class Scenario:
             world.scheduler.spawn(reader.run, f"reader {number}.{index}")
 
     def _check_start(self, error: Exception) -> None:
-        """Check why a VFS could not be opened."""
+        """End the run if a VFS cannot be opened long after the faults that could be the reason."""
         world = self._world
         world.scheduler.note(f"not mounted: {error!r}")
-        if isinstance(error, (CacheError, OSError)):
-            if world.scheduler.now_s > world.faults.latest_disk_s() + 60:
-                world.oracle.fail(f"the cache cannot be opened: {error!r}")
-        elif world.scheduler.now_s > world.faults.latest_store_s() + SETTLE_S:
-            world.oracle.fail(f"the VFS cannot be opened: {error!r}")
+        is_disk = isinstance(error, (CacheError, OSError))
+        latest_s = world.faults.latest_disk_s() if is_disk else world.faults.latest_store_s()
+        if world.scheduler.now_s > latest_s + (60 if is_disk else SETTLE_S):
+            what = "the cache" if is_disk else "the VFS"
+            world.oracle.fail(f"{what} cannot be opened: {error!r}")
+            world.is_over = True
 
     def _close(self, mount: Mount) -> None:
         """Close a VFS, which takes a bounded time whatever hangs."""
