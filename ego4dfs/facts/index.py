@@ -62,6 +62,7 @@ class FactsIndex:
         self._store = store
         self._known: dict[str, ObjectFacts] = {}
         self._in_flight: dict[str, Future[ObjectFacts]] = {}
+        self._changed_in_flight: set[str] = set()  # those of `_in_flight` that others changed
         self._lock = threading.Lock()
         self._watches = Watches(self._lock)
         self._totals = (0, 0)
@@ -109,7 +110,7 @@ class FactsIndex:
         """Remove facts that a response has shown to be wrong."""
         with self._lock:
             self._known.pop(url, None)
-            self._watches.note(url)
+            self._note(url)
             self._queue.add(url, None)
         self._flush()
 
@@ -135,7 +136,7 @@ class FactsIndex:
             if facts is None or (facts.size, facts.etag) != (size, etag):
                 return
             self._known[url] = confirmed = facts.confirmed()
-            self._watches.note(url)
+            self._note(url)
             unwritten = self._queue.confirm(url, confirmed) if confirmed.is_lasting else 0
         if unwritten >= _SWEEP_BATCH:
             self._queue.write_batches(_SWEEP_BATCH)
@@ -203,15 +204,17 @@ class FactsIndex:
         finally:
             with self._lock:
                 del self._in_flight[url]
+                self._changed_in_flight.discard(url)
 
     def _fetch_and_record(self, url: str, fetch: _Fetch, batch: int) -> ObjectFacts:
-        with self._watches.changes() as changed:
-            known = self._known.get(url)  # another thread may have recorded them since
-            facts = known or fetch(url)
-            with self._lock:
-                if known is not None or url in changed:
-                    return self._known.get(url, facts)
-                unwritten = self._set(url, facts)
+        known = self._known.get(url)  # another thread may have recorded them since
+        if known is not None:
+            return known
+        facts = fetch(url)
+        with self._lock:
+            if url in self._changed_in_flight:
+                return self._known.get(url, facts)
+            unwritten = self._set(url, facts)
         if unwritten and batch == 1:
             self._flush()
         elif unwritten >= batch:
@@ -228,8 +231,14 @@ class FactsIndex:
     def _set(self, url: str, facts: ObjectFacts) -> int:
         """Record facts in memory; return how many changes are unwritten. `_lock` is held."""
         self._known[url] = facts
-        self._watches.note(url)
+        self._note(url)
         return self._queue.add(url, facts) if facts.is_lasting else 0
+
+    def _note(self, url: str) -> None:
+        """Note that facts change now, for threads that read or fetch them; `_lock` is held."""
+        self._watches.note(url)
+        if url in self._in_flight:
+            self._changed_in_flight.add(url)
 
     def _flush(self) -> None:
         self._queue.flush()
