@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,16 +10,16 @@ import pytest
 
 from ego4dfs.cache import BlockCache, blockfile
 from ego4dfs.metrics import Metrics
-from kit.cache import UNIT, block_file, bytes_of, got, key_of, open_cache, put
+from kit.cache import UNIT, block_file, bytes_of, got, key_of, open_cache, put, remove_in_use
 
 LIMIT = 40 * (UNIT + 4096)
 
 
 def take_away(cache_dir: Path, how: str) -> None:
     if how == "removed":
-        shutil.rmtree(cache_dir)
+        remove_in_use(cache_dir)
     elif how == "emptied":
-        shutil.rmtree(cache_dir / "v1")
+        remove_in_use(cache_dir / "v1")
     elif how == "without index":
         for path in (cache_dir / "v1" / "blocks").glob("cache.db*"):
             path.unlink()

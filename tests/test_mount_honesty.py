@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from kit.cache import remove_in_use
 from kit.cli import run_cli
 from kit.processes import wait_until
 
@@ -69,7 +69,7 @@ def test_tar_reports_a_file_that_is_refused(mount, mirror, tmp_path):
 def test_a_mount_whose_cache_was_removed_can_be_read_and_unmounted(mount, mirror, licensee):
     directory = mounted(mount, mirror)
     assert (directory / "a.csv").read_text() == "a" * 1000
-    shutil.rmtree(licensee["EGO4DFS_CACHE_DIR"])
+    remove_in_use(Path(licensee["EGO4DFS_CACHE_DIR"]))
     assert (directory / "b.csv").read_text() == "b" * 1000
     mount.unmount(directory.parent.parent)
     assert not os.path.ismount(directory.parent.parent)

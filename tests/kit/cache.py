@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from ego4dfs.cache import BlockCache, prepare_directory
 from ego4dfs.metrics import Metrics
+from kit.processes import wait_until
 
 KIB = 1 << 10
 UNIT = 64 * KIB
@@ -96,6 +98,19 @@ def replace(path: Path, kind: str) -> None:
         path.symlink_to("/etc/passwd")
     elif kind == "binary":
         path.write_bytes(b"\xff\xfe" * 100)
+
+
+def remove_in_use(directory: Path) -> None:
+    """Remove a directory in which a process may create or remove files meanwhile."""
+
+    def removed() -> bool:
+        try:
+            shutil.rmtree(directory)
+        except OSError:  # a file came or went between the listing and the removal
+            return not directory.exists()
+        return True
+
+    wait_until(removed)
 
 
 def disk_bytes(cache_dir: Path) -> int:
