@@ -16,6 +16,7 @@ from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.tree import ObjectFile, Tree
 from ego4dfs.vfs.vfs import VFS
 from kit.fakes import FailingStore
+from kit.own_process import descriptors_below
 from kit.sessions import session_over
 
 S = 10**9
@@ -130,10 +131,10 @@ def test_copies_that_cannot_be_opened_leave_no_directory_open(directory, monkeyp
 
     directory.put(VIDEO, b"AAAA")
     monkeypatch.setattr("ego4dfs.copies.serving.BucketEtags", fail)
-    before = os.listdir("/proc/self/fd")
+    before = descriptors_below(directory.root)
     with pytest.raises(MemoryError):
         directory.copies()
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert descriptors_below(directory.root) == before
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 
 from ego4dfs.demo.walkthrough import own_command
 from kit.cli import run_cli
+from kit.mounts import mounts_below
+from kit.processes import processes_with
 from kit.server import shared_media
 
 pytestmark = pytest.mark.fuse
@@ -27,17 +29,9 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
     run_cli("demo", "--stop", env=env, check=False)
 
 
-def processes_in(directory: Path) -> list[str]:
-    """Return the command lines that name the directory, except this one."""
-    listed = subprocess.run(
-        ["pgrep", "-af", str(directory)], check=False, stdout=subprocess.PIPE, text=True
-    )
-    return [line for line in listed.stdout.splitlines() if "pytest" not in line]
-
-
 def assert_nothing_left(directory: Path) -> None:
-    assert str(directory) not in Path("/proc/self/mountinfo").read_text()
-    assert processes_in(directory) == []
+    assert mounts_below(directory) == []
+    assert processes_with(str(directory)) == []
 
 
 # `ego4dfs demo`, with videos that were made before.

@@ -22,6 +22,7 @@ import pytest
 from ego4dfs.demo import ports
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.sigv4_client import Identity, request
+from kit.processes import is_running, wait_until
 
 BODY = b"0123456789" * 100
 
@@ -52,14 +53,6 @@ def refusal(call: Any, **arguments: Any) -> int:
     return int(caught.value.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that waits to be collected does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def listeners(pid: int) -> set[tuple[str, int]]:
     """Return (address in the kernel's hexadecimal, port) of every TCP socket `pid` listens on."""
     inodes = set()
@@ -74,13 +67,6 @@ def listeners(pid: int) -> set[tuple[str, int]]:
                 address, port = cells[1].split(":")
                 found.add((address, int(port, 16)))
     return found
-
-
-def wait_for_death(pid: int, timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while alive(pid):
-        assert time.monotonic() < deadline, f"{pid} is still there"
-        time.sleep(0.05)
 
 
 def test_it_listens_on_loopback_only_and_on_ports_of_its_own_choice(server):
@@ -212,7 +198,7 @@ def test_stop_leaves_no_process_and_no_socket(tmp_path):
     assert any(path.exists() for path in sockets)
     server.stop()
     server.stop()
-    assert not alive(pid)
+    assert not is_running(pid)
     assert server.pid is None
     assert not any(path.exists() for path in sockets)
     with pytest.raises(OSError, match="refused"):
@@ -231,7 +217,7 @@ def test_it_ends_with_a_parent_that_is_killed(tmp_path):
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, check=False
     )
     assert done.returncode == -signal.SIGKILL
-    wait_for_death(int(done.stdout))
+    wait_until(lambda: not is_running(int(done.stdout)))
 
 
 def test_it_outlives_the_thread_that_started_it(tmp_path):

@@ -14,6 +14,7 @@ from ego4dfs.facts import FactsIndex
 from ego4dfs.store import ObjectFacts
 from kit.cache import bytes_of, got, key_of, open_cache, put
 from kit.fakes import CountingStore
+from kit.own_process import descriptors_below
 
 UNIT = 64 << 10
 FACTS = ObjectFacts(7, "etag", "", 1)
@@ -109,8 +110,7 @@ def test_no_index_is_connected_at_a_fork(tmp_path):
 
 
 def check_nothing_is_open(directory: Path) -> None:
-    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    assert not [link for link in links if link.startswith(str(directory))]
+    assert descriptors_below(directory) == []
 
 
 def test_a_fork_while_a_filesystem_opens_leaves_the_child_a_free_lock(licensee):

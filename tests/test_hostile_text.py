@@ -44,7 +44,7 @@ class Place:
             env=self.env,
         )
         for stream in (done.stdout, done.stderr):
-            check_prints(stream.decode())
+            check_prints(stream.decode(errors="replace"))  # names of other mounts are in it
         return done
 
     def json(self, *words: str) -> object:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 
 import pytest
@@ -13,6 +11,7 @@ from ego4dfs.config import resolve
 from ego4dfs.errors import CacheError
 from ego4dfs.session import open_session
 from ego4dfs.vfs import open_selected_session
+from kit.own_process import descriptors_below, threads_except
 
 
 @pytest.fixture
@@ -31,19 +30,10 @@ def options(tmp_path):
     }
 
 
-def descriptors() -> dict[str, str]:
-    """Return the target of each open descriptor of this process."""
-    found = {}
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the one that lists them is closed by now
-            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
-    return found
-
-
 @pytest.mark.parametrize("part", ["BlockCache", "FactsIndex", "Reader", "ManifestCache", "Session"])
-def test_no_descriptor_stays_open_when_a_later_part_fails(options, monkeypatch, part):
-    open_session(resolve(options)).close()  # what libraries open once, they have opened now
-    before, threads = descriptors(), threading.active_count()
+def test_no_descriptor_stays_open_when_a_later_part_fails(options, tmp_path, monkeypatch, part):
+    open_session(resolve(options)).close()  # what libraries start once, they have started now
+    threads = threading.enumerate()
 
     def fail(*_: object, **__: object) -> None:
         raise CacheError("as if the disk were full")
@@ -54,22 +44,18 @@ def test_no_descriptor_stays_open_when_a_later_part_fails(options, monkeypatch, 
         with pytest.raises(CacheError) as raised:
             open_session(resolve(options))
         kept.append(raised)
-    assert descriptors() == before
-    assert threading.active_count() == threads
+    assert descriptors_below(tmp_path) == []
+    assert threads_except(threads) == []
 
 
-def test_no_descriptor_stays_open_when_the_selection_fails(options):
-    open_selected_session(resolve(options)).close()
-    before = descriptors()
+def test_no_descriptor_stays_open_when_the_selection_fails(options, tmp_path):
     with pytest.raises(Exception, match="0 of 1 rows of annotations match"):
         open_selected_session(resolve({**options, "include": ["b*"]}))
-    assert descriptors() == before
+    assert descriptors_below(tmp_path) == []
 
 
-def test_a_closed_session_leaves_no_descriptor(options):
-    open_selected_session(resolve(options)).close()
-    before = descriptors()
+def test_a_closed_session_leaves_no_descriptor(options, tmp_path):
     with_copies = open_selected_session(resolve(options))
-    assert descriptors() != before
+    assert str(tmp_path / "copies/v2") in descriptors_below(tmp_path)
     with_copies.close()
-    assert descriptors() == before
+    assert descriptors_below(tmp_path) == []

@@ -14,6 +14,7 @@ from benchmarks import BenchError, proxy
 from benchmarks.proxy import Counts, Proxy, Shape
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.videos import CONSORTIUM
+from ego4dfs.files import mountinfo
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108 - this is a RAM disk
 NEEDED_BYTES = 6 << 30  # what all groups publish, and the caches of one row
@@ -126,9 +127,8 @@ def _remove_leftovers(place: Path) -> None:
 
 def mountpoints(below: Path) -> list[Path]:
     """Return the mountpoints at and below a directory, the innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    found = [Path(line.split()[4]) for line in lines]
-    return [path for path in reversed(found) if path == below or below in path.parents]
+    found = [mount.mountpoint for mount in mountinfo.mounts()]
+    return [path for path in reversed(found) if path.is_relative_to(below)]
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> bool:

@@ -21,7 +21,7 @@ def run_cli(
         [*EGO4DFS, *arguments],
         env=dict(env) if env is not None else None,
         capture_output=True,
-        text=True,
+        errors="surrogateescape",  # as os.fsdecode: names of other mounts need not be UTF-8
         check=False,
         timeout=timeout,
         stdin=subprocess.DEVNULL,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import uuid
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ego4dfs.files.mountinfo import mounted_at, mounts
 from kit.cli import EGO4DFS, run_cli
 from kit.data import MIB, seeded
 from kit.processes import is_running, wait_until
@@ -93,10 +93,13 @@ def kill_mount(mountpoint: Path) -> None:
 
 def is_mounted(mountpoint: Path) -> bool:
     """Return whether it is in the kernel's mount table; reading that cannot hang."""
-    escaped = re.sub(
-        rb"[ \t\n\\#]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(mountpoint)
-    )
-    return b" %s " % escaped in Path("/proc/self/mountinfo").read_bytes()
+    return mounted_at(mountpoint) is not None
+
+
+def mounts_below(directory: Path, process: int | str = "self") -> list[Path]:
+    """Return the mountpoints at and below a directory, in mounting order."""
+    found = (mount.mountpoint for mount in mounts(process))
+    return [path for path in found if path.is_relative_to(directory)]
 
 
 @dataclass(frozen=True)

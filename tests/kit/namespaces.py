@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from shutil import which
 
+from ego4dfs.files.mountinfo import mounts
 from kit.processes import is_running, wait_until
 
 NOBODY = 65534  # a user with a name on every Linux, which fusermount requires
@@ -97,9 +98,8 @@ class Namespace:
 
     def mounted(self) -> list[str]:
         """Return the ego4dfs mounts below its directory; others may be inherited from outside."""
-        lines = Path(f"/proc/{self._keeper.pid}/mountinfo").read_text().splitlines()
-        mounts = [line.split()[4] for line in lines if " - fuse.ego4dfs " in line]
-        return [path for path in mounts if path.startswith(f"{self.directory}/")]
+        ours = [mount.mountpoint for mount in mounts(self._keeper.pid) if mount.is_ours]
+        return [str(path) for path in ours if path.is_relative_to(self.directory)]
 
     def close(self) -> None:
         """End everything in it."""

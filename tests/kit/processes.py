@@ -15,10 +15,10 @@ import pytest
 def is_running(pid: int) -> bool:
     """Return whether a process exists and is not a zombie."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except OSError:
         return False
-    return state != "Z"
+    return state != b"Z"
 
 
 def processes_with(word: str) -> list[int]:
@@ -26,7 +26,7 @@ def processes_with(word: str) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if word.encode() in (process / "cmdline").read_bytes():
+            if os.fsencode(word) in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
         except OSError:
             continue
