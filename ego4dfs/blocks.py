@@ -111,13 +111,17 @@ def missing_extents(
     """Yield what must be fetched to have [start, stop), widened to units of `granularity`.
 
     `has` returns whether a key exists. A block is fetched as a whole if all of it is wanted
-    and none of its parts exists; existing parts are not fetched again.
+    and none of its parts exists; existing parts are not fetched again. A block that is not longer
+    than a part is never fetched as a part.
     """
     start = start // granularity * granularity
     stop = min(ref.size, -(-stop // granularity) * granularity)
     for index in range(start // BLOCK_SIZE, -(-stop // BLOCK_SIZE)):
         block = block_extent(ref, index)
         if has(block.key):
+            continue
+        if not _has_parts(block):
+            yield block
             continue
         first, last = max(start, block.start), min(stop, block.stop)
         parts = list(part_extents(ref, block.start, block.stop))
@@ -151,6 +155,8 @@ def overlapping_keys(ref: ObjectRef, extent: Extent) -> tuple[str, ...]:
     block = block_extent(ref, index)
     if extent.key != block.key:
         return (block.key,)
+    if not _has_parts(block):
+        return ()
     return tuple(part.key for part in part_extents(ref, block.start, block.stop))
 
 
@@ -170,6 +176,11 @@ def join_adjacent(extents: Iterable[Extent], max_bytes: int) -> Iterator[list[Ex
         request.append(extent)
     if request:
         yield request
+
+
+def _has_parts(block: Extent) -> bool:
+    """Return whether a block may be fetched in parts: not if it is no longer than one."""
+    return block.stop - block.start > PART_SIZE
 
 
 def _part_key(ref: ObjectRef, start: int) -> str:

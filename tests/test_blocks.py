@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
+    PART_SIZE,
     ObjectRef,
     Span,
     block_extent,
     block_key,
     join_adjacent,
+    missing_extents,
+    overlapping_keys,
     spans,
 )
 
@@ -106,3 +109,19 @@ def test_the_name_of_a_block_is_the_same_in_every_process():
     ref = ObjectRef.of("s", "s3://b/k", 10, "e")
     assert ref.object_id == "6d33da98dc9d94ead4fde712d9c3a00f"
     assert block_key(ref.object_id, 255) == f"{ref.object_id}-ff"
+
+
+@pytest.mark.parametrize("length", [1, PART_SIZE, BLOCK_SIZE + 1])
+def test_a_block_that_is_no_longer_than_a_part_is_looked_up_once_and_fetched_whole(length):
+    """Each lookup is a system call, and small files have no other block."""
+    ref = ObjectRef.of("source", "s3://b/k", length, "etag")
+    last = block_extent(ref, ref.block_count - 1)
+    asked: list[str] = []
+    for granularity in (PART_SIZE, BLOCK_SIZE):
+        assert list(
+            missing_extents(
+                ref, length - 1, length, granularity, lambda key: bool(asked.append(key))
+            )
+        ) == [last]
+    assert asked == [last.key, last.key]
+    assert overlapping_keys(ref, last) == ()

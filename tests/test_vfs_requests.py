@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -356,3 +357,24 @@ def test_a_slow_disk_may_use_the_time_until_the_end(vfs, top, monkeypatch):
         vfs.read(vfs.open(f"{top}/{name}"), 0, 100)
     vfs.close()
     assert len(written) == 5
+
+
+def test_reads_beyond_the_limit_of_a_mount_fail_at_once(monkeypatch):
+    """Each read that waits for the store needs a thread, and listings must find one."""
+    monkeypatch.setattr("ego4dfs.mount.operations.MAX_READS", 2)
+    reads = []
+
+    def read_into(handle, offset, view) -> int:
+        reads.append(offset)
+        if offset < 2:
+            return operations.read_into(file.fh, offset + 1, view)
+        return 5
+
+    vfs = SimpleNamespace(open=lambda _: Handle("a", content=bytes(10)), read_into=read_into)
+    operations = Operations(vfs, lambda: None)
+    file = SimpleNamespace(fh=0)
+    operations.open("/a", file)
+    with pytest.raises(OSError, match="2 reads already wait") as error:
+        operations.read_into(file.fh, 0, memoryview(bytearray(5)))
+    assert (error.value.errno, reads) == (errno.EIO, [0, 1])
+    assert operations.read_into(file.fh, 2, memoryview(bytearray(5))) == 5

@@ -192,6 +192,13 @@ def test_repeated_reads_of_one_place_do_not_open_the_window_further():
     assert sum(map(len, named)) <= BLOCK_SIZE
 
 
+def test_a_first_read_at_the_start_skips_nothing():
+    """No other process can have read what is before it."""
+    window = Window()
+    assert not window.skips(0)
+    assert window.skips(1)
+
+
 def test_threads_that_share_a_window_request_each_byte_once():
     """Eight at a time, as in the kernel: none is so late that it looks like a seek."""
     window, reads = Window(), sequence(0, 2000)

@@ -67,15 +67,16 @@ def checksum(key: str, data: memoryview) -> int:
     return xxhash.xxh3_64_intdigest(data, seed=xxhash.xxh3_64_intdigest(key.encode()))
 
 
-def write(path: Path, key: str, data: memoryview) -> None:
+def write(path: str | Path, key: str, data: memoryview) -> None:
     """Write a block to a temporary file in `incoming`, and rename it to `path`.
 
     Raises OSError if it cannot be written; then no temporary file remains.
     """
-    incoming = path.parent.parent / INCOMING
+    directory, name = os.path.split(path)  # not pathlib, and below: hot path
+    incoming = f"{os.path.dirname(directory)}/{INCOMING}"  # noqa: PTH120
     # The thread's number makes the name unique for caches of one process, and for containers,
     # in which each process may have pid 1.
-    temporary = incoming / f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp"
+    temporary = f"{incoming}/{name}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
         fd = _create(temporary)
         try:
@@ -87,27 +88,27 @@ def write(path: Path, key: str, data: memoryview) -> None:
             os.close(fd)
         _rename(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _create(temporary: Path) -> int:
+def _create(temporary: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(temporary, flags, 0o600)
     except FileNotFoundError:
-        make_private(temporary.parent)
+        make_private(Path(temporary).parent)
     except FileExistsError:
-        temporary.unlink()  # left by a killed process that had the same process id
+        os.unlink(temporary)  # noqa: PTH108 - left by a killed process that had the same process id
     return os.open(temporary, flags, 0o600)
 
 
-def _rename(temporary: Path, path: Path) -> None:
+def _rename(temporary: str, path: str | Path) -> None:
     try:
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105
     except FileNotFoundError:
-        make_private(path.parent)
-        temporary.replace(path)
+        make_private(Path(path).parent)
+        os.replace(temporary, path)  # noqa: PTH105
 
 
 def read_into(path: str, start: int, view: memoryview) -> bool:

@@ -50,6 +50,7 @@ class BlockWriter:
     ) -> None:
         """Write below `directory`, counted by `index`; add the keys of new blocks to `verified`."""
         self._directory = directory
+        self._prefix = f"{directory}/"
         self._index = index
         self._generation = index.generation
         self.verified = verified
@@ -207,7 +208,7 @@ class BlockWriter:
 
     def _write_one(self, put: Put) -> bool:
         try:
-            blockfile.write(self._directory / relative_name(put.key), put.key, put.data)
+            blockfile.write(self._prefix + relative_name(put.key), put.key, put.data)
         except OSError as error:
             self._note_failure(error)
             self._index.remove(put.key)

@@ -13,7 +13,6 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +34,28 @@ READ_SIZE = 128 * 1024
 """st_blksize: Python and cp read in this unit; libfuse 2 always sends requests of this size."""
 
 
+class _ReadSlots:
+    """A limit on calls in progress that may wait for the store: one is held within a `with`.
+
+    Safe from several threads. Raises OSError at once if all are held.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._held == self._limit:
+                raise OSError(errno.EIO, f"{self._limit} reads already wait for the store")
+            self._held += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._held -= 1
+
+
 class Operations:
     """The operations of one mount. Called from many libfuse threads at the same time."""
 
@@ -50,7 +71,7 @@ class Operations:
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, list[tuple[DirEntry, Stat | None]]] = {}
         self._numbers = itertools.count(1)
-        self._reads = threading.Semaphore(MAX_READS)
+        self._reads = _ReadSlots(MAX_READS)
         self._lock = threading.Lock()  # guards _sizes together with what is open
         self._open_paths: Counter[str] = Counter()  # how many handles each open file has
         # Both have one entry for each path that was looked at: at most the files of the tree, which
@@ -129,7 +150,7 @@ class Operations:
             with self._lock:
                 fi.fh = self._register(handle)
         else:
-            with self._wait_for_bytes(path):
+            with self._reads:
                 handle = self._vfs.open(path)
             with self._lock:
                 self._correct_size(path, handle)
@@ -149,7 +170,7 @@ class Operations:
             return self._status.read_into(handle, offset, view)
         if self._opened.get(handle.path, handle.version) != handle.version:
             raise ObjectChanged(f"{handle.path} was replaced, and has been opened again since")
-        with self._wait_for_bytes(handle.path):
+        with self._reads:
             return self._vfs.read_into(handle, offset, view)
 
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
@@ -167,16 +188,6 @@ class Operations:
                 if not self._open_paths[handle.path]:
                     del self._open_paths[handle.path]
         return 0
-
-    @contextmanager
-    def _wait_for_bytes(self, path: str) -> Iterator[None]:
-        """Count a call that may wait for the store. Raises OSError if there are too many."""
-        if not self._reads.acquire(blocking=False):
-            raise OSError(errno.EIO, f"{MAX_READS} reads already wait for the store", path)
-        try:
-            yield
-        finally:
-            self._reads.release()
 
     def _register(self, handle: Handle) -> int:
         number = next(self._numbers)
@@ -203,7 +214,7 @@ class Operations:
         """
         try:
             if found.is_known:
-                with self._wait_for_bytes(path):
+                with self._reads:
                     self._vfs.open(path)
                 found = self._vfs.stat(path)
                 with self._lock:

@@ -50,13 +50,14 @@ class ByteBudget:
 
         Raises StoreUnavailable when they do not become free in time.
         """
-        deadline = Deadline.after(ANSWER_S)
+        deadline: Deadline | None = None
         with self._changed:
             while self._used and self._used + amount > self._max_bytes:
                 if not wait:
                     return False
                 if self._used - self._overdue_bytes() + amount <= self._max_bytes:
                     break
+                deadline = deadline or Deadline.after(ANSWER_S)
                 if deadline.has_passed:
                     raise StoreUnavailable("the memory for bytes that wait for the disk is full")
                 self._changed.wait(_POLL_S)

@@ -86,12 +86,16 @@ class Reader:
         would fetch is fetched now, and cached. Raises StoreError if the store does not send it, and
         ObjectChanged if the object has another size or version.
         """
-        if not ref.size or self._has_first_part(ref):
+        if not ref.size:
             return
-        if ref.size > PART_SIZE and self._cache.has_any(ref.object_id):
-            return
-        first = range(min(FIRST_AT_START, ref.size))
-        begun = self.downloads.fetch(ref, first, PART_SIZE, FIRST_AT_START)
+        begun: Mapping[str, Flight] = {}
+        if self.downloads.flight(block_key(ref.object_id, 0)) is None:
+            if self._has_first_part(ref):
+                return
+            if ref.size > PART_SIZE and self._cache.has_any(ref.object_id):
+                return
+            first = range(min(FIRST_AT_START, ref.size))
+            begun = self.downloads.fetch(ref, first, PART_SIZE, FIRST_AT_START)
         self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), begun)
 
     def prefetch_small(self, ref: ObjectRef) -> bool:

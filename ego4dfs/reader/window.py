@@ -58,7 +58,7 @@ class Window:
 
     def skips(self, start: int) -> bool:
         """Return whether a read at `start` skips bytes that other processes may have read."""
-        return self._next + MAX_FORWARD_STEP < start <= self._next + MAX_WINDOW
+        return max(0, self._next + MAX_FORWARD_STEP) < start <= self._next + MAX_WINDOW
 
     def advance(
         self, start: int, stop: int, *, missed: bool = True, shared: bool = False

@@ -78,6 +78,8 @@ class DaemonThreadPool:
     def _lacks_thread(self) -> bool:
         """Return whether a task could run but no thread is free for it; `_changed` is held."""
         free = self._threads - self._running.total()
+        if len(self._waiting) <= free:
+            return False
         running = self._running.copy()
         for group, limit, _ in self._waiting:
             if running[group] < limit:
