@@ -61,11 +61,14 @@ class Session:
 
 def open_configured_store(config: Config, metrics: Metrics) -> ObjectStore:
     """Open the store that a Config describes, without a request. Raises ConfigError."""
+    if config.emulate:
+        log.warning("the store is emulated as slower and less reliable: %s", config.emulate)
     return open_store(
         source=config.source,
         endpoint_url=config.endpoint_url,
         profile=config.aws_profile_name,
         transport=config.transport,
+        emulation=config.emulate,
         metrics=metrics,
     )
 

@@ -81,7 +81,10 @@ def _row(action: argparse.Action) -> str:
     value = str(action.metavar or choices or action.dest.upper()) if action.nargs != 0 else ""
     value += " ..." if action.nargs in {"+", "*"} else ""
     spelt = [f"{option} {value}".strip() for option in action.option_strings] or [value]
-    cells = [", ".join(f"`{one}`" for one in spelt), str(action.help).replace("<", "&lt;")]
+    cells = [
+        ", ".join(f"`{one}`" for one in spelt),
+        str(action.help).replace("<", "&lt;").replace("%%", "%"),
+    ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 

@@ -145,7 +145,8 @@ def test_requests_are_signed_for_the_configured_region(
     transport: str,
 ) -> None:
     gateway.faults.region = "eu-central-1"
-    store = opened(endpoint_url=gateway.url, transport=transport, region="eu-central-1")
+    licensed.variables(AWS_REGION="eu-central-1")
+    store = opened(endpoint_url=gateway.url, transport=transport)
     assert store.head(bucket.put("a", b"data")).size == 4
     assert gateway.requests == 1
 

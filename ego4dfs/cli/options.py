@@ -167,6 +167,12 @@ def add_store(parser: Parser) -> None:
         metavar="NAME",
         help="library that talks to S3: auto (default), obstore or s3fs",
     )
+    group.add_argument(
+        "--emulate",
+        metavar="WHAT",
+        help="for trying and testing: make the store slower and let requests fail, e.g."
+        " rtt=30ms,rate=80MB/s,fail=503:1%%",
+    )
 
 
 def add_retry_for(group: argparse._ActionsContainer) -> None:

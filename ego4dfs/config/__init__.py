@@ -17,6 +17,7 @@ from typing import Any
 
 from ego4dfs import datasets
 from ego4dfs.config import text_files, values
+from ego4dfs.config.emulation import NO_EMULATION, Emulation, emulation
 from ego4dfs.config.values import MIN_CACHE_BYTES, Given, parse_size
 from ego4dfs.errors import ConfigError
 
@@ -26,6 +27,7 @@ __all__ = [
     "MIN_CACHE_BYTES",
     "UID_FILTERS",
     "Config",
+    "Emulation",
     "default_cache_dir",
     "parse_size",
     "resolve",
@@ -99,6 +101,8 @@ class Config:
     """URL or directory of a mirror of S3: <source>/<bucket>/<key>."""
     transport: str = "auto"
     """The library that talks to S3: auto, obstore or s3fs."""
+    emulate: Emulation = NO_EMULATION
+    """Latency, bandwidth and failures that are added to the store, for trying and testing."""
     cache_dir: Path = field(default_factory=default_cache_dir)
     cache_max_bytes: int | None = None
     """Limit of the cache; None for the limit that the cache has, else a share of the free disk."""
@@ -153,6 +157,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "endpoint_url": values.endpoint,
     "source": values.source,
     "transport": values.transport,
+    "emulate": emulation,
     "cache_dir": values.path,
     "eviction": values.eviction,
     "verify": values.verify,

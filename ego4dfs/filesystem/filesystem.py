@@ -72,6 +72,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         endpoint_url: str | None = None,
         source: AnyPath | None = None,
         transport: str | None = None,
+        emulate: str | None = None,
         config_path: AnyPath | None = None,
         output_directory: AnyPath | None = None,
         mountpoint: AnyPath | None = None,
@@ -114,6 +115,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             endpoint_url: URL of an S3 server.
             source: Directory or fsspec URL in place of S3.
             transport: Library that talks to S3: `auto`, `obstore` or `s3fs`.
+            emulate: Latency, bandwidth and failures to add, such as `rtt=30ms,fail=503:1%`.
             config_path: JSON file with further options.
             output_directory: No effect here, as all below; accepted so that configs can be shared.
             mountpoint: See output_directory.

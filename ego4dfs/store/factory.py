@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
+from ego4dfs.config import Emulation
 from ego4dfs.errors import ConfigError
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import aws_config_files
 from ego4dfs.store.breaker import Breaker
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.credentials import Credentials
+from ego4dfs.store.emulated_network import EmulatedNetwork
 from ego4dfs.store.fsspec_mirror import FsspecMirror
 from ego4dfs.store.local_mirror import LocalMirror
 from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
@@ -29,8 +32,8 @@ def open_store(
     source: str = "",
     endpoint_url: str = "",
     profile: str = "",
-    region: str = "",
     transport: str = "auto",
+    emulation: Emulation | None = None,
     metrics: Metrics,
     max_concurrency: int = 128,
 ) -> ObjectStore:
@@ -38,8 +41,8 @@ def open_store(
 
     That is S3 at `endpoint_url` (else the one of the environment or the profile, else AWS), or
     with `source` a mirror at any fsspec URL or path, laid out `<source>/<bucket>/<key>`. Keys
-    come from `profile`, or from the AWS credential chain when none is named. `region` is the region
-    of buckets when neither they nor AWS name one. No request is made and no thread started here.
+    come from `profile`, or from the AWS credential chain when none is named. `emulation` makes
+    the store slower and less reliable. No request is made and no thread started here.
     Raises ConfigError for a transport that does not exist or is not installed.
     """
     _check(transport)
@@ -48,13 +51,15 @@ def open_store(
         return ResilientStore(
             _mirror(source, network).source,
             metrics,
-            lambda: _unsigned(_mirror(source, network), metrics, max_concurrency),
+            lambda: _emulated(
+                _unsigned(_mirror(source, network), metrics, max_concurrency), emulation
+            ),
         )
     endpoint = _checked(configured_endpoint(endpoint_url, profile))
     return ResilientStore(
         masked(endpoint) or _AWS,
         metrics,
-        lambda: _s3(endpoint, profile, region, transport, metrics, max_concurrency),
+        lambda: _emulated(_s3(endpoint, profile, transport, metrics, max_concurrency), emulation),
     )
 
 
@@ -78,15 +83,12 @@ def _checked(endpoint: str) -> str:
 def _s3(
     endpoint: str,
     profile: str,
-    region: str,
     transport: str,
     metrics: Metrics,
     max_concurrency: int,
 ) -> Transport:
     credentials, network = Credentials(profile), NetworkSettings(profile)
-    regions = Regions(
-        endpoint, lambda: region or aws_config_files.region(profile), metrics, network
-    )
+    regions = Regions(endpoint, lambda: aws_config_files.region(profile), metrics, network)
     return Transport(
         adapter=_adapter(transport, endpoint, credentials, regions, network),
         credentials=credentials,
@@ -94,6 +96,12 @@ def _s3(
         concurrency=ConcurrencyLimit(max_concurrency),
         throttle=Throttle(metrics),
     )
+
+
+def _emulated(transport: Transport, emulation: Emulation | None) -> Transport:
+    if not emulation:
+        return transport
+    return replace(transport, adapter=EmulatedNetwork(transport.adapter, emulation))
 
 
 def _mirror(source: str, network: NetworkSettings) -> Adapter:
