@@ -24,6 +24,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from ego4dfs.text import masked, printable
 
@@ -105,6 +106,30 @@ class ObjectChanged(StoreError):  # noqa: N818 - a state of the store
 
 class StoreUnavailable(StoreError):  # noqa: N818 - a state of the store
     """No usable answer in time: connection refused or cut, time-out, throttled, or 5xx."""
+
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+
+def detach(error: _Error) -> _Error:
+    """Remove what an exception that is kept refers to: its traceback and its context; return it.
+
+    A traceback refers to frames, and those to buffers of MiBs, often in a cycle with the exception.
+    Only a full garbage collection frees a cycle, and a mount has few. An exception that is none of
+    ours is left as it is: its traceback is needed.
+    """
+    if isinstance(error, Ego4DError):
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
+def renewed(error: _Error) -> _Error:
+    """Return an equal exception, to raise one that is kept: the kept one gets no traceback."""
+    if not isinstance(error, Ego4DError):
+        return error
+    other = type(error).__new__(type(error), *error.args)
+    other.__dict__.update(error.__dict__)
+    return other
 
 
 _ERRNOS: tuple[tuple[type[Exception], int], ...] = (

@@ -26,6 +26,7 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreError,
     StoreUnavailable,
+    detach,
 )
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
@@ -193,6 +194,8 @@ class FactsIndex:
         except FutureTimeoutError:
             text = f"{url}: the HEAD request of another thread has no response"
             raise StoreUnavailable(text, url=url) from None
+        finally:
+            del result  # an exception refers to this frame, and a future to its exception
 
     def _fetch(self, url: str, result: Future[ObjectFacts], fetch: _Fetch, batch: int) -> None:
         try:
@@ -200,7 +203,7 @@ class FactsIndex:
         except BaseException as error:  # noqa: BLE001 - raised in the waiting threads
             if isinstance(error, (AccessDenied, ObjectMissing)):
                 self._refuse(url, error)
-            result.set_exception(error)
+            result.set_exception(detach(error))
         finally:
             with self._lock:
                 del self._in_flight[url]

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 
 from ego4dfs.blocks import Extent
-from ego4dfs.errors import StoreUnavailable
+from ego4dfs.errors import StoreUnavailable, detach, renewed
 from ego4dfs.runtime.deadline import (
     ANSWER_S,
     FLOOR_BYTES,
@@ -142,7 +142,7 @@ class Flight:
     def fail(self, error: BaseException) -> None:
         """Raise `error` in all readers that wait for bytes that have not arrived."""
         with self._changed:
-            self._error = error
+            self._error = detach(error)
             self._changed.notify_all()
 
     def report_stored(self, *, is_stored: bool) -> None:
@@ -181,15 +181,15 @@ class Flight:
         with self._changed:
             while self._arrived < stop:
                 if self._error is not None:
-                    raise self._error
+                    raise renewed(self._error)
                 left_s = deadline.remaining_s
                 if not self.is_started:
                     left_s = min(left_s, start.remaining_s)
                 if left_s <= 0:
-                    error = StoreUnavailable("the store did not send enough in time")
+                    text = "the store did not send enough in time"
                     if call_remaining_s() > 0:  # else others may have more time than this call
-                        self._error = error
-                    raise error
+                        self._error = StoreUnavailable(text)
+                    raise StoreUnavailable(text)
                 self._changed.wait(left_s)
 
     def _progress(self, arrived: int) -> None:

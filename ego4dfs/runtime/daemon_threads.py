@@ -227,7 +227,7 @@ def call_with_timeout(seconds: float, call: Callable[[], Result], *, name: str) 
     """
     future: Future[Result] = Future()
     thread = threading.Thread(
-        target=lambda: _settle(future, lambda _: call(), None), name=name, daemon=True
+        target=_settle, args=(future, lambda _: call(), None), name=name, daemon=True
     )
     try:
         thread.start()
@@ -235,4 +235,7 @@ def call_with_timeout(seconds: float, call: Callable[[], Result], *, name: str) 
         return call()
     if not wait([future], seconds).done:
         raise CallTimeout
-    return future.result()
+    try:
+        return future.result()
+    finally:
+        del future  # else a cycle: its exception refers to this frame

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import tenacity
 
-from ego4dfs.errors import StoreUnavailable
+from ego4dfs.errors import StoreUnavailable, detach
 from ego4dfs.runtime.deadline import (
     ATTEMPT_S,
     BEGIN_S,
@@ -65,14 +65,31 @@ class RetryPolicy:
         except StoreUnavailable as error:
             if not is_transient(error):
                 raise
-            attempts.first_failure = error
-        return _retrying(stop)(attempts)
+            attempts.first_failure = detach(error)
+        outcome = _retrying(stop)(attempts)
+        if not isinstance(outcome, _Failure):
+            return outcome
+        try:
+            raise outcome.error
+        finally:
+            del outcome, attempts  # else a cycle: the error refers to this frame from now on
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An exception as the result of an attempt.
+
+    If it were raised through tenacity's loop, whose state keeps it, it would be in a cycle with
+    the frame of the loop, and with all buffers that callers have.
+    """
+
+    error: Exception
 
 
 class _Attempts(Generic[Result]):
     """The attempts of one call: makes one when called, and decides whether it was the last.
 
-    `first_failure` is the failure of an attempt that was made before: the first call raises it.
+    `first_failure` is the failure of an attempt that was made before: the first call returns it.
     """
 
     def __init__(
@@ -92,21 +109,29 @@ class _Attempts(Generic[Result]):
         self._failures = 0
         self._received = position()
 
-    def __call__(self) -> Result:
-        """Make one attempt; raise the previous failure instead if `stop` was set meanwhile."""
+    def __call__(self) -> Result | _Failure:
+        """Make one attempt; return the previous failure instead if `stop` was set meanwhile."""
         if self.first_failure is not None:
             failure, self.first_failure = self.first_failure, None
-            raise failure
+            return _Failure(failure)
         if self._failed is not None and self._stop.is_set():
-            raise self._failed
-        return self._request()
+            return _Failure(self._failed)
+        try:
+            return self._request()
+        except Exception as error:  # noqa: BLE001 - raised by `call`
+            return _Failure(detach(error))
+
+    def last(self, state: tenacity.RetryCallState) -> _Failure:
+        """Return the failure to raise."""
+        # A failure because the store was closed is less informative than the one before it.
+        before = self._failed if self._stop.is_set() else None
+        return _Failure(before or _failure(state))
 
     def is_last(self, state: tenacity.RetryCallState) -> bool:
         """Return whether the attempt that failed was the last one."""
         error = _failure(state)
         if self._stop.is_set():
-            # A failure because of the deadline is less informative than the one before it.
-            raise self._failed or error
+            return True
         self._failed = error
         now_s, received = time.monotonic(), self._position()
         lasted_s, self._failed_s = now_s - self._failed_s, now_s
@@ -137,12 +162,16 @@ class _Attempts(Generic[Result]):
 def _retrying(stop: Event) -> tenacity.Retrying:
     """Return tenacity's loop. It is cached, because creating one takes 15 µs."""
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(is_transient),
+        retry=tenacity.retry_if_result(_is_transient_failure),
         stop=lambda state: _attempts(state).is_last(state),
         wait=lambda state: _attempts(state).wait_s(state),
         sleep=tenacity.sleep_using_event(stop),
-        reraise=True,
+        retry_error_callback=lambda state: _attempts(state).last(state),
     )
+
+
+def _is_transient_failure(outcome: object) -> bool:
+    return isinstance(outcome, _Failure) and is_transient(outcome.error)
 
 
 def _attempts(state: tenacity.RetryCallState) -> _Attempts[Any]:
@@ -151,10 +180,10 @@ def _attempts(state: tenacity.RetryCallState) -> _Attempts[Any]:
 
 def _failure(state: tenacity.RetryCallState) -> StoreUnavailable:
     """Return what the last attempt failed with: `is_transient` admits nothing else."""
-    error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, StoreUnavailable):
-        raise TypeError(f"an attempt ended with {error!r}")
-    return error
+    outcome = state.outcome.result() if state.outcome else None
+    if not isinstance(outcome, _Failure) or not isinstance(outcome.error, StoreUnavailable):
+        raise TypeError(f"an attempt ended with {outcome!r}")
+    return outcome.error
 
 
 def is_transient(error: BaseException) -> bool:

@@ -189,7 +189,10 @@ class S3fsS3:
         except _Slow:
             raise too_slow(url) from None
         except Exception as error:  # noqa: BLE001 - four libraries raise their own errors
-            raise self._classified(error, url) from None
+            try:
+                raise self._classified(error, url) from None
+            finally:
+                error.__traceback__ = None  # fsspec's frame and the error refer to each other
 
     def _classified(self, error: Exception, url: str) -> StoreError:
         answer = answer_in(error)

@@ -44,7 +44,7 @@ BUGS = (
         "downloads.failing_store",
         Change(
             "ego4dfs.reader.flights",
-            "        with self._changed:\n            self._error = error\n",
+            "        with self._changed:\n            self._error = detach(error)\n",
             "        self._error = error\n        with self._changed:\n            return\n",
         ),
     ),
