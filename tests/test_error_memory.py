@@ -16,7 +16,7 @@ from ego4dfs.errors import StoreError, StoreUnavailable, detach, renewed
 from ego4dfs.facts import FactsIndex
 from ego4dfs.reader import Window
 from ego4dfs.reader.flights import Flight
-from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
+from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize, s3fs_s3
 from ego4dfs.store.classify import Throttled
 from kit.data import seeded
 from kit.fault_kinds import KINDS
@@ -84,6 +84,34 @@ def test_failed_and_repeated_reads_leave_no_buffer(  # noqa: PLR0917
         settle(reader)
     wait_until(lambda: not flights(), 10)
     assert [view() for view in views if view() is not None] == []
+
+
+def test_dropped_filesystems_of_s3fs_are_freed(
+    licensed: object,
+    gateway: Gateway,
+    url: str,
+    opened: Callable[..., ObjectStore],
+    no_collection: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is several MiB, and has connections."""
+    monkeypatch.setattr("ego4dfs.store.s3fs_s3.COLLECT_EVERY_S", 0.0)
+    made: list[weakref.ref[object]] = []
+    new = s3fs_s3._new_filesystem
+
+    def record(*arguments: object) -> object:
+        filesystem = new(*arguments)
+        made.append(weakref.ref(filesystem))
+        return filesystem
+
+    monkeypatch.setattr(s3fs_s3, "_new_filesystem", record)
+    store = opened(endpoint_url=gateway.url, transport="s3fs")
+    for _ in range(5):
+        store.head(url)
+        store._made.adapter._pools.clear()  # as if the network had changed
+    store.head(url)
+    assert len(made) == 6
+    assert sum(one() is not None for one in made) <= 2
 
 
 def test_threads_that_wait_for_one_failure_keep_nothing_of_each_other(tmp_path, no_collection):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import time
 from collections.abc import Callable
@@ -39,6 +40,8 @@ from ego4dfs.store.throughput import MinimumThroughput
 
 READ_TIMEOUT_S = QUIET_S
 MAX_CONNECTIONS = 64
+COLLECT_EVERY_S = 10.0
+"""Filesystems that were dropped are freed at most so often."""
 STREAM_BYTES = 64 << 10, 256 << 10
 """Minimum and maximum of a piece of a stream: each piece wakes two threads, and a killed download
 loses one piece of each connection."""
@@ -81,6 +84,7 @@ class S3fsS3:
         self._regions = regions
         self._network = network
         self._pools: ClientPool[Any] = ClientPool(lambda: READ_TIMEOUT_S)
+        self._collected_s = time.monotonic()
 
     @property
     def source(self) -> str:
@@ -167,11 +171,7 @@ class S3fsS3:
         bucket, key = split_s3_url(url)
         region, keys = self._regions.of(bucket), self._credentials.keys()
         filesystem = self._pools.client(
-            region,
-            keys,
-            lambda read_timeout_s: _new_filesystem(
-                self._endpoint_url, region, keys, read_timeout_s, self._network
-            ),
+            region, keys, lambda read_timeout_s: self._new_filesystem(region, keys, read_timeout_s)
         )
         return _Request(
             filesystem,
@@ -179,6 +179,17 @@ class S3fsS3:
             {**arguments, "Bucket": bucket, "Key": key},
             lambda took_s: self._pools.answered(region, took_s),
         )
+
+    def _new_filesystem(self, region: str, keys: Keys, read_timeout_s: float) -> Any:
+        """Return a new filesystem; free the ones that were dropped, of 2 MiB or more each.
+
+        They are in reference cycles, and s3fs closes their connections when they are freed. A
+        process that collects rarely, as a mount does, would keep all of them.
+        """
+        if time.monotonic() - self._collected_s >= COLLECT_EVERY_S:
+            gc.collect()
+            self._collected_s = time.monotonic()
+        return _new_filesystem(self._endpoint_url, region, keys, read_timeout_s, self._network)
 
     def _await(self, url: str, loop: Any, coroutine: Any, *arguments: Any) -> Any:
         """Run a coroutine on fsspec's loop; raise its failure as a StoreError."""
