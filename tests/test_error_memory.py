@@ -6,19 +6,22 @@ A mount collects rarely, and an error that is kept refers to all frames that it 
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from ego4dfs.blocks import PART_SIZE, ObjectRef
+from ego4dfs.blocks import PART_SIZE, ObjectRef, block_extent, part_extents
 from ego4dfs.errors import StoreError, StoreUnavailable, detach, renewed
 from ego4dfs.facts import FactsIndex
 from ego4dfs.reader import Window
 from ego4dfs.reader.flights import Flight
+from ego4dfs.runtime.daemon_threads import call_with_timeout
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize, s3fs_s3
 from ego4dfs.store.classify import Throttled
 from kit.data import seeded
+from kit.fakes import StallingStore
 from kit.fault_kinds import KINDS
 from kit.gateway import Faults, Gateway
 from kit.processes import wait_until
@@ -41,14 +44,23 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
-def flights() -> int:
-    return sum(type(one) is Flight for one in gc.get_objects())
+def flights(keys: set[str]) -> int:
+    """Count the flights of objects that this test reads."""
+    return sum(type(one) is Flight and one.extent.key in keys for one in gc.get_objects())
+
+
+def shares() -> Iterator[tuple[str, str]]:
+    """Yield each kind with "all", and with "some" if some requests can be answered."""
+    for kind in QUICK:
+        yield kind, "all"
+        if any(name.endswith("_every") and count != 1 for name, count in KINDS[kind].items()):
+            yield kind, "some"
 
 
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])
 @pytest.mark.parametrize(
     ("kind", "share"),
-    [("503 SlowDown", "some"), *((kind, share) for kind in QUICK for share in ("all", "some"))],
+    [("503 SlowDown", "some"), *shares()],
 )
 def test_failed_and_repeated_reads_leave_no_buffer(  # noqa: PLR0917
     licensed: object,
@@ -69,20 +81,25 @@ def test_failed_and_repeated_reads_leave_no_buffer(  # noqa: PLR0917
     every = {name: 1 for name in settings if name.endswith("_every")} if share == "all" else {}
     gateway.faults = Faults(**{**settings, **every})
     views: list[weakref.ref[memoryview]] = []
+    failed = 0
 
-    def read(ref: ObjectRef, window: Window | None) -> None:
+    def read(ref: ObjectRef, window: Window | None) -> int:
         view = memoryview(bytearray(2 * PART_SIZE))
         views.append(weakref.ref(view))
         try:
             reader.read_into(ref, 0, view, window)
         except StoreError:
-            return
+            return 1
+        return 0
 
+    keys: set[str] = set()
     for number in range(4):
         one = ObjectRef.of(f"source {number}", url, facts.size, facts.etag)
-        read(one, Window() if number % 2 else None)
+        keys |= {extent.key for extent in (block_extent(one, 0), *part_extents(one, 0, one.size))}
+        failed += read(one, Window() if number % 2 else None)
         settle(reader)
-    wait_until(lambda: not flights(), 10)
+    assert failed == 4 or share == "some"
+    wait_until(lambda: not flights(keys), 10)
     assert [view() for view in views if view() is not None] == []
 
 
@@ -115,21 +132,79 @@ def test_dropped_filesystems_of_s3fs_are_freed(
 
 
 def test_threads_that_wait_for_one_failure_keep_nothing_of_each_other(tmp_path, no_collection):
-    class Refusing:
-        source = "refusing"
+    store = StallingStore()
+    store.fail(StoreUnavailable("down"))
+    index = FactsIndex(tmp_path, store)
+    views: list[weakref.ref[memoryview]] = []
+    kept: list[StoreError] = []
 
-        def head(self, url: str) -> ObjectFacts:
-            raise StoreUnavailable("down", url=url)
-
-    index = FactsIndex(tmp_path, Refusing())
-    errors: list[weakref.ref[StoreError]] = []
-    for _ in range(3):
+    def get(number: int) -> None:
+        view = memoryview(bytearray(1))
+        views.append(weakref.ref(view))
         try:
             index.get("s3://b/k")
         except StoreError as error:
-            errors.append(weakref.ref(error))
+            if number == 0:
+                kept.append(error)
+
+    threads = [threading.Thread(target=get, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(views) == 3)
+    store.gate.set()
+    for thread in threads:
+        thread.join()
     index.close()
-    assert [error() for error in errors] == [None, None, None]
+    assert len(kept) == 1
+    assert sum(view() is not None for view in views) <= 1
+
+
+@pytest.mark.parametrize("error", [s3fs_s3._Slow, ValueError, MemoryError])
+def test_a_failed_coroutine_of_s3fs_keeps_nothing_of_its_caller(
+    licensed: object,
+    gateway: Gateway,
+    url: str,
+    opened: Callable[..., ObjectStore],
+    no_collection: None,
+    error: type[Exception],
+) -> None:
+    store = opened(endpoint_url=gateway.url, transport="s3fs")
+    store.head(url)
+    adapter = store._made.adapter
+    loop = next(iter(adapter._pools._pools.values())).client.loop
+    views: list[weakref.ref[memoryview]] = []
+
+    async def fail() -> None:
+        raise error
+
+    def call() -> None:
+        view = memoryview(bytearray(1))
+        views.append(weakref.ref(view))
+        try:
+            adapter._await(url, loop, fail)
+        except StoreError:
+            return
+
+    call()
+    assert views[0]() is None
+
+
+def test_a_failed_call_with_a_time_limit_keeps_nothing(no_collection):
+    views: list[weakref.ref[memoryview]] = []
+
+    def fail() -> None:
+        view = memoryview(bytearray(1))
+        views.append(weakref.ref(view))
+        raise StoreError("text")
+
+    def call() -> None:
+        try:
+            call_with_timeout(10, fail, name="fail")
+        except StoreError:
+            return
+
+    call()
+    wait_until(lambda: views[0]() is None, 10)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from ego4dfs.config import resolve
 from ego4dfs.config.emulation import FAILURES, Emulation
-from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError, StoreUnavailable
+from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import open_store
 from ego4dfs.store.classify import Interrupted, Throttled
@@ -59,7 +59,7 @@ def requests(network: EmulatedNetwork) -> list[Callable[[], object]]:
 
 @pytest.mark.parametrize("kind", FAILURES)
 def test_each_failure_is_that_of_a_store_in_every_method(kind):
-    expected = {"403": AccessDenied, "404": ObjectMissing, "503": Throttled, "cut": Interrupted}
+    expected = {"503": Throttled, "cut": Interrupted}
     network = emulated(f"fail={kind}:100%")
     for request in requests(network):
         with pytest.raises(StoreError) as error:
@@ -78,12 +78,12 @@ def test_the_share_of_failures_and_their_order_follow_from_the_seed():
                 found.append(type(error).__name__)
         return found
 
-    first = outcomes("fail=503:10%,fail=404:2.5%")
+    first = outcomes("fail=503:10%,fail=cut:2.5%")
     assert 80 < first.count("Throttled") < 120
-    assert 15 < first.count("ObjectMissing") < 35
-    assert first.count("") == 1000 - first.count("Throttled") - first.count("ObjectMissing")
-    assert outcomes("fail=503:10%,fail=404:2.5%,seed=1") == first
-    assert outcomes("fail=503:10%,fail=404:2.5%,seed=2") != first
+    assert 15 < first.count("Interrupted") < 35
+    assert first.count("") == 1000 - first.count("Throttled") - first.count("Interrupted")
+    assert outcomes("fail=503:10%,fail=cut:2.5%,seed=1") == first
+    assert outcomes("fail=503:10%,fail=cut:2.5%,seed=2") != first
 
 
 def test_each_request_waits_for_a_round_trip_and_each_body_for_its_bytes(monkeypatch):
@@ -101,6 +101,12 @@ def test_each_request_waits_for_a_round_trip_and_each_body_for_its_bytes(monkeyp
 def test_an_unchanged_manifest_has_no_body_to_wait_for():
     network = emulated("fail=cut:100%")
     assert network.read(URL, unless_etag=MemoryStore.head(network._adapter, URL).etag) is None
+
+
+def test_shares_that_sum_up_to_all_are_accepted():
+    shares = "fail=500:33%,fail=503:56%,fail=cut:11%"
+    with pytest.raises(StoreError):
+        emulated(shares).head(URL)
 
 
 def test_closing_ends_the_waits():
@@ -141,13 +147,13 @@ def test_commands_say_that_the_store_is_emulated(tmp_path: Path, licensee):
     (directory / "manifest.csv").write_text("video_uid,type,s3_path\na,file,s3://b/a.csv\n")
     done = run_cli(
         *("ls", "v2/imu", "--datasets", "imu", "--source", str(tmp_path)),
-        *("--emulate", "rtt=1ms,rate=80MB/s,fail=404:99%,fail=cut:1%"),
+        *("--emulate", "rtt=1ms,rate=80MB/s,fail=500:99%,fail=cut:1%"),
         env=licensee,
         check=False,
     )
     assert "the store is emulated as slower and less reliable: 1 ms, 80 MB/s per request" in (
         done.stderr
     )
-    assert "99% of requests fail with 404, 1% of answers are cut" in done.stderr
+    assert "99% of requests fail with 500, 1% of answers are cut" in done.stderr
     assert done.returncode != 0
-    assert "it is announced but not published" in done.stderr
+    assert "the store answered 500" in done.stderr

@@ -170,7 +170,7 @@ def add_store(parser: Parser) -> None:
     group.add_argument(
         "--emulate",
         metavar="WHAT",
-        help="for trying and testing: make the store slower and let requests fail, e.g."
+        help="for trying and testing: make the store slower and make requests fail, e.g."
         " rtt=30ms,rate=80MB/s,fail=503:1%%",
     )
 

@@ -10,20 +10,22 @@ from ego4dfs.config.values import Given, closest, parse_size, text
 from ego4dfs.errors import ConfigError
 
 CUT = "cut"
-FAILURES = ("403", "404", "500", "503", CUT)
-"""What a request can be answered: an HTTP status, or half a body and then nothing."""
+FAILURES = ("500", "503", CUT)
+"""How a request can fail: an HTTP status, or half of a body. Not 403 and 404: stores do not answer
+these by chance, and they are remembered."""
 MAX_RTT_S = 10.0
-MIN_BYTES_PER_S = 64_000
+MIN_BYTES_PER_S = 1_000_000
+"""So a body of 8 MiB, the longest that is not streamed, arrives within the limit of a request."""
 HINT = "write it like rtt=30ms,rate=80MB/s,fail=503:1%"
 
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """How a store behaves beside what it is; the default changes nothing.
+    """What is added to the behaviour of a store; the default adds nothing.
 
     Each request waits `rtt_s`; its body then arrives with `bytes_per_s`, 0 for no limit.
-    `failures` has the share of requests, from 0 to 1, that fail in each way of FAILURES. The same
-    `seed` lets the same ones fail of requests that are sent one after another.
+    `failures` has the share of requests, from 0 to 1, that fail in each way of FAILURES. With the
+    same `seed`, the same requests of a sequential program fail.
     """
 
     rtt_s: float = 0.0
@@ -67,7 +69,7 @@ def emulation(given: Given) -> Emulation:
             raise Given(item, given.where).invalid(_EXPECTED[name], HINT) from None
         except ConfigError as error:
             raise Given(item, given.where).invalid(_EXPECTED[name], error.hint) from None
-    if sum(share for _, share in found.failures) > 1:
+    if round(sum(share for _, share in found.failures), 9) > 1:
         raise given.invalid("failures of at most 100% in all", HINT)
     return found
 
@@ -88,7 +90,7 @@ def _fail(before: Emulation, value: str) -> Emulation:
     number = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)%", share, re.ASCII)
     if kind not in FAILURES or number is None:
         raise ValueError(value)
-    failure = (kind, _between(0, float(number[1]) / 100, 1))
+    failure = (kind, _between(1e-9, float(number[1]) / 100, 1))
     return replace(before, failures=(*before.failures, failure))
 
 
@@ -112,7 +114,7 @@ _READERS: Mapping[str, Callable[[Emulation, str], Emulation]] = {
 }
 _EXPECTED: Mapping[str, str] = {
     "rtt": "a round-trip time up to 10s, such as rtt=30ms",
-    "rate": "a rate of at least 64KB/s, such as rate=80MB/s",
+    "rate": "a rate of at least 1MB/s, such as rate=80MB/s",
     "fail": f"one of {', '.join(FAILURES)} and a share, such as fail=503:1%",
     "seed": "a whole number, such as seed=7",
 }

@@ -27,6 +27,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
     detach,
+    renewed,
 )
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
@@ -190,12 +191,13 @@ class FactsIndex:
         if is_first:
             self._fetch(url, result, fetch, batch)
         try:
-            return result.result(Deadline.after(THROTTLED_S).remaining_s)
+            error = result.exception(Deadline.after(THROTTLED_S).remaining_s)
         except FutureTimeoutError:
             text = f"{url}: the HEAD request of another thread has no response"
             raise StoreUnavailable(text, url=url) from None
-        finally:
-            del result  # an exception refers to this frame, and a future to its exception
+        if error is not None:
+            raise renewed(error)  # other threads wait for it too
+        return result.result()
 
     def _fetch(self, url: str, result: Future[ObjectFacts], fetch: _Fetch, batch: int) -> None:
         try:

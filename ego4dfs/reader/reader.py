@@ -89,7 +89,8 @@ class Reader:
         if not ref.size:
             return
         begun: Mapping[str, Flight] = {}
-        if self.downloads.flight(block_key(ref.object_id, 0)) is None:
+        first_block = block_key(ref.object_id, 0)
+        if ref.size > PART_SIZE or self.downloads.flight(first_block) is None:
             if self._has_first_part(ref):
                 return
             if ref.size > PART_SIZE and self._cache.has_any(ref.object_id):

@@ -183,6 +183,8 @@ def _settle(future: Future[Result], function: Callable[[Item], Result], item: It
         future.set_exception(error)  # raised in the caller's thread
         if isinstance(error, KeyboardInterrupt):  # this is the caller's thread
             raise
+    finally:
+        del future  # else a cycle: its exception refers to this frame
 
 
 def map_parallel(

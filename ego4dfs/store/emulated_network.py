@@ -1,6 +1,6 @@
 """EmulatedNetwork: an adapter with added latency, limited bandwidth and failures, for tests.
 
-It stands below retries and limits, so these meet what it does as they would meet it on a network.
+It stands below retries and limits of the number of requests, and above time limits of bodies.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from ego4dfs.store.classify import Answer, error_of, truncated
 from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink
 
 _ANSWERS = {
-    "403": Answer(403, "AccessDenied"),
-    "404": Answer(404, "NoSuchKey"),
     "500": Answer(500, "InternalError"),
     "503": Answer(503, "SlowDown"),
 }

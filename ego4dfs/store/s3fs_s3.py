@@ -41,7 +41,9 @@ from ego4dfs.store.throughput import MinimumThroughput
 READ_TIMEOUT_S = QUIET_S
 MAX_CONNECTIONS = 64
 COLLECT_EVERY_S = 10.0
-"""Filesystems that were dropped are freed at most so often."""
+"""How long after a collection the next one frees filesystems that were dropped since."""
+RARE_COLLECTIONS = 10_000
+"""A process with a larger threshold for garbage collections, such as a mount, has few."""
 STREAM_BYTES = 64 << 10, 256 << 10
 """Minimum and maximum of a piece of a stream: each piece wakes two threads, and a killed download
 loses one piece of each connection."""
@@ -84,6 +86,7 @@ class S3fsS3:
         self._regions = regions
         self._network = network
         self._pools: ClientPool[Any] = ClientPool(lambda: READ_TIMEOUT_S)
+        self._has_dropped = False
         self._collected_s = time.monotonic()
 
     @property
@@ -173,6 +176,7 @@ class S3fsS3:
         filesystem = self._pools.client(
             region, keys, lambda read_timeout_s: self._new_filesystem(region, keys, read_timeout_s)
         )
+        self._free_dropped()
         return _Request(
             filesystem,
             method,
@@ -181,15 +185,19 @@ class S3fsS3:
         )
 
     def _new_filesystem(self, region: str, keys: Keys, read_timeout_s: float) -> Any:
-        """Return a new filesystem; free the ones that were dropped, of 2 MiB or more each.
-
-        They are in reference cycles, and s3fs closes their connections when they are freed. A
-        process that collects rarely, as a mount does, would keep all of them.
-        """
-        if time.monotonic() - self._collected_s >= COLLECT_EVERY_S:
-            gc.collect()
-            self._collected_s = time.monotonic()
+        self._has_dropped = True  # the first time there is none
         return _new_filesystem(self._endpoint_url, region, keys, read_timeout_s, self._network)
+
+    def _free_dropped(self) -> None:
+        """Free the filesystems that were dropped, of several MiB each, with their connections.
+
+        They are in reference cycles. A process that collects often frees them itself.
+        """
+        now_s = time.monotonic()
+        if self._has_dropped and now_s - self._collected_s >= COLLECT_EVERY_S:
+            self._has_dropped, self._collected_s = False, now_s
+            if not gc.isenabled() or gc.get_threshold()[0] >= RARE_COLLECTIONS:
+                gc.collect()
 
     def _await(self, url: str, loop: Any, coroutine: Any, *arguments: Any) -> Any:
         """Run a coroutine on fsspec's loop; raise its failure as a StoreError."""
@@ -197,8 +205,6 @@ class S3fsS3:
 
         try:
             return sync(loop, coroutine, *arguments)
-        except _Slow:
-            raise too_slow(url) from None
         except Exception as error:  # noqa: BLE001 - four libraries raise their own errors
             try:
                 raise self._classified(error, url) from None
@@ -206,6 +212,8 @@ class S3fsS3:
                 error.__traceback__ = None  # fsspec's frame and the error refer to each other
 
     def _classified(self, error: Exception, url: str) -> StoreError:
+        if isinstance(error, _Slow):
+            return too_slow(url)
         answer = answer_in(error)
         known = error_of(answer, url)
         if answer.status == 304:

@@ -24,6 +24,8 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreError,
     StoreUnavailable,
+    detach,
+    renewed,
 )
 from ego4dfs.manifest import names_and_urls
 from ego4dfs.session import Session
@@ -146,7 +148,7 @@ class VFS:
                 return count
             handle.copy = None
             if handle.unreachable is not None:
-                raise handle.unreachable
+                raise renewed(handle.unreachable)
         try:
             return self.session.reader.read_into(handle.ref, offset, view, handle.window)
         except ObjectChanged as error:
@@ -281,7 +283,8 @@ class VFS:
             copy = copies.find_recorded(node.path, facts) if copies and facts else None
             if facts is None or copy is None:
                 raise
-            return Handle(node.path, ref=self._ref(node.url, facts), copy=copy, unreachable=error)
+            ref = self._ref(node.url, facts)
+            return Handle(node.path, ref=ref, copy=copy, unreachable=detach(error))
 
     def _open_confirmed(self, node: ObjectFile, first_offset: int | None) -> Handle:
         handle = self._open_current(node, first_offset)

@@ -310,12 +310,16 @@ class Future:
             self._changed.notify_all()
 
     def result(self, timeout: float | None = None) -> Any:
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
         with self._changed:
             if not self._changed.wait_for(lambda: self._is_done, timeout):
                 raise TimeoutError
-        if self._error is not None:
-            raise self._error
-        return self._result
+        return self._error
 
 
 def wait(futures: list[Future], timeout: float | None = None) -> SimpleNamespace:
