@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ego4dfs.errors import MountError
+from ego4dfs.files.mountinfo import FILESYSTEM_TYPE, MountEntry
+from ego4dfs.mount import check_mountpoint
 from ego4dfs.mount.working_directory import make_absolute
 from kit.cli import EGO4DFS, complaint, unwarned, without
 from kit.mounts import is_mounted, mounts_below, status
@@ -138,6 +141,15 @@ def test_only_one_of_several_commands_mounts_at_one_place(place, spawn):
             "another command is about to mount there" in output or "mounted there already" in output
         )
     assert mounts_below(mountpoint) == [mountpoint]
+
+
+def test_a_mount_that_another_command_makes_during_the_check_is_named(tmp_path, monkeypatch):
+    """Its files must not count as files that a mount would hide."""
+    (tmp_path / "ego4d.json").touch()
+    found = iter([None, None, MountEntry(tmp_path, FILESYSTEM_TYPE, "0:1")])
+    monkeypatch.setattr("ego4dfs.mount.mountpoint.mounted_at", lambda _: next(found))
+    with pytest.raises(MountError, match="ego4dfs is mounted there already"):
+        check_mountpoint(tmp_path)
 
 
 @pytest.mark.fault(

@@ -44,7 +44,10 @@ def check_mountpoint(mountpoint: Path, *, nonempty: bool = False) -> None:
     Raises MountError, which names the obstacle and what to do.
     """
     _check_free(mountpoint)
-    mode, names, is_writable = _inspect(mountpoint)
+    try:
+        mode, names, is_writable = _inspect(mountpoint)
+    finally:
+        check_unmounted(mountpoint)  # another command may have mounted there meanwhile
     if not stat.S_ISDIR(mode):
         raise MountError(f"{mountpoint} is not a directory", hint="choose an empty directory")
     if names and not nonempty:
