@@ -41,3 +41,8 @@ def test_a_vfs_returns_what_a_directory_would(run):
 
 def test_fsspec_returns_what_a_directory_would(run, account, transport):
     run(models.fsspec_machine(account, transport), 5, 30, shrink=False)
+
+
+@pytest.mark.fuse
+def test_a_mount_returns_what_a_directory_would(run, account, libfuse, transport):
+    run(models.mount_machine(account, libfuse, transport), 3, 30, shrink=False)

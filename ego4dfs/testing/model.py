@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ego4dfs.testing.faces import DirectoryFace, PathStatus
-from ego4dfs.testing.open_files import OpenFile
+from ego4dfs.testing.open_files import OpenFile, PageFaultError
 from ego4dfs.testing.tree_under_test import Fault, TreeUnderTest
 
 
@@ -99,7 +99,10 @@ class Model:
             file.read.clear()
 
     def is_excused(self, name: str, error: OSError) -> bool:
-        """Return whether a call that needs the store may fail in this way now."""
+        """Return whether a call that needs the store may fail in this way now.
+
+        A page fault names no cause: any fault excuses it.
+        """
         allowed = set(self._faults[name].errnos if name in self._faults else ())
         if self.is_key_expired:
             allowed.add(errno.EACCES)
@@ -107,7 +110,7 @@ class Model:
         for until_s, errnos in self._excused.get(name, ()):
             if now_s < until_s:
                 allowed |= errnos
-        return error.errno in allowed
+        return bool(allowed) if isinstance(error, PageFaultError) else error.errno in allowed
 
     def versions_at_open(self, name: str, *, size: int | None = None) -> set[int]:
         """Return the versions, of this size, that a file that is opened now may be of."""

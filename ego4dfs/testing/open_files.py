@@ -14,6 +14,11 @@ from typing import Any, Protocol
 from ego4dfs.errors import Ego4DError, errno_of
 from ego4dfs.vfs import VFS
 
+
+class PageFaultError(OSError):
+    """A page of a mapping could not be read; the kernel reports no cause (SIGBUS, or EFAULT)."""
+
+
 ReadAt = Callable[[int, int], bytes]
 """Called with offset and size; returns the bytes that exist there."""
 
@@ -131,7 +136,7 @@ def _write_all(fd: int, view: memoryview) -> None:
             done += os.write(fd, view[done:])
     except OSError as error:
         if error.errno == errno.EFAULT:
-            raise OSError(errno.EIO, "a page of the mapping cannot be read") from None
+            raise PageFaultError(errno.EIO, "a page of the mapping cannot be read") from None
         raise
 
 

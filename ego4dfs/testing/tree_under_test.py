@@ -28,16 +28,15 @@ class Fault:
 class TreeUnderTest(Protocol):
     """A tree that shows files of a store, and ways to change both.
 
-    `names` are the files of `directory`, which has no others but manifest.csv. `stale_errnos` are
-    the errors of reads of a replaced object. With `caches_attributes` a stat may return attributes
-    from before a replacement. With `shares_size`, as in a kernel, reads of a replaced file may end
-    where a later version ends. It is opened again at most `max_remounts` times in an example.
+    `names` are the files of `directory`, which has no others but manifest.csv. With
+    `caches_attributes` a stat may return attributes from before a replacement. With `shares_size`,
+    as in a kernel, reads of a replaced file may end where a later version ends. It is opened again
+    at most `max_remounts` times in an example.
     """
 
     names: Sequence[str]
     directory: str
     faults: Sequence[Fault]
-    stale_errnos: frozenset[int]
     caches_attributes: bool
     shares_size: bool
     max_remounts: int

@@ -40,7 +40,6 @@ class VFSTree:
     names = NAMES
     directory = f"v2/{DATASET}"
     faults = tuple(STORE_FAULTS)
-    stale_errnos = frozenset({errno.ESTALE})
     caches_attributes = False
     shares_size = False
     max_remounts = 3

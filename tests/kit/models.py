@@ -1,4 +1,4 @@
-"""The state machine of ego4dfs.testing on VFS and fsspec; scripts/model runs it for long."""
+"""The state machine of ego4dfs.testing on VFS, mount and fsspec; scripts/model runs it for long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ego4dfs.testing import MemoryStore, TreeMachine, TreeUnderTest, VFSTree
-from kit.trees import Account, FsspecTree
+from kit.trees import Account, FsspecTree, MountTree
 
 
 class VFSMachine(TreeMachine):
@@ -27,6 +27,16 @@ def fsspec_machine(account: Account, transport: str) -> type[TreeMachine]:
             return FsspecTree(account, directory, transport)
 
     return FsspecMachine
+
+
+def mount_machine(account: Account, libfuse: str, transport: str) -> type[TreeMachine]:
+    """Return the machine on a mount."""
+
+    class MountMachine(TreeMachine):
+        def make_tree(self, directory: Path) -> TreeUnderTest:
+            return MountTree(account, directory, libfuse, transport)
+
+    return MountMachine
 
 
 def run(

@@ -1,8 +1,9 @@
-"""`ego4d://` over the S3 server, behind a gateway, for TreeMachine."""
+"""A mount and `ego4d://` over the S3 server, behind a gateway, for TreeMachine."""
 
 from __future__ import annotations
 
 import errno
+import os
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from ego4dfs.demo.server import S3Server
 from ego4dfs.filesystem import Ego4DFileSystem
-from ego4dfs.testing import Fault, FsspecFace, OpeningFace
+from ego4dfs.testing import DirectoryFace, Fault, FsspecFace, OpeningFace
 from ego4dfs.testing.contract_release import manifest_of
 from ego4dfs.vfs.vfs import OPEN_REFUSAL_VALID_S
 from kit.cache import open_cache
 from kit.gateway import Faults, Gateway, Reply
+from kit.mounts import Mounts
 from kit.server import Release
 from kit.stores import Aws
 
@@ -65,7 +67,6 @@ class S3Tree:
 
     names = NAMES
     faults = tuple(S3_FAULTS)
-    stale_errnos = frozenset({errno.ESTALE})
     caches_attributes = False
     shares_size = False
     max_remounts = 2
@@ -140,3 +141,33 @@ class CatFace(FsspecFace):
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         return self._fs.cat_file(path, offset, offset + size)
+
+
+class MountTree(S3Tree):
+    """A real mount in a process of its own."""
+
+    caches_attributes = True
+    shares_size = True
+    max_remounts = 1
+
+    def __init__(self, account: Account, directory: Path, libfuse: str, transport: str) -> None:
+        super().__init__(account, directory / "cache")
+        self._mounts = Mounts(directory, libfuse)
+        self._closing.callback(self._mounts.clear)
+        self._arguments = ("--version", self._release.version, "--datasets", DATASET)
+        self._env = {
+            **os.environ,
+            "AWS_ENDPOINT_URL": self._gateway.url,
+            "EGO4DFS_CACHE_DIR": str(self._cache_dir),
+            "EGO4DFS_CACHE_SIZE": "1GiB",
+            "EGO4DFS_TRANSPORT": transport,
+        }
+        self._root = self._mounts(*self._arguments, env=self._env)
+
+    @property
+    def face(self) -> OpeningFace:
+        return DirectoryFace(self._root)
+
+    def remount(self) -> None:
+        self._mounts.unmount(self._root)
+        self._mounts.again(self._root, *self._arguments, env=self._env)
