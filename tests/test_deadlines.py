@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from ego4dfs import session
-from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.blocks import BLOCK_SIZE, block_key
 from ego4dfs.cache import BlockCache
 from ego4dfs.config import resolve
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader import Window, fetch_pool, flights
+from ego4dfs.reader import Window, fetch_pool, flight, flights
 from ego4dfs.reader.flights import ByteBudget
+from ego4dfs.runtime.deadline import call_within
 from ego4dfs.vfs import open_vfs
 from kit.fakes import CountingStore, FailingStore, StallingStore
 from kit.processes import wait_until
@@ -32,6 +33,22 @@ class HalfStalling(StallingStore):
     def before_answer(self, url: str) -> None:
         if url.startswith(URL):
             super().before_answer(url)
+
+
+class FirstStalling(StallingStore):
+    """Stalls only for the first GET."""
+
+    def before_answer(self, url: str) -> None:
+        if len(self.gets) == 1:
+            super().before_answer(url)
+
+
+@pytest.fixture
+def first_stalls(make_reader):
+    """A store whose first GET stalls, and a reader of it."""
+    store = FirstStalling()
+    yield store, make_reader(store)
+    store.gate.set()
 
 
 @pytest.fixture
@@ -50,15 +67,67 @@ def stalling(make_reader):
     deadline="5 minutes, and 1 minute for each MiB that is read",
 )
 def test_a_read_ends_although_its_request_never_does(stalling, large, monkeypatch):
-    monkeypatch.setattr(flights, "THROTTLED_S", 0.2)
-    monkeypatch.setattr(flights, "SECONDS_PER_MIB", 0.0)
+    monkeypatch.setattr(flight, "THROTTLED_S", 0.2)
+    monkeypatch.setattr(flight, "SECONDS_PER_MIB", 0.0)
     store, reader = stalling
     ref = store.put(URL, large[:1000])
     with pytest.raises(StoreUnavailable, match="in time"):
         read(reader, ref, 0, 10)
-    with pytest.raises(StoreUnavailable, match="in time"):  # at once: it is the same request
+    with pytest.raises(StoreUnavailable, match="in time"):  # at once: it failed a moment ago
         read(reader, ref, 0, 10)
     assert len(store.gets) == 1
+
+
+def test_what_a_request_that_hangs_should_bring_is_requested_again(
+    first_stalls, large, monkeypatch
+):
+    monkeypatch.setattr(flight, "THROTTLED_S", 0.2)
+    monkeypatch.setattr(flight, "SECONDS_PER_MIB", 0.0)
+    monkeypatch.setattr(fetch_pool, "REMEMBERED_S", 0.0)
+    store, reader = first_stalls
+    ref = store.put(URL, large[:1000])
+    with pytest.raises(StoreUnavailable, match="in time"):
+        read(reader, ref, 0, 10)
+    assert read(reader, ref, 0, 10) == large[:10]
+    assert len(store.gets) == 2
+    wait_until(lambda: reader.downloads.in_flight == 1)  # the first request still hangs
+    store.gate.set()
+    settle(reader)
+    assert reader.downloads.memory_bytes == 0
+
+
+def test_readers_with_time_left_request_again_what_another_gave_up(
+    first_stalls, large, monkeypatch
+):
+    """Also while the failure of the other reader is remembered; then it is forgotten."""
+    store, reader = first_stalls
+    ref = store.put(URL, large[: 2 * BLOCK_SIZE])
+    with ThreadPoolExecutor(1) as pool:
+        patient = pool.submit(read, reader, ref, BLOCK_SIZE, BLOCK_SIZE)
+        wait_until(lambda: len(store.gets) == 1)
+        monkeypatch.setattr(flight, "THROTTLED_S", 0.0)
+        with pytest.raises(StoreUnavailable, match="in time"), call_within(0.2):
+            read(reader, ref, BLOCK_SIZE, 10)
+        assert not patient.done()
+        monkeypatch.setattr(flight, "SECONDS_PER_MIB", 1.0)
+        with pytest.raises(StoreUnavailable, match="in time"):
+            read(reader, ref, BLOCK_SIZE, 10)
+        assert patient.result(10) == large[BLOCK_SIZE : 2 * BLOCK_SIZE]
+    assert read(reader, ref, 0, 2 * BLOCK_SIZE) == large[: 2 * BLOCK_SIZE]
+
+
+def test_a_request_that_was_given_up_ends_at_its_next_bytes(first_stalls, large, monkeypatch):
+    """Its thread, its connection and its memory are free again."""
+    monkeypatch.setattr(flight, "THROTTLED_S", 0.2)
+    monkeypatch.setattr(flight, "SECONDS_PER_MIB", 0.0)
+    store, reader = first_stalls
+    ref = store.put(URL, large[:BLOCK_SIZE])
+    with pytest.raises(StoreUnavailable, match="in time"):
+        read(reader, ref, 0, 10, Window())
+    store.gate.set()
+    settle(reader)
+    assert reader.downloads.memory_bytes == 0
+    assert not reader._cache.contains(block_key(ref.object_id, 0))
 
 
 def test_readers_of_objects_that_hang_stop_no_other_reader(stalling, large):

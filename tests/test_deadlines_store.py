@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,7 @@ from ego4dfs.store import (
     s3fs_s3,
     throughput,
 )
-from kit.gateway import Gateway
+from kit.gateway import Faults, Gateway
 from kit.processes import wait_until
 
 if TYPE_CHECKING:
@@ -92,6 +93,29 @@ def test_a_slow_connection_is_kept_while_it_brings_enough(
     gateway.faults.trickle_s, gateway.faults.piece_bytes = 0.06, 4096
     assert read_by(how, store, url, etag) == DATA
     assert metrics.errors == 0
+
+
+@pytest.mark.fault(
+    area="network",
+    fault="one connection is very slow, and others to the same bucket are not",
+    face="all",
+    sees="what is missing is requested again over another connection",
+    deadline="15 s",
+)
+@pytest.mark.usefixtures("hasty")
+def test_a_connection_that_others_outpace_is_replaced(
+    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throughput, "_COMPARED_BYTES", len(DATA))
+    etag = store.head(url).etag
+    gateway.faults.trickle_s, gateway.faults.piece_bytes = 0.2, 4096
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(streamed, store, url, etag)
+        wait_until(lambda: gateway.bytes_sent)
+        gateway.faults = Faults()
+        assert bytes(store.read_range(url, 0, len(DATA)).data) == DATA
+        assert slow.result(60) == DATA
+    assert gateway.methods["GET"] == 3
 
 
 def test_a_bucket_is_read_without_streaming_again_once_it_is_fast(

@@ -16,7 +16,7 @@ from ego4dfs.blocks import PART_SIZE, ObjectRef, block_extent, part_extents
 from ego4dfs.errors import StoreError, StoreUnavailable, detach, renewed
 from ego4dfs.facts import FactsIndex
 from ego4dfs.reader import Window
-from ego4dfs.reader.flights import Flight
+from ego4dfs.reader.flight import Flight
 from ego4dfs.runtime.daemon_threads import call_with_timeout
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize, s3fs_s3
 from ego4dfs.store.classify import Throttled

@@ -13,7 +13,8 @@ import pytest
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.mount import kernel_timeout
-from ego4dfs.reader.flights import ByteBudget, Flight
+from ego4dfs.reader.flight import Flight
+from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.runtime.deadline import ATTEMPT_S, Deadline, call_remaining_s, call_within
 from kit.gateway import Faults, Gateway
 from kit.mounts import status

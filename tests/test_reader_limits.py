@@ -12,7 +12,8 @@ from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window, flights
 from ego4dfs.reader.downloads import MAX_INFLIGHT_BYTES, MAX_SPECULATIVE_BLOCKS, MAX_UNSTORED_BLOCKS
-from ego4dfs.reader.flights import ByteBudget, Flight
+from ego4dfs.reader.flight import Flight, Request
+from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.reader.window import READAHEAD_STEP
 from kit.fakes import CountingStore, StallingStore
 from kit.own_process import threads_except
@@ -241,7 +242,7 @@ def test_a_reader_of_a_request_that_was_queued_for_long_waits_for_its_start():
     def expedite() -> None:
         threading.Timer(0.1, flight.complete, [memoryview(b"data")]).start()
 
-    flight.expedite = expedite
+    Request([flight]).expedite = expedite
     view = memoryview(bytearray(4))
     flight.read_into(0, view)
     assert bytes(view) == b"data"

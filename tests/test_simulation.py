@@ -51,6 +51,13 @@ def test_simulated_faults_break_no_promise():
     assert status == 0, output
 
 
+@pytest.mark.parametrize("seed", [201179, 1000470, 1001529, 1002435])
+def test_a_seed_that_failed_once_breaks_no_promise(seed):
+    """All four: a slow request kept its bytes from readers for many minutes."""
+    status, output = run(1, "--seed", seed)
+    assert status == 0, output
+
+
 def test_one_seed_is_one_run():
     """Whatever the hashes of strings are, all events are the same at the same times."""
     outputs = [run(2, "--seed", 5, "--log", hash_seed=number)[1] for number in (1, 2)]

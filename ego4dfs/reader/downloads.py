@@ -23,7 +23,8 @@ from ego4dfs.cache import BlockCache
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.fetch_pool import FetchPool
-from ego4dfs.reader.flights import ByteBudget, Flight, Flights, SpeculativeSlots
+from ego4dfs.reader.flight import Flight
+from ego4dfs.reader.flights import ByteBudget, Flights, SpeculativeSlots
 from ego4dfs.reader.window import READAHEAD_STEP
 from ego4dfs.store import ObjectStore
 
@@ -64,7 +65,7 @@ class Downloads:
         self._budget = ByteBudget(MAX_INFLIGHT_BYTES, self._flights.overdue_bytes)
         self._pool = FetchPool(store, self._flights, self._budget, self._store)
         self._speculative = SpeculativeSlots(self._flights, MAX_SPECULATIVE_BLOCKS)
-        self._unstored: deque[tuple[str, int]] = deque()
+        self._unstored: deque[Flight] = deque()
         self._lock = threading.Lock()  # guards _unstored
 
     @property
@@ -101,19 +102,29 @@ class Downloads:
         return self._flights.get(key) is not None or self._cache.contains(key)
 
     def fetch(
-        self, ref: ObjectRef, wanted: range, granularity: int, stream_before: int = 0
+        self,
+        ref: ObjectRef,
+        wanted: range,
+        granularity: int,
+        stream_before: int = 0,
+        *,
+        again: bool = False,
     ) -> dict[str, Flight]:
         """Request what is missing of `wanted`, and return the flights that this began, by key.
 
         Waits for memory. A request that begins before `stream_before` is streamed to its readers.
-        Raises StoreUnavailable if memory does not become free in time.
+        Raises StoreUnavailable if memory does not become free in time, or if the object could not
+        be fetched a short time ago; with `again`, that does not matter.
         """
+        failure = None if again else self._pool.recent_failure(ref)
         begun: dict[str, Flight] = {}
         is_outdated = True  # whether what was missing must be looked for again
         while is_outdated:
             is_outdated = False
             with self._flights.ended() as ended:
                 for request in self._requests(ref, wanted, granularity, begun):
+                    if failure is not None:
+                        raise failure
                     self._budget.acquire(total_bytes(request), wait=True)
                     claimed = self._claim(ref, request, ended)
                     begun.update({flight.extent.key: flight for flight in claimed})
@@ -125,7 +136,12 @@ class Downloads:
     def fetch_ahead(
         self, ref: ObjectRef, wanted: range, granularity: int, stream_before: int
     ) -> int:
-        """Request what is missing of `wanted` while there is memory; return where that ended."""
+        """Request what is missing of `wanted` while there is memory; return where that ended.
+
+        Nothing is requested of an object that could not be fetched a short time ago.
+        """
+        if self._pool.recent_failure(ref) is not None:
+            return wanted.start
         with self._flights.ended() as ended:
             for request in self._requests(ref, wanted, granularity):
                 if not self._budget.acquire(total_bytes(request), wait=False):
@@ -191,7 +207,8 @@ class Downloads:
         flights = {flight.extent: flight for flight in claimed}
         self._budget.release(total_bytes(request) - sum(map(len, claimed)))
         for extents in join_adjacent(flights, READAHEAD_STEP):
-            self._pool.submit(ref, [flights[e] for e in extents], stream_before, urgent=urgent)
+            adjacent = [flights[extent] for extent in extents]
+            self._pool.submit(ref, adjacent, stream_before, urgent=urgent)
 
     def _store(self, ref: ObjectRef, flight: Flight) -> None:
         if self._on_arrival is not None:
@@ -204,15 +221,14 @@ class Downloads:
         if is_stored and self._verifier is not None:
             self._verifier.stored(ref)
         flight.report_stored(is_stored=is_stored)
-        key, length = flight.extent.key, len(flight)
         if not is_stored:
             with self._lock:
-                self._unstored.append((key, length))
+                self._unstored.append(flight)
                 if len(self._unstored) <= MAX_UNSTORED_BLOCKS:
                     return
-                key, length = self._unstored.popleft()
-        self._flights.remove(key)
-        self._budget.release(length)
+                flight = self._unstored.popleft()
+        self._flights.remove(flight)
+        self._budget.release(len(flight))
 
 
 def _keyed(ref: ObjectRef, extents: Iterable[Extent]) -> Iterator[tuple[Extent, tuple[str, ...]]]:

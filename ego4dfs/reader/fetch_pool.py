@@ -9,7 +9,8 @@ from functools import partial
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader.flights import ByteBudget, Flight, Flights
+from ego4dfs.reader.flight import TOO_SLOW, Flight, Request
+from ego4dfs.reader.flights import ByteBudget, Flights
 from ego4dfs.reader.response_sink import ResponseSink
 from ego4dfs.runtime.daemon_threads import DaemonThreadPool
 from ego4dfs.runtime.deadline import CLOSE_S
@@ -53,23 +54,33 @@ class FetchPool:
         self.closed = False
 
     def submit(
-        self, ref: ObjectRef, flights: list[Flight], stream_before: int, *, urgent: bool
+        self,
+        ref: ObjectRef,
+        flights: list[Flight],
+        stream_before: int,
+        *,
+        urgent: bool,
     ) -> None:
         """Fetch adjacent `flights` by one request; streamed if it begins before `stream_before`."""
         if self.closed:
             self._fail_all(ref, flights, StoreUnavailable(CLOSED, url=ref.url))
-        elif (error := self._recent_failure(ref)) is not None:
-            self._fail_all(ref, flights, error)
         else:
             bucket = ref.url.partition("://")[2].partition("/")[0]
             limit = URGENT_THREADS if urgent else FETCH_THREADS
-            download = partial(self._download, ref, flights, stream_before)
+            error = StoreUnavailable(f"{ref.url}: {TOO_SLOW}", url=ref.url)
+            request = Request(flights, partial(self._remember, ref, error, REMEMBERED_S))
+            download = partial(self._download, ref, request, stream_before)
             if not urgent:
-                expedite = partial(self._workers.expedite, download, URGENT_THREADS)
-                for flight in flights:
-                    flight.expedite = expedite
+                request.expedite = partial(self._workers.expedite, download, URGENT_THREADS)
             if not self._workers.submit(download, group=bucket, limit=limit):
                 download()
+
+    def recent_failure(self, ref: ObjectRef) -> StoreUnavailable | None:
+        """Return the error with which reads of the object fail now, a new one each time."""
+        kept = self._recent_failures.get(ref.object_id)
+        if kept is None or time.monotonic() >= kept[0]:
+            return None
+        return StoreUnavailable(str(kept[1]), url=ref.url, hint=kept[1].hint)
 
     def close(self) -> None:
         """Wait for running requests for CLOSE_S / 2; then fail all reads that still wait."""
@@ -77,11 +88,11 @@ class FetchPool:
         if not self._workers.close(CLOSE_S / 2):
             self._flights.fail_all(StoreUnavailable(CLOSED))
 
-    def _download(self, ref: ObjectRef, flights: list[Flight], stream_before: int) -> None:
+    def _download(self, ref: ObjectRef, request: Request, stream_before: int) -> None:
+        flights = request.flights
         sink = ResponseSink(ref.url, flights, partial(self._on_complete, ref))
         start, stop = flights[0].extent.start, flights[-1].extent.stop
-        for flight in flights:
-            flight.is_started, flight.expedite = True, None
+        request.start()
         try:
             if self.closed:  # no reader waits for what is still in the queue
                 raise StoreUnavailable(CLOSED, url=ref.url)  # noqa: TRY301 - as other errors
@@ -92,6 +103,7 @@ class FetchPool:
                 fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
                 sink.take_all(fetched.start, fetched.data)
             sink.check_complete()
+            self._forget_failure(ref)
         except BaseException as error:  # noqa: BLE001 - all readers must get it
             self._fail_all(ref, sink.incomplete, error)
 
@@ -104,16 +116,14 @@ class FetchPool:
             self._budget.release(len(flight))
             self._flights.fail(flight, error)
 
+    def _forget_failure(self, ref: ObjectRef) -> None:
+        if self._recent_failures:
+            with self._lock:
+                self._recent_failures.pop(ref.object_id, None)
+
     def _remember(self, ref: ObjectRef, error: StoreUnavailable, seconds: float) -> None:
         now_s = time.monotonic()
         with self._lock:
             failures = self._recent_failures.items()
             self._recent_failures = {key: kept for key, kept in failures if now_s < kept[0]}
             self._recent_failures[ref.object_id] = (now_s + seconds, error)
-
-    def _recent_failure(self, ref: ObjectRef) -> StoreUnavailable | None:
-        """Return the error with which requests for the object fail now, a new one each time."""
-        kept = self._recent_failures.get(ref.object_id)
-        if kept is None or time.monotonic() >= kept[0]:
-            return None
-        return StoreUnavailable(str(kept[1]), url=ref.url, hint=kept[1].hint)

@@ -1,28 +1,18 @@
-"""Single flight: each block or part that is being fetched, who waits for it, and memory bounds."""
+"""Single flight: the blocks and parts that are being fetched, by key, and memory bounds."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 
 from ego4dfs.blocks import Extent
-from ego4dfs.errors import StoreUnavailable, detach, renewed
-from ego4dfs.runtime.deadline import (
-    ANSWER_S,
-    FLOOR_BYTES,
-    THROTTLED_S,
-    Deadline,
-    call_remaining_s,
-)
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader.flight import Flight
+from ego4dfs.runtime.deadline import ANSWER_S, Deadline
 from ego4dfs.runtime.watch import Watches
 
-SECONDS_PER_MIB = 60.0
-"""What each MiB of a read adds to its time limit: large reads take long on slow lines."""
-OVERDUE_S = 3.0
-"""A flight is overdue if next to nothing has arrived for this long."""
 _POLL_S = 0.5  # how often a reader that waits for memory looks for overdue flights
 
 
@@ -71,152 +61,28 @@ class ByteBudget:
             self._changed.notify_all()
 
 
-class Flight:
-    """One block or part that is being fetched: the bytes that have arrived, or the error.
-
-    One thread adds bytes, in order; any number read what has arrived, without waiting for the
-    rest. Safe from several threads.
-    """
-
-    __slots__ = (
-        "_arrived",
-        "_changed",
-        "_created_s",
-        "_data",
-        "_error",
-        "_is_stored",
-        "expedite",
-        "extent",
-        "is_started",
-    )
-
-    def __init__(self, extent: Extent) -> None:
-        """Wait for the bytes of `extent`; memory is allocated when the first ones arrive."""
-        self.extent = extent
-        self.expedite: Callable[[], None] | None = None  # called when a reader waits for it
-        self.is_started = False  # whether the request has left the queue
-        self._created_s = time.monotonic()
-        self._data = memoryview(b"")
-        self._arrived = 0
-        self._error: BaseException | None = None
-        self._is_stored: bool | None = None  # None until the cache has reported
-        self._changed = threading.Condition(threading.Lock())
-
-    def __len__(self) -> int:
-        """Count the bytes of the extent."""
-        return self.extent.stop - self.extent.start
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since it was requested."""
-        return time.monotonic() - self._created_s
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether it was requested OVERDUE_S ago and fewer than FLOOR_BYTES have arrived.
-
-        Pages of its buffer that were not written take no memory.
-        """
-        return self._arrived < FLOOR_BYTES and self.age_s >= OVERDUE_S
-
-    @property
-    def data(self) -> memoryview:
-        """The bytes; only once all have arrived."""
-        return self._data
-
-    def append(self, data: memoryview) -> int:
-        """Copy the next bytes from `data` and return how many were needed."""
-        if not self._arrived:
-            self._data = memoryview(bytearray(len(self)))
-        start = self._arrived
-        count = min(len(self) - start, len(data))
-        self._data[start : start + count] = data[:count]
-        self._progress(start + count)
-        return count
-
-    def complete(self, data: memoryview) -> None:
-        """Take all bytes at once, without a copy."""
-        self._data = data
-        self._progress(len(data))
-
-    def fail(self, error: BaseException) -> None:
-        """Raise `error` in all readers that wait for bytes that have not arrived."""
-        with self._changed:
-            self._error = detach(error)
-            self._changed.notify_all()
-
-    def report_stored(self, *, is_stored: bool) -> None:
-        """Record whether the cache has stored the bytes."""
-        with self._changed:
-            self._is_stored = is_stored
-            self._changed.notify_all()
-
-    def read_into(self, start: int, view: memoryview) -> None:
-        """Fill `view` with the bytes from `start` of the extent on, once they have arrived.
-
-        Raises the error of the flight, and StoreUnavailable at its deadline, so that a library
-        that hangs does not block readers for ever.
-        """
-        stop = start + len(view)
-        if self._arrived < stop:
-            self._wait_for(stop, Deadline.after(THROTTLED_S + SECONDS_PER_MIB * len(view) / 2**20))
-        view[:] = self._data[start:stop]
-
-    def wait_stored(self, timeout_s: float) -> bool:
-        """Wait for all bytes, then `timeout_s` at most for the cache; return whether it has them.
-
-        Raises what `read_into` raises.
-        """
-        size = len(self)
-        self._wait_for(size, Deadline.after(THROTTLED_S + SECONDS_PER_MIB * size / 2**20))
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_stored is not None, timeout_s)
-            return bool(self._is_stored)
-
-    def _wait_for(self, stop: int, deadline: Deadline) -> None:
-        expedite = self.expedite
-        if expedite is not None:
-            expedite()
-        start = Deadline.after(ANSWER_S)  # from now on: it may have waited in the queue for longer
-        with self._changed:
-            while self._arrived < stop:
-                if self._error is not None:
-                    raise renewed(self._error)
-                left_s = deadline.remaining_s
-                if not self.is_started:
-                    left_s = min(left_s, start.remaining_s)
-                if left_s <= 0:
-                    text = "the store did not send enough in time"
-                    if call_remaining_s() > 0:  # else others may have more time than this call
-                        self._error = StoreUnavailable(text)
-                    raise StoreUnavailable(text)
-                self._changed.wait(left_s)
-
-    def _progress(self, arrived: int) -> None:
-        with self._changed:
-            self._arrived = arrived
-            self._changed.notify_all()
-
-
 class Flights:
     """Blocks and parts that are being fetched or written to the cache, by key.
 
     An extent is in flight from its claim until it is on disk, so a reader finds it in one of the
-    two. Safe from several threads; the lock is never held over I/O.
+    two. A flight that was given up is not found any more, and its extent can be claimed again.
+    Safe from several threads; the lock is never held over I/O.
     """
 
     def __init__(self) -> None:
         """Start with nothing in flight."""
         self._flights: dict[str, Flight] = {}
+        self._replaced: set[Flight] = set()  # given up, claimed again, and still being fetched
         self._lock = threading.Lock()
         self._watches = Watches(self._lock)
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._flights) + len(self._replaced)
 
     def get(self, key: str) -> Flight | None:
         """Return the flight of a block or a part, or None."""
-        return self._flights.get(key)
+        flight = self._flights.get(key)
+        return None if flight is None or flight.is_given_up else flight
 
     def ended(self) -> AbstractContextManager[AbstractSet[str]]:
         """Collect the keys that leave within the block: they are on disk, or have failed."""
@@ -235,31 +101,42 @@ class Flights:
         claimed: list[Flight] = []
         with self._lock:
             for extent, keys in extents:
-                if any(key in self._flights or key in ended for key in keys):
+                if any(self.get(key) is not None or key in ended for key in keys):
                     continue
-                flight = self._flights[extent.key] = Flight(extent)
+                flight = Flight(extent)
                 claimed.append(flight)
+                before = self._flights.get(extent.key)
+                if before is not None:
+                    self._replaced.add(before)
+                self._flights[extent.key] = flight
         return claimed
 
     def fail(self, flight: Flight, error: BaseException) -> None:
         """Remove the flight and raise `error` in its readers: the next one requests it again."""
-        self.remove(flight.extent.key)
+        self.remove(flight)
         flight.fail(error)
 
     def fail_all(self, error: BaseException) -> None:
         """Raise `error` in all readers; what was requested may still arrive."""
-        for flight in list(self._flights.values()):
+        for flight in self._all():
             flight.fail(error)
 
     def overdue_bytes(self) -> int:
         """Count the bytes of the flights that are overdue."""
-        return sum(len(flight) for flight in list(self._flights.values()) if flight.is_overdue)
+        return sum(len(flight) for flight in self._all() if flight.is_overdue)
 
-    def remove(self, key: str) -> None:
-        """Remove the flight of an extent that is on disk or has failed."""
+    def remove(self, flight: Flight) -> None:
+        """Remove a flight whose extent is on disk or has failed."""
+        key = flight.extent.key
         with self._lock:
-            del self._flights[key]
+            self._replaced.discard(flight)
+            if self._flights.get(key) is flight:
+                del self._flights[key]
             self._watches.note(key)
+
+    def _all(self) -> list[Flight]:
+        with self._lock:
+            return [*self._flights.values(), *self._replaced]
 
 
 class SpeculativeSlots:

@@ -21,7 +21,7 @@ from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.downloads import Downloads, OnArrival
-from ego4dfs.reader.flights import Flight
+from ego4dfs.reader.flight import Flight, GivenUpError, read_deadline
 from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP, Window
 from ego4dfs.runtime.deadline import ANSWER_S, Deadline
 from ego4dfs.store import ObjectStore
@@ -152,7 +152,7 @@ class Reader:
         key = block_key(ref.object_id, span.index)
         if self.downloads.flight(key) is None and (
             self._cache.read_into(key, span.start, view)
-            or self._from_parts(ref, span, view, {}, cached_only=True)
+            or self._from_parts(ref, span, view, {}, None)
         ):
             self._metrics.add_hit()
             return True
@@ -164,22 +164,24 @@ class Reader:
         span: Span,
         view: memoryview,
         begun: Mapping[str, Flight],
-        *,
-        cached_only: bool,
+        deadline: Deadline | None,
     ) -> bool:
-        """Fill `view` from parts of a block, cached or in flight; False when one is missing."""
+        """Fill `view` from parts of a block, cached or in flight; False when one is missing.
+
+        Without a deadline, parts that are in flight count as missing.
+        """
         place = span.place
         for part in part_extents(ref, place.start, place.stop):
             first, last = max(part.start, place.start), min(part.stop, place.stop)
             piece = view[first - place.start : last - place.start]
-            flight = begun.get(part.key) or self.downloads.flight(part.key)
+            flight = self._flight(part.key, begun)
             if flight is None:
                 if not self._cache.read_into(part.key, first - part.start, piece):
                     return False
-            elif cached_only:
+            elif deadline is None:
                 return False
             else:
-                flight.read_into(first - part.start, piece)
+                flight.read_into(first - part.start, piece, deadline)
         return True
 
     def _await(
@@ -189,22 +191,21 @@ class Reader:
 
         `begun` are the flights that this read began. One that failed is not found by its key any
         more, and its error is raised without another request. What this read has fetched is read
-        from its flight, whatever the disk does: so each part is fetched once. The read waits, for
-        ANSWER_S at most, if there are too few descriptors or too little memory to open a block.
+        from its flight, whatever the disk does: so each part is fetched once, unless its request is
+        given up. The read waits, for ANSWER_S at most, if there are too few descriptors or too
+        little memory to open a block.
         """
-        key = block_key(ref.object_id, span.index)
+        deadline = read_deadline(len(view))
         unreadable: Deadline | None = None
+        was_given_up = False
         while True:
-            flight = begun.get(key) or self.downloads.flight(key)
-            if flight is not None:
-                flight.read_into(span.start, view)
-                return
-            if self._cache.read_into(key, span.start, view):
-                return
-            if self._from_parts(ref, span, view, begun, cached_only=False):
-                return
+            try:
+                if self._from_flights(ref, span, view, begun, deadline):
+                    return
+            except GivenUpError:  # by another reader; this one has time left
+                was_given_up = True
             place = span.place
-            more = self.downloads.fetch(ref, place, PART_SIZE, place.stop)
+            more = self.downloads.fetch(ref, place, PART_SIZE, place.stop, again=was_given_up)
             begun = {**begun, **more}
             if more:
                 continue
@@ -215,6 +216,31 @@ class Reader:
                 text = f"{ref.url}: its cached blocks cannot be opened"
                 raise StoreUnavailable(text, url=ref.url)
             time.sleep(_POLL_S)
+
+    def _from_flights(
+        self,
+        ref: ObjectRef,
+        span: Span,
+        view: memoryview,
+        begun: Mapping[str, Flight],
+        deadline: Deadline,
+    ) -> bool:
+        """Fill `view` from the flight, the file or the parts of a block; False if one is missing.
+
+        Raises StoreUnavailable at the deadline, GivenUpError, and the errors of flights.
+        """
+        key = block_key(ref.object_id, span.index)
+        flight = self._flight(key, begun)
+        if flight is not None:
+            flight.read_into(span.start, view, deadline)
+            return True
+        return self._cache.read_into(key, span.start, view) or self._from_parts(
+            ref, span, view, begun, deadline
+        )
+
+    def _flight(self, key: str, begun: Mapping[str, Flight]) -> Flight | None:
+        flight = begun.get(key)
+        return self.downloads.flight(key) if flight is None or flight.is_given_up else flight
 
     def _has_first_part(self, ref: ObjectRef) -> bool:
         return not any(missing_extents(ref, 0, 1, PART_SIZE, self._cache.contains))

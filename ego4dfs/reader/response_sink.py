@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader.flights import Flight
+from ego4dfs.reader.flight import TOO_SLOW, Flight, GivenUpError
 
 
 class ResponseSink:
@@ -22,7 +22,13 @@ class ResponseSink:
         self._position = self.incomplete[0].extent.start
 
     def __call__(self, offset: int, data: memoryview) -> None:
-        """Take bytes as a Sink does. Raises StoreUnavailable if they are not the next ones."""
+        """Take bytes as a Sink does.
+
+        Raises StoreUnavailable if they are not the next ones, and GivenUpError, which ends the
+        request, if no reader waits any more.
+        """
+        if self.incomplete and self.incomplete[0].is_given_up:
+            raise GivenUpError(f"{self._url}: {TOO_SLOW}", url=self._url)
         while data:
             if offset != self._position or not self.incomplete:
                 raise self._wrong_range()

@@ -49,7 +49,7 @@ from ego4dfs.store.response_checks import (
     time_ns,
 )
 from ego4dfs.store.s3_url import split_s3_url
-from ego4dfs.store.throughput import BucketThroughput, MinimumThroughput
+from ego4dfs.store.throughput import BodyThroughput, BucketThroughput
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -209,12 +209,11 @@ class ObstoreS3:
 
     def _body(self, url: str, result: GetResult, least: int) -> Iterator[memoryview]:
         """Yield the body in pieces of `least` bytes, 0 for all at once."""
-        bucket, throughput = split_s3_url(url)[0], MinimumThroughput()
-        began_s, size = time.monotonic(), 0
+        bucket = split_s3_url(url)[0]
+        throughput = BodyThroughput(bucket, self._throughput)
         try:
             for piece in result.stream(least) if least else (result.bytes(),):
                 yield memoryview(piece)
-                size += len(piece)
                 if throughput.is_missed(len(piece)):
                     raise too_slow(url)
         except (BaseError, OSError, ValueError) as error:
@@ -223,7 +222,7 @@ class ObstoreS3:
                 self._throughput.record_slow(bucket)
                 raise too_slow(url) from None
             raise error_of(replace(answer, begun=True), url) from None
-        self._throughput.record(bucket, size, began_s)
+        throughput.complete()
 
     def _may_redirect(self, bucket: str) -> bool:
         """Return whether obstore could follow a redirect to another host or port.

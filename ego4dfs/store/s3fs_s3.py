@@ -36,7 +36,7 @@ from ego4dfs.store.response_checks import (
 )
 from ego4dfs.store.s3_url import split_s3_url
 from ego4dfs.store.s3fs_errors import answer_in, is_timeout
-from ego4dfs.store.throughput import MinimumThroughput
+from ego4dfs.store.throughput import BodyThroughput, BucketThroughput
 
 READ_TIMEOUT_S = QUIET_S
 MAX_CONNECTIONS = 64
@@ -66,6 +66,11 @@ class _Request:
     arguments: dict[str, str]
     answered: Callable[[float], None]
     """Called with the seconds until the response began."""
+    rates: BucketThroughput
+
+    def throughput(self) -> BodyThroughput:
+        """Return the throughput of the body, which begins now."""
+        return BodyThroughput(self.arguments["Bucket"], self.rates)
 
 
 class S3fsS3:
@@ -86,6 +91,7 @@ class S3fsS3:
         self._regions = regions
         self._network = network
         self._pools: ClientPool[Any] = ClientPool(lambda: READ_TIMEOUT_S)
+        self._throughput = BucketThroughput()
         self._has_dropped = False
         self._collected_s = time.monotonic()
 
@@ -125,7 +131,7 @@ class S3fsS3:
         request = self._request("get_object", url, _ranged(start, stop, etag))
         loop = request.filesystem.loop
         answer = self._await(url, loop, _send, request)
-        body, position, throughput = answer["Body"], start, MinimumThroughput()
+        body, position, throughput = answer["Body"], start, request.throughput()
         try:
             facts = _ranged_facts(answer, url, start, stop)
             check_version(url, facts, etag=etag, size=size)
@@ -135,6 +141,7 @@ class S3fsS3:
                     raise truncated(url, position - start, stop - start)
                 sink(position, memoryview(data))
                 position += len(data)
+            throughput.complete()
         finally:
             self._await(url, loop, _end, body)
 
@@ -182,6 +189,7 @@ class S3fsS3:
             method,
             {**arguments, "Bucket": bucket, "Key": key},
             lambda took_s: self._pools.answered(region, took_s),
+            self._throughput,
         )
 
     def _new_filesystem(self, region: str, keys: Keys, read_timeout_s: float) -> Any:
@@ -264,8 +272,9 @@ async def _send_and_read(request: _Request) -> tuple[dict[str, Any], bytes]:
         return answer, b""
     try:
         whole = "Range" in request.arguments and "ContentRange" not in answer
-        most = MAX_WHOLE_BYTES
-        return answer, b"" if whole or answer.get("ContentLength", 0) > most else await _all(body)
+        if whole or answer.get("ContentLength", 0) > MAX_WHOLE_BYTES:
+            return answer, b""
+        return answer, await _all(body, request.throughput())
     finally:
         body.close()
 
@@ -281,16 +290,17 @@ async def _arrived(body: Any, most: int) -> bytes:
     return data
 
 
-async def _all(body: Any) -> bytes:
-    throughput, pieces = MinimumThroughput(), []
+async def _all(body: Any, throughput: BodyThroughput) -> bytes:
+    pieces = []
     while piece := await _arrived(body, _READ_BYTES):
         pieces.append(piece)
         if throughput.is_missed(len(piece)):
             raise _Slow
+    throughput.complete()
     return b"".join(pieces)
 
 
-async def _piece(body: Any, missing: int, throughput: MinimumThroughput) -> bytes:
+async def _piece(body: Any, missing: int, throughput: BodyThroughput) -> bytes:
     """Return the next bytes of a body, none at its end; bytes before an error come first."""
     least, most = (min(size, missing) for size in STREAM_BYTES)
     data = bytearray()

@@ -28,7 +28,7 @@ BUGS = (
     Bug(
         "what landed since the look into the cache is fetched again",
         "downloads.parts_and_blocks",
-        Change("ego4dfs.reader.flights", "in self._flights or key in ended", "in self._flights"),
+        Change("ego4dfs.reader.flights", "is not None or key in ended for", "is not None for"),
     ),
     Bug(
         "a claim is not atomic",
@@ -43,7 +43,7 @@ BUGS = (
         "a reader checks for an error, and then waits, without the lock",
         "downloads.failing_store",
         Change(
-            "ego4dfs.reader.flights",
+            "ego4dfs.reader.flight",
             "        with self._changed:\n            self._error = detach(error)\n",
             "        self._error = error\n        with self._changed:\n            return\n",
         ),

@@ -10,7 +10,8 @@ from typing import Any
 from ego4dfs.cache import BlockCache, blockfile
 from ego4dfs.errors import CacheError, ObjectChanged
 from ego4dfs.reader import etag_verifier
-from ego4dfs.reader.flights import Flight, Flights
+from ego4dfs.reader.flight import Flight
+from ego4dfs.reader.flights import Flights
 from ego4dfs.store import obstore_s3, protocol
 
 Patch = tuple[Any, str, Any]

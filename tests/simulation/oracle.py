@@ -79,7 +79,7 @@ class Oracle:
         if kind in {StoreUnavailable, CredentialsRejected} or not call.url:
             last_s = self.faults.latest_s(kind)  # these concern a bucket, or all of them
         if kind is StoreUnavailable and "slow" in self.faults.last_fired_s:
-            since_s -= 2 * THROTTLED_S  # a slow request goes on after its reader has given up
+            since_s -= THROTTLED_S  # a slow request may last until its reader gives it up
         if kind is AccessDenied:  # a HEAD that is refused does not say why
             last_s = max(last_s, self.faults.latest_s(CredentialsRejected))
         if kind is AccessDenied and not call.url:

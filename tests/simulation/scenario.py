@@ -177,7 +177,7 @@ class Scenario:
         if downloads.in_flight != downloads.unstored:
             left = f"{downloads.in_flight} flights, {downloads.unstored} unstored"
             world.oracle.fail(f"p{number}: {left}")
-        unstored = sum(length for _, length in downloads._unstored)
+        unstored = sum(map(len, downloads._unstored))
         if downloads.memory_bytes != unstored:
             world.oracle.fail(f"p{number}: {downloads.memory_bytes} bytes, {unstored} unstored")
         process = world.scheduler.current.process if world.scheduler.current else None

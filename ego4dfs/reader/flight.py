@@ -1,0 +1,216 @@
+"""One block or part that is being fetched, the GET that fetches it, and who waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from ego4dfs.blocks import Extent
+from ego4dfs.errors import StoreError, StoreUnavailable, detach, renewed
+from ego4dfs.runtime.deadline import (
+    ANSWER_S,
+    FLOOR_BYTES,
+    THROTTLED_S,
+    Deadline,
+    call_remaining_s,
+)
+
+SECONDS_PER_MIB = 60.0
+"""What each MiB of a read adds to its time limit: large reads take long on slow lines."""
+OVERDUE_S = 3.0
+"""A flight is overdue if next to nothing has arrived for this long."""
+TOO_SLOW = "the store did not send enough in time"
+
+
+class GivenUpError(StoreError):
+    """A reader has waited for a request for as long as one may: it ends, and can be sent again."""
+
+
+class Request:
+    """The state that the flights of one GET share. The fetching thread and readers change it."""
+
+    __slots__ = ("_on_give_up", "expedite", "flights", "is_given_up", "is_started")
+
+    def __init__(
+        self, flights: Iterable[Flight] = (), on_give_up: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin as one that is in the queue, for `flights`."""
+        self.flights = list(flights)
+        self._on_give_up = on_give_up
+        self.expedite: Callable[[], None] | None = None  # called when a reader waits for it
+        self.is_started = False  # whether it has left the queue
+        self.is_given_up = False  # whether a reader has waited for it for as long as one may
+        for flight in self.flights:
+            flight.request = self
+
+    def start(self) -> None:
+        """Record that it is being sent."""
+        self.is_started, self.expedite = True, None
+
+    def give_up(self) -> None:
+        """Raise GivenUpError in readers that still wait, and in the sink at the next bytes.
+
+        A request that was not sent yet is not given up.
+        """
+        if self.is_started:
+            self.is_given_up = True
+            self._on_give_up()
+            for flight in self.flights:
+                flight.notify()
+
+
+class Flight:
+    """One block or part that is being fetched: the bytes that have arrived, or the error.
+
+    One thread adds bytes, in order; any number read what has arrived, without waiting for the
+    rest. Safe from several threads.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_changed",
+        "_created_s",
+        "_data",
+        "_error",
+        "_is_stored",
+        "extent",
+        "request",
+    )
+
+    def __init__(self, extent: Extent) -> None:
+        """Wait for the bytes of `extent`; memory is allocated when the first ones arrive."""
+        self.extent = extent
+        self.request = _UNSENT
+        self._created_s = time.monotonic()
+        self._data = memoryview(b"")
+        self._arrived = 0
+        self._error: BaseException | None = None
+        self._is_stored: bool | None = None  # None until the cache has reported
+        self._changed = threading.Condition(threading.Lock())
+
+    def __len__(self) -> int:
+        """Count the bytes of the extent."""
+        return self.extent.stop - self.extent.start
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was requested."""
+        return time.monotonic() - self._created_s
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it was requested OVERDUE_S ago and fewer than FLOOR_BYTES have arrived.
+
+        Pages of its buffer that were not written take no memory.
+        """
+        return self._arrived < FLOOR_BYTES and self.age_s >= OVERDUE_S
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether new readers must request the bytes again: they have not arrived in time."""
+        return self.request.is_given_up and self._arrived < len(self)
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes; only once all have arrived."""
+        return self._data
+
+    def append(self, data: memoryview) -> int:
+        """Copy the next bytes from `data` and return how many were needed."""
+        if not self._arrived:
+            self._data = memoryview(bytearray(len(self)))
+        start = self._arrived
+        count = min(len(self) - start, len(data))
+        self._data[start : start + count] = data[:count]
+        self._progress(start + count)
+        return count
+
+    def complete(self, data: memoryview) -> None:
+        """Take all bytes at once, without a copy."""
+        self._data = data
+        self._progress(len(data))
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` in all readers that wait for bytes that have not arrived."""
+        with self._changed:
+            self._error = detach(error)
+            self._changed.notify_all()
+
+    def report_stored(self, *, is_stored: bool) -> None:
+        """Record whether the cache has stored the bytes."""
+        with self._changed:
+            self._is_stored = is_stored
+            self._changed.notify_all()
+
+    def notify(self) -> None:
+        """Let those that wait look at the state of the request."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def read_into(self, start: int, view: memoryview, deadline: Deadline | None = None) -> None:
+        """Fill `view` with the bytes from `start` of the extent on, once they have arrived.
+
+        Raises the error of the flight; StoreUnavailable at the deadline, by default that of a read
+        of this length, so that neither a library that hangs nor a slow connection blocks readers
+        for ever; and GivenUpError if another reader of the same request has reached its deadline.
+        """
+        stop = start + len(view)
+        if self._arrived < stop:
+            self._wait_for(stop, deadline or read_deadline(len(view)))
+        view[:] = self._data[start:stop]
+
+    def wait_stored(self, timeout_s: float) -> bool:
+        """Wait for all bytes, then `timeout_s` at most for the cache; return whether it has them.
+
+        Raises the error of the flight, and StoreUnavailable if the bytes do not arrive in time.
+        """
+        size = len(self)
+        try:
+            self._wait_for(size, read_deadline(size))
+        except GivenUpError as error:
+            raise StoreUnavailable(str(error)) from None
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stored is not None, timeout_s)
+            return bool(self._is_stored)
+
+    def _wait_for(self, stop: int, deadline: Deadline) -> None:
+        expedite = self.request.expedite
+        if expedite is not None:
+            expedite()
+        with self._changed:
+            if self._arrives(stop, deadline):
+                return
+        if call_remaining_s() > 0:  # else others may have more time than this call
+            self.request.give_up()
+        raise StoreUnavailable(TOO_SLOW)
+
+    def _arrives(self, stop: int, deadline: Deadline) -> bool:
+        """Wait for bytes up to `stop`; return False at the deadline. `_changed` is held."""
+        start = Deadline.after(ANSWER_S)  # from now on: it may have waited in the queue for longer
+        while self._arrived < stop:
+            if self._error is not None:
+                raise renewed(self._error)
+            left_s = deadline.remaining_s
+            if not self.request.is_started:
+                left_s = min(left_s, start.remaining_s)
+            if left_s <= 0:
+                return False
+            if self.request.is_given_up:
+                raise GivenUpError(TOO_SLOW)
+            self._changed.wait(left_s)
+        return True
+
+    def _progress(self, arrived: int) -> None:
+        with self._changed:
+            self._arrived = arrived
+            self._changed.notify_all()
+
+
+_UNSENT = Request()
+"""The request of a flight that was claimed and not submitted yet."""
+
+
+def read_deadline(size: int) -> Deadline:
+    """Return the deadline of a read of `size` bytes that begins now."""
+    return Deadline.after(THROTTLED_S + SECONDS_PER_MIB * size / 2**20)
