@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from ego4dfs.runtime.deadline import ANSWER_S
 from kit.load import Load
@@ -91,14 +92,18 @@ class Outcome:
         yield "reads compared", load.reads, "", ""
 
     def _processes(self) -> Iterable[tuple[object, ...]]:
-        """Yield begin, half and end of each process; the time of the run is that of all."""
+        """Yield what each process used: at the begin, and the medians of the last two quarters.
+
+        A single sample says little: it has the bytes of the reads that are in progress.
+        """
         for name, samples in self.samples.items():
-            three = (samples[0], samples[len(samples) // 2], samples[-1])
+            quarter = len(samples) // 4
+            parts = (samples[:1], samples[-2 * quarter : -quarter], samples[-quarter:])
             yield (
                 name,
-                " ".join(f"{sample.rss_mib:.0f}" for sample in three),
-                " ".join(f"{sample.descriptors}" for sample in three),
-                " ".join(f"{sample.threads}" for sample in three),
+                " ".join(f"{median(s.rss_mib for s in part):.0f}" for part in parts if part),
+                " ".join(f"{median(s.descriptors for s in part):.0f}" for part in parts if part),
+                " ".join(f"{median(s.threads for s in part):.0f}" for part in parts if part),
             )
 
 
