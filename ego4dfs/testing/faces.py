@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 from ego4dfs.filesystem import Ego4DFileSystem
-from ego4dfs.testing.open_files import Descriptor, FsspecFile, OpenFile, VFSFile, as_os_errors
+from ego4dfs.testing.open_files import (
+    Descriptor,
+    FsspecFile,
+    OpenFile,
+    VFSFile,
+    as_os_errors,
+    pread_all,
+)
 from ego4dfs.vfs import VFS
 
 
@@ -102,7 +109,7 @@ class DirectoryFace:
         """See Face."""
         fd = os.open(self._root / path, os.O_RDONLY)
         try:
-            return os.pread(fd, size, offset)
+            return pread_all(fd, size, offset)
         finally:
             os.close(fd)
 

@@ -66,8 +66,7 @@ class VFSFile:
 class Descriptor:
     """A file descriptor, and the system calls that read from it.
 
-    The kernel may answer with the pages that it has before it reports the error of the next one:
-    each call is repeated until it returns nothing or fails.
+    Each call is repeated until it returns nothing or fails, as `pread_all` does.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,7 +86,7 @@ class Descriptor:
         os.close(self._fd)
 
     def _pread(self, offset: int, size: int) -> bytes:
-        return _until_end(size, lambda done: os.pread(self._fd, size - done, offset + done))
+        return pread_all(self._fd, size, offset)
 
     def _pread_uncached(self, offset: int, size: int) -> bytes:
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -120,6 +119,14 @@ class Descriptor:
             return os.pread(copy, size, 0)
         finally:
             os.close(copy)
+
+
+def pread_all(fd: int, size: int, offset: int) -> bytes:
+    """Return all bytes of [offset, offset + size) that exist: the kernel may return fewer.
+
+    It does so if an error follows, which the next call raises.
+    """
+    return _until_end(size, lambda done: os.pread(fd, size - done, offset + done))
 
 
 def _until_end(size: int, read: Callable[[int], bytes]) -> bytes:
