@@ -29,7 +29,7 @@ from ego4dfs.store import (
     retry,
     s3fs_s3,
 )
-from kit.gateway import Gateway
+from kit.gateway import Faults, Gateway
 
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
@@ -58,15 +58,24 @@ def test_five_attempts_are_enough(
     assert (metrics.errors, metrics.offline) == (1, False)
 
 
-def test_a_refused_head_of_an_empty_object_is_a_refusal(
+def test_a_head_of_an_empty_object_that_was_refused_once_is_sent_again(
     store: ObjectStore, gateway: Gateway, bucket: Bucket
 ) -> None:
-    """The GET after it cannot say why: an empty object has no first byte."""
+    """The GET after it brings no facts, because there is no first byte; but it was not refused."""
     url, faults = bucket.put("empty", b""), gateway.faults
     faults.slow_down_every, faults.slow_down, faults.times = 1, (403, "AccessDenied"), 1
+    assert store.head(url).size == 0
+    assert gateway.methods == {"HEAD": 2, "GET": 1}
+
+
+def test_an_empty_object_whose_heads_are_refused_is_refused(
+    store: ObjectStore, gateway: Gateway, bucket: Bucket
+) -> None:
+    url = bucket.put("empty", b"")
+    gateway.faults = Faults(slow_down_every=1, slow_down=(403, "AccessDenied"), method="HEAD")
     with pytest.raises(AccessDenied):
         store.head(url)
-    assert gateway.methods == {"HEAD": 1, "GET": 1}
+    assert gateway.methods == {"HEAD": 2, "GET": 1}
 
 
 def test_a_manifest_is_requested_twice_because_a_copy_is_cached(

@@ -213,10 +213,10 @@ class ResilientStore:
                 return facts
         except CredentialsRejected:
             raise
-        except (AccessDenied, ObjectMissing, Unexplained) as refusal:
+        except (AccessDenied, ObjectMissing, Unexplained):
             if not is_signed:
                 raise
-            return self._facts_after(refusal, call, url)
+            return self._facts_after_refusal(call, url)
         # An object without bytes is never fetched, so no later request would show a wrong size.
         try:
             return self._facts_of_first_byte(call, url)
@@ -225,14 +225,15 @@ class ResilientStore:
                 raise
             return facts
 
-    def _facts_after(self, refusal: StoreError, call: _Call, url: str) -> ObjectFacts:
+    def _facts_after_refusal(self, call: _Call, url: str) -> ObjectFacts:
         """Return facts by a GET after a HEAD was refused; raise why the GET was refused."""
         try:
             return self._facts_of_first_byte(call, url)
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
-            raise refusal from None  # an empty object has no first byte
+            # An empty object has no first byte, and can be read: a key may have been renewed.
+            return self._send(call, "head", url, lambda store: store.head(url))
 
     def _facts_of_first_byte(self, call: _Call, url: str) -> ObjectFacts:
         """Return facts by a GET: its answer has headers, and error codes, that a HEAD lacks."""

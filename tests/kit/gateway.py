@@ -68,6 +68,7 @@ class Faults:
     extra: bytes = b""  # sent behind the body, beyond its Content-Length
     times: int | None = None  # how many more requests the counted faults may hit
     only: str = ""
+    method: str = ""  # only requests of this method
 
 
 class Gateway:

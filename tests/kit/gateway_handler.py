@@ -63,7 +63,8 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.recv(1)  # until the client closes the connection
             self.close_connection = True
             return
-        if gateway.faults.only in self.path and self._inject(gateway, gateway.faults):
+        applies = gateway.faults.only in self.path and gateway.faults.method in {"", self.command}
+        if applies and self._inject(gateway, gateway.faults):
             return
         self._forward(gateway, body)
 
