@@ -48,6 +48,17 @@ def test_a_wrong_size_truncates_no_file(fs, gateway, release, off):
     assert fs.info(path)["size"] == len(DATA)
 
 
+def test_an_empty_file_with_a_wrong_size_is_empty_once_it_is_read(fs, gateway, release):
+    release.dataset("imu", {"a.csv": DATA, "empty.csv": b""})
+    gateway.faults.head_size_off = 137
+    path = f"{release.version}/imu/empty.csv"
+    assert fs.info(path)["size"] == 137
+    assert fs.cat_file(path) == b""
+    with fs.open(path) as file:
+        assert file.read() == b""
+    assert fs.info(path)["size"] == 0
+
+
 def test_cat_file_retries_after_a_wrong_size(fs, gateway, release):
     gateway.faults.head_size_off = -137
     path = f"{release.version}/imu/a.csv"

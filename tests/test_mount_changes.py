@@ -158,3 +158,12 @@ def test_a_wrong_size_is_corrected_when_the_file_is_opened(gateway, mount, relea
     assert path.read_bytes() == data
     assert path.stat().st_size == len(data)
     assert "bytes, not" in status(root)["last_error"]
+
+
+def test_an_empty_file_with_a_wrong_size_is_empty_once_it_is_opened(gateway, mount, release):
+    release.dataset("clips", {"a.mp4": b""})
+    gateway.faults.head_size_off = 137
+    _, clips = shown(mount, release)
+    assert (clips / "a.mp4").stat().st_size == 137
+    assert (clips / "a.mp4").read_bytes() == b""
+    assert (clips / "a.mp4").stat().st_size == 0

@@ -26,6 +26,13 @@ def test_a_wrong_size_truncates_no_copy(prefetch, release, front, tmp_path, off)
     assert data_of(tree(tmp_path / "out"), release, "annotations") == FILES
 
 
+def test_an_empty_object_with_a_wrong_size_is_copied(prefetch, release, front, tmp_path):
+    release.dataset("annotations", {"empty.json": b""})
+    front.faults.head_size_off = 137
+    prefetch("-y", "--no-metadata")
+    assert data_of(tree(tmp_path / "out"), release, "annotations") == {"empty.json": b""}
+
+
 def test_a_copy_confirms_the_size_of_its_object(bench):
     bench.put(small=b"s" * 10, large=b"l" * 3 * MIB)
     for url in bench.store.objects:

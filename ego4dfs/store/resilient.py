@@ -150,18 +150,9 @@ class ResilientStore:
         """
         if assumed is None or type(error) is not StoreError:
             return
-        facts = self._facts_by_get(url)
+        facts = self._with_retries(url, OBJECTS, lambda call: self._facts_by_get(call, url))
         if facts.size != assumed:
             raise WrongSize(url, assumed, facts) from None
-
-    def _facts_by_get(self, url: str) -> ObjectFacts:
-        """Fetch facts by a GET of one byte: the answer to a HEAD may have been the wrong one."""
-        try:
-            return self.read_range(url, 0, 1).facts.confirmed()
-        except StoreError as error:
-            if type(error) is not StoreError:
-                raise
-            return self.head(url)  # an empty object has no first byte
 
     def read(self, url: str, *, unless_etag: str = "") -> Fetched | None:
         """See ObjectStore. It gives up sooner than other methods: callers have cached copies."""
@@ -216,7 +207,7 @@ class ResilientStore:
         except (AccessDenied, ObjectMissing, Unexplained):
             if not is_signed:
                 raise
-            return self._facts_after_refusal(call, url)
+            return self._facts_by_get(call, url)
         # An object without bytes is never fetched, so no later request would show a wrong size.
         try:
             return self._facts_of_first_byte(call, url)
@@ -225,15 +216,17 @@ class ResilientStore:
                 raise
             return facts
 
-    def _facts_after_refusal(self, call: _Call, url: str) -> ObjectFacts:
-        """Return facts by a GET after a HEAD was refused; raise why the GET was refused."""
+    def _facts_by_get(self, call: _Call, url: str) -> ObjectFacts:
+        """Return facts without a HEAD, which was refused or had the wrong size."""
         try:
             return self._facts_of_first_byte(call, url)
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
-            # An empty object has no first byte, and can be read: a key may have been renewed.
-            return self._send(call, "head", url, lambda store: store.head(url))
+            whole = self._send(call, "get", url, lambda store: store.read(url))
+            if whole is None:  # only a read with an ETag returns that
+                raise
+            return whole.facts.confirmed()  # an empty object, which has no first byte
 
     def _facts_of_first_byte(self, call: _Call, url: str) -> ObjectFacts:
         """Return facts by a GET: its answer has headers, and error codes, that a HEAD lacks."""
