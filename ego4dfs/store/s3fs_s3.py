@@ -170,10 +170,10 @@ class S3fsS3:
         """Drop the sessions; s3fs closes those without references."""
         self._pools.clear()
 
-    def _call(self, method: str, url: str, **arguments: str) -> tuple[dict[str, Any], bytes]:
+    def _call(self, method: str, url: str, **arguments: str) -> tuple[dict[str, Any], bytearray]:
         """Send one request; return S3's response and its body."""
         request = self._request(method, url, arguments)
-        answer: tuple[dict[str, Any], bytes]
+        answer: tuple[dict[str, Any], bytearray]
         answer = self._await(url, request.filesystem.loop, _send_and_read, request)
         return answer
 
@@ -265,15 +265,15 @@ async def _send(request: _Request) -> dict[str, Any]:
     return answer
 
 
-async def _send_and_read(request: _Request) -> tuple[dict[str, Any], bytes]:
+async def _send_and_read(request: _Request) -> tuple[dict[str, Any], bytearray]:
     answer = await _send(request)
     body = answer.get("Body")
     if body is None:
-        return answer, b""
+        return answer, bytearray()
     try:
         whole = "Range" in request.arguments and "ContentRange" not in answer
         if whole or answer.get("ContentLength", 0) > MAX_WHOLE_BYTES:
-            return answer, b""
+            return answer, bytearray()
         return answer, await _all(body, request.throughput())
     finally:
         body.close()
@@ -290,14 +290,14 @@ async def _arrived(body: Any, most: int) -> bytes:
     return data
 
 
-async def _all(body: Any, throughput: BodyThroughput) -> bytes:
-    pieces = []
+async def _all(body: Any, throughput: BodyThroughput) -> bytearray:
+    data = bytearray()  # joining pieces would need the memory twice
     while piece := await _arrived(body, _READ_BYTES):
-        pieces.append(piece)
+        data += piece
         if throughput.is_missed(len(piece)):
             raise _Slow
     throughput.complete()
-    return b"".join(pieces)
+    return data
 
 
 async def _piece(body: Any, missing: int, throughput: BodyThroughput) -> bytes:

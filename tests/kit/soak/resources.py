@@ -51,7 +51,7 @@ class Resources:
         self._blocks, self._cache_limit = cache / "v1" / "blocks", cache_limit
         self.samples: dict[str, list[Sample]] = {}
         self.violations: Counter[str] = Counter()
-        self.largest: dict[str, int] = {"cache bytes": 0, "connections": 0}
+        self.largest: dict[str, int] = {"cache bytes": 0, "connections": 0, "RSS MiB": 0}
         self._over = threading.Event()
         self._began_s = time.monotonic()
         self._thread = threading.Thread(target=self._run)
@@ -76,6 +76,7 @@ class Resources:
             except (OSError, TypeError):  # it has ended, perhaps while it was looked at
                 continue
             self.samples.setdefault(name, []).append(sample)
+            self.largest["RSS MiB"] = max(self.largest["RSS MiB"], int(sample.rss_mib))
             self._check(f"{name}: MiB of memory", int(sample.rss_mib), MAX_RSS_MIB)
             self._check(f"{name}: threads", sample.threads, MAX_THREADS)
             self._check(f"{name}: descriptors", sample.descriptors, MAX_DESCRIPTORS)
