@@ -27,6 +27,7 @@ from ego4dfs.mount.binding_adapters import (
     session_class,
 )
 from ego4dfs.mount.fuse_loop import FuseLoop
+from ego4dfs.mount.memory_settings import TRIM_EVERY_S, HeapTrimmer
 from ego4dfs.mount.operations import WORKERS, Operations
 from ego4dfs.mount.processes import set_process_name
 from ego4dfs.mount.stderr_capture import StderrCapture
@@ -67,7 +68,7 @@ def serve(
     stderr = StderrCapture()
     # libfuse changes to `/`, in the foreground too; paths in settings may be relative.
     directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    loop = FuseLoop(mountpoint, vfs.close)
+    loop = FuseLoop(mountpoint, vfs.close, every_s=TRIM_EVERY_S, periodically=HeapTrimmer())
     exit_loop = partial(loop_exit, module)
     started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, on_start)
     operations = Operations(vfs, partial(_guarded, started, failures))
