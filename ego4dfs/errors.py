@@ -7,6 +7,7 @@
     ├── MountError             the mountpoint or FUSE cannot be used
     ├── OutputError            the directory for copies cannot be used, or the disk is full
     ├── NotFound               the tree has no such path
+    ├── MediaError             a video has no index that can be used
     └── StoreError             one object could not be fetched
         ├── AccessDenied       refused: not licensed, not published, or missing
         │   └── CredentialsRejected   the key itself is expired, unknown or missing
@@ -78,6 +79,10 @@ class OutputError(Ego4DError):
 
 class NotFound(Ego4DError):  # noqa: N818 - the field's word
     """The tree has no such path."""
+
+
+class MediaError(Ego4DError):
+    """A video has no usable index: it is no MP4, damaged, fragmented, or beyond a limit."""
 
 
 class StoreError(Ego4DError):

@@ -1,4 +1,4 @@
-"""The long form of the fuzzing: `python -m kit.fuzz MINUTES [TARGET]`, as `scripts/fuzz` does.
+"""The long form of the fuzzing: `python -m kit.fuzz MINUTES [TARGET...]`, as `scripts/fuzz` does.
 
 All targets get the same time. Each finding is printed as a minimal example; its target then ends.
 """
@@ -42,6 +42,10 @@ class Progress:
             print(f"=== {self.target.name}, seed {seed}:\n{self.finding}", flush=True)
         self.spent_s += time.monotonic() - began_s
 
+    def has_ended(self, inputs: int | None) -> bool:
+        """Return whether there is a finding, or there were so many inputs."""
+        return bool(self.finding) or (inputs is not None and self.inputs >= inputs)
+
 
 def main() -> int:
     """Run as a command; exit with 1 if there is a finding."""
@@ -49,21 +53,24 @@ def main() -> int:
     parser.add_argument("minutes", type=float, help="how long all targets run together")
     names = [target.name for target in TARGETS]
     parser.add_argument("target", nargs="*", choices=[*names, []], metavar="TARGET")
+    parser.add_argument("--inputs", type=int, help="end each target after so many inputs")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="default: random")
     given = parser.parse_args()
     chosen = [target for target in TARGETS if not given.target or target.name in given.target]
     running = all_of = [Progress(target) for target in chosen]
-    until_s, seed = time.monotonic() + 60 * given.minutes, given.seed
+    began_s, seed = time.monotonic(), given.seed
+    until_s = began_s + 60 * given.minutes
     print(f"seed {seed}", flush=True)
     logging.disable(logging.CRITICAL)  # of damaged input
     while running and time.monotonic() < until_s:
         min(running, key=lambda progress: progress.spent_s).advance(seed)
-        running = [progress for progress in running if not progress.finding]
+        running = [progress for progress in running if not progress.has_ended(given.inputs)]
         seed += 1
     for progress in all_of:
         found = "1 finding" if progress.finding else "no finding"
         print(f"{progress.target.name:20} {progress.inputs:9,} inputs  {found}")
-    print(f"{sum(p.inputs for p in all_of):,} inputs in {given.minutes:g} minutes")
+    minutes = (time.monotonic() - began_s) / 60
+    print(f"{sum(p.inputs for p in all_of):,} inputs in {minutes:.1f} minutes")
     return 1 if any(progress.finding for progress in all_of) else 0
 
 

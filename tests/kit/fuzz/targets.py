@@ -1,10 +1,11 @@
 """All targets of the fuzzing."""
 
-from kit.fuzz import answer_targets, settings_targets, sqlite_targets, text_targets
+from kit.fuzz import answer_targets, media_targets, settings_targets, sqlite_targets, text_targets
 
 TARGETS = (
     *text_targets.TARGETS,
     *settings_targets.TARGETS,
     *sqlite_targets.TARGETS,
     *answer_targets.TARGETS,
+    *media_targets.TARGETS,
 )

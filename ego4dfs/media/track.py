@@ -1,0 +1,106 @@
+"""One track of an MP4: its samples in decoding order, its key frames, and what a window needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ego4dfs.media.sample_tables import Integers
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The samples of a track, in decoding order: one array for each property.
+
+    `decode` are decoding times in ticks from 0, with one more element: the end of the last sample.
+    `present` are presentation times in ticks from the start of the movie, after the edit list.
+    `offsets` and `sizes` are bytes of the object. `description` is the number, from 1, of the
+    sample's entry in `stsd`.
+    """
+
+    decode: Integers
+    present: Integers
+    offsets: Integers
+    sizes: Integers
+    is_key: NDArray[np.bool_]
+    description: Integers
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+class KeyFrames(NamedTuple):
+    """The key frames of a track in decoding order: presentation times in ticks, byte offsets.
+
+    `stop` is where the last sample after the last key frame stops.
+    """
+
+    times: Integers
+    offsets: Integers
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackBoxes:
+    """What a cut of a track copies: bodies of `tkhd` and `mdhd`, and whole boxes.
+
+    `media_header` are the boxes of `minf` other than `stbl`.
+    """
+
+    tkhd: bytes
+    mdhd: bytes
+    hdlr: bytes
+    media_header: bytes
+    stsd: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One track. A tick is 1/`timescale` seconds.
+
+    `kind` is the handler: `vide`, `soun` or another. `shown` are the ticks of the movie in which
+    the edit list presents the track. `shift` is what the edit list adds to composition times.
+    """
+
+    number: int
+    kind: str
+    timescale: int
+    shown: range
+    shift: int
+    samples: Samples
+    boxes: TrackBoxes
+
+    @property
+    def key_frames(self) -> KeyFrames:
+        """The key frames; of a track without `stss` all samples."""
+        samples = self.samples
+        keys = np.flatnonzero(samples.is_key)
+        last = slice(int(keys[-1]) if len(keys) else 0, None)
+        stops = samples.offsets[last] + samples.sizes[last]
+        stop = int(stops.max()) if len(stops) else 0
+        return KeyFrames(samples.present[keys], samples.offsets[keys], stop)
+
+    def ticks(self, seconds: float) -> int:
+        """Return the nearest tick to a time of the movie."""
+        return round(seconds * self.timescale)
+
+    def window(self, start: int, stop: int) -> range:
+        """Return the numbers of the samples that presentation of the ticks [start, stop) needs.
+
+        That is from the last key frame that is presented at `start` or before it, up to the last
+        sample, in decoding order, that is presented before `stop`. A track that the edit list does
+        not present in these ticks needs none.
+        """
+        start, stop = max(start, self.shown.start), min(stop, self.shown.stop)
+        if start >= stop:
+            return range(0)
+        present = self.samples.present
+        keys = np.flatnonzero(self.samples.is_key & (present <= start))
+        wanted = np.flatnonzero(present < stop)
+        if not len(wanted):
+            return range(0)
+        first = int(keys[-1]) if len(keys) else 0
+        return range(first, max(first, int(wanted[-1])) + 1)
