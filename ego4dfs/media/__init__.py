@@ -1,17 +1,20 @@
-"""The index of MP4 videos: key frames, and the bytes that a window of time needs. No network."""
+"""The index of MP4 videos: key frames, the bytes that a window of time needs, and cuts of it."""
 
+from ego4dfs.media.cut import Cut, cut
 from ego4dfs.media.index import MediaIndex
 from ego4dfs.media.locate import IndexBytes, Read, find_index
 from ego4dfs.media.parser import parse_index, read_index
 from ego4dfs.media.track import KeyFrames, Samples, Track
 
 __all__ = [
+    "Cut",
     "IndexBytes",
     "KeyFrames",
     "MediaIndex",
     "Read",
     "Samples",
     "Track",
+    "cut",
     "find_index",
     "parse_index",
     "read_index",

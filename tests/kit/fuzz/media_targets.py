@@ -1,14 +1,15 @@
-"""Target: MP4s whose index is damaged."""
+"""Target: MP4s whose index is damaged, and cuts of those that can be used nevertheless."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hypothesis import strategies as st
 
 from ego4dfs.errors import MediaError
-from ego4dfs.media import MediaIndex, read_index
+from ego4dfs.media import Cut, MediaIndex, cut, read_index
 from kit import media
 from kit.fuzz.inputs import Edit, edited
 from kit.fuzz.target import Target, assert_clear
@@ -113,6 +114,16 @@ def _assert_inside(index: MediaIndex, size: int) -> None:
         for place in index.byte_ranges(start_s, stop_s):
             assert end <= place.start < place.stop <= size
             end = place.stop + 1
+        with suppress(ValueError):  # no picture begins there
+            _assert_usable(cut(index, start_s, stop_s), size)
+
+
+def _assert_usable(made: Cut, size: int) -> None:
+    """The cut is of bytes of the object, and its own index can be used."""
+    assert all(0 <= piece.start < piece.stop <= size for piece in made.pieces)
+    assert made.size <= size + len(made.header)
+    assert made.seconds > 0
+    read_index(made.size, lambda at, length: (made.header + bytes(made.size))[at : at + length])
 
 
 TARGETS = (Target("media-index", _INPUTS, _check, examples=400),)

@@ -1,0 +1,86 @@
+"""Cutting of a window out of an MP4 without decoding: a header, and ranges of the whole file.
+
+The result starts at the key frame before the window, and has an edit list, so that players present
+it from the first tick of the window on, as they do after `ffmpeg -ss START -c copy`. The same index
+and window always give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ego4dfs.errors import MediaError
+from ego4dfs.media.box_writer import media_data_header
+from ego4dfs.media.cut_layout import layout_of
+from ego4dfs.media.cut_writer import CutWriter
+from ego4dfs.media.index import MediaIndex
+from ego4dfs.media.locate import Read
+
+READ_BYTES = 32 << 20
+"""The longest read, and so what a copy needs in memory."""
+MAX_GAP_BYTES = 256 << 10
+"""Pieces with a smaller gap between them are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An MP4 made of a header and of pieces of the whole file, in this order.
+
+    `seconds` is how long its video is presented.
+    """
+
+    header: bytes
+    pieces: tuple[range, ...]
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return len(self.header) + sum(map(len, self.pieces))
+
+    def content(self, read: Read) -> Iterator[bytes]:
+        """Yield its bytes; `read` returns bytes of the whole file.
+
+        Raises MediaError if that returns fewer bytes than the index says, and what it raises.
+        """
+        yield self.header
+        for group in _grouped(self.pieces):
+            start, stop = group[0].start, max(piece.stop for piece in group)
+            data = memoryview(read(start, stop - start))
+            if len(data) != stop - start:
+                raise MediaError(f"it stops at {start + len(data)}, before its index says")
+            for piece in group:
+                yield bytes(data[piece.start - start : piece.stop - start])
+
+
+def cut(index: MediaIndex, start_s: float, stop_s: float) -> Cut:
+    """Cut [start_s, stop_s) out of a video: all tracks, from the key frame before it on.
+
+    What is after the end of a track is left out. Raises ValueError for times that are not numbers
+    with 0 <= start_s < stop_s, and for a window in which no picture begins.
+    """
+    writer = CutWriter(index, start_s, stop_s)
+    window = [part for part in index.window(start_s, stop_s) if writer.shown(part[0])]
+    if not any(track is index.video for track, _ in window):
+        raise ValueError(f"no picture begins in {start_s} s to {stop_s} s")
+    layout = layout_of(window)
+    mdat = media_data_header(layout.size)
+    before = len(index.file_type) + len(writer.moov(layout.parts, 0)) + len(mdat)
+    header = index.file_type + writer.moov(layout.parts, before) + mdat
+    return Cut(header, layout.pieces, writer.seconds)
+
+
+def _grouped(pieces: Iterable[range]) -> Iterator[list[range]]:
+    """Group pieces that are read at once; longer ones are split into READ_BYTES."""
+    group: list[range] = []
+    for piece in pieces:
+        for start in range(piece.start, piece.stop, READ_BYTES):
+            part = range(start, min(start + READ_BYTES, piece.stop))
+            is_near = bool(group) and 0 <= part.start - group[-1].stop <= MAX_GAP_BYTES
+            if group and not (is_near and part.stop - group[0].start <= READ_BYTES):
+                yield group
+                group = []
+            group.append(part)
+    if group:
+        yield group
