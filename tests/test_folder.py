@@ -140,6 +140,20 @@ def test_a_file_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch, is_s
     assert os.listdir(tmp_path) == ["manifest.ver"]
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_pieces_are_written_in_order_and_their_error_keeps_the_old_file(tmp_path, is_shared):
+    def failing():
+        yield b"new"
+        raise KeyError("no more")
+
+    path = tmp_path / "clip.mp4"
+    write_atomic(path, iter([b"o", b"ld"]), is_shared=is_shared)
+    with pytest.raises(KeyError):
+        write_atomic(path, failing(), is_shared=is_shared)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["clip.mp4"]
+
+
 def _full(_descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -7,14 +7,15 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from ego4dfs.files.folder import Folder
+from ego4dfs.files.folder import Content, Folder, pieces_of
 
 
-def write_atomic(path: Path, content: bytes, *, is_shared: bool = False) -> None:
+def write_atomic(path: Path, content: Content, *, is_shared: bool = False) -> None:
     """Write `content` to a temporary file, sync it, and rename it to `path`.
 
     With `is_shared`, others may write to the directory: see `Folder.write_atomic`. Without, the
-    file has mode 0600, and a failed sync is an error. Raises OSError; then an old file stays.
+    file has mode 0600, and a failed sync is an error. Raises OSError, and what the pieces of
+    `content` raise; then an old file stays.
     """
     if is_shared:
         with Folder.at(path.parent) as folder:
@@ -23,16 +24,16 @@ def write_atomic(path: Path, content: bytes, *, is_shared: bool = False) -> None
         _write_private(path, content)
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def _write_private(path: Path, content: Content) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with open(partial, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as file:
-            file.write(content)
+            file.writelines(pieces_of(content))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)

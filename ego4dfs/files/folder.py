@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,14 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 10
+
+Content = bytes | Iterable[bytes]
+"""What is written to a file: all at once, or in pieces, which need not be in memory together."""
+
+
+def pieces_of(content: Content) -> Iterable[bytes]:
+    """Return the pieces of `content`."""
+    return (content,) if isinstance(content, bytes) else content
 
 
 class Folder:
@@ -199,7 +208,7 @@ class Folder:
         with suppress(OSError):
             os.rmdir(HIDDEN, dir_fd=self._fd)
 
-    def write_atomic(self, name: str, content: bytes, *, mtime_ns: int = 0) -> None:
+    def write_atomic(self, name: str, content: Content, *, mtime_ns: int = 0) -> None:
         """Write a temporary file in the hidden directory, sync it, and rename it to `name`.
 
         Its mode is that of the umask. A filesystem that cannot sync files is accepted.
@@ -208,7 +217,7 @@ class Folder:
         hidden, descriptor = self.create_hidden(temporary)
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-                file.write(content)
+                file.writelines(pieces_of(content))
                 file.flush()
                 with optional_call("to sync files"):
                     os.fsync(descriptor)
