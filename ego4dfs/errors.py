@@ -5,7 +5,7 @@
     ├── ManifestError          a manifest.csv cannot be used at all
     ├── CacheError             the cache directory cannot be used
     ├── MountError             the mountpoint or FUSE cannot be used
-    ├── OutputError            the directory for copies cannot be used, or the disk is full
+    ├── OutputError            copies or a clip cannot be written: directory, disk, or it exists
     ├── NotFound               the tree has no such path
     ├── MediaError             a video has no index that can be used
     └── StoreError             one object could not be fetched
@@ -74,7 +74,7 @@ class MountError(Ego4DError):
 
 
 class OutputError(Ego4DError):
-    """The directory for copies cannot be created or written, or is in use, or its disk is full."""
+    """A directory for copies or a file cannot be written, is in use, or exists; or disk full."""
 
 
 class NotFound(Ego4DError):  # noqa: N818 - the field's word

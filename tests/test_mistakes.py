@@ -9,7 +9,7 @@ import pytest
 
 from ego4dfs import cli
 
-COMMANDS = ("ls", "prefetch", "verify", "cache", "status", "doctor", "unmount", "mount")
+COMMANDS = ("ls", "clip", "prefetch", "verify", "cache", "status", "doctor", "unmount", "mount")
 ACTIONS = ("info", "verify", "unpin", "infoo", "", "clips")
 VALUED = (
     *("--datasets", "--version", "--benchmarks", "--universities", "--video_uids", "--splits"),
@@ -59,6 +59,8 @@ def line_of(rng: random.Random, place: Path) -> list[str]:
     ]
     command = rng.choice(COMMANDS)
     words = [command]
+    if command == "clip" and rng.random() < 0.7:
+        words += [rng.choice(values), "1", rng.choice(("2", *values))]
     if command == "cache":
         words.append(rng.choice(ACTIONS))
     for _ in range(rng.randrange(5)):

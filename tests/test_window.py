@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
-from ego4dfs.reader import Window
+from ego4dfs.reader import ExactWindow, Window
 from ego4dfs.reader.window import (
     FIRST_AFTER_SEEK,
     FIRST_AT_START,
@@ -212,3 +212,10 @@ def test_threads_that_share_a_window_request_each_byte_once():
     assert named
     for one, following in pairwise(named):
         assert following.start >= one.stop
+
+
+def test_an_exact_window_fetches_nothing_ahead_and_only_parts():
+    window = ExactWindow()
+    for start in range(0, 64 * BLOCK_SIZE, BLOCK_SIZE):
+        assert window.advance(start, start + BLOCK_SIZE) is None
+        assert window.granularity == PART_SIZE

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "prefetch": "download the selected files, as the official ego4d command does",
     "verify": "check downloaded files, and repair damaged or missing ones",
     "ls": "list files and sizes without mounting",
+    "clip": "write some seconds of a video as an MP4; only their bytes are fetched",
     "cache": "show, verify, clear or unpin the cache of fetched blocks",
     "status": "show live counters of mounts",
     "doctor": "check FUSE, cache, network, credentials and datasets, and suggest fixes",

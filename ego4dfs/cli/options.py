@@ -27,6 +27,7 @@ def add_selection(
     confirms: bool = False,
     default: str = "all",
     output: str = "accepted, and ignored",
+    output_metavar: str = "DIR",
 ) -> None:
     """Add the official options that select what to show or, with `copies`, to copy, and where.
 
@@ -36,7 +37,7 @@ def add_selection(
     group = _add_group(
         parser, "selection", "as in the official ego4d command, and more; - and _ are the same"
     )
-    group.add_argument("-o", "--output_directory", metavar="DIR", help=output)
+    group.add_argument("-o", "--output_directory", metavar=output_metavar, help=output)
     _add_list(group, "--datasets", help=f"datasets (default: {default}); see --list-datasets")
     group.add_argument("--version", help="version of Ego4D: v1, v2 or v2_1 (default: v2_1)")
     _add_list(group, "--benchmarks", help="only files of these benchmarks: EM, FHO, AV, ...")

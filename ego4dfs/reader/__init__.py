@@ -4,6 +4,6 @@ from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.downloads import Downloads
 from ego4dfs.reader.etag_verifier import EtagVerifier
 from ego4dfs.reader.reader import Reader
-from ego4dfs.reader.window import Window
+from ego4dfs.reader.window import ExactWindow, Window
 
-__all__ = ["BackgroundVerifier", "Downloads", "EtagVerifier", "Reader", "Window"]
+__all__ = ["BackgroundVerifier", "Downloads", "EtagVerifier", "ExactWindow", "Reader", "Window"]

@@ -108,5 +108,26 @@ class Window:
         return end // READAHEAD_STEP * READAHEAD_STEP
 
 
+class ExactWindow(Window):
+    """The window of a program that knows the ranges it needs, and reads each with one call.
+
+    What it reads is fetched in parts, and nothing else.
+    """
+
+    __slots__ = ()
+
+    @property
+    def granularity(self) -> int:
+        """The unit to fetch in: parts."""
+        return PART_SIZE
+
+    def advance(
+        self, start: int, stop: int, *, missed: bool = True, shared: bool = False
+    ) -> range | None:
+        """Return None: nothing is fetched ahead."""
+        del start, stop, missed, shared
+        return None
+
+
 def _next_power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()

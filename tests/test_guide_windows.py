@@ -1,0 +1,40 @@
+"""The examples of docs/guides/windows.md run with the demo's sample."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kit.server import environment
+
+pytestmark = pytest.mark.first_pass
+
+GUIDE = Path(__file__).parent.parent / "docs" / "guides" / "windows.md"
+PROGRAMS = Path(sys.executable).parent
+
+
+def test_every_example_runs_and_writes_what_the_text_says(sampled, tmp_path, transport):
+    env = environment(sampled.server, tmp_path / "home", transport)
+    env["PATH"] = f"{PROGRAMS}{os.pathsep}{env['PATH']}"
+    here = tmp_path / "here"
+    here.mkdir()
+    printed = []
+    for language, code in re.findall(
+        r"^```(sh|python)\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        line = ["bash", "-euc", code] if language == "sh" else [sys.executable, "-c", code]
+        done = subprocess.run(
+            line, cwd=here, env=env, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    sizes = re.compile(r": 2 s, [\d.]+ KiB written, [\d.]+ MiB fetched; the video has 25.6 MiB")
+    assert sizes.search(printed[0])
+    assert sizes.search(GUIDE.read_text())
+    assert "60 pictures of (144, 256, 3)\n" in printed
+    assert len(list((here / "clips").iterdir())) == 2
