@@ -14,8 +14,9 @@ from ego4dfs.media.index import MediaIndex
 from ego4dfs.media.locate import IndexBytes, Read, find_index
 from ego4dfs.media.track import Samples, Track, TrackBoxes
 
-MAX_SAMPLES = 4 << 20
-"""The most samples of all tracks: ten hours at 60 frames a second with sound."""
+MAX_SAMPLES = 2 << 20
+"""The most samples of all tracks: five hours at 60 frames a second with sound. A track with so many
+takes 100 MiB while it is parsed."""
 MAX_TRACKS = 32
 MAX_SECONDS = 1 << 31
 """The longest track, so that all arithmetic of times fits in 64 bits."""
