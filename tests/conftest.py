@@ -34,7 +34,8 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--libfuse", default="3", choices=("2", "3"))
     parser.addoption("--transport", default="obstore", choices=("obstore", "s3fs"))
-    parser.addoption("--examples", type=int, help="of test_model.py: examples of each test")
+    of = "of test_model.py and test_media_cut.py: examples of each test"
+    parser.addoption("--examples", type=int, help=of)
     parser.addoption("--steps", type=int, help="of test_model.py: steps of each example")
 
 

@@ -63,12 +63,18 @@ def windows(form: str, count: int) -> list[tuple[float, float]]:
     return found
 
 
+@pytest.fixture
+def examples(request) -> int:
+    """Return the number of windows of each form: `--examples`, or a few."""
+    return request.config.getoption("--examples") or 8
+
+
 @EVERY_FORM
-def test_the_pictures_are_those_of_the_window(form):
+def test_the_pictures_are_those_of_the_window(form, examples):
     data = media.form(form)
     whole = pictures(data)
     tick_s = 1 / index_of(data).video.timescale
-    for start_s, stop_s in windows(form, 12):
+    for start_s, stop_s in windows(form, examples):
         wanted = [
             (time - start_s, picture)
             for time, picture in whole
@@ -81,10 +87,11 @@ def test_the_pictures_are_those_of_the_window(form):
 
 
 @WITH_SOUND
-def test_the_sound_is_that_of_the_window(form):
+def test_the_sound_is_that_of_the_window(form, examples):
+    """At the start, the first packet is before the time from which the edit list presents it."""
     data = media.form(form)
     whole = sound(data)
-    for start_s, stop_s in windows(form, 6):
+    for start_s, stop_s in [(0, 1), (FRAME_S, 1), *windows(form, examples)]:
         found, first = sound(clip(data, start_s, stop_s)), round(start_s * 16_000)
         assert set(found) >= set(range(round(stop_s * 16_000) - first))
         assert {number + first: value for number, value in found.items()}.items() <= whole.items()

@@ -66,15 +66,15 @@ class MediaIndex:
             raise ValueError(f"{start_s} s to {stop_s} s is not a window")
         video = self.video
         pictures = video.window(video.ticks(start_s), video.ticks(stop_s))
-        first_s = start_s
+        preroll_s = PREROLL_S
         if pictures:
             key_s = int(video.samples.present[pictures.start]) / video.timescale
-            first_s = max(0.0, min(start_s, key_s) - PREROLL_S)
+            preroll_s += max(0.0, start_s - key_s)
         found = []
         for track in self.tracks:
-            from_s = start_s if track.kind == "vide" else first_s
-            chosen = track.window(track.ticks(from_s), track.ticks(stop_s))
-            if chosen and track.window(track.ticks(start_s), track.ticks(stop_s)):
+            preroll = 0 if track.kind == "vide" else track.ticks(preroll_s)
+            chosen = track.window(track.ticks(start_s), track.ticks(stop_s), preroll)
+            if chosen:
                 found.append((track, chosen))
         return found
 

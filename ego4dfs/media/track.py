@@ -87,18 +87,19 @@ class Track:
         """Return the nearest tick to a time of the movie."""
         return round(seconds * self.timescale)
 
-    def window(self, start: int, stop: int) -> range:
+    def window(self, start: int, stop: int, preroll: int = 0) -> range:
         """Return the numbers of the samples that presentation of the ticks [start, stop) needs.
 
-        That is from the last key frame that is presented at `start` or before it, up to the last
-        sample, in decoding order, that is presented before `stop`. A track that the edit list does
-        not present in these ticks needs none.
+        That is from the last key frame at `start` or before it, up to the last sample, in decoding
+        order, that is presented before `stop`. With `preroll`, the key frame is so many ticks
+        earlier, or the first sample; that may be before the edit list presents the track. A track
+        that it does not present in these ticks needs none.
         """
         start, stop = max(start, self.shown.start), min(stop, self.shown.stop)
         if start >= stop:
             return range(0)
         present = self.samples.present
-        keys = np.flatnonzero(self.samples.is_key & (present <= start))
+        keys = np.flatnonzero(self.samples.is_key & (present <= start - preroll))
         wanted = np.flatnonzero(present < stop)
         if not len(wanted):
             return range(0)
