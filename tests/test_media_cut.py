@@ -217,6 +217,19 @@ def test_adjacent_chunks_are_one_piece():
     assert synthetic([100, 110, 130], size=200).pieces == (range(100, 120), range(130, 140))
 
 
+def test_samples_without_bytes_are_in_no_piece():
+    tables = (media.table("stsc", (1, 3, 1)), media.table("stco", (100,)))
+    sizes = {"first": (0, 5, 5), "all": (0, 0, 0)}
+    pieces = {}
+    for name, each in sizes.items():
+        track = media.trak(*tables, media.table("stts", (3, 1)), media.stsz(*each))
+        made = cut(parse_index(IndexBytes(200, 0, media.moov(track))), 0, 1)
+        content = b"".join(made.content(lambda _offset, length: bytes(length)))
+        assert index_of(content).video.samples.sizes.tolist() == list(each)
+        pieces[name] = made.pieces
+    assert pieces == {"first": (range(100, 110),), "all": ()}
+
+
 def test_chunks_in_any_order_keep_the_order_of_samples():
     made = synthetic([300, 100, 200], size=1000)
     whole = bytes(offset // 100 for offset in range(1000))

@@ -151,7 +151,7 @@ def test_a_short_read_is_an_error():
 
 CHUNKS = (media.table("stsc", (1, 2, 1)), media.table("stco", (100,)))
 STTS, STSZ = media.table("stts", (2, 1)), media.stsz(10, 20)
-SOUND = media.trak(*CHUNKS, STTS, STSZ)
+TRACK = media.trak(*CHUNKS, STTS, STSZ)
 SIZE = 200
 
 
@@ -160,7 +160,7 @@ def parsed(*tables: bytes, edts: bytes = b"", size: int = SIZE, timescale: int =
     return parse_index(IndexBytes(size, 0, media.moov(track)))
 
 
-def test_a_sound_track_of_two_samples():
+def test_a_track_of_two_samples():
     track = parsed(*CHUNKS, STTS, STSZ).video
     assert track.samples.offsets.tolist() == [100, 110]
     assert track.samples.decode.tolist() == [0, 1, 2]
@@ -202,6 +202,20 @@ def test_an_edit_list_shifts_and_ends_the_presentation():
     track = parsed(*chunks, times, sizes, edts=edits).video
     assert track.shown == range(15, 75)
     assert track.samples.present.tolist() == list(range(12, 102))
+
+
+def test_a_track_without_samples_is_left_out():
+    none = (media.table("stsc"), media.table("stco"), media.table("stts"), media.stsz())
+    moov = media.moov(media.trak(*none), media.trak(*CHUNKS, STTS, STSZ, number=2))
+    index = parse_index(IndexBytes(SIZE, 0, moov))
+    assert [track.number for track in index.tracks] == [2]
+
+
+def test_a_window_before_the_first_sample_needs_nothing():
+    ctts = media.table("ctts", (2, 30))
+    index = parsed(*CHUNKS, STTS, STSZ, ctts)
+    assert index.byte_ranges(0, 0.5) == []
+    assert index.byte_ranges(0, 1.02) == [range(100, 110)]
 
 
 def test_presentation_may_precede_decoding():
@@ -263,7 +277,7 @@ def test_a_time_scale_of_0_is_refused():
     with pytest.raises(MediaError, match="time scale"):
         parsed(*CHUNKS, STTS, STSZ, timescale=0)
     with pytest.raises(MediaError, match="time scale"):
-        parse_index(IndexBytes(SIZE, 0, media.moov(SOUND, timescale=0)))
+        parse_index(IndexBytes(SIZE, 0, media.moov(TRACK, timescale=0)))
 
 
 def test_a_duration_of_centuries_is_refused():
@@ -276,9 +290,9 @@ def test_a_duration_of_centuries_is_refused():
     [
         (media.moov(), "no video track"),
         (media.moov(media.trak(*CHUNKS, STTS, STSZ, kind="soun")), "no video track"),
-        (media.moov(SOUND, more=media.box("mvex")), "fragmented"),
-        (media.moov(*[SOUND] * 7), "overlap"),
-        (media.box("moov", SOUND), "no box mvhd"),
+        (media.moov(TRACK, more=media.box("mvex")), "fragmented"),
+        (media.moov(*[TRACK] * 7), "overlap"),
+        (media.box("moov", TRACK), "no box mvhd"),
         (media.box("moov", media.box("mvhd", bytes(99))), "shorter than its fields"),
         (media.box("moov", media.box("mvhd", bytes(100)), b"\0\0\0\7trak"), "impossible size"),
         (b"moov", "impossible size"),
@@ -292,7 +306,7 @@ def test_damaged_indexes_are_refused(moov, message):
 
 def test_the_number_of_tracks_is_bounded():
     with pytest.raises(MediaError, match="too many tracks"):
-        parse_index(IndexBytes(10**6, 0, media.moov(*[SOUND] * (MAX_TRACKS + 1))))
+        parse_index(IndexBytes(10**6, 0, media.moov(*[TRACK] * (MAX_TRACKS + 1))))
 
 
 def test_boxes_in_boxes_are_not_followed():

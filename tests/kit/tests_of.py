@@ -17,6 +17,7 @@ SOURCES = {
         *("store/region_cache.py", "store/region_probe.py"),
     ],
     "copies": ["copies/*.py"],
+    "media": ["media/*.py", "vfs/video.py", "cli/clip.py", "cli/video_argument.py", "cli/times.py"],
 }
 """The modules of each package, below `ego4dfs`."""
 
@@ -38,6 +39,7 @@ TESTS = {
         *("test_copies*.py", "test_journal*.py", "test_foreign_records.py", "test_prefetch_p*.py"),
         *("test_prefetch_names.py", "test_prefetch_state.py", "test_folder.py"),
     ],
+    "media": ["test_media_*.py", "test_video.py", "test_clip.py"],
 }
 """The files with its tests; `test_fuzz_findings.py` belongs to each."""
 
