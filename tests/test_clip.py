@@ -145,6 +145,11 @@ def test_a_uid_or_a_path_names_the_video(clips, words, name):
     assert tree(clips.directory).keys() == {name}
 
 
+def test_the_directory_of_copies_in_the_environment_is_not_that_of_clips(clips, monkeypatch):
+    monkeypatch.setenv("EGO4DFS_OUTPUT_DIRECTORY", str(clips.directory.parent / "copies"))
+    assert clips.report("aaaa", "1", "2")["file"] == str(clips.directory / "aaaa_1-2.mp4")
+
+
 def test_what_is_after_the_end_is_left_out(clips):
     assert clips.report("aaaa", "3.5", "4.4")["seconds"] == 0.5
 
