@@ -211,24 +211,6 @@ def test_results_of_a_sweep_are_on_disk_when_it_ends(open_index, monkeypatch):
     assert len(other.peek_many(URLS)) == len(URLS)
 
 
-def test_a_sweep_uses_the_threads_that_are_available(open_index, monkeypatch):
-    start, made = threading.Thread.start, []
-
-    def scarce(thread):
-        if thread.name == "facts-head":
-            if len(made) == 3:
-                raise RuntimeError("can't start new thread")
-            made.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", scarce)
-    index = open_index(CountingStore(objects()))
-    index.sweep(URLS)
-    assert index._sweeps.wait(60)
-    assert len(made) == 3
-    assert len(open_index(CountingStore({})).peek_many(URLS)) == len(URLS)
-
-
 def test_a_sweep_without_threads_requests_nothing_and_ends(open_index, monkeypatch):
     def refuse(_thread):
         raise RuntimeError("can't start new thread")

@@ -9,7 +9,7 @@ import pytest
 import xxhash
 
 from ego4dfs.errors import AccessDenied
-from ego4dfs.facts import FactsIndex
+from ego4dfs.facts import FactsIndex, table
 from ego4dfs.store import ObjectFacts
 from kit.fakes import CountingStore, FailingStore
 
@@ -71,6 +71,16 @@ def test_a_row_that_was_changed_is_deleted_and_fetched_again(tmp_path, store, ch
     again.close()
 
 
+def test_only_the_damaged_rows_are_deleted_from_the_table(tmp_path, store):
+    asked_once(tmp_path, store)
+    changed(tmp_path, "UPDATE facts SET size = 6 WHERE url = ?", URL)
+    facts = FactsIndex(tmp_path, store)
+    assert set(facts.peek_many([URL, OTHER])) == {OTHER}
+    facts.close()
+    with closing(sqlite3.connect(tmp_path / "facts.sqlite")) as database:
+        assert database.execute("SELECT url FROM facts").fetchall() == [(OTHER,)]
+
+
 def test_rows_that_were_swapped_are_deleted(tmp_path, store):
     asked_once(tmp_path, store)
     for old, new in ((URL, "s3://b/x"), (OTHER, URL), ("s3://b/x", OTHER)):
@@ -93,9 +103,7 @@ def test_a_refusal_that_was_changed_is_ignored(tmp_path, store):
     facts.close()
 
 
-def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, store):
-    """A cache of all of Ego4D has 9,645 of them: new requests would take minutes."""
-    known = ObjectFacts(5, "etag", "v", 7)
+def fill_as_a_version_without_checksums(tmp_path) -> None:
     changed(
         tmp_path,
         "CREATE TABLE facts (url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL,"
@@ -107,6 +115,12 @@ def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, s
         " message TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
     )
     changed(tmp_path, "INSERT INTO facts VALUES (?, 5, 'etag', 'v', 7)", URL)
+
+
+def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, store):
+    """A cache of all of Ego4D has 9,645 of them: new requests would take minutes."""
+    known = ObjectFacts(5, "etag", "v", 7)
+    fill_as_a_version_without_checksums(tmp_path)
     facts = FactsIndex(tmp_path, store)
     assert facts.get(URL) == known
     assert facts.get(OTHER).size == 10
@@ -116,6 +130,25 @@ def test_rows_of_an_earlier_version_are_kept_and_get_their_checksums(tmp_path, s
     again = FactsIndex(tmp_path, store)
     assert again.peek(URL) is None
     again.close()
+
+
+def test_an_upgrade_that_another_process_completes_meanwhile_is_not_repeated(
+    tmp_path, store, monkeypatch
+):
+    fill_as_a_version_without_checksums(tmp_path)
+    has_checksums = table._has_checksums
+
+    def upgraded_meanwhile(connection) -> bool:
+        monkeypatch.setattr(table, "_has_checksums", has_checksums)
+        before = has_checksums(connection)
+        FactsIndex(tmp_path, store).close()  # the other process
+        return before
+
+    monkeypatch.setattr(table, "_has_checksums", upgraded_meanwhile)
+    facts = FactsIndex(tmp_path, store)
+    assert facts.get(URL) == ObjectFacts(5, "etag", "v", 7)
+    assert store.heads == []
+    facts.close()
 
 
 def earlier_checksum(*values: object) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from ego4dfs.facts import write_queue
 from ego4dfs.facts.write_queue import WriteQueue
 from ego4dfs.store import ObjectFacts
+from kit.processes import wait_until
 
 FACTS, NEWER = ObjectFacts(1, "e", "", 0), ObjectFacts(2, "f", "", 0)
 
@@ -85,6 +86,30 @@ def test_only_the_latest_changes_are_kept_while_the_table_is_locked(table, queue
     table.is_locked = False
     queue.flush()
     assert table.writes == [({"b": FACTS, "c": FACTS}, {"bb": FACTS, "cc": FACTS})]
+
+
+@pytest.mark.parametrize("write", [WriteQueue.flush, lambda queue: queue.write_batches(1)])
+def test_changes_are_written_after_the_table_was_locked_during_a_write(
+    table, queue, monkeypatch, write
+):
+    monkeypatch.setattr(write_queue, "LOCKED_S", 0.0)
+
+    def locked_once() -> None:
+        table.is_locked = len(table.writes) == 1
+
+    table.during = locked_once
+    queue.add("a", FACTS)
+    queue.confirm("b", FACTS)
+    write(queue)
+    table.is_locked = False
+    wait_until(lambda: not queue._count())
+    assert table.writes == [({"a": FACTS}, {"b": FACTS})] * 2
+
+
+def test_an_empty_queue_is_not_written_later(table, queue):
+    queue.flush()
+    assert queue._timer is None
+    assert table.writes == []
 
 
 def test_after_the_close_nothing_is_deferred(table, queue):

@@ -1,0 +1,91 @@
+"""Sweeps: HEAD requests for many objects by few threads, beside other threads that record facts."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ego4dfs.errors import AccessDenied
+from ego4dfs.facts import FactsIndex
+from ego4dfs.facts.batch_head import Sweeps
+from kit.fakes import FailingStore, StallingStore
+from kit.processes import wait_until
+
+URLS = [f"s3://b/{i}" for i in range(200)]
+
+
+@pytest.fixture
+def few_threads(monkeypatch):
+    """Let three threads of sweeps start, and no more."""
+    start, left = threading.Thread.start, [1, 1, 1]
+
+    def scarce(thread: threading.Thread) -> None:
+        if thread.name == "facts-head" and not (left and left.pop()):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+
+
+def test_a_sweep_with_few_threads_fetches_all_facts(few_threads):
+    fetched: list[str] = []
+    all_wait = threading.Barrier(3, timeout=30)
+    is_first = threading.local()
+
+    def fetch(url: str) -> bool:
+        if not hasattr(is_first, "done"):
+            is_first.done = True
+            all_wait.wait()  # no thread ends before the last one has started
+        fetched.append(url)
+        return True
+
+    sweeps = Sweeps(fetch, lambda: None)
+    sweeps.add(URLS)
+    assert sweeps.wait(30)
+    assert sorted(fetched) == sorted(URLS)
+
+
+def test_facts_that_are_recorded_before_their_turn_are_not_requested(tmp_path):
+    store = StallingStore(dict.fromkeys(URLS, b"data"))
+    index = FactsIndex(tmp_path, store)
+    index.sweep(URLS)
+    wait_until(lambda: len(store.heads) == 96)
+    index.record(URLS[150], store.facts_of(URLS[150]))
+    store.gate.set()
+    assert index._sweeps.wait(30)
+    assert sorted(store.heads) == sorted({*URLS} - {URLS[150]})
+    index.close()
+
+
+def test_a_sweep_has_ended_once_all_threads_that_end_at_one_time_have(monkeypatch):
+    at_once = threading.Barrier(2, timeout=30)
+    sweeps = Sweeps(lambda _url: bool(at_once.wait() + 1), lambda: None)
+    finish = sweeps._finish_if_last
+
+    def finish_at_once() -> None:
+        at_once.wait()
+        finish()
+
+    monkeypatch.setattr(sweeps, "_finish_if_last", finish_at_once)
+    for _ in range(2):
+        sweeps.add(URLS[:2])
+        assert sweeps.wait(30)
+
+
+@pytest.mark.parametrize(("age_s", "requests"), [(0, 0), (99, 0), (101, 1), (-1, 1)])
+def test_a_sweep_leaves_out_what_was_refused_a_short_time_ago(
+    tmp_path, monkeypatch, age_s, requests
+):
+    now_s = [1_700_000_000.0]
+    monkeypatch.setattr("ego4dfs.facts.index.time.time", lambda: now_s[0])
+    store = FailingStore()
+    store.fail(AccessDenied("no"))
+    index = FactsIndex(tmp_path, store)
+    with pytest.raises(AccessDenied):
+        index.get(URLS[0])
+    now_s[0] += age_s
+    index.sweep(URLS[:1], refusal_valid_s=100)
+    assert index._sweeps.wait(30)
+    assert len(store.heads) == 1 + requests
+    index.close()
