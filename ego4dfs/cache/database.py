@@ -31,9 +31,7 @@ class Reservation:
 class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
     """Names files after keys, writes none, and pickles nothing (CVE-2025-69872)."""
 
-    def put(self, key: object) -> tuple[str, bool]:
-        if type(key) is not str:
-            raise TypeError(f"block keys are strings, not {type(key).__name__}")
+    def put(self, key: str) -> tuple[str, bool]:
         return key, True
 
     def get(self, key: object, raw: object) -> str:
@@ -41,10 +39,8 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
             raise TypeError("the cache index holds a key that ego4dfs did not write")
         return key
 
-    def store(self, value: object, read: object, key: object = None) -> tuple[int, int, str, None]:
+    def store(self, value: Reservation, read: object, key: str) -> tuple[int, int, str, None]:
         del read
-        if type(value) is not Reservation or type(key) is not str:
-            raise TypeError("only reservations of blocks are stored")
         return allocated_bytes(value.length), _MODE_BINARY, relative_name(key), None
 
     def fetch(self, mode: object, filename: object, value: object, read: object) -> bool:
