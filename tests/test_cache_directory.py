@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 
 import pytest
@@ -120,7 +121,8 @@ def test_a_link_in_the_place_of_our_directory_is_refused(tmp_path, place):
 
 
 @pytest.mark.parametrize("place", ["v1", "v1/blocks"])
-def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch, place):
+@pytest.mark.parametrize(("uid", "user"), [(1, pwd.getpwuid(1).pw_name), (10**8, "user 100000000")])
+def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch, place, uid, user):
     open_cache(tmp_path).close()
     inode = (tmp_path / place).stat().st_ino
     real = os.lstat
@@ -129,10 +131,16 @@ def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch, place):
         found = real(path, **options)
         if found.st_ino != inode:
             return found
-        return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]])
+        return os.stat_result([*found[:4], uid, *found[5:10]])
 
     monkeypatch.setattr(os, "lstat", of_another)
-    with pytest.raises(CacheError, match="not to you"):
+    with pytest.raises(CacheError, match=f"belongs to {user}, not to you"):
+        open_cache(tmp_path)
+
+
+def test_a_directory_on_a_read_only_filesystem_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
+    with pytest.raises(CacheError, match="not readable and writable by you"):
         open_cache(tmp_path)
 
 

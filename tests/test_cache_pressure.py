@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 
 import pytest
 
@@ -74,3 +75,36 @@ def test_verify_drops_a_block_on_a_bad_sector(cache, monkeypatch):
     assert cache.admin.verify().damaged == 1
     failing.on = False
     assert cache.admin.verify() == CacheReport(sound=0, damaged=0, lost=0, stray=0)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
+def test_verify_reports_a_block_that_cannot_be_opened_now_and_keeps_it(cache, monkeypatch, number):
+    failing = Failing(monkeypatch, number)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        cache.admin.verify()
+    failing.on = False
+    assert cache.admin.verify() == CacheReport(sound=1, damaged=0, lost=0, stray=0)
+
+
+def no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_hit_needs_no_thread(cache, monkeypatch, caplog):
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        assert got(cache, 1) == bytes_of(key_of(1), UNIT)
+    assert "the order of use is not recorded" in caplog.text
+    assert key_of(1) in cache._writer.touched
+
+
+def test_a_cache_is_closed_without_a_thread(tmp_path, cache, monkeypatch):
+    put(cache, 2)
+    writer = cache._writer._thread
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        cache.close()
+    assert not writer.is_alive()
+    again = open_cache(tmp_path)
+    assert [got(again, number) for number in (1, 2)] == [bytes_of(key_of(n), UNIT) for n in (1, 2)]
+    again.close()
