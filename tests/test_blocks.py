@@ -18,6 +18,7 @@ from ego4dfs.blocks import (
     join_adjacent,
     missing_extents,
     overlapping_keys,
+    present_extents,
     spans,
 )
 
@@ -125,3 +126,30 @@ def test_a_block_that_is_no_longer_than_a_part_is_looked_up_once_and_fetched_who
         ) == [last]
     assert asked == [last.key, last.key]
     assert overlapping_keys(ref, last) == ()
+
+
+@given(
+    st.integers(1, 6 * BLOCK_SIZE),
+    OFFSETS,
+    OFFSETS,
+    st.sets(st.integers(0, 5)),
+    st.sets(st.tuples(st.integers(0, 5), st.integers(0, 3))),
+)
+def test_present_and_missing_extents_cover_a_range(size, start, length, blocks, parts):
+    """Present ones are those that exist, in order; each byte that is not present is missing."""
+    ref = ObjectRef.of("source", "s3://b/k", size, "etag")
+    keys = {block_key(ref.object_id, index) for index in blocks}
+    for index, part in parts:  # a block that is no longer than a part has none
+        if ref.block_length(index) > PART_SIZE:
+            keys.add(f"{block_key(ref.object_id, index)}.{part}")
+    stop = min(size, start + length)
+    present = list(present_extents(ref, start, start + length, keys.__contains__))
+    missing = list(missing_extents(ref, start, stop, PART_SIZE, keys.__contains__))
+    assert {extent.key for extent in present} <= keys
+    assert not {extent.key for extent in missing} & keys
+    if start < stop:
+        assert all(extent.start < stop and start < extent.stop for extent in present)
+        ordered = sorted([*present, *missing], key=lambda extent: extent.start)
+        assert all(one.stop == other.start for one, other in pairwise(ordered))
+        assert ordered[0].start <= start
+        assert ordered[-1].stop >= stop

@@ -1,0 +1,186 @@
+"""Flights and memory bounds: waits that end, bytes that arrive in pieces, and overdue requests."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ego4dfs.blocks import Extent
+from ego4dfs.errors import ObjectChanged, StoreUnavailable
+from ego4dfs.reader import flights
+from ego4dfs.reader.flights import ByteBudget, Flight, Flights
+from ego4dfs.reader.response_sink import ResponseSink
+from ego4dfs.runtime.deadline import FLOOR_BYTES, call_within
+
+DATA = bytes(range(100))
+
+
+@pytest.fixture
+def flight() -> Flight:
+    """A flight of 100 bytes, whose request was sent."""
+    made = Flight(Extent("key", 1000, 1100))
+    made.is_started = True
+    return made
+
+
+def filled(flight: Flight, start: int, size: int) -> bytes:
+    view = memoryview(bytearray(size))
+    flight.read_into(start, view)
+    return bytes(view)
+
+
+def test_bytes_are_read_as_they_arrive_and_more_than_the_extent_is_left(flight):
+    assert flight.append(memoryview(DATA)[:30]) == 30
+    assert filled(flight, 10, 20) == DATA[10:30]
+    assert flight.append(memoryview(DATA)[30:99]) == 69
+    assert flight.append(memoryview(DATA[99:] + b"rest")) == 1
+    assert filled(flight, 0, 100) == DATA
+    assert flight.data == DATA
+
+
+def test_an_error_reaches_only_readers_of_bytes_that_have_not_arrived(flight):
+    flight.append(memoryview(DATA)[:30])
+    kept = ObjectChanged("replaced", url="s3://b/k")
+    flight.fail(kept)
+    assert filled(flight, 0, 30) == DATA[:30]
+    for _ in range(2):
+        with pytest.raises(ObjectChanged, match="replaced") as caught:
+            filled(flight, 0, 31)
+        assert caught.value is not kept
+        assert caught.value.url == "s3://b/k"
+
+
+def test_a_reader_does_not_wait_without_end_and_the_others_get_its_error(flight, monkeypatch):
+    monkeypatch.setattr(flights, "THROTTLED_S", 0.05)
+    with pytest.raises(StoreUnavailable, match="did not send enough in time"):
+        filled(flight, 0, 1)
+    monkeypatch.setattr(flights, "THROTTLED_S", 1000.0)
+    with pytest.raises(StoreUnavailable, match="did not send enough in time"):
+        filled(flight, 0, 1)
+
+
+def test_a_call_with_less_time_than_others_fails_alone(flight):
+    with call_within(0.05), pytest.raises(StoreUnavailable, match="did not send enough"):
+        filled(flight, 0, 1)
+    threading.Timer(0.1, flight.complete, [memoryview(DATA)]).start()
+    assert filled(flight, 0, 100) == DATA
+
+
+def test_a_request_that_does_not_leave_the_queue_fails_its_reader(flight, monkeypatch):
+    monkeypatch.setattr(flights, "ANSWER_S", 0.05)
+    flight.is_started = False
+    with pytest.raises(StoreUnavailable, match="did not send enough in time"):
+        filled(flight, 0, 1)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_whoever_waits_for_the_disk_is_told_whether_the_cache_has_the_bytes(flight, is_stored):
+    with ThreadPoolExecutor(1) as pool:
+        stored = pool.submit(flight.wait_stored, 60)
+        flight.complete(memoryview(DATA))
+        flight.report_stored(is_stored=is_stored)
+        assert stored.result(60) is is_stored
+
+
+def test_a_disk_that_hangs_counts_as_not_stored(flight):
+    flight.complete(memoryview(DATA))
+    assert flight.wait_stored(0.01) is False
+    flight.fail(StoreUnavailable("too late"))
+    assert flight.wait_stored(0.01) is False
+
+
+def test_waiting_for_the_disk_raises_the_error_of_the_request(flight):
+    flight.append(memoryview(DATA)[:99])
+    flight.fail(StoreUnavailable("cut"))
+    with pytest.raises(StoreUnavailable, match="cut"):
+        flight.wait_stored(60)
+
+
+def test_a_flight_is_overdue_while_next_to_nothing_has_arrived(monkeypatch):
+    made = Flights()
+    extents = [Extent(str(size), 0, size) for size in (FLOOR_BYTES, 2 * FLOOR_BYTES)]
+    small, large = made.claim([(extent, (extent.key,)) for extent in extents])
+    assert made.overdue_bytes() == 0
+    monkeypatch.setattr(flights, "OVERDUE_S", 0.0)
+    assert made.overdue_bytes() == 3 * FLOOR_BYTES
+    large.append(memoryview(bytes(FLOOR_BYTES - 1)))
+    small.append(memoryview(bytes(FLOOR_BYTES)))
+    assert made.overdue_bytes() == 2 * FLOOR_BYTES
+    large.append(memoryview(b"1"))
+    assert made.overdue_bytes() == 0
+
+
+def test_only_a_caller_that_can_wait_uses_the_memory_of_overdue_requests():
+    overdue = [0]
+    budget = ByteBudget(100, lambda: overdue[0])
+    assert budget.acquire(90, wait=True)
+    overdue[0] = 50
+    assert not budget.acquire(60, wait=False)
+    assert budget.acquire(60, wait=True)
+    assert budget.used_bytes == 150
+    budget.release(90)
+    assert budget.used_bytes == 60
+
+
+def test_a_budget_that_stays_full_is_an_error(monkeypatch):
+    monkeypatch.setattr(flights, "ANSWER_S", 0.05)
+    monkeypatch.setattr(flights, "_POLL_S", 0.01)
+    budget = ByteBudget(100, lambda: 39)
+    assert budget.acquire(90, wait=True)
+    assert budget.acquire(10, wait=True)
+    with pytest.raises(StoreUnavailable, match="memory"):
+        budget.acquire(40, wait=True)
+    assert budget.used_bytes == 100
+
+
+def sink_of(*sizes: int) -> tuple[ResponseSink, list[bytes]]:
+    """Return a sink of adjacent flights from byte 1000 on, and the bytes of the complete ones."""
+    made, start = [], 1000
+    for size in sizes:
+        made.append(Flight(Extent(str(start), start, start + size)))
+        start += size
+    complete: list[bytes] = []
+    return ResponseSink("s3://b/k", made, lambda one: complete.append(bytes(one.data))), complete
+
+
+@pytest.mark.parametrize("piece", [1, 7, 30, 31, 60, 100])
+def test_a_response_in_pieces_fills_its_flights_in_order(piece):
+    sink, complete = sink_of(30, 1, 69)
+    for start in range(0, 100, piece):
+        sink(1000 + start, memoryview(DATA)[start : start + piece])
+    sink.check_complete()
+    assert complete == [DATA[:30], DATA[30:31], DATA[31:]]
+
+
+@pytest.mark.parametrize("offset", [999, 1001, 1039, 1041])
+def test_a_piece_that_is_not_the_next_one_is_refused(offset):
+    sink, complete = sink_of(30, 70)
+    if offset > 1030:
+        sink(1000, memoryview(DATA)[:40])
+    with pytest.raises(StoreUnavailable, match="another range") as caught:
+        sink(offset, memoryview(b"x"))
+    assert caught.value.url == "s3://b/k"
+    assert complete == [DATA[:30]][: offset > 1030]
+
+
+def test_bytes_after_the_last_flight_and_a_missing_end_are_refused():
+    sink, _ = sink_of(100)
+    sink(1000, memoryview(DATA)[:99])
+    with pytest.raises(StoreUnavailable):
+        sink.check_complete()
+    with pytest.raises(StoreUnavailable):
+        sink(1099, memoryview(b"xy"))
+
+
+@pytest.mark.parametrize(("start", "size"), [(999, 100), (1001, 99), (1000, 99), (1000, 101)])
+def test_a_whole_response_of_another_range_is_ignored(start, size):
+    sink, complete = sink_of(30, 70)
+    sink.take_all(start, memoryview(bytes(size)))
+    assert complete == []
+    with pytest.raises(StoreUnavailable):
+        sink.check_complete()
+    sink.take_all(1000, memoryview(DATA))
+    sink.check_complete()
+    assert complete == [DATA[:30], DATA[30:]]
