@@ -40,8 +40,6 @@ def disk_names(
         if names:
             later.append(entry.name)
         names.append(entry.name)
-    if not later:
-        return {}
     renamed: dict[str, str] = {}
     # If the root does not exist, or cannot be tested, no collision is known.
     with suppress(OSError), _nearest(layout, dataset) as folder:
