@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.copies.directory_fds import Directories
+from kit.own_process import descriptors_below
 
 ANOTHER = 12345  # the id of a user who is neither root nor the owner
 
@@ -97,3 +98,55 @@ def test_after_the_close_nothing_can_be_opened(opened):
     with pytest.raises(OSError, match="closed") as caught:
         directories.below("")
     assert caught.value.errno == errno.EBADF
+
+
+def test_a_link_to_itself_is_reported(root, opened, reported):
+    (root / "v2/clips").symlink_to("clips")
+    directories = opened()
+    assert reported[0][0] == "v2/clips"
+    assert reported[0][1].startswith("is a link that cannot be followed")
+    assert directories.subdirectories("v2") == ["v2/clips"]
+
+
+@pytest.mark.parametrize(("depth", "is_followed"), [(3, True), (4, False)])
+def test_links_are_followed_down_to_the_depth_of_datasets(root, opened, depth, is_followed):
+    parent = root.joinpath(*"abcd"[: depth - 1])
+    parent.mkdir(parents=True)
+    (parent / "link").symlink_to(root.parent / "elsewhere")
+    directories = opened()
+    path = str((parent / "link").relative_to(root))
+    if is_followed:
+        assert directories.subdirectories(path) == [f"{path}/videos"]
+    else:
+        with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+            directories.below(path)
+
+
+def test_a_directory_that_two_threads_open_at_once_is_kept_open_once(root, opened, monkeypatch):
+    directories, real = opened(), os.open
+    others: list[int] = []
+
+    def opened_by_another_first(name, *arguments, **keywords):
+        monkeypatch.setattr(os, "open", real)
+        (root / "v2/clips").mkdir()
+        others.append(directories.below("v2/clips"))
+        return real(name, *arguments, **keywords)
+
+    directories.below("v2")
+    monkeypatch.setattr(os, "open", opened_by_another_first)
+    assert [directories.below("v2/clips")] == others
+    assert descriptors_below(root / "v2/clips") == [str(root / "v2/clips")]
+
+
+def test_a_directory_that_cannot_be_opened_is_reported(root, opened, reported, monkeypatch):
+    directories = opened()
+    (root / "v2/clips").mkdir()
+
+    def refuse(name, *_arguments, **_keywords):
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(PermissionError):
+            directories.below("v2/clips")
+    assert reported == [("v2/clips", "cannot be opened (Permission denied)")]

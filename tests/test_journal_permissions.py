@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ego4dfs.cache.index import BlockIndex
 from ego4dfs.copies import Copies, Journal, Record
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.errors import OutputError
@@ -138,14 +136,3 @@ def test_rows_without_a_name_go_with_their_files(tmp_path):
     versions.update([("a", "", "a.json"), ("b", "v", "b.json"), ("c", "", "c.json")])
     versions.remove(["a.json", "b.json"])
     assert [uid for uid, *_ in versions.all()] == ["c"]
-
-
-def test_a_cache_of_a_version_without_pins_opens_with_lru(tmp_path):
-    BlockIndex(tmp_path, 1 << 20).close()
-    with sqlite3.connect(tmp_path / "cache.db") as database:
-        old = "UPDATE Settings SET value = 'least-recently-used' WHERE key = 'eviction_policy'"
-        database.execute(old)
-    database.close()
-    index = BlockIndex(tmp_path, None)
-    assert index.eviction == "lru"
-    index.close()
