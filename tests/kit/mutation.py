@@ -50,7 +50,8 @@ def _mutate(package: str, tree: Path, given: argparse.Namespace) -> None:
     settings = {
         "source_paths": ["ego4dfs"],
         "only_mutate": [str(path.relative_to(ROOT)) for path in sources(package)],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-n", "0", "-x", "-q"],
+        # Tests that mount run most of the code in other processes, and start them slowly.
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-n0", "-x", "-q", "-m", "not fuse"],
         "pytest_add_cli_args_test_selection": [str(p.relative_to(ROOT)) for p in tests(package)],
         "also_copy": ["README.md", "LICENSE", "docs", "scripts"],
         "process_isolation": "forkserver",  # imports the tests once, not once for each mutant

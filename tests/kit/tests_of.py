@@ -22,14 +22,18 @@ SOURCES = {
 """The modules of each package, below `ego4dfs`."""
 
 TESTS = {
-    "errors": ["test_text.py", "test_hostile_text.py", "test_frames.py"],
+    "errors": [
+        *("test_errors.py", "test_error_memory.py", "test_output.py", "test_text.py"),
+        "test_hostile_text.py",
+    ],
     "facts": ["test_facts*.py", "test_sqlite.py", "test_forks.py"],
-    "cache": ["test_cache*.py", "test_eviction.py", "test_forks.py"],
+    "cache": [
+        *("test_cache*.py", "test_edited_databases.py", "test_eviction.py", "test_forks.py"),
+        "test_prefetch_to_cache.py",
+    ],
     "reader": [
-        "test_reader*.py",
-        "test_window.py",
-        "test_background_verifier.py",
-        "test_blocks.py",
+        *("test_reader*.py", "test_flights.py", "test_window.py", "test_background_verifier.py"),
+        *("test_etag_verifier.py", "test_blocks.py"),
     ],
     "store-errors": [
         *("test_store_classify.py", "test_store_re*.py", "test_store_breaker.py"),
@@ -37,7 +41,8 @@ TESTS = {
     ],
     "copies": [
         *("test_copies*.py", "test_journal*.py", "test_foreign_records.py", "test_prefetch_p*.py"),
-        *("test_prefetch_names.py", "test_prefetch_state.py", "test_folder.py"),
+        *("test_prefetch_names.py", "test_prefetch_state.py", "test_name_collisions.py"),
+        "test_folder.py",
     ],
     "media": ["test_media_*.py", "test_video.py", "test_clip.py"],
 }
