@@ -2,6 +2,9 @@
 
 import hashlib
 import random
+from collections.abc import Iterator
+
+import pytest
 
 from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, compare, only_part_size, part_sizes
 
@@ -29,6 +32,55 @@ def test_bytes_agree_with_the_md5_or_the_md5_of_parts():
     for part in (5 * MIB, 8 * MIB, 16 * MIB):
         etag = multipart(DATA, part)
         assert compare(chunked(DATA), len(DATA), etag) == Comparison(Proof.RIGHT, etag, part)
+
+
+@pytest.mark.parametrize("chunk", [1000, MIB - 1, MIB, 5 * MIB, 16 * MIB])
+@pytest.mark.parametrize("size", [1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 10 * MIB])
+def test_parts_are_cut_where_the_upload_cut_them_whatever_the_chunks(size, chunk):
+    data = DATA[:size]
+    etag = multipart(data, 5 * MIB)
+    found = compare(chunked(data, chunk), size, etag)
+    assert (found.proof, found.found) == (Proof.RIGHT, etag)
+
+
+@pytest.mark.parametrize(
+    ("size", "etag", "sizes"),
+    [
+        (0, "0" * 32, [1]),
+        (1, "0" * 32, [1]),
+        (7 * MIB, "0" * 32, [7 * MIB]),
+        (7 * MIB, "0" * 31, []),
+        (7 * MIB, "0" * 33, []),
+        (7 * MIB, "A" * 32, []),
+        (7 * MIB, "0" * 32 + "-0", []),
+        (7 * MIB, "0" * 32 + "-", []),
+        (0, "0" * 32 + "-1", []),
+        (200 * MIB, "0" * 32 + "-1", [200 * MIB]),
+        (8 * MIB, "0" * 32 + "-1", [8 * MIB]),
+        (10 * MIB, "0" * 32 + "-2", [8 * MIB, 5 * MIB]),
+        (10 * MIB + 1, "0" * 32 + "-2", [8 * MIB, 10 * MIB]),
+        (10 * MIB + 1, "0" * 32 + "-3", [5 * MIB]),
+        (50_000 * MIB, "0" * 32 + "-10000", [5 * MIB]),
+        (50_000 * MIB, "0" * 32 + "-100000", []),
+    ],
+)
+def test_the_part_sizes_that_an_etag_may_have_are_those_of_its_number_of_parts(size, etag, sizes):
+    assert part_sizes(size, etag) == sizes
+
+
+@pytest.mark.parametrize("size", [1, 8 * MIB, 20 * MIB])
+def test_an_upload_in_one_part_is_read_once_and_shows_no_part_size(size):
+    """Any larger part size results in the same ETag."""
+    data, reads = DATA[:size], []
+
+    def read() -> Iterator[memoryview]:
+        reads.append(size)
+        return chunked(data)()
+
+    etag = multipart(data, size)
+    assert compare(read, size, etag) == Comparison(Proof.RIGHT, etag, 0)
+    assert compare(read, size, "0" * 32 + "-1") == Comparison(Proof.UNKNOWN)
+    assert len(reads) == 2
 
 
 def test_an_empty_object_agrees_with_the_md5_of_nothing():

@@ -34,7 +34,8 @@ class Proof(enum.Enum):
 class Comparison:
     """Bytes compared with an ETag: `found` is the ETag of the bytes, as far as it is known.
 
-    `part_bytes` is the part size that results in the ETag of a multipart upload, else 0.
+    `part_bytes` is the part size that results in the ETag of a multipart upload, else 0. It is 0
+    too for an upload in one part: any larger part size has the same result.
     """
 
     proof: Proof
@@ -48,15 +49,16 @@ def is_md5(etag: str) -> bool:
 
 
 def part_sizes(size: int, etag: str) -> list[int]:
-    """Return the part sizes that may result in this ETag: the whole size for a plain MD5.
+    """Return the part sizes that may result in this ETag: the whole size if there is one part.
 
     Empty if the ETag is neither a plain MD5 nor that of a multipart upload with a usual part size.
     """
     if is_md5(etag):
         return [max(size, 1)]
     count = _part_count(etag)
-    whole = [size] if count == 1 and size else []
-    return [*(part for part in PART_BYTES if count and -(-size // part) == count), *whole]
+    if count == 1:
+        return [size] if size else []
+    return [part for part in PART_BYTES if count and -(-size // part) == count]
 
 
 def only_part_size(size: int, etag: str) -> int:
@@ -84,7 +86,7 @@ def compare(chunks: Callable[[], Iterable[memoryview]], size: int, etag: str) ->
     for part in part_sizes(size, etag):
         found = _multipart_etag(chunks(), part)
         if found == etag:
-            return Comparison(Proof.RIGHT, found, part)
+            return Comparison(Proof.RIGHT, found, part if part < size else 0)
     return Comparison(Proof.UNKNOWN)
 
 
