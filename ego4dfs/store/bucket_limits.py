@@ -79,21 +79,18 @@ class Throttle:
 
     def answered(self, bucket: str) -> None:
         """Record that a request for `bucket` was not throttled."""
-        if bucket in self._pauses:
-            with self._lock:
-                pause = self._pauses.get(bucket)
-                if pause is not None:
-                    pause.step_s /= 2
-                    if pause.step_s <= FIRST_PAUSE_S / 2:
-                        del self._pauses[bucket]
+        with self._lock:
+            pause = self._pauses.get(bucket)
+            if pause is not None:
+                pause.step_s /= 2
+                if pause.step_s <= FIRST_PAUSE_S / 2:
+                    del self._pauses[bucket]
 
     def pause_s(self, bucket: str) -> float:
         """Return how long the next request for `bucket` must wait, with jitter."""
-        if bucket not in self._pauses:
-            return 0.0
         with self._lock:
             pause = self._pauses.get(bucket)
-            remaining_s = pause.until_s - self._clock() if pause else 0.0
+            remaining_s = pause.until_s - self._clock() if pause is not None else 0.0
             if pause is None or remaining_s <= 0:
                 return 0.0
             return remaining_s + random.uniform(0, pause.step_s)  # noqa: S311 - no secret

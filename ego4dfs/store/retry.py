@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Event
@@ -33,10 +34,6 @@ Result = TypeVar("Result")
 MAX_WAIT_S = 4.0
 
 
-def _zero() -> int:
-    return 0
-
-
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """At most `max_attempts`, none begun later than `timeout_s` after the first.
@@ -51,7 +48,7 @@ class RetryPolicy:
     throttled_s: float = THROTTLED_S
 
     def call(
-        self, request: Callable[[], Result], stop: Event, position: Callable[[], int] = _zero
+        self, request: Callable[[], Result], stop: Event, position: Callable[[], int]
     ) -> Result:
         """Return what `request` returns; repeat it with back-off and jitter while that may help.
 
@@ -180,10 +177,8 @@ def _attempts(state: tenacity.RetryCallState) -> _Attempts[Any]:
 
 def _failure(state: tenacity.RetryCallState) -> StoreUnavailable:
     """Return what the last attempt failed with: `is_transient` admits nothing else."""
-    outcome = state.outcome.result() if state.outcome else None
-    if not isinstance(outcome, _Failure) or not isinstance(outcome.error, StoreUnavailable):
-        raise TypeError(f"an attempt ended with {outcome!r}")
-    return outcome.error
+    outcome = cast("Future[_Failure]", state.outcome).result()
+    return cast("StoreUnavailable", outcome.error)
 
 
 def is_transient(error: BaseException) -> bool:
