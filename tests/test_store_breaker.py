@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ego4dfs.store.breaker import OPEN_S, STALE_S, Breaker, CircuitOpen
+from ego4dfs.store.breaker import OPEN_S, SILENT_OBJECTS, STALE_S, Breaker, CircuitOpen
 from ego4dfs.store.classify import NoConnection, Unreachable
 
 
@@ -66,6 +66,16 @@ def test_two_silent_objects_stop_their_bucket(breaker: Breaker, clock: Clock) ->
     silent(breaker, clock, "a", "one")
     silent(breaker, clock, "a", "two")
     assert blocked(breaker, "a")
+
+
+def test_further_silent_objects_extend_the_outage_and_are_not_remembered(
+    breaker: Breaker, clock: Clock
+) -> None:
+    for number in range(50):
+        silent(breaker, clock, "a", str(number))
+        clock.now_s += OPEN_S - 1
+        assert blocked(breaker, "a") == (number > 0)
+    assert len(breaker._silent["a"]) == SILENT_OBJECTS
 
 
 def test_an_answer_between_two_silent_objects_keeps_their_bucket_open(
