@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
+from hashlib import md5 as hashlib_md5
 
 import pytest
 
@@ -17,6 +19,7 @@ from kit.processes import wait_until
 from kit.reader import read, settle
 
 URL = "s3://b/first"
+md5 = partial(hashlib_md5, usedforsecurity=False)
 DATA = seeded("verified", 3 * BLOCK_SIZE - 5)
 
 
@@ -70,6 +73,33 @@ def test_a_match_in_one_bucket_proves_nothing_for_another(place):
     assert [one.url for one in place.verifier.recheck()] == ["s3://other/wrong"]
     assert place.verifier.recheck() == []
     assert place.verifier.doubted == 0
+
+
+def test_objects_in_doubt_are_compared_again_once_for_each_part_size_of_their_bucket(place):
+    part = 5 << 20
+
+    def in_parts(name: str) -> ObjectRef:
+        data = seeded(name, 2 * part)
+        digests = [md5(data[:part]).digest(), md5(data[part:]).digest()]
+        url = f"s3://b/{name}"
+        place.store.objects[url] = data
+        place.store.etags[url] = (data, f"{md5(b''.join(digests)).hexdigest()}-2")
+        return place.cached(url, data)
+
+    def compare_again() -> list[str]:
+        return [ref.url for ref in place.verifier.recheck()]
+
+    doubted = place.cached("s3://b/doubted", DATA, flipped=True)
+    assert place.verifier.verify(doubted) is Outcome.UNPROVEN
+    assert place.verifier.verify(in_parts("one")) is Outcome.VERIFIED
+    assert compare_again() == ["s3://b/doubted"]
+    place.store.etags["s3://b/one"] = (place.store.objects["s3://b/one"], "0" * 32 + "-2")
+    unknown = place.store.ref("s3://b/one")  # its parts may have any size
+    read(place.reader, unknown, 0, unknown.size)
+    settle(place.reader)
+    assert place.verifier.verify(unknown) is Outcome.UNPROVEN
+    assert place.verifier.verify(in_parts("two")) is Outcome.VERIFIED
+    assert compare_again() == []
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])

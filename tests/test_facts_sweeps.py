@@ -58,19 +58,27 @@ def test_facts_that_are_recorded_before_their_turn_are_not_requested(tmp_path):
     index.close()
 
 
-def test_a_sweep_has_ended_once_all_threads_that_end_at_one_time_have(monkeypatch):
-    at_once = threading.Barrier(2, timeout=30)
+def test_a_sweep_has_not_ended_while_one_of_several_threads_is_about_to_end(monkeypatch):
+    at_once, gate = threading.Barrier(2, timeout=30), threading.Event()
+    first, has_ended = threading.Lock(), threading.Event()
     sweeps = Sweeps(lambda _url: bool(at_once.wait() + 1), lambda: None)
     finish = sweeps._finish_if_last
 
-    def finish_at_once() -> None:
+    def finish_one_later() -> None:
         at_once.wait()
-        finish()
+        if first.acquire(blocking=False):
+            finish()
+            has_ended.set()
+        else:
+            assert gate.wait(30)
+            finish()
 
-    monkeypatch.setattr(sweeps, "_finish_if_last", finish_at_once)
-    for _ in range(2):
-        sweeps.add(URLS[:2])
-        assert sweeps.wait(30)
+    monkeypatch.setattr(sweeps, "_finish_if_last", finish_one_later)
+    sweeps.add(URLS[:2])
+    assert has_ended.wait(30)
+    assert not sweeps.wait(0)
+    gate.set()
+    assert sweeps.wait(30)
 
 
 @pytest.mark.parametrize(("age_s", "requests"), [(0, 0), (99, 0), (101, 1), (-1, 1)])

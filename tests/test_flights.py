@@ -9,8 +9,10 @@ import pytest
 
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
+from ego4dfs.reader import flight as flight_module
 from ego4dfs.reader import flights
-from ego4dfs.reader.flights import ByteBudget, Flight, Flights
+from ego4dfs.reader.flight import Flight, GivenUpError, Request
+from ego4dfs.reader.flights import ByteBudget, Flights
 from ego4dfs.reader.response_sink import ResponseSink
 from ego4dfs.runtime.deadline import FLOOR_BYTES, call_within
 
@@ -21,7 +23,7 @@ DATA = bytes(range(100))
 def flight() -> Flight:
     """A flight of 100 bytes, whose request was sent."""
     made = Flight(Extent("key", 1000, 1100))
-    made.is_started = True
+    Request([made]).start()
     return made
 
 
@@ -52,13 +54,15 @@ def test_an_error_reaches_only_readers_of_bytes_that_have_not_arrived(flight):
         assert caught.value.url == "s3://b/k"
 
 
-def test_a_reader_does_not_wait_without_end_and_the_others_get_its_error(flight, monkeypatch):
-    monkeypatch.setattr(flights, "THROTTLED_S", 0.05)
+def test_a_reader_does_not_wait_without_end_and_the_others_request_again(flight, monkeypatch):
+    monkeypatch.setattr(flight_module, "THROTTLED_S", 0.05)
     with pytest.raises(StoreUnavailable, match="did not send enough in time"):
         filled(flight, 0, 1)
-    monkeypatch.setattr(flights, "THROTTLED_S", 1000.0)
-    with pytest.raises(StoreUnavailable, match="did not send enough in time"):
+    monkeypatch.setattr(flight_module, "THROTTLED_S", 1000.0)
+    with pytest.raises(GivenUpError, match="did not send enough in time"):
         filled(flight, 0, 1)
+    with pytest.raises(StoreUnavailable, match="did not send enough in time"):
+        flight.wait_stored(60)
 
 
 def test_a_call_with_less_time_than_others_fails_alone(flight):
@@ -68,9 +72,17 @@ def test_a_call_with_less_time_than_others_fails_alone(flight):
     assert filled(flight, 0, 100) == DATA
 
 
-def test_a_request_that_does_not_leave_the_queue_fails_its_reader(flight, monkeypatch):
-    monkeypatch.setattr(flights, "ANSWER_S", 0.05)
-    flight.is_started = False
+@pytest.mark.parametrize("wait", [lambda f: filled(f, 0, 100), lambda f: f.wait_stored(0)])
+def test_a_large_read_has_more_time_than_a_small_one(flight, monkeypatch, wait):
+    monkeypatch.setattr(flight_module, "THROTTLED_S", 0.05)
+    monkeypatch.setattr(flight_module, "SECONDS_PER_MIB", 10.0 * 2**20 / 100)
+    threading.Timer(0.3, flight.complete, [memoryview(DATA)]).start()
+    wait(flight)
+
+
+def test_a_request_that_does_not_leave_the_queue_fails_its_reader(monkeypatch):
+    monkeypatch.setattr(flight_module, "ANSWER_S", 0.05)
+    flight = Flight(Extent("key", 1000, 1100))
     with pytest.raises(StoreUnavailable, match="did not send enough in time"):
         filled(flight, 0, 1)
 
@@ -91,6 +103,32 @@ def test_a_disk_that_hangs_counts_as_not_stored(flight):
     assert flight.wait_stored(0.01) is False
 
 
+def test_a_flight_that_was_given_up_is_claimed_again_and_both_end():
+    """What has arrived is still found; readers of the first one fail when all do."""
+    made, (begun, end) = Flights(), (Extent("a", 0, 4), Extent("b", 4, 8))
+    first, second = made.claim([(begun, ("a",)), (end, ("b",))])
+    request = Request([first, second])
+    request.give_up()
+    assert made.get("b") is second, "it was not sent"
+    request.start()
+    first.complete(memoryview(b"data"))
+    request.give_up()
+    assert made.get("a") is first
+    assert made.get("b") is None
+    (again,) = made.claim([(begun, ("a",)), (end, ("b",))])
+    assert made.get("b") is again
+    assert len(made) == 3
+    made.fail_all(StoreUnavailable("closed"))
+    for flight in (second, again):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            filled(flight, 0, 1)
+    made.remove(second)
+    assert made.get("b") is again
+    for flight in (first, again):
+        made.remove(flight)
+    assert len(made) == 0
+
+
 def test_waiting_for_the_disk_raises_the_error_of_the_request(flight):
     flight.append(memoryview(DATA)[:99])
     flight.fail(StoreUnavailable("cut"))
@@ -103,7 +141,7 @@ def test_a_flight_is_overdue_while_next_to_nothing_has_arrived(monkeypatch):
     extents = [Extent(str(size), 0, size) for size in (FLOOR_BYTES, 2 * FLOOR_BYTES)]
     small, large = made.claim([(extent, (extent.key,)) for extent in extents])
     assert made.overdue_bytes() == 0
-    monkeypatch.setattr(flights, "OVERDUE_S", 0.0)
+    monkeypatch.setattr(flight_module, "OVERDUE_S", 0.0)
     assert made.overdue_bytes() == 3 * FLOOR_BYTES
     large.append(memoryview(bytes(FLOOR_BYTES - 1)))
     small.append(memoryview(bytes(FLOOR_BYTES)))

@@ -143,6 +143,31 @@ def test_a_block_that_is_in_flight_is_not_kept_twice(make_reader):
     assert len(store.gets) == 1
 
 
+def test_reads_are_sent_although_read_ahead_uses_all_of_its_threads(make_reader, monkeypatch):
+    monkeypatch.setattr(fetch_pool, "FETCH_THREADS", 1)
+    store = StallingStore()
+    refs = [store.put(f"{URL}{number}", DATA[:1000]) for number in range(4)]
+    reader = make_reader(store)
+    assert all(reader.prefetch_small(ref) for ref in refs[:2])
+    with ThreadPoolExecutor(2) as pool:
+        reads = [pool.submit(read, reader, ref, 0, 10) for ref in refs[2:]]
+        wait_until(lambda: len(store.gets) == 3)
+        assert {url for url, _, _ in store.gets} == {refs[0].url, refs[2].url, refs[3].url}
+        store.gate.set()
+        assert [data.result(60) for data in reads] == [DATA[:10]] * 2
+    settle(reader)
+
+
+@pytest.mark.parametrize("size", [1, PART_SIZE, PART_SIZE + 1])
+def test_a_size_is_confirmed_by_the_first_bytes(make_reader, size):
+    store = CountingStore()
+    reader = make_reader(store)
+    reader.confirm_size(store.put(URL, DATA[:size]))
+    settle(reader)
+    reader.confirm_size(store.ref(URL))
+    assert [start for _, start, _ in store.gets] == [0]
+
+
 def test_an_empty_object_has_its_size_without_a_request(make_reader):
     store = CountingStore()
     make_reader(store).confirm_size(store.put(URL, b""))

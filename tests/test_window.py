@@ -60,6 +60,14 @@ def test_before_the_window_opens_read_ahead_is_at_most_the_bytes_read(start):
     assert window.granularity == BLOCK_SIZE
 
 
+def test_a_window_opens_after_more_than_the_length_of_an_index():
+    assert ahead_of(Window(), [(0, SEQUENTIAL_AFTER)]) == []
+    window = Window()
+    start = SEQUENTIAL_AFTER + 1
+    assert ahead_of(window, [(0, start)]) == [range(start, READAHEAD_STEP)]
+    assert window.granularity == BLOCK_SIZE
+
+
 @pytest.mark.parametrize("size", [4096, KERNEL, BLOCK_SIZE, 3 * BLOCK_SIZE + 5])
 def test_a_window_grows_to_its_limit_with_sequential_reads(size):
     window, furthest = Window(), 0
