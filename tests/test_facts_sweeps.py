@@ -30,18 +30,17 @@ def few_threads(monkeypatch):
 
 def test_a_sweep_with_few_threads_fetches_all_facts(few_threads):
     fetched: list[str] = []
-    all_wait = threading.Barrier(3, timeout=30)
-    is_first = threading.local()
+    all_started = threading.Event()
 
     def fetch(url: str) -> bool:
-        if not hasattr(is_first, "done"):
-            is_first.done = True
-            all_wait.wait()  # no thread ends before the last one has started
+        assert all_started.wait(30)
         fetched.append(url)
         return True
 
     sweeps = Sweeps(fetch, lambda: None)
     sweeps.add(URLS)
+    assert sweeps._threads == 3
+    all_started.set()
     assert sweeps.wait(30)
     assert sorted(fetched) == sorted(URLS)
 

@@ -75,6 +75,48 @@ def test_warnings_are_printed_where_no_log_is_set_up():
     assert done.stderr == "a\\nb\n"
 
 
+class Recorded(logging.Handler):
+    """A handler that keeps the messages."""
+
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.mark.parametrize(
+    ("level", "others", "printed"),
+    [
+        (logging.WARNING, 0, ["a\\nb"]),
+        (logging.ERROR, 0, ["a\\nb"]),
+        (logging.INFO, 0, []),
+        (logging.WARNING, 1, []),
+    ],
+)
+def test_a_record_is_printed_once_and_only_if_no_handler_of_the_program_gets_it(
+    monkeypatch, level, others, printed
+):
+    last, program = Recorded(logging.WARNING), Recorded()
+    package = logging.getLogger("ego4dfs")
+    monkeypatch.setattr(logging, "lastResort", last)
+    monkeypatch.setattr(package, "propagate", False)
+    monkeypatch.setattr(package, "level", logging.DEBUG)
+    monkeypatch.setattr(package, "handlers", [text.SanitizingHandler(), *[program] * others])
+    logging.getLogger("ego4dfs.any").log(level, "%s", "a\nb")
+    assert last.messages == printed
+    assert program.messages == ["a\\nb"] * others
+
+
+def test_a_program_without_a_last_handler_gets_no_output(monkeypatch):
+    package = logging.getLogger("ego4dfs")
+    monkeypatch.setattr(logging, "lastResort", None)
+    monkeypatch.setattr(package, "propagate", False)
+    monkeypatch.setattr(package, "handlers", [text.SanitizingHandler()])
+    logging.getLogger("ego4dfs.any").warning("unseen")
+
+
 @pytest.mark.parametrize(
     ("sizes", "shown"),
     [

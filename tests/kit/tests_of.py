@@ -22,10 +22,7 @@ SOURCES = {
 """The modules of each package, below `ego4dfs`."""
 
 TESTS = {
-    "errors": [
-        *("test_errors.py", "test_error_memory.py", "test_output.py", "test_text.py"),
-        "test_hostile_text.py",
-    ],
+    "errors": ["test_errors.py", "test_hostile_text.py", "test_output.py", "test_text.py"],
     "facts": ["test_facts*.py", "test_sqlite.py", "test_forks.py"],
     "cache": [
         *("test_cache*.py", "test_edited_databases.py", "test_eviction.py", "test_forks.py"),
