@@ -144,6 +144,16 @@ def test_the_remedy_for_a_directory_of_records_is_that_of_its_cause(
     assert bool(caught.value.hint) == bool(remedy)
 
 
+def test_records_in_a_directory_that_cannot_be_entered_do_not_count_as_empty(state, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(OutputError, match="permission denied") as caught:
+        Journal(state, read_only=True)
+    assert "chmod -R g+rwX" in caught.value.hint
+
+
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_database_that_cannot_be_opened_is_an_error_and_leaves_nothing_open(
     state, monkeypatch, read_only

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ego4dfs.store.breaker import OPEN_S, SILENT_OBJECTS, STALE_S, Breaker, CircuitOpen
@@ -66,6 +68,20 @@ def test_two_silent_objects_stop_their_bucket(breaker: Breaker, clock: Clock) ->
     silent(breaker, clock, "a", "one")
     silent(breaker, clock, "a", "two")
     assert blocked(breaker, "a")
+
+
+def test_a_refusal_names_the_url_the_remedy_and_when_the_outage_began(
+    breaker: Breaker, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(breaker, clock, "a")
+    clock.now_s += 1
+    monkeypatch.setattr("ego4dfs.store.breaker.time.time", lambda: 1_700_000_000.0)
+    with pytest.raises(CircuitOpen) as caught:
+        breaker.check("a", "s3://a/other")
+    began = time.strftime("%H:%M:%S", time.localtime(1_700_000_000 - 4))
+    text = f"s3://a/other: http://store has not answered since {began} (cannot connect)"
+    assert str(caught.value) == text
+    assert (caught.value.url, caught.value.hint) == ("s3://a/other", "check the network")
 
 
 def test_further_silent_objects_extend_the_outage_and_are_not_remembered(

@@ -9,14 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 
 import pytest
 
 from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import ObjectStore, aws_config_files, obstore_s3, region_cache, region_probe
-from ego4dfs.store.classify import ForeignAnswer, NoConnection, Unreachable, WrongRegion
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.region_cache import Regions
 from kit.gateway import Gateway
@@ -234,60 +232,6 @@ def test_threads_that_wait_for_one_answer_share_its_failure(
     with pytest.raises(StoreUnavailable):
         where.of("bucket")
     assert len(urls) == 2  # a later caller sends a new request
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind", "text"),
-    [
-        (OSError("Tunnel connection failed: 407 Login"), NoConnection, "proxy"),
-        ((407, {}), NoConnection, "proxy"),
-        ((511, {}), ForeignAnswer, "511 to the request for the bucket's region"),
-        ((302, {"Location": "http://portal"}), ForeignAnswer, "302 to the request"),
-        ((200, {"Content-Type": "text/html; charset=x"}), ForeignAnswer, "200 to the request"),
-        (URLError(ConnectionRefusedError()), NoConnection, "ConnectionRefusedError"),
-        (URLError(socket.gaierror()), NoConnection, "gaierror"),
-        (URLError("unknown"), Unreachable, "URLError"),
-        (TimeoutError(), Unreachable, "TimeoutError"),
-        (ValueError("no header"), Unreachable, "ValueError"),
-    ],
-)
-def test_whatever_answers_in_place_of_the_store_is_named(
-    monkeypatch: pytest.MonkeyPatch, answer: object, kind: type[StoreError], text: str
-) -> None:
-    monkeypatch.setattr(NetworkSettings, "head", answering(answer))
-    with pytest.raises(StoreError, match=text) as caught:
-        Regions("", lambda: "eu-south-1", Metrics()).of("bucket")
-    assert type(caught.value) is kind
-    assert caught.value.url == "s3://bucket"
-
-
-def answering(answer: object) -> Callable[..., object]:
-    def head(_network: NetworkSettings, url: str, _timeout_s: float) -> object:
-        assert url == "https://s3.amazonaws.com/bucket"
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    return head
-
-
-@pytest.mark.parametrize("status", [200, 301, 403])
-def test_s3_names_a_region_with_any_status(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    headers = {"x-amz-bucket-region": "eu-south-1", "Location": "x", "Content-Type": "text/html"}
-    monkeypatch.setattr(NetworkSettings, "head", answering((status, headers)))
-    regions = Regions("", lambda: "", Metrics())
-    assert regions.peek("bucket") == ""
-    assert regions.of("bucket") == regions.peek("bucket") == "eu-south-1"
-
-
-def test_a_region_that_a_refusal_names_replaces_the_known_one() -> None:
-    regions = Regions(ENDPOINT, lambda: "eu-a-1", Metrics())
-    assert regions.of("bucket") == "eu-a-1"
-    error = WrongRegion("elsewhere", region="eu-b-1")
-    assert regions.corrected(error, "bucket") is error
-    assert (error.region, regions.of("bucket")) == ("eu-b-1", "eu-b-1")
-    regions.learn("bucket", "not a name")
-    assert regions.of("bucket") == "eu-b-1"
 
 
 def test_an_unusable_region_is_replaced_by_the_default(

@@ -34,7 +34,8 @@ TESTS = {
     ],
     "store-errors": [
         *("test_store_classify.py", "test_store_re*.py", "test_store_breaker.py"),
-        *("test_store_etag.py", "test_store_cre*.py", "test_deadlines_store.py"),
+        *("test_store_answers.py", "test_store_etag.py", "test_store_cre*.py"),
+        "test_deadlines_store.py",
     ],
     "copies": [
         *("test_copies*.py", "test_journal*.py", "test_foreign_records.py", "test_prefetch_p*.py"),
