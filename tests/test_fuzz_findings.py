@@ -232,3 +232,13 @@ def test_uids_do_not_depend_on_the_size_of_chunks():
     long = b"[" + b"," * 3 + piece + b" " * 100
     for cut in range(1, len(long)):
         assert uids_in([long[:cut], long[cut:]]).videos <= {"b"}
+
+
+def test_an_answer_that_is_longer_than_its_range_is_an_error():
+    """Nothing of it is passed on: it contradicts itself."""
+    found = list(call_all(Reply(206, {"Content-Range": 0}, b"x" * 69, is_sound=True)))
+    for name, result in found:
+        if name == "stream_range":
+            assert "more than 5 bytes" in str(result)
+        elif name == "streamed":
+            assert result == b""

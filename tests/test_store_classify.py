@@ -94,6 +94,7 @@ def test_an_answer_that_was_cut_says_how_much_of_it_came() -> None:
     error = truncated(URL, 5, 10)
     assert (type(error), error.url) == (Interrupted, URL)
     assert "after 5 of 10 bytes" in str(error)
+    assert "more than 10 bytes" in str(truncated(URL, 11, 10))
     assert (type(too_slow(URL)), too_slow(URL).url) == (Stalled, URL)
 
 

@@ -252,5 +252,7 @@ def is_too_many_files(text: str) -> bool:
 
 
 def truncated(url: str, got: int, wanted: int) -> Interrupted:
-    """Return the error for a response that ended after `got` of `wanted` bytes."""
+    """Return the error for a response of `got` bytes, or more, in place of `wanted`."""
+    if got > wanted:
+        return Interrupted(f"{url}: the answer has more than {wanted} bytes", url=url)
     return Interrupted(f"{url}: the answer was cut after {got} of {wanted} bytes", url=url)

@@ -144,6 +144,8 @@ class ObstoreS3:
         position = start
         least = SHORT_PIECE_BYTES if stop - start <= SHORT_BYTES else STREAM_PIECE_BYTES
         for piece in self._body(url, result, 1 if is_slow else least):
+            if position + len(piece) > stop:
+                raise truncated(url, position + len(piece) - start, stop - start)
             sink(position, piece)
             position += len(piece)
         if position != stop:

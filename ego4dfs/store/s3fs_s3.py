@@ -242,6 +242,9 @@ def _ranged_facts(answer: dict[str, Any], url: str, start: int, stop: int) -> Ob
     facts = _facts(answer, url, int(span[3]) if span else 0)
     if span is None or int(span[1]) != start or int(span[2]) >= stop:
         raise StoreError(f"{url}: the store sent another range than requested", url=url)
+    length = int(span[2]) + 1 - int(span[1])
+    if answer.get("ContentLength", length) != length:
+        raise truncated(url, answer["ContentLength"], length)
     return facts
 
 
