@@ -16,7 +16,7 @@ _SETTINGS = (
 """mallopt(3), with the numbers of glibc's malloc.h."""
 
 _GC_THRESHOLD = 100_000
-TRIM_EVERY_S = 30.0
+TRIM_EVERY_S = 10.0
 """How often a mount calls its HeapTrimmer."""
 MIN_FREE_BYTES = 64 << 20
 """Less free memory than this is not worth the time to return it."""
