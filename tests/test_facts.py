@@ -20,6 +20,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts import REFUSAL_VALID_S, FactsIndex
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
+from ego4dfs.runtime.deadline import call_within
 from ego4dfs.store import ObjectFacts, WrongSize
 from kit.fakes import CountingStore, FailingStore, StallingStore
 from kit.own_process import threads_except
@@ -403,6 +404,40 @@ def test_a_request_that_another_thread_sent_is_not_waited_for_without_end(open_i
         index.get(URLS[0])
     store.gate.set()
     assert index._sweeps.wait(10)
+
+
+class FirstStalls(CountingStore):
+    """The first HEAD is answered late, with what the store had when it came."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        super().__init__(objects)
+        self.gate = threading.Event()
+
+    def head(self, url: str) -> ObjectFacts:
+        facts = self.facts_of(url)
+        self.heads.append(url)
+        if len(self.heads) == 1:
+            assert self.gate.wait(60)
+        return facts
+
+
+def test_after_a_request_that_takes_too_long_another_one_is_sent(open_index, monkeypatch):
+    """Its late answer does not replace that of the other one."""
+    monkeypatch.setattr("ego4dfs.facts.index.THROTTLED_S", 0.05)
+    store = FirstStalls(objects())
+    index = open_index(store)
+    index.sweep(URLS[:1])
+    wait_until(lambda: store.heads)
+    with pytest.raises(StoreUnavailable), call_within(0.01):
+        index.get(URLS[0])
+    with pytest.raises(StoreUnavailable):  # as that call had less time than others
+        index.get(URLS[0])
+    store.objects[URLS[0]] = b"newer"
+    assert index.get(URLS[0]).size == len(b"newer")
+    store.gate.set()
+    assert index._sweeps.wait(10)
+    assert index.peek(URLS[0]).size == len(b"newer")
+    assert len(store.heads) == 2
 
 
 def test_sweeps_share_their_threads(open_index):

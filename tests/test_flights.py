@@ -180,7 +180,10 @@ def sink_of(*sizes: int) -> tuple[ResponseSink, list[bytes]]:
         made.append(Flight(Extent(str(start), start, start + size)))
         start += size
     complete: list[bytes] = []
-    return ResponseSink("s3://b/k", made, lambda one: complete.append(bytes(one.data))), complete
+    sink = ResponseSink(
+        "s3://b/k", made, lambda one: complete.append(bytes(one.data)), lambda: None
+    )
+    return sink, complete
 
 
 @pytest.mark.parametrize("piece", [1, 7, 30, 31, 60, 100])

@@ -46,6 +46,16 @@ def test_a_deadline_is_not_after_the_end_of_the_call():
     assert Deadline.after(40.0).remaining_s > 39.0
 
 
+def test_a_call_within_another_ends_with_the_earlier_one():
+    with call_within(100.0):
+        with call_within(1.0):
+            assert call_remaining_s() <= 1.0
+        with call_within(1000.0):
+            assert 1.0 < call_remaining_s() <= 100.0
+        assert 1.0 < call_remaining_s() <= 100.0
+    assert call_remaining_s() == float("inf")
+
+
 def test_a_call_that_ends_leaves_the_flight_to_other_readers():
     flight = Flight(Extent("key", 0, 4))
     found = bytearray(4)

@@ -32,7 +32,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
-from ego4dfs.runtime.deadline import CLOSE_S, THROTTLED_S, Deadline
+from ego4dfs.runtime.deadline import CLOSE_S, THROTTLED_S, Deadline, call_remaining_s
 from ego4dfs.runtime.watch import Watches
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 
@@ -64,7 +64,6 @@ class FactsIndex:
         self._store = store
         self._known: dict[str, ObjectFacts] = {}
         self._in_flight: dict[str, Future[ObjectFacts]] = {}
-        self._changed_in_flight: set[str] = set()  # those of `_in_flight` that others changed
         self._lock = threading.Lock()
         self._watches = Watches(self._lock)
         self._totals = (0, 0)
@@ -112,7 +111,7 @@ class FactsIndex:
         """Remove facts that a response has shown to be wrong."""
         with self._lock:
             self._known.pop(url, None)
-            self._note(url)
+            self._watches.note(url)
             self._queue.add(url, None)
         self._flush()
 
@@ -138,7 +137,7 @@ class FactsIndex:
             if facts is None or (facts.size, facts.etag) != (size, etag):
                 return
             self._known[url] = confirmed = facts.confirmed()
-            self._note(url)
+            self._watches.note(url)
             unwritten = self._queue.confirm(url, confirmed) if confirmed.is_lasting else 0
         if unwritten >= _SWEEP_BATCH:
             self._queue.write_batches(_SWEEP_BATCH)
@@ -193,6 +192,8 @@ class FactsIndex:
         try:
             error = result.exception(Deadline.after(THROTTLED_S).remaining_s)
         except FutureTimeoutError:
+            if call_remaining_s() > 0:  # else other calls may have more time than this one
+                self._end_flight(url, result)
             text = f"{url}: the HEAD request of another thread has no response"
             raise StoreUnavailable(text, url=url) from None
         if error is not None:
@@ -207,19 +208,24 @@ class FactsIndex:
                 self._refuse(url, error)
             result.set_exception(detach(error))
         finally:
-            with self._lock:
+            self._end_flight(url, result)
+
+    def _end_flight(self, url: str, result: Future[ObjectFacts]) -> None:
+        """Let later calls send a request: this one has ended, or takes too long to wait for."""
+        with self._lock:
+            if self._in_flight.get(url) is result:
                 del self._in_flight[url]
-                self._changed_in_flight.discard(url)
 
     def _fetch_and_record(self, url: str, fetch: _Fetch, batch: int) -> ObjectFacts:
         known = self._known.get(url)  # another thread may have recorded them since
         if known is not None:
             return known
-        facts = fetch(url)
-        with self._lock:
-            if url in self._changed_in_flight:
-                return self._known.get(url, facts)
-            unwritten = self._set(url, facts)
+        with self._watches.changes() as changed:
+            facts = fetch(url)
+            with self._lock:
+                if url in changed:
+                    return self._known.get(url, facts)
+                unwritten = self._set(url, facts)
         if unwritten and batch == 1:
             self._flush()
         elif unwritten >= batch:
@@ -236,14 +242,8 @@ class FactsIndex:
     def _set(self, url: str, facts: ObjectFacts) -> int:
         """Record facts in memory; return how many changes are unwritten. `_lock` is held."""
         self._known[url] = facts
-        self._note(url)
-        return self._queue.add(url, facts) if facts.is_lasting else 0
-
-    def _note(self, url: str) -> None:
-        """Note that facts change now, for threads that read or fetch them; `_lock` is held."""
         self._watches.note(url)
-        if url in self._in_flight:
-            self._changed_in_flight.add(url)
+        return self._queue.add(url, facts) if facts.is_lasting else 0
 
     def _flush(self) -> None:
         self._queue.flush()

@@ -90,7 +90,8 @@ class FetchPool:
 
     def _download(self, ref: ObjectRef, request: Request, stream_before: int) -> None:
         flights = request.flights
-        sink = ResponseSink(ref.url, flights, partial(self._on_complete, ref))
+        arrived = partial(self._forget_failure, ref)
+        sink = ResponseSink(ref.url, flights, partial(self._on_complete, ref), arrived)
         start, stop = flights[0].extent.start, flights[-1].extent.stop
         request.start()
         try:
@@ -103,7 +104,6 @@ class FetchPool:
                 fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
                 sink.take_all(fetched.start, fetched.data)
             sink.check_complete()
-            self._forget_failure(ref)
         except BaseException as error:  # noqa: BLE001 - all readers must get it
             self._fail_all(ref, sink.incomplete, error)
 

@@ -13,12 +13,20 @@ class ResponseSink:
     """Passes the bytes of one response on to its flights, in order. Used from one thread."""
 
     def __init__(
-        self, url: str, flights: Iterable[Flight], on_complete: Callable[[Flight], None]
+        self,
+        url: str,
+        flights: Iterable[Flight],
+        on_complete: Callable[[Flight], None],
+        on_arrival: Callable[[], None],
     ) -> None:
-        """Serve adjacent `flights`, in order; `on_complete` is called with each complete one."""
+        """Serve adjacent `flights`, in order; `on_complete` is called with each complete one.
+
+        `on_arrival` is called with bytes that arrive, before a reader gets them.
+        """
         self.incomplete = deque(flights)
         self._url = url
         self._on_complete = on_complete
+        self._on_arrival = on_arrival
         self._position = self.incomplete[0].extent.start
 
     def __call__(self, offset: int, data: memoryview) -> None:
@@ -32,6 +40,7 @@ class ResponseSink:
         while data:
             if offset != self._position or not self.incomplete:
                 raise self._wrong_range()
+            self._on_arrival()
             flight = self.incomplete[0]
             count = flight.append(data)
             data = data[count:]
@@ -44,6 +53,7 @@ class ResponseSink:
         """Pass on a whole response, without a copy; one of another range is ignored."""
         if start != self._position or start + len(data) != self.incomplete[-1].extent.stop:
             return
+        self._on_arrival()
         while self.incomplete:
             extent = self.incomplete[0].extent
             self.incomplete[0].complete(data[extent.start - start : extent.stop - start])

@@ -65,14 +65,17 @@ _call = threading.local()
 def call_within(seconds: float) -> Iterator[None]:
     """End the waits of this thread `seconds` from now at the latest, whatever they wait for.
 
+    Within another call, the earlier end counts.
+
     For callers that lose more than one call if it takes longer. Requests that other threads send
     for it continue.
     """
-    _call.ends_s = time.monotonic() + seconds
+    before_s = getattr(_call, "ends_s", math.inf)
+    _call.ends_s = min(before_s, time.monotonic() + seconds)
     try:
         yield
     finally:
-        del _call.ends_s
+        _call.ends_s = before_s
 
 
 def call_remaining_s() -> float:

@@ -18,7 +18,7 @@ from ego4dfs.errors import (
     StoreUnavailable,
 )
 from ego4dfs.metrics import KEY_REFUSED, OFFLINE, ONLINE, Metrics, RequestKind
-from ego4dfs.runtime.deadline import ATTEMPT_S, Deadline, call_remaining_s
+from ego4dfs.runtime.deadline import ANSWER_S, ATTEMPT_S, Deadline, call_remaining_s, call_within
 from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.classify import (
@@ -102,6 +102,7 @@ class ResilientStore:
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
     ) -> Fetched:
         """See ObjectStore."""
+        began_s = time.monotonic()
 
         def request(store: ObjectStore) -> Fetched:
             return store.read_range(url, start, stop, etag=etag, size=size)
@@ -111,7 +112,7 @@ class ResilientStore:
                 url, OBJECTS, lambda call: self._send(call, "get", url, request)
             )
         except StoreError as error:
-            self._check_size(url, size, error)
+            self._check_size(url, size, error, began_s)
             raise
         self._metrics.add_bytes_fetched(len(fetched.data))
         return fetched
@@ -127,7 +128,7 @@ class ResilientStore:
         size: int | None = None,
     ) -> None:
         """See ObjectStore. A retry requests only what was not passed on yet."""
-        counting = _CountingSink(start, sink, self._metrics)
+        counting, began_s = _CountingSink(start, sink, self._metrics), time.monotonic()
 
         def request(store: ObjectStore) -> None:
             store.stream_range(url, counting.position, stop, counting, etag=etag, size=size)
@@ -140,17 +141,21 @@ class ResilientStore:
                 lambda: counting.position,
             )
         except StoreError as error:
-            self._check_size(url, size, error)
+            self._check_size(url, size, error, began_s)
             raise
 
-    def _check_size(self, url: str, assumed: int | None, error: StoreError) -> None:
+    def _check_size(self, url: str, assumed: int | None, error: StoreError, began_s: float) -> None:
         """Raise WrongSize if a range was refused because the object is smaller than assumed.
 
-        A refusal of a range (416) does not say how large the object is.
+        A refusal of a range (416) does not say how large the object is. Nothing is asked if the
+        call, which began at `began_s`, would take longer than ANSWER_S.
         """
         if assumed is None or type(error) is not StoreError:
             return
-        facts = self._with_retries(url, OBJECTS, lambda call: self._facts_by_get(call, url))
+        with call_within(began_s + ANSWER_S - time.monotonic()):
+            if call_remaining_s() < ATTEMPT_S:
+                return
+            facts = self._with_retries(url, OBJECTS, lambda call: self._facts_by_get(call, url))
         if facts.size != assumed:
             raise WrongSize(url, assumed, facts) from None
 
@@ -221,7 +226,7 @@ class ResilientStore:
         try:
             return self._facts_of_first_byte(call, url)
         except StoreError as error:
-            if type(error) is not StoreError:
+            if type(error) is not StoreError or call_remaining_s() < ATTEMPT_S:
                 raise
             whole = self._send(call, "get", url, lambda store: store.read(url))
             if whole is None:  # only a read with an ETag returns that

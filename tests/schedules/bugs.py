@@ -109,7 +109,7 @@ BUGS = (
     Bug(
         "the answer to a HEAD request replaces that of a later GET",
         "facts_index.newer_than_a_head",
-        Change("ego4dfs.facts.index", "if url in self._changed_in_flight:", "if False:"),
+        Change("ego4dfs.facts.index", "if url in changed:", "if False:"),
     ),
     Bug(
         "a change that comes during a write is taken for written",
