@@ -321,6 +321,7 @@ def test_read_ahead_is_limited_to_what_the_cache_keeps(tmp_path, eviction, block
     )
     put(cache, *range(blocks))
     assert cache.readahead.current() == expected
+    assert {type(value) for value in cache.readahead.current()} == {int}
     cache.close()
     assert cache.readahead.current() == expected  # for a second
 

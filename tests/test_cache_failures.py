@@ -59,6 +59,12 @@ def test_an_index_without_settings_serves_the_files_and_allows_no_read_ahead(tmp
             query()
 
 
+def test_no_block_of_an_index_that_was_removed_counts(tmp_path, cache):
+    assert cache.has_any(ID)
+    (tmp_path / "v1/blocks/cache.db").unlink()
+    assert not cache.has_any(ID)
+
+
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_stored_limit_that_is_not_positive_is_damage(tmp_path, cache, limit):
     cache.close()

@@ -12,6 +12,7 @@ import pytest
 
 from ego4dfs.copies import Copies, Journal, Record
 from ego4dfs.copies.manifest_ver import Row, Rows
+from ego4dfs.errors import ConfigError
 from ego4dfs.store import ObjectFacts
 
 SOURCE, URL, VIDEO = "there", "s3://b/full/u1.mp4", "v2/full_scale/u1.mp4"
@@ -185,6 +186,20 @@ def test_a_file_that_has_another_name_on_this_disk_is_served_under_its_own(place
         assert read(copies, copies.find_valid(VIDEO, URL, FACTS)) == DATA
         assert copies.facts(VIDEO, URL) == FACTS
         assert copies.facts(VIDEO, "s3://b/other") is None
+
+
+def test_a_directory_that_cannot_be_opened_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        Copies(tmp_path / "none", SOURCE, print)
+    assert str(caught.value) == f"--copies {tmp_path / 'none'}: no such file or directory"
+
+
+def test_a_damaged_official_record_is_reported(place):
+    place.rows("full_scale", 'u1,v1,"u1.mp4')
+    place.put(VIDEO, DATA, SAVED)
+    with place.copies() as copies:
+        assert copies.find_valid(VIDEO, URL, FACTS) is not None
+    assert "v2/full_scale/manifest.ver is damaged" in place.reported[0]
 
 
 def test_a_directory_without_a_manifest_has_none(place):

@@ -50,6 +50,12 @@ def test_names_that_differ_are_not_tested_on_the_disk(layout):
     assert not missing.root.exists()
 
 
+def test_without_a_root_no_collision_is_known(layout):
+    missing = Layout(layout.root / "missing", "v2")
+    assert renamed(missing, OWN, UPPER) == {}
+    assert not missing.root.exists()
+
+
 @pytest.mark.usefixtures("ignores_case")
 def test_the_first_of_names_that_collide_stays_and_the_others_get_numbers(layout):
     assert renamed(layout, OWN, UPPER, "a", TITLE) == {
