@@ -32,7 +32,7 @@ from ego4dfs.errors import (
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
-from ego4dfs.runtime.deadline import CLOSE_S, THROTTLED_S, Deadline, call_remaining_s
+from ego4dfs.runtime.deadline import ANSWER_S, CLOSE_S, THROTTLED_S, Deadline, call_remaining_s
 from ego4dfs.runtime.watch import Watches
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 
@@ -181,24 +181,30 @@ class FactsIndex:
         return True
 
     def _fetch_once(self, url: str, fetch: _Fetch, *, batch: int) -> ObjectFacts:
-        """Fetch unless another thread does; return its result or ours."""
-        with self._lock:
-            result = self._in_flight.get(url)
-            is_first = result is None
-            if result is None:
-                result = self._in_flight[url] = Future()
-        if is_first:
-            self._fetch(url, result, fetch, batch)
-        try:
-            error = result.exception(Deadline.after(THROTTLED_S).remaining_s)
-        except FutureTimeoutError:
-            if call_remaining_s() > 0:  # else other calls may have more time than this one
-                self._end_flight(url, result)
-            text = f"{url}: the HEAD request of another thread has no response"
-            raise StoreUnavailable(text, url=url) from None
-        if error is not None:
-            raise renewed(error)  # other threads wait for it too
-        return result.result()
+        """Fetch unless another thread does; return its result or ours.
+
+        A request of another thread is waited for at most ANSWER_S, then another one is sent.
+        """
+        deadline = Deadline.after(THROTTLED_S)
+        while not deadline.has_passed:
+            with self._lock:
+                result = self._in_flight.get(url)
+                is_first = result is None
+                if result is None:
+                    result = self._in_flight[url] = Future()
+            if is_first:
+                self._fetch(url, result, fetch, batch)
+            try:
+                error = result.exception(min(ANSWER_S, deadline.remaining_s))
+            except FutureTimeoutError:
+                if call_remaining_s() > 0:  # else other calls may have more time than this one
+                    self._end_flight(url, result)
+                continue
+            if error is not None:
+                raise renewed(error)  # other threads wait for it too
+            return result.result()
+        text = f"{url}: the request of another thread has no response"
+        raise StoreUnavailable(text, url=url)
 
     def _fetch(self, url: str, result: Future[ObjectFacts], fetch: _Fetch, batch: int) -> None:
         try:
