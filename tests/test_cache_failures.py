@@ -11,7 +11,7 @@ from contextlib import closing
 import diskcache
 import pytest
 
-from ego4dfs.cache import BlockCache, blockcache, blockfile, prepare_directory
+from ego4dfs.cache import BlockCache, CacheReport, blockcache, blockfile, prepare_directory
 from ego4dfs.errors import CacheError
 from ego4dfs.metrics import Metrics
 from kit.cache import UNIT, PutResults, block_file, bytes_of, got, key_of, open_cache, put
@@ -145,6 +145,34 @@ def test_a_block_of_which_only_a_part_was_written_is_not_stored(tmp_path, cache,
     assert not block_file(tmp_path, 4).exists()
     assert list((tmp_path / "v1/blocks/incoming").iterdir()) == []
     assert len(cache.admin) == 3
+
+
+@pytest.mark.parametrize("fails_at", ["open", "writev"])
+def test_a_block_that_cannot_be_written_raises_the_cause(tmp_path, monkeypatch, fails_at):
+    """Its temporary file may not exist yet."""
+
+    def fail(*_arguments: object) -> int:
+        if fails_at == "writev":
+            return 1  # a full disk takes a part
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, fails_at, fail)
+        if fails_at == "writev":
+            (tmp_path / "incoming").mkdir()
+        with pytest.raises(OSError, match=r"part|space") as caught:
+            blockfile.write(tmp_path / "ab/c", "abc", memoryview(b"data"))
+    assert caught.value.errno == errno.ENOSPC
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_each_damaged_and_each_lost_block_is_counted(tmp_path, cache):
+    put(cache, 4, 5)
+    for number in (1, 2):
+        os.truncate(block_file(tmp_path, number), 100)
+    for number in (3, 4):
+        block_file(tmp_path, number).unlink()
+    assert cache.admin.verify() == CacheReport(sound=1, damaged=2, lost=2, stray=0)
 
 
 def test_a_block_that_is_truncated_while_it_is_verified_is_damaged(tmp_path, cache, monkeypatch):
