@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import (
+    Fetched,
     ObjectStore,
     breaker,
     bucket_limits,
@@ -66,6 +68,34 @@ def test_an_empty_object_is_found_although_its_head_is_refused(
     gateway.faults = Faults(slow_down_every=1, slow_down=(403, "AccessDenied"), method="HEAD")
     assert store.head(url).size == 0
     assert gateway.methods == {"HEAD": 1, "GET": 2}
+
+
+def test_a_size_without_an_etag_to_compare_is_not_confirmed(
+    store: ObjectStore, gateway: Gateway, url: str
+) -> None:
+    """It may be the answer to another request: an open compares it with that of its first GET."""
+    gateway.faults = Faults(slow_down_every=1, slow_down=(403, "AccessDenied"), method="HEAD")
+    facts = store.head(url)
+    assert (facts.size, facts.has_confirmed_size) == (len(DATA), False)
+
+
+def test_the_answer_to_another_request_is_not_taken_for_the_whole_object(
+    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a connection whose answers are shifted, the GET of a byte may answer the next one."""
+    adapter = store._transport().adapter  # type: ignore[attr-defined]
+    byte = store.read_range(url, 0, 1)
+
+    def other_range(*_: object, **__: object) -> Fetched:
+        raise StoreError(f"{url}: the store sent another range than requested", url=url)
+
+    renewed: list[str] = []
+    monkeypatch.setattr(adapter, "read_range", other_range)
+    monkeypatch.setattr(adapter, "renew", renewed.append)
+    monkeypatch.setattr(adapter, "read", lambda _: replace(byte, facts=replace(byte.facts, size=1)))
+    with pytest.raises(StoreError, match="another range"):
+        store.read_range(url, 0, 10, etag=byte.facts.etag, size=len(DATA))
+    assert renewed == [url]
 
 
 def test_a_refused_empty_object_is_refused(

@@ -222,21 +222,27 @@ class ResilientStore:
             return facts
 
     def _facts_by_get(self, call: _Call, url: str) -> ObjectFacts:
-        """Return facts without a HEAD, which was refused or had the wrong size."""
+        """Return facts without a HEAD, which was refused or had the wrong size.
+
+        A proxy that sends too much can shift the answers of a connection: each request gets that
+        of the one before. So a size is not confirmed by an answer that no known ETag and size
+        were compared with, and an empty object only over a new connection.
+        """
         try:
             return self._facts_of_first_byte(call, url)
         except StoreError as error:
             if type(error) is not StoreError or call_remaining_s() < ATTEMPT_S:
                 raise
+            call.transport.adapter.renew(url)
             whole = self._send(call, "get", url, lambda store: store.read(url))
-            if whole is None:  # only a read with an ETag returns that
+            if whole is None or whole.facts.size:  # not an empty object, which has no first byte
                 raise
-            return whole.facts.confirmed()  # an empty object, which has no first byte
+            return whole.facts.confirmed()
 
     def _facts_of_first_byte(self, call: _Call, url: str) -> ObjectFacts:
         """Return facts by a GET: its answer has headers, and error codes, that a HEAD lacks."""
         byte = self._send(call, "get", url, lambda store: store.read_range(url, 0, 1))
-        return byte.facts.confirmed()
+        return byte.facts
 
     def _send(
         self, call: _Call, kind: RequestKind, url: str, request: Callable[[ObjectStore], Result]

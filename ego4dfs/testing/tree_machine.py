@@ -50,7 +50,11 @@ class TreeMachine(RuleBasedStateMachine):
         self._directory = Path(tempfile.mkdtemp(prefix="ego4dfs-model-"))
         (self._directory / "model").mkdir()
         (self._directory / "tree").mkdir()
-        self._tree = self.make_tree(self._directory / "tree")
+        try:
+            self._tree = self.make_tree(self._directory / "tree")
+        except BaseException:
+            shutil.rmtree(self._directory)
+            raise
         self._model = Model(self._directory / "model", self._tree)
         self._handles: list[ModelHandle] = []
         self._remounts = 0
