@@ -56,6 +56,13 @@ def test_an_error_reaches_only_readers_of_bytes_that_have_not_arrived(flight):
 
 def test_a_reader_does_not_wait_without_end_and_the_others_request_again(flight, monkeypatch):
     monkeypatch.setattr(flight_module, "THROTTLED_S", 0.05)
+    for _ in range(2):  # the first time it was sent less than 40 s ago
+        with pytest.raises(StoreUnavailable, match="did not send enough in time"):
+            filled(flight, 0, 1)
+        assert not flight.is_given_up
+        monkeypatch.setattr(flight_module, "ANSWER_S", 0.0)
+        flight.request.is_started = not flight.request.is_started  # the second time not at all
+    flight.request.start()
     with pytest.raises(StoreUnavailable, match="did not send enough in time"):
         filled(flight, 0, 1)
     monkeypatch.setattr(flight_module, "THROTTLED_S", 1000.0)

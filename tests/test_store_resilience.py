@@ -31,6 +31,7 @@ from ego4dfs.store import (
     retry,
     s3fs_s3,
 )
+from ego4dfs.store.classify import PAST_END
 from kit.gateway import Faults, Gateway
 
 if TYPE_CHECKING:
@@ -79,23 +80,27 @@ def test_a_size_without_an_etag_to_compare_is_not_confirmed(
     assert (facts.size, facts.has_confirmed_size) == (len(DATA), False)
 
 
+@pytest.mark.parametrize(("text", "asks"), [(PAST_END, True), ("another range", False)])
 def test_the_answer_to_another_request_is_not_taken_for_the_whole_object(
-    store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, url: str, monkeypatch: pytest.MonkeyPatch, text: str, *, asks: bool
 ) -> None:
-    """On a connection whose answers are shifted, the GET of a byte may answer the next one."""
+    """On a connection whose answers are shifted, the GET of a byte may answer the next one.
+
+    A whole object, which may be large, is only requested if it may be empty.
+    """
     adapter = store._transport().adapter  # type: ignore[attr-defined]
     byte = store.read_range(url, 0, 1)
 
     def other_range(*_: object, **__: object) -> Fetched:
-        raise StoreError(f"{url}: the store sent another range than requested", url=url)
+        raise StoreError(f"{url}: {text}", url=url)
 
     renewed: list[str] = []
     monkeypatch.setattr(adapter, "read_range", other_range)
     monkeypatch.setattr(adapter, "renew", renewed.append)
     monkeypatch.setattr(adapter, "read", lambda _: replace(byte, facts=replace(byte.facts, size=1)))
-    with pytest.raises(StoreError, match="another range"):
+    with pytest.raises(StoreError, match=text):
         store.read_range(url, 0, 10, etag=byte.facts.etag, size=len(DATA))
-    assert renewed == [url]
+    assert renewed == [url] * asks
 
 
 def test_a_refused_empty_object_is_refused(

@@ -210,7 +210,7 @@ class FactsIndex:
         try:
             result.set_result(self._fetch_and_record(url, fetch, batch))
         except BaseException as error:  # noqa: BLE001 - raised in the waiting threads
-            if isinstance(error, (AccessDenied, ObjectMissing)):
+            if isinstance(error, (AccessDenied, ObjectMissing)) and url not in self._known:
                 self._refuse(url, error)
             result.set_exception(detach(error))
         finally:

@@ -107,9 +107,15 @@ class FuseLoop:
             poll = select.poll()
             poll.register(self._wake_reader, select.POLLIN)
             poll.register(table, select.POLLPRI)  # set by the kernel when mounts change
-            while not (events := poll.poll(1000 * self._every_s)) or events[0][0] == table.fileno():
-                if not events:
+            next_s = time.monotonic() + self._every_s
+            while True:
+                events = poll.poll(1000 * max(0.0, next_s - time.monotonic()))
+                if events and events[0][0] != table.fileno():
+                    return
+                if time.monotonic() >= next_s:  # also where mounts change all the time
                     self._periodically()
+                    next_s = time.monotonic() + self._every_s
+                if not events:
                     continue
                 # Read through this descriptor: at the limit of open files there is no other one.
                 table.seek(0)

@@ -106,6 +106,8 @@ class FetchPool:
             sink.check_complete()
         except BaseException as error:  # noqa: BLE001 - all readers must get it
             self._fail_all(ref, sink.incomplete, error)
+        finally:
+            request.end()
 
     def _fail_all(self, ref: ObjectRef, flights: Iterable[Flight], error: BaseException) -> None:
         for flight in flights:

@@ -48,6 +48,10 @@ class Request:
         """Record that it is being sent."""
         self.is_started, self.expedite = True, None
 
+    def end(self) -> None:
+        """Forget the flights, which have ended: they refer to this, and have large buffers."""
+        self.flights = []
+
     def give_up(self) -> None:
         """Raise GivenUpError in readers that still wait, and in the sink at the next bytes.
 
@@ -181,7 +185,10 @@ class Flight:
         with self._changed:
             if self._arrives(stop, deadline):
                 return
-        if call_remaining_s() > 0:  # else others may have more time than this call
+        # Others may have more time than this call; and a request that has just begun, after this
+        # reader had waited for another one or for the queue, is not slow.
+        is_slow = deadline.has_passed and self.age_s >= ANSWER_S
+        if is_slow and call_remaining_s() > 0:
             self.request.give_up()
         raise StoreUnavailable(TOO_SLOW)
 

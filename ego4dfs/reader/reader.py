@@ -205,7 +205,8 @@ class Reader:
             except GivenUpError:  # by another reader; this one has time left
                 was_given_up = True
             place = span.place
-            more = self.downloads.fetch(ref, place, PART_SIZE, place.stop, again=was_given_up)
+            again = was_given_up or any(flight.is_given_up for flight in begun.values())
+            more = self.downloads.fetch(ref, place, PART_SIZE, place.stop, again=again)
             begun = {**begun, **more}
             if more:
                 continue

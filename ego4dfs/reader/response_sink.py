@@ -33,7 +33,7 @@ class ResponseSink:
         """Take bytes as a Sink does.
 
         Raises StoreUnavailable if they are not the next ones, and GivenUpError, which ends the
-        request, if no reader waits any more.
+        request, if a reader has given it up.
         """
         if self.incomplete and self.incomplete[0].is_given_up:
             raise GivenUpError(f"{self._url}: {TOO_SLOW}", url=self._url)

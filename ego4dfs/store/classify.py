@@ -25,6 +25,9 @@ RENEW = (
     "https://ego4ddataset.com with the same e-mail, then enter the new key with `aws configure`"
 )
 
+PAST_END = "starts at or past the object's end"
+"""In the text of the StoreError for a range that has no bytes (416)."""
+
 RENEW_LOGIN = f"renew the keys of a role or a login with `aws sso login` or `aws login`. {RENEW}"
 
 _REJECTED = {
@@ -132,6 +135,10 @@ class Throttled(StoreUnavailable):
         self.retry_after_s = retry_after_s
 
 
+class Outpaced(Stalled):
+    """A response is far slower than a later one of its bucket: its connection is bad."""
+
+
 class ForeignAnswer(Unreachable):
     """Something in front of the store answered: a captive portal, or a proxy."""
 
@@ -226,7 +233,7 @@ def _refused(answer: Answer, url: str) -> StoreError:
     if answer.status == 412:
         return ObjectChanged(f"{url}: the object was replaced since it was first seen", url=url)
     if answer.status == 416:
-        return StoreError(f"{url}: the range starts at or past the object's end", url=url)
+        return StoreError(f"{url}: the range {PAST_END}", url=url)
     status = f"{answer.status} {answer.code}".strip()
     return StoreError(f"{url}: the store answered {status}", url=url)
 
@@ -241,9 +248,10 @@ def _wrong_region(answer: Answer, url: str) -> WrongRegion:
     )
 
 
-def too_slow(url: str) -> Stalled:
-    """Return the error for a response that began and is too slow."""
-    return Stalled(f"{url}: the store did not send enough in time", url=url)
+def too_slow(url: str, *, is_outpaced: bool = False) -> Stalled:
+    """Return the error for a response that began and is too slow, in itself or beside others."""
+    kind = Outpaced if is_outpaced else Stalled
+    return kind(f"{url}: the store did not send enough in time", url=url)
 
 
 def is_too_many_files(text: str) -> bool:

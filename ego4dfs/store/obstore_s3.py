@@ -217,7 +217,7 @@ class ObstoreS3:
             for piece in result.stream(least) if least else (result.bytes(),):
                 yield memoryview(piece)
                 if throughput.is_missed(len(piece)):
-                    raise too_slow(url)
+                    raise too_slow(url, is_outpaced=throughput.was_outpaced)
         except (BaseError, OSError, ValueError) as error:
             answer = answer_in(str(error))
             if answer is TIMED_OUT:

@@ -22,6 +22,7 @@ from ego4dfs.runtime.deadline import ANSWER_S, ATTEMPT_S, Deadline, call_remaini
 from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.classify import (
+    PAST_END,
     NoConnection,
     Stalled,
     Throttled,
@@ -131,6 +132,8 @@ class ResilientStore:
         counting, began_s = _CountingSink(start, sink, self._metrics), time.monotonic()
 
         def request(store: ObjectStore) -> None:
+            if counting.position == stop:  # the attempt that failed had brought all
+                return
             store.stream_range(url, counting.position, stop, counting, etag=etag, size=size)
 
         try:
@@ -231,7 +234,7 @@ class ResilientStore:
         try:
             return self._facts_of_first_byte(call, url)
         except StoreError as error:
-            if type(error) is not StoreError or call_remaining_s() < ATTEMPT_S:
+            if PAST_END not in str(error) or call_remaining_s() < ATTEMPT_S:
                 raise
             call.transport.adapter.renew(url)
             whole = self._send(call, "get", url, lambda store: store.read(url))

@@ -27,7 +27,7 @@ from ego4dfs.runtime.deadline import (
     call_remaining_s,
 )
 from ego4dfs.store.breaker import CircuitOpen
-from ego4dfs.store.classify import Throttled
+from ego4dfs.store.classify import Outpaced, Throttled
 
 Result = TypeVar("Result")
 
@@ -141,6 +141,8 @@ class _Attempts(Generic[Result]):
         if new_bytes >= FLOOR_BYTES and lasted_s >= QUIET_S / 2:  # a slow line, not a failure
             self._since_s, self._failures = now_s, 0
             return False
+        if isinstance(error, Outpaced):
+            self._since_s = now_s  # its time says nothing about the next connection
         self._failures += 1
         if self._failures >= self._policy.max_attempts:
             return True

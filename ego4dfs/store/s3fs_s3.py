@@ -56,7 +56,11 @@ class _NotModified(StoreError):  # noqa: N818 - an answer
 
 
 class _Slow(Exception):  # noqa: N818 - a state
-    """The body is below the minimum throughput."""
+    """The body is below the minimum throughput, or far below that of another one."""
+
+    def __init__(self, *, is_outpaced: bool = False) -> None:
+        super().__init__()
+        self.is_outpaced = is_outpaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +225,7 @@ class S3fsS3:
 
     def _classified(self, error: Exception, url: str) -> StoreError:
         if isinstance(error, _Slow):
-            return too_slow(url)
+            return too_slow(url, is_outpaced=error.is_outpaced)
         answer = answer_in(error)
         known = error_of(answer, url)
         if answer.status == 304:
@@ -298,7 +302,7 @@ async def _all(body: Any, throughput: BodyThroughput) -> bytearray:
     while piece := await _arrived(body, _READ_BYTES):
         data += piece
         if throughput.is_missed(len(piece)):
-            raise _Slow
+            raise _Slow(is_outpaced=throughput.was_outpaced)
     throughput.complete()
     return data
 
@@ -318,7 +322,7 @@ async def _piece(body: Any, missing: int, throughput: BodyThroughput) -> bytes:
             break
         data += more
         if throughput.is_missed(len(more)):
-            raise _Slow
+            raise _Slow(is_outpaced=throughput.was_outpaced)
     return bytes(data)
 
 

@@ -56,6 +56,7 @@ class BodyThroughput:
         self._rates = rates
         self._began_s = self._since_s = time.monotonic()
         self._bytes = self._bytes_before = 0
+        self.was_outpaced = False  # whether it was enough in itself, but not beside others
 
     def is_missed(self, received: int) -> bool:
         """Add received bytes; return whether too few have arrived for too long.
@@ -69,9 +70,11 @@ class BodyThroughput:
             return False
         recent = self._bytes - self._bytes_before
         self._since_s, self._bytes_before = now_s, self._bytes
-        return recent < FLOOR_BYTES or self._rates.is_outpaced(
-            self._bucket, recent / passed_s, self._began_s
-        )
+        if recent < FLOOR_BYTES:
+            return True
+        rate = recent / passed_s
+        self.was_outpaced = self._rates.is_outpaced(self._bucket, rate, self._began_s)
+        return self.was_outpaced
 
     def complete(self) -> None:
         """Record the rate of the body, all of which has arrived."""

@@ -121,8 +121,8 @@ BUGS = (
         "facts_index.one_head",
         Change(
             "ego4dfs.facts.index",
-            "        with self._lock:\n            result = self._in_flight.get(url)",
-            "        if True:\n            result = self._in_flight.get(url)",
+            "            with self._lock:\n                result = self._in_flight.get(url)",
+            "            if True:\n                result = self._in_flight.get(url)",
         ),
     ),
     Bug(

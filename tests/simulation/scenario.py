@@ -101,7 +101,9 @@ class Scenario:
     def _check_start(self, error: Exception) -> None:
         """End the run if a VFS cannot be opened long after the faults that could be the reason."""
         world = self._world
-        world.scheduler.note(f"not mounted: {error!r}")
+        # The directory has another name in each run.
+        text = repr(error).replace(str(world.directory), "CACHE")
+        world.scheduler.note(f"not mounted: {text}")
         is_disk = isinstance(error, (CacheError, OSError))
         latest_s = world.faults.latest_disk_s() if is_disk else world.faults.latest_store_s()
         if world.scheduler.now_s > latest_s + (60 if is_disk else SETTLE_S):
