@@ -30,7 +30,7 @@ TESTS = {
     ],
     "reader": [
         *("test_reader*.py", "test_flights.py", "test_window.py", "test_background_verifier.py"),
-        *("test_etag_verifier.py", "test_blocks.py"),
+        *("test_etag_verifier.py", "test_blocks.py", "test_deadlines.py"),
     ],
     "store-errors": [
         *("test_store_classify.py", "test_store_re*.py", "test_store_breaker.py"),
