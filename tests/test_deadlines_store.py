@@ -24,6 +24,7 @@ from ego4dfs.store import (
     s3fs_s3,
     throughput,
 )
+from kit.clock import Clock
 from kit.gateway import Faults, Gateway
 from kit.processes import wait_until
 
@@ -210,14 +211,6 @@ def test_all_requests_to_a_throttled_bucket_wait_together(
     assert gateway.methods == {"HEAD": 6}
     refused_s, *later_s = gateway.arrivals_s
     assert min(later_s) - refused_s >= 1.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_pauses_double_up_to_a_bound_and_shrink_with_answers(

@@ -8,14 +8,7 @@ import pytest
 
 from ego4dfs.store.breaker import OPEN_S, SILENT_OBJECTS, STALE_S, Breaker, CircuitOpen
 from ego4dfs.store.classify import NoConnection, Unreachable
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from kit.clock import Clock
 
 
 @pytest.fixture

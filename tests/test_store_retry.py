@@ -15,16 +15,7 @@ from ego4dfs.store.breaker import CircuitOpen
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.classify import Outpaced, Throttled
 from ego4dfs.store.retry import RetryPolicy
-
-
-class Clock:
-    """A monotonic clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from kit.clock import Clock
 
 
 @pytest.fixture

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from ego4dfs.runtime.deadline import ATTEMPT_S, FLOOR_BYTES
 from ego4dfs.store import throughput
 from ego4dfs.store.throughput import BodyThroughput, BucketThroughput
+from kit.clock import Clock
 
 BUCKET, OTHER = "bucket", "other"
 MIB = 1 << 20
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    now_s = 0.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(throughput, "time", clock)
+    clock = Clock(0.0)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(monotonic=clock))
     return clock
 
 

@@ -19,6 +19,7 @@ NEXT_READ_BYTES = 2 << 20
 """What is read after a box that was skipped, such as the media data: most indexes, as a whole."""
 MAX_READS = 8
 """The most reads of which each depends on the one before; two are usual."""
+FRAGMENTED = "it is fragmented: its index is in many places"
 _MAX_BOXES = 1024
 _MAX_FILE_TYPE_BYTES = 1 << 10
 
@@ -51,7 +52,7 @@ def find_index(size: int, read: Read) -> IndexBytes:
         if box.kind == b"moov":
             return IndexBytes(size, box.start, _whole(source, box), file_type)
         if box.kind in {b"moof", b"styp", b"sidx"}:
-            raise MediaError("it is fragmented: its index is in many places")
+            raise MediaError(FRAGMENTED)
         if box.kind == b"ftyp" and box.stop <= _MAX_FILE_TYPE_BYTES:
             file_type = source.bytes_at(box.start, box.stop - box.start)
         position = box.stop

@@ -11,7 +11,7 @@ from ego4dfs.media import sample_tables as tables
 from ego4dfs.media.boxes import Box, box_at, children, first, number, required
 from ego4dfs.media.edit_list import Edit, edit_of
 from ego4dfs.media.index import MediaIndex
-from ego4dfs.media.locate import IndexBytes, Read, find_index
+from ego4dfs.media.locate import FRAGMENTED, IndexBytes, Read, find_index
 from ego4dfs.media.track import Samples, Track, TrackBoxes
 
 MAX_SAMPLES = 2 << 20
@@ -37,7 +37,7 @@ def parse_index(found: IndexBytes) -> MediaIndex:
     data = memoryview(found.moov)
     boxes = children(data, box_at(data[:16], 0, len(data)))
     if first(boxes, b"mvex"):
-        raise MediaError("it is fragmented: its index is in many places")
+        raise MediaError(FRAGMENTED)
     header = _dated(data, boxes, b"mvhd", 80)
     limits = _Limits(found.size, _timescale(header), MAX_SAMPLES)
     tracks: list[Track] = []

@@ -9,12 +9,12 @@ from functools import partial
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader.flight import TOO_SLOW, Flight, Request
+from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget, Flights
 from ego4dfs.reader.response_sink import ResponseSink
 from ego4dfs.runtime.daemon_threads import DaemonThreadPool
 from ego4dfs.runtime.deadline import CLOSE_S
-from ego4dfs.store import CircuitOpen, ObjectStore
+from ego4dfs.store import TOO_SLOW, CircuitOpen, ObjectStore
 
 FETCH_THREADS = 24
 """For each bucket, for read-ahead."""
@@ -54,12 +54,7 @@ class FetchPool:
         self.closed = False
 
     def submit(
-        self,
-        ref: ObjectRef,
-        flights: list[Flight],
-        stream_before: int,
-        *,
-        urgent: bool,
+        self, ref: ObjectRef, flights: list[Flight], stream_before: int, *, urgent: bool
     ) -> None:
         """Fetch adjacent `flights` by one request; streamed if it begins before `stream_before`."""
         if self.closed:
@@ -67,8 +62,7 @@ class FetchPool:
         else:
             bucket = ref.url.partition("://")[2].partition("/")[0]
             limit = URGENT_THREADS if urgent else FETCH_THREADS
-            error = StoreUnavailable(f"{ref.url}: {TOO_SLOW}", url=ref.url)
-            request = Request(flights, partial(self._remember, ref, error, REMEMBERED_S))
+            request = Request(flights, partial(self._remember_given_up, ref))
             download = partial(self._download, ref, request, stream_before)
             if not urgent:
                 request.expedite = partial(self._workers.expedite, download, URGENT_THREADS)
@@ -122,6 +116,10 @@ class FetchPool:
         if self._recent_failures:
             with self._lock:
                 self._recent_failures.pop(ref.object_id, None)
+
+    def _remember_given_up(self, ref: ObjectRef) -> None:
+        error = StoreUnavailable(f"{ref.url}: {TOO_SLOW}", url=ref.url)
+        self._remember(ref, error, REMEMBERED_S)
 
     def _remember(self, ref: ObjectRef, error: StoreUnavailable, seconds: float) -> None:
         now_s = time.monotonic()

@@ -15,12 +15,12 @@ from ego4dfs.runtime.deadline import (
     Deadline,
     call_remaining_s,
 )
+from ego4dfs.store import TOO_SLOW
 
 SECONDS_PER_MIB = 60.0
 """What each MiB of a read adds to its time limit: large reads take long on slow lines."""
 OVERDUE_S = 3.0
 """A flight is overdue if next to nothing has arrived for this long."""
-TOO_SLOW = "the store did not send enough in time"
 
 
 class GivenUpError(StoreError):

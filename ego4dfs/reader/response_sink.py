@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader.flight import TOO_SLOW, Flight, GivenUpError
+from ego4dfs.reader.flight import Flight, GivenUpError
+from ego4dfs.store import TOO_SLOW
 
 
 class ResponseSink:

@@ -1,7 +1,7 @@
 """Object stores: S3, or a mirror of it in a directory or at any fsspec URL."""
 
 from ego4dfs.store.breaker import CircuitOpen
-from ego4dfs.store.classify import Interrupted
+from ego4dfs.store.classify import TOO_SLOW, Interrupted
 from ego4dfs.store.credentials import check_profile
 from ego4dfs.store.factory import TRANSPORTS, open_store
 from ego4dfs.store.protocol import (
@@ -18,6 +18,7 @@ from ego4dfs.store.s3_url import split_s3_url
 __all__ = [
     "MAX_OBJECT_BYTES",
     "MAX_TIME_NS",
+    "TOO_SLOW",
     "TRANSPORTS",
     "CircuitOpen",
     "Fetched",

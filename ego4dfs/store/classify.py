@@ -26,7 +26,9 @@ RENEW = (
 )
 
 PAST_END = "starts at or past the object's end"
-"""In the text of the StoreError for a range that has no bytes (416)."""
+"""The end of the text of `past_end`."""
+TOO_SLOW = "the store did not send enough in time"
+"""The text of errors for bytes that did not arrive in time."""
 
 RENEW_LOGIN = f"renew the keys of a role or a login with `aws sso login` or `aws login`. {RENEW}"
 
@@ -233,7 +235,7 @@ def _refused(answer: Answer, url: str) -> StoreError:
     if answer.status == 412:
         return ObjectChanged(f"{url}: the object was replaced since it was first seen", url=url)
     if answer.status == 416:
-        return StoreError(f"{url}: the range {PAST_END}", url=url)
+        return past_end(url)
     status = f"{answer.status} {answer.code}".strip()
     return StoreError(f"{url}: the store answered {status}", url=url)
 
@@ -248,10 +250,15 @@ def _wrong_region(answer: Answer, url: str) -> WrongRegion:
     )
 
 
+def past_end(url: str) -> StoreError:
+    """Return the error for a range that has no bytes; it ends with PAST_END."""
+    return StoreError(f"{url}: the range {PAST_END}", url=url)
+
+
 def too_slow(url: str, *, is_outpaced: bool = False) -> Stalled:
     """Return the error for a response that began and is too slow, in itself or beside others."""
     kind = Outpaced if is_outpaced else Stalled
-    return kind(f"{url}: the store did not send enough in time", url=url)
+    return kind(f"{url}: {TOO_SLOW}", url=url)
 
 
 def is_too_many_files(text: str) -> bool:

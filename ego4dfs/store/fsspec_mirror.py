@@ -25,6 +25,7 @@ from ego4dfs.store.classify import (
     Unreachable,
     error_of,
     foreign,
+    past_end,
     truncated,
 )
 from ego4dfs.store.network_settings import NetworkSettings
@@ -87,7 +88,7 @@ class FsspecMirror:
         before = self.head(url)
         check_version(url, before, etag=etag, size=size)
         if start >= before.size:
-            raise StoreError(f"{url}: the range starts at or past the object's end", url=url)
+            raise past_end(url)
         return self._read(url, before, start, min(stop, before.size))
 
     def stream_range(

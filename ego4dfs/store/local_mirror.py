@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError, StoreUnavailable
-from ego4dfs.store.classify import truncated
+from ego4dfs.store.classify import past_end, truncated
 from ego4dfs.store.protocol import (
     MAX_TIME_NS,
     Fetched,
@@ -54,7 +54,7 @@ class LocalMirror:
             before = _facts(descriptor)
             check_version(url, before, etag=etag, size=size)
             if start >= before.size:
-                raise StoreError(f"{url}: the range starts at or past the object's end", url=url)
+                raise past_end(url)
             return _read(descriptor, url, before, start, min(stop, before.size))
 
     def stream_range(

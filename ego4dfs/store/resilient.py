@@ -234,7 +234,7 @@ class ResilientStore:
         try:
             return self._facts_of_first_byte(call, url)
         except StoreError as error:
-            if PAST_END not in str(error) or call_remaining_s() < ATTEMPT_S:
+            if not str(error).endswith(PAST_END) or call_remaining_s() < ATTEMPT_S:
                 raise
             call.transport.adapter.renew(url)
             whole = self._send(call, "get", url, lambda store: store.read(url))
