@@ -178,6 +178,26 @@ def join_adjacent(extents: Iterable[Extent], max_bytes: int) -> Iterator[list[Ex
         yield request
 
 
+def join_ranges(ranges: Iterable[range]) -> list[range]:
+    """Return the union of ranges, in order; adjacent ones are joined."""
+    found: list[range] = []
+    for part in sorted(ranges, key=lambda part: part.start):
+        if found and part.start <= found[-1].stop:
+            found[-1] = range(found[-1].start, max(part.stop, found[-1].stop))
+        else:
+            found.append(part)
+    return found
+
+
+def whole_parts(ranges: Iterable[range], size: int) -> tuple[range, ...]:
+    """Return the union of ranges of an object of `size` bytes, each widened to whole parts."""
+    widened = (
+        range(r.start // PART_SIZE * PART_SIZE, min(size, -(-r.stop // PART_SIZE) * PART_SIZE))
+        for r in ranges
+    )
+    return tuple(join_ranges(widened))
+
+
 def _has_parts(block: Extent) -> bool:
     """Return whether a block may be fetched in parts: not if it is no longer than one."""
     return block.stop - block.start > PART_SIZE

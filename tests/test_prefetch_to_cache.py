@@ -22,7 +22,7 @@ from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ObjectMissing
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import CacheWarmer, Status, cache_warmer
+from ego4dfs.prefetch import CacheWarmer, Status, cache_run
 from ego4dfs.reader import Window
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
@@ -176,7 +176,7 @@ def test_wrong_bytes_do_not_stay_in_the_cache(tmp_path, attempts):
 )
 def test_a_cache_that_does_not_write_does_not_block_a_run(rig, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(cache_warmer, "CACHE_WRITE_S", 0.1)
+    monkeypatch.setattr(cache_run, "CACHE_WRITE_S", 0.1)
     monkeypatch.setattr(blockfile, "write", lambda *_: gate.wait(60))
     report = rig.warm(rig.put("a", 1000))
     gate.set()

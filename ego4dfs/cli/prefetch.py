@@ -12,7 +12,7 @@ from functools import partial
 from typing import NoReturn
 
 from ego4dfs.catalog import Listing, metadata_url
-from ego4dfs.cli import parser_of
+from ego4dfs.cli import parser_of, prefetch_cache
 from ego4dfs.cli.copies_directory import copies_directory
 from ego4dfs.cli.options import (
     add_cache,
@@ -24,8 +24,9 @@ from ego4dfs.cli.options import (
 )
 from ego4dfs.cli.output import ExitCode, end_process
 from ego4dfs.cli.parser import Parser
-from ego4dfs.cli.prefetch_cache import ToCache, check_flags
-from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
+from ego4dfs.cli.prefetch_cache import ToCache
+from ego4dfs.cli.prefetch_indexes import IndexesToCache
+from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.streams import output_is_optional
@@ -70,11 +71,7 @@ def add_arguments(parser: Parser) -> None:
         default="directory",
         help="destination: files below -o (default), or blocks in the cache that mounts use",
     )
-    group.add_argument(
-        "--pin",
-        action="store_true",
-        help="with --to cache: never evict these blocks, until `ego4dfs cache unpin`",
-    )
+    prefetch_cache.add_arguments(group)
     group.add_argument(
         "--jobs",
         metavar="N",
@@ -93,10 +90,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plan, ask for confirmation, fetch and report."""
     to_cache = args.to == "cache"
-    if to_cache:
-        check_flags(args)
-    elif args.pin:
-        raise ConfigError("--pin: only blocks in the cache can be pinned", hint="add --to cache")
+    prefetch_cache.check_flags(args)
     if not args.dry_run:
         output_is_optional()
     config = config_from(args)
@@ -112,13 +106,16 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs not in range(1, 17):
         raise ConfigError(f"--jobs {args.jobs}: must be a number from 1 to 16")
     printer = PrefetchPrinter(as_json=args.json, quiet=args.quiet, out=out, is_cache=to_cache)
-    if not config.datasets:
+    if not config.datasets and args.indexes:
+        config = replace(config, datasets=(PRIMARY,))
+    elif not config.datasets:
         config = replace(config, datasets=_DEFAULT_DATASETS)
         printer.say("No --datasets given: fetching annotations, as the official tool does.")
     command = _Command(config, Layout(out, config.version), printer, args)
     if to_cache:
         with _terminated_as_interrupted():
-            into = ToCache(config, args, printer, command.listings)
+            kind = IndexesToCache if args.indexes else ToCache
+            into = kind(config, args, printer, command.listings)
             return into.run(lambda state: RetryCommands(parser_of("prefetch"), args, config, state))
     if args.dry_run:
         return command.show_plan()
@@ -351,7 +348,8 @@ class _Command:
     def _finish(self, session: Session, report: Report, seconds: float) -> int:
         if self._config.metadata:
             self._show_metadata(report)
-        return self._printer.report(report, seconds, self._retry(report, session))
+        retry = self._retry(report, session)
+        return self._printer.report(report, seconds, retry, code=report_code(report))
 
     def _show_metadata(self, report: Report) -> None:
         try:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from ego4dfs.cache import PIN_SHARE, prepare_directory
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli.output import ExitCode, end_process
-from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code
+from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.config import Config
@@ -22,11 +23,37 @@ from ego4dfs.session import Session
 from ego4dfs.text import distinct_sizes, human_size
 from ego4dfs.vfs import open_selected_session
 
+_CACHE_ONLY = {
+    "pin": "blocks in the cache can be pinned",
+    "indexes": "the cache can have parts of files",
+}
+
 Listings = Callable[[Session], tuple[list[Listing], dict[str, Ego4DError]]]
 
 
+def add_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options of `prefetch` that only the cache has."""
+    group.add_argument(
+        "--pin",
+        action="store_true",
+        help="with --to cache: never evict these blocks, until `ego4dfs cache unpin`",
+    )
+    group.add_argument(
+        "--indexes",
+        action="store_true",
+        help="with --to cache: fetch only the indexes of the videos, about 0.1 %% of them",
+    )
+
+
 def check_flags(args: argparse.Namespace) -> None:
-    """Raise ConfigError for flags that are for copies only."""
+    """Raise ConfigError for flags that are only for copies, or only for the cache."""
+    if args.to != "cache":
+        for name, what in _CACHE_ONLY.items():
+            if getattr(args, name):
+                raise ConfigError(f"--{name}: only {what}", hint="add --to cache")
+        return
+    if args.manifests_only and args.indexes:
+        raise ConfigError("--manifests-only: not allowed with --indexes")
     for name, flag in (("output_directory", "-o"), ("skip_s3_checks", "--skip-s3-checks")):
         if vars(args).get(name):
             hint = "the cache is in --cache-dir, and its blocks need the sizes of their objects"
@@ -34,7 +61,7 @@ def check_flags(args: argparse.Namespace) -> None:
 
 
 class ToCache:
-    """One run of `prefetch --to cache`."""
+    """One run of `prefetch --to cache` that fetches whole files."""
 
     def __init__(
         self, config: Config, args: argparse.Namespace, printer: PrefetchPrinter, listings: Listings
@@ -62,16 +89,22 @@ class ToCache:
             again = retry.commands(Report(refused=refused), session.catalog.peek)
             return self._printer.all_refused(refused, again)
         self._printer.skipped_datasets(refused)
-        warmer = CacheWarmer(
-            session,
-            retry_for_s=self._config.retry_for_s,
-            compares_etags=self._config.verify == "auto",
-        )
+        return self._fetch(session, listings, refused, retry)
+
+    def _fetch(
+        self,
+        session: Session,
+        listings: list[Listing],
+        refused: dict[str, Ego4DError],
+        retry: RetryCommands,
+    ) -> int:
+        """Plan, confirm and fetch the files of some datasets, without the `refused` ones."""
+        warmer = self._warmer(session)
         plan = self._plan(warmer, listings)
         dry = self._args.dry_run
-        free = self._room(session)
-        room = f"the cache has room for {human_size(free)}"
-        self._printer.plan(plan, free, room=room, refused=refused, is_all=dry)
+        self._printer.plan(
+            plan, self._room_bytes(session), room=self._room(session), refused=refused, is_all=dry
+        )
         warmer.check_room(plan, pin=self._pin)
         _check_disk(session, plan, self._config.cache_dir)
         if dry:
@@ -83,31 +116,65 @@ class ToCache:
         ):
             return ExitCode.OK
         warmer.report.refused.update(refused)
-        return self._fetch(session, warmer, plan, retry)
+        return self._run_warmer(session, warmer, plan, retry)
+
+    def _warmer(self, session: Session) -> CacheWarmer:
+        return CacheWarmer(
+            session,
+            retry_for_s=self._config.retry_for_s,
+            compares_etags=self._config.verify == "auto",
+        )
 
     def _plan(self, warmer: CacheWarmer, listings: list[Listing]) -> Plan:
         url = metadata_url(self._config.version) if self._config.metadata else ""
         wanted = [] if self._args.manifests_only else listings
-        with Progress(self._printer.progress_stream) as progress:
-            warmer.report.outage.on_wait = partial(progress.outage, warmer.report.outage)
-            plan = warmer.plan(wanted, metadata_url=url, on_facts=progress.facts)
-        warmer.report.outage.on_wait = lambda: None
-        return plan
+        with self._planning(warmer) as progress:
+            return warmer.plan(wanted, metadata_url=url, on_facts=progress.facts)
 
-    def _room(self, session: Session) -> int:
+    @contextmanager
+    def _planning(self, warmer: CacheWarmer) -> Iterator[Progress]:
+        """Show progress and outages while a plan is made."""
+        outage = warmer.report.outage
+        with Progress(self._printer.progress_stream) as progress:
+            outage.on_wait = partial(progress.outage, outage)
+            yield progress
+        outage.on_wait = lambda: None
+
+    def _room_bytes(self, session: Session) -> int:
         cache = session.cache.admin
         return cache.bytes_left_to_pin if self._pin else int(cache.max_bytes * PIN_SHARE)
 
-    def _fetch(
-        self, session: Session, warmer: CacheWarmer, plan: Plan, retry: RetryCommands
+    def _room(self, session: Session) -> str:
+        return f"the cache has room for {human_size(self._room_bytes(session))}"
+
+    def _run_warmer(
+        self,
+        session: Session,
+        warmer: CacheWarmer,
+        plan: Plan,
+        retry: RetryCommands,
     ) -> int:
-        report, began_s = warmer.report, time.monotonic()
+        began_s = time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
-            ended = warmer.run(plan, lambda: progress.show(report), pin=self._pin)
+            ended = warmer.run(plan, lambda: progress.show(warmer.report), pin=self._pin)
+        seconds = time.monotonic() - began_s
+        return self._end(session, warmer.report, seconds, retry, ended=ended)
+
+    def _end(
+        self,
+        session: Session,
+        report: Report,
+        seconds: float,
+        retry: RetryCommands,
+        *,
+        ended: bool,
+        **more: object,
+    ) -> int:
+        """Print the report, with `more` in its JSON; exit if not all threads have `ended`."""
         if self._pin and report.stopped_by is None:
             self._printer.say("Pinned: it stays in the cache until `ego4dfs cache unpin`.")
         again = retry.commands(report, session.catalog.peek)
-        code = self._printer.report(report, time.monotonic() - began_s, again)
+        code = self._printer.report(report, seconds, again, code=report_code(report), more=more)
         if not ended:
             end_process(code)
         return code

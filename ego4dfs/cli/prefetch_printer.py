@@ -31,9 +31,12 @@ from ego4dfs.text import human_size
 
 _HEADER = ("dataset", "files", "size", "complete", "to fetch", "size to fetch", "not on S3")
 _BAD = (Status.REFUSED, Status.MISSING, Status.FAILED)
-_SHOWN = 20
+SHOWN = 20
+"""How many problems are named; the others are counted."""
+QUESTION = "Do you want to start the download? ([y]/n) "
 _OF_OBJECT = re.compile(r"^\w+://\S+: (refused: )?")  # the line has the file and the status already
 _NONE: Mapping[str, Ego4DError] = MappingProxyType({})
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,13 @@ class PrefetchPrinter:
 
     def confirms(self, plan: Plan) -> bool:
         """Ask for confirmation as the official tool does. Raises ConfigError if stdin is closed."""
+        return self.asks(*_question(plan))
+
+    def asks(self, *lines: str) -> bool:
+        """Ask the last of these lines, below the others. Raises ConfigError as `confirms` does."""
+        *above, question = lines
         stream = sys.stderr if self.as_json else sys.stdout
         while True:
-            *above, question = _question(plan)
             say(*above, file=stream)
             say(question, end="", file=stream, flush=True)
             try:
@@ -127,31 +134,50 @@ class PrefetchPrinter:
                 say("Aborting the download operation.", file=stream)
                 return False
 
-    def report(self, report: Report, seconds: float, retry: Sequence[str]) -> int:
-        """Print the outcome and the commands in `retry`, and return the exit code."""
-        return self._report(report, seconds, retry, report_code(report))
+    def report(
+        self,
+        report: Report,
+        seconds: float,
+        retry: Sequence[str],
+        *,
+        code: int,
+        more: Mapping[str, object] = NOTHING,
+    ) -> int:
+        """Print the outcome and the commands in `retry`, with `more` in the JSON; return `code`."""
+        return self._report(report, seconds, retry, code, more)
 
     def all_refused(self, refused: Mapping[str, Ego4DError], retry: Sequence[str]) -> int:
         """Report that no dataset can be listed, and return the exit code."""
         codes = {exit_code(error) for error in refused.values()}
         code = codes.pop() if len(codes) == 1 else ExitCode.FAILURE
-        return self._report(Report(refused=dict(refused)), 0.0, retry, code)
+        return self._report(Report(refused=dict(refused)), 0.0, retry, code, NOTHING)
 
-    def _report(self, report: Report, seconds: float, retry: Sequence[str], code: int) -> int:
+    def _report(
+        self,
+        report: Report,
+        seconds: float,
+        retry: Sequence[str],
+        code: int,
+        more: Mapping[str, object],
+    ) -> int:
         if self.as_json:
-            print_json(_report_document(report, seconds, retry, code, self.out))
+            print_json({**_report_document(report, seconds, retry, code, self.out), **more})
         elif report.files != report.counts[Status.SKIPPED]:
             self.say(_report_line(report, seconds))
-        for problem in report.problems[:_SHOWN] if not self.as_json else ():
-            reason = _OF_OBJECT.sub("", problem.reason)
-            say(f"  {problem.status.value}  {problem.path}: {reason}", file=sys.stderr)
-        if len(report.problems) > _SHOWN and not self.as_json:
-            rest = len(report.problems) - _SHOWN
-            say(f"  … and {rest} more; --json names all", file=sys.stderr)
+        self.problems(report)
         for refusal in report.refused.values():
             print_error(refusal)
         self._end(report, retry)
         return code
+
+    def problems(self, report: Report) -> None:
+        """Name the files that are not right on stderr, unless JSON names them."""
+        for problem in report.problems[:SHOWN] if not self.as_json else ():
+            reason = _OF_OBJECT.sub("", problem.reason)
+            say(f"  {problem.status.value}  {problem.path}: {reason}", file=sys.stderr)
+        if len(report.problems) > SHOWN and not self.as_json:
+            rest = len(report.problems) - SHOWN
+            say(f"  … and {rest} more; --json names all", file=sys.stderr)
 
     def _end(self, report: Report, retry: Sequence[str]) -> None:
         """Print the error that stopped the run, if any, and the commands that continue it."""
@@ -194,16 +220,15 @@ def report_code(report: Report) -> int:
 
 
 def _question(plan: Plan) -> tuple[str, ...]:
-    question = "Do you want to start the download? ([y]/n) "
     if plan.unsized:
         return (
             f"Number of files to download is: {plan.count(*TO_FETCH)}",
             "Run without --skip-s3-checks for a size estimate.",
-            question,
+            QUESTION,
         )
     # The official line, for programs that read it; its "GB" are 1024³ bytes too.
     size = plan.bytes(*TO_FETCH) / 2**30
-    return (f"Expected size of downloaded files is {size:.4f} GiB. {question}",)
+    return (f"Expected size of downloaded files is {size:.4f} GiB. {QUESTION}",)
 
 
 def _named(item: Item) -> str:

@@ -40,7 +40,7 @@ def video_path(vfs: VFS, config: Config, video: str) -> str:
     uid = video.removesuffix(".mp4").lower()
     for dataset in config.datasets:
         for entry in vfs.session.catalog.listing(dataset).entries:
-            if entry.uid.lower() == uid and entry.name.lower().endswith(".mp4"):
+            if entry.uid.lower() == uid and entry.is_video:
                 return join(join(directory, dataset), entry.name)
     where = " ".join(config.datasets)
     hint = f"clips need --datasets clips; `ego4dfs ls {directory}/{config.datasets[0]}` lists all"

@@ -39,6 +39,11 @@ class Entry(NamedTuple):
     parent: str = ""
     window: tuple[float, float] | None = None
 
+    @property
+    def is_video(self) -> bool:
+        """Whether the file is an MP4, by its name."""
+        return self.name.lower().endswith(".mp4")
+
 
 class _Table:
     """The packed rows: strings in one buffer, and one copy of the values that rows share."""

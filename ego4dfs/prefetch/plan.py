@@ -15,7 +15,8 @@ class Item:
 
     `is_ours`: an existing file of this name was written by ego4dfs or the official tool.
     `size_suffices`: an ETag that proves nothing does not make the file wrong. `checksum`: how an
-    existing file was proved to be the object, if it was read for that.
+    existing file was proved to be the object, if it was read for that. `ranges` are the bytes that
+    are wanted, in whole parts of the cache; None means all of them.
     """
 
     directory: str
@@ -29,6 +30,7 @@ class Item:
     is_ours: bool = True
     size_suffices: bool = False
     checksum: str = ""
+    ranges: tuple[range, ...] | None = None
 
     @property
     def path(self) -> str:
@@ -37,7 +39,14 @@ class Item:
 
     @property
     def size(self) -> int:
-        """Bytes, as far as they are known."""
+        """How many bytes are wanted, as far as they are known."""
+        if self.ranges is not None:
+            return sum(map(len, self.ranges))
+        return self.object_size
+
+    @property
+    def object_size(self) -> int:
+        """The bytes of the whole object, as far as they are known."""
         return self.facts.size if self.facts else 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ego4dfs.copies import State
-from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing, StoreError
+from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing
 from ego4dfs.prefetch.disk_errors import reason_of
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import COMPLETE, UNAVAILABLE, Item, Plan
@@ -81,8 +81,8 @@ class Report:
             self.counts[status] += 1
             self.problems.append(Problem(path, uid, status, reason))
 
-    def give_up(self, item: Item, error: StoreError | OSError) -> None:
-        """Count a file that failed, with the error of the store or the disk."""
+    def give_up(self, item: Item, error: Ego4DError | OSError) -> None:
+        """Count a file that failed, with the error of the store, the disk or the file."""
         status = Status.FAILED
         if isinstance(error, (ObjectMissing, AccessDenied)):
             status = Status.MISSING if isinstance(error, ObjectMissing) else Status.REFUSED

@@ -121,6 +121,28 @@ def trak(
     return box("trak", tkhd, edts, box("mdia", mdhd, hdlr, box("minf", box("vmhd"), stbl)))
 
 
+def long_video(seconds: int, seed: int, *, group: int = 128) -> bytes:
+    """Return a video at the rate of full_scale, 550 kB/s, and with its spacing of key frames.
+
+    Its index is right, at the end for odd seeds, and its pictures are random bytes.
+    """
+    random = np.random.default_rng(seed)
+    count = seconds * RATE
+    sizes = random.integers(12_000, 24_000, count)
+    sizes[::group] = 60_000
+    file_type, data = box("ftyp", b"isom", bytes(4)), random.bytes(int(sizes.sum()))
+    runs = [(number,) for number in range(1, count + 1, group)]
+
+    def index(offset: int) -> bytes:
+        stts, stsc = table("stts", (count, 1)), table("stsc", (1, count, 1))
+        places = table("stco", (offset,))
+        return moov(trak(stts, table("stss", *runs), stsz(*sizes.tolist()), stsc, places))
+
+    before = len(file_type) + (0 if seed % 2 else len(index(0)))
+    parts = [box("mdat", data), index(before + 8)]
+    return b"".join([file_type, *(parts if seed % 2 else reversed(parts))])
+
+
 def edits(*rows: tuple[int, int, int]) -> bytes:
     """Return an edit list of (duration, media time, rate as a fixed-point number)."""
     return box("edts", table("elst", *rows))

@@ -1,0 +1,115 @@
+"""`ego4dfs prefetch --to cache --indexes`: the indexes of videos in the cache."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ego4dfs.catalog import Listing
+from ego4dfs.cli.output import ExitCode, print_json
+from ego4dfs.cli.prefetch_cache import ToCache
+from ego4dfs.cli.prefetch_printer import QUESTION, plan_code
+from ego4dfs.cli.progress import Progress
+from ego4dfs.cli.retry_commands import RetryCommands
+from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.manifest import Entry, filtered
+from ego4dfs.media import MediaIndex
+from ego4dfs.media.locate import FIRST_READ_BYTES
+from ego4dfs.prefetch import IndexWarmer, Item, Plan
+from ego4dfs.session import Session
+from ego4dfs.text import human_size
+
+
+class IndexesToCache(ToCache):
+    """One run of `prefetch --to cache --indexes`."""
+
+    def _fetch(
+        self,
+        session: Session,
+        listings: list[Listing],
+        refused: dict[str, Ego4DError],
+        retry: RetryCommands,
+    ) -> int:
+        """Fetch the index of each selected video. Raises ConfigError if there is none."""
+        listings = videos_of(listings)
+        warmer = self._warmer(session)
+        with self._planning(warmer) as progress:
+            plan = warmer.plan(listings, on_facts=progress.facts)
+        videos = sum(item.facts is not None for item in plan.items)
+        size = sum(item.object_size for item in plan.items)
+        self._printer.say(
+            f"{counted(videos, 'video')}, {human_size(size)}; the indexes need about"
+            f" {human_size(sum(map(_estimate, plan.items)))}; {self._room(session)}."
+        )
+        if self._args.dry_run:
+            if self._args.json:
+                print_json({"videos": videos, "video_bytes": size})
+            return plan_code(plan, refused)
+        if videos and not self._config.assume_yes and not self._printer.asks(QUESTION):
+            return ExitCode.OK
+        return self._fetch_indexes(session, plan, refused, retry)
+
+    def _fetch_indexes(
+        self, session: Session, plan: Plan, refused: dict[str, Ego4DError], retry: RetryCommands
+    ) -> int:
+        totals = _Totals()
+        warmer = IndexWarmer(session, totals.add, retry_for_s=self._config.retry_for_s)
+        report, began_s = warmer.report, time.monotonic()
+        report.refused.update(refused)
+        with Progress(self._printer.progress_stream) as progress:
+            ended = warmer.run(plan, lambda: progress.show(report), pin=self._pin)
+        self._printer.say(
+            f"{counted(totals.videos, 'index', 'indexes')}, {human_size(totals.index_bytes)};"
+            f" the videos have {human_size(totals.video_bytes)}."
+        )
+        seconds = time.monotonic() - began_s
+        return self._end(
+            session,
+            report,
+            seconds,
+            retry,
+            ended=ended,
+            videos=totals.videos,
+            index_bytes=totals.index_bytes,
+            video_bytes=totals.video_bytes,
+        )
+
+
+class _Totals:
+    """Sums over videos. Safe from several threads; `_lock` guards all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.videos = self.index_bytes = self.video_bytes = 0
+
+    def add(self, _: Item, index: MediaIndex, ranges: Sequence[range]) -> None:
+        """Count a video, and the bytes that were read for its index."""
+        with self._lock:
+            self.videos += 1
+            self.index_bytes += sum(map(len, ranges))
+            self.video_bytes += index.size
+
+
+def _estimate(item: Item) -> int:
+    """Return about how many bytes are read to find an index: 0.1 % of a video of full_scale."""
+    return min(item.object_size, max(FIRST_READ_BYTES, item.object_size // 1000))
+
+
+def videos_of(listings: Sequence[Listing]) -> list[Listing]:
+    """Return the listings with the videos only. Raises ConfigError if there is none."""
+    found = [replace(one, entries=filtered(one.entries, _is_video)) for one in listings]
+    if not any(listing.entries for listing in found):
+        named = " ".join(listing.dataset for listing in listings)
+        raise ConfigError(f"no videos are selected of {named}", hint="add --datasets full_scale")
+    return found
+
+
+def _is_video(entry: Entry) -> bool:
+    return entry.is_video
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number and what it counts."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
