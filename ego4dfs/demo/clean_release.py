@@ -212,7 +212,7 @@ def _annotations(made: SampleMedia) -> dict[str, Files]:
     }
     version_2 = common | {
         "all_narrations_redacted.json": content.as_json(
-            {"videos": content.narrations(made.videos[:4])}
+            content.redacted_narrations(made.videos[:4])
         ),
         "nlq_train.json": content.as_json(content.queries(made.clips[:half], "train")),
         "nlq_val.json": content.as_json(content.queries(made.clips[half:], "val")),

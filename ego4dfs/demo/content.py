@@ -143,9 +143,7 @@ def fho_main(videos: Sequence[Recording]) -> dict[str, Any]:
                         "start_sec": 0.0,
                         "end_sec": float(video.media.duration_s),
                         "clip_id": video.index,
-                        "narrated_actions": [
-                            _narration(video, second) for second in _seconds(video)
-                        ],
+                        "narrated_actions": [_action(video, second) for second in _seconds(video)],
                     }
                 ],
             }
@@ -187,6 +185,44 @@ def _clip_queries(clip: Cut) -> dict[str, Any]:
         "annotations": [
             {"annotation_uid": derived_uid(clip.uid, "query"), "language_queries": [query]}
         ],
+    }
+
+
+def redacted_narrations(videos: Sequence[Recording]) -> dict[str, Any]:
+    """Return all_narrations_redacted.json: the sentences of all passes, by video."""
+    return {
+        "videos": {
+            video.uid: {
+                "narrations": [
+                    {"time": float(second), "text": "#C C picks up the knife"}
+                    for second in _seconds(video)
+                ],
+                "summaries": [
+                    {
+                        "start_time": 0.0,
+                        "end_time": float(video.media.duration_s),
+                        "text": "#Summary C works",
+                    }
+                ],
+            }
+            for video in videos
+        }
+    }
+
+
+def _action(video: Recording, second: int) -> dict[str, Any]:
+    """Return a narrated action; it lasts up to two seconds, where public ones last eight."""
+    stop_s = min(second + 2, video.media.duration_s)
+    return {
+        "uid": derived_uid(video.uid, f"action {second}"),
+        "start_sec": float(second),
+        "end_sec": float(stop_s),
+        "start_frame": second * FRAME_RATE,
+        "end_frame": stop_s * FRAME_RATE,
+        "is_valid_action": True,
+        "is_rejected": False,
+        "narration_text": "#C C picks up the knife",
+        "narration_timestamp_sec": float(second),
     }
 
 
