@@ -1,14 +1,17 @@
-"""`prefetch --to cache --indexes`: what is fetched, what is named, what stays."""
+"""`prefetch --to cache --indexes` and `--windows`: what is fetched, what is named, what stays."""
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from ego4dfs.cli import main
 from ego4dfs.cli.output import ExitCode
+from ego4dfs.media import MediaIndex, read_index
 from kit import media
 from kit.cli import unwarned
 from kit.data import MIB, seeded
@@ -61,6 +64,44 @@ def runs(release, front, capsys) -> Runs:
 def videos() -> dict[str, bytes]:
     """Videos of 22 MB with a key frame every 4.3 s; the index of one is at its end."""
     return {f"{name}.mp4": media.long_video(SECONDS, seed) for seed, name in enumerate("ab")}
+
+
+def index_of(data: bytes) -> MediaIndex:
+    return read_index(len(data), lambda offset, length: data[offset : offset + length])
+
+
+def group_bytes(data: bytes, windows: Sequence[tuple[float, float]]) -> int:
+    """Return the bytes of all groups of pictures of which a window has a picture."""
+    keys = index_of(data).video.key_frames
+    starts, bounds = keys.times / media.RATE, [*keys.offsets.tolist(), keys.stop]
+    stops = [*starts[1:], SECONDS]
+    groups = zip(starts, stops, bounds[:-1], bounds[1:], strict=True)
+    return sum(
+        stop - start
+        for begins, ends, start, stop in groups
+        if any(begins < end and first < ends for first, end in windows)
+    )
+
+
+def table(*rows: tuple[object, object, object]) -> str:
+    return "".join(
+        f"{','.join(map(str, row))}\n" for row in (("video_uid", "start_s", "end_s"), *rows)
+    )
+
+
+@pytest.fixture
+def windows_file(tmp_path) -> Callable[..., str]:
+    """Write a table of windows and return its path."""
+
+    def write(*rows: tuple[object, object, object]) -> str:
+        path = tmp_path / "windows.csv"
+        path.write_text(table(*rows))
+        return str(path)
+
+    return write
+
+
+# --- indexes ------------------------------------------------------------------------------------
 
 
 def test_indexes_fetch_head_and_index_and_report_the_bytes(runs, videos):
@@ -130,6 +171,17 @@ def test_a_missing_object_is_named(runs, videos):
     assert (report["done"], report["missing"] + report["refused"]) == (1, 1)
 
 
+def test_a_video_that_was_replaced_fails_once_and_its_size_is_corrected(runs, videos):
+    """Its size and ETag are remembered, and the store has another version now."""
+    runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
+    runs("--indexes", "--dry-run")
+    runs.release.put("full_scale/a.mp4", videos["b.mp4"])
+    report = runs.report("--indexes", code=ExitCode.FAILURE)
+    assert (report["failed"], report["index_bytes"]) == (1, 0)
+    report = runs.report("--indexes")
+    assert (report["done"], report["video_bytes"]) == (1, len(videos["b.mp4"]))
+
+
 def test_a_dry_run_of_indexes_fetches_nothing(runs, videos):
     runs.release.dataset("full_scale", videos)
     plan = json.loads(runs("--indexes", "--dry-run", "--json")[0])
@@ -137,18 +189,246 @@ def test_a_dry_run_of_indexes_fetches_nothing(runs, videos):
     assert runs.gets == []
 
 
-def test_without_room_the_run_stops_and_says_why(runs, monkeypatch):
+@pytest.fixture(params=["--indexes", "--windows"])
+def kind(request, windows_file) -> list[str]:
+    return (
+        [request.param]
+        if request.param == "--indexes"
+        else ["--windows", windows_file(("a", 1, 2))]
+    )
+
+
+def test_without_room_the_run_stops_and_says_why(runs, monkeypatch, kind):
     runs.release.dataset("full_scale", {"a.mp4": media.form("index in front")})
     monkeypatch.setattr("ego4dfs.prefetch.index_warmer.PIN_SHARE", 0)
-    _, err = runs("--indexes", "-y", code=ExitCode.FAILURE)
+    _, err = runs(*kind, "-y", code=ExitCode.FAILURE)
     assert "the cache has no room for the indexes of more videos" in err
+    assert "To continue:" in err
+
+
+def test_the_confirmation_can_be_refused(runs, videos, monkeypatch, kind):
+    runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    out, _ = runs(*kind)
+    assert "Do you want to start the download? ([y]/n) Aborting the download operation." in out
+    assert len(runs.gets) == (kind[0] == "--windows")  # the index, to know what is needed
+
+
+def test_a_refused_dataset_does_not_stop_the_others(runs, videos, kind):
+    runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
+    runs.release.metadata(b"{}")
+    datasets = ("--datasets", "full_scale", "video_540ss")
+    _, err = runs(*kind, *datasets, "-y", "--dry-run", code=ExitCode.PARTIAL)
+    assert "Continuing without video_540ss." in err
+    _, err = runs(*kind, *datasets, "-y", code=ExitCode.PARTIAL)
+    assert "Continuing without video_540ss." in err
+
+
+# --- windows ------------------------------------------------------------------------------------
+
+SPREAD = (("a", 1.0, 3.0), ("a", 9.5, 17.5), ("a", 16.0, 18.0), ("b", 21.0, 33.0))
+
+
+def test_windows_fetch_their_groups_of_pictures_and_nothing_else(runs, videos, windows_file):
+    """With key frames 4.3 s apart, at most 1.1 times the groups of pictures are fetched."""
+    runs.release.dataset("full_scale", videos)
+    report = runs.report("--windows", windows_file(*SPREAD))
+    by_video = {name: [row[1:] for row in SPREAD if f"{row[0]}.mp4" == name] for name in videos}
+    groups = sum(group_bytes(videos[name], rows) for name, rows in by_video.items())
+    assert (report["windows"], report["videos"], report["window_seconds"]) == (4, 2, 22.5)
+    assert report["fetched_bytes"] == report["needed_bytes"]
+    assert report["window_bytes"] < report["needed_bytes"] <= 1.1 * groups
+    assert runs.front.bytes_sent < 1.1 * groups + 64 * 1024
+    assert report["video_bytes"] == sum(map(len, videos.values()))
+
+
+def test_what_the_windows_need_is_in_the_cache_then(runs, videos, windows_file, tmp_path):
+    runs.release.dataset("full_scale", videos)
+    runs("--windows", windows_file(*SPREAD), "-y")
+    for uid, start, end in SPREAD:
+        runs.front.reset()
+        words = ["clip", uid, str(start), str(end), "-o", str(tmp_path / f"{start}.mp4")]
+        assert main([*words, "--version", runs.release.version]) == 0
+        assert runs.gets == []
+
+
+def test_the_plan_says_what_is_needed_before_anything_but_indexes_is_fetched(
+    runs, videos, windows_file
+):
+    runs.release.dataset("full_scale", videos)
+    file = windows_file(*SPREAD)
+    out, _ = runs("--windows", file, "--dry-run")
+    plan = json.loads(runs("--windows", file, "--dry-run", "--json")[0])
+    needed, whole = (plan[name] / MIB for name in ("needed_bytes", "video_bytes"))
+    assert "4 windows of 2 videos, 22.5 s:" in out
+    assert (
+        f"{needed:.1f} MiB of {whole:.1f} MiB are needed, {INDEXES_KIB:.1f} KiB are cached" in out
+    )
+    assert runs.gets == []  # in the second run; the first has fetched the indexes
+    report = runs.report("--windows", file)
+    assert report["fetched_bytes"] == plan["needed_bytes"] - plan["cached_bytes"]
+    assert runs.report("--windows", file)["fetched_bytes"] == 0
+
+
+def test_pinned_windows_are_exactly_what_is_needed(runs, videos, windows_file, cli):
+    runs.release.dataset("full_scale", videos)
+    file = windows_file(("a", 0, SECONDS), ("b", 1, SECONDS))
+    small = ("--cache-size", "64MiB")  # of which 80 % can be pinned, and this takes most of it
+    report = runs.report("--windows", file, "--pin", *small)
+    pins = json.loads(cli("cache", "info", "--json").stdout)["pins"]
+    disk, blocks = (sum(pin[name] for pin in pins) for name in ("bytes", "blocks"))
+    assert report["needed_bytes"] <= disk <= report["needed_bytes"] + 4096 * blocks
+    assert runs.report("--windows", file, "--pin", *small)["fetched_bytes"] == 0
+
+
+def test_bad_rows_are_named_and_the_rest_goes_on(runs, videos, windows_file):
+    runs.release.dataset("full_scale", videos)
+    rows = [
+        ("a", 1, 2),
+        ("zzzz", 1, 2),
+        ("a", 39, 40.5),
+        ("a", 39, 40.6),
+        ("a", 40, 40.2),
+        ("a", 5, 5),
+        ("a", "nan", 3),
+        ("", 1, 2),
+        ("a", "", 2),
+        ("a", -1, 2),
+    ]
+    file = windows_file(*rows, *[("zzzz", 1, 2)] * 30)
+    out, err = runs("--windows", file, "-y", code=ExitCode.PARTIAL)
+    named = [line.strip() for line in err.splitlines() if line.startswith("  row")]
+    assert len(named) == 20
+    assert {
+        "row 3: no selected dataset has the video zzzz",
+        "row 5: it ends after the end of the video, 40.000 s",
+        "row 6: it starts after the end of the video, 40.000 s",
+        "row 7: its start, 5 s, is not before its end, 5 s",
+        "row 8: its start or end is not a number",
+        "row 9: it has no video_uid",
+        "row 10: its start or end is missing",
+        "row 11: it starts at -1 s, before the video",
+    } > set(named) - {f"row {number}: {ZZZZ}" for number in range(12, 42)}
+    assert "  … and 18 more rows" in err
+    assert "2 windows of 1 video," in out
+    report = runs.report("--windows", file, code=ExitCode.PARTIAL)
+    assert (report["windows"], report["bad_rows"], len(report["first_bad_rows"])) == (2, 38, 20)
+
+
+ZZZZ = "no selected dataset has the video zzzz"
+
+
+def test_videos_without_a_usable_index_are_named_and_the_rest_goes_on(runs, videos, windows_file):
+    runs.release.dataset("full_scale", {**videos, "c.mp4": seeded("c", MIB)})
+    file = windows_file(("a", 1, 2), ("c", 1, 2))
+    report = runs.report("--windows", file, code=ExitCode.PARTIAL)
+    [problem] = report["problems"]
+    assert problem["path"].endswith("full_scale/c.mp4")
+    assert "it has no usable index" in problem["reason"]
+    assert (report["done"], report["failed"], report["windows"]) == (1, 1, 1)
+    assert "--windows" in report["retry"][0]
+    _, err = runs("--windows", file, "--dry-run", code=ExitCode.PARTIAL)
+    assert "c.mp4: it has no usable index" in err
+
+
+def test_windows_of_videos_that_are_not_selected_are_counted(runs, videos, windows_file):
+    runs.release.dataset("full_scale", videos)
+    out, _ = runs("--windows", windows_file(("a", 1, 2), ("b", 1, 2)), "-y", "--video_uids", "a")
+    assert "Left out: 1 window of videos that are not selected." in out
+    assert "1 window of 1 video," in out
+
+
+def test_a_window_before_the_first_picture_is_named(runs, windows_file):
+    runs.release.dataset("full_scale", {"a.mp4": media.form("pictures begin later")})
+    file = windows_file(("a", 0, 0.5), ("a", 0, 1.5))
+    report = runs.report("--windows", file, code=ExitCode.PARTIAL)
+    [bad] = report["first_bad_rows"]
+    assert bad["row"] == "row 2"
+    assert bad["reason"].startswith("it ends before the first picture, 0.7")
+    assert report["windows"] == 1
+
+
+@pytest.mark.parametrize("rows", [[], [("zzzz", 1, 2)], [("a", 50, 60)]])
+def test_without_a_window_that_can_be_used_it_is_an_error(runs, videos, windows_file, rows):
+    runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
+    _, err = runs("--windows", windows_file(*rows), "-y", code=ExitCode.USAGE)
+    assert "windows.csv: " in err
+    assert len(runs.gets) == any("a" in row for row in rows)  # its index
+
+
+# --- clips, and annotations in the tree -----------------------------------------------------------
+
+VIDEO, CLIP, OTHER = (f"{n:08x}-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
+
+
+def query(start_s: float, end_s: float, *, clip_start_s: float) -> dict[str, object]:
+    return {
+        "query": "Where was the knife?",
+        "video_start_sec": start_s,
+        "video_end_sec": end_s,
+        "clip_start_sec": start_s - clip_start_s,
+        "clip_end_sec": end_s - clip_start_s,
+    }
+
+
+@pytest.fixture
+def annotated(runs, videos) -> Runs:
+    """A video, a clip of 40 s that begins at its second 100, and an annotation of both."""
+    release = runs.release
+    release.dataset("full_scale", {f"{VIDEO}.mp4": media.long_video(140, 2)})
+    release.put(f"{CLIP}.mp4", videos["a.mp4"])
+    header = "video_uid,exported_clip_uid,parent_video_uid,parent_start_sec,parent_end_sec,s3_path"
+    row = f"{CLIP},{CLIP},{VIDEO},100.0,140.0,{release.url(f'{CLIP}.mp4')}"
+    release.manifest("clips", f"{header}\n{row}\n")
+    clip = {
+        "clip_uid": CLIP,
+        "annotations": [{"language_queries": [query(110, 112, clip_start_s=100)]}],
+    }
+    document = {"videos": [{"video_uid": VIDEO, "split": "train", "clips": [clip]}]}
+    release.dataset("annotations", {"nlq_train.json": json.dumps(document).encode()})
+    return runs
+
+
+def needed(data: bytes, start_s: float, end_s: float) -> int:
+    return sum(map(len, index_of(data).byte_ranges(start_s, end_s)))
+
+
+def test_an_annotation_in_the_tree_means_the_video_or_the_clip(annotated, videos):
+    words = ("--windows", "annotations/nlq_train.json")
+    of_video = annotated.report(*words)
+    assert of_video["window_bytes"] == needed(media.long_video(140, 2), 110, 112)
+    assert set(annotated.gets) == {f"{VIDEO}.mp4", "nlq_train.json"}
+    for datasets in (["clips"], ["full_scale", "clips"]):
+        report = annotated.report(*words, "--datasets", *datasets)
+        assert report["window_bytes"] == needed(videos["a.mp4"], 10, 12)
+    assert f"{VIDEO}.mp4" not in annotated.gets
+
+
+@pytest.mark.parametrize("column", ["video_uid", "clip_uid"])
+def test_seconds_of_a_clip_are_added_to_its_start_in_the_video(annotated, column, tmp_path):
+    (tmp_path / "w.csv").write_text(f"{column},start_s,end_s\n{CLIP},10,12\n{OTHER},1,2\n")
+    words = ("--windows", str(tmp_path / "w.csv"))
+    report = annotated.report(*words, code=ExitCode.PARTIAL)
+    assert report["window_bytes"] == needed(media.long_video(140, 2), 110, 112)
+    assert report["first_bad_rows"][0]["row"] == "row 3"
+
+
+def test_a_file_in_neither_place_is_an_error(runs, videos):
+    runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
+    runs.release.dataset("annotations", {"x.json": b"{}"})
+    _, err = runs("--windows", "annotations/y.json", "-y", code=ExitCode.USAGE)
+    assert "--windows annotations/y.json: neither on disk nor in the tree" in err
+    _, err = runs("--windows", "annotations/x.json", "-y", code=ExitCode.USAGE)
+    assert "--windows annotations/x.json: it has no windows" in err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--windows", "w", "--indexes"], "--indexes: not allowed with --windows"),
         (["--indexes", "--manifests-only"], "--manifests-only: not allowed with"),
         (["--indexes", "--to", "directory"], "--indexes: only the cache can have parts of files"),
+        (["--windows", "w", "--to", "directory"], "--windows: only the cache"),
         (["--indexes", "--datasets", "annotations"], "no videos are selected of annotations"),
     ],
 )

@@ -12,6 +12,7 @@ from ego4dfs.catalog.manifest_cache import (
 from ego4dfs.catalog.resolve_selection import NO_UIDS, resolve_selection, uids_from_file
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.catalog.uids import NamedUids, uids_in
+from ego4dfs.catalog.window_files import Place, WindowFiles
 
 __all__ = [
     "NO_UIDS",
@@ -22,7 +23,9 @@ __all__ = [
     "ManifestCache",
     "Manifests",
     "NamedUids",
+    "Place",
     "Selection",
+    "WindowFiles",
     "check_matches",
     "manifest_url",
     "metadata_url",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+from ego4dfs.config.text_files import as_utf8, text_stream
 from ego4dfs.manifest import read_rows
 
 VIDEO_KEYS = ("video_uid", "parent_video_uid")
@@ -21,7 +19,6 @@ _VALUE = re.compile(rb'_uid"\s*:\s*"([^"\\]{1,128})"')
 _END_OF_KEY = re.compile(rb'-[0-9a-fA-F]{12}"\s*:\s*\{')
 _KEY = re.compile(rb'"((?:grp-)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$')
 _KEY_BYTES = 64  # more than a key before `_uid`, or a uid with its quote, takes
-_MARK_BYTES = 3
 _LINE_CHARACTERS = 16 << 20  # the most that is read at a time from a file without line ends
 _OVERLAP_BYTES = 512  # more than a match takes
 
@@ -41,7 +38,7 @@ def uids_in(chunks: Iterable[bytes]) -> NamedUids:
     keys of objects, as in narration.json; in CSV the columns of those names. The encoding is
     UTF-8, or UTF-16 with a byte order mark. Damaged quotes are read as in manifests.
     """
-    stream = _as_utf8(chunks)
+    stream = as_utf8(chunks)
     first = next((chunk for chunk in stream if chunk.strip()), b"")
     found = _in_json if first.lstrip()[:1] in (b"{", b"[") else _in_csv
     videos: set[str] = set()
@@ -73,48 +70,10 @@ def _named(window: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _in_csv(first: bytes, rest: Iterator[bytes]) -> Iterator[tuple[str, str]]:
-    raw = io.BufferedReader(_ChunkReader(itertools.chain((first,), rest)))
-    text = io.TextIOWrapper(raw, "utf-8", errors="replace", newline="")
+    text = text_stream(itertools.chain((first,), rest))
     records = read_rows(iter(partial(text.readline, _LINE_CHARACTERS), ""))
     header = next((record.fields for record in records if any(record.fields)), [])
     names = [column.strip().lstrip("\ufeff") for column in header]
     places = [(key, names.index(key)) for key in (*VIDEO_KEYS, *CLIP_KEYS) if key in names]
     for record in records if places else ():
         yield from ((key, record.fields[at]) for key, at in places if at < len(record.fields))
-
-
-class _ChunkReader(io.RawIOBase):
-    """An iterator of chunks of bytes as a raw file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._chunk = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._chunk:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._chunk = memoryview(chunk)
-        count = min(len(buffer), len(self._chunk))
-        buffer[:count] = self._chunk[:count]
-        self._chunk = self._chunk[count:]
-        return count
-
-
-def _as_utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the text in UTF-8, converted from UTF-16 if it has that byte order mark."""
-    stream = iter(chunks)
-    first = b""
-    while len(first) < _MARK_BYTES and (chunk := next(stream, b"")):
-        first += chunk
-    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        yield first.removeprefix(codecs.BOM_UTF8)
-        yield from stream
-        return
-    decoder = codecs.getincrementaldecoder("utf-16")("replace")
-    for chunk in itertools.chain((first,), stream):
-        yield decoder.decode(chunk).encode()

@@ -38,7 +38,14 @@ WORDS: Mapping[str, Sequence[str]] = {
 }
 """The words to complete, by the `dest` of the option. Options accept other values too."""
 
-FILES = ("config_path", "log_file", "manifest_override_path", "uids_from", "video_uid_file")
+FILES = (
+    "config_path",
+    "log_file",
+    "manifest_override_path",
+    "uids_from",
+    "video_uid_file",
+    "windows",
+)
 DIRECTORIES = ("cache_dir", "copies", "mountpoint", "output_directory", "source")
 
 

@@ -27,6 +27,7 @@ from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.prefetch_cache import ToCache
 from ego4dfs.cli.prefetch_indexes import IndexesToCache
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
+from ego4dfs.cli.prefetch_windows import WindowsToCache
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.streams import output_is_optional
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs not in range(1, 17):
         raise ConfigError(f"--jobs {args.jobs}: must be a number from 1 to 16")
     printer = PrefetchPrinter(as_json=args.json, quiet=args.quiet, out=out, is_cache=to_cache)
-    if not config.datasets and args.indexes:
+    if not config.datasets and (args.windows or args.indexes):
         config = replace(config, datasets=(PRIMARY,))
     elif not config.datasets:
         config = replace(config, datasets=_DEFAULT_DATASETS)
@@ -114,13 +115,18 @@ def run(args: argparse.Namespace) -> int:
     command = _Command(config, Layout(out, config.version), printer, args)
     if to_cache:
         with _terminated_as_interrupted():
-            kind = IndexesToCache if args.indexes else ToCache
-            into = kind(config, args, printer, command.listings)
+            into = _into_cache(args)(config, args, printer, command.listings)
             return into.run(lambda state: RetryCommands(parser_of("prefetch"), args, config, state))
     if args.dry_run:
         return command.show_plan()
     with _terminated_as_interrupted():
         return command.fetch()
+
+
+def _into_cache(args: argparse.Namespace) -> type[ToCache]:
+    if args.windows:
+        return WindowsToCache
+    return IndexesToCache if args.indexes else ToCache
 
 
 class _Command:

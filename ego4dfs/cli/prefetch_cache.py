@@ -26,6 +26,7 @@ from ego4dfs.vfs import open_selected_session
 _CACHE_ONLY = {
     "pin": "blocks in the cache can be pinned",
     "indexes": "the cache can have parts of files",
+    "windows": "the cache can have parts of files",
 }
 
 Listings = Callable[[Session], tuple[list[Listing], dict[str, Ego4DError]]]
@@ -43,6 +44,13 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="with --to cache: fetch only the indexes of the videos, about 0.1 %% of them",
     )
+    group.add_argument(
+        "--windows",
+        metavar="FILE",
+        help="with --to cache: fetch only what the windows in FILE need. It is an annotation, or a"
+        " CSV or JSON Lines with video_uid, start_s and end_s: a local file, or a path in the tree"
+        " such as annotations/nlq_train.json",
+    )
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -52,8 +60,11 @@ def check_flags(args: argparse.Namespace) -> None:
             if getattr(args, name):
                 raise ConfigError(f"--{name}: only {what}", hint="add --to cache")
         return
-    if args.manifests_only and args.indexes:
-        raise ConfigError("--manifests-only: not allowed with --indexes")
+    if args.windows and args.indexes:
+        hint = "--windows alone fetches the indexes of its videos too"
+        raise ConfigError("--indexes: not allowed with --windows", hint=hint)
+    if args.manifests_only and (args.windows or args.indexes):
+        raise ConfigError("--manifests-only: not allowed with --windows and --indexes")
     for name, flag in (("output_directory", "-o"), ("skip_s3_checks", "--skip-s3-checks")):
         if vars(args).get(name):
             hint = "the cache is in --cache-dir, and its blocks need the sizes of their objects"
@@ -106,7 +117,7 @@ class ToCache:
             plan, self._room_bytes(session), room=self._room(session), refused=refused, is_all=dry
         )
         warmer.check_room(plan, pin=self._pin)
-        _check_disk(session, plan, self._config.cache_dir)
+        check_disk(session, plan, self._config.cache_dir)
         if dry:
             return plan_code(plan, refused)
         if (
@@ -153,12 +164,17 @@ class ToCache:
         warmer: CacheWarmer,
         plan: Plan,
         retry: RetryCommands,
+        earlier: Report | None = None,
+        **more: object,
     ) -> int:
+        """Fetch a plan; `earlier` is the report of its preparation."""
         began_s = time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
             ended = warmer.run(plan, lambda: progress.show(warmer.report), pin=self._pin)
         seconds = time.monotonic() - began_s
-        return self._end(session, warmer.report, seconds, retry, ended=ended)
+        if earlier is not None:
+            warmer.report.include(earlier)
+        return self._end(session, warmer.report, seconds, retry, ended=ended, **more)
 
     def _end(
         self,
@@ -174,13 +190,17 @@ class ToCache:
         if self._pin and report.stopped_by is None:
             self._printer.say("Pinned: it stays in the cache until `ego4dfs cache unpin`.")
         again = retry.commands(report, session.catalog.peek)
-        code = self._printer.report(report, seconds, again, code=report_code(report), more=more)
+        code = self._printer.report(report, seconds, again, code=self._code(report), more=more)
         if not ended:
             end_process(code)
         return code
 
+    def _code(self, report: Report) -> int:
+        """Return the exit code of a run."""
+        return report_code(report)
 
-def _check_disk(session: Session, plan: Plan, directory: Path) -> None:
+
+def check_disk(session: Session, plan: Plan, directory: Path) -> None:
     """Raise CacheError if the disk has less free space than the cache would grow by."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize

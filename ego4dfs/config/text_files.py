@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import io
+import itertools
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ego4dfs.errors import ConfigError
 
@@ -15,6 +18,7 @@ PIPE_WAIT_S = 30.0
 """How long a pipe may be silent."""
 _TEXT_BYTES = 64 << 20
 _CHUNK_BYTES = 4 << 20
+_MARK_BYTES = 3
 
 
 def chunks(path: Path) -> Iterator[bytes]:
@@ -57,3 +61,49 @@ def text(path: Path) -> str:
             raise ConfigError(f"{path} is larger than 64 MiB", hint="check the path")
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+
+
+def text_stream(chunks: Iterable[bytes]) -> io.TextIOWrapper:
+    """Return chunks of bytes as a text file: UTF-8, or UTF-16 with a byte order mark.
+
+    Line ends are unchanged, and bytes that are no text are replaced.
+    """
+    raw = io.BufferedReader(_ChunkReader(as_utf8(chunks)))
+    return io.TextIOWrapper(raw, "utf-8", errors="replace", newline="")
+
+
+def as_utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the text in UTF-8, converted from UTF-16 if it has that byte order mark."""
+    stream = iter(chunks)
+    first = b""
+    while len(first) < _MARK_BYTES and (chunk := next(stream, b"")):
+        first += chunk
+    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield first.removeprefix(codecs.BOM_UTF8)
+        yield from stream
+        return
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    for chunk in itertools.chain((first,), stream):
+        yield decoder.decode(chunk).encode()
+
+
+class _ChunkReader(io.RawIOBase):
+    """An iterator of chunks of bytes as a raw file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._chunk:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._chunk = memoryview(chunk)
+        count = min(len(buffer), len(self._chunk))
+        buffer[:count] = self._chunk[:count]
+        self._chunk = self._chunk[count:]
+        return count

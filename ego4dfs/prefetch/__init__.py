@@ -17,6 +17,7 @@ from ego4dfs.prefetch.planner import Planner
 from ego4dfs.prefetch.release_files import ReleaseFiles
 from ego4dfs.prefetch.report import Problem, Report, Status
 from ego4dfs.prefetch.selection_history import Expected, Selections
+from ego4dfs.prefetch.windows import WindowPlan, WindowPlanner
 
 __all__ = [
     "COMPLETE",
@@ -37,6 +38,8 @@ __all__ = [
     "Report",
     "Selections",
     "Status",
+    "WindowPlan",
+    "WindowPlanner",
     "disks_of",
     "room_on",
     "without_space",

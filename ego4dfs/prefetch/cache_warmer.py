@@ -135,6 +135,12 @@ class CacheWarmer:
         tasks = self._tasks([item for item in plan.items if item.state in TO_FETCH])
         return self._run.run(lambda: self._next(tasks), tick)
 
+    def narrowed(self, item: Item, ranges: tuple[range, ...]) -> Item:
+        """Return an item of which only these ranges, in whole parts, are wanted."""
+        item = replace(item, ranges=ranges)
+        missing = count_bytes(self._run.missing(self._run.ref(item), ranges))
+        return replace(item, state=State.FETCH if missing else State.RIGHT)
+
     def cached_bytes(self, item: Item) -> int:
         """Return how many of the wanted bytes of an item are cached."""
         return item.size - count_bytes(self._run.missing(self._run.ref(item), item.ranges))

@@ -52,8 +52,8 @@ class IndexWarmer:
         A video without a usable index fails, and the others go on; see CacheRun for `tick` and the
         result. A CacheError stops the run if the cache has no room for more.
         """
-        pinned = int(self._admin.max_bytes * PIN_SHARE)
-        self._room = self._admin.bytes_left_to_pin if pin else pinned
+        share = int(self._admin.max_bytes * PIN_SHARE)
+        self._room = self._admin.bytes_left_to_pin if pin else share
         self.report.files = plan.count(*State)
         self.report.leave_out(plan)
         found = [item for item in plan.items if item.facts is not None]

@@ -105,6 +105,17 @@ class Report:
             elif error is not None:
                 self.give_up(item, error)
 
+    def include(self, earlier: Report) -> None:
+        """Count what an earlier part of this run gave up, and what it fetched."""
+        with self._lock:
+            self.files += len(earlier.problems)
+            self.problems += earlier.problems
+            self.counts.update(problem.status for problem in earlier.problems)
+            self.refused.update(earlier.refused)
+            self.fetched_bytes += earlier.fetched_bytes
+            # It was found in the cache since then.
+            self.resumed_bytes = max(0, self.resumed_bytes - earlier.fetched_bytes)
+
     def moved(self, path: str, *, fetched: int = 0, cached: int = 0, resumed: int = 0) -> None:
         """Count bytes from the store, from the cache, or from an earlier run."""
         with self._lock:

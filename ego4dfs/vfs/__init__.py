@@ -1,7 +1,7 @@
 """The virtual filesystem: paths, attributes and reads, from tree, facts, reader and copies."""
 
 from ego4dfs.vfs.connectivity_probe import probe
-from ego4dfs.vfs.factory import open_selected_session, open_vfs
+from ego4dfs.vfs.factory import named_file, open_selected_session, open_vfs
 from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
 from ego4dfs.vfs.vfs import VFS
 
@@ -12,6 +12,7 @@ __all__ = [
     "Origin",
     "Stat",
     "Totals",
+    "named_file",
     "open_selected_session",
     "open_vfs",
     "probe",

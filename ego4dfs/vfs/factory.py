@@ -6,17 +6,20 @@ import errno
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ego4dfs import datasets
 from ego4dfs.catalog import (
     Catalog,
     NamedUids,
+    Selection,
     check_matches,
     metadata_url,
     resolve_selection,
     uids_from_file,
 )
 from ego4dfs.config import Config
+from ego4dfs.config.text_files import chunks
 from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
@@ -73,6 +76,18 @@ def open_selected_session(
     except BaseException:
         session.close()
         raise
+
+
+def named_file(session: Session, config: Config, path: str) -> Iterator[bytes]:
+    """Yield the bytes of a file that a user names: absolute on disk, or else in the tree.
+
+    A path of the tree may be in any dataset, and omit the directory of the version. Raises
+    OSError, StoreError, and ConfigError as `text_files.chunks` does.
+    """
+    if Path(path).is_absolute():
+        yield from chunks(Path(path))
+    else:
+        yield from _tree_bytes(session.with_selection(Selection()), config, path)
 
 
 def _selected(session: Session, config: Config, *, pass_refused: bool, must_match: bool) -> Session:

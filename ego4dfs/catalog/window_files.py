@@ -1,0 +1,122 @@
+"""WindowFiles: the files of a selection that the windows of annotations are in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ego4dfs.annotations import BadRow, Part, Window
+from ego4dfs.catalog.catalog import Catalog, Listing
+from ego4dfs.datasets import CLIPS
+from ego4dfs.errors import Ego4DError
+from ego4dfs.manifest import Entry
+
+log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """The seconds [start_s, end_s) of the object at `url`; `row` names them in a message."""
+
+    url: str
+    row: str
+    start_s: float
+    end_s: float
+
+
+class _Cut(NamedTuple):
+    """Where a clip is in its video, if its manifest says so."""
+
+    parent: str
+    start_s: float
+
+
+@dataclass(slots=True)
+class _Dataset:
+    """The videos or the clips of one dataset: URLs of the selected ones by uid, and all uids."""
+
+    has_clips: bool
+    selected: dict[str, str] = field(default_factory=dict)
+    listed: set[str] = field(default_factory=set)
+
+
+class WindowFiles:
+    """Finds the files of some datasets that a window is in. Used from one thread.
+
+    A window of a clip is in the file of the clip if a dataset of clips is selected that has it,
+    and otherwise in the file of its video. If several datasets have the video, such as full_scale
+    and video_540ss, it is in each of these files.
+    """
+
+    def __init__(self, catalog: Catalog, listings: Sequence[Listing]) -> None:
+        """Find in `listings`; the manifest of clips is loaded from `catalog` if it is needed."""
+        self._catalog = catalog
+        self._datasets = [_dataset(listing) for listing in listings]
+        self._cuts: dict[str, _Cut] | None = None
+
+    def places(self, window: Window) -> list[Place] | BadRow:
+        """Return where a window is: nowhere if its videos are not selected.
+
+        A window whose uids are in none of the datasets is a BadRow.
+        """
+        video, clip = window.video, window.clip
+        if video is not None and clip is None and self._is_clip(video.uid):
+            video, clip = None, video
+        if clip is not None and self._lists(clip.uid, has_clips=True):
+            return list(self._found(window.row, clip, has_clips=True))
+        if video is None and clip is not None:
+            video = self._in_video(clip)
+        if video is None or not self._lists(video.uid, has_clips=False):
+            named = window.clip or window.video
+            return BadRow(
+                window.row, f"no selected dataset has the video {named.uid if named else ''}"
+            )
+        return list(self._found(window.row, video, has_clips=False))
+
+    def _is_clip(self, uid: str) -> bool:
+        """Return whether the uid of a video is that of a clip, which tables may have."""
+        if self._lists(uid, has_clips=False):
+            return False
+        return self._lists(uid, has_clips=True) or uid in self._clips()
+
+    def _lists(self, uid: str, *, has_clips: bool) -> bool:
+        return any(uid in d.listed for d in self._datasets if d.has_clips == has_clips)
+
+    def _found(self, row: str, part: Part, *, has_clips: bool) -> Iterator[Place]:
+        for dataset in self._datasets:
+            url = dataset.selected.get(part.uid) if dataset.has_clips == has_clips else None
+            if url is not None:
+                yield Place(url, row, part.start_s, part.end_s)
+
+    def _in_video(self, clip: Part) -> Part | None:
+        """Return the seconds of the video that a clip was cut from, or None if it is unknown."""
+        cut = self._clips().get(clip.uid)
+        if cut is None:
+            return None
+        return Part(cut.parent, cut.start_s + clip.start_s, cut.start_s + clip.end_s)
+
+    def _clips(self) -> dict[str, _Cut]:
+        if self._cuts is None:
+            try:
+                entries: Iterable[Entry] = self._catalog.listing(CLIPS).manifest.entries
+            except Ego4DError as error:
+                log.warning("the parent videos of clips are unknown: %s", error)
+                entries = ()
+            self._cuts = {
+                uid: _Cut(entry.parent, entry.window[0])
+                for entry in entries
+                if entry.parent and entry.window
+                for uid in entry.uids - {entry.parent}
+            }
+        return self._cuts
+
+
+def _dataset(listing: Listing) -> _Dataset:
+    found = _Dataset(has_clips=listing.dataset.startswith("clip"))
+    for entry in listing.manifest.entries:
+        found.listed |= entry.uids - {entry.parent}
+    for entry in listing.entries:
+        if entry.is_video:
+            found.selected.update(dict.fromkeys(entry.uids - {entry.parent}, entry.url))
+    return found

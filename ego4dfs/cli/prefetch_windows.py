@@ -1,0 +1,146 @@
+"""`ego4dfs prefetch --to cache --windows`: what windows of videos need, in the cache."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+
+from ego4dfs.annotations import read_windows
+from ego4dfs.annotations.rows import Row
+from ego4dfs.catalog import Listing
+from ego4dfs.cli.output import ExitCode, print_json, say
+from ego4dfs.cli.prefetch_cache import ToCache, check_disk
+from ego4dfs.cli.prefetch_indexes import counted, videos_of
+from ego4dfs.cli.prefetch_printer import report_code
+from ego4dfs.cli.retry_commands import RetryCommands
+from ego4dfs.config.values import Given, file_or_tree_path
+from ego4dfs.copies import State
+from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.prefetch import (
+    COMPLETE,
+    TO_FETCH,
+    CacheWarmer,
+    Plan,
+    Report,
+    WindowPlan,
+    WindowPlanner,
+)
+from ego4dfs.session import Session
+from ego4dfs.text import human_size
+from ego4dfs.vfs import named_file
+
+_HOUR_S = 3600
+
+
+class WindowsToCache(ToCache):
+    """One run of `prefetch --to cache --windows`."""
+
+    _has_bad_rows = False
+
+    def _fetch(
+        self,
+        session: Session,
+        listings: list[Listing],
+        refused: dict[str, Ego4DError],
+        retry: RetryCommands,
+    ) -> int:
+        """Fetch what the windows need. Raises ConfigError if none can be used."""
+        warmer, began_s = self._warmer(session), time.monotonic()
+        found = self._find(session, warmer, videos_of(listings))
+        report = found.report
+        report.refused.update(refused)
+        if report.stopped_by is not None:
+            seconds = time.monotonic() - began_s
+            return self._end(session, report, seconds, retry, ended=found.has_ended)
+        self._has_bad_rows = bool(found.bad.count)
+        self._show(session, found)
+        warmer.check_room(found.plan, pin=self._pin)
+        check_disk(session, found.plan, self._config.cache_dir)
+        if self._args.dry_run:
+            self._printer.problems(report)
+            return self._code(report)
+        if (
+            found.plan.count(*TO_FETCH)
+            and not self._config.assume_yes
+            and not self._printer.confirms(found.plan)
+        ):
+            return ExitCode.OK
+        document = _document(found)
+        del document["problems"]  # the report has all of them
+        return self._run_warmer(session, warmer, found.plan, retry, report, **document)
+
+    def _find(self, session: Session, warmer: CacheWarmer, listings: list[Listing]) -> WindowPlan:
+        with self._planning(warmer) as progress:
+            planner = WindowPlanner(
+                session, warmer, retry_for_s=self._config.retry_for_s, on_facts=progress.facts
+            )
+            return planner.plan(self._rows(session), listings, progress.show)
+
+    def _rows(self, session: Session) -> Iterator[Row]:
+        """Yield the rows of the file. Raises ConfigError, which names the option."""
+        named = self._args.windows
+        path = file_or_tree_path(Given(named, "--windows"))
+        try:
+            yield from read_windows(named_file(session, self._config, path))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(f"--windows {named}: {reason}") from error
+        except ConfigError as error:
+            raise ConfigError(f"--windows {named}: {error}", hint=error.hint) from error
+
+    def _show(self, session: Session, found: WindowPlan) -> None:
+        """Print the plan, and name the rows that are left out. Raises ConfigError if all are."""
+        if not self._args.json:
+            for bad in found.bad.first:
+                say(f"  {bad.row}: {bad.reason}", file=sys.stderr)
+        more = found.bad.count - len(found.bad.first)
+        if more and not self._args.json:
+            say(f"  … and {counted(more, 'more row')}", file=sys.stderr)
+        if found.unselected:
+            of = counted(found.unselected, "window")
+            self._printer.say(f"Left out: {of} of videos that are not selected.")
+        if not found.windows and not found.report.problems:
+            raise ConfigError(f"--windows {self._args.windows}: none of its windows can be used")
+        self._printer.say(
+            f"{counted(found.windows, 'window')} of {counted(found.videos, 'video')},"
+            f" {_duration(found.seconds)}: {human_size(found.plan.bytes(*State))} of"
+            f" {human_size(found.video_bytes)} are needed, {human_size(_cached(found.plan))} are"
+            f" cached; {self._room(session)}."
+        )
+        if self._args.dry_run and self._args.json:
+            print_json(_document(found))
+
+    def _code(self, report: Report) -> int:
+        """Return the exit code of a run: partly done if rows were left out."""
+        code = report_code(report)
+        return ExitCode.PARTIAL if code == ExitCode.OK and self._has_bad_rows else code
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / _HOUR_S:.1f} hours" if seconds >= _HOUR_S / 10 else f"{seconds:.1f} s"
+
+
+def _cached(plan: Plan) -> int:
+    """Return how many of the needed bytes are cached."""
+    return plan.bytes(*COMPLETE) + plan.partial_bytes
+
+
+def _document(found: WindowPlan) -> dict[str, object]:
+    """Return the plan for programs."""
+    return {
+        "windows": found.windows,
+        "videos": found.videos,
+        "window_seconds": round(found.seconds, 3),
+        "needed_bytes": found.plan.bytes(*State),
+        "window_bytes": found.window_bytes,
+        "cached_bytes": _cached(found.plan),
+        "video_bytes": found.video_bytes,
+        "windows_not_selected": found.unselected,
+        "bad_rows": found.bad.count,
+        "first_bad_rows": [{"row": bad.row, "reason": bad.reason} for bad in found.bad.first],
+        "problems": [
+            {"path": p.path, "uid": p.uid, "status": p.status.value, "reason": p.reason}
+            for p in found.report.problems
+        ],
+    }

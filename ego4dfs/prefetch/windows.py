@@ -1,0 +1,191 @@
+"""WindowPlanner: which bytes of which videos the windows of annotations need."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ego4dfs.annotations import BadRow
+from ego4dfs.annotations.rows import Row
+from ego4dfs.blocks import join_ranges, whole_parts
+from ego4dfs.catalog import Listing, Place, WindowFiles
+from ego4dfs.media import MediaIndex
+from ego4dfs.prefetch.cache_warmer import CacheWarmer
+from ego4dfs.prefetch.index_warmer import IndexWarmer
+from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Item, Plan
+from ego4dfs.prefetch.report import Report
+from ego4dfs.session import Session
+
+AFTER_END_S = 0.5
+"""How much after the end of a video a window may end: annotations round durations."""
+_BAD_ROWS_KEPT = 20
+
+
+@dataclass(slots=True)
+class BadRows:
+    """Rows of which no window is fetched: how many, and the first of them. Thread-safe."""
+
+    count: int = 0
+    first: list[BadRow] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, row: BadRow) -> None:
+        """Count a row."""
+        with self._lock:
+            self.count += 1
+            if len(self.first) < _BAD_ROWS_KEPT:
+                self.first.append(row)
+
+
+class _Windows:
+    """The windows of one object, packed: an annotation may have millions."""
+
+    def __init__(self) -> None:
+        self._starts, self._ends = array("d"), array("d")
+        self._rows: list[str] = []
+
+    def add(self, place: Place) -> None:
+        self._starts.append(place.start_s)
+        self._ends.append(place.end_s)
+        self._rows.append(place.row)
+
+    def valid(self, index: MediaIndex, bad: BadRows) -> list[tuple[float, float]]:
+        """Return start and end of those inside a video; the others are bad rows."""
+        stop_s = index.stop_s
+        found = []
+        for row, start_s, end_s in zip(self._rows, self._starts, self._ends, strict=True):
+            if start_s >= stop_s or end_s > stop_s + AFTER_END_S:
+                which = "starts" if start_s >= stop_s else "ends"
+                bad.add(BadRow(row, f"it {which} after the end of the video, {stop_s:.3f} s"))
+            elif end_s <= index.start_s:
+                bad.add(BadRow(row, f"it ends before the first picture, {index.start_s:.3f} s"))
+            else:
+                found.append((start_s, min(end_s, stop_s)))
+        return found
+
+
+@dataclass(slots=True)
+class WindowPlan:
+    """What windows need.
+
+    There are `windows` of `videos`, with `seconds` in all; seconds of several windows count once.
+    `window_bytes` are the bytes from the key frames before the windows to their last pictures.
+    `plan` has these bytes and those of the indexes, in whole parts of the cache. `report` has the
+    videos that cannot be used.
+    """
+
+    bad: BadRows
+    unselected: int
+    report: Report
+    plan: Plan
+    windows: int = 0
+    seconds: float = 0.0
+    window_bytes: int = 0
+    has_ended: bool = True
+    """Whether all threads that fetched indexes have ended."""
+
+    @property
+    def videos(self) -> int:
+        """How many videos have windows."""
+        return sum(1 for _ in self.plan.items)
+
+    @property
+    def video_bytes(self) -> int:
+        """The bytes of the whole videos."""
+        return sum(item.object_size for item in self.plan.items)
+
+
+class WindowPlanner:
+    """Makes the plan of one file of windows. Used from one thread.
+
+    `on_facts` is called with the objects checked so far, and all; `tick` several times a second
+    with the report, while indexes are fetched.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        warmer: CacheWarmer,
+        *,
+        retry_for_s: float = 0.0,
+        on_facts: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> None:
+        """Plan for `warmer`, which fetches it afterwards."""
+        self._session = session
+        self._warmer = warmer
+        self._on_facts = on_facts
+        self._indexes = IndexWarmer(session, self._use, retry_for_s=retry_for_s)
+        self._by_url: dict[str, _Windows] = {}
+        self._items: dict[str, Item] = {}
+        self._lock = threading.Lock()  # guards _items and the sums of _found
+        self._found = WindowPlan(BadRows(), 0, self._indexes.report, Plan(()))
+
+    def plan(
+        self,
+        rows: Iterable[Row],
+        listings: Sequence[Listing],
+        tick: Callable[[Report], None] = lambda _: None,
+    ) -> WindowPlan:
+        """Fetch the indexes of the videos that have windows, and return what these need.
+
+        Raises what `rows` raises, and what `CacheWarmer.plan` does. If the run ended early,
+        `report.stopped_by` of the result says why.
+        """
+        self._collect(rows, WindowFiles(self._session.catalog, listings))
+        wanted = [
+            replace(one, entries=[e for e in one.entries if e.url in self._by_url])
+            for one in listings
+        ]
+        whole = self._warmer.plan(wanted, on_facts=self._on_facts)
+        report = self._indexes.report
+        self._found.has_ended = self._indexes.run(whole, lambda: tick(report))
+        datasets = [
+            DatasetPlan(
+                d.dataset, d.rows, [self._items[i.path] for i in d.items if i.path in self._items]
+            )
+            for d in whole.datasets
+        ]
+        cached = sum(
+            self._warmer.cached_bytes(item)
+            for item in self._items.values()
+            if item.state in TO_FETCH
+        )
+        self._found.plan = Plan(datasets, partial_bytes=cached)
+        return self._found
+
+    def _collect(self, rows: Iterable[Row], files: WindowFiles) -> None:
+        for row in rows:
+            places = row if isinstance(row, BadRow) else files.places(row)
+            if isinstance(places, BadRow):
+                self._found.bad.add(places)
+                continue
+            self._found.unselected += not places
+            for place in places:
+                self._by_url.setdefault(place.url, _Windows()).add(place)
+
+    def _use(self, item: Item, index: MediaIndex, index_ranges: tuple[range, ...]) -> None:
+        windows = self._by_url[item.url].valid(index, self._found.bad)
+        if not windows:
+            return
+        seconds, groups = _union(index, windows)
+        ranges = whole_parts([*groups, *index_ranges], index.size)
+        narrowed = self._warmer.narrowed(item, ranges)
+        with self._lock:
+            self._items[item.path] = narrowed
+            self._found.windows += len(windows)
+            self._found.seconds += seconds
+            self._found.window_bytes += sum(map(len, groups))
+
+
+def _union(index: MediaIndex, windows: list[tuple[float, float]]) -> tuple[float, list[range]]:
+    """Return how many seconds windows have together, and the bytes that they need."""
+    joined: list[tuple[float, float]] = []
+    for start_s, end_s in sorted(windows):
+        if joined and start_s <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end_s, joined[-1][1]))
+        else:
+            joined.append((start_s, end_s))
+    ranges = [part for window in joined for part in index.byte_ranges(*window)]
+    return sum(end_s - start_s for start_s, end_s in joined), join_ranges(ranges)
