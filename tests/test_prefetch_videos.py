@@ -429,9 +429,13 @@ def test_a_file_in_neither_place_is_an_error(runs, videos):
         (["--indexes", "--manifests-only"], "--manifests-only: not allowed with"),
         (["--indexes", "--to", "directory"], "--indexes: only the cache can have parts of files"),
         (["--windows", "w", "--to", "directory"], "--windows: only the cache"),
+        (["--windows", ""], "--windows: the name of the file is empty"),
+        (["--windows", "", "--indexes"], "--windows: the name of the file is empty"),
+        (["--windows", "", "--to", "directory"], "--windows: the name of the file is empty"),
         (["--indexes", "--datasets", "annotations"], "no videos are selected of annotations"),
     ],
 )
 def test_words_that_do_not_fit_together_are_refused(runs, words, message):
     runs.release.dataset("annotations", {"x.json": b"{}"})
     assert message in runs(*words, "-y", code=ExitCode.USAGE)[1]
+    assert runs.gets == []

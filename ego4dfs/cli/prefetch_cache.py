@@ -55,6 +55,9 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
 
 def check_flags(args: argparse.Namespace) -> None:
     """Raise ConfigError for flags that are only for copies, or only for the cache."""
+    if args.windows == "":  # as of an unset variable: not the same as no --windows
+        hint = "name an annotation or a table"
+        raise ConfigError("--windows: the name of the file is empty", hint=hint)
     if args.to != "cache":
         for name, what in _CACHE_ONLY.items():
             if getattr(args, name):
