@@ -14,7 +14,7 @@ import threading
 import diskcache
 import pytest
 
-from ego4dfs.blocks import block_key
+from ego4dfs.blocks import block_extent, block_key, part_extents
 from ego4dfs.cache import BlockCache, blockfile, prepare_directory
 from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.catalog import Listing
@@ -23,6 +23,7 @@ from ego4dfs.errors import CacheError, ObjectMissing
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import CacheWarmer, Status, cache_run
+from ego4dfs.prefetch.cache_run import CacheRun
 from ego4dfs.reader import Window
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
@@ -182,6 +183,30 @@ def test_a_cache_that_does_not_write_does_not_block_a_run(rig, monkeypatch):
     gate.set()
     assert report.counts[Status.FAILED] == 1
     assert "does not answer" in report.problems[0].reason
+
+
+def store(rig, ref, *extents):
+    """Store extents as another process does."""
+    for key, start, stop in extents:
+        done = threading.Event()
+        data = memoryview(rig.store.objects[ref.url])[start:stop]
+        rig.cache.put(key, ref.url, data, lambda is_stored, done=done: done.set())
+        assert done.wait(30)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4])
+@pytest.mark.parametrize("as_parts", [False, True])
+def test_what_another_process_stores_meanwhile_counts_as_kept(rig, as_parts, kept):
+    """As a block (0) or as parts, whichever the run wanted when it looked."""
+    ref = rig.put("a", 2 * MIB)
+    run = CacheRun(rig.session, 0)
+    block, parts = block_extent(ref, 0), list(part_extents(ref, 0, MIB))
+    stored = parts[:kept] or [block]
+    store(rig, ref, *stored)
+    rest = MIB - sum(extent.stop - extent.start for extent in stored)
+    assert run.fetch(ref, parts if as_parts else [block]) == rest
+    assert run.missing(ref, [range(MIB)]) == []
+    assert bytes_fetched(rig.store) == rest
 
 
 @pytest.mark.parametrize("off", [-137, 137])

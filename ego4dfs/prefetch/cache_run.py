@@ -14,6 +14,7 @@ from ego4dfs.blocks import (
     block_extents,
     join_adjacent,
     missing_extents,
+    overlapping_keys,
     part_extents,
     total_bytes,
 )
@@ -25,6 +26,7 @@ from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report
 from ego4dfs.prefetch.worker_pool import Next, WorkerPool
 from ego4dfs.reader import Downloads
+from ego4dfs.reader.flights import Flight
 from ego4dfs.session import Session
 
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: together below what Downloads keeps in memory
@@ -121,16 +123,39 @@ class CacheRun:
     def _fetch_once(self, ref: ObjectRef, request: list[Extent]) -> int:
         wanted = range(request[0].start, request[-1].stop)
         begun = self._downloads.fetch(ref, wanted, PART_SIZE)
-        for extent in request:
-            flight = begun.get(extent.key) or self._downloads.flight(extent.key)
-            if flight is None:
-                is_kept = self._cache.contains(extent.key)
+        stored: set[str] = set()
+        for key, flight in self._in_flight(ref, request, begun).items():
+            if flight.wait_stored(CACHE_WRITE_S):
+                stored.add(key)
             else:
-                is_kept = flight.wait_stored(CACHE_WRITE_S)
-            if not is_kept:
-                reason = "its disk is full or does not answer, or the rest is pinned"
-                raise StoreError(f"{ref.url}: the cache could not keep it: {reason}", url=ref.url)
+                self._check_kept(ref, range(flight.extent.start, flight.extent.stop), stored)
+        self._check_kept(ref, wanted, stored)
         return sum(map(len, begun.values()))
+
+    def _in_flight(
+        self, ref: ObjectRef, request: list[Extent], begun: dict[str, Flight]
+    ) -> dict[str, Flight]:
+        """Return the flights of `begun`, and those of other requests that have bytes of this."""
+        keys = [key for e in request for key in (e.key, *overlapping_keys(ref, e))]
+        running = ((key, self._downloads.flight(key)) for key in dict.fromkeys(keys))
+        return begun | {key: flight for key, flight in running if flight is not None}
+
+    def _check_kept(self, ref: ObjectRef, part: range, stored: set[str]) -> None:
+        """Raise StoreError if some of these bytes were neither `stored` nor are cached now.
+
+        Whichever keys have them: another process may have stored a block as parts meanwhile, or
+        parts as a block.
+        """
+        missing = missing_extents(
+            ref,
+            part.start,
+            part.stop,
+            PART_SIZE,
+            lambda key: key in stored or self._cache.contains(key),
+        )
+        if any(missing):
+            reason = "its disk is full or does not answer, or the rest is pinned"
+            raise StoreError(f"{ref.url}: the cache could not keep it: {reason}", url=ref.url)
 
     def has_failed(self, item: Item) -> bool:
         """Return whether an object could not be fetched."""
