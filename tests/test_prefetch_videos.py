@@ -266,8 +266,22 @@ def test_the_plan_says_what_is_needed_before_anything_but_indexes_is_fetched(
     )
     assert runs.gets == []  # in the second run; the first has fetched the indexes
     report = runs.report("--windows", file)
-    assert report["fetched_bytes"] == plan["needed_bytes"] - plan["cached_bytes"]
+    assert report["fetched_bytes"] == plan["needed_bytes"] - plan["needed_cached_bytes"]
     assert runs.report("--windows", file)["fetched_bytes"] == 0
+
+
+def test_each_key_of_the_json_has_one_meaning(runs, videos, windows_file):
+    """Bytes that were cached before the run are not those that it took from the cache."""
+    runs.release.dataset("full_scale", videos)
+    file = windows_file(*SPREAD)
+    plan = json.loads(runs("--windows", file, "--dry-run", "--json")[0])
+    assert abs(plan["needed_cached_bytes"] - INDEXES_KIB * 1024) < 100
+    report = runs.report("--windows", file)
+    assert report["needed_cached_bytes"] == plan["needed_cached_bytes"]
+    assert (report["resumed_bytes"], report["cached_bytes"]) == (plan["needed_cached_bytes"], 0)
+    assert plan.keys() - report.keys() == set()
+    again = runs.report("--windows", file)
+    assert (again["needed_cached_bytes"], again["cached_bytes"]) == (plan["needed_bytes"], 0)
 
 
 def test_pinned_windows_are_exactly_what_is_needed(runs, videos, windows_file, cli):

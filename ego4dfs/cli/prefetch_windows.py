@@ -127,14 +127,14 @@ def _cached(plan: Plan) -> int:
 
 
 def _document(found: WindowPlan) -> dict[str, object]:
-    """Return the plan for programs."""
+    """Return the plan for programs; `cached_bytes` of a report has another meaning."""
     return {
         "windows": found.windows,
         "videos": found.videos,
         "window_seconds": round(found.seconds, 3),
         "needed_bytes": found.plan.bytes(*State),
         "window_bytes": found.window_bytes,
-        "cached_bytes": _cached(found.plan),
+        "needed_cached_bytes": _cached(found.plan),
         "video_bytes": found.video_bytes,
         "windows_not_selected": found.unselected,
         "bad_rows": found.bad.count,
