@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from ego4dfs.cache import BlockCache
 from ego4dfs.cli import main
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.media import MediaIndex, read_index
@@ -222,6 +223,23 @@ def test_a_refused_dataset_does_not_stop_the_others(runs, videos, kind):
     assert "Continuing without video_540ss." in err
     _, err = runs(*kind, *datasets, "-y", code=ExitCode.PARTIAL)
     assert "Continuing without video_540ss." in err
+
+
+def test_the_cache_is_asked_only_for_what_is_wanted(runs, videos, kind, monkeypatch):
+    """Not for each block of the videos: full_scale has seven million."""
+    asked: set[str] = set()
+    contains = BlockCache.contains
+
+    def noted(cache: BlockCache, key: str) -> bool:
+        asked.add(key.partition(".")[0])
+        return contains(cache, key)
+
+    monkeypatch.setattr(BlockCache, "contains", noted)
+    runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
+    runs(*kind, "-y")
+    assert len(videos["a.mp4"]) > 20 * MIB
+    # The first block, and for a window of 1 s those of its group of pictures of 2.3 MB.
+    assert len(asked) == (1 if kind[0] == "--indexes" else 3)
 
 
 # --- windows ------------------------------------------------------------------------------------

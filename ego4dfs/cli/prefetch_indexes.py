@@ -36,7 +36,7 @@ class IndexesToCache(ToCache):
         listings = videos_of(listings)
         warmer = self._warmer(session)
         with self._planning(warmer) as progress:
-            plan = warmer.plan(listings, on_facts=progress.facts)
+            plan = warmer.plan(listings, on_facts=progress.facts, facts_only=True)
         videos = sum(item.facts is not None for item in plan.items)
         size = sum(item.object_size for item in plan.items)
         self._printer.say(

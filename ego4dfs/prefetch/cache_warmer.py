@@ -71,9 +71,12 @@ class CacheWarmer:
         *,
         metadata_url: str = "",
         on_facts: Callable[[int, int], None] = lambda _done, _total: None,
+        facts_only: bool = False,
     ) -> Plan:
         """Return the plan of these datasets and ego4d.json: what is cached and what is missing.
 
+        With `facts_only` the cache is not looked at: each block of each object would be, and who
+        needs little of them narrows the items. All that exist are then to be fetched.
         Raises CredentialsRejected when the key is refused, and StoreUnavailable when the store
         does not answer.
         """
@@ -87,9 +90,10 @@ class CacheWarmer:
         for dataset, count, files in rows:
             items = []
             for name, uid, url in files:
-                item, cached = self._item(dataset, name, uid, url)
+                item = self._item(dataset, name, uid, url)
+                item, cached = (item, 0) if facts_only else self._compared(item)
                 items.append(item)
-                begun += cached if item.state in TO_FETCH else 0
+                begun += cached
                 done += 1
                 on_facts(done, total)
             datasets.append(DatasetPlan(dataset, count, items))
@@ -145,8 +149,8 @@ class CacheWarmer:
         """Return how many of the wanted bytes of an item are cached."""
         return item.size - count_bytes(self._run.missing(self._run.ref(item), item.ranges))
 
-    def _item(self, dataset: str, name: str, uid: str, url: str) -> tuple[Item, int]:
-        """Return the plan of one file, and how many of its bytes are cached."""
+    def _item(self, dataset: str, name: str, uid: str, url: str) -> Item:
+        """Return one file with its facts, to be fetched if it exists."""
         directory = f"{self._directory}/{dataset}" if dataset else self._directory
         try:
             facts = self._get_facts(url)
@@ -154,10 +158,15 @@ class CacheWarmer:
             raise
         except StoreError as error:
             state = State.MISSING if isinstance(error, ObjectMissing) else State.REFUSED
-            return Item(directory, name, dataset, uid, url, None, state, str(error)), 0
-        item = Item(directory, name, dataset, uid, url, facts, State.FETCH)
+            return Item(directory, name, dataset, uid, url, None, state, str(error))
+        return Item(directory, name, dataset, uid, url, facts, State.FETCH)
+
+    def _compared(self, item: Item) -> tuple[Item, int]:
+        """Return an item by what is cached, and how many bytes of it are if that is not all."""
+        if item.state not in TO_FETCH:
+            return item, 0
         cached = self.cached_bytes(item)
-        return (replace(item, state=State.RIGHT) if cached == facts.size else item), cached
+        return (replace(item, state=State.RIGHT), 0) if cached == item.size else (item, cached)
 
     def _get_facts(self, url: str) -> ObjectFacts:
         outage = self.report.outage

@@ -138,7 +138,7 @@ class WindowPlanner:
             replace(one, entries=[e for e in one.entries if e.url in self._by_url])
             for one in listings
         ]
-        whole = self._warmer.plan(wanted, on_facts=self._on_facts)
+        whole = self._warmer.plan(wanted, on_facts=self._on_facts, facts_only=True)
         report = self._indexes.report
         self._found.has_ended = self._indexes.run(whole, lambda: tick(report))
         datasets = [
