@@ -12,7 +12,9 @@ import pytest
 from ego4dfs.cache import BlockCache
 from ego4dfs.cli import main
 from ego4dfs.cli.output import ExitCode
+from ego4dfs.copies import State
 from ego4dfs.media import MediaIndex, read_index
+from ego4dfs.prefetch import IndexWarmer, WindowPlan, WindowPlanner
 from kit import media
 from kit.cli import unwarned
 from kit.data import MIB, seeded
@@ -386,6 +388,33 @@ def test_without_a_window_that_can_be_used_it_is_an_error(runs, videos, windows_
     _, err = runs("--windows", windows_file(*rows), "-y", code=ExitCode.USAGE)
     assert "windows.csv: " in err
     assert len(runs.gets) == any("a" in row for row in rows)  # its index
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_interrupted_search_for_indexes_makes_no_plan(
+    runs, videos, windows_file, monkeypatch, ended
+):
+    """Threads that still run may change what a plan is made of."""
+    found: list[WindowPlan] = []
+    codes: list[int] = []
+    run, plan = IndexWarmer.run, WindowPlanner.plan
+
+    def interrupted(warmer: IndexWarmer, *words: object) -> bool:
+        assert run(warmer, *words)
+        warmer.report.stop(KeyboardInterrupt())
+        return ended
+
+    monkeypatch.setattr(IndexWarmer, "run", interrupted)
+    monkeypatch.setattr(
+        WindowPlanner, "plan", lambda *words: found.append(plan(*words)) or found[-1]
+    )
+    monkeypatch.setattr("ego4dfs.cli.prefetch_cache.end_process", codes.append)
+    runs.release.dataset("full_scale", videos)
+    _, err = runs("--windows", windows_file(*SPREAD), "-y", code=130)
+    assert "Interrupted; downloaded data is kept. To continue:" in err
+    assert codes == [130] * (not ended)
+    assert (found[0].windows, found[0].plan.count(*State)) == (4, 0)
+    assert sorted(runs.gets) == ["a.mp4", "b.mp4", "b.mp4"]  # the indexes
 
 
 # --- clips, and annotations in the tree -----------------------------------------------------------

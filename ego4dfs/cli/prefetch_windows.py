@@ -50,7 +50,7 @@ class WindowsToCache(ToCache):
         found = self._find(session, warmer, videos_of(listings))
         report = found.report
         report.refused.update(refused)
-        if report.stopped_by is not None:
+        if report.stopped_by is not None or not found.has_ended:
             seconds = time.monotonic() - began_s
             return self._end(session, report, seconds, retry, ended=found.has_ended)
         self._has_bad_rows = bool(found.bad.count)

@@ -131,7 +131,7 @@ class WindowPlanner:
         """Fetch the indexes of the videos that have windows, and return what these need.
 
         Raises what `rows` raises, and what `CacheWarmer.plan` does. If the run ended early,
-        `report.stopped_by` of the result says why.
+        `report.stopped_by` of the result says why, and its plan is empty.
         """
         self._collect(rows, WindowFiles(self._session.catalog, listings))
         wanted = [
@@ -141,6 +141,12 @@ class WindowPlanner:
         whole = self._warmer.plan(wanted, on_facts=self._on_facts, facts_only=True)
         report = self._indexes.report
         self._found.has_ended = self._indexes.run(whole, lambda: tick(report))
+        if self._found.has_ended and report.stopped_by is None:
+            self._found.plan = self._narrowed(whole)
+        return self._found
+
+    def _narrowed(self, whole: Plan) -> Plan:
+        """Return what the windows need of a plan of whole videos; no thread runs any more."""
         datasets = [
             DatasetPlan(
                 d.dataset, d.rows, [self._items[i.path] for i in d.items if i.path in self._items]
@@ -152,8 +158,7 @@ class WindowPlanner:
             for item in self._items.values()
             if item.state in TO_FETCH
         )
-        self._found.plan = Plan(datasets, partial_bytes=cached)
-        return self._found
+        return Plan(datasets, partial_bytes=cached)
 
     def _collect(self, rows: Iterable[Row], files: WindowFiles) -> None:
         for row in rows:
