@@ -372,6 +372,19 @@ def test_windows_of_videos_that_are_not_selected_are_counted(runs, videos, windo
     assert "1 window of 1 video," in out
 
 
+def test_an_object_that_two_datasets_list_is_one_video(runs, videos, windows_file):
+    manifest = runs.release.dataset("full_scale", videos)
+    runs.release.manifest("video_540ss", manifest)
+    file = windows_file(*SPREAD, ("a", 50, 60))
+    of_one = runs.report("--windows", file, code=ExitCode.PARTIAL)
+    words = ("--windows", file, "--datasets", "full_scale", "video_540ss")
+    of_both = runs.report(*words, code=ExitCode.PARTIAL)
+    names = ("windows", "videos", "window_seconds", "needed_bytes", "window_bytes", "bad_rows")
+    assert {name: of_both[name] for name in names} == {name: of_one[name] for name in names}
+    assert (of_both["windows"], of_both["videos"], of_both["bad_rows"]) == (4, 2, 1)
+    assert of_both["files"] == 2
+
+
 def test_a_window_before_the_first_picture_is_named(runs, windows_file):
     runs.release.dataset("full_scale", {"a.mp4": media.form("pictures begin later")})
     file = windows_file(("a", 0, 0.5), ("a", 0, 1.5))

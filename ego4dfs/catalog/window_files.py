@@ -84,10 +84,10 @@ class WindowFiles:
         return any(uid in d.listed for d in self._datasets if d.has_clips == has_clips)
 
     def _found(self, row: str, part: Part, *, has_clips: bool) -> Iterator[Place]:
-        for dataset in self._datasets:
-            url = dataset.selected.get(part.uid) if dataset.has_clips == has_clips else None
-            if url is not None:
-                yield Place(url, row, part.start_s, part.end_s)
+        datasets = [d for d in self._datasets if d.has_clips == has_clips]
+        urls = (url for d in datasets if (url := d.selected.get(part.uid)) is not None)
+        for url in dict.fromkeys(urls):  # two datasets may list one object
+            yield Place(url, row, part.start_s, part.end_s)
 
     def _in_video(self, clip: Part) -> Part | None:
         """Return the seconds of the video that a clip was cut from, or None if it is unknown."""

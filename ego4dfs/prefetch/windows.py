@@ -134,16 +134,22 @@ class WindowPlanner:
         `report.stopped_by` of the result says why, and its plan is empty.
         """
         self._collect(rows, WindowFiles(self._session.catalog, listings))
-        wanted = [
-            replace(one, entries=[e for e in one.entries if e.url in self._by_url])
-            for one in listings
-        ]
+        wanted = self._with_windows(listings)
         whole = self._warmer.plan(wanted, on_facts=self._on_facts, facts_only=True)
         report = self._indexes.report
         self._found.has_ended = self._indexes.run(whole, lambda: tick(report))
         if self._found.has_ended and report.stopped_by is None:
             self._found.plan = self._narrowed(whole)
         return self._found
+
+    def _with_windows(self, listings: Sequence[Listing]) -> list[Listing]:
+        """Return the listings with the videos that have windows; one listed twice is there once."""
+        left, found = set(self._by_url), []
+        for one in listings:
+            entries = {entry.url: entry for entry in one.entries if entry.url in left}
+            found.append(replace(one, entries=list(entries.values())))
+            left -= entries.keys()
+        return found
 
     def _narrowed(self, whole: Plan) -> Plan:
         """Return what the windows need of a plan of whole videos; no thread runs any more."""
