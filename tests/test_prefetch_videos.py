@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from ego4dfs.cache import BlockCache
+from ego4dfs.catalog import Place
 from ego4dfs.cli import main
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.copies import State
 from ego4dfs.media import MediaIndex, read_index
 from ego4dfs.prefetch import IndexWarmer, WindowPlan, WindowPlanner
+from ego4dfs.prefetch.windows import BadRows
+from ego4dfs.prefetch.windows import _Windows as Windows
 from kit import media
 from kit.cli import unwarned
 from kit.data import MIB, seeded
@@ -350,6 +354,44 @@ def test_bad_rows_are_named_and_the_rest_goes_on(runs, videos, windows_file):
 
 
 ZZZZ = "no selected dataset has the video zzzz"
+
+
+NOT_NUMBERED = ["", "x", "x[1", "x 1]", "x[01]", "x[-1]", "x[\u0661]", f"x[{10**18}]", "3"]
+
+
+@pytest.mark.parametrize(
+    "row", ["row 2", "line 0", "v[0].a[30]", f"x\n[{10**18 - 1}]", *NOT_NUMBERED]
+)
+def test_a_bad_row_has_the_place_that_its_file_gave_it(row):
+    index, bad, kept = index_of(media.form("index in front")), BadRows(), Windows()
+    kept.add(Place("s3://b/k", row, 100, 101))
+    assert kept.valid(index, bad) == []
+    assert [found.row for found in bad.first] == [row]
+
+
+def test_a_window_takes_32_bytes_of_memory():
+    """There are 3.8 million narrations."""
+    count, kept = 100_000, Windows()
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            kept.add(Place("s3://b/k", f"{VIDEO}.narration_pass_1.narrations[{number}]", 1, 2))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 32 * 1.2 * count  # lists and arrays grow in steps of an eighth
+
+
+def test_no_windows_are_kept_after_the_plan(runs, videos, windows_file, monkeypatch):
+    planners: list[WindowPlanner] = []
+    plan = WindowPlanner.plan
+    monkeypatch.setattr(
+        WindowPlanner, "plan", lambda *words: planners.append(words[0]) or plan(*words)
+    )
+    runs.release.dataset("full_scale", {**videos, "c.mp4": seeded("c", MIB)})
+    file = windows_file(("a", 1, 2), ("b", 50, 60), ("c", 1, 2))
+    runs("--windows", file, "-y", code=ExitCode.PARTIAL)
+    assert [planner._by_url for planner in planners] == [{}]
 
 
 def test_videos_without_a_usable_index_are_named_and_the_rest_goes_on(runs, videos, windows_file):

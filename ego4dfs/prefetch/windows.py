@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +23,9 @@ from ego4dfs.session import Session
 AFTER_END_S = 0.5
 """How much after the end of a video a window may end: annotations round durations."""
 _BAD_ROWS_KEPT = 20
+_IN_LIST = re.compile(r"(.*(?:(\[)| ))(0|[1-9][0-9]{0,17})(?(2)\])", re.DOTALL)
+"""`name[3]` or `row 3`: the text before the number, which is as str(int) has it, in 64 bits."""
+_NO_NUMBER = -1
 
 
 @dataclass(slots=True)
@@ -40,30 +45,45 @@ class BadRows:
 
 
 class _Windows:
-    """The windows of one object, packed: an annotation may have millions."""
+    """The windows of one object, in 32 bytes each: an annotation may have millions.
+
+    The place of a window in its file, such as `row 12` or `x.narrations[3]`, is kept as a number
+    in a list, whose text the other windows of the list share.
+    """
 
     def __init__(self) -> None:
         self._starts, self._ends = array("d"), array("d")
-        self._rows: list[str] = []
+        self._lists: list[str] = []
+        self._numbers = array("q")
 
     def add(self, place: Place) -> None:
         self._starts.append(place.start_s)
         self._ends.append(place.end_s)
-        self._rows.append(place.row)
+        found = _IN_LIST.fullmatch(place.row)
+        self._lists.append(sys.intern(found[1] if found else place.row))
+        self._numbers.append(int(found[3]) if found else _NO_NUMBER)
 
     def valid(self, index: MediaIndex, bad: BadRows) -> list[tuple[float, float]]:
         """Return start and end of those inside a video; the others are bad rows."""
         stop_s = index.stop_s
         found = []
-        for row, start_s, end_s in zip(self._rows, self._starts, self._ends, strict=True):
+        for at, (start_s, end_s) in enumerate(zip(self._starts, self._ends, strict=True)):
             if start_s >= stop_s or end_s > stop_s + AFTER_END_S:
                 which = "starts" if start_s >= stop_s else "ends"
-                bad.add(BadRow(row, f"it {which} after the end of the video, {stop_s:.3f} s"))
+                reason = f"it {which} after the end of the video, {stop_s:.3f} s"
+                bad.add(BadRow(self._row(at), reason))
             elif end_s <= index.start_s:
-                bad.add(BadRow(row, f"it ends before the first picture, {index.start_s:.3f} s"))
+                reason = f"it ends before the first picture, {index.start_s:.3f} s"
+                bad.add(BadRow(self._row(at), reason))
             else:
                 found.append((start_s, min(end_s, stop_s)))
         return found
+
+    def _row(self, at: int) -> str:
+        name, number = self._lists[at], self._numbers[at]
+        if number == _NO_NUMBER:
+            return name
+        return f"{name}{number}]" if name.endswith("[") else f"{name}{number}"
 
 
 @dataclass(slots=True)
@@ -140,6 +160,7 @@ class WindowPlanner:
         self._found.has_ended = self._indexes.run(whole, lambda: tick(report))
         if self._found.has_ended and report.stopped_by is None:
             self._found.plan = self._narrowed(whole)
+            self._by_url.clear()  # of videos without an index
         return self._found
 
     def _with_windows(self, listings: Sequence[Listing]) -> list[Listing]:
@@ -177,7 +198,7 @@ class WindowPlanner:
                 self._by_url.setdefault(place.url, _Windows()).add(place)
 
     def _use(self, item: Item, index: MediaIndex, index_ranges: tuple[range, ...]) -> None:
-        windows = self._by_url[item.url].valid(index, self._found.bad)
+        windows = self._by_url.pop(item.url).valid(index, self._found.bad)  # frees their memory
         if not windows:
             return
         seconds, groups = _union(index, windows)
