@@ -14,7 +14,7 @@ import threading
 import diskcache
 import pytest
 
-from ego4dfs.blocks import block_extent, block_key, part_extents
+from ego4dfs.blocks import PART_SIZE, block_extent, block_key, part_extents
 from ego4dfs.cache import BlockCache, blockfile, prepare_directory
 from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.catalog import Listing
@@ -24,6 +24,7 @@ from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import CacheWarmer, Status, cache_run
 from ego4dfs.prefetch.cache_run import CacheRun
+from ego4dfs.prefetch.plan import DatasetPlan, Plan
 from ego4dfs.reader import Window
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
@@ -217,6 +218,29 @@ def test_a_wrong_size_fails_once_and_is_corrected_in_the_next_run(rig, off):
     assert rig.warm(ref).counts[Status.FAILED] == 1
     assert rig.warm(ref).counts[Status.DONE] == 1
     assert rig.has(ref)
+
+
+def test_whole_blocks_that_hold_pinned_ranges_count_as_a_whole(rig):
+    """Of 64 MiB 51 can be pinned: 25 and 20 blocks, not 25 and 30."""
+    whole, some = rig.put("whole", 25 * MIB), rig.put("some", 30 * MIB)
+    rig.warm(whole, pin=True)
+    rig.warm(some)
+
+    def plan(warmer, count):
+        """Return a plan of the first part of so many blocks."""
+        [item] = warmer.plan([listing([some])], facts_only=True).items
+        ranges = tuple(range(start, start + PART_SIZE) for start in range(0, count * MIB, MIB))
+        return Plan([DatasetPlan("d", 1, [warmer.narrowed(item, ranges)])])
+
+    warmer = CacheWarmer(rig.session)
+    with pytest.raises(CacheError, match="can still be pinned"):
+        warmer.check_room(plan(warmer, 30), pin=True)
+    for _ in range(2):
+        warmer = CacheWarmer(rig.session)
+        assert warmer.run(plan(warmer, 20), pin=True)
+        assert warmer.report.fetched_bytes == 0
+        [pin, _] = rig.cache.admin.pins()
+        assert (pin.url, pin.blocks, pin.bytes) == (some.url, 20, 20 * (MIB + 4096))
 
 
 def test_pinned_blocks_are_kept_and_the_limit_holds(rig):

@@ -151,6 +151,24 @@ def test_pinned_indexes_are_exactly_what_was_fetched(runs, videos, cli):
     assert runs.report("--indexes", "--pin")["fetched_bytes"] == 0
 
 
+def with_index_of(size: int, seed: int) -> bytes:
+    """Return a video whose index, which is at its end, has about `size` bytes."""
+    free = media.box("free", bytes(size))
+    return media.replaced(media.long_video(1, seed), "moov/mvhd", lambda mvhd: mvhd + free)
+
+
+def test_pinned_indexes_need_no_more_room_in_the_next_run(runs):
+    """Of 64 MiB 51 can be pinned; an index takes 27 of them, and a second one has no room."""
+    files = {"a.mp4": with_index_of(27 * MIB, 1), "b.mp4": with_index_of(27 * MIB, 3)}
+    runs.release.dataset("full_scale", files)
+    words = ("--indexes", "--pin", "--cache-size", "64MiB")
+    assert runs.report(*words, "--video_uids", "a")["done"] == 1
+    again = runs.report(*words, "--video_uids", "a")
+    assert (again["skipped"], again["fetched_bytes"]) == (1, 0)
+    _, err = runs(*words, "-y", code=ExitCode.FAILURE)
+    assert "the cache has no room for the indexes of more videos" in err
+
+
 def test_files_without_a_usable_index_are_named_and_the_rest_goes_on(runs, cli):
     good = media.form("index at the end")
     files = {"bad.mp4": seeded("bad", 4 * MIB), "gone.mp4": b"", "good.mp4": good}
@@ -317,6 +335,17 @@ def test_pinned_windows_are_exactly_what_is_needed(runs, videos, windows_file, c
     disk, blocks = (sum(pin[name] for pin in pins) for name in ("bytes", "blocks"))
     assert report["needed_bytes"] <= disk <= report["needed_bytes"] + 4096 * blocks
     assert runs.report("--windows", file, "--pin", *small)["fetched_bytes"] == 0
+
+
+def test_pins_of_other_ranges_of_a_video_leave_no_room_for_more(runs, videos, windows_file):
+    """Of 64 MiB 51 can be pinned, and a half of these three videos takes 32."""
+    runs.release.dataset("full_scale", {**videos, "c.mp4": media.long_video(SECONDS, 2)})
+    words = ("--pin", "--cache-size", "64MiB", "--windows")
+    runs.report(*words, windows_file(*((uid, 0, 20) for uid in "abc")))
+    assert runs.report(*words, windows_file(*((uid, 0, 19) for uid in "abc")))["skipped"] == 3
+    _, err = runs(*words, windows_file(*((uid, 21, 40) for uid in "abc")), "-y", code=1)
+    assert "MiB can still be pinned" in err
+    assert runs.gets == []
 
 
 def test_bad_rows_are_named_and_the_rest_goes_on(runs, videos, windows_file):

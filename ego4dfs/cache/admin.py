@@ -94,6 +94,11 @@ class CacheAdmin:
         """Return the pinned objects."""
         return _pins(self._directory)
 
+    def pinned_keys(self) -> frozenset[str]:
+        """Return the keys of the pinned blocks and parts."""
+        rows = _query(self._directory, "SELECT key FROM Cache WHERE expire_time IS NOT NULL")
+        return frozenset(key for (key,) in rows)
+
     def verify(self) -> CacheReport:
         """Check every block, remove the damaged ones, and remove files without a row."""
         return cleanup.verify(self._directory, self._index)

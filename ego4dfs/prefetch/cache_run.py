@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
@@ -16,6 +17,7 @@ from ego4dfs.blocks import (
     missing_extents,
     overlapping_keys,
     part_extents,
+    present_extents,
     total_bytes,
 )
 from ego4dfs.cache.blockfile import allocated_bytes
@@ -110,6 +112,21 @@ class CacheRun:
                     first, stop = max(part.start, block.start), min(part.stop, block.stop)
                     yield from (extent.key for extent in part_extents(ref, first, stop))
 
+    def bytes_to_keep(
+        self, ref: ObjectRef, ranges: Ranges, pinned: AbstractSet[str] = frozenset()
+    ) -> int:
+        """Return how much of the disk these ranges take in the cache, less what is `pinned`.
+
+        A block that is cached as a whole counts as a whole, as it is pinned: its parts are not
+        kept apart.
+        """
+        has = self._cache.contains
+        kept: set[Extent] = set()  # two ranges may be in one block
+        for part in ranges:
+            kept.update(missing_extents(ref, part.start, part.stop, PART_SIZE, has))
+            kept.update(present_extents(ref, part.start, part.stop, has))
+        return sum(allocated_bytes(e.stop - e.start) for e in kept if e.key not in pinned)
+
     def fetch(self, ref: ObjectRef, request: list[Extent]) -> int:
         """Fetch a request, wait until the cache has its bytes, and return how many were fetched.
 
@@ -178,11 +195,9 @@ class CacheRun:
             raise error
 
 
-def bytes_on_disk(ref: ObjectRef, ranges: Ranges | None) -> int:
-    """Return how much of the disk these ranges, or all of an object, take in the cache."""
-    extents: list[Extent] = block_extents(ref) if ranges is None else []
-    extents += (e for part in ranges or () for e in part_extents(ref, part.start, part.stop))
-    return sum(allocated_bytes(stop - start) for _, start, stop in extents)
+def bytes_on_disk(ref: ObjectRef) -> int:
+    """Return how much of the disk a whole object takes in the cache."""
+    return sum(allocated_bytes(stop - start) for _, start, stop in block_extents(ref))
 
 
 def count_bytes(requests: list[list[Extent]]) -> int:

@@ -105,19 +105,28 @@ class CacheWarmer:
             int(self._admin.max_bytes * PIN_SHARE),
             "fit in the cache beside other data",
         )
-        pinned: dict[str, int] = {}
         if pin:
-            pinned = {found.url: found.bytes for found in self._admin.pins()}
             limit, what = self._admin.bytes_left_to_pin, "can still be pinned"
-        items = {item.url: item for item in plan.items if item.facts is not None}
-        sizes = {url: bytes_on_disk(self._run.ref(i), i.ranges) for url, i in items.items()}
-        needed = sum(max(0, size - pinned.get(url, 0)) for url, size in sizes.items())
+        needed = self._bytes_to_keep(plan, pin=pin)
         if needed > limit:
             selected, room = distinct_sizes(needed, limit)
             raise CacheError(
                 f"{selected} are selected, and {room} {what}",
                 hint="select less, set a larger --cache-size, or download to a directory: -o DIR",
             )
+
+    def _bytes_to_keep(self, plan: Plan, *, pin: bool) -> int:
+        """Return how much of the disk a plan takes in the cache; with `pin` less what is pinned.
+
+        Ranges are compared by key: other ranges of their object may be pinned.
+        """
+        items = {item.url: item for item in plan.items if item.facts is not None}.values()
+        whole = [self._run.ref(item) for item in items if item.ranges is None]
+        some = [(self._run.ref(item), item.ranges) for item in items if item.ranges is not None]
+        by_url = {found.url: found.bytes for found in self._admin.pins()} if pin and whole else {}
+        keys = self._admin.pinned_keys() if pin and some else frozenset()
+        needed = sum(max(0, bytes_on_disk(ref) - by_url.get(ref.url, 0)) for ref in whole)
+        return needed + sum(self._run.bytes_to_keep(ref, ranges, keys) for ref, ranges in some)
 
     def run(
         self, plan: Plan, tick: Callable[[], None] = lambda: None, *, pin: bool = False

@@ -11,7 +11,7 @@ from ego4dfs.cache import PIN_SHARE
 from ego4dfs.copies import State
 from ego4dfs.errors import CacheError, MediaError, ObjectChanged, StoreError
 from ego4dfs.media import MediaIndex, read_index
-from ego4dfs.prefetch.cache_run import CacheRun, bytes_on_disk
+from ego4dfs.prefetch.cache_run import CacheRun
 from ego4dfs.prefetch.plan import Item, Plan
 from ego4dfs.prefetch.report import Report, Status
 from ego4dfs.prefetch.worker_pool import Task
@@ -38,6 +38,7 @@ class IndexWarmer:
         self._admin = session.cache.admin
         self._lock = threading.Lock()
         self._room = 0
+        self._pinned: frozenset[str] = frozenset()  # before the run
 
     @property
     def report(self) -> Report:
@@ -54,6 +55,7 @@ class IndexWarmer:
         """
         share = int(self._admin.max_bytes * PIN_SHARE)
         self._room = self._admin.bytes_left_to_pin if pin else share
+        self._pinned = self._admin.pinned_keys() if pin else frozenset()
         self.report.files = plan.count(*State)
         self.report.leave_out(plan)
         found = [item for item in plan.items if item.facts is not None]
@@ -73,7 +75,7 @@ class IndexWarmer:
             self._run.fail(item, error)
             return
         ranges = whole_parts(reads.ranges, reads.ref.size)
-        self._take_room(bytes_on_disk(reads.ref, ranges))
+        self._take_room(self._run.bytes_to_keep(reads.ref, ranges, self._pinned))
         if pin:
             self._admin.pin(reads.ref.object_id, self._run.keys(reads.ref, ranges))
         self._use(item, index, ranges)
