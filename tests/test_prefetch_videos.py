@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -223,6 +224,21 @@ def kind(request, windows_file) -> list[str]:
     )
 
 
+def test_indexes_that_the_disk_has_no_space_for_are_refused_before_a_byte(
+    runs, videos, monkeypatch
+):
+    runs.release.dataset("full_scale", videos)
+    free = os.statvfs_result((4096, 4096, 0, 75, 75, 0, 0, 0, 0, 255))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", lambda _: free)
+        _, err = runs("--indexes", "-y", code=ExitCode.FAILURE)
+        assert "the cache needs 512.0 KiB more for this, and 300.0 KiB are free" in err
+        assert runs.gets == []
+    runs("--indexes", "-y")
+    monkeypatch.setattr(os, "statvfs", lambda _: free)
+    assert runs.report("--indexes")["skipped"] == 2  # nothing is needed any more
+
+
 def test_without_room_the_run_stops_and_says_why(runs, monkeypatch, kind):
     runs.release.dataset("full_scale", {"a.mp4": media.form("index in front")})
     monkeypatch.setattr("ego4dfs.prefetch.index_warmer.PIN_SHARE", 0)
@@ -262,8 +278,8 @@ def test_the_cache_is_asked_only_for_what_is_wanted(runs, videos, kind, monkeypa
     runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
     runs(*kind, "-y")
     assert len(videos["a.mp4"]) > 20 * MIB
-    # The first block, and for a window of 1 s those of its group of pictures of 2.3 MB.
-    assert len(asked) == (1 if kind[0] == "--indexes" else 3)
+    # The first block, and for a window that ends at 2 s the 1.1 MB before that.
+    assert len(asked) == (1 if kind[0] == "--indexes" else 2)
 
 
 # --- windows ------------------------------------------------------------------------------------

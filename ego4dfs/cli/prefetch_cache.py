@@ -120,7 +120,7 @@ class ToCache:
             plan, self._room_bytes(session), room=self._room(session), refused=refused, is_all=dry
         )
         warmer.check_room(plan, pin=self._pin)
-        check_disk(session, plan, self._config.cache_dir)
+        check_disk(session, bytes_to_fetch(plan), self._config.cache_dir)
         if dry:
             return plan_code(plan, refused)
         if (
@@ -203,11 +203,15 @@ class ToCache:
         return report_code(report)
 
 
-def check_disk(session: Session, plan: Plan, directory: Path) -> None:
-    """Raise CacheError if the disk has less free space than the cache would grow by."""
+def bytes_to_fetch(plan: Plan) -> int:
+    """Return how many bytes of a plan are not cached."""
+    return plan.bytes(*TO_FETCH) - plan.partial_bytes
+
+
+def check_disk(session: Session, needed: int, directory: Path) -> None:
+    """Raise CacheError if the disk has no space for what the cache grows by with `needed` bytes."""
     disk = os.statvfs(directory)
     free = disk.f_bavail * disk.f_frsize
-    needed = plan.bytes(*TO_FETCH) - plan.partial_bytes
     growth = min(needed, session.cache.admin.max_bytes - session.cache.admin.used_bytes)
     if growth > free:
         growth_size, free_size = distinct_sizes(growth, free)

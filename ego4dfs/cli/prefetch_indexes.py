@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ego4dfs.blocks import whole_parts
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode, print_json
-from ego4dfs.cli.prefetch_cache import ToCache
+from ego4dfs.cli.prefetch_cache import ToCache, check_disk
 from ego4dfs.cli.prefetch_printer import QUESTION, plan_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
@@ -17,7 +18,7 @@ from ego4dfs.errors import ConfigError, Ego4DError
 from ego4dfs.manifest import Entry, filtered
 from ego4dfs.media import MediaIndex
 from ego4dfs.media.locate import FIRST_READ_BYTES
-from ego4dfs.prefetch import IndexWarmer, Item, Plan
+from ego4dfs.prefetch import TO_FETCH, CacheWarmer, IndexWarmer, Item, Plan
 from ego4dfs.session import Session
 from ego4dfs.text import human_size
 
@@ -43,6 +44,8 @@ class IndexesToCache(ToCache):
             f"{counted(videos, 'video')}, {human_size(size)}; the indexes need about"
             f" {human_size(sum(map(_estimate, plan.items)))}; {self._room(session)}."
         )
+        missing = [item for item in plan.items if _lacks_head(warmer, item)]
+        check_disk(session, sum(map(_estimate, missing)), self._config.cache_dir)
         if self._args.dry_run:
             if self._args.json:
                 print_json({"videos": videos, "video_bytes": size})
@@ -95,6 +98,14 @@ class _Totals:
 def _estimate(item: Item) -> int:
     """Return about how many bytes are read to find an index: 0.1 % of a video of full_scale."""
     return min(item.object_size, max(FIRST_READ_BYTES, item.object_size // 1000))
+
+
+def _lacks_head(warmer: CacheWarmer, item: Item) -> bool:
+    """Return whether the start of a video is to be fetched; if not, its index is cached too."""
+    if item.facts is None:
+        return False
+    head = whole_parts([range(min(item.object_size, FIRST_READ_BYTES))], item.object_size)
+    return warmer.narrowed(item, head).state in TO_FETCH
 
 
 def videos_of(listings: Sequence[Listing]) -> list[Listing]:

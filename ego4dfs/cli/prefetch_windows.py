@@ -10,7 +10,7 @@ from ego4dfs.annotations import read_windows
 from ego4dfs.annotations.rows import Row
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode, print_json, say
-from ego4dfs.cli.prefetch_cache import ToCache, check_disk
+from ego4dfs.cli.prefetch_cache import ToCache, bytes_to_fetch, check_disk
 from ego4dfs.cli.prefetch_indexes import counted, videos_of
 from ego4dfs.cli.prefetch_printer import report_code
 from ego4dfs.cli.retry_commands import RetryCommands
@@ -56,7 +56,7 @@ class WindowsToCache(ToCache):
         self._has_bad_rows = bool(found.bad.count)
         self._show(session, found)
         warmer.check_room(found.plan, pin=self._pin)
-        check_disk(session, found.plan, self._config.cache_dir)
+        check_disk(session, bytes_to_fetch(found.plan), self._config.cache_dir)
         if self._args.dry_run:
             self._printer.problems(report)
             return self._code(report)
