@@ -588,6 +588,8 @@ def test_a_file_in_neither_place_is_an_error(runs, videos):
     [
         (["--windows", "w", "--indexes"], "--indexes: not allowed with --windows"),
         (["--indexes", "--manifests-only"], "--manifests-only: not allowed with"),
+        (["--indexes", "--metadata"], "--metadata: not allowed with --windows and --indexes"),
+        (["--windows", "w", "--metadata"], "--metadata: not allowed with"),
         (["--indexes", "--to", "directory"], "--indexes: only the cache can have parts of files"),
         (["--windows", "w", "--to", "directory"], "--windows: only the cache"),
         (["--windows", ""], "--windows: the name of the file is empty"),

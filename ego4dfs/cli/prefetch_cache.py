@@ -66,12 +66,21 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.windows and args.indexes:
         hint = "--windows alone fetches the indexes of its videos too"
         raise ConfigError("--indexes: not allowed with --windows", hint=hint)
-    if args.manifests_only and (args.windows or args.indexes):
-        raise ConfigError("--manifests-only: not allowed with --windows and --indexes")
+    if args.windows or args.indexes:
+        _check_parts(args)
     for name, flag in (("output_directory", "-o"), ("skip_s3_checks", "--skip-s3-checks")):
         if vars(args).get(name):
             hint = "the cache is in --cache-dir, and its blocks need the sizes of their objects"
             raise ConfigError(f"{flag}: not allowed with --to cache", hint=hint)
+
+
+def _check_parts(args: argparse.Namespace) -> None:
+    """Raise ConfigError for flags of other files than videos, which would be ignored."""
+    if args.manifests_only:
+        raise ConfigError("--manifests-only: not allowed with --windows and --indexes")
+    if vars(args).get("metadata"):
+        hint = "fetch ego4d.json with a command of its own: add --manifests-only instead of these"
+        raise ConfigError("--metadata: not allowed with --windows and --indexes", hint=hint)
 
 
 class ToCache:
