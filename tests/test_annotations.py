@@ -379,6 +379,7 @@ def test_a_bad_row_is_named_and_the_rest_goes_on(cells, reason):
 )
 def test_a_bad_line_is_named(line, reason):
     assert read(f"{LINES}{line}\n".encode())[2] == BadRow("line 3", reason)
+    assert read(f"{LINES}\n \n{line}\n".encode())[2] == BadRow("line 5", reason)
 
 
 def test_a_bad_element_of_an_annotation_is_named():
@@ -411,6 +412,7 @@ def test_an_annotation_without_its_frames_is_named():
         (b"video_uid,start_s,end_s\n", "it has no windows"),
         (b'{"verbs": ["cut"], "nouns": [{"a": 1}], "clips": [{"b": 1}]}', "it has no windows"),
         (b'{"videos": [{"video_uid": "v", "clips": "x"}], "n": 1}', "it has no windows"),
+        (b'{"taxonomy": {"cut": {"narrations": [{"time": 1}]}}}', "it has no windows"),
         (b'{"videos": [{"video_uid": "v"}', "it is not JSON that can be read, at character 30"),
         (b'{"videos": [{"video_uid": "v"', "it is not JSON that can be read, at character 12"),
         (b'{"videos" [1]}', "it is not JSON that can be read, at character 10"),

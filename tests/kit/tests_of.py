@@ -18,6 +18,11 @@ SOURCES = {
     ],
     "copies": ["copies/*.py"],
     "media": ["media/*.py", "vfs/video.py", "cli/clip.py", "cli/video_argument.py", "cli/times.py"],
+    "windows": [
+        *("annotations/*.py", "catalog/window_files.py", "prefetch/cache_run.py"),
+        *("prefetch/cache_warmer.py", "prefetch/index_warmer.py", "prefetch/windows.py"),
+        *("cli/prefetch_indexes.py", "cli/prefetch_windows.py"),
+    ],
 }
 """The modules of each package, below `ego4dfs`."""
 
@@ -43,6 +48,7 @@ TESTS = {
         "test_folder.py",
     ],
     "media": ["test_media_*.py", "test_video.py", "test_clip.py"],
+    "windows": ["test_annotations.py", "test_prefetch_videos.py", "test_prefetch_to_cache.py"],
 }
 """The files with its tests; `test_fuzz_findings.py` belongs to each."""
 

@@ -1,6 +1,13 @@
 """All targets of the fuzzing."""
 
-from kit.fuzz import answer_targets, media_targets, settings_targets, sqlite_targets, text_targets
+from kit.fuzz import (
+    answer_targets,
+    media_targets,
+    settings_targets,
+    sqlite_targets,
+    text_targets,
+    window_targets,
+)
 
 TARGETS = (
     *text_targets.TARGETS,
@@ -8,4 +15,5 @@ TARGETS = (
     *sqlite_targets.TARGETS,
     *answer_targets.TARGETS,
     *media_targets.TARGETS,
+    *window_targets.TARGETS,
 )

@@ -115,10 +115,11 @@ def _check_uids(value: tuple[bytes, list[int]], _: Path) -> None:
     content, sizes = value
     whole = uids_in([content])
     assert "" not in whole.videos | whole.clips
-    assert uids_in(_chunks(content, sizes)) == whole
+    assert uids_in(chunks_of(content, sizes)) == whole
 
 
-def _chunks(content: bytes, sizes: list[int]) -> Iterator[bytes]:
+def chunks_of(content: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """Yield the content in chunks of these sizes, and the rest in large ones."""
     start = 0
     for size in itertools.chain(sizes, itertools.repeat(LARGEST_CHUNK)):
         if start >= len(content):
