@@ -16,6 +16,7 @@ import pytest
 
 from ego4dfs.blocks import PART_SIZE, block_extent, block_key, part_extents
 from ego4dfs.cache import BlockCache, blockfile, prepare_directory
+from ego4dfs.cache.admin import CacheAdmin
 from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode
@@ -186,12 +187,12 @@ def test_a_cache_that_does_not_write_does_not_block_a_run(rig, monkeypatch):
     assert "does not answer" in report.problems[0].reason
 
 
-def store(rig, ref, *extents):
+def store(cache, rig, ref, *extents):
     """Store extents as another process does."""
     for key, start, stop in extents:
         done = threading.Event()
         data = memoryview(rig.store.objects[ref.url])[start:stop]
-        rig.cache.put(key, ref.url, data, lambda is_stored, done=done: done.set())
+        cache.put(key, ref.url, data, lambda is_stored, done=done: done.set())
         assert done.wait(30)
 
 
@@ -203,7 +204,7 @@ def test_what_another_process_stores_meanwhile_counts_as_kept(rig, as_parts, kep
     run = CacheRun(rig.session, 0)
     block, parts = block_extent(ref, 0), list(part_extents(ref, 0, MIB))
     stored = parts[:kept] or [block]
-    store(rig, ref, *stored)
+    store(rig.cache, rig, ref, *stored)
     rest = MIB - sum(extent.stop - extent.start for extent in stored)
     assert run.fetch(ref, parts if as_parts else [block]) == rest
     assert run.missing(ref, [range(MIB)]) == []
@@ -309,6 +310,24 @@ def test_blocks_that_were_read_before_are_pinned_too(rig):
     rig.reader.close()
     rig.warm(ref, pin=True)
     assert [pin.blocks for pin in rig.cache.admin.pins()] == [5]
+
+
+def test_blocks_that_a_mount_stores_during_the_run_are_pinned_too(rig, tmp_path, monkeypatch):
+    ref = rig.put("a", 5 * MIB)
+    pin = CacheAdmin.pin
+    with contextlib.closing(session_over(rig.store, tmp_path, max_bytes=LIMIT)) as mount:
+
+        def pin_and_wait(admin, object_id, keys):
+            """Pin what is cached; then a mount stores the first block, and another as parts."""
+            count = pin(admin, object_id, keys)
+            if not mount.cache.contains(block_key(ref.object_id, 0)):
+                store(mount.cache, rig, ref, block_extent(ref, 0), *part_extents(ref, MIB, 2 * MIB))
+            return count
+
+        monkeypatch.setattr(CacheAdmin, "pin", pin_and_wait)
+        report = rig.warm(ref, pin=True)
+    assert report.fetched_bytes == 3 * MIB
+    assert [found.blocks for found in rig.cache.admin.pins()] == [4 + 4]
 
 
 def test_a_selection_larger_than_the_pin_limit_is_refused_before_a_byte(rig):

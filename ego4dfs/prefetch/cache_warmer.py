@@ -141,12 +141,19 @@ class CacheWarmer:
         self.report.total_bytes = plan.bytes(*TO_FETCH)
         self.report.leave_out(plan)
         self.report.done(Status.SKIPPED, plan.count(*COMPLETE))
-        for item in plan.items if pin else ():
-            if item.facts is not None:
-                ref = self._run.ref(item)
-                self._admin.pin(ref.object_id, self._run.keys(ref, item.ranges))
-        tasks = self._tasks([item for item in plan.items if item.state in TO_FETCH])
-        return self._run.run(lambda: self._next(tasks), tick)
+        if pin:
+            self._pin(item for item in plan.items if item.facts is not None)
+        wanted = [item for item in plan.items if item.state in TO_FETCH]
+        tasks = self._tasks(wanted)
+        has_ended = self._run.run(lambda: self._next(tasks), tick)
+        if pin and self.report.stopped_by is None:
+            self._pin(wanted)  # what other writers have stored meanwhile is not pinned yet
+        return has_ended
+
+    def _pin(self, items: Iterable[Item]) -> None:
+        for item in items:
+            ref = self._run.ref(item)
+            self._admin.pin(ref.object_id, self._run.keys(ref, item.ranges))
 
     def narrowed(self, item: Item, ranges: tuple[range, ...]) -> Item:
         """Return an item of which only these ranges, in whole parts, are wanted."""
