@@ -28,7 +28,7 @@ from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report
 from ego4dfs.prefetch.worker_pool import Next, WorkerPool
 from ego4dfs.reader import Downloads
-from ego4dfs.reader.flights import Flight
+from ego4dfs.reader.flight import Flight
 from ego4dfs.session import Session
 
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: together below what Downloads keeps in memory
