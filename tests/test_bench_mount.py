@@ -6,12 +6,14 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import RunError, mount_video, mounts, samples
 from benchmarks.goals import at_least, at_most_times, best_of
 from benchmarks.mount_reads import measured, read
+from benchmarks.mount_video import SHORT
 from benchmarks.mounts import Mounted, Mounter, mounted
 from benchmarks.row import Column, Outcome, Result, Row
 from benchmarks.servers import Servers, mountpoints, serving, unmount
@@ -137,11 +139,11 @@ def test_readers_share_the_work_and_a_missing_file_fails_the_run(tmp_path):
 
 
 def test_windows_are_checked_frame_by_frame(servers):
-    films = mount_video.publish(servers, "mount_test_film", 1, faststart=False)
+    films = mount_video.publish(servers, "mount_test_film", 1, replace(SHORT, faststart=False))
     size = films.local.stat().st_size
     assert mount_video.window(films.local, films.clip, films.begins_s[0]) > 0
     assert 0 < mount_video.needed_bytes(films) < size / 2
-    other = mount_video.Clip(number=8, duration_s=mount_video.SECONDS)
+    other = replace(SHORT, number=8)
     with pytest.raises(RunError, match="other frames"):
         mount_video.window(films.local, other, films.begins_s[0])
 

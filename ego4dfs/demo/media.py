@@ -1,4 +1,4 @@
-"""Videos as Ego4D has them: VP9 and AAC in MP4, 30 frames a second, a key frame every second.
+"""Videos as Ego4D has them: VP9 and AAC in MP4, 30 frames a second.
 
 Every frame has a stamp along its top edge: a row of 32 black and white cells that encode the number
 of the video and the number of the frame. `read_stamp` reads it from a decoded picture, so a test
@@ -36,7 +36,7 @@ class Clip:
     `number` (below 65536) names the video in its stamps and seeds its pattern. `noise` is the
     amplitude (at most 40) of the noise in the picture, which is encoded with up to `bit_rate`.
     `faststart` puts the index (moov) before the pictures (mdat); without it the index is the last
-    box.
+    box. There is a key frame every `key_frame_s`, or more often.
     """
 
     number: int
@@ -47,6 +47,7 @@ class Clip:
     noise: int = 24
     audio: bool = True
     faststart: bool = True
+    key_frame_s: int = 1
 
     @property
     def num_frames(self) -> int:
@@ -75,7 +76,7 @@ def make(clip: Clip, path: Path) -> None:
         video = container.add_stream("libvpx-vp9", rate=FRAME_RATE, options=dict(_VP9))
         video.width, video.height, video.pix_fmt = clip.width, clip.height, "yuv420p"
         video.bit_rate = clip.bit_rate
-        video.gop_size = FRAME_RATE
+        video.gop_size = clip.key_frame_s * FRAME_RATE
         streams = [video]
         sound = _sound(clip) if clip.audio else []
         if sound:

@@ -2,7 +2,7 @@
 
 Manifests have no sizes, so each object costs one HEAD request, once. The index outlives the mount.
 Objects of a release do not change; if one does, a read with If-Match fails, and its facts are
-removed.
+removed. `FactsIndex.media` are the media facts, in the same database.
 
 The rows are in SQLite, not in diskcache: three to four times as fast to write, and queried by URL.
 """
@@ -30,6 +30,7 @@ from ego4dfs.errors import (
     renewed,
 )
 from ego4dfs.facts.batch_head import Sweeps
+from ego4dfs.facts.media_table import MediaTable
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
 from ego4dfs.runtime.deadline import ANSWER_S, CLOSE_S, THROTTLED_S, Deadline, call_remaining_s
@@ -70,6 +71,7 @@ class FactsIndex:
         self._sweeps = Sweeps(self._fetch_for_sweep, self._flush)
         self._table = FactsTable(directory / "facts.sqlite")
         self._queue = WriteQueue(self._table)
+        self.media = MediaTable(self._table)
 
     def peek(self, url: str) -> ObjectFacts | None:
         """Return the facts if they are known; never makes a request."""

@@ -53,6 +53,11 @@ CREATE TABLE IF NOT EXISTS refusals (
     url TEXT PRIMARY KEY, missing INTEGER NOT NULL, message TEXT NOT NULL, at REAL NOT NULL,
     proof BLOB
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS media (
+    url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL,
+    index_start INTEGER NOT NULL, index_stop INTEGER NOT NULL,
+    timescale INTEGER NOT NULL, end_ticks INTEGER NOT NULL, key_frames BLOB NOT NULL, proof BLOB
+) WITHOUT ROWID;
 """
 # Rows of versions without checksums are accepted as they are: a GET detects a wrong size.
 _UPGRADE = (
@@ -110,9 +115,9 @@ class FactsTable:
         found = {}
         rest = iter(urls)
         while some := tuple(islice(rest, _ROWS_PER_QUERY)):
-            rows = self._rows_of("facts", _FACTS, some)
+            rows = self.rows_of("facts", _FACTS, some)
             known = tuple(row[0] for row in rows)
-            confirmed = set(self._rows_of("confirmed", _CONFIRMED, known)) if known else set()
+            confirmed = set(self.rows_of("confirmed", _CONFIRMED, known)) if known else set()
             for row in rows:
                 facts = ObjectFacts(*row[1:], has_confirmed_size=row[:3] in confirmed)
                 if _is_storable(row[0], facts):
@@ -133,12 +138,13 @@ class FactsTable:
         sizes = [
             (url, f.size, f.etag) for url, f in (*known, *confirmed.items()) if f.has_confirmed_size
         ]
-        return self._write(
+        return self.write(
             ("DELETE FROM facts WHERE url = ?", dropped),
             ("DELETE FROM confirmed WHERE url = ?", dropped),
             ("DELETE FROM refusals WHERE url = ?", dropped),
-            (_INSERT, _with_checksums(rows)),
-            ("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?)", _with_checksums(sizes)),
+            ("DELETE FROM media WHERE url = ?", dropped),
+            (_INSERT, with_checksums(rows)),
+            ("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?)", with_checksums(sizes)),
         )
 
     def refusal(self, url: str) -> tuple[bool, str, float] | None:
@@ -146,7 +152,7 @@ class FactsTable:
 
         None if there is no record of a refusal.
         """
-        rows = self._rows_of("refusals", _REFUSALS, (url,))
+        rows = self.rows_of("refusals", _REFUSALS, (url,))
         return (bool(rows[0][1]), str(rows[0][2]), float(rows[0][3])) if rows else None
 
     def refused_urls(self, since_s: float, until_s: float) -> set[str]:
@@ -156,8 +162,20 @@ class FactsTable:
 
     def record_refusal(self, url: str, message: str, at_s: float, *, is_missing: bool) -> None:
         """Record that an object was refused or missing."""
-        rows = _with_checksums([(url, int(is_missing), message, at_s)])
-        self._write(("INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?, ?)", rows))
+        rows = with_checksums([(url, int(is_missing), message, at_s)])
+        self.write(("INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?, ?)", rows))
+
+    def rows_of(self, table: str, columns: str, urls: Row) -> list[Row]:
+        """Return the valid rows of these URLs."""
+        marks = ", ".join("?" * len(urls))
+        query = f"SELECT {columns}, proof FROM {table} WHERE url IN ({marks})"  # noqa: S608
+        return self._valid_rows(table, self._rows(query, urls))
+
+    def rows_below(self, table: str, columns: str, prefix: str, limit: int) -> list[Row]:
+        """Return at most `limit` valid rows whose URL begins with `prefix`, which ends with "/"."""
+        query = f"SELECT {columns}, proof FROM {table} WHERE url > ? AND url < ? LIMIT ?"  # noqa: S608
+        rows = self._rows(query, (prefix, f"{prefix[:-1]}0", limit))  # "0" comes after "/"
+        return self._valid_rows(table, rows)
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes. Raises sqlite3.Error."""
@@ -168,6 +186,13 @@ class FactsTable:
         rows = retry_while_locked(lambda: self._query(query, limits), wait_s=LOCK_WAIT_S)
         ((files, size),) = rows
         return int(files), int(size)
+
+    def write(self, *statements: tuple[str, list[Row]]) -> bool:
+        """Run all in one transaction; return False only if the table is locked."""
+        if self.is_locked:
+            return False
+        self._try("written", lambda: self._transact(statements), None)
+        return not self.is_locked
 
     def close(self) -> None:
         """Close the table; later uses fail."""
@@ -205,12 +230,6 @@ class FactsTable:
             raise
         return connection
 
-    def _rows_of(self, table: str, columns: str, urls: Row) -> list[Row]:
-        """Return the valid rows of these URLs."""
-        marks = ", ".join("?" * len(urls))
-        query = f"SELECT {columns}, proof FROM {table} WHERE url IN ({marks})"  # noqa: S608
-        return self._valid_rows(table, self._rows(query, urls))
-
     def _rows(self, query: str, values: Row) -> list[Row]:
         if self._is_locked("read"):
             return []
@@ -225,15 +244,8 @@ class FactsTable:
         if len(valid) < len(rows):
             damaged = [(row[0],) for row in rows if row[-1] != _checksum(*row[:-1])]
             self._unusable.warning("damaged rows of %s were deleted: %d", self._path, len(damaged))
-            self._write((f"DELETE FROM {table} WHERE url = ?", damaged))  # noqa: S608
+            self.write((f"DELETE FROM {table} WHERE url = ?", damaged))  # noqa: S608
         return valid
-
-    def _write(self, *statements: tuple[str, list[Row]]) -> bool:
-        """Run all in one transaction; return False only if the table is locked."""
-        if self.is_locked:
-            return False
-        self._try("written", lambda: self._transact(statements), None)
-        return not self.is_locked
 
     def _transact(self, statements: Sequence[tuple[str, list[Row]]]) -> None:
         if self._connection is not None and identity(self._path) != self._identity:
@@ -284,7 +296,8 @@ def _checksum(*values: object) -> bytes:
     return xxhash.xxh3_64_digest(text.encode("utf-8", "surrogatepass"))
 
 
-def _with_checksums(rows: Sequence[Row]) -> list[Row]:
+def with_checksums(rows: Sequence[Row]) -> list[Row]:
+    """Return rows with the checksum of each as its last value."""
     return [(*row, _checksum(*row)) for row in rows]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ego4dfs.media.groups import Groups, groups_of
 from ego4dfs.media.sample_tables import Integers
 from ego4dfs.media.track import Track
 
@@ -19,11 +20,12 @@ next one exactly, and Opus needs 80 ms."""
 class MediaIndex:
     """The index of one MP4 with at least one video track. Immutable.
 
-    `size` is the length of the object in bytes: all samples are inside it. `movie_header` is the
-    body of `mvhd`, `file_type` the box `ftyp` or empty.
+    `size` is the length of the object in bytes: all samples are inside it, and so is the index,
+    `place`. `movie_header` is the body of `mvhd`, `file_type` the box `ftyp` or empty.
     """
 
     size: int
+    place: range
     tracks: tuple[Track, ...]
     movie_header: bytes
     file_type: bytes
@@ -42,6 +44,11 @@ class MediaIndex:
     def stop_s(self) -> float:
         """When the last picture ends, in seconds from the start of the movie."""
         return self.video.shown.stop / self.video.timescale
+
+    def groups(self) -> Groups:
+        """Return the groups of pictures of the first video track."""
+        sound = (track for track in self.tracks if track.kind == "soun")
+        return groups_of(self.video, sound, PREROLL_S)
 
     def byte_ranges(self, start_s: float, stop_s: float) -> list[range]:
         """Return the bytes that presentation of [start_s, stop_s) needs, of all tracks.

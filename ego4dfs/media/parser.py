@@ -53,7 +53,8 @@ def parse_index(found: IndexBytes) -> MediaIndex:
     video = next((track for track in tracks if track.kind == "vide"), None)
     if video is None or not video.samples.is_key.any():
         raise MediaError("it has no video track with key frames")
-    return MediaIndex(found.size, tuple(tracks), bytes(header), found.file_type)
+    place = range(found.start, found.start + len(data))
+    return MediaIndex(found.size, place, tuple(tracks), bytes(header), found.file_type)
 
 
 class _Limits(NamedTuple):

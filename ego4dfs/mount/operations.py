@@ -18,7 +18,7 @@ from typing import Any
 
 from ego4dfs.errors import NotFound, ObjectChanged, StoreError
 from ego4dfs.mount.status import STATUS_DIRECTORY, STATUS_PATH, StatusFile
-from ego4dfs.vfs import VFS, DirEntry, Handle, Stat
+from ego4dfs.vfs import VFS, VIDEO_SUFFIX, DirEntry, Handle, Stat, import_parser
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +150,8 @@ class Operations:
             with self._lock:
                 fi.fh = self._register(handle)
         else:
+            if path.endswith(VIDEO_SUFFIX):
+                import_parser()
             with self._reads:
                 handle = self._vfs.open(path)
             with self._lock:

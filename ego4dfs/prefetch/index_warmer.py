@@ -74,6 +74,7 @@ class IndexWarmer:
                 self._facts.correct(item.url, error)  # the next run plans with the right facts
             self._run.fail(item, error)
             return
+        self._facts.media.record(item.url, reads.ref.size, reads.ref.etag, index)
         ranges = whole_parts(reads.ranges, reads.ref.size)
         self._take_room(self._run.bytes_to_keep(reads.ref, ranges, self._pinned))
         if pin:

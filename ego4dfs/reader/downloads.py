@@ -109,12 +109,14 @@ class Downloads:
         stream_before: int = 0,
         *,
         again: bool = False,
+        request_bytes: int = READAHEAD_STEP,
     ) -> dict[str, Flight]:
         """Request what is missing of `wanted`, and return the flights that this began, by key.
 
-        Waits for memory. A request that begins before `stream_before` is streamed to its readers.
-        Raises StoreUnavailable if memory does not become free in time, or if the object could not
-        be fetched a short time ago; with `again`, that does not matter.
+        No request is longer than `request_bytes`. Waits for memory. A request that begins before
+        `stream_before` is streamed to its readers. Raises StoreUnavailable if memory does not
+        become free in time, or if the object could not be fetched a short time ago; with `again`,
+        that does not matter.
         """
         failure = None if again else self._pool.recent_failure(ref)
         begun: dict[str, Flight] = {}
@@ -122,7 +124,7 @@ class Downloads:
         while is_outdated:
             is_outdated = False
             with self._flights.ended() as ended:
-                for request in self._requests(ref, wanted, granularity, begun):
+                for request in self._requests(ref, wanted, granularity, request_bytes, begun):
                     if failure is not None:
                         raise failure
                     self._budget.acquire(total_bytes(request), wait=True)
@@ -143,7 +145,7 @@ class Downloads:
         if self._pool.recent_failure(ref) is not None:
             return wanted.start
         with self._flights.ended() as ended:
-            for request in self._requests(ref, wanted, granularity):
+            for request in self._requests(ref, wanted, granularity, READAHEAD_STEP):
                 if not self._budget.acquire(total_bytes(request), wait=False):
                     return request[0].start
                 claimed = self._claim(ref, request, ended)
@@ -181,13 +183,18 @@ class Downloads:
         self._pool.close()
 
     def _requests(
-        self, ref: ObjectRef, wanted: range, granularity: int, begun: Container[str] = ()
+        self,
+        ref: ObjectRef,
+        wanted: range,
+        granularity: int,
+        request_bytes: int,
+        begun: Container[str] = (),
     ) -> Iterator[list[Extent]]:
         def has(key: str) -> bool:
             return key in begun or self.has(key)
 
         missing = missing_extents(ref, wanted.start, wanted.stop, granularity, has)
-        return join_adjacent(missing, READAHEAD_STEP)
+        return join_adjacent(missing, request_bytes)
 
     def _claim(
         self, ref: ObjectRef, extents: Iterable[Extent], ended: AbstractSet[str] = frozenset()

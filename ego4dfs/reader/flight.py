@@ -115,6 +115,10 @@ class Flight:
         """Whether new readers must request the bytes again: they have not arrived in time."""
         return self.request.is_given_up and self._arrived < len(self)
 
+    def has_arrived(self, stop: int) -> bool:
+        """Return whether the bytes before `stop` of the extent have arrived."""
+        return self._arrived >= stop
+
     @property
     def data(self) -> memoryview:
         """The bytes; only once all have arrived."""

@@ -99,6 +99,23 @@ class Reader:
             begun = self.downloads.fetch(ref, first, PART_SIZE, FIRST_AT_START)
         self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), begun)
 
+    def read_cached(self, ref: ObjectRef, offset: int, length: int) -> bytes | None:
+        """Return `length` bytes from `offset` on if all are cached or have arrived, else None.
+
+        Makes no request, and does not wait for one.
+        """
+        buffer = bytearray(length)
+        view = memoryview(buffer)
+        for span in spans(offset, offset + length):
+            first = span.place.start - offset
+            if not self._read_arrived(ref, span, view[first : first + len(span.place)]):
+                return None
+        return bytes(buffer)
+
+    def fetch_ahead(self, ref: ObjectRef, wanted: range) -> None:
+        """Request the parts of `wanted` that are missing, if there is memory for them."""
+        self.downloads.fetch_ahead(ref, wanted, PART_SIZE, wanted.stop)
+
     def prefetch_small(self, ref: ObjectRef) -> bool:
         """Request an object of one block that may be read next; False if there is no memory."""
         return self.downloads.prefetch_small(ref)
@@ -132,14 +149,12 @@ class Reader:
         if window:
             shared = window.skips(start) and self.downloads.has(preceding_block_key(ref, start))
             ahead = window.advance(start, stop, missed=bool(awaited), shared=shared)
-        granularity = window.granularity if window else BLOCK_SIZE
-        begun: dict[str, Flight] = {}
+        begun: Mapping[str, Flight] = {}
         if awaited:
-            first = awaited[0][0].place.start
-            if ahead is not None and granularity == PART_SIZE:
-                stop, ahead = ahead.stop, None  # little enough for one request
-            begun = self.downloads.fetch(ref, range(first, stop), granularity, stop)
-        if window is not None and ahead is not None:
+            if window and ahead is not None and window.granularity == PART_SIZE:
+                stop, ahead = ahead.stop, None  # little enough to fetch at once
+            begun = self._fetch(ref, range(awaited[0][0].place.start, stop), window)
+        if window and ahead is not None:
             stream_before = stop + STREAM_AHEAD
             end = self.downloads.fetch_ahead(ref, ahead, window.granularity, stream_before)
             if end < ahead.stop:
@@ -147,6 +162,39 @@ class Reader:
         for span, piece in awaited:
             self._metrics.add_miss()
             self._await(ref, span, piece, begun)
+
+    def _fetch(self, ref: ObjectRef, wanted: range, window: Window | None) -> dict[str, Flight]:
+        """Request what is missing of `wanted`: in whole blocks, or as `window` says."""
+        if window is None:
+            return self.downloads.fetch(ref, wanted, BLOCK_SIZE, wanted.stop)
+        return self.downloads.fetch(
+            ref,
+            range(window.first_byte(wanted.start), wanted.stop),
+            window.granularity,
+            wanted.stop,
+            request_bytes=window.request_bytes,
+        )
+
+    def _read_arrived(self, ref: ObjectRef, span: Span, view: memoryview) -> bool:
+        """Fill `view` from a block or its parts, if all bytes are cached or have arrived."""
+        place = span.place
+        if self._copy_arrived(block_key(ref.object_id, span.index), span.start, view):
+            return True
+        for part in part_extents(ref, place.start, place.stop):
+            first, last = max(part.start, place.start), min(part.stop, place.stop)
+            piece = view[first - place.start : last - place.start]
+            if not self._copy_arrived(part.key, first - part.start, piece):
+                return False
+        return True
+
+    def _copy_arrived(self, key: str, start: int, view: memoryview) -> bool:
+        flight = self.downloads.flight(key)
+        if flight is None:
+            return self._cache.read_into(key, start, view)
+        has_arrived = flight.has_arrived(start + len(view))
+        if has_arrived:
+            flight.read_into(start, view)
+        return has_arrived
 
     def _from_cache(self, ref: ObjectRef, span: Span, view: memoryview) -> bool:
         key = block_key(ref.object_id, span.index)

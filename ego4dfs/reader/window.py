@@ -56,6 +56,15 @@ class Window:
         """The unit to fetch in: parts until the window is open, then blocks."""
         return BLOCK_SIZE if self._next - self._start > SEQUENTIAL_AFTER else PART_SIZE
 
+    @property
+    def request_bytes(self) -> int:
+        """The longest request."""
+        return READAHEAD_STEP
+
+    def first_byte(self, start: int) -> int:
+        """Return where to begin to fetch for a read at `start`, after `advance`."""
+        return start
+
     def skips(self, start: int) -> bool:
         """Return whether a read at `start` skips bytes that other processes may have read."""
         return max(0, self._next + MAX_FORWARD_STEP) < start <= self._next + MAX_WINDOW
@@ -71,7 +80,7 @@ class Window:
         """
         with self._lock:
             max_forward = MAX_WINDOW if shared else MAX_FORWARD_STEP
-            if not self._next - MAX_BACKWARD_STEP <= start <= self._next + max_forward:
+            if self._is_seek(start, max_forward):
                 self._seek(start, stop)
             self._next = max(self._next, stop)
             self._ahead = max(self._ahead, self._next)
@@ -87,6 +96,10 @@ class Window:
         """Let a later `advance` return the bytes from `stop` on again: they were not requested."""
         with self._lock:
             self._ahead = max(self._next, min(self._ahead, stop))
+
+    def _is_seek(self, start: int, max_forward: int = MAX_FORWARD_STEP) -> bool:
+        """Return whether a read at `start` begins another run."""
+        return not self._next - MAX_BACKWARD_STEP <= start <= self._next + max_forward
 
     def _seek(self, start: int, stop: int) -> None:
         if self._next > self._start:

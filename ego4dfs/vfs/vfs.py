@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.errors import (
@@ -28,9 +29,11 @@ from ego4dfs.errors import (
     renewed,
 )
 from ego4dfs.manifest import names_and_urls
+from ego4dfs.reader import VideoWindow
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
+from ego4dfs.vfs.media_index import VIDEO_SUFFIX, MediaIndexes
 from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
 
@@ -55,6 +58,7 @@ class VFS:
         self._readahead = DirectoryReadahead(
             tree, self._readahead_facts, self._prefetch, session.cache.readahead.current
         )
+        self._media = MediaIndexes(session.facts.media, session.reader)
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
 
@@ -315,7 +319,11 @@ class VFS:
         if copy is None and facts.size <= MAX_FILE_BYTES:
             self._readahead.opened(node)
         ref = self._ref(node.url, facts)
-        return Handle(node.path, ref=ref, copy=copy, drops=self.session.reader.drops(ref))
+        handle = Handle(node.path, ref=ref, copy=copy, drops=self.session.reader.drops(ref))
+        if copy is None and node.path.endswith(VIDEO_SUFFIX):
+            handle.window = VideoWindow(partial(self._media.find, ref))
+            self._media.fetch_ahead(ref)
+        return handle
 
     def _readahead_facts(self, node: ObjectFile) -> ObjectFacts | None:
         """Return the facts of an object that may be fetched ahead; None if it has a copy."""

@@ -43,4 +43,7 @@ def _open(vfs: VFS, path: str) -> Video:
         index = read_index(handle.size, lambda *place: vfs.read(handle, *place))
     except MediaError as error:
         raise MediaError(f"{path} has no usable index: {error}") from error
+    if handle.ref is not None:
+        ref = handle.ref
+        vfs.session.facts.media.record(ref.url, ref.size, ref.etag, index)
     return Video(vfs, handle, index)

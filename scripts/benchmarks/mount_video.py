@@ -17,7 +17,10 @@ from ego4dfs.demo import media
 from ego4dfs.demo.media import FRAME_RATE, Clip
 from ego4dfs.demo.videos import CONSORTIUM
 
-SECONDS, WINDOW_S = 60, 2
+WINDOW_S = 2
+LONG = Clip(number=7, duration_s=380, width=384, height=216, bit_rate=6_000_000, key_frame_s=4)
+"""With the bit rate of full_scale, 550 kB/s, and its key frames: 209 MB."""
+SHORT = Clip(number=7, duration_s=60)
 _PAGE = 4 << 10
 
 
@@ -32,16 +35,15 @@ class Films:
     begins_s: Sequence[int]
 
 
-def publish(servers: Servers, dataset: str, count: int, *, faststart: bool) -> Films:
+def publish(servers: Servers, dataset: str, count: int, clip: Clip) -> Films:
     """Make and publish a video under `count` keys; a tool reads each of them once, cold."""
-    clip = Clip(number=7, duration_s=SECONDS, faststart=faststart)
     local = media.make_all([clip], servers.directory / "films")[clip]  # made once for all rows
     uids = [f"{dataset}_{number:02}" for number in range(count)]
     for uid in uids:
         servers.s3.put(CONSORTIUM, samples.key(dataset, uid), local)
     samples.publish_manifest(servers, dataset, uids)
     rng = random.Random("windows")
-    begins = [rng.randrange(5, SECONDS - WINDOW_S - 5) for _ in uids]
+    begins = [rng.randrange(5, clip.duration_s - WINDOW_S - 5) for _ in uids]
     return Films(dataset, clip, local, [f"{uid}.mp4" for uid in uids], begins)
 
 

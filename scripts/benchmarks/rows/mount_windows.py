@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from statistics import median
 
 from benchmarks import RunError, mount_video
 from benchmarks.goals import MEMORY, at_most, best_of
 from benchmarks.mount_reads import Reading, measured
-from benchmarks.mount_video import SECONDS, WINDOW_S, window
+from benchmarks.mount_video import WINDOW_S, window
 from benchmarks.mounts import RCLONE, S3FS, Mounted, cold
 from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.servers import Servers
@@ -31,8 +32,9 @@ _Prepare = Callable[[Servers], AbstractContextManager[Sequence[Contender]]]
 def _windows(where: str) -> _Prepare:
     @contextmanager
     def prepare(servers: Servers) -> Iterator[Sequence[Contender]]:
-        name, faststart = f"mount_film_{where}", where == "front"
-        films = mount_video.publish(servers, name, _FILMS, faststart=faststart)
+        name = f"mount_film_{where}"
+        film = replace(mount_video.LONG, faststart=where == "front")
+        films = mount_video.publish(servers, name, _FILMS, film)
         needed = mount_video.needed_bytes(films)
 
         def work(mount: Mounted) -> Sample:
@@ -57,7 +59,7 @@ def _windows(where: str) -> _Prepare:
 
 @contextmanager
 def _decord(servers: Servers) -> Iterator[Sequence[Contender]]:
-    films = mount_video.publish(servers, "mount_decord", 1, faststart=True)
+    films = mount_video.publish(servers, "mount_decord", 1, mount_video.SHORT)
     size = films.local.stat().st_size
 
     def work(mount: Mounted) -> Sample:
@@ -96,8 +98,8 @@ ROWS = (
         Row(
             f"mount-window-{where}",
             "mount",
-            f"decode {WINDOW_S} s of a video of {SECONDS} s with PyAV, index at its {words}, "
-            f"{_FILMS} cold files, distant server",
+            f"decode {WINDOW_S} s of a video of {mount_video.LONG.duration_s} s with PyAV, "
+            f"index at its {words}, {_FILMS} cold files, distant server",
             (
                 Column("above_ms", "ms above a local file", digits=0, spread=True),
                 Column("wait_ms", "ms", digits=0),
@@ -133,7 +135,8 @@ ROWS = (
     Row(
         "mount-decord",
         "mount",
-        f"open a video of {SECONDS} s with decord, which reads all of it, cold, distant server",
+        f"open a video of {mount_video.SHORT.duration_s} s with decord, which reads all of it, "
+        "cold, distant server",
         (
             Column("wait_ms", "ms", digits=0, spread=True),
             Column("fetched", "fetched ÷ size"),

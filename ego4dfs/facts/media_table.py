@@ -1,0 +1,77 @@
+"""The media facts on disk: rows in the facts' database, each of one version of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from ego4dfs.facts.media_facts import MediaFacts
+from ego4dfs.facts.table import FactsTable, Row, with_checksums
+from ego4dfs.store import MAX_OBJECT_BYTES
+
+if TYPE_CHECKING:  # it imports numpy, which takes 0.1 s
+    from ego4dfs.media import MediaIndex
+
+_COLUMNS = "url, size, etag, index_start, index_stop, timescale, end_ticks, key_frames"
+_VALUES = ", ".join("?" * 9)
+_INSERT = f"INSERT OR REPLACE INTO media ({_COLUMNS}, proof) VALUES ({_VALUES})"  # noqa: S608 - only our own names are inserted
+_MAX_STORED = 1 << 63
+
+
+class IndexPlace(NamedTuple):
+    """Where the index of an object of `size` bytes is."""
+
+    size: int
+    place: range
+
+
+class MediaTable:
+    """Media facts by URL; they are valid for one size and ETag. A damaged row counts as missing.
+
+    Costs are those of FactsTable: if the table cannot be used, the facts are unknown.
+    """
+
+    def __init__(self, table: FactsTable) -> None:
+        """Use the database of `table`."""
+        self._table = table
+
+    def get(self, url: str, size: int, etag: str) -> MediaFacts | None:
+        """Return the facts of this version of an object, or None if they are unknown."""
+        for row in self._table.rows_of("media", _COLUMNS, (url,)):
+            if row[1:3] == (size, etag):
+                return _facts(row)
+        return None
+
+    def record(self, url: str, size: int, etag: str, index: MediaIndex) -> MediaFacts | None:
+        """Record the facts of an index, and return them; None if facts cannot describe it."""
+        facts = self.get(url, size, etag)
+        if facts is None:
+            try:
+                facts = MediaFacts.of(index)
+            except ValueError:
+                return None
+            self.put(url, size, etag, facts)
+        return facts
+
+    def put(self, url: str, size: int, etag: str, facts: MediaFacts) -> None:
+        """Record facts. Those that SQLite cannot store are not recorded."""
+        if size > MAX_OBJECT_BYTES or max(facts.timescale, facts.end) >= _MAX_STORED:
+            return
+        index = facts.index
+        values = (index.start, index.stop, facts.timescale, facts.end, facts.packed())
+        self._table.write((_INSERT, with_checksums([(url, size, etag, *values)])))
+
+    def places(self, directory_url: str, limit: int) -> Iterator[IndexPlace]:
+        """Yield the places of some indexes of objects whose URL is `directory_url` and a name."""
+        for row in self._table.rows_below("media", _COLUMNS, directory_url, limit):
+            if (facts := _facts(row)) is not None:
+                yield IndexPlace(row[1], facts.index)
+
+
+def _facts(row: Row) -> MediaFacts | None:
+    size, index_start, index_stop, timescale, end, packed = row[1], *row[3:]
+    try:
+        facts = MediaFacts.unpacked(range(index_start, index_stop), timescale, end, packed)
+    except (TypeError, ValueError):
+        return None
+    return facts if facts.is_within(size) else None

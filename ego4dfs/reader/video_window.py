@@ -1,0 +1,103 @@
+"""Read-ahead window of an open video whose groups of pictures are known, or will be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
+from ego4dfs.facts import MediaFacts
+from ego4dfs.reader.window import MAX_FORWARD_STEP, READAHEAD_STEP, Window
+
+GROUP_REQUEST_BYTES = 3 * PART_SIZE
+"""The longest request for a group: one of average length arrives by four connections at once."""
+MAX_GROUP_BYTES = 16 << 20
+"""A longer group is read as other files are."""
+MAX_GROUPS = 3
+"""A run of more groups is longer than a window of some seconds."""
+MAX_PREROLL_BYTES = BLOCK_SIZE
+"""How far before a seek its group may begin, so that it is fetched from there on."""
+_MAX_SEARCHES = 8  # for media facts; each may parse an index
+
+FindFacts = Callable[[], MediaFacts | None]
+
+
+class VideoWindow(Window):
+    """The read-ahead of one open video.
+
+    After a seek in a video with media facts the whole group of pictures is fetched, by several
+    requests at once, and the next groups, each in two halves, as the reader goes on. A run of more
+    than MAX_GROUPS groups, one from the start of the file, and one in a video without media facts
+    is fetched ahead as by a Window.
+
+    Safe from several threads.
+    """
+
+    __slots__ = ("_facts", "_find", "_first_group", "_searches_left")
+
+    def __init__(self, find: FindFacts) -> None:
+        """Call `find` at seeks until it returns media facts; it makes no request."""
+        super().__init__()
+        self._find = find
+        self._facts: MediaFacts | None = None
+        self._searches_left = _MAX_SEARCHES
+        self._first_group: int | None = None  # the one in which this run began
+
+    @property
+    def granularity(self) -> int:
+        """The unit to fetch in: parts until the window is open, then blocks."""
+        return super().granularity if self._group_target() is None else PART_SIZE
+
+    @property
+    def request_bytes(self) -> int:
+        """The longest request."""
+        return READAHEAD_STEP if self._group_target() is None else GROUP_REQUEST_BYTES
+
+    def first_byte(self, start: int) -> int:
+        """Return where to begin to fetch for a read at `start`: programs read the sound as well."""
+        group = self._first_group
+        if self._facts is None or group is None or start != self._start:
+            return start
+        first = self._facts.starts[group]
+        return first if start - first <= MAX_PREROLL_BYTES else start
+
+    def advance(
+        self, start: int, stop: int, *, missed: bool = True, shared: bool = False
+    ) -> range | None:
+        """Record a read, and return the range to fetch ahead now, as `Window.advance` does."""
+        is_unknown = self._facts is None and self._searches_left > 0
+        if missed and start and is_unknown and self._is_seek(start):
+            self._searches_left -= 1
+            self._facts = self._find()  # without the lock: it reads files
+        return super().advance(start, stop, missed=missed, shared=shared)
+
+    def _is_seek(self, start: int, max_forward: int = MAX_FORWARD_STEP) -> bool:
+        """Return whether a read begins another run: groups may be shorter than a step back."""
+        group = self._first_group
+        if group is not None and self._facts is not None and start < self._facts.starts[group]:
+            return True
+        return super()._is_seek(start, max_forward)
+
+    def _seek(self, start: int, stop: int) -> None:
+        super()._seek(start, stop)
+        self._first_group = self._facts.group_at(start) if self._facts and start else None
+
+    def _target(self) -> int:
+        target = self._group_target()
+        return super()._target() if target is None else target
+
+    def _group_target(self) -> int | None:
+        """Return where the bytes end that groups say to fetch; None if they do not say."""
+        facts, first = self._facts, self._first_group
+        if facts is None or first is None:
+            return None
+        group = first if self._next <= facts.stops[first] else facts.group_at(self._next - 1)
+        if group is None or group - first >= MAX_GROUPS:
+            return None
+        start = self._start if group == first else facts.stops[group - 1]
+        stop = facts.stops[group]
+        if stop - start > MAX_GROUP_BYTES:
+            return None
+        middle = (start + stop) // 2
+        if group > first and self._next <= middle:
+            stop = middle
+        return -(-stop // PART_SIZE) * PART_SIZE

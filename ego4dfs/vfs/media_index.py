@@ -1,0 +1,142 @@
+"""MediaIndexes: the media facts of videos, and where the indexes of a dataset's videos are."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from ego4dfs.blocks import ObjectRef
+from ego4dfs.errors import MediaError
+from ego4dfs.facts import MediaFacts, MediaTable
+from ego4dfs.reader import FIRST_AT_START, Reader
+
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIX = ".mp4"
+MAX_INDEX_BYTES = 8 << 20
+"""A longer index is not parsed for a mount: four hours of video with sound have 8 MB."""
+MAX_GUESS_BYTES = 2 << 20
+"""The most that is fetched at an open in the belief that the index is there."""
+_MAX_KEPT = 64  # media facts in memory: 30 KB for 20 minutes of video
+_PLACES_READ = 16  # of a dataset, from the table
+
+
+@functools.cache
+def import_parser() -> None:
+    """Begin to import the parser of indexes in a thread, once: it takes 0.1 s.
+
+    Not for processes that may fork: the child would wait for ever for the lock of the import.
+    """
+    threading.Thread(
+        target=importlib.import_module, args=("ego4dfs.media",), name="media", daemon=True
+    ).start()
+
+
+@dataclass(slots=True)
+class _Places:
+    """How many bytes at the start and at the end held the indexes of a directory's videos."""
+
+    head: int = 0
+    tail: int = 0
+
+    def add(self, size: int, index: range) -> None:
+        """Record where the index of a video of `size` bytes is."""
+        tail = size - index.start
+        if index.stop <= tail:
+            self.head = max(self.head, min(index.stop, MAX_GUESS_BYTES))
+        else:
+            self.tail = max(self.tail, min(tail, MAX_GUESS_BYTES))
+
+
+class MediaIndexes:
+    """Media facts by object version: from memory, from disk, or from the cached bytes of its index.
+
+    Safe from several threads; `_lock` guards the two dicts and is not held during I/O.
+    """
+
+    def __init__(self, table: MediaTable, reader: Reader) -> None:
+        """Use the facts of `table`, and what `reader` has cached."""
+        self._table = table
+        self._reader = reader
+        self._kept: OrderedDict[str, MediaFacts] = OrderedDict()
+        self._places: dict[str, _Places] = {}
+        self._lock = threading.Lock()
+
+    def find(self, ref: ObjectRef) -> MediaFacts | None:
+        """Return the facts of a video, or None if its index is not cached or cannot be used.
+
+        Makes no request.
+        """
+        with self._lock:
+            facts = self._kept.get(ref.object_id)
+        if facts is None:
+            facts = self._table.get(ref.url, ref.size, ref.etag)
+            if facts is None:
+                facts = self._parse(ref)
+            if facts is not None:
+                self._keep(ref, facts)
+        return facts
+
+    def fetch_ahead(self, ref: ObjectRef) -> None:
+        """Request the index of a video that is being opened, if its place is known or probable.
+
+        Programs read it before any picture, but must read the start of the file to find it.
+        """
+        facts = self._table.get(ref.url, ref.size, ref.etag)
+        if facts is not None:
+            if len(facts.index) <= MAX_INDEX_BYTES:
+                self._fetch(ref, facts.index)
+            return
+        places = self._places_beside(ref.url)
+        self._fetch(ref, range(min(ref.size, places.head)))
+        self._fetch(ref, range(max(0, ref.size - places.tail), ref.size))
+
+    def _fetch(self, ref: ObjectRef, wanted: range) -> None:
+        """Request a range unless the request for the start of the file, which follows, has it."""
+        if wanted.stop > FIRST_AT_START and wanted:
+            start = wanted.start if wanted.start > FIRST_AT_START else 0
+            self._reader.fetch_ahead(ref, range(start, wanted.stop))
+
+    def _parse(self, ref: ObjectRef) -> MediaFacts | None:
+        from ego4dfs.media import read_index  # noqa: PLC0415 - numpy takes 0.1 s
+
+        try:
+            index = read_index(ref.size, lambda *place: self._cached(ref, *place))
+        except MediaError as error:
+            log.debug("%s is read without its index: %s", ref.url, error)
+            return None
+        return self._table.record(ref.url, ref.size, ref.etag, index)
+
+    def _cached(self, ref: ObjectRef, offset: int, length: int) -> bytes:
+        """Return bytes that are cached. Raises MediaError if some are not, or for too many."""
+        data = None
+        if length <= MAX_INDEX_BYTES:
+            data = self._reader.read_cached(ref, offset, length)
+        if data is None:
+            raise MediaError(f"bytes {offset} to {offset + length} are not cached")
+        return data
+
+    def _keep(self, ref: ObjectRef, facts: MediaFacts) -> None:
+        places = self._places_beside(ref.url)
+        with self._lock:
+            places.add(ref.size, facts.index)
+            self._kept[ref.object_id] = facts
+            if len(self._kept) > _MAX_KEPT:
+                self._kept.popitem(last=False)
+
+    def _places_beside(self, url: str) -> _Places:
+        """Return what is known of the videos in the same directory of the store."""
+        directory = url.rpartition("/")[0] + "/"
+        with self._lock:
+            places = self._places.get(directory)
+        if places is None:
+            read = _Places()
+            for place in self._table.places(directory, _PLACES_READ):
+                read.add(*place)
+            with self._lock:
+                places = self._places.setdefault(directory, read)
+        return places

@@ -1,0 +1,203 @@
+"""Media facts: computed from the index of a video, and kept in the facts' database."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from array import array
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ego4dfs.facts import IndexPlace, MediaFacts, MediaTable
+from ego4dfs.facts.media_facts import MAX_GROUPS
+from ego4dfs.facts.table import FactsTable
+from ego4dfs.media import MediaIndex, find_index, read_index
+from ego4dfs.store import ObjectFacts
+from kit import media
+
+URL = "s3://bucket/full_scale/a"
+SIZE = 1000
+FACTS = MediaFacts(range(900, 1000), 30, 300, (0, 120, 240), (10, 280, 600), (300, 610, 900))
+
+
+def index_of(data: bytes) -> MediaIndex:
+    return read_index(len(data), lambda offset, length: data[offset : offset + length])
+
+
+@pytest.fixture
+def table(tmp_path):
+    with closing(FactsTable(tmp_path / "facts.sqlite")) as facts:
+        yield facts
+
+
+@pytest.mark.parametrize("name", media.FORMS)
+def test_a_group_holds_what_the_presentation_of_its_seconds_needs(name):
+    data = media.form(name)
+    index = index_of(data)
+    facts = MediaFacts.of(index)
+    times = [time / facts.timescale for time in facts.times]
+    assert times == sorted(index.video.key_frames.times / index.video.timescale)
+    found = find_index(len(data), lambda offset, length: data[offset : offset + length])
+    assert data[facts.index.start : facts.index.stop] == found.moov
+    for group, (begin, end) in enumerate(zip(times, [*times[1:], index.stop_s], strict=True)):
+        needed = index.byte_ranges(max(0.0, begin), end - 1e-6)
+        assert facts.starts[group] <= needed[0].start
+        assert needed[-1].stop <= facts.stops[group]
+
+
+def test_groups_are_not_longer_than_needed():
+    data = media.form("no sound")
+    facts = MediaFacts.of(index_of(data))
+    assert list(facts.starts[1:]) == list(facts.stops[:-1])
+    keys = index_of(data).video.key_frames
+    assert list(facts.starts) == keys.offsets.tolist()
+    assert facts.stops[-1] == keys.stop
+
+
+def test_a_group_is_found_by_the_offset_of_a_read():
+    found = [FACTS.group_at(offset) for offset in (0, 9, 10, 279, 280, 599, 600, 899, 900, 10**9)]
+    assert found == [None, None, 0, 0, 1, 1, 2, 2, None, None]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5000), st.integers(0, 10**6), st.integers(1, 10**6)),
+        min_size=1,
+        max_size=50,
+    )
+)
+def test_packed_facts_are_the_same_afterwards(steps):
+    times, starts, stops = [-7], [0], [1]
+    for time, start, length in steps:
+        times.append(times[-1] + time)
+        starts.append(starts[-1] + start)
+        stops.append(max(stops[-1], starts[-1] + length))
+    facts = MediaFacts(range(5, 99), 90_000, times[-1], times, starts, stops)
+    assert MediaFacts.unpacked(facts.index, facts.timescale, facts.end, facts.packed()) == facts
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"",
+        b"no zlib",
+        zlib.compress(b"x" * 23),
+        zlib.compress(b""),
+        zlib.compress(bytes(24 * MAX_GROUPS + 24)),
+        zlib.compress(array("q", [0, 5, 0]).tobytes()),
+        zlib.compress(array("q", [0, -5, 9]).tobytes()),
+        zlib.compress(array("q", [0, 2**63 - 1, 2**63 - 1]).tobytes()),
+        zlib.compress(array("q", [1, -1, 0, 1, 5, 5]).tobytes()),
+        FACTS.packed()[:-3],
+    ],
+    ids=[
+        "empty",
+        "no zlib",
+        "odd",
+        "no group",
+        "bomb",
+        "no byte",
+        "negative",
+        "large",
+        "back",
+        "cut",
+    ],
+)
+def test_damaged_groups_are_an_error_in_bounded_memory(packed):
+    with pytest.raises(ValueError):  # noqa: PT011 - of zlib, struct or ours
+        MediaFacts.unpacked(range(1, 2), 30, 100, packed)
+
+
+def test_facts_are_kept_for_one_version_of_an_object(tmp_path, table):
+    MediaTable(table).put(URL, SIZE, "etag", FACTS)
+    with closing(FactsTable(tmp_path / "facts.sqlite")) as again:
+        kept = MediaTable(again)
+        assert kept.get(URL, SIZE, "etag") == MediaFacts.unpacked(
+            FACTS.index, FACTS.timescale, FACTS.end, FACTS.packed()
+        )
+        assert kept.get(URL, SIZE, "other") is None
+        assert kept.get(URL, SIZE + 1, "etag") is None
+        assert kept.get(URL + "b", SIZE, "etag") is None
+
+
+def test_facts_of_an_object_are_removed_with_its_size(table):
+    kept = MediaTable(table)
+    kept.put(URL, SIZE, "etag", FACTS)
+    table.apply({URL: None}, {})
+    assert kept.get(URL, SIZE, "etag") is None
+
+
+def test_places_are_those_of_one_directory(table):
+    kept = MediaTable(table)
+    for name in ("full_scale/a", "full_scale/b", "full_scale0/c", "full_scal/d"):
+        kept.put(f"s3://bucket/{name}", SIZE, "etag", FACTS)
+    places = list(kept.places("s3://bucket/full_scale/", 10))
+    assert places == [IndexPlace(SIZE, FACTS.index)] * 2
+    assert len(list(kept.places("s3://bucket/full_scale/", 1))) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["index_stop = 2000", "timescale = 0", "timescale = 'x'", "key_frames = x'00'", "size = 50"],
+)
+def test_a_row_that_was_changed_counts_as_missing(tmp_path, table, change):
+    kept = MediaTable(table)
+    kept.put(URL, SIZE, "etag", FACTS)
+    with closing(sqlite3.connect(tmp_path / "facts.sqlite")) as other, other:
+        other.execute(f"UPDATE media SET {change}")  # noqa: S608
+    assert kept.get(URL, SIZE, "etag") is None
+    assert not list(kept.places("s3://bucket/full_scale/", 10))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "index_stop = 2000",
+        "timescale = 0",
+        "timescale = 'x'",
+        "key_frames = x'00'",
+        "index_start = -1",
+    ],
+)
+def test_a_row_with_impossible_values_counts_as_missing(tmp_path, table, change):
+    """Its checksum is right: another program, or a fault of ours, has written it."""
+    kept = MediaTable(table)
+    kept.put(URL, SIZE, "etag", FACTS)
+    columns = "url, size, etag, index_start, index_stop, timescale, end_ticks, key_frames"
+    with closing(FactsTable(tmp_path / "facts.sqlite")) as other:
+        other.write(
+            (f"UPDATE media SET {change}", [()]),  # noqa: S608
+            (f"UPDATE media SET proof = proof({columns})", [()]),  # noqa: S608
+        )
+        assert other.rows_of("media", columns, (URL,))
+    assert kept.get(URL, SIZE, "etag") is None
+
+
+def test_facts_that_sqlite_cannot_store_are_not_recorded(table):
+    kept = MediaTable(table)
+    kept.put(URL, SIZE, "etag", MediaFacts(FACTS.index, 1, 1 << 63, (0,), (0,), (5,)))
+    kept.put(URL, 1 << 63, "etag", FACTS)
+    assert not list(kept.places("s3://bucket/full_scale/", 10))
+
+
+def test_a_database_without_the_table_gets_it(tmp_path):
+    path: Path = tmp_path / "facts.sqlite"
+    with closing(FactsTable(path)) as facts:
+        facts.apply({URL: ObjectFacts(SIZE, "etag", "", 0)}, {})
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("DROP TABLE media")
+    with closing(FactsTable(path)) as facts:
+        MediaTable(facts).put(URL, SIZE, "etag", FACTS)
+        assert MediaTable(facts).get(URL, SIZE, "etag") is not None
+        assert facts.facts([URL])[URL].size == SIZE
+
+
+def test_an_index_that_facts_cannot_describe_is_not_recorded(table):
+    index = index_of(media.form("no sound"))
+    samples = index.video.samples
+    samples.offsets[:] = samples.offsets[::-1].copy()  # key frames in reverse order
+    assert MediaTable(table).record(URL, index.size, "etag", index) is None

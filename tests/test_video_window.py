@@ -1,0 +1,165 @@
+"""The read-ahead window of an open video: groups of pictures in place of powers of two."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import pytest
+
+from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
+from ego4dfs.facts import MediaFacts
+from ego4dfs.reader import VideoWindow, Window
+from ego4dfs.reader.video_window import GROUP_REQUEST_BYTES, MAX_GROUP_BYTES, MAX_GROUPS
+from ego4dfs.reader.window import READAHEAD_STEP
+from kit.data import MIB
+
+KIB = 1 << 10
+
+GROUP = 2400 * KIB
+HEAD = 700 * KIB
+KERNEL = 128 * KIB
+
+
+def facts(*sizes: int, sound_bytes: int = 0) -> MediaFacts:
+    """Return groups of these sizes, which begin so much before the end of the one before."""
+    bounds = list(accumulate(sizes, initial=HEAD))
+    starts = [bounds[0], *(bound - sound_bytes for bound in bounds[1:-1])]
+    times = range(0, 120 * len(sizes), 120)
+    return MediaFacts(range(32, HEAD), 30, 120 * len(sizes), times, starts, bounds[1:])
+
+
+TEN = facts(*[GROUP] * 10)
+
+
+def opened(known: MediaFacts = TEN) -> VideoWindow:
+    """Return the window of a program that has read the start of the file."""
+    window = VideoWindow(lambda: known)
+    window.advance(0, KERNEL)
+    return window
+
+
+def rounded(stop: int) -> int:
+    return -(-stop // PART_SIZE) * PART_SIZE
+
+
+def read(window: Window, start: int, stop: int) -> list[int]:
+    """Read as a kernel does; return where the bytes ended that were fetched ahead."""
+    ends = []
+    for first in range(start, stop, KERNEL):
+        ahead = window.advance(first, min(first + KERNEL, stop))
+        ends += [ahead.stop] if ahead is not None else []
+    return ends
+
+
+def test_a_seek_fetches_the_whole_group_by_several_requests():
+    window = opened()
+    start = TEN.starts[4]
+    ahead = window.advance(start, start + KERNEL)
+    assert ahead == range(start + KERNEL, rounded(TEN.stops[4]))
+    assert (window.granularity, window.request_bytes) == (PART_SIZE, GROUP_REQUEST_BYTES)
+
+
+def test_the_rest_of_the_group_is_read_without_a_request():
+    window = opened()
+    assert read(window, TEN.starts[4], TEN.stops[4]) == [rounded(TEN.stops[4])]
+
+
+def test_the_next_group_is_fetched_in_two_halves_as_the_reader_goes_on():
+    window = opened()
+    middle = (TEN.starts[5] + TEN.stops[5]) // 2
+    ends = read(window, TEN.starts[4], middle + KERNEL)
+    assert ends == [rounded(end) for end in (TEN.stops[4], middle, TEN.stops[5])]
+
+
+def test_a_long_run_is_read_ahead_as_other_files_are():
+    window = opened()
+    read(window, TEN.starts[2], TEN.stops[1 + MAX_GROUPS] + KERNEL)
+    assert (window.granularity, window.request_bytes) == (BLOCK_SIZE, READAHEAD_STEP)
+    start = TEN.stops[1 + MAX_GROUPS] + KERNEL
+    ends = read(window, start, start + 4 * MIB)
+    assert ends
+    assert all(end % READAHEAD_STEP == 0 for end in ends)
+
+
+def test_what_is_cached_is_not_fetched():
+    window = opened()
+    for first in range(TEN.starts[4], TEN.stops[5], KERNEL):
+        assert window.advance(first, first + KERNEL, missed=False) is None
+
+
+def test_the_sound_before_a_key_frame_is_fetched_with_its_group():
+    known = facts(*[GROUP] * 4, sound_bytes=90_000)
+    window = opened(known)
+    start = known.stops[0]  # where the key frame is
+    window.advance(start, start + KERNEL)
+    assert window.first_byte(start) == known.starts[1] == start - 90_000
+    assert window.advance(known.starts[1], known.starts[1] + KERNEL) is None
+    assert window.first_byte(start + 2 * KERNEL) == start + 2 * KERNEL
+
+
+def test_a_seek_into_the_middle_of_a_group_fetches_its_rest_only():
+    window = opened()
+    start = TEN.starts[4] + 2 * MIB
+    window.advance(start, start + KERNEL)
+    assert window.first_byte(start) == start
+
+
+def test_a_step_back_to_another_group_is_a_seek_even_if_groups_are_short():
+    known = facts(*[400 * KIB] * 10)
+    window = opened(known)
+    window.advance(known.starts[6], known.starts[6] + KERNEL)
+    ahead = window.advance(known.starts[3], known.starts[3] + KERNEL)
+    assert ahead == range(known.starts[3] + KERNEL, rounded(known.stops[3]))
+
+
+def test_a_step_back_within_the_group_is_not_a_seek():
+    window = opened()
+    read(window, TEN.starts[4], TEN.starts[4] + MIB)
+    assert window.advance(TEN.starts[4] + KERNEL, TEN.starts[4] + 2 * KERNEL) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "start"),
+    [
+        (None, TEN.starts[4]),
+        (TEN, TEN.stops[-1] + 100),
+        (TEN, HEAD // 2 + 2 * MIB - 2 * MIB),
+        (facts(GROUP, 2 * MAX_GROUP_BYTES), HEAD + GROUP),
+    ],
+    ids=["unknown", "after the last group", "before the first group", "a group that is too long"],
+)
+def test_other_reads_are_as_in_any_file(known, start):
+    videos, plain = VideoWindow(lambda: known), Window()
+    for window in (videos, plain):
+        window.advance(0, KERNEL)
+    for stop in range(start + KERNEL, start + 6 * MIB, KERNEL):
+        assert videos.advance(stop - KERNEL, stop) == plain.advance(stop - KERNEL, stop)
+        assert videos.granularity == plain.granularity
+        assert videos.request_bytes == plain.request_bytes
+        assert videos.first_byte(stop) == plain.first_byte(stop)
+
+
+def test_a_read_of_the_whole_file_is_as_in_any_file():
+    videos, plain = VideoWindow(lambda: TEN), Window()
+    for stop in range(KERNEL, TEN.stops[-1], KERNEL):
+        assert videos.advance(stop - KERNEL, stop) == plain.advance(stop - KERNEL, stop)
+        assert videos.granularity == plain.granularity
+
+
+def test_facts_are_looked_for_at_seeks_that_miss_until_they_are_found():
+    answers = [None, None, TEN]
+    window = VideoWindow(lambda: answers.pop(0))
+    read(window, 0, 2 * MIB)
+    window.advance(40 * MIB, 40 * MIB + KERNEL, missed=False)
+    assert len(answers) == 3
+    for start in (20 * MIB, 10 * MIB, 15 * MIB, 3 * MIB):
+        window.advance(start, start + KERNEL)
+    assert not answers
+
+
+def test_facts_that_are_never_found_are_not_looked_for_at_each_seek():
+    calls: list[int] = []
+    window = VideoWindow(lambda: calls.append(1))
+    for start in range(MIB, 500 * MIB, 10 * MIB):
+        window.advance(start, start + KERNEL)
+    assert len(calls) == 8
