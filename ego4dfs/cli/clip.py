@@ -20,13 +20,10 @@ from ego4dfs.cli.times import parse_time, plain_seconds
 from ego4dfs.cli.video_argument import video_path, with_dataset
 from ego4dfs.errors import ConfigError, MediaError, NotFound, OutputError
 from ego4dfs.files import write_atomic
-from ego4dfs.media import Cut, MediaIndex, cut
+from ego4dfs.media import AFTER_END_S, Cut, MediaIndex, cut
 from ego4dfs.text import human_size
 from ego4dfs.vfs import VFS, open_vfs
 from ego4dfs.vfs.video import Video, open_video
-
-_AFTER_END_S = 0.5
-"""How much after the end of a video END may be: annotations and manifests round durations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ def _open(vfs: VFS, path: str) -> Video:
 def _cut(index: MediaIndex, request: _Request) -> Cut:
     """Cut the clip. Raises ConfigError if it is not within the video."""
     stop_s = index.stop_s
-    if request.start_s >= stop_s or request.end_s > stop_s + _AFTER_END_S:
+    if request.start_s >= stop_s or request.end_s > stop_s + AFTER_END_S:
         which = "START" if request.start_s >= stop_s else "END"
         raise ConfigError(
             f"{which} is after the end of the video",

@@ -1,6 +1,6 @@
 """The index of MP4 videos: key frames, the bytes that a window of time needs, and cuts of it."""
 
-from ego4dfs.media.cut import Cut, cut
+from ego4dfs.media.cut import AFTER_END_S, Cut, cut, outside
 from ego4dfs.media.groups import Groups
 from ego4dfs.media.index import MediaIndex
 from ego4dfs.media.locate import IndexBytes, Read, find_index
@@ -8,6 +8,7 @@ from ego4dfs.media.parser import parse_index, read_index
 from ego4dfs.media.track import KeyFrames, Samples, Track
 
 __all__ = [
+    "AFTER_END_S",
     "Cut",
     "Groups",
     "IndexBytes",
@@ -18,6 +19,7 @@ __all__ = [
     "Track",
     "cut",
     "find_index",
+    "outside",
     "parse_index",
     "read_index",
 ]

@@ -21,6 +21,8 @@ READ_BYTES = 32 << 20
 """The longest read, and so what a copy needs in memory."""
 MAX_GAP_BYTES = 256 << 10
 """Pieces with a smaller gap between them are read at once."""
+AFTER_END_S = 0.5
+"""How much after the end of a video a window may end: annotations round durations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,7 @@ class Cut:
         Raises MediaError if that returns fewer bytes than the index says, and what it raises.
         """
         yield self.header
-        for group in _grouped(self.pieces):
-            start, stop = group[0].start, max(piece.stop for piece in group)
-            data = memoryview(read(start, stop - start))
-            if len(data) != stop - start:
-                raise MediaError(f"it stops at {start + len(data)}, before its index says")
-            for piece in group:
-                yield bytes(data[piece.start - start : piece.stop - start])
+        yield from map(bytes, read_pieces(self.pieces, read))
 
 
 def cut(index: MediaIndex, start_s: float, stop_s: float) -> Cut:
@@ -71,7 +67,29 @@ def cut(index: MediaIndex, start_s: float, stop_s: float) -> Cut:
     return Cut(header, layout.pieces, writer.seconds)
 
 
-def _grouped(pieces: Iterable[range]) -> Iterator[list[range]]:
+def outside(index: MediaIndex, start_s: float, stop_s: float) -> str:
+    """Return why a window is not within a video, or an empty string; see AFTER_END_S."""
+    if start_s >= index.stop_s or stop_s > index.stop_s + AFTER_END_S:
+        which = "starts" if start_s >= index.stop_s else "ends"
+        return f"it {which} after the end of the video, {index.stop_s:.3f} s"
+    return ""
+
+
+def read_pieces(pieces: Iterable[range], read: Read) -> Iterator[memoryview]:
+    """Yield the bytes of each piece, of longer ones in parts; near pieces take one call of `read`.
+
+    Raises as `Cut.content` does.
+    """
+    for group in grouped(pieces):
+        start, stop = group[0].start, max(piece.stop for piece in group)
+        data = memoryview(read(start, stop - start))
+        if len(data) != stop - start:
+            raise MediaError(f"it stops at {start + len(data)}, before its index says")
+        for piece in group:
+            yield data[piece.start - start : piece.stop - start]
+
+
+def grouped(pieces: Iterable[range]) -> Iterator[list[range]]:
     """Group pieces that are read at once; longer ones are split into READ_BYTES."""
     group: list[range] = []
     for piece in pieces:

@@ -13,15 +13,13 @@ from ego4dfs.annotations import BadRow
 from ego4dfs.annotations.rows import Row
 from ego4dfs.blocks import join_ranges, whole_parts
 from ego4dfs.catalog import Listing, Place, WindowFiles
-from ego4dfs.media import MediaIndex
+from ego4dfs.media import MediaIndex, outside
 from ego4dfs.prefetch.cache_warmer import CacheWarmer
 from ego4dfs.prefetch.index_warmer import IndexWarmer
 from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report
 from ego4dfs.session import Session
 
-AFTER_END_S = 0.5
-"""How much after the end of a video a window may end: annotations round durations."""
 _BAD_ROWS_KEPT = 20
 _IN_LIST = re.compile(r"(.*(?:(\[)| ))(0|[1-9][0-9]{0,17})(?(2)\])", re.DOTALL)
 """`name[3]` or `row 3`: the text before the number, which is as str(int) has it, in 64 bits."""
@@ -68,9 +66,8 @@ class _Windows:
         stop_s = index.stop_s
         found = []
         for at, (start_s, end_s) in enumerate(zip(self._starts, self._ends, strict=True)):
-            if start_s >= stop_s or end_s > stop_s + AFTER_END_S:
-                which = "starts" if start_s >= stop_s else "ends"
-                reason = f"it {which} after the end of the video, {stop_s:.3f} s"
+            reason = outside(index, start_s, end_s)
+            if reason:
                 bad.add(BadRow(self._row(at), reason))
             elif end_s <= index.start_s:
                 reason = f"it ends before the first picture, {index.start_s:.3f} s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
@@ -119,6 +119,16 @@ class Reader:
     def prefetch_small(self, ref: ObjectRef) -> bool:
         """Request an object of one block that may be read next; False if there is no memory."""
         return self.downloads.prefetch_small(ref)
+
+    def request_parts(self, ref: ObjectRef, ranges: Iterable[range]) -> bool:
+        """Request what is missing of these ranges, in parts, all at once, and do not wait.
+
+        Reads of them wait for these requests. Returns False if there was no memory for all.
+        """
+        return all(
+            self.downloads.fetch_ahead(ref, wanted, PART_SIZE, wanted.stop) >= wanted.stop
+            for wanted in ranges
+        )
 
     def put(self, ref: ObjectRef, index: int, data: memoryview) -> None:
         """Keep a block that was fetched elsewhere, if there is memory for it."""

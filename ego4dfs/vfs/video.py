@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ego4dfs.errors import MediaError, ObjectChanged
-from ego4dfs.media import MediaIndex, read_index
+from ego4dfs.media import Cut, MediaIndex, cut, outside, read_index
 from ego4dfs.reader import ExactWindow
 from ego4dfs.vfs.values import Handle
 from ego4dfs.vfs.vfs import VFS
@@ -22,6 +23,27 @@ class Video:
     def read(self, offset: int, length: int) -> bytes:
         """Return the bytes of [offset, offset + length) that exist. Raises as `VFS.read` does."""
         return self.vfs.read(self.handle, offset, length)
+
+    def cut(self, start_s: float, end_s: float) -> Cut:
+        """Cut the window [start_s, end_s) out of it.
+
+        Raises ValueError if it is no window, starts after the end of the video, ends by more than
+        AFTER_END_S after it, or has no picture.
+        """
+        reason = outside(self.index, start_s, end_s)
+        if reason:
+            raise ValueError(f"{start_s} s to {end_s} s: {reason}")
+        return cut(self.index, start_s, end_s)
+
+    def request(self, ranges: Iterable[range]) -> bool:
+        """Request these bytes all at once, without waiting; False if there was no memory for all.
+
+        What is cached is not requested, and nothing if the video is read from a copy on disk.
+        """
+        ref = self.handle.ref
+        if ref is None or self.handle.copy is not None:
+            return True
+        return self.vfs.session.reader.request_parts(ref, ranges)
 
 
 def open_video(vfs: VFS, path: str) -> Video:

@@ -17,7 +17,10 @@ SOURCES = {
         *("store/region_cache.py", "store/region_probe.py"),
     ],
     "copies": ["copies/*.py"],
-    "media": ["media/*.py", "vfs/video.py", "cli/clip.py", "cli/video_argument.py", "cli/times.py"],
+    "media": [
+        *("media/*.py", "vfs/video.py", "vfs/window_file.py", "cli/clip.py"),
+        *("cli/video_argument.py", "cli/times.py"),
+    ],
     "windows": [
         *("annotations/*.py", "catalog/window_files.py", "prefetch/cache_run.py"),
         *("prefetch/cache_warmer.py", "prefetch/index_warmer.py", "prefetch/windows.py"),
@@ -47,7 +50,7 @@ TESTS = {
         *("test_prefetch_names.py", "test_prefetch_state.py", "test_name_collisions.py"),
         "test_folder.py",
     ],
-    "media": ["test_media_*.py", "test_video.py", "test_clip.py"],
+    "media": ["test_media_*.py", "test_video.py", "test_window_file.py", "test_clip.py"],
     "windows": ["test_annotations.py", "test_prefetch_videos.py", "test_prefetch_to_cache.py"],
 }
 """The files with its tests; `test_fuzz_findings.py` belongs to each."""
