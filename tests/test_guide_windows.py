@@ -37,6 +37,7 @@ def test_every_example_runs_and_writes_what_the_text_says(sampled, tmp_path, tra
     assert sizes.search(printed[0])
     assert sizes.search(GUIDE.read_text())
     assert "60 pictures of (144, 256, 3)\n" in printed
+    assert "60 pictures of a window\n" in printed
     plan = "3 windows of 2 videos, 4.5 s: 2.6 MiB of 29.9 MiB are needed,"
     assert any(plan in text for text in printed)
     assert plan in GUIDE.read_text()

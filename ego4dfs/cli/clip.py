@@ -16,11 +16,11 @@ from ego4dfs.cli.options import (
 )
 from ego4dfs.cli.output import ExitCode, print_json, say
 from ego4dfs.cli.parser import Parser
-from ego4dfs.cli.times import parse_time, plain_seconds
 from ego4dfs.cli.video_argument import video_path, with_dataset
 from ego4dfs.errors import ConfigError, MediaError, NotFound, OutputError
 from ego4dfs.files import write_atomic
 from ego4dfs.media import AFTER_END_S, Cut, MediaIndex, cut
+from ego4dfs.media.times import parse_time, plain_seconds
 from ego4dfs.text import human_size
 from ego4dfs.vfs import VFS, open_vfs
 from ego4dfs.vfs.video import Video, open_video

@@ -26,7 +26,8 @@ from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.vfs import VFS, Stat, open_vfs
-from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, inode, join
+from ego4dfs.vfs.tree import Directory, Node, inode, join
+from ego4dfs.vfs.windows import OpenWindow
 
 _RANGE_THREADS = 16
 AnyPath = str | os.PathLike[str]
@@ -189,9 +190,10 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def isfile(self, path: str) -> bool:
         """Return whether the path is a file, without a HEAD request."""
-        return isinstance(self._node(path), (ObjectFile, ManifestFile))
+        node = self._node(path)
+        return node is not None and not isinstance(node, Directory)
 
-    def _node(self, path: str) -> Node | None:
+    def _node(self, path: str) -> Node | OpenWindow | None:
         try:
             return self.vfs.resolve(self._strip_protocol(path))
         except (NotFound, NotADirectoryError, StoreError, ManifestError):

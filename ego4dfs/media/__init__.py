@@ -1,6 +1,6 @@
 """The index of MP4 videos: key frames, the bytes that a window of time needs, and cuts of it."""
 
-from ego4dfs.media.cut import AFTER_END_S, Cut, cut, outside
+from ego4dfs.media.cut import AFTER_END_S, Cut, cut, cut_inside, outside
 from ego4dfs.media.groups import Groups
 from ego4dfs.media.index import MediaIndex
 from ego4dfs.media.locate import IndexBytes, Read, find_index
@@ -18,6 +18,7 @@ __all__ = [
     "Samples",
     "Track",
     "cut",
+    "cut_inside",
     "find_index",
     "outside",
     "parse_index",

@@ -75,6 +75,14 @@ def outside(index: MediaIndex, start_s: float, stop_s: float) -> str:
     return ""
 
 
+def cut_inside(index: MediaIndex, start_s: float, stop_s: float) -> Cut:
+    """Cut a window that is within a video. Raises ValueError if it is not, and as `cut` does."""
+    reason = outside(index, start_s, stop_s)
+    if reason:
+        raise ValueError(f"{start_s} s to {stop_s} s: {reason}")
+    return cut(index, start_s, stop_s)
+
+
 def read_pieces(pieces: Iterable[range], read: Read) -> Iterator[memoryview]:
     """Yield the bytes of each piece, of longer ones in parts; near pieces take one call of `read`.
 

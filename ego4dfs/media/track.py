@@ -31,6 +31,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory the arrays take."""
+        arrays = (self.decode, self.present, self.offsets, self.sizes, self.description)
+        return self.is_key.nbytes + sum(array.nbytes for array in arrays)
+
 
 class KeyFrames(NamedTuple):
     """The key frames of a track in decoding order: presentation times in ticks, byte offsets.

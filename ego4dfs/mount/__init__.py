@@ -14,7 +14,6 @@ from ego4dfs.mount.fuse_session import MountOptions, serve
 from ego4dfs.mount.memory_settings import tune_memory
 from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, lock_mountpoint, unmount
 from ego4dfs.mount.status import (
-    STATUS_DIRECTORY,
     STATUS_PATH,
     MountDead,
     MountUnresponsive,
@@ -23,7 +22,6 @@ from ego4dfs.mount.status import (
 )
 
 __all__ = [
-    "STATUS_DIRECTORY",
     "STATUS_PATH",
     "Binding",
     "MountDead",

@@ -11,13 +11,13 @@ import logging
 import os
 import stat
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from ego4dfs.errors import NotFound, ObjectChanged, StoreError
-from ego4dfs.mount.status import STATUS_DIRECTORY, STATUS_PATH, StatusFile
+from ego4dfs.mount.kernel_cache import KernelCache
+from ego4dfs.mount.status import STATUS_PATH, StatusFile
 from ego4dfs.vfs import VFS, VIDEO_SUFFIX, DirEntry, Handle, Stat, import_parser
 
 log = logging.getLogger(__name__)
@@ -72,12 +72,7 @@ class Operations:
         self._listings: dict[int, list[tuple[DirEntry, Stat | None]]] = {}
         self._numbers = itertools.count(1)
         self._reads = _ReadSlots(MAX_READS)
-        self._lock = threading.Lock()  # guards _sizes together with what is open
-        self._open_paths: Counter[str] = Counter()  # how many handles each open file has
-        # Both have one entry for each path that was looked at: at most the files of the tree, which
-        # take about 200 bytes each. The kernel does not report what it drops, so none is removed.
-        self._opened: dict[str, str] = {}  # path -> the version of which the kernel may have pages
-        self._sizes: dict[str, int] = {}  # path -> the size that the kernel has cached
+        self._kernel = KernelCache()
 
     def init(self, path: str) -> None:
         """Record that the kernel has accepted the mount."""
@@ -97,7 +92,7 @@ class Operations:
             if len(path.rpartition("/")[2].encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None
             raise
-        if not self._record_size(path, found.size):
+        if not self._kernel.record_size(path, found.size):
             found = self._with_confirmed_size(path, found)
         return {**attributes(found), **self.owner}
 
@@ -106,7 +101,7 @@ class Operations:
         del fh
         for name in (".", ".."):
             yield name, {"st_mode": stat.S_IFDIR}, 0
-        for entry in [] if path == STATUS_DIRECTORY else self._vfs.listdir(path):
+        for entry in self._vfs.listdir(path):
             mode = stat.S_IFDIR if entry.is_dir else stat.S_IFREG
             yield entry.name, {"st_mode": mode, "st_ino": entry.inode}, 0
 
@@ -121,7 +116,7 @@ class Operations:
         Returns the same list until the directory is released.
         """
         if fh not in self._listings:
-            found = [] if path == STATUS_DIRECTORY else self._vfs.listdir_known(path)
+            found = self._vfs.listdir_known(path)
             dots = [(DirEntry(name, 1, is_dir=True), None) for name in (".", "..")]
             self._listings[fh] = [*dots, *found]
         return self._listings[fh]
@@ -133,7 +128,8 @@ class Operations:
 
         None if they are unknown, or the file is open with another size: the listing may be old.
         """
-        if found is None or not self._record_size(f"{directory.rstrip('/')}/{name}", found.size):
+        path = f"{directory.rstrip('/')}/{name}"
+        if found is None or not self._kernel.record_size(path, found.size):
             return None
         return {**attributes(found), **self.owner}
 
@@ -147,22 +143,14 @@ class Operations:
         """Open a file; keep the pages in the kernel's cache only if the version is the same."""
         if path == STATUS_PATH:
             handle = self._status.open()
-            with self._lock:
-                fi.fh = self._register(handle)
         else:
             if path.endswith(VIDEO_SUFFIX):
                 import_parser()
             with self._reads:
                 handle = self._vfs.open(path)
-            with self._lock:
-                self._correct_size(path, handle)
-                is_open = self._is_open(handle.path)
-                fi.fh = self._register(handle)
-            before = self._opened.get(handle.path, handle.version)
-            fi.keep_cache = before == handle.version
-            # The page cache belongs to the path, not to the descriptor: versions must not share it.
-            fi.direct_io = before != handle.version and is_open
-            self._opened[handle.path] = handle.version
+            self._kernel.open(handle, fi)
+        fi.fh = next(self._numbers)
+        self._handles[fi.fh] = handle
         return 0
 
     def read_into(self, fh: int, offset: int, view: memoryview) -> int:
@@ -170,7 +158,7 @@ class Operations:
         handle = self._handles[fh]
         if handle.path == STATUS_PATH:
             return self._status.read_into(handle, offset, view)
-        if self._opened.get(handle.path, handle.version) != handle.version:
+        if not self._kernel.is_current(handle):
             raise ObjectChanged(f"{handle.path} was replaced, and has been opened again since")
         with self._reads:
             return self._vfs.read_into(handle, offset, view)
@@ -183,30 +171,10 @@ class Operations:
     def release(self, path: str, fi: Any) -> int:
         """Close an open file."""
         del path
-        with self._lock:
-            handle = self._handles.pop(fi.fh, None)
-            if handle is not None:
-                self._open_paths[handle.path] -= 1
-                if not self._open_paths[handle.path]:
-                    del self._open_paths[handle.path]
+        handle = self._handles.pop(fi.fh, None)
+        if handle is not None:
+            self._kernel.release(handle)
         return 0
-
-    def _register(self, handle: Handle) -> int:
-        number = next(self._numbers)
-        self._handles[number] = handle
-        self._open_paths[handle.path] += 1
-        return number
-
-    def _record_size(self, path: str, size: int) -> bool:
-        """Record the size that is sent to the kernel; False if the file is open with another one.
-
-        The kernel cuts reads through all descriptors of a file at the last size that it was sent.
-        """
-        with self._lock:
-            if self._sizes.get(path, size) != size and self._is_open(path.strip("/")):
-                return False
-            self._sizes[path] = size
-            return True
 
     def _with_confirmed_size(self, path: str, found: Stat) -> Stat:
         """Return attributes of an open file for which the kernel has cached another size.
@@ -219,24 +187,11 @@ class Operations:
                 with self._reads:
                     self._vfs.open(path)
                 found = self._vfs.stat(path)
-                with self._lock:
-                    self._sizes[path] = found.size
+                self._kernel.record_size(path, found.size, replace=True)
                 return found
         except (StoreError, OSError) as error:
             log.info("the size of %s cannot be confirmed: %s", path, error)
-        with self._lock:
-            return replace(found, size=self._sizes.get(path, found.size))
-
-    def _correct_size(self, path: str, handle: Handle) -> None:
-        """Raise ESTALE if the kernel has cached another size, because it cuts reads at that size.
-
-        After ESTALE the kernel looks up the path again, gets its size, and repeats the open.
-        """
-        if self._sizes.setdefault(path, handle.size) != handle.size:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-
-    def _is_open(self, path: str) -> bool:
-        return path in self._open_paths
+        return replace(found, size=self._kernel.size(path, found.size))
 
     def statfs(self, path: str) -> dict[str, int]:
         """Report the objects of known size as used space, and no free space."""
@@ -263,7 +218,7 @@ class Operations:
 
     def listxattr(self, path: str) -> list[str]:
         """Return the names of all extended attributes."""
-        return [] if path.startswith(STATUS_DIRECTORY) else list(self._xattrs(path))
+        return [] if path == STATUS_PATH else list(self._xattrs(path))
 
     def _xattrs(self, path: str) -> dict[str, str]:
         """Return the URL of the object behind a path, and its ETag and version if known."""

@@ -18,9 +18,9 @@ from ego4dfs.mount.processes import Process, pid_namespace, serving_process
 from ego4dfs.text import shell_word
 from ego4dfs.vfs import VFS, Handle, Stat
 from ego4dfs.vfs.tree import inode
+from ego4dfs.vfs.windows import HIDDEN_DIRECTORY
 
-STATUS_DIRECTORY = "/.ego4dfs"
-STATUS_PATH = f"{STATUS_DIRECTORY}/status.json"
+STATUS_PATH = f"/{HIDDEN_DIRECTORY}/status.json"
 ANSWER_S = 2.0
 """How long commands wait for a mount: normally it answers within milliseconds."""
 
@@ -49,9 +49,7 @@ class StatusFile:
         self._vfs = vfs
 
     def stat(self, path: str) -> Stat | None:
-        """Return the Stat of the file or its directory, None for other paths."""
-        if path == STATUS_DIRECTORY:
-            return Stat(inode(path), is_dir=True, size=0, mtime_ns=0)
+        """Return the Stat of the file, None for other paths."""
         if path == STATUS_PATH:
             return Stat(inode(path), is_dir=False, size=STATUS_BYTES, mtime_ns=0)
         return None

@@ -59,7 +59,8 @@ def open_vfs(
     session = open_selected_session(
         config, pass_refused=pass_refused, must_match=must_match, store=store
     )
-    return VFS(session, _tree(config, config.datasets or datasets.known_names()))
+    tree = _tree(config, config.datasets or datasets.known_names())
+    return VFS(session, tree, config.datasets or (datasets.PRIMARY, datasets.CLIPS))
 
 
 def open_selected_session(

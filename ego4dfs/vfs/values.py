@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.copies import Copy
@@ -55,13 +55,26 @@ class DirEntry(NamedTuple):
     is_dir: bool
 
 
+class Content(Protocol):
+    """The bytes of a file that is made of others."""
+
+    size: int
+
+    def read_into(self, offset: int, view: memoryview) -> int:
+        """Fill `view` with the bytes from `offset` on; return how many there were."""
+
+
 class Handle:
-    """An open file: one version of it, its copy on disk if any, and its read-ahead window."""
+    """An open file: one version of it, its copy on disk if any, and its read-ahead window.
+
+    `made` has the bytes of a file that is made of others; there is no object then.
+    """
 
     __slots__ = (
         "content",
         "copy",
         "etag",
+        "made",
         "path",
         "ref",
         "size",
@@ -95,3 +108,12 @@ class Handle:
         # Equal as long as the kernel's pages are valid.
         self.version = f"{self.etag} {copy.mtime_ns if copy and unreachable else drops}"
         self.window = Window() if ref else None
+        self.made: Content | None = None
+
+    @classmethod
+    def of_made(cls, path: str, made: Content, source: Handle) -> Handle:
+        """Open a file that is made of `source`: it is another version whenever that is."""
+        handle = cls(path)
+        handle.made, handle.size = made, made.size
+        handle.etag, handle.version = source.etag, source.version
+        return handle

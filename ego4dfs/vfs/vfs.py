@@ -12,10 +12,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
+from ego4dfs.datasets import CLIPS, PRIMARY
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -33,9 +34,11 @@ from ego4dfs.reader import VideoWindow
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
+from ego4dfs.vfs.index_cache import IndexCache
 from ego4dfs.vfs.media_index import VIDEO_SUFFIX, MediaIndexes
 from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
+from ego4dfs.vfs.windows import HIDDEN_DIRECTORY, OpenWindow, Windows
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +54,19 @@ class VFS:
     objects and manifests that cannot be fetched.
     """
 
-    def __init__(self, session: Session, tree: Tree) -> None:
-        """Serve `tree` with the parts of `session`, which `close` closes."""
+    def __init__(
+        self,
+        session: Session,
+        tree: Tree,
+        video_datasets: Sequence[str] = (PRIMARY, CLIPS),
+    ) -> None:
+        """Serve `tree` with the parts of `session`, which `close` closes.
+
+        `video_datasets` are searched, in this order, for the videos of windows.
+        """
         self.session = session
+        self.indexes = IndexCache()
+        self._windows = Windows(self, video_datasets)
         self._tree = tree
         self._readahead = DirectoryReadahead(
             tree, self._readahead_facts, self._prefetch, session.cache.readahead.current
@@ -78,6 +91,9 @@ class VFS:
             listing = self.session.catalog.listing(node.dataset)
             size = listing.size
             return Stat(inode(node.path), is_dir=False, size=size, mtime_ns=listing.mtime_ns)
+        if isinstance(node, OpenWindow):
+            mtime_ns = self.stat(node.video).mtime_ns
+            return Stat(inode(node.path), is_dir=False, size=node.handle.size, mtime_ns=mtime_ns)
         return self._stat_object(node)
 
     def listdir(self, path: str) -> list[DirEntry]:
@@ -109,6 +125,8 @@ class VFS:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if isinstance(node, ManifestFile):
             return Handle(node.path, content=self.session.catalog.listing(node.dataset).content)
+        if isinstance(node, OpenWindow):
+            return node.handle
         try:
             return self._open_object(node, first_offset)
         except StoreError as error:
@@ -141,6 +159,8 @@ class VFS:
         At the end of the file there are fewer, after it 0. Raises ObjectChanged if the object was
         replaced since it was opened; then it must be opened again.
         """
+        if handle.made is not None:
+            return handle.made.read_into(offset, view)
         if handle.ref is None:
             part = handle.content[offset : offset + len(view)]
             view[: len(part)] = part
@@ -176,11 +196,14 @@ class VFS:
             return None
         return Origin(node.url, self.session.facts.peek(node.url))
 
-    def resolve(self, path: str) -> Node:
+    def resolve(self, path: str) -> Node | OpenWindow:
         """Return the node at a path; loads the manifest of its dataset if needed.
 
-        Raises NotFound, NotADirectoryError, or the error of the manifest.
+        Raises NotFound, NotADirectoryError, or the error of the manifest. A window is open then;
+        StoreError is raised if it cannot be opened.
         """
+        if path.strip("/").partition("/")[0] == HIDDEN_DIRECTORY:
+            return self._windows.resolve(path.strip("/"))
         node: Node = self._tree.root
         for name in path.strip("/").split("/") if path.strip("/") else ():
             if not isinstance(node, Directory):

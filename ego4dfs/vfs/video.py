@@ -2,48 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from ego4dfs.errors import MediaError, ObjectChanged
-from ego4dfs.media import Cut, MediaIndex, cut, outside, read_index
+from ego4dfs.media import Cut, MediaIndex
 from ego4dfs.reader import ExactWindow
 from ego4dfs.vfs.values import Handle
-from ego4dfs.vfs.vfs import VFS
+
+if TYPE_CHECKING:
+    from ego4dfs.vfs.vfs import VFS  # it uses this module
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Video:
-    """One version of a video that is open. Safe from several threads."""
+class ExactFile:
+    """One version of a file that is open, read without read-ahead. Safe from several threads."""
 
     vfs: VFS
     handle: Handle
-    index: MediaIndex
 
     def read(self, offset: int, length: int) -> bytes:
         """Return the bytes of [offset, offset + length) that exist. Raises as `VFS.read` does."""
         return self.vfs.read(self.handle, offset, length)
 
-    def cut(self, start_s: float, end_s: float) -> Cut:
-        """Cut the window [start_s, end_s) out of it.
-
-        Raises ValueError if it is no window, starts after the end of the video, ends by more than
-        AFTER_END_S after it, or has no picture.
-        """
-        reason = outside(self.index, start_s, end_s)
-        if reason:
-            raise ValueError(f"{start_s} s to {end_s} s: {reason}")
-        return cut(self.index, start_s, end_s)
-
     def request(self, ranges: Iterable[range]) -> bool:
         """Request these bytes all at once, without waiting; False if there was no memory for all.
 
-        What is cached is not requested, and nothing if the video is read from a copy on disk.
+        What is cached is not requested, and nothing if the file is read from a copy on disk.
         """
         ref = self.handle.ref
         if ref is None or self.handle.copy is not None:
             return True
         return self.vfs.session.reader.request_parts(ref, ranges)
+
+    def read_index(self) -> MediaIndex:
+        """Return the index of the video that it is, from memory if it is there.
+
+        Raises MediaError, which begins with the path, if it has no index that can be used, and what
+        `VFS.read` raises.
+        """
+        try:
+            return self.vfs.indexes.index(
+                self._version, self.handle.size, self.read, self._record_facts
+            )
+        except MediaError as error:
+            raise MediaError(f"{self.handle.path} has no usable index: {error}") from error
+
+    def cut(self, start_s: float, end_s: float) -> Cut:
+        """Cut the window [start_s, end_s) out of the video, or return it from memory.
+
+        Raises ValueError if it is no window, starts after the end of the video, ends by more than
+        AFTER_END_S after it, or has no picture, and what `read_index` raises.
+        """
+        return self.vfs.indexes.cut(self._version, start_s, end_s, self.read_index)
+
+    def _record_facts(self, index: MediaIndex) -> None:
+        ref = self.handle.ref
+        if ref is not None:
+            self.vfs.session.facts.media.record(ref.url, ref.size, ref.etag, index)
+
+    @property
+    def _version(self) -> str:
+        """Return what is equal only if all bytes are, also after damaged ones were replaced."""
+        ref = self.handle.ref
+        return f"{ref.object_id if ref else self.handle.path} {self.handle.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Video(ExactFile):
+    """One version of a video that is open. Safe from several threads."""
+
+    index: MediaIndex
+
+    def read_index(self) -> MediaIndex:
+        """Return its index."""
+        return self.index
 
 
 def open_video(vfs: VFS, path: str) -> Video:
@@ -52,20 +88,18 @@ def open_video(vfs: VFS, path: str) -> Video:
     Raises MediaError, which begins with the path, if it has no index that can be used, and what
     `VFS.open` and `VFS.read` raise.
     """
+    return current(vfs, path, lambda file: Video(vfs, file.handle, file.read_index()))
+
+
+def current(vfs: VFS, path: str, use: Callable[[ExactFile], _T]) -> _T:
+    """Open a file and return what `use` makes of it; do both again if the object was replaced."""
     try:
-        return _open(vfs, path)
+        return use(_open(vfs, path))
     except ObjectChanged:  # or its size was wrong; the facts are right now
-        return _open(vfs, path)
+        return use(_open(vfs, path))
 
 
-def _open(vfs: VFS, path: str) -> Video:
+def _open(vfs: VFS, path: str) -> ExactFile:
     handle = vfs.open(path, first_offset=0)
     handle.window = ExactWindow()
-    try:
-        index = read_index(handle.size, lambda *place: vfs.read(handle, *place))
-    except MediaError as error:
-        raise MediaError(f"{path} has no usable index: {error}") from error
-    if handle.ref is not None:
-        ref = handle.ref
-        vfs.session.facts.media.record(ref.url, ref.size, ref.etag, index)
-    return Video(vfs, handle, index)
+    return ExactFile(vfs, handle)

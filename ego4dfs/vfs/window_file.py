@@ -10,7 +10,7 @@ from itertools import accumulate
 from ego4dfs.media import Cut
 from ego4dfs.media.cut import READ_BYTES, grouped, read_pieces
 from ego4dfs.reader import Window
-from ego4dfs.vfs.video import Video
+from ego4dfs.vfs.video import ExactFile
 
 
 class WindowFile:
@@ -23,7 +23,7 @@ class WindowFile:
     Then it must be opened again. Safe from several threads.
     """
 
-    def __init__(self, video: Video, made: Cut) -> None:
+    def __init__(self, video: ExactFile, made: Cut) -> None:
         """Read the bytes of `made`, a cut of `video`."""
         self._video = video
         self._cut = made

@@ -19,7 +19,7 @@ SOURCES = {
     "copies": ["copies/*.py"],
     "media": [
         *("media/*.py", "vfs/video.py", "vfs/window_file.py", "cli/clip.py"),
-        *("cli/video_argument.py", "cli/times.py"),
+        *("vfs/index_cache.py", "vfs/windows.py", "cli/video_argument.py"),
     ],
     "windows": [
         *("annotations/*.py", "catalog/window_files.py", "prefetch/cache_run.py"),

@@ -1,0 +1,127 @@
+"""IndexCache: the parsed indexes of videos, and cuts of them, in memory that is limited."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import astuple
+from functools import partial
+from typing import Generic, TypeVar
+
+from ego4dfs.errors import MediaError, StoreUnavailable, detach, renewed
+from ego4dfs.media import Cut, MediaIndex, Read, cut_inside, find_index, parse_index
+from ego4dfs.runtime.deadline import ANSWER_S, Deadline
+
+MAX_INDEX_BYTES = 48 << 20
+"""How much memory indexes take: about 6 MB for a video of full_scale."""
+MAX_CUT_BYTES = 16 << 20
+"""How much memory cuts take: about 2 KB for two seconds."""
+LONG_READ_BYTES = 4 << 20
+"""A longer index, of more than two hours, is read and parsed by one thread at a time."""
+_PIECE_BYTES = 128  # a range and its ends, as objects
+
+_Value = TypeVar("_Value")
+
+
+class _Recent(Generic[_Value]):
+    """The last used values, of at most `max_bytes`. Safe from several threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[str, tuple[_Value, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> _Value | None:
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                return None
+            self._kept.move_to_end(key)
+            return found[0]
+
+    def put(self, key: str, value: _Value, size: int) -> _Value:
+        """Keep a value of `size` bytes, unless the key has one, and return it."""
+        with self._lock:
+            if size <= self._max_bytes and key not in self._kept:
+                self._kept[key] = value, size
+                self._bytes += size
+            while self._bytes > self._max_bytes:
+                _, (_, freed) = self._kept.popitem(last=False)
+                self._bytes -= freed
+        return value
+
+
+class IndexCache:
+    """Keeps the last indexes and cuts, and the errors of videos without a usable index.
+
+    One thread at a time parses or cuts, because that takes some hundred MiB for the longest index;
+    `_computing` is held then, and not during I/O. Safe from several threads.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing kept."""
+        self._indexes: _Recent[MediaIndex | MediaError] = _Recent(MAX_INDEX_BYTES)
+        self._cuts: _Recent[Cut] = _Recent(MAX_CUT_BYTES)
+        self._computing = threading.Lock()
+        self._long_reads = threading.Semaphore(1)
+
+    def index(
+        self, version: str, size: int, read: Read, on_parsed: Callable[[MediaIndex], None]
+    ) -> MediaIndex:
+        """Return the index of a version of an object of `size` bytes, which `read` returns.
+
+        `on_parsed` is called with an index that was not in memory.
+        Raises MediaError if it has none that can be used, StoreUnavailable if long indexes of
+        other videos do not arrive in time, and what `read` raises.
+        """
+        found = self._indexes.get(version)
+        if found is None:
+            with ExitStack() as held:
+                found = self._load(version, size, partial(self._read, held, read))
+            if isinstance(found, MediaIndex):
+                on_parsed(found)
+        if isinstance(found, MediaError):
+            raise renewed(found)
+        return found
+
+    def cut(
+        self, version: str, start_s: float, end_s: float, index: Callable[[], MediaIndex]
+    ) -> Cut:
+        """Return a window of a version of an object; `index` is called if it is not kept.
+
+        Raises ValueError as `cut_inside` does, and what `index` raises.
+        """
+        key = f"{version} {start_s!r} {end_s!r}"
+        found = self._cuts.get(key)
+        if found is None:
+            made_of = index()
+            with self._computing:
+                found = self._cuts.get(key) or cut_inside(made_of, start_s, end_s)
+            self._cuts.put(key, found, len(found.header) + _PIECE_BYTES * len(found.pieces))
+        return found
+
+    def _load(self, version: str, size: int, read: Read) -> MediaIndex | MediaError:
+        try:
+            located = find_index(size, read)
+            with self._computing:
+                found = self._indexes.get(version) or parse_index(located)
+                return self._indexes.put(version, found, _index_bytes(found))
+        except MediaError as error:
+            return self._indexes.put(version, detach(error), _PIECE_BYTES)
+
+    def _read(self, held: ExitStack, read: Read, offset: int, length: int) -> bytes:
+        if length > LONG_READ_BYTES:
+            if not self._long_reads.acquire(timeout=Deadline.after(ANSWER_S).remaining_s):
+                raise StoreUnavailable("the long indexes of other videos do not arrive")
+            held.callback(self._long_reads.release)
+        return read(offset, length)
+
+
+def _index_bytes(index: MediaIndex | MediaError) -> int:
+    if isinstance(index, MediaError):
+        return _PIECE_BYTES
+    boxes = sum(len(box) for track in index.tracks for box in astuple(track.boxes))
+    return boxes + sum(track.samples.nbytes for track in index.tracks)
