@@ -65,10 +65,8 @@ class KernelCache:
             if known != handle.size and (known is not None or _is_window(path)):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             self._sizes[path] = handle.size
-            unknown = (
-                "" if _is_window(path) else handle.version
-            )  # there may be pages of any version
-            before = self._versions.get(path, unknown)
+            # Of a window that was forgotten there may be pages of any version.
+            before = self._versions.get(path, "" if _is_window(path) else handle.version)
             fi.keep_cache = before == handle.version
             # The page cache belongs to the path, not to the descriptor: versions must not share it.
             fi.direct_io = before != handle.version and path in self._open

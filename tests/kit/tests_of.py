@@ -50,7 +50,10 @@ TESTS = {
         *("test_prefetch_names.py", "test_prefetch_state.py", "test_name_collisions.py"),
         "test_folder.py",
     ],
-    "media": ["test_media_*.py", "test_video.py", "test_window_file.py", "test_clip.py"],
+    "media": [
+        *("test_media_*.py", "test_video.py", "test_window_file.py", "test_clip.py"),
+        *("test_index_cache.py", "test_vfs_windows.py"),
+    ],
     "windows": ["test_annotations.py", "test_prefetch_videos.py", "test_prefetch_to_cache.py"],
 }
 """The files with its tests; `test_fuzz_findings.py` belongs to each."""
