@@ -18,7 +18,7 @@ from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.files import Folder
 from ego4dfs.media import read_index
-from ego4dfs.media.times import parse_time
+from ego4dfs.times import parse_time
 from ego4dfs.vfs.video import Video
 from kit import media
 from kit.cli import complaint, unwarned

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import ego4dfs.media
 from ego4dfs.errors import MediaError, StoreUnavailable
-from ego4dfs.media import cut, read_index
+from ego4dfs.media import IndexBytes, MediaIndex, cut, read_index
 from ego4dfs.runtime.deadline import call_within
 from ego4dfs.vfs import index_cache
 from ego4dfs.vfs.index_cache import IndexCache
@@ -20,13 +21,14 @@ class Source:
 
     def __init__(self, data: bytes) -> None:
         self.data, self.reads = data, 0
+        self.parsed: list[MediaIndex] = []
 
     def read(self, offset: int, length: int) -> bytes:
         self.reads += 1
         return self.data[offset : offset + length]
 
     def index(self, cache: IndexCache, version: str):
-        return cache.index(version, len(self.data), self.read)
+        return cache.index(version, len(self.data), self.read, self.parsed.append)
 
 
 @pytest.fixture
@@ -49,6 +51,7 @@ def test_an_index_is_read_once_for_each_version(cache, source):
     first = source.index(cache, "1")
     reads = source.reads
     assert source.index(cache, "1") is first
+    assert source.parsed == [first]
     assert source.reads == reads
     assert source.index(cache, "2") is not first
 
@@ -75,7 +78,7 @@ def test_an_error_of_the_store_is_not_kept(cache, source):
         raise StoreUnavailable("no answer")
 
     with pytest.raises(StoreUnavailable):
-        cache.index("1", len(source.data), fail)
+        cache.index("1", len(source.data), fail, source.parsed.append)
     assert source.index(cache, "1")
 
 
@@ -102,8 +105,13 @@ def test_what_is_longer_than_the_limit_is_not_kept(monkeypatch, source):
 
 
 def test_threads_that_want_one_index_get_the_same(cache, source, monkeypatch):
-    parsed, parse = [], index_cache.parse_index
-    monkeypatch.setattr(index_cache, "parse_index", lambda found: parsed.append(1) or parse(found))
+    parsed, parse = [], ego4dfs.media.parse_index
+
+    def counted(found: IndexBytes) -> MediaIndex:
+        parsed.append(1)
+        return parse(found)
+
+    monkeypatch.setattr(ego4dfs.media, "parse_index", counted)
     barrier = threading.Barrier(8)
 
     def one(_: int) -> int:
@@ -128,7 +136,7 @@ def test_one_long_index_is_read_at_a_time_and_others_do_not_wait(cache, source, 
         return data[offset : offset + length]
 
     with ThreadPoolExecutor(1) as pool:
-        hung = pool.submit(cache.index, "hung", len(data), hang)
+        hung = pool.submit(cache.index, "hung", len(data), hang, source.parsed.append)
         arrived.wait(60)
         assert source.index(cache, "1")
         with call_within(0.05), pytest.raises(StoreUnavailable, match="long indexes"):

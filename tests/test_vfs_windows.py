@@ -127,7 +127,7 @@ def test_a_cold_window_costs_one_request_after_the_index_and_little_more_than_it
 def test_a_second_open_fetches_nothing_and_parses_nothing(vfs, monkeypatch):
     first = content(vfs, LONG, "20-22.mp4")
     before = vfs.session.metrics.snapshot()["requests"]
-    monkeypatch.setattr("ego4dfs.vfs.index_cache.find_index", None)
+    monkeypatch.setattr("ego4dfs.media.find_index", None)
     monkeypatch.setattr("ego4dfs.vfs.index_cache.cut_inside", None)
     assert content(vfs, LONG, "20-22.mp4") == first
     assert vfs.stat(path_of(LONG, "20.0-22.mp4")).size == len(first)

@@ -20,8 +20,8 @@ from ego4dfs.cli.video_argument import video_path, with_dataset
 from ego4dfs.errors import ConfigError, MediaError, NotFound, OutputError
 from ego4dfs.files import write_atomic
 from ego4dfs.media import AFTER_END_S, Cut, MediaIndex, cut
-from ego4dfs.media.times import parse_time, plain_seconds
 from ego4dfs.text import human_size
+from ego4dfs.times import parse_time, plain_seconds
 from ego4dfs.vfs import VFS, open_vfs
 from ego4dfs.vfs.video import Video, open_video
 

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import astuple
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ego4dfs.errors import MediaError, StoreUnavailable, detach, renewed
-from ego4dfs.media import Cut, MediaIndex, Read, cut_inside, find_index, parse_index
 from ego4dfs.runtime.deadline import ANSWER_S, Deadline
+
+if TYPE_CHECKING:
+    from ego4dfs.media import Cut, MediaIndex, Read
 
 MAX_INDEX_BYTES = 48 << 20
 """How much memory indexes take: about 6 MB for a video of full_scale."""
@@ -81,7 +83,7 @@ class IndexCache:
         if found is None:
             with ExitStack() as held:
                 found = self._load(version, size, partial(self._read, held, read))
-            if isinstance(found, MediaIndex):
+            if not isinstance(found, MediaError):
                 on_parsed(found)
         if isinstance(found, MediaError):
             raise renewed(found)
@@ -94,6 +96,8 @@ class IndexCache:
 
         Raises ValueError as `cut_inside` does, and what `index` raises.
         """
+        from ego4dfs.media import cut_inside  # noqa: PLC0415 - numpy takes 0.1 s
+
         key = f"{version} {start_s!r} {end_s!r}"
         found = self._cuts.get(key)
         if found is None:
@@ -104,6 +108,8 @@ class IndexCache:
         return found
 
     def _load(self, version: str, size: int, read: Read) -> MediaIndex | MediaError:
+        from ego4dfs.media import find_index, parse_index  # noqa: PLC0415 - numpy takes 0.1 s
+
         try:
             located = find_index(size, read)
             with self._computing:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ego4dfs.errors import MediaError, ObjectChanged
-from ego4dfs.media import Cut, MediaIndex
 from ego4dfs.reader import ExactWindow
 from ego4dfs.vfs.values import Handle
 
 if TYPE_CHECKING:
+    from ego4dfs.media import Cut, MediaIndex  # numpy takes 0.1 s
     from ego4dfs.vfs.vfs import VFS  # it uses this module
 
 _T = TypeVar("_T")

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import AccessDenied, ConfigError, CredentialsRejected, MediaError, NotFound
-from ego4dfs.media.times import parse_time
+from ego4dfs.times import parse_time
 from ego4dfs.vfs.tree import Directory, join
 from ego4dfs.vfs.values import Handle
 from ego4dfs.vfs.video import ExactFile, current
-from ego4dfs.vfs.window_file import WindowFile
 
 if TYPE_CHECKING:
     from ego4dfs.vfs.vfs import VFS  # it uses this module
@@ -118,5 +117,7 @@ def _times(name: str) -> tuple[float, float]:
 
 
 def _handle(path: str, video: ExactFile, start_s: float, end_s: float) -> Handle:
+    from ego4dfs.vfs.window_file import WindowFile  # noqa: PLC0415 - numpy takes 0.1 s
+
     made = WindowFile(video, video.cut(start_s, end_s))
     return Handle.of_made(path, made, video.handle)
