@@ -182,6 +182,23 @@ def test_a_hidden_directory_that_was_removed_is_created_again(tmp_path, monkeypa
     folders.close()
 
 
+def test_a_hidden_directory_that_was_removed_before_it_is_opened_is_created_again(
+    tmp_path, monkeypatch
+):
+    """Another process, that writes to this directory too, finds it empty and removes it."""
+    true, times = os.mkdir, iter([True, True])
+
+    def make(name, mode, *, dir_fd):
+        true(name, mode, dir_fd=dir_fd)
+        if next(times, False):
+            os.rmdir(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", make)
+    with Folder.at(tmp_path) as folder:
+        folder.write_atomic("a", b"a")
+    assert (tmp_path / "a").read_bytes() == b"a"
+
+
 def test_the_hidden_directory_is_opened_once(tmp_path):
     folders = Folders(tmp_path)
     folder = folders.folder("v9")

@@ -169,7 +169,10 @@ class Folder:
     def create_hidden(self, name: str) -> tuple[Folder, int]:
         """Create or replace a file in the hidden directory; return directory and descriptor."""
         for _ in range(_TRIES):
-            hidden = self.hidden(make=True)
+            try:
+                hidden = self.hidden(make=True)
+            except FileNotFoundError:  # another process removed it before it was opened
+                continue
             try:
                 with suppress(FileExistsError):
                     return hidden, hidden.create(name)
