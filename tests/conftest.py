@@ -14,6 +14,7 @@ pytest_plugins = (
     "kit.processes",
     "kit.server",
     "kit.cli",
+    "kit.clips",
     "kit.mounts",
     "kit.prefetch",
     "kit.official",

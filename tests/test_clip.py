@@ -1,19 +1,13 @@
-"""`ego4dfs clip`: the file that it writes, what it fetches, and its errors."""
+"""`ego4dfs clip UID START END`: the file that it writes, what it fetches, and its errors."""
 
 from __future__ import annotations
 
 import errno
-import io
-import json
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
-import av
 import pytest
 
 from ego4dfs.blocks import PART_SIZE
-from ego4dfs.cli import main
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.files import Folder
@@ -21,68 +15,16 @@ from ego4dfs.media import read_index
 from ego4dfs.times import parse_time
 from ego4dfs.vfs.video import Video
 from kit import media
-from kit.cli import complaint, unwarned
-from kit.data import MIB, seeded
+from kit.cli import unwarned
+from kit.clips import FILES, LARGE_BYTES, large, pictures, refused
+from kit.data import MIB
 from kit.prefetch import tree
-
-FILES = {
-    "aaaa.mp4": "index in front",
-    "bbbb.mp4": "index at the end",
-    "dddd.mp4": "pictures begin later",
-}
-LARGE_BYTES = 40 * MIB
-
-
-@dataclass
-class Clips:
-    """The command in a directory of its own, against one release."""
-
-    directory: Path
-    version: str
-    capture: pytest.CaptureFixture[str]
-
-    def __call__(self, *words: str) -> Done:
-        """Run it."""
-        code = main(["clip", *words, "--version", self.version])
-        return Done(code, *self.capture.readouterr())
-
-    def report(self, *words: str) -> dict[str, object]:
-        """Run it, which must succeed, and return its JSON document."""
-        done = self(*words, "--json")
-        assert done.code == 0, done.stderr
-        return json.loads(done.stdout)
-
-
-@dataclass
-class Done:
-    """How a run ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def clips(release, licensee, tmp_path, monkeypatch, capsys) -> Clips:
-    del licensee
-    files = {name: media.form(form) for name, form in FILES.items()}
-    files["eeee.mp4"] = media.encode(movflags="+frag_keyframe")
-    files["ffff.mp4"] = seeded("no video", 1000)
-    release.dataset("full_scale", files)
-    release.dataset("clips", {"cccc.mp4": media.form("no sound")})
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return Clips(tmp_path / "here", release.version, capsys)
-
-
-def pictures(data: bytes) -> list[tuple[float, bytes]]:
-    with av.open(io.BytesIO(data)) as container:
-        return [(frame.time, frame.to_ndarray().tobytes()) for frame in container.decode(video=0)]
 
 
 def window(form: str, start_s: float, stop_s: float) -> list[bytes]:
     """Return the pictures of a window, decoded from the whole file."""
-    return [p for time, p in pictures(media.form(form)) if start_s <= time < stop_s]
+    found = pictures(media.form(form))
+    return [picture.tobytes() for time, picture in found if start_s <= time < stop_s]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -90,7 +32,7 @@ def test_the_file_has_the_pictures_of_the_window(clips, name):
     done = clips(name.removesuffix(".mp4"), "1.5", "2.5", "-o", "clip.mp4")
     assert done.code == 0, done.stderr
     found = pictures((clips.directory / "clip.mp4").read_bytes())
-    assert [picture for _, picture in found] == window(FILES[name], 1.5, 2.5)
+    assert [picture.tobytes() for _, picture in found] == window(FILES[name], 1.5, 2.5)
     assert [round(time * media.RATE) for time, _ in found] == list(range(media.RATE))
     assert tree(clips.directory).keys() == {"clip.mp4"}
 
@@ -152,12 +94,6 @@ def test_the_directory_of_copies_in_the_environment_is_not_that_of_clips(clips, 
 
 def test_what_is_after_the_end_is_left_out(clips):
     assert clips.report("aaaa", "3.5", "4.4")["seconds"] == 0.5
-
-
-def refused(done: Done, code: ExitCode) -> str:
-    """Return the message of a run that must fail with this code, without the hint."""
-    assert done.code == code, done
-    return unwarned(complaint(done)).splitlines()[0].removeprefix("ego4dfs: ")
 
 
 @pytest.mark.parametrize(
@@ -243,16 +179,6 @@ def test_only_the_index_and_the_window_are_fetched(clips, release, faststart):
     assert report["video_bytes"] > LARGE_BYTES
     # The first read of an object of unknown size is a block; others are rounded up to parts.
     assert report["bytes_fetched"] <= MIB + needed + 6 * PART_SIZE
-
-
-def large(*, faststart: bool) -> bytes:
-    """Return a video with LARGE_BYTES of another box."""
-    filler = media.box("free", seeded("filler", LARGE_BYTES))
-    if faststart:
-        return media.form("index in front") + filler
-    data = media.form("index at the end")
-    moov = media.moov_of(data)
-    return data.removesuffix(moov) + filler + moov
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,7 @@ class CutWriter:
         start, stop = track.ticks(self._start_s), track.ticks(self._stop_s)
         start, stop = max(start, track.shown.start), min(stop, track.shown.stop)
         if start < stop and track.kind == "vide":
-            present = track.samples.present
-            pictures = present[(present >= start) & (present < stop)]
+            pictures = track.presented(start, stop)
             start = int(pictures.min()) if len(pictures) else stop
         return range(start, max(start, stop))
 

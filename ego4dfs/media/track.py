@@ -93,6 +93,12 @@ class Track:
         """Return the nearest tick to a time of the movie."""
         return round(seconds * self.timescale)
 
+    def presented(self, start: int, stop: int) -> Integers:
+        """Return the presentation times, unordered, that are in the ticks [start, stop)."""
+        start, stop = max(start, self.shown.start), min(stop, self.shown.stop)
+        present = self.samples.present
+        return present[(present >= start) & (present < stop)]
+
     def window(self, start: int, stop: int, preroll: int = 0) -> range:
         """Return the numbers of the samples that presentation of the ticks [start, stop) needs.
 
