@@ -74,6 +74,11 @@ def json_text(document: object, *, default: Callable[[Any], object] | None = Non
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
+def plain_seconds(seconds: float) -> str:
+    """Return seconds with at most three decimals: `600`, `600.5`."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
+
+
 def human_size(size: int) -> str:
     """Return a size in bytes for people, in binary units: `1.5 GiB`."""
     value, unit = float(size), "B"
@@ -82,6 +87,11 @@ def human_size(size: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number and what it counts."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def distinct_sizes(one: int, other: int) -> tuple[str, str]:

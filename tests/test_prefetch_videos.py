@@ -18,8 +18,7 @@ from ego4dfs.cli.output import ExitCode
 from ego4dfs.copies import State
 from ego4dfs.media import MediaIndex, read_index
 from ego4dfs.prefetch import IndexWarmer, WindowPlan, WindowPlanner
-from ego4dfs.prefetch.windows import BadRows
-from ego4dfs.prefetch.windows import _Windows as Windows
+from ego4dfs.prefetch.windows import BadRows, Windows
 from kit import media
 from kit.cli import unwarned
 from kit.data import MIB, seeded

@@ -128,7 +128,7 @@ def test_a_second_open_fetches_nothing_and_parses_nothing(vfs, monkeypatch):
     first = content(vfs, LONG, "20-22.mp4")
     before = vfs.session.metrics.snapshot()["requests"]
     monkeypatch.setattr("ego4dfs.media.find_index", None)
-    monkeypatch.setattr("ego4dfs.vfs.index_cache.cut_inside", None)
+    monkeypatch.setattr("ego4dfs.media.cut_inside", None)
     assert content(vfs, LONG, "20-22.mp4") == first
     assert vfs.stat(path_of(LONG, "20.0-22.mp4")).size == len(first)
     assert vfs.session.metrics.snapshot()["requests"] == before

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NoReturn
 
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli import parser_of, prefetch_cache
@@ -30,6 +28,7 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
 from ego4dfs.cli.prefetch_windows import WindowsToCache
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
+from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, unusable
@@ -114,12 +113,12 @@ def run(args: argparse.Namespace) -> int:
         printer.say("No --datasets given: fetching annotations, as the official tool does.")
     command = _Command(config, Layout(out, config.version), printer, args)
     if to_cache:
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             into = _into_cache(args)(config, args, printer, command.listings)
             return into.run(lambda state: RetryCommands(parser_of("prefetch"), args, config, state))
     if args.dry_run:
         return command.show_plan()
-    with _terminated_as_interrupted():
+    with terminated_as_interrupted():
         return command.fetch()
 
 
@@ -369,17 +368,3 @@ class _Command:
     def _retry(self, report: Report, session: Session) -> list[str]:
         retry = RetryCommands(parser_of("prefetch"), self._args, self._config, self._layout.state)
         return retry.commands(report, session.catalog.peek)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which batch schedulers send, end a run as Ctrl-C does."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -16,6 +16,7 @@ from ego4dfs.cli.output import ExitCode, end_process
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
+from ego4dfs.cli.windows_file import check_windows_file
 from ego4dfs.config import Config
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
 from ego4dfs.prefetch import TO_FETCH, CacheWarmer, Plan, Report
@@ -55,9 +56,7 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
 
 def check_flags(args: argparse.Namespace) -> None:
     """Raise ConfigError for flags that are only for copies, or only for the cache."""
-    if args.windows == "":  # as of an unset variable: not the same as no --windows
-        hint = "name an annotation or a table"
-        raise ConfigError("--windows: the name of the file is empty", hint=hint)
+    check_windows_file(args.windows)
     if args.to != "cache":
         for name, what in _CACHE_ONLY.items():
             if getattr(args, name):

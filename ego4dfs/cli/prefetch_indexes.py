@@ -20,7 +20,7 @@ from ego4dfs.media import MediaIndex
 from ego4dfs.media.locate import FIRST_READ_BYTES
 from ego4dfs.prefetch import TO_FETCH, CacheWarmer, IndexWarmer, Item, Plan
 from ego4dfs.session import Session
-from ego4dfs.text import human_size
+from ego4dfs.text import counted, human_size
 
 
 class IndexesToCache(ToCache):
@@ -119,8 +119,3 @@ def videos_of(listings: Sequence[Listing]) -> list[Listing]:
 
 def _is_video(entry: Entry) -> bool:
     return entry.is_video
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number and what it counts."""
-    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
 
-from ego4dfs.annotations import read_windows
-from ego4dfs.annotations.rows import Row
 from ego4dfs.catalog import Listing
-from ego4dfs.cli.output import ExitCode, print_json, say
+from ego4dfs.cli.output import ExitCode, print_json
 from ego4dfs.cli.prefetch_cache import ToCache, bytes_to_fetch, check_disk
-from ego4dfs.cli.prefetch_indexes import counted, videos_of
+from ego4dfs.cli.prefetch_indexes import videos_of
 from ego4dfs.cli.prefetch_printer import report_code
 from ego4dfs.cli.retry_commands import RetryCommands
-from ego4dfs.config.values import Given, file_or_tree_path
+from ego4dfs.cli.windows_file import (
+    bad_rows_document,
+    say_bad_rows,
+    unselected_line,
+    window_rows,
+)
 from ego4dfs.copies import State
 from ego4dfs.errors import ConfigError, Ego4DError
 from ego4dfs.prefetch import (
@@ -27,8 +28,7 @@ from ego4dfs.prefetch import (
     WindowPlanner,
 )
 from ego4dfs.session import Session
-from ego4dfs.text import human_size
-from ego4dfs.vfs import named_file
+from ego4dfs.text import counted, human_size
 
 _HOUR_S = 3600
 
@@ -75,31 +75,16 @@ class WindowsToCache(ToCache):
             planner = WindowPlanner(
                 session, warmer, retry_for_s=self._config.retry_for_s, on_facts=progress.facts
             )
-            return planner.plan(self._rows(session), listings, progress.show)
-
-    def _rows(self, session: Session) -> Iterator[Row]:
-        """Yield the rows of the file. Raises ConfigError, which names the option."""
-        named = self._args.windows
-        path = file_or_tree_path(Given(named, "--windows"))
-        try:
-            yield from read_windows(named_file(session, self._config, path))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigError(f"--windows {named}: {reason}") from error
-        except ConfigError as error:
-            raise ConfigError(f"--windows {named}: {error}", hint=error.hint) from error
+            return planner.plan(
+                window_rows(session, self._config, self._args.windows), listings, progress.show
+            )
 
     def _show(self, session: Session, found: WindowPlan) -> None:
         """Print the plan, and name the rows that are left out. Raises ConfigError if all are."""
         if not self._args.json:
-            for bad in found.bad.first:
-                say(f"  {bad.row}: {bad.reason}", file=sys.stderr)
-        more = found.bad.count - len(found.bad.first)
-        if more and not self._args.json:
-            say(f"  … and {counted(more, 'more row')}", file=sys.stderr)
+            say_bad_rows(found.bad)
         if found.unselected:
-            of = counted(found.unselected, "window")
-            self._printer.say(f"Left out: {of} of videos that are not selected.")
+            self._printer.say(unselected_line(found.unselected))
         if not found.windows and not found.report.problems:
             raise ConfigError(f"--windows {self._args.windows}: none of its windows can be used")
         self._printer.say(
@@ -137,8 +122,7 @@ def _document(found: WindowPlan) -> dict[str, object]:
         "needed_cached_bytes": _cached(found.plan),
         "video_bytes": found.video_bytes,
         "windows_not_selected": found.unselected,
-        "bad_rows": found.bad.count,
-        "first_bad_rows": [{"row": bad.row, "reason": bad.reason} for bad in found.bad.first],
+        **bad_rows_document(found.bad),
         "problems": [
             {"path": p.path, "uid": p.uid, "status": p.status.value, "reason": p.reason}
             for p in found.report.problems

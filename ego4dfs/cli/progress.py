@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from ego4dfs.cli.output import human_time, say
 from ego4dfs.prefetch import Outage, Report
@@ -15,6 +16,8 @@ from ego4dfs.text import human_size, printable
 if TYPE_CHECKING:
     from ego4dfs.cli.progress_bars import ProgressBars
 
+_Progress = TypeVar("_Progress", bound="Progress")
+
 _LINE_EVERY_S = 5.0
 _BAR_EVERY_S = 0.2
 _FILES_SHOWN = 8
@@ -22,6 +25,8 @@ _FILES_SHOWN = 8
 
 class Progress:
     """Shows the progress of a run; a context manager, used from one thread."""
+
+    _counts_video = False  # seconds of video in place of bytes
 
     def __init__(self, stream: TextIO | None) -> None:
         """Show progress on `stream`; with None, nowhere."""
@@ -33,7 +38,7 @@ class Progress:
         self._bars: ProgressBars | None = None
         self._is_offline = False
 
-    def __enter__(self) -> Progress:  # noqa: PYI034 - typing.Self needs 3.11
+    def __enter__(self: _Progress) -> _Progress:  # noqa: PYI019 - typing.Self needs 3.11
         """Return self; the bars start with the first update."""
         return self
 
@@ -88,18 +93,21 @@ class Progress:
         say(text, file=self._stream, flush=True)
 
     def _draw(self, report: Report) -> None:
-        if self._stream is None:
-            return
-        if self._bars is None:
-            from ego4dfs.cli.progress_bars import ProgressBars  # noqa: PLC0415 - rich is slow to import
-
-            self._bars = ProgressBars(self._stream)
-            self._bars.start()
-        self._bars.show("", _files(report), report.moved_bytes, report.total_bytes)
+        bars = self._started_bars()
+        bars.show("", _files(report), report.moved_bytes, report.total_bytes)
         under_way = dict(list(report.under_way().items())[:_FILES_SHOWN])
         for path, (done, size) in under_way.items():
-            self._bars.show(path, printable(path.rpartition("/")[2]), done, size)
-        self._bars.keep(["", *under_way])
+            bars.show(path, printable(path.rpartition("/")[2]), done, size)
+        bars.keep(["", *under_way])
+
+    def _started_bars(self) -> ProgressBars:
+        if self._bars is None:
+            from ego4dfs.cli import progress_bars  # noqa: PLC0415 - rich is slow to import
+
+            unit = progress_bars.VIDEO_SECONDS if self._counts_video else progress_bars.BYTES
+            self._bars = progress_bars.ProgressBars(self._stream or sys.stderr, unit)
+            self._bars.start()
+        return self._bars
 
 
 def _state(report: Report, seconds: float) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TextIO
 
 from rich.console import Console, RenderableType
 from rich.constrain import Constrain
@@ -23,17 +23,28 @@ from ego4dfs.text import human_size
 _ECHO_COLUMNS = 3
 
 
+class Unit(NamedTuple):
+    """How amounts, and amounts in each second, are shown."""
+
+    amount: Callable[[float], str]
+    speed: Callable[[float], str]
+
+
+BYTES = Unit(lambda size: human_size(int(size)), lambda speed: f"{human_size(int(speed))}/s")
+VIDEO_SECONDS = Unit(lambda seconds: f"{seconds:.0f} s", lambda speed: f"{speed:.1f}x")
+
+
 class ProgressBars(Progress):
     """A bar for the whole run, a bar for each file in progress, and the line `note` below."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, unit: Unit = BYTES) -> None:
         self.note = ""
         self._terminal = Console(file=stream)
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            _Size(),
-            _Speed(),
+            _Amount(unit),
+            _Speed(unit),
             TimeRemainingColumn(),
             console=self._terminal,
         )
@@ -50,11 +61,11 @@ class ProgressBars(Progress):
         if self.note:
             yield Constrain(Text(self.note, no_wrap=True, overflow="ellipsis"), width)
 
-    def show(self, key: str, text: str, done: int, total: int) -> None:
-        """Show or update the bar of `key`; `done` and `total` in bytes."""
+    def show(self, key: str, text: str, done: float, total: float) -> None:
+        """Show or update the bar of `key`; `done` and `total` in the unit of the bars."""
         total = max(total, done)
         if key not in self._shown:
-            self._shown[key] = self.add_task(text, total=total, completed=done)
+            self._shown[key] = self.add_task(text, total=total)
         self.update(self._shown[key], description=text, completed=done, total=total)
 
     def keep(self, keys: Iterable[str]) -> None:
@@ -64,19 +75,27 @@ class ProgressBars(Progress):
             self.remove_task(self._shown.pop(key))
 
 
-class _Size(ProgressColumn):
-    """The bytes done and the total."""
+class _Amount(ProgressColumn):
+    """What is done and the total."""
+
+    def __init__(self, unit: Unit) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
         """Return both, or only the finished part if the total is unknown."""
-        total = "" if task.total is None else f" of {human_size(int(task.total))}"
-        return Text(human_size(int(task.completed)) + total)
+        total = "" if task.total is None else f" of {self._unit.amount(task.total)}"
+        return Text(self._unit.amount(task.completed) + total)
 
 
 class _Speed(ProgressColumn):
-    """The speed, in the units of the sizes."""
+    """The speed."""
+
+    def __init__(self, unit: Unit) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
         """Return it, or a question mark while it is unknown."""
         speed = task.finished_speed or task.speed
-        return Text("?" if speed is None else f"{human_size(int(speed))}/s")
+        return Text("?" if speed is None else self._unit.speed(speed))

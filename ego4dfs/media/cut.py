@@ -72,6 +72,8 @@ def outside(index: MediaIndex, start_s: float, stop_s: float) -> str:
     if start_s >= index.stop_s or stop_s > index.stop_s + AFTER_END_S:
         which = "starts" if start_s >= index.stop_s else "ends"
         return f"it {which} after the end of the video, {index.stop_s:.3f} s"
+    if stop_s <= index.start_s:
+        return f"it ends before the first picture, {index.start_s:.3f} s"
     return ""
 
 

@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ego4dfs.annotations import BadRow
@@ -42,7 +42,7 @@ class BadRows:
                 self.first.append(row)
 
 
-class _Windows:
+class Windows:
     """The windows of one object, in 32 bytes each: an annotation may have millions.
 
     The place of a window in its file, such as `row 12` or `x.narrations[3]`, is kept as a number
@@ -55,25 +55,27 @@ class _Windows:
         self._numbers = array("q")
 
     def add(self, place: Place) -> None:
+        """Add a window."""
         self._starts.append(place.start_s)
         self._ends.append(place.end_s)
         found = _IN_LIST.fullmatch(place.row)
         self._lists.append(sys.intern(found[1] if found else place.row))
         self._numbers.append(int(found[3]) if found else _NO_NUMBER)
 
+    def __iter__(self) -> Iterator[tuple[str, float, float]]:
+        """Yield row, start and end of each."""
+        for at, times in enumerate(zip(self._starts, self._ends, strict=True)):
+            yield self._row(at), *times
+
     def valid(self, index: MediaIndex, bad: BadRows) -> list[tuple[float, float]]:
         """Return start and end of those inside a video; the others are bad rows."""
-        stop_s = index.stop_s
         found = []
         for at, (start_s, end_s) in enumerate(zip(self._starts, self._ends, strict=True)):
             reason = outside(index, start_s, end_s)
             if reason:
                 bad.add(BadRow(self._row(at), reason))
-            elif end_s <= index.start_s:
-                reason = f"it ends before the first picture, {index.start_s:.3f} s"
-                bad.add(BadRow(self._row(at), reason))
             else:
-                found.append((start_s, min(end_s, stop_s)))
+                found.append((start_s, min(end_s, index.stop_s)))
         return found
 
     def _row(self, at: int) -> str:
@@ -134,7 +136,7 @@ class WindowPlanner:
         self._warmer = warmer
         self._on_facts = on_facts
         self._indexes = IndexWarmer(session, self._use, retry_for_s=retry_for_s)
-        self._by_url: dict[str, _Windows] = {}
+        self._by_url: dict[str, Windows] = {}
         self._items: dict[str, Item] = {}
         self._lock = threading.Lock()  # guards _items and the sums of _found
         self._found = WindowPlan(BadRows(), 0, self._indexes.report, Plan(()))
@@ -192,7 +194,7 @@ class WindowPlanner:
                 continue
             self._found.unselected += not places
             for place in places:
-                self._by_url.setdefault(place.url, _Windows()).add(place)
+                self._by_url.setdefault(place.url, Windows()).add(place)
 
     def _use(self, item: Item, index: MediaIndex, index_ranges: tuple[range, ...]) -> None:
         windows = self._by_url.pop(item.url).valid(index, self._found.bad)  # frees their memory

@@ -1,0 +1,58 @@
+"""The option `--windows FILE`: its rows, and what is printed of rows that cannot be used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from ego4dfs.annotations import read_windows
+from ego4dfs.annotations.rows import Row
+from ego4dfs.cli.output import say
+from ego4dfs.config import Config
+from ego4dfs.config.values import Given, file_or_tree_path
+from ego4dfs.errors import ConfigError
+from ego4dfs.prefetch.windows import BadRows
+from ego4dfs.session import Session
+from ego4dfs.text import counted
+from ego4dfs.vfs import named_file
+
+
+def check_windows_file(named: str | None) -> None:
+    """Raise ConfigError for an empty name, as of an unset variable: it is not no name."""
+    if named == "":
+        hint = "name an annotation or a table"
+        raise ConfigError("--windows: the name of the file is empty", hint=hint)
+
+
+def window_rows(session: Session, config: Config, named: str) -> Iterator[Row]:
+    """Yield the rows of the file. Raises ConfigError, which names the option."""
+    path = file_or_tree_path(Given(named, "--windows"))
+    try:
+        yield from read_windows(named_file(session, config, path))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"--windows {named}: {reason}") from error
+    except ConfigError as error:
+        raise ConfigError(f"--windows {named}: {error}", hint=error.hint) from error
+
+
+def say_bad_rows(bad: BadRows) -> None:
+    """Name on stderr the first rows that cannot be used, and count the others."""
+    for one in bad.first:
+        say(f"  {one.row}: {one.reason}", file=sys.stderr)
+    more = bad.count - len(bad.first)
+    if more:
+        say(f"  … and {counted(more, 'more row')}", file=sys.stderr)
+
+
+def unselected_line(windows: int) -> str:
+    """Return the line about windows of videos that are not selected."""
+    return f"Left out: {counted(windows, 'window')} of videos that are not selected."
+
+
+def bad_rows_document(bad: BadRows) -> dict[str, object]:
+    """Return the rows that cannot be used, for programs."""
+    return {
+        "bad_rows": bad.count,
+        "first_bad_rows": [{"row": one.row, "reason": one.reason} for one in bad.first],
+    }
