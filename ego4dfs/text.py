@@ -74,11 +74,6 @@ def json_text(document: object, *, default: Callable[[Any], object] | None = Non
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def plain_seconds(seconds: float) -> str:
-    """Return seconds with at most three decimals: `600`, `600.5`."""
-    return f"{seconds:.3f}".rstrip("0").rstrip(".")
-
-
 def human_size(size: int) -> str:
     """Return a size in bytes for people, in binary units: `1.5 GiB`."""
     value, unit = float(size), "B"

@@ -27,3 +27,8 @@ def parse_time(text: str, where: str) -> float:
     for part in text.strip().split(":"):
         seconds = 60 * seconds + float(part)
     return seconds
+
+
+def plain_seconds(seconds: float) -> str:
+    """Return seconds with at most three decimals: `600`, `600.5`."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")

@@ -38,7 +38,13 @@ def test_every_example_runs_and_writes_what_the_text_says(sampled, tmp_path, tra
     assert sizes.search(GUIDE.read_text())
     assert "60 pictures of (144, 256, 3)\n" in printed
     assert "60 pictures of a window\n" in printed
+    assert "60 pictures, and none before them\n" in printed
+    many = re.compile(
+        r"clips: 3 clips, 4\.5 s, [\d.]+ MiB written, [\d.]+ MiB fetched in [\d.]+ s\."
+    )
+    assert any(map(many.search, printed))
+    assert many.search(GUIDE.read_text())
     plan = "3 windows of 2 videos, 4.5 s: 2.6 MiB of 29.9 MiB are needed,"
     assert any(plan in text for text in printed)
     assert plan in GUIDE.read_text()
-    assert len(list((here / "clips").iterdir())) == 2
+    assert len(list((here / "clips").iterdir())) == 3

@@ -1,14 +1,17 @@
-"""`ego4dfs clip`: write some seconds of a video as an MP4, without decoding them."""
+"""`ego4dfs clip`: write some seconds of a video as an MP4, or those of many windows."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ego4dfs.cli.clip_progress import ClipProgress
 from ego4dfs.cli.options import (
     add_cache,
     add_json,
+    add_retry_for,
     add_selection,
     add_store,
     config_from,
@@ -16,14 +19,27 @@ from ego4dfs.cli.options import (
 )
 from ego4dfs.cli.output import ExitCode, print_json, say
 from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.video_argument import video_path, with_dataset
+from ego4dfs.cli.windows_file import check_windows_file
+from ego4dfs.clips import Clip, clip_name, write_clip
 from ego4dfs.errors import ConfigError, MediaError, NotFound, OutputError
-from ego4dfs.files import write_atomic
-from ego4dfs.media import AFTER_END_S, Cut, MediaIndex, cut
+from ego4dfs.files import Folder
+from ego4dfs.media import AFTER_END_S, Cut
+from ego4dfs.media.encode import Encoder
 from ego4dfs.text import human_size
 from ego4dfs.times import parse_time, plain_seconds
 from ego4dfs.vfs import VFS, open_vfs
 from ego4dfs.vfs.video import Video, open_video
+
+_EXAMPLES = """\
+examples:
+  ego4dfs clip VIDEO_UID 600 602                       # VIDEO_UID_600-602.mp4
+  ego4dfs clip VIDEO_UID 10:00 10:02.5 -o clip.mp4 --exact
+  ego4dfs clip v2/clips/CLIP_UID.mp4 1 2.5             # seconds of the clip
+  ego4dfs clip --windows annotations/nlq_train.json --splits train -o clips
+
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +54,44 @@ class _Request:
 
 def add_arguments(parser: Parser) -> None:
     """Add the options of `clip`."""
+    parser.epilog = f"{_EXAMPLES}{parser.epilog}"
     parser.add_argument(
-        "video", metavar="UID", help="uid of a video, or its path in the tree: v2/clips/UID.mp4"
+        "video",
+        nargs="?",
+        metavar="UID",
+        help="uid of a video, or its path in the tree: v2/clips/UID.mp4",
     )
     parser.add_argument(
-        "start", metavar="START", help="start of the clip: 600 (seconds), 10:00 or 00:10:00.5"
+        "start",
+        nargs="?",
+        metavar="START",
+        help="start of the clip: 600 (seconds), 10:00 or 00:10:00.5",
     )
-    parser.add_argument("end", metavar="END", help="end of the clip, in the same form")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    add_json(parser, "print file, times and sizes as JSON")
+    parser.add_argument("end", nargs="?", metavar="END", help="end of the clip, in the same form")
+    parser.add_argument(
+        "--windows",
+        metavar="FILE",
+        help="in place of UID START END: write a clip of each window in FILE to the directory -o."
+        " It is an annotation, or a CSV or JSON Lines with video_uid, start_s and end_s: a local"
+        " file, or a path in the tree such as annotations/nlq_train.json",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="encode pictures and sound anew, as H.264 and AAC, so that the file has the pictures"
+        " from START on and none before it; needs ego4dfs[video]",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that exist; --windows skips them"
+    )
+    add_retry_for(parser)
+    add_json(parser, "print files, times and sizes as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
     add_selection(
         parser,
         default="full_scale",
-        output="the MP4 to write, or a directory for it (default: UID_START-END.mp4 here)",
+        output="the MP4 to write, or a directory for it (default: UID_START-END.mp4 here); with"
+        " --windows the directory of the clips",
         output_metavar="FILE",
     )
     add_store(parser)
@@ -58,20 +99,47 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write one clip."""
+    """Write one clip, or those of `--windows`."""
+    _check_arguments(args)
+    with terminated_as_interrupted():
+        if args.windows is None:
+            return _write_one(args)
+        from ego4dfs.cli.clip_windows import write_clips  # noqa: PLC0415 - annotations
+
+        return write_clips(args)
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    check_windows_file(args.windows)
+    given = {"UID": args.video, "START": args.start, "END": args.end}
+    if args.windows is None:
+        missing = ", ".join(name for name, value in given.items() if value is None)
+        if missing:
+            hint = "ego4dfs clip UID START END, or --windows FILE -o DIR for many clips"
+            raise ConfigError(f"the following arguments are required: {missing}", hint=hint)
+        if "retry_for" in args:
+            raise ConfigError("--retry-for: only with --windows", hint="run the command again")
+    elif args.video is not None:
+        hint = "leave out UID, START and END: the file has them"
+        raise ConfigError(f"{args.video}: not allowed with --windows", hint=hint)
+
+
+def _write_one(args: argparse.Namespace) -> int:
     request = _request(args)
+    encoder = Encoder() if args.exact else None
     config = with_dataset(config_from(args), request.video)
     vfs = open_vfs(config)
     try:
         metrics = vfs.session.metrics
         fetched_before = metrics.bytes_fetched
         video = _open(vfs, video_path(vfs, config, request.video))
-        made = _cut(video.index, request)
-        _write(request.file, made, video)
+        clip = Clip(video, request.start_s, request.end_s, request.file)
+        with ClipProgress(None if args.quiet else sys.stderr) as progress:
+            made = _write(clip, _cut(clip), encoder, progress)
         fetched = metrics.bytes_fetched - fetched_before
     finally:
         vfs.close()
-    _print(request, made, video, fetched, as_json=args.json)
+    _print(clip, made, fetched, args)
     return ExitCode.OK
 
 
@@ -80,8 +148,7 @@ def _request(args: argparse.Namespace) -> _Request:
     start_s, end_s = parse_time(args.start, "START"), parse_time(args.end, "END")
     if start_s >= end_s:
         raise ConfigError(f"START, {args.start}, is not before END, {args.end}")
-    uid = args.video.rpartition("/")[2].removesuffix(".mp4")
-    name = f"{uid}_{plain_seconds(start_s)}-{plain_seconds(end_s)}.mp4"
+    name = clip_name(args.video.rpartition("/")[2].removesuffix(".mp4"), start_s, end_s)
     file = path_of(getattr(args, "output_directory", name), "-o")
     if file.is_dir():
         file /= name
@@ -105,46 +172,52 @@ def _open(vfs: VFS, path: str) -> Video:
         raise MediaError(str(error), hint=hint) from error
 
 
-def _cut(index: MediaIndex, request: _Request) -> Cut:
+def _cut(clip: Clip) -> Cut:
     """Cut the clip. Raises ConfigError if it is not within the video."""
-    stop_s = index.stop_s
-    if request.start_s >= stop_s or request.end_s > stop_s + AFTER_END_S:
-        which = "START" if request.start_s >= stop_s else "END"
+    index = clip.video.index
+    if clip.start_s >= index.stop_s or clip.end_s > index.stop_s + AFTER_END_S:
+        which = "START" if clip.start_s >= index.stop_s else "END"
         raise ConfigError(
             f"{which} is after the end of the video",
-            hint=f"the video ends at {plain_seconds(stop_s)} seconds",
+            hint=f"the video ends at {plain_seconds(index.stop_s)} seconds",
         )
     try:
-        return cut(index, request.start_s, request.end_s)
+        return clip.cut()
     except ValueError as error:
         hint = f"its pictures begin at {plain_seconds(index.start_s)} s; or make the clip longer"
         raise ConfigError("no picture begins between START and END", hint=hint) from error
 
 
-def _write(file: Path, made: Cut, video: Video) -> None:
+def _write(clip: Clip, made: Cut, encoder: Encoder | None, progress: ClipProgress) -> Cut:
+    def on_time(seconds: float) -> None:
+        progress.clip(clip.file.name, seconds, made.seconds)
+
     try:
-        write_atomic(file, made.content(video.read), is_shared=True)
+        with Folder.at(clip.file.parent) as folder:
+            return write_clip(folder, clip.file.name, made, clip.video.read, encoder, on_time)
+    except MediaError as error:
+        raise MediaError(f"{clip.video.handle.path}: {error}", hint=error.hint) from error
     except OSError as error:
-        raise OutputError(
-            f"{file} cannot be written: {(error.strerror or str(error)).lower()}"
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"{clip.file} cannot be written: {reason}") from error
 
 
-def _print(request: _Request, made: Cut, video: Video, fetched: int, *, as_json: bool) -> None:
-    if as_json:
+def _print(clip: Clip, made: Cut, fetched: int, args: argparse.Namespace) -> None:
+    video_bytes = clip.video.index.size
+    if args.json:
         print_json(
             {
-                "file": request.file,
-                "video": video.handle.path,
-                "start_s": request.start_s,
-                "end_s": request.end_s,
+                "file": clip.file,
+                "video": clip.video.handle.path,
+                "start_s": clip.start_s,
+                "end_s": clip.end_s,
                 "seconds": round(made.seconds, 6),
                 "bytes_written": made.size,
                 "bytes_fetched": fetched,
-                "video_bytes": video.index.size,
+                "video_bytes": video_bytes,
             }
         )
-        return
-    sizes = f"{human_size(made.size)} written, {human_size(fetched)} fetched"
-    whole = human_size(video.index.size)
-    say(f"{request.file}: {plain_seconds(made.seconds)} s, {sizes}; the video has {whole}")
+    elif not args.quiet:
+        sizes = f"{human_size(made.size)} written, {human_size(fetched)} fetched"
+        whole = human_size(video_bytes)
+        say(f"{clip.file}: {plain_seconds(made.seconds)} s, {sizes}; the video has {whole}")

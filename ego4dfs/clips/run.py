@@ -1,0 +1,245 @@
+"""ClipRun: the clips of many windows are written to one directory, several at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from ego4dfs.annotations import BadRow
+from ego4dfs.annotations.rows import Row
+from ego4dfs.catalog import Listing, WindowFiles
+from ego4dfs.clips.report import ClipReport, Failure, Written
+from ego4dfs.clips.writer import Clip, clip_name, write_clip
+from ego4dfs.errors import (
+    ConfigError,
+    CredentialsRejected,
+    Ego4DError,
+    MediaError,
+    OutputError,
+    StoreError,
+    StoreUnavailable,
+)
+from ego4dfs.files import Folder
+from ego4dfs.media import outside
+from ego4dfs.media.encode import Encoder
+from ego4dfs.media.locate import Read
+from ego4dfs.prefetch import Outage
+from ego4dfs.prefetch.disk_errors import is_hopeless, reason_of
+from ego4dfs.prefetch.failure_limit import FailureLimit
+from ego4dfs.prefetch.outage import OutageTooLong
+from ego4dfs.prefetch.windows import Windows
+from ego4dfs.prefetch.worker_pool import Task, WorkerPool
+from ego4dfs.vfs import VFS
+from ego4dfs.vfs.video import Video, open_video
+
+_COPIES = 8  # at a time: they wait for the store
+_MAX_ENCODERS = 8  # at a time: each needs 400 MiB for pictures of 1920x1080
+_MAX_CONSECUTIVE_FAILURES = 8
+_END_S = 10.0  # a waiting read ends within two seconds of `VFS.close`
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error
+    """The run is being stopped, and a clip is not completed."""
+
+
+class ClipRun:
+    """One run. Its own threads are the only ones that share it.
+
+    The index of a video is read once, for all of its windows; at most as many videos are open as
+    there are threads.
+    """
+
+    def __init__(
+        self,
+        vfs: VFS,
+        directory: Path,
+        *,
+        exact: bool = False,
+        overwrite: bool = False,
+        retry_for_s: float = 0.0,
+    ) -> None:
+        """Write to a directory that exists. Raises ConfigError if `exact` needs what is missing."""
+        cpus = len(os.sched_getaffinity(0))
+        self._workers = min(cpus, _MAX_ENCODERS) if exact else _COPIES
+        self._encoder = Encoder(max(1, cpus // self._workers)) if exact else None
+        self._vfs = vfs
+        self._directory = directory
+        self._overwrite = overwrite
+        self._pool = WorkerPool(self._stop)
+        self.report = ClipReport(Outage(retry_for_s, self._pool.stopping))
+        self._failure_limit = FailureLimit(_MAX_CONSECUTIVE_FAILURES)
+        self._videos: list[tuple[str, Windows]] = []
+        self._clips: list[tuple[str, Clip]] = []  # with the rows; `_pool` locks both lists
+
+    def run(
+        self,
+        rows: Iterable[Row],
+        listings: Sequence[Listing],
+        paths: Mapping[str, str],
+        tick: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Write the clips of all windows, and return whether all threads have ended.
+
+        `paths` has the paths in the tree by URL, of the files in `listings`. `tick` is called
+        several times a second. A window or a video that cannot be used does not stop the others.
+        KeyboardInterrupt, and errors that would fail every clip, stop the run, close the VFS, and
+        are then in `report.stopped_by`. Raises what `rows` raises, ConfigError if a window is in
+        several files, and OutputError if the directory cannot be opened.
+        """
+        self._collect(rows, WindowFiles(self._vfs.session.catalog, listings), paths)
+        try:
+            folder = Folder.at(self._directory)
+        except OSError as error:
+            raise _output_error(self._directory, error) from error
+        self._pool.add("clip", partial(self._take, folder), self._workers)
+        has_ended = self._run(tick)
+        if has_ended:
+            folder.close()
+        return has_ended
+
+    def _run(self, tick: Callable[[], None]) -> bool:
+        try:
+            self._pool.run(tick)
+            if self.report.stopped_by is None:
+                return self._pool.ended(_END_S)
+        except (KeyboardInterrupt, OSError) as error:
+            self._stop(error)
+        self._pool.stop()
+        self._vfs.close()  # ends reads that wait for the store
+        return self._pool.ended(_END_S)
+
+    def _stop(self, error: BaseException) -> None:
+        self.report.stop(error)
+        self._pool.abandoned.set()
+
+    def _collect(self, rows: Iterable[Row], files: WindowFiles, paths: Mapping[str, str]) -> None:
+        by_url: dict[str, Windows] = {}
+        for row in rows:
+            places = row if isinstance(row, BadRow) else files.places(row)
+            if isinstance(places, BadRow):
+                self.report.bad.add(places)
+                continue
+            if len(places) > 1:
+                where = " and ".join(paths[place.url] for place in places)
+                raise ConfigError(
+                    f"{places[0].row}: the window is in {where}",
+                    hint="select one dataset with --datasets",
+                )
+            self.report.unselected += not places
+            for place in places:
+                by_url.setdefault(place.url, Windows()).add(place)
+                self.report.windows += 1
+                self.report.seconds += place.end_s - place.start_s
+        self._videos = [(paths[url], windows) for url, windows in reversed(by_url.items())]
+
+    def _take(self, folder: Folder) -> Task | None:
+        if self._clips:
+            return partial(self._write, folder, *self._clips.pop())
+        if self._videos:
+            return partial(self._open, *self._videos.pop())
+        return None
+
+    def _open(self, path: str, windows: Windows) -> None:
+        """Open a video, and add the clips that do not exist yet to those to write."""
+        wanted = self._wanted(path, windows)
+        if not wanted:
+            return
+        try:
+            video = self.report.outage.attempt(lambda: open_video(self._vfs, path))
+        except (StoreError, MediaError) as error:
+            lengths_s = sum(end_s - start_s for _, start_s, end_s in wanted.values())
+            self._fail(Failure(path, error, len(wanted)), lengths_s)
+            return
+        clips = []
+        for name, (row, start_s, end_s) in wanted.items():
+            reason = outside(video.index, start_s, end_s)
+            if reason:
+                self._leave_out(row, reason, end_s - start_s)
+            else:
+                clips.append((row, Clip(video, start_s, end_s, self._directory / name)))
+        self._pool.update(lambda: self._clips.extend(reversed(clips)))
+
+    def _wanted(self, path: str, windows: Windows) -> dict[str, tuple[str, float, float]]:
+        """Return the windows that need a file, by its name."""
+        uid = path.rpartition("/")[2].removesuffix(".mp4")
+        named: dict[str, tuple[str, float, float]] = {}
+        for window in windows:
+            _, start_s, end_s = window
+            if named.setdefault(clip_name(uid, start_s, end_s), window) is not window:
+                self.report.skip(end_s - start_s, duplicates=1)
+        for name in [name for name in named if self._exists(name)]:
+            _, start_s, end_s = named.pop(name)
+            self.report.skip(end_s - start_s, existing=1)
+        return named
+
+    def _exists(self, name: str) -> bool:
+        return not self._overwrite and (self._directory / name).is_file()
+
+    def _write(self, folder: Folder, row: str, clip: Clip) -> None:
+        length_s = clip.end_s - clip.start_s
+        try:
+            made = clip.cut()
+        except ValueError:
+            self._leave_out(row, "no picture begins in it", length_s)
+            return
+        try:
+            done = write_clip(
+                folder,
+                clip.file.name,
+                made,
+                self._read(clip.video),
+                self._encoder,
+                partial(self._on_time, clip.file),
+            )
+        except _Stopped:
+            return
+        except (StoreError, MediaError) as error:
+            self._fail(Failure(str(clip.file), error, 1), length_s, clip.file)
+        except OSError as error:
+            failure = Failure(str(clip.file), _output_error(clip.file, error), 1)
+            if not is_hopeless(error):
+                raise failure.error from error
+            self._fail(failure, length_s, clip.file)
+        else:
+            self._failure_limit.succeeded()
+            path = clip.video.handle.path
+            times = clip.start_s, clip.end_s, done.seconds
+            self.report.done(Written(clip.file, path, *times, done.size))
+
+    def _read(self, video: Video) -> Read:
+        """Return how bytes of a video are read: again and again during an outage."""
+
+        def read(offset: int, length: int) -> bytes:
+            self._check_stopped()
+            return self.report.outage.attempt(lambda: video.read(offset, length))
+
+        return read
+
+    def _on_time(self, file: Path, seconds: float) -> None:
+        self._check_stopped()
+        self.report.advance(file, seconds)
+
+    def _check_stopped(self) -> None:
+        if self._pool.abandoned.is_set():
+            raise _Stopped
+
+    def _leave_out(self, row: str, reason: str, length_s: float) -> None:
+        self.report.bad.add(BadRow(row, reason))
+        self.report.skip(length_s)
+
+    def _fail(self, failure: Failure, lengths_s: float, file: Path | None = None) -> None:
+        """Count a failure; raise an error that affects all clips."""
+        error = failure.error
+        if isinstance(error, (CredentialsRejected, OutageTooLong)):
+            raise error
+        if isinstance(error, StoreUnavailable) and self._pool.stopping.is_set():
+            return  # the run ends, and did not wait for it
+        self.report.fail(failure, lengths_s, file)
+        if isinstance(error, StoreUnavailable) and self._failure_limit.failed():
+            raise error
+
+
+def _output_error(file: Path, error: OSError) -> Ego4DError:
+    return OutputError(f"{file}: {reason_of(error)}")

@@ -1,0 +1,69 @@
+"""Writing of one clip: an MP4 with some seconds of a video."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ego4dfs.files import Folder
+from ego4dfs.media import Cut, cut
+from ego4dfs.media.encode import Encoder
+from ego4dfs.media.encode_files import reader_of
+from ego4dfs.media.locate import Read
+from ego4dfs.times import plain_seconds
+from ego4dfs.vfs.video import Video
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The seconds [start_s, end_s) of a video, and the file that gets them."""
+
+    video: Video
+    start_s: float
+    end_s: float
+    file: Path
+
+    def cut(self) -> Cut:
+        """Cut it. Raises ValueError if no picture begins in it."""
+        return cut(self.video.index, self.start_s, self.end_s)
+
+
+def clip_name(uid: str, start_s: float, end_s: float) -> str:
+    """Return the name of a clip's file: `UID_START-END.mp4`."""
+    return f"{uid}_{plain_seconds(start_s)}-{plain_seconds(end_s)}.mp4"
+
+
+def write_clip(
+    folder: Folder,
+    name: str,
+    made: Cut,
+    read: Read,
+    encoder: Encoder | None = None,
+    on_time: Callable[[float], None] = lambda _: None,
+) -> Cut:
+    """Write a clip, cut as `made`, to the file `name` of a folder, and return what was written.
+
+    With an `encoder` it is encoded anew. `read` returns bytes of the video. `on_time` gets the
+    seconds that are done, several times. The file appears as a whole, or not at all.
+
+    Raises OSError if it cannot be written, MediaError if the video is damaged, and what `read` and
+    `on_time` raise.
+    """
+    if encoder is None:
+        folder.write_atomic(name, _content(made, read, on_time))
+        return made
+    # In the directory of the clip, so that a full disk is that of the clip.
+    with tempfile.TemporaryFile(dir=folder.path) as file:
+        encoded = encoder.encode(made, read, file, on_time)
+        folder.write_atomic(name, encoded.content(reader_of(file)))
+    return encoded
+
+
+def _content(made: Cut, read: Read, on_time: Callable[[float], None]) -> Iterator[bytes]:
+    done = 0
+    for piece in made.content(read):
+        yield piece
+        done += len(piece)
+        on_time(made.seconds * done / made.size)

@@ -1,0 +1,378 @@
+"""`ego4dfs clip --windows FILE -o DIR`: which clips are written, what is named, what is fetched."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ego4dfs.cli.clip_progress import ClipProgress
+from ego4dfs.cli.output import ExitCode
+from ego4dfs.clips import ClipReport, ClipRun, run
+from ego4dfs.clips.report import Written
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.files import Folder
+from ego4dfs.media.encode import Encoder
+from ego4dfs.prefetch import Outage
+from ego4dfs.vfs import VFS
+from ego4dfs.vfs.video import Video, open_video
+from kit import media
+from kit.cli import EGO4DFS, unwarned
+from kit.clips import pictures, refused
+from kit.prefetch import tree
+from kit.processes import wait_until
+
+Row = tuple[object, object, object]
+
+
+@pytest.fixture
+def table(clips) -> Callable[..., str]:
+    """Write a table of windows and return its path."""
+
+    def write(*rows: Row) -> str:
+        path = clips.directory.parent / "windows.csv"
+        lines = [",".join(map(str, row)) for row in (("video_uid", "start_s", "end_s"), *rows)]
+        path.write_text("\n".join([*lines, ""]))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """The names of the videos that were opened."""
+    found: list[str] = []
+
+    def open_one(vfs: VFS, path: str) -> Video:
+        found.append(path.rpartition("/")[2])
+        return open_video(vfs, path)
+
+    monkeypatch.setattr(run, "open_video", open_one)
+    return found
+
+
+def test_each_window_is_the_file_that_a_single_clip_is(clips, table):
+    rows = [("aaaa", 1, 2), ("aaaa", 0.5, 3.25), ("BBBB", 1, 2)]
+    report = clips.report("--windows", table(*rows), "-o", "many")
+    names = ["aaaa_0.5-3.25.mp4", "aaaa_1-2.mp4", "bbbb_1-2.mp4"]
+    assert sorted(os.listdir("many")) == names
+    assert [one["file"] for one in report["clips"]] == [
+        str(clips.directory / "many" / name) for name in names
+    ]
+    for uid, start_s, end_s in rows:
+        clips.report(str(uid).lower(), str(start_s), str(end_s), "-o", ".")
+    assert {f"many/{name}": data for name, data in tree(Path("many")).items()} == {
+        f"many/{name}": Path(name).read_bytes() for name in names
+    }
+
+
+def test_the_report_has_files_times_and_sizes(clips, table):
+    report = clips.report("--windows", table(("aaaa", 3.5, 4.4)), "-o", "many")
+    file = clips.directory / "many" / "aaaa_3.5-4.4.mp4"
+    assert report.pop("run_seconds") >= 0
+    assert report == {
+        "directory": str(file.parent),
+        "clips": [
+            {
+                "file": str(file),
+                "video": f"{clips.version}/full_scale/aaaa.mp4",
+                "start_s": 3.5,
+                "end_s": 4.4,
+                "seconds": 0.5,
+                "bytes_written": file.stat().st_size,
+            }
+        ],
+        "existing": 0,
+        "duplicates": 0,
+        "failed": 0,
+        "failures": [],
+        "windows_not_selected": 0,
+        "bad_rows": 0,
+        "first_bad_rows": [],
+        "bytes_written": file.stat().st_size,
+        "bytes_fetched": report["bytes_fetched"],
+        "stopped_by": None,
+        "exit_code": 0,
+    }
+    assert report["bytes_fetched"] >= len(media.form("index in front"))
+
+
+def test_the_line_says_what_was_written_and_quiet_says_nothing(clips, table):
+    file = table(("aaaa", 1, 2), ("aaaa", 1.0, 2.0), ("aaaa", 2, 3))
+    done = clips("--windows", file, "-o", "many")
+    size = sum(path.stat().st_size for path in Path("many").iterdir()) / 1024
+    assert done.stdout.startswith(
+        f"{clips.directory}/many: 2 clips, 2.0 s, {size:.1f} KiB written, "
+    )
+    assert done.stdout.endswith(" s; 1 duplicate.\n")
+    done = clips("--windows", file, "-o", "many", "--quiet")
+    assert (done.stdout, unwarned(done.stderr)) == ("", "")
+
+
+def test_exact_clips_have_the_pictures_of_their_windows(clips, table):
+    clips.report("--windows", table(("aaaa", 1.5, 2.5), ("bbbb", 2, 2.2)), "-o", "x", "--exact")
+    found = {name: len(pictures(data)) for name, data in tree(Path("x")).items()}
+    assert found == {"aaaa_1.5-2.5.mp4": 30, "bbbb_2-2.2.mp4": 6}
+    assert b"avc1" in Path("x/aaaa_1.5-2.5.mp4").read_bytes()
+
+
+def test_an_index_is_read_once_for_all_windows_of_a_video(clips, table, opened):
+    rows = [(uid, start / 10, start / 10 + 1) for uid in ("aaaa", "bbbb") for start in range(20)]
+    report = clips.report("--windows", table(*rows), "-o", "many")
+    assert len(report["clips"]) == 40
+    assert sorted(opened) == ["aaaa.mp4", "bbbb.mp4"]
+
+
+def test_a_second_run_opens_no_video_whose_clips_exist(clips, table, opened):
+    rows = [("aaaa", 1, 2), ("aaaa", 1, 2), ("aaaa", 2, 3), ("bbbb", 1, 2)]
+    clips.report("--windows", table(*rows), "-o", "many")
+    before = tree(Path("many"))
+    (clips.directory / "many" / "bbbb_1-2.mp4").unlink()
+    Path("many/aaaa_1-2.mp4").write_bytes(b"mine")
+    opened.clear()
+    report = clips.report("--windows", table(*rows), "-o", "many")
+    assert opened == ["bbbb.mp4"]
+    assert (report["existing"], report["duplicates"], len(report["clips"])) == (2, 1, 1)
+    assert tree(Path("many")) == before | {"aaaa_1-2.mp4": b"mine"}
+    assert len(clips.report("--windows", table(*rows), "-o", "many", "--overwrite")["clips"]) == 3
+    assert tree(Path("many")) == before
+
+
+BAD = [
+    ("zzzz", 1, 2, "no selected dataset has the video zzzz"),
+    ("aaaa", 2, 1, "its start, 2 s, is not before its end, 1 s"),
+    ("aaaa", "nan", 1, "its start or end is not a number"),
+    ("aaaa", "", 1, "its start or end is missing"),
+    ("aaaa", 5, 6, "it starts after the end of the video, 4.000 s"),
+    ("aaaa", 3, 4.6, "it ends after the end of the video, 4.000 s"),
+    ("aaaa", 1.001, 1.002, "no picture begins in it"),
+    ("dddd", 0.1, 0.5, "it ends before the first picture, 0.700 s"),
+]
+
+
+def test_bad_rows_are_named_and_the_others_are_written(clips, table):
+    file = table(*(row[:3] for row in BAD), ("aaaa", 1, 2))
+    report = clips.report("--windows", file, "-o", "many", code=ExitCode.PARTIAL)
+    named = {(one["row"], one["reason"]) for one in report["first_bad_rows"]}
+    assert named == {(f"row {number}", row[3]) for number, row in enumerate(BAD, 2)}
+    assert (report["bad_rows"], report["exit_code"]) == (len(BAD), 3)
+    assert tree(Path("many")).keys() == {"aaaa_1-2.mp4"}
+    done = clips("--windows", file, "-o", "many")
+    assert done.code == ExitCode.PARTIAL
+    assert "  row 2: no selected dataset has the video zzzz\n" in done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_file_without_a_usable_window_is_an_error(clips, table, words):
+    done = clips("--windows", table(BAD[0][:3]), "-o", "many", *words)
+    assert done.code == ExitCode.USAGE
+    assert done.stderr.endswith("windows.csv: none of its windows can be used\n")
+
+
+def test_a_video_without_a_usable_index_is_named_and_the_rest_goes_on(clips, table):
+    file = table(("eeee", 1, 2), ("eeee", 2, 3), ("ffff", 1, 2), ("aaaa", 1, 2))
+    report = clips.report("--windows", file, "-o", "many", code=ExitCode.PARTIAL)
+    assert {Path(one["path"]).name: one["clips"] for one in report["failures"]} == {
+        "eeee.mp4": 2,
+        "ffff.mp4": 1,
+    }
+    assert (report["failed"], len(report["clips"])) == (3, 1)
+    done = clips("--windows", file, "-o", "many")
+    assert "full_scale/eeee.mp4 has no usable index: it is fragmented" in done.stderr
+    assert clips("--windows", table(("eeee", 1, 2)), "-o", "other").code == ExitCode.FAILURE
+
+
+def test_an_annotation_of_the_tree_and_filters(clips, release):
+    records = [
+        {"video_uid": uid, "clips": [{"clip_uid": "none", "annotations": [nlq(start)]}]}
+        for uid, start in (("aaaa", 1), ("bbbb", 2))
+    ]
+    release.dataset("annotations", {"nlq_train.json": json.dumps({"videos": records}).encode()})
+    words = ("--windows", "annotations/nlq_train.json", "-o", "many", "--video_uids", "aaaa")
+    done = clips(*words, "--datasets", "full_scale")
+    assert done.code == 0, done
+    assert "Left out: 1 window of videos that are not selected." in done.stdout
+    assert tree(Path("many")).keys() == {"aaaa_1-1.5.mp4"}
+
+
+def nlq(start: float) -> dict[str, object]:
+    query = {"video_start_sec": start, "video_end_sec": start + 0.5, "query": "where?"}
+    return {"language_queries": [query]}
+
+
+def test_a_window_of_a_clip_is_in_the_file_of_the_clip(clips, table):
+    report = clips.report(
+        "--windows", table(("cccc", 1, 2)), "-o", "many", "--datasets", "full_scale", "clips"
+    )
+    assert [one["video"] for one in report["clips"]] == [f"{clips.version}/clips/cccc.mp4"]
+    assert tree(Path("many")).keys() == {"cccc_1-2.mp4"}
+
+
+def test_a_video_of_two_datasets_is_an_error(clips, release, table):
+    release.dataset("video_540ss", {"aaaa.mp4": media.form("no sound")})
+    words = ("--datasets", "full_scale", "video_540ss", "-o", "many")
+    done = clips("--windows", table(("aaaa", 1, 2)), *words)
+    line = refused(done, ExitCode.USAGE)
+    where = f"{clips.version}/full_scale/aaaa.mp4 and {clips.version}/video_540ss/aaaa.mp4"
+    assert line == f"row 2: the window is in {where}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["aaaa", "--windows", "w.csv", "-o", "many"], "aaaa: not allowed with --windows"),
+        (["--windows", "w.csv"], "--windows: no directory was given"),
+        (["--windows", "", "-o", "many"], "--windows: the name of the file is empty"),
+        (
+            ["--windows", "./none.csv", "-o", "many"],
+            "--windows ./none.csv: neither on disk nor in the tree",
+        ),
+        ([], "the following arguments are required: UID, START, END"),
+        (["aaaa"], "the following arguments are required: START, END"),
+        (["aaaa", "1", "2", "--retry-for", "1m"], "--retry-for: only with --windows"),
+    ],
+)
+def test_wrong_words_are_one_line(clips, words, message):
+    assert refused(clips(*words), ExitCode.USAGE).startswith(message)
+    assert tree(clips.directory) == {}
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(clips, table):
+    Path("file").write_bytes(b"")
+    done = clips("--windows", table(("aaaa", 1, 2)), "-o", "file")
+    assert refused(done, ExitCode.FAILURE).endswith(
+        "/file: no directory can be made here: file exists"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_disk_that_cannot_be_written_ends_the_run_with_one_error(
+    clips, table, monkeypatch, number
+):
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Folder, "write_atomic", fail)
+    rows = [("aaaa", start / 10, start / 10 + 1) for start in range(20)]
+    done = clips("--windows", table(*rows), "-o", "many")
+    assert done.code == ExitCode.FAILURE
+    lines = unwarned(done.stderr).splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith(f": cannot be written: {os.strerror(number).lower()}")
+    assert lines[1].startswith("Stopped; ")
+
+
+def test_a_name_that_is_a_directory_fails_alone(clips, table):
+    (clips.directory / "many" / "aaaa_1-2.mp4").mkdir(parents=True)
+    file = table(("aaaa", 1, 2), ("aaaa", 2, 3))
+    report = clips.report("--windows", file, "-o", "many", code=ExitCode.PARTIAL)
+    [failure] = report["failures"]
+    assert failure["reason"].endswith("aaaa_1-2.mp4: there is a directory of this name")
+    assert tree(Path("many")).keys() == {"aaaa_2-3.mp4"}
+
+
+def test_a_store_that_stops_answering_ends_the_run(clips, table, monkeypatch):
+    def fail(_video: Video, _offset: int, _length: int) -> bytes:
+        raise StoreUnavailable("s3://bucket/key: no answer", url="s3://bucket/key")
+
+    monkeypatch.setattr(Video, "read", fail)
+    monkeypatch.setattr("ego4dfs.prefetch.outage._PAUSES_S", (0.0,))
+    rows = [("aaaa", start / 100, start / 100 + 1) for start in range(100)]
+    report = clips.report("--windows", table(*rows), "-o", "many", "--retry-for", "0", code=1)
+    assert "no answer" in report["stopped_by"]
+    assert 8 <= report["failed"] < 100
+    assert tree(clips.directory) == {}
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_ctrl_c_leaves_only_whole_clips(clips, table, monkeypatch, exact):
+    """And the same command writes the others."""
+    rows = [("aaaa", start / 100, start / 100 + 2) for start in range(100)]
+    words = ["--windows", table(*rows), "-o", "many", *(["--exact"] if exact else [])]
+    done_at = 5
+    done = ClipReport.done
+
+    def interrupting(report: ClipReport, written) -> None:
+        done(report, written)
+        if len(report.written) == done_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        if len(report.written) >= done_at:
+            wait_until(lambda: report.stopped_by is not None)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ClipReport, "done", interrupting)
+        ended = clips(*words)
+    assert ended.code == 130
+    assert "Interrupted; the clips that were written are complete." in ended.stderr
+    some = tree(Path("many"))
+    assert done_at <= len(some) < 100
+    assert not list(Path("many").glob(".*"))
+    assert all(len(pictures(data)) == 60 for data in some.values())
+    if not exact:
+        report = clips.report(*words)
+        assert (report["existing"], len(report["clips"])) == (len(some), 100 - len(some))
+
+
+def test_sigterm_while_the_store_hangs_leaves_nothing(clips, table, front, spawn):
+    """A read that waits ends when the VFS is closed."""
+    front.faults.stall_s, front.faults.only = 60, "aaaa"
+    words = ["--windows", table(("aaaa", 1, 2)), "-o", "many", "--version", clips.version]
+    process = spawn([*EGO4DFS, "clip", *words], stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: front.concurrent and any("manifest" in path for _, path, _ in front.log))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert os.listdir("many") == []
+
+
+def report_of(windows: int) -> ClipReport:
+    """Return a report of a run that has written one of so many windows of two seconds."""
+    report = ClipReport(Outage(), windows=windows, seconds=2.0 * windows)
+    report.done(Written(Path("a.mp4"), "v2/full_scale/a.mp4", 1, 3, 2, 1000))
+    report.advance(Path("b.mp4"), 0.5)
+    return report
+
+
+def test_progress_in_a_log_is_lines_of_clips_and_seconds(monkeypatch):
+    monkeypatch.setattr("ego4dfs.cli.progress._LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("ego4dfs.cli.clip_progress._FIRST_S", 0.0)
+    stream = io.StringIO()
+    with ClipProgress(stream) as progress:
+        progress.clips(report_of(4))
+        progress.clip("c.mp4", 0, 4)
+    first, second = stream.getvalue().splitlines()
+    assert re.fullmatch(r"1 of 4 clips, 2 of 8 s, \d:\d\d:\d\d left", first)
+    assert second == "c.mp4, 0 of 4 s"
+
+
+def test_progress_on_a_terminal_is_a_bar_of_seconds_that_ends_full(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("ego4dfs.cli.clip_progress._FIRST_S", 0.0)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    with ClipProgress(stream) as progress:
+        progress.clips(report_of(4))
+        progress.clips(report_of(1))
+    shown = [line for line in stream.getvalue().splitlines() if "clip" in line]
+    assert "1 of 4 clips " in shown[0]
+    assert "1 of 1 clip " in shown[-1]
+    assert "2 s of 2 s" in shown[-1]
+
+
+def test_encoders_are_bounded_by_the_cpus(monkeypatch, open_tree, clips):
+    for cpus, workers, threads in ((1, 1, 1), (2, 2, 1), (6, 6, 1), (64, 8, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cpus: set(range(n)))
+        made = ClipRun(
+            open_tree(version=clips.version, datasets="full_scale"), clips.directory, exact=True
+        )
+        assert (made._workers, made._encoder) == (workers, Encoder(threads))
