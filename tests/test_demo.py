@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,11 @@ def test_the_demo_runs_to_its_end_and_cleans_up(home: Mapping[str, str], tmp_pat
     output = done.stdout
     assert "the same frames, 0 bytes fetched: they came from the cache" in output
     assert "fetched 0 bytes more" in output
+    last = output.partition("\nDone in ")[0].rstrip().splitlines()
+    assert re.fullmatch(r" +\$ ego4dfs clip [0-9a-f-]{36} 0:10 0:12 -o clip\.mp4", last[-3])
+    cost = r" +clip\.mp4: 2 s, [\d.]+ KiB written, [\d.]+ [KM]iB fetched; the video has 25\.6 MiB"
+    assert re.fullmatch(cost, last[-2])
+    assert last[-1].endswith("$ ego4dfs unmount ego4d")
     assert f"mkdir -p ~/ego4d_data && {own_command()} mount ~/ego4d_data" in output
     assert_nothing_left(tmp_path)
     assert list(tmp_path.glob("ego4dfs-demo-*")) == []

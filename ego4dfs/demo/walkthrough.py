@@ -21,6 +21,7 @@ from ego4dfs.text import human_size, printable, shell_word
 DATASETS = ("full_scale", "clips", "annotations", "imu", "slowfast8x8_r101_k400")
 CACHE_SIZE = "1GiB"
 _SETTLE_S = 0.25
+_CLIP_START, _CLIP_END = "0:10", "0:12"
 
 
 def own_command() -> str:
@@ -61,6 +62,9 @@ class Walkthrough:
                 server.stop()
                 self._say("the S3 server is stopped")
                 self._read_from_cache(environment, first)
+                self._next("Start the S3 server again, and cut two other seconds out of the video")
+                server.start()
+                self._clip(environment)
             finally:
                 if self._is_mounted():
                     self._unmount()
@@ -79,10 +83,11 @@ class Walkthrough:
         if player is not None:
             self._command(f"{player} {mountpoint}/v2/full_scale/{self._video().name}")
         self._command(f"{own_command()} status {mountpoint}")
-        self._next("The sample without the mount: ego4dfs ls, and ego4d:// from Python")
+        self._next("The sample without the mount: ego4dfs ls and clip, and ego4d:// from Python")
         for name, value in running.environment().items():
             self._command(f"export {name}={shell_word(value)}")
         self._command(f"{own_command()} ls -l v2/annotations --datasets annotations")
+        self._command(f"{own_command()} clip {self._video().stem} {_CLIP_START} {_CLIP_END}")
         self._next("Stop and remove it all")
         self._command(f"{own_command()} demo --stop")
 
@@ -113,6 +118,14 @@ class Walkthrough:
             )
         fetched = self._fetched()
         self._say(f"the same frames, {fetched} bytes fetched: they came from the cache")
+
+    def _clip(self, environment: Mapping[str, str]) -> None:
+        """Write a clip, and say what it cost: the program's own line."""
+        file = self._directory / "clip.mp4"
+        words = ["clip", self._video().stem, _CLIP_START, _CLIP_END, "-o"]
+        self._command(f"ego4dfs {' '.join(words)} {file.name}")
+        line = self._run([*words, str(file)], environment)
+        self._say(line.strip().removeprefix(f"{self._directory}/"))
 
     def _describe_sample(self, sample: Sample, endpoint_url: str) -> None:
         buckets = {file.bucket for files in sample.files.values() for file in files}
@@ -155,7 +168,8 @@ class Walkthrough:
         self._command(f"ego4dfs unmount {self._mountpoint.name}")
         self._run(["unmount", str(self._mountpoint)], {})
 
-    def _run(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+    def _run(self, arguments: list[str], environment: Mapping[str, str]) -> str:
+        """Run `ego4dfs` and return its output. Raises Ego4DError with its message if it fails."""
         # Only the demo's own keys and settings, not those of the user.
         own = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EGO4DFS_"))}
         with starting_process():
@@ -170,6 +184,7 @@ class Walkthrough:
         if done.returncode:
             message, _, rest = done.stderr.strip().removeprefix("ego4dfs: ").partition("\n")
             raise Ego4DError(message, hint=rest.strip().removeprefix("hint: "))
+        return done.stdout
 
     def _is_mounted(self) -> bool:
         return os.path.ismount(self._mountpoint)
