@@ -86,3 +86,9 @@ def _failed_seed(output: str) -> int:
     found = re.search(r"^seed (\d+):", output, re.MULTILINE)
     assert found is not None
     return int(found[1])
+
+
+def test_a_run_leaves_no_time_limit_behind():
+    """Otherwise the waits of later runs in the same process would end at once."""
+    code, out = run(3, "--seed", 20000258)
+    assert code == 0, out

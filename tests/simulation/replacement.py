@@ -26,6 +26,7 @@ import ego4dfs.sqlite
 import ego4dfs.store.obstore_s3
 import ego4dfs.vfs  # noqa: F401 - with it all modules that a VFS uses
 from ego4dfs import sqlite
+from ego4dfs.runtime import deadline
 from simulation.primitives import RLock, queue_module, threading_module, time_module
 from simulation.scheduler import Scheduler
 
@@ -48,6 +49,7 @@ def replaced(
         id(queue): queue_module(scheduler),
         id(random): random.Random(f"{seed} product"),
         id(sqlite.fork_lock): RLock(scheduler),
+        id(deadline._call): threading_module(scheduler).local(),
     }
     saved: list[tuple[ModuleType, str, Any]] = []
     missing = object()
