@@ -9,6 +9,7 @@ import pytest
 
 from ego4dfs.annotations import BadRow, Part, Window, json_stream, read_windows
 from ego4dfs.annotations.json_stream import elements
+from ego4dfs.annotations.rows import NO_FIELDS
 from ego4dfs.errors import ConfigError
 
 VIDEO, CLIP = "00000000-0000-4000-8000-00000000000A", "00000000-0000-4000-8000-00000000000c"
@@ -23,7 +24,8 @@ TIMES_OF_CLIP = {
 
 def read(document, size=1 << 20):
     content = document if isinstance(document, bytes) else json.dumps(document, indent=1).encode()
-    return list(read_windows(content[at : at + size] for at in range(0, len(content), size)))
+    chunks = (content[at : at + size] for at in range(0, len(content), size))
+    return [row._replace(record=NO_FIELDS) for row in read_windows(chunks)]
 
 
 def in_both(row, start_s, end_s, text="", offset_s=100.0):
@@ -99,6 +101,13 @@ def test_nlq():
     document = episodic(annotations=[NLQ])
     row = "videos[0].clips[0].annotations[0].language_queries[0]"
     assert read(document) == [in_both(row, 143.5, 147.25, "Where was the knife?")]
+
+
+def test_a_row_has_the_fields_of_its_record():
+    (found,) = read_windows([json.dumps(episodic(annotations=[NLQ])).encode()])
+    assert found.record == NLQ["language_queries"][0]
+    good, bad = read_windows([f"video_uid,start_s,end_s,mine\n{VIDEO},1,2,a\n,1,2,b\n".encode()])
+    assert [row.record["mine"] for row in (good, bad)] == ["a", "b"]
 
 
 def test_moments():
@@ -360,7 +369,7 @@ def test_a_bad_row_is_named_and_the_rest_goes_on(cells, reason):
     table = f"video_uid,start_s,end_s\n{cells}\n\n{VIDEO},1,2\n".encode()
     bad, good = read(table)
     assert bad == BadRow("row 2", reason)
-    assert good[1:] == (Part(VIDEO.lower(), 1.0, 2.0), None, "")
+    assert good[1:4] == (Part(VIDEO.lower(), 1.0, 2.0), None, "")
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ def nlq(video: Record, path: str) -> Iterator[Row]:
             for row, query in each(annotation, "language_queries", found_path):
                 text = query.get("query")
                 if _is_test(video) and "video_start_sec" not in query:
-                    yield _whole_clip(row, video, clip, text)
+                    yield _whole_clip(row, video, clip, query, text)
                     continue
                 yield checked(
                     row,
+                    query,
                     Span(_uid(video), query.get("video_start_sec"), query.get("video_end_sec")),
                     Span(_clip(clip), query.get("clip_start_sec"), query.get("clip_end_sec")),
                     text,
@@ -35,7 +36,7 @@ def vq(video: Record, path: str) -> Iterator[Row]:
             for row, query in each(annotation, "query_sets", found_path):
                 text = query.get("object_title")
                 if _is_test(video) and "response_track" not in query:
-                    yield _whole_clip(row, video, clip, text)
+                    yield _whole_clip(row, video, clip, query, text)
                 elif query.get("is_valid") is not False:
                     yield _response(row, video, clip, query)
 
@@ -46,6 +47,7 @@ def _response(row: str, video: Record, clip: Record, query: Record) -> Row:
     clip_rate = number(clip.get("clip_fps")) or FRAME_RATE
     return checked(
         row,
+        query,
         Span.over(_uid(video), [box.get("video_frame_number") for box in boxes]),
         Span.over(_clip(clip), [box.get("frame_number") for box in boxes], clip_rate),
         query.get("object_title"),
@@ -56,7 +58,7 @@ def moments(video: Record, path: str) -> Iterator[Row]:
     """Yield the window of each label of Moments (MQ); for a test set the clip that is searched."""
     for clip_path, clip in each(video, "clips", path):
         if _is_test(video) and "annotations" not in clip:
-            yield _whole_clip(clip_path, video, clip)
+            yield _whole_clip(clip_path, video, clip, clip)
         for found_path, annotation in each(clip, "annotations", clip_path):
             for row, label in each(annotation, "labels", found_path):
                 yield _timed(row, video, clip, label, label.get("label"))
@@ -78,7 +80,7 @@ def av(video: Record, path: str) -> Iterator[Row]:
             yield _timed(row, video, clip, {**said, **times}, said.get("transcription"))
         yield from rows
         if not rows and not clip.get("transcriptions"):
-            yield _whole_clip(clip_path, video, clip)
+            yield _whole_clip(clip_path, video, clip, clip)
 
 
 def goalstep(video: Record, path: str) -> Iterator[Row]:
@@ -86,26 +88,29 @@ def goalstep(video: Record, path: str) -> Iterator[Row]:
     steps = list(each(video, "segments", path))
     if not steps:
         span = Span(_uid(video), video.get("start_time"), video.get("end_time"))
-        yield checked(path, span, text=video.get("goal_description"))
+        yield checked(path, video, span, text=video.get("goal_description"))
     for row, step in steps:
         for found, part in ((row, step), *each(step, "segments", row)):
             span = Span(_uid(video), part.get("start_time"), part.get("end_time"))
-            yield checked(found, span, text=part.get("step_description"))
+            yield checked(found, part, span, text=part.get("step_description"))
 
 
 def _timed(row: str, video: Record, clip: Record, times: Record, text: Any = "") -> Row:
     """Return the window of a record with times in the clip and in the video."""
     return checked(
         row,
+        times,
         Span(_uid(video), times.get("video_start_time"), times.get("video_end_time")),
         Span(_clip(clip), times.get("start_time"), times.get("end_time")),
         text,
     )
 
 
-def _whole_clip(row: str, video: Record, clip: Record, text: Any = "") -> Row:
+def _whole_clip(row: str, video: Record, clip: Record, record: Record, text: Any = "") -> Row:
+    """Return the window of a clip, for a record that has no times."""
     return checked(
         row,
+        record,
         Span(_uid(video), clip.get("video_start_sec"), clip.get("video_end_sec")),
         Span(_clip(clip), clip.get("clip_start_sec"), clip.get("clip_end_sec")),
         text,

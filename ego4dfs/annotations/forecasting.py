@@ -19,6 +19,7 @@ def fho_main(video: Record, path: str) -> Iterator[Row]:
                 continue
             yield checked(
                 row,
+                action,
                 Span(video.get("video_uid"), action.get("start_sec"), action.get("end_sec")),
                 Span(
                     interval.get("clip_uid"),
@@ -39,7 +40,8 @@ def fho_lta(action: Record, path: str) -> Iterator[Row]:
     offset = action.get("clip_parent_start_sec")
     video = Span(action.get("video_uid"), _sum(offset, clip.start), _sum(offset, clip.end))
     words = (action.get(name) for name in ("verb", "noun"))
-    yield checked(path, video, clip, " ".join(word for word in words if isinstance(word, str)))
+    text = " ".join(word for word in words if isinstance(word, str))
+    yield checked(path, action, video, clip, text)
 
 
 def fho_sta(annotation: Record, path: str) -> Iterator[Row]:
@@ -47,6 +49,7 @@ def fho_sta(annotation: Record, path: str) -> Iterator[Row]:
     uid = annotation.get("video_uid", annotation.get("video_id"))
     yield checked(
         path,
+        annotation,
         Span.at(uid, annotation.get("frame")),
         Span.at(annotation.get("clip_uid"), annotation.get("clip_frame")),
     )
@@ -56,6 +59,7 @@ def fho_oscc_pnr(clip: Record, path: str) -> Iterator[Row]:
     """Yield the window of one of `clips`, which may have no clip_uid."""
     yield checked(
         path,
+        clip,
         Span(clip.get("video_uid"), clip.get("parent_start_sec"), clip.get("parent_end_sec")),
         Span(clip.get("clip_uid"), clip.get("clip_start_sec"), clip.get("clip_end_sec")),
     )
@@ -68,10 +72,11 @@ def fho_hands(clip: Record, path: str) -> Iterator[Row]:
         frame = action.get("pre_45")
         if "action_start_sec" not in action and isinstance(frame, dict):
             video = Span.at(uid, frame.get("frame"))
-            yield checked(row, video, Span.at(clip_uid, frame.get("clip_frame")))
+            yield checked(row, action, video, Span.at(clip_uid, frame.get("clip_frame")))
             continue
         yield checked(
             row,
+            action,
             Span(uid, action.get("action_start_sec"), action.get("action_end_sec")),
             Span(clip_uid, action.get("action_clip_start_sec"), action.get("action_clip_end_sec")),
         )
@@ -83,6 +88,7 @@ def fho_scod(clip: Record, path: str) -> Iterator[Row]:
     frames = [frame for name in names if isinstance(frame := clip.get(name), dict)]
     yield checked(
         path,
+        clip,
         Span.over(clip.get("video_uid"), [f.get("frame_number") for f in frames]),
         Span.over(clip.get("clip_uid"), [f.get("clip_frame_number") for f in frames]),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from ego4dfs.annotations.rows import Record, Row, Span, checked, each
 
@@ -14,14 +13,12 @@ def narration_pass(uid: str, narrated: Record, path: str) -> Iterator[Row]:
     Summaries concern minutes of a video, and are not windows.
     """
     for row, narration in each(narrated, "narrations", path):
-        yield _moment(row, uid, narration.get("timestamp_sec"), narration.get("narration_text"))
+        seconds, text = narration.get("timestamp_sec"), narration.get("narration_text")
+        yield checked(row, narration, Span.at(uid, seconds, rate=1), text=text)
 
 
 def redacted_narrations(uid: str, video: Record, path: str) -> Iterator[Row]:
     """Yield the moment of each narration of a video, for one of the object `videos`."""
     for row, narration in each(video, "narrations", path):
-        yield _moment(row, uid, narration.get("time"), narration.get("text"))
-
-
-def _moment(row: str, uid: str, seconds: Any, text: Any) -> Row:
-    return checked(row, Span.at(uid, seconds, rate=1), text=text)
+        moment = Span.at(uid, narration.get("time"), rate=1)
+        yield checked(row, narration, moment, text=narration.get("text"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 FRAME_RATE = 30.0
@@ -20,27 +21,33 @@ class Part(NamedTuple):
     end_s: float
 
 
+Record = Mapping[str, Any]
+NO_FIELDS: Record = MappingProxyType({})
+
+
 class Window(NamedTuple):
     """Some seconds that an annotation names: of a video, of a clip that was cut from it, or both.
 
-    `row` says where in the file it is. `text` is what the annotation says of it, or empty.
+    `row` says where in the file it is. `text` is what the annotation says of it, or empty. `record`
+    has its fields as in the file.
     """
 
     row: str
     video: Part | None
     clip: Part | None
     text: str
+    record: Record = NO_FIELDS
 
 
 class BadRow(NamedTuple):
-    """A row that names no window, and why not."""
+    """A row that names no window, and why not; its fields are as those of a Window."""
 
     row: str
     reason: str
+    record: Record = NO_FIELDS
 
 
 Row = Window | BadRow
-Record = Mapping[str, Any]
 
 
 class Span(NamedTuple):
@@ -71,20 +78,20 @@ class Span(NamedTuple):
 NOWHERE = Span()
 
 
-def checked(row: str, video: Span, clip: Span = NOWHERE, text: Any = "") -> Row:
-    """Return the window of a row, or what is wrong with it.
+def checked(row: str, record: Record, video: Span, clip: Span = NOWHERE, text: Any = "") -> Row:
+    """Return the window of a record, or what is wrong with it.
 
     Of video and clip one may lack its uid or its times. Uids become lower case.
     """
     if not (_uid(video.uid) or _uid(clip.uid)):
-        return BadRow(row, "it has no video_uid")
+        return BadRow(row, "it has no video_uid", record)
     try:
         of_video, of_clip = _part(video), _part(clip)
     except ValueError as error:
-        return BadRow(row, str(error))
+        return BadRow(row, str(error), record)
     if of_video is None and of_clip is None:
-        return BadRow(row, "its start or end is missing")
-    return Window(row, of_video, of_clip, text if isinstance(text, str) else "")
+        return BadRow(row, "its start or end is missing", record)
+    return Window(row, of_video, of_clip, text if isinstance(text, str) else "", record)
 
 
 def each(record: Record, key: str, path: str) -> Iterator[tuple[str, Record]]:

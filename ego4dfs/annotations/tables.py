@@ -56,5 +56,5 @@ def table_row(row: str, cells: Record) -> Row:
     times: tuple[Any, ...] = tuple(cells.get(name) for name in _TIMES)
     clip_uid = cells.get("clip_uid")
     if clip_uid:
-        return checked(row, NOWHERE, Span(clip_uid, *times), cells.get("text"))
-    return checked(row, Span(cells.get("video_uid"), *times), text=cells.get("text"))
+        return checked(row, cells, NOWHERE, Span(clip_uid, *times), cells.get("text"))
+    return checked(row, cells, Span(cells.get("video_uid"), *times), text=cells.get("text"))

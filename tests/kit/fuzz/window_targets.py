@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from ego4dfs.annotations import BadRow, read_windows
-from ego4dfs.annotations.rows import Row
+from ego4dfs.annotations.rows import NO_FIELDS, Row
 from ego4dfs.errors import ConfigError
 from kit.fuzz.inputs import damaged, texts
 from kit.fuzz.target import Target, assert_clear
@@ -96,7 +96,8 @@ def _check(value: tuple[bytes, list[int]], _: Path) -> None:
 
 def _read(chunks: Iterable[bytes]) -> list[Row] | str:
     try:
-        return list(read_windows(chunks))
+        # Records may have NaN, which is not equal to itself.
+        return [row._replace(record=NO_FIELDS) for row in read_windows(chunks)]
     except ConfigError as error:
         assert_clear(error)
         return str(error)
