@@ -123,6 +123,11 @@ def version_directory(version: str) -> str:
     return version.partition("_")[0]
 
 
+def has_clips(name: str) -> bool:
+    """Return whether the videos of a dataset are clips, which were cut from those of full_scale."""
+    return name.startswith("clip")
+
+
 def university_of_bucket(bucket: str) -> str:
     """Return the university whose videos are in the bucket, or an empty string."""
     return _UNIVERSITIES.get(bucket, "")

@@ -2,6 +2,7 @@
 
 from ego4dfs.catalog.catalog import Catalog, Listing, Manifests
 from ego4dfs.catalog.check_selection import check_matches
+from ego4dfs.catalog.clip_parents import Parent, parents_of_clips
 from ego4dfs.catalog.manifest_cache import (
     SHARING_BUCKET,
     CachedManifest,
@@ -23,12 +24,14 @@ __all__ = [
     "ManifestCache",
     "Manifests",
     "NamedUids",
+    "Parent",
     "Place",
     "Selection",
     "WindowFiles",
     "check_matches",
     "manifest_url",
     "metadata_url",
+    "parents_of_clips",
     "resolve_selection",
     "uids_from_file",
     "uids_in",

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ego4dfs.catalog.catalog import Catalog
+from ego4dfs.catalog.clip_parents import parents_of_clips
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.catalog.uids import NamedUids, uids_in
 from ego4dfs.config import Config
 from ego4dfs.config.text_files import chunks
-from ego4dfs.datasets import CLIPS, PRIMARY
+from ego4dfs.datasets import CLIPS, PRIMARY, has_clips
 from ego4dfs.errors import ConfigError, Ego4DError
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def resolve_selection(
     split = _videos_of_splits(config.splits, catalog) if config.splits else None
     parents: Mapping[str, str] = {}
     if clips or ((videos or split) and any(_has_clips_without_parents(name) for name in names)):
-        parents = _parents(catalog)
+        parents = {clip: parent.uid for clip, parent in parents_of_clips(catalog).items()}
     basis = Selection(
         benchmarks=frozenset(config.benchmarks),
         universities=frozenset(config.universities),
@@ -88,21 +89,11 @@ def resolve_selection(
 
 def _has_clips_without_parents(dataset: str) -> bool:
     """Return whether a dataset has clips, but no column with their parent videos."""
-    return dataset != CLIPS and dataset.startswith("clip")
+    return dataset != CLIPS and has_clips(dataset)
 
 
 def _with_clips(videos: set[str], parents: Mapping[str, str]) -> frozenset[str]:
     return frozenset(videos).union(clip for clip, video in parents.items() if video in videos)
-
-
-def _parents(catalog: Catalog) -> Mapping[str, str]:
-    """Return the parent video of each clip; empty, with a warning, if it cannot be loaded."""
-    try:
-        entries = catalog.listing(CLIPS).manifest.entries
-    except Ego4DError as error:
-        log.warning("the parent videos of clips are unknown: %s", error)
-        return {}
-    return {uid: e.parent for e in entries if e.parent for uid in e.uids - {e.parent}}
 
 
 def _uids_by_benchmark(

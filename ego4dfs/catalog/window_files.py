@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ego4dfs.annotations import BadRow, Part, Window
 from ego4dfs.catalog.catalog import Catalog, Listing
-from ego4dfs.datasets import CLIPS
-from ego4dfs.errors import Ego4DError
-from ego4dfs.manifest import Entry
-
-log = logging.getLogger(__name__)
+from ego4dfs.catalog.clip_parents import Parent, parents_of_clips
+from ego4dfs.datasets import has_clips
 
 
 class Place(NamedTuple):
@@ -23,13 +19,6 @@ class Place(NamedTuple):
     row: str
     start_s: float
     end_s: float
-
-
-class _Cut(NamedTuple):
-    """Where a clip is in its video, if its manifest says so."""
-
-    parent: str
-    start_s: float
 
 
 @dataclass(slots=True)
@@ -53,7 +42,7 @@ class WindowFiles:
         """Find in `listings`; the manifest of clips is loaded from `catalog` if it is needed."""
         self._catalog = catalog
         self._datasets = [_dataset(listing) for listing in listings]
-        self._cuts: dict[str, _Cut] | None = None
+        self._parents: Mapping[str, Parent] | None = None
 
     def places(self, window: Window) -> list[Place] | BadRow:
         """Return where a window is: nowhere if its videos are not selected.
@@ -91,29 +80,17 @@ class WindowFiles:
 
     def _in_video(self, clip: Part) -> Part | None:
         """Return the seconds of the video that a clip was cut from, or None if it is unknown."""
-        cut = self._clips().get(clip.uid)
-        if cut is None:
-            return None
-        return Part(cut.parent, cut.start_s + clip.start_s, cut.start_s + clip.end_s)
+        parent = self._clips().get(clip.uid)
+        return parent.part(clip) if parent is not None else None
 
-    def _clips(self) -> dict[str, _Cut]:
-        if self._cuts is None:
-            try:
-                entries: Iterable[Entry] = self._catalog.listing(CLIPS).manifest.entries
-            except Ego4DError as error:
-                log.warning("the parent videos of clips are unknown: %s", error)
-                entries = ()
-            self._cuts = {
-                uid: _Cut(entry.parent, entry.window[0])
-                for entry in entries
-                if entry.parent and entry.window
-                for uid in entry.uids - {entry.parent}
-            }
-        return self._cuts
+    def _clips(self) -> Mapping[str, Parent]:
+        if self._parents is None:
+            self._parents = parents_of_clips(self._catalog)
+        return self._parents
 
 
 def _dataset(listing: Listing) -> _Dataset:
-    found = _Dataset(has_clips=listing.dataset.startswith("clip"))
+    found = _Dataset(has_clips=has_clips(listing.dataset))
     for entry in listing.manifest.entries:
         found.listed |= entry.uids - {entry.parent}
     for entry in listing.entries:
