@@ -6,6 +6,12 @@ Ranges of a file are fetched when they are first read, and kept in the cache:
     fs = fsspec.filesystem("ego4d", datasets=["full_scale"])
     with fs.open("v2/full_scale/<uid>.mp4") as video: ...
 
+Windows of videos as pictures, and annotations as data frames:
+
+    from ego4dfs import Ego4D
+    with Ego4D() as ego4d:
+        pictures = ego4d.frames("<uid>", 600, 602)
+
 The command line is `ego4dfs`; see its `--help`.
 """
 
@@ -17,9 +23,10 @@ from typing import TYPE_CHECKING
 from ego4dfs.text import SanitizingHandler
 
 if TYPE_CHECKING:
+    from ego4dfs.api import Ego4D
     from ego4dfs.filesystem import Ego4DFileSystem
 
-__all__ = ["Ego4DFileSystem", "__version__"]
+__all__ = ["Ego4D", "Ego4DFileSystem", "__version__"]
 
 __version__ = "0.1.0"
 
@@ -27,7 +34,12 @@ logging.getLogger(__name__).addHandler(SanitizingHandler())
 
 
 def __getattr__(name: str) -> object:
-    if name == "Ego4DFileSystem":  # fsspec is imported only by those who use it
+    # fsspec is imported only by those who use it.
+    if name == "Ego4D":
+        from ego4dfs.api import Ego4D  # noqa: PLC0415
+
+        return Ego4D
+    if name == "Ego4DFileSystem":
         from ego4dfs.filesystem import Ego4DFileSystem  # noqa: PLC0415
 
         return Ego4DFileSystem

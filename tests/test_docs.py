@@ -217,10 +217,11 @@ def test_every_public_name_is_exported_and_documented():
 
 def test_the_python_page_names_only_methods_that_exist():
     page = (REFERENCE / "python-api.md").read_text()
-    methods = re.findall(r"`fs\.(\w+)\(", page)
-    assert methods
-    for name in methods:
-        assert callable(getattr(Ego4DFileSystem, name))
+    for variable, kind in (("fs", Ego4DFileSystem), ("ego4d", ego4dfs.Ego4D)):
+        methods = re.findall(rf"`{variable}\.(\w+)\(", page)
+        assert methods
+        for name in methods:
+            assert callable(getattr(kind, name))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

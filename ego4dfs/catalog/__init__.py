@@ -13,6 +13,7 @@ from ego4dfs.catalog.manifest_cache import (
 from ego4dfs.catalog.resolve_selection import NO_UIDS, resolve_selection, uids_from_file
 from ego4dfs.catalog.selection import Selection
 from ego4dfs.catalog.uids import NamedUids, uids_in
+from ego4dfs.catalog.video_entries import VideoEntries
 from ego4dfs.catalog.window_files import Place, WindowFiles
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Parent",
     "Place",
     "Selection",
+    "VideoEntries",
     "WindowFiles",
     "check_matches",
     "manifest_url",

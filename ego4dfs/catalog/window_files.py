@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ego4dfs.annotations import BadRow, Part, Window
 from ego4dfs.catalog.catalog import Catalog, Listing
 from ego4dfs.catalog.clip_parents import Parent, parents_of_clips
-from ego4dfs.datasets import has_clips
+from ego4dfs.catalog.video_entries import VideoEntries
 
 
 class Place(NamedTuple):
@@ -19,15 +18,6 @@ class Place(NamedTuple):
     row: str
     start_s: float
     end_s: float
-
-
-@dataclass(slots=True)
-class _Dataset:
-    """The videos or the clips of one dataset: URLs of the selected ones by uid, and all uids."""
-
-    has_clips: bool
-    selected: dict[str, str] = field(default_factory=dict)
-    listed: set[str] = field(default_factory=set)
 
 
 class WindowFiles:
@@ -41,7 +31,7 @@ class WindowFiles:
     def __init__(self, catalog: Catalog, listings: Sequence[Listing]) -> None:
         """Find in `listings`; the manifest of clips is loaded from `catalog` if it is needed."""
         self._catalog = catalog
-        self._datasets = [_dataset(listing) for listing in listings]
+        self._datasets = [VideoEntries.of(listing) for listing in listings]
         self._parents: Mapping[str, Parent] | None = None
 
     def places(self, window: Window) -> list[Place] | BadRow:
@@ -74,8 +64,8 @@ class WindowFiles:
 
     def _found(self, row: str, part: Part, *, has_clips: bool) -> Iterator[Place]:
         datasets = [d for d in self._datasets if d.has_clips == has_clips]
-        urls = (url for d in datasets if (url := d.selected.get(part.uid)) is not None)
-        for url in dict.fromkeys(urls):  # two datasets may list one object
+        entries = (entry for d in datasets if (entry := d.selected.get(part.uid)) is not None)
+        for url in dict.fromkeys(entry.url for entry in entries):  # two may list one object
             yield Place(url, row, part.start_s, part.end_s)
 
     def _in_video(self, clip: Part) -> Part | None:
@@ -87,13 +77,3 @@ class WindowFiles:
         if self._parents is None:
             self._parents = parents_of_clips(self._catalog)
         return self._parents
-
-
-def _dataset(listing: Listing) -> _Dataset:
-    found = _Dataset(has_clips=has_clips(listing.dataset))
-    for entry in listing.manifest.entries:
-        found.listed |= entry.uids - {entry.parent}
-    for entry in listing.entries:
-        if entry.is_video:
-            found.selected.update(dict.fromkeys(entry.uids - {entry.parent}, entry.url))
-    return found

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
-from ego4dfs.config import KEYS, resolve
+from ego4dfs.config import KEYS, Config, resolve
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ManifestError, NotFound, ObjectChanged, StoreError
 from ego4dfs.filesystem.file import Ego4DFile
@@ -141,6 +141,11 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def renew_lock(self) -> None:
         """Make a new lock: in a forked child, the old one may be held by a thread of the parent."""
         self._lock = threading.Lock()
+
+    @property
+    def config(self) -> Config:
+        """The options, checked, with those of the environment and the config file."""
+        return self._config
 
     @property
     def vfs(self) -> VFS:

@@ -29,12 +29,13 @@ AFTER_END_S = 0.5
 class Cut:
     """An MP4 made of a header and of pieces of the whole file, in this order.
 
-    `seconds` is how long its video is presented.
+    `seconds` is how long its video is presented, and `pictures` how many are.
     """
 
     header: bytes
     pieces: tuple[range, ...]
     seconds: float
+    pictures: int
 
     @property
     def size(self) -> int:
@@ -64,7 +65,7 @@ def cut(index: MediaIndex, start_s: float, stop_s: float) -> Cut:
     mdat = media_data_header(layout.size)
     before = len(index.file_type) + len(writer.moov(layout.parts, 0)) + len(mdat)
     header = index.file_type + writer.moov(layout.parts, before) + mdat
-    return Cut(header, layout.pieces, writer.seconds)
+    return Cut(header, layout.pieces, writer.seconds, writer.pictures)
 
 
 def outside(index: MediaIndex, start_s: float, stop_s: float) -> str:

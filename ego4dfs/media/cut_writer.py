@@ -52,6 +52,12 @@ class CutWriter:
         """How long the video is presented, from the start of the window on."""
         return self._ends(self._video) / self._timescale
 
+    @property
+    def pictures(self) -> int:
+        """How many pictures are presented."""
+        present, shown = self._video.samples.present, self.shown(self._video)
+        return int(np.count_nonzero((present >= shown.start) & (present < shown.stop)))
+
     def moov(self, parts: Sequence[Part], media_offset: int) -> bytes:
         """Return the box `moov` for media data that starts at `media_offset` of the cut."""
         tracks = [self._trak(part, media_offset) for part in parts]

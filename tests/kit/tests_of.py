@@ -22,10 +22,12 @@ SOURCES = {
         *("vfs/index_cache.py", "vfs/windows.py", "cli/video_argument.py"),
     ],
     "windows": [
-        *("annotations/*.py", "catalog/window_files.py", "prefetch/cache_run.py"),
+        *("annotations/*.py", "catalog/window_files.py", "catalog/clip_parents.py"),
+        *("catalog/video_entries.py", "prefetch/cache_run.py"),
         *("prefetch/cache_warmer.py", "prefetch/index_warmer.py", "prefetch/windows.py"),
         *("cli/prefetch_indexes.py", "cli/prefetch_windows.py"),
     ],
+    "api": ["api/*.py"],
 }
 """The modules of each package, below `ego4dfs`."""
 
@@ -52,9 +54,10 @@ TESTS = {
     ],
     "media": [
         *("test_media_*.py", "test_video.py", "test_window_file.py", "test_clip.py"),
-        *("test_index_cache.py", "test_vfs_windows.py"),
+        *("test_index_cache.py", "test_vfs_windows.py", "test_ego4d.py"),
     ],
     "windows": ["test_annotations.py", "test_prefetch_videos.py", "test_prefetch_to_cache.py"],
+    "api": ["test_ego4d*.py", "test_window_prefetch.py"],
 }
 """The files with its tests; `test_fuzz_findings.py` belongs to each."""
 

@@ -1,0 +1,121 @@
+"""Ego4D in several processes, as the workers of a DataLoader have it, and windows read ahead."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from ego4dfs import Ego4D, errors
+from kit import media
+from kit.data import MIB
+from kit.processes import wait_until
+
+UID, LONG = "aaaa", "bbbb"
+LONG_S = 60
+
+
+@pytest.fixture
+def api(release, licensee) -> Iterator[Ego4D]:
+    files = {f"{UID}.mp4": media.form("vp9"), f"{LONG}.mp4": media.long_video(LONG_S, 1)}
+    release.dataset("full_scale", files)
+    with Ego4D(version=release.version, datasets=["full_scale"]) as opened:
+        yield opened
+
+
+def decode(api: Ego4D, start_s: float) -> np.ndarray:
+    return api.frames(UID, start_s, start_s + 0.5)
+
+
+def read(api: Ego4D, second: int) -> int:
+    """Return the process, after a read of a window."""
+    with api.window(LONG, second, second + 1) as file:
+        assert len(file.read()) > 100_000
+    return os.getpid()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_decode_what_their_parent_decodes(api, method):
+    """The parent has opened its session, and has threads, when the workers start."""
+    starts = [number / 4 for number in range(12)]
+    wanted = [decode(api, start) for start in starts]
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        found = pool.starmap_async(decode, [(api, start) for start in starts]).get(120)
+        assert len(set(pool.starmap_async(read, [(api, n) for n in range(8)]).get(120))) <= 2
+    assert all(map(np.array_equal, found, wanted))
+    assert np.array_equal(decode(api, 1), wanted[4])
+
+
+def test_a_forked_child_that_inherits_one_opens_its_own_session(api):
+    wanted = decode(api, 1)
+    parent = api.fs.vfs
+    pid = os.fork()
+    if not pid:
+        is_right = np.array_equal(decode(api, 1), wanted) and api.fs.vfs is not parent
+        os._exit(0 if is_right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert api.fs.vfs is parent
+
+
+def test_an_open_window_says_that_it_is_of_another_process(api):
+    file = api.window(UID, 1, 2)
+    pid = os.fork()
+    if not pid:
+        try:
+            file.read()
+        except ValueError as error:
+            os._exit(0 if "another process" in str(error) else 1)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert file.read()
+
+
+def test_a_pickled_one_has_the_same_options(api):
+    with pickle.loads(pickle.dumps(api)) as other:  # noqa: S301 - our own
+        assert other.fs is not api.fs
+        assert other.fs.config == api.fs.config
+        assert other.path(UID) == api.path(UID)
+
+
+def gets(api: Ego4D) -> int:
+    return int(api.fs.vfs.session.metrics.requests["get"])
+
+
+def test_what_was_read_ahead_is_not_fetched_again(api):
+    windows = [(LONG, start, start + 2, f"label {start}") for start in range(0, 50, 5)]
+    assert list(api.prefetch_windows(windows, ahead=3)) == windows
+    before = gets(api)
+    for uid, start_s, end_s, _ in windows:
+        with api.window(uid, start_s, end_s) as file:
+            assert file.read()
+    assert gets(api) == before
+
+
+def test_a_bad_window_raises_when_it_is_read(api):
+    windows = [(UID, 1, 2), ("none", 1, 2), (UID, 3, 1), "xx", (UID, 2, 3)]
+    found = list(api.prefetch_windows(windows))
+    assert found == windows
+    with pytest.raises(errors.NotFound):
+        api.frames(*found[1])
+    with pytest.raises(errors.ConfigError):
+        api.frames(*found[2])
+    assert len(api.frames(*found[4])) == media.RATE
+
+
+def test_limits_below_one_are_errors(api):
+    for limits in ({"ahead": 0}, {"max_bytes": 0}):
+        with pytest.raises(errors.ConfigError, match="must be at least 1"):
+            api.prefetch_windows([], **limits)
+
+
+def test_no_thread_is_left_after_reading_ahead(api):
+    windows = [(LONG, start, start + 2) for start in range(50)]
+    found = api.prefetch_windows(windows, ahead=8, max_bytes=4 * MIB)
+    assert next(found) == windows[0]
+    found.close()
+    wait_until(lambda: "windows" not in [thread.name for thread in threading.enumerate()])
