@@ -19,6 +19,7 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreUnavailable,
 )
+from ego4dfs.reader import GROUP_REQUEST_BYTES
 from ego4dfs.vfs import VFS
 from kit import media
 from kit.data import seeded
@@ -109,17 +110,19 @@ def test_a_cold_window_costs_one_request_after_the_index_and_little_more_than_it
     vfs, long_video
 ):
     assert content(vfs, LONG, "20-22.mp4")
-    # Pictures of a GOP of 4 s, and 2 s, in one request; the index is in front or at the end.
+    # Pictures of a GOP of 4 s, and 2 s, in requests at once; the index is in front or at the end.
     needed = vfs.stat(path_of(LONG, "20-22.mp4")).size
-    assert gets(vfs) == 3
+    requests = -(-needed // GROUP_REQUEST_BYTES) + 1
+    assert gets(vfs) <= 2 + requests
     assert vfs.session.metrics.requests["head"] == 0
     fetched = vfs.session.metrics.bytes_fetched
     assert fetched <= needed + BLOCK_SIZE + 9 * PART_SIZE + 2 * PART_SIZE
+    before = gets(vfs)
     windows = [f"{start}-{start + 2}.mp4" for start in (1, 8, 33, 50)]
     for name in windows:
         needed += vfs.stat(path_of(LONG, name)).size
         assert content(vfs, LONG, name)
-    assert gets(vfs) == 3 + len(windows)
+    assert gets(vfs) - before <= requests * len(windows)
     assert vfs.session.metrics.bytes_fetched - BLOCK_SIZE - 9 * PART_SIZE <= 1.5 * needed
     assert needed < len(long_video) / 2
 
@@ -182,7 +185,7 @@ def test_times_have_the_forms_of_clip(vfs):
         ("aaaa", "2-2.mp4", "2.0 s to 2.0 s is not a window"),
         ("aaaa", "4.1-4.2.mp4", "it starts after the end of the video, 4.000 s"),
         ("aaaa", "1-600.mp4", "it ends after the end of the video, 4.000 s"),
-        ("dddd", "0-0.5.mp4", "no picture begins in 0.0 s to 0.5 s"),
+        ("dddd", "0-0.5.mp4", "it ends before the first picture"),
         ("ffff", "1-2.mp4", "full_scale/ffff.mp4 has no usable index: it is fragmented"),
         ("gggg", "1-2.mp4", "full_scale/gggg.mp4 has no usable index"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -12,7 +13,10 @@ from ego4dfs.errors import ObjectChanged
 from ego4dfs.facts import MediaFacts
 from ego4dfs.media import read_index
 from ego4dfs.mount.operations import Operations
-from ego4dfs.vfs import VFS, Handle, media_index
+from ego4dfs.reader import FIRST_AT_START
+from ego4dfs.vfs import VFS, Handle, video_facts
+from ego4dfs.vfs.video import current
+from ego4dfs.vfs.window_file import WindowFile
 from kit import media
 from kit.data import MIB
 from kit.processes import wait_until
@@ -172,7 +176,7 @@ def test_a_video_without_a_usable_index_is_read_as_other_files_are(open_vfs, top
 
 
 def test_an_index_that_is_too_long_is_not_parsed(open_vfs, top, monkeypatch):
-    monkeypatch.setattr(media_index, "MAX_INDEX_BYTES", 1000)
+    monkeypatch.setattr(video_facts, "MAX_INDEX_BYTES", 1000)
     vfs = open_vfs()
     handle = opened(vfs, f"{top}/front0.mp4")
     fetched(vfs, handle, 7 * MIB, 8 * MIB)
@@ -197,9 +201,9 @@ def test_facts_of_another_version_are_not_used(open_vfs, top, release):
 
 
 def test_only_so_many_facts_are_kept_in_memory(open_vfs, top, monkeypatch):
-    monkeypatch.setattr(media_index, "_MAX_KEPT", 1)
+    monkeypatch.setattr(video_facts, "_MAX_KEPT", 1)
     vfs = open_vfs()
-    indexes = media_index.MediaIndexes(vfs.session.facts.media, vfs.session.reader)
+    indexes = video_facts.VideoFacts(vfs.session.facts.media, vfs.session.reader)
     handles = [opened(vfs, f"{top}/{name}") for name in ("end0.mp4", "front0.mp4")]
     for handle in (*handles, *handles):
         found = indexes.find(ref_of(handle))
@@ -209,12 +213,48 @@ def test_only_so_many_facts_are_kept_in_memory(open_vfs, top, monkeypatch):
 
 def test_a_mount_imports_the_parser_when_a_video_is_first_opened(open_vfs, top, monkeypatch):
     names: list[str] = []
-    monkeypatch.setattr(media_index.importlib, "import_module", names.append)
+    monkeypatch.setattr(video_facts.importlib, "import_module", names.append)
     operations = Operations(open_vfs(), lambda: None)
-    media_index.import_parser.cache_clear()
+    video_facts.import_parser.cache_clear()
     operations.open(f"/{top}/manifest.csv", SimpleNamespace())
     assert not names
     for _ in range(2):
         operations.open(f"/{top}/end0.mp4", SimpleNamespace())
     wait_until(lambda: bool(names))
     assert names == ["ego4dfs.media"]
+
+
+@PLACES
+def test_a_window_and_the_index_are_requested_at_once_if_the_place_of_both_is_recorded(
+    open_vfs, top, place
+):
+    """Nothing waits for the answer to another request."""
+    vfs = open_vfs()
+    path = f"{top}/{place}0.mp4"
+    fetched(vfs, opened(vfs, path), FACTS[f"{place}0.mp4"].starts[3], 7 * MIB)
+    vfs.session.cache.admin.clear()
+    vfs.close()
+    again = open_vfs()
+    handle = again.open(path, first_offset=0)
+    index = read_index(handle.size, lambda at, length: VIDEOS[f"{place}0.mp4"][at : at + length])
+    again.video_facts.request_window(ref_of(handle), 20.5, 22.5)
+    quiet(again)
+    requested = again.session.metrics.bytes_fetched
+    needed = sum(map(len, index.byte_ranges(20.5, 22.5)))
+    assert requested <= 1.1 * needed + 4 * PART_SIZE
+    video = current(again, path, lambda file: (file, file.cut(20.5, 22.5)))
+    window = WindowFile(*video)
+    assert len(window.read(0, window.size)) == window.size
+    # The start of the file, and at most the end of the window.
+    assert again.session.metrics.bytes_fetched - requested <= FIRST_AT_START + PART_SIZE
+
+
+@pytest.mark.parametrize("window", [(2.0, 1.0), (-1.0, 2.0), (0.0, math.inf), (math.nan, 3.0)])
+def test_what_is_no_window_is_not_requested(open_vfs, top, window):
+    vfs = open_vfs()
+    handle = opened(vfs, f"{top}/end0.mp4")
+    fetched(vfs, handle, FACTS["end0.mp4"].starts[3], 7 * MIB)
+    before = gets(vfs)
+    vfs.video_facts.request_window(ref_of(handle), *window)
+    vfs.video_facts.request_window(ref_of(handle), 0.0, 39.0)  # more than one request
+    assert gets(vfs) == before

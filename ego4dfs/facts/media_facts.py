@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -65,6 +66,17 @@ class MediaFacts:
         """Return the number of the group that a read at `offset` begins with, or None."""
         group = bisect_right(self.starts, offset) - 1
         return group if group >= 0 and offset < self.stops[group] else None
+
+    def bytes_near(self, start_s: float, end_s: float) -> range:
+        """Return about the bytes that a window needs: in a group, bytes are as even as seconds."""
+        start, end = start_s * self.timescale, end_s * self.timescale
+        first = max(0, bisect_right(self.times, start) - 1)
+        last = max(first, bisect_left(self.times, end) - 1)
+        begin = self.times[last]
+        finish = self.times[last + 1] if last + 1 < len(self.times) else self.end
+        share = min(1.0, (end - begin) / (finish - begin)) if finish > begin else 1.0
+        length = math.ceil(share * (self.stops[last] - self.starts[last]))
+        return range(self.starts[first], self.starts[last] + length)
 
     def is_within(self, size: int) -> bool:
         """Return whether all of these bytes are inside an object of `size` bytes."""

@@ -10,6 +10,9 @@ import numpy as np
 from ego4dfs.media.sample_tables import Integers
 from ego4dfs.media.track import Track
 
+MAX_GAP_BYTES = 1 << 20
+"""Sound that is interleaved with its pictures is closer to them: FFmpeg's chunks have a second."""
+
 
 class Groups(NamedTuple):
     """The groups of pictures of a video, one for each key frame, in decoding order.
@@ -27,7 +30,9 @@ class Groups(NamedTuple):
 def groups_of(video: Track, sound: Iterable[Track], preroll_s: float) -> Groups:
     """Return the groups of a video track with key frames, in time linear in its samples.
 
-    Of the tracks `sound` they need the samples from `preroll_s` before the key frame on.
+    Of the tracks `sound` they need the samples from `preroll_s` before the key frame on, if these
+    are at most MAX_GAP_BYTES away from the pictures: sound that is elsewhere in the file is left
+    out.
     """
     samples = video.samples
     keys = np.flatnonzero(samples.is_key)
@@ -42,15 +47,20 @@ def groups_of(video: Track, sound: Iterable[Track], preroll_s: float) -> Groups:
         before = np.floor(ticks - preroll_s * track.timescale)
         firsts = np.maximum(np.searchsorted(present, before, side="right") - 1, 0)
         lasts = np.append(np.searchsorted(present, ticks[1:]), len(present))
-        has_some = firsts < lasts
-        first, last = _extremes(track, firsts[has_some], lasts[has_some])
-        starts[has_some] = np.minimum(starts[has_some], first)
-        stops[has_some] = np.maximum(stops[has_some], last)
+        first, last = _extremes(track, firsts, lasts)
+        is_near = (
+            (firsts < lasts) & (first >= starts - MAX_GAP_BYTES) & (last <= stops + MAX_GAP_BYTES)
+        )
+        starts = np.where(is_near, np.minimum(starts, first), starts)
+        stops = np.where(is_near, np.maximum(stops, last), stops)
     return Groups(times.tolist(), starts.tolist(), stops.tolist())
 
 
 def _extremes(track: Track, firsts: Integers, lasts: Integers) -> tuple[Integers, Integers]:
-    """Return the first and the last byte of samples [first, last) of a track, for each pair."""
+    """Return the first and the last byte of samples [first, last) of a track, for each pair.
+
+    Of an empty pair those of one sample are returned.
+    """
     offsets, sizes = track.samples.offsets, track.samples.sizes
     pairs = np.stack([firsts, lasts], axis=1).ravel()
     starts = np.minimum.reduceat(np.append(offsets, np.iinfo(np.int64).max), pairs)[::2]

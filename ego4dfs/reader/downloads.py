@@ -136,16 +136,23 @@ class Downloads:
         return begun
 
     def fetch_ahead(
-        self, ref: ObjectRef, wanted: range, granularity: int, stream_before: int
+        self,
+        ref: ObjectRef,
+        wanted: range,
+        granularity: int,
+        stream_before: int,
+        *,
+        request_bytes: int = READAHEAD_STEP,
     ) -> int:
         """Request what is missing of `wanted` while there is memory; return where that ended.
 
-        Nothing is requested of an object that could not be fetched a short time ago.
+        No request is longer than `request_bytes`. Nothing is requested of an object that could not
+        be fetched a short time ago.
         """
         if self._pool.recent_failure(ref) is not None:
             return wanted.start
         with self._flights.ended() as ended:
-            for request in self._requests(ref, wanted, granularity, READAHEAD_STEP):
+            for request in self._requests(ref, wanted, granularity, request_bytes):
                 if not self._budget.acquire(total_bytes(request), wait=False):
                     return request[0].start
                 claimed = self._claim(ref, request, ended)

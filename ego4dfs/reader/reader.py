@@ -112,23 +112,26 @@ class Reader:
                 return None
         return bytes(buffer)
 
-    def fetch_ahead(self, ref: ObjectRef, wanted: range) -> None:
-        """Request the parts of `wanted` that are missing, if there is memory for them."""
-        self.downloads.fetch_ahead(ref, wanted, PART_SIZE, wanted.stop)
-
     def prefetch_small(self, ref: ObjectRef) -> bool:
         """Request an object of one block that may be read next; False if there is no memory."""
         return self.downloads.prefetch_small(ref)
 
-    def request_parts(self, ref: ObjectRef, ranges: Iterable[range]) -> bool:
+    def request_parts(
+        self, ref: ObjectRef, ranges: Iterable[range], request_bytes: int = READAHEAD_STEP
+    ) -> bool:
         """Request what is missing of these ranges, in parts, all at once, and do not wait.
 
-        Reads of them wait for these requests. Returns False if there was no memory for all.
+        No request is longer than `request_bytes`. Reads of the ranges wait for these requests.
+        Returns False if there was no memory for all.
         """
-        return all(
-            self.downloads.fetch_ahead(ref, wanted, PART_SIZE, wanted.stop) >= wanted.stop
+        ends = (
+            self.downloads.fetch_ahead(
+                ref, wanted, PART_SIZE, wanted.stop, request_bytes=request_bytes
+            )
+            >= wanted.stop
             for wanted in ranges
         )
+        return all(ends)
 
     def put(self, ref: ObjectRef, index: int, data: memoryview) -> None:
         """Keep a block that was fetched elsewhere, if there is memory for it."""

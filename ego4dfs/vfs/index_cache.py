@@ -70,6 +70,10 @@ class IndexCache:
         self._computing = threading.Lock()
         self._long_reads = threading.Semaphore(1)
 
+    def __contains__(self, version: str) -> bool:
+        """Return whether the index of a version of an object is in memory."""
+        return self._indexes.get(version) is not None
+
     def index(
         self, version: str, size: int, read: Read, on_parsed: Callable[[MediaIndex], None]
     ) -> MediaIndex:

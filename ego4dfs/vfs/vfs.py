@@ -35,9 +35,9 @@ from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
 from ego4dfs.vfs.index_cache import IndexCache
-from ego4dfs.vfs.media_index import VIDEO_SUFFIX, MediaIndexes
 from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
+from ego4dfs.vfs.video_facts import VIDEO_SUFFIX, VideoFacts
 from ego4dfs.vfs.windows import HIDDEN_DIRECTORY, OpenWindow, Windows
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class VFS:
         self._readahead = DirectoryReadahead(
             tree, self._readahead_facts, self._prefetch, session.cache.readahead.current
         )
-        self._media = MediaIndexes(session.facts.media, session.reader)
+        self.video_facts = VideoFacts(session.facts.media, session.reader)
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
 
@@ -344,8 +344,8 @@ class VFS:
         ref = self._ref(node.url, facts)
         handle = Handle(node.path, ref=ref, copy=copy, drops=self.session.reader.drops(ref))
         if copy is None and node.path.endswith(VIDEO_SUFFIX):
-            handle.window = VideoWindow(partial(self._media.find, ref))
-            self._media.fetch_ahead(ref)
+            handle.window = VideoWindow(partial(self.video_facts.find, ref))
+            self.video_facts.fetch_ahead(ref)
         return handle
 
     def _readahead_facts(self, node: ObjectFile) -> ObjectFacts | None:

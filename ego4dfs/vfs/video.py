@@ -28,15 +28,16 @@ class ExactFile:
         """Return the bytes of [offset, offset + length) that exist. Raises as `VFS.read` does."""
         return self.vfs.read(self.handle, offset, length)
 
-    def request(self, ranges: Iterable[range]) -> bool:
+    def request(self, ranges: Iterable[range], request_bytes: int) -> bool:
         """Request these bytes all at once, without waiting; False if there was no memory for all.
 
+        No request is longer than `request_bytes`.
         What is cached is not requested, and nothing if the file is read from a copy on disk.
         """
         ref = self.handle.ref
         if ref is None or self.handle.copy is not None:
             return True
-        return self.vfs.session.reader.request_parts(ref, ranges)
+        return self.vfs.session.reader.request_parts(ref, ranges, request_bytes)
 
     def read_index(self) -> MediaIndex:
         """Return the index of the video that it is, from memory if it is there.
@@ -57,6 +58,9 @@ class ExactFile:
         Raises ValueError if it is no window, starts after the end of the video, ends by more than
         AFTER_END_S after it, or has no picture, and what `read_index` raises.
         """
+        ref = self.handle.ref
+        if ref and self.handle.copy is None and self._version not in self.vfs.indexes:
+            self.vfs.video_facts.request_window(ref, start_s, end_s)
         return self.vfs.indexes.cut(self._version, start_s, end_s, self.read_index)
 
     def _record_facts(self, index: MediaIndex) -> None:

@@ -9,7 +9,8 @@ from itertools import accumulate
 
 from ego4dfs.media import Cut
 from ego4dfs.media.cut import READ_BYTES, grouped, read_pieces
-from ego4dfs.reader import Window
+from ego4dfs.reader import GROUP_REQUEST_BYTES, Window
+from ego4dfs.reader.window import READAHEAD_STEP
 from ego4dfs.vfs.video import ExactFile
 
 
@@ -64,7 +65,9 @@ class WindowFile:
 
     def _request_range(self, start: int, stop: int) -> bool:
         groups = grouped(self._ranges(max(start, len(self._cut.header)), min(stop, self.size)))
-        return self._video.request(range(g[0].start, max(p.stop for p in g)) for g in groups)
+        ranges = (range(g[0].start, max(p.stop for p in g)) for g in groups)
+        is_short = self.size <= READAHEAD_STEP
+        return self._video.request(ranges, GROUP_REQUEST_BYTES if is_short else READAHEAD_STEP)
 
     def _ranges(self, start: int, stop: int) -> Iterator[range]:
         """Yield the ranges of the video that are [start, stop) of the file, without its header."""

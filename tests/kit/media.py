@@ -12,6 +12,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from kit.data import seeded
+
 RATE = 30
 SECONDS = 4
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"}
@@ -141,6 +143,24 @@ def long_video(seconds: int, seed: int, *, group: int = 128) -> bytes:
     before = len(file_type) + (0 if seed % 2 else len(index(0)))
     parts = [box("mdat", data), index(before + 8)]
     return b"".join([file_type, *(parts if seed % 2 else reversed(parts))])
+
+
+def apart() -> bytes:
+    """Return a video of 4 s whose sound follows all of its pictures, and whose index is last.
+
+    It has 40 pictures of 64 KiB, of which each tenth is a key frame, and as many pieces of sound.
+    """
+    count, sample_bytes = 40, 64 << 10
+    size = stsz(count, constant=sample_bytes)
+    tables = (size, table("stts", (count, 3)), table("stsc", (1, count, 1)))
+    keys = table("stss", *[(number,) for number in range(1, count + 1, 10)])
+    file_type = box("ftyp", b"isom", bytes(4))
+    first, track_bytes = len(file_type) + 8, count * sample_bytes
+    index = moov(
+        trak(*tables, keys, table("stco", (first,))),
+        trak(*tables, table("stco", (first + track_bytes,)), kind="soun", number=2),
+    )
+    return file_type + box("mdat", seeded("apart", 2 * track_bytes)) + index
 
 
 def edits(*rows: tuple[int, int, int]) -> bytes:

@@ -1,10 +1,11 @@
-"""MediaIndexes: the media facts of videos, and where the indexes of a dataset's videos are."""
+"""VideoFacts: the media facts of videos, and where the indexes of a dataset's videos are."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import logging
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import MediaError
 from ego4dfs.facts import MediaFacts, MediaTable
-from ego4dfs.reader import FIRST_AT_START, Reader
+from ego4dfs.reader import FIRST_AT_START, GROUP_REQUEST_BYTES, Reader
+from ego4dfs.reader.window import READAHEAD_STEP
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class _Places:
             self.tail = max(self.tail, min(tail, MAX_GUESS_BYTES))
 
 
-class MediaIndexes:
+class VideoFacts:
     """Media facts by object version: from memory, from disk, or from the cached bytes of its index.
 
     Safe from several threads; `_lock` guards the two dicts and is not held during I/O.
@@ -71,22 +73,28 @@ class MediaIndexes:
 
         Makes no request.
         """
-        with self._lock:
-            facts = self._kept.get(ref.object_id)
-        if facts is None:
-            facts = self._table.get(ref.url, ref.size, ref.etag)
-            if facts is None:
-                facts = self._parse(ref)
-            if facts is not None:
-                self._keep(ref, facts)
+        facts = self._recorded(ref)
+        if facts is None and (facts := self._parse(ref)) is not None:
+            self._keep(ref, facts)
         return facts
+
+    def request_window(self, ref: ObjectRef, start_s: float, end_s: float) -> None:
+        """Request about the bytes of a window, without waiting, if the media facts are recorded.
+
+        Otherwise they would be requested when the index has been read, one round trip later.
+        """
+        facts = self._recorded(ref)
+        if facts is not None and 0 <= start_s < end_s < math.inf:
+            wanted = facts.bytes_near(start_s, end_s)
+            if len(wanted) <= READAHEAD_STEP:
+                self._reader.request_parts(ref, [wanted], GROUP_REQUEST_BYTES)
 
     def fetch_ahead(self, ref: ObjectRef) -> None:
         """Request the index of a video that is being opened, if its place is known or probable.
 
         Programs read it before any picture, but must read the start of the file to find it.
         """
-        facts = self._table.get(ref.url, ref.size, ref.etag)
+        facts = self._recorded(ref)
         if facts is not None:
             if len(facts.index) <= MAX_INDEX_BYTES:
                 self._fetch(ref, facts.index)
@@ -99,7 +107,16 @@ class MediaIndexes:
         """Request a range unless the request for the start of the file, which follows, has it."""
         if wanted.stop > FIRST_AT_START and wanted:
             start = wanted.start if wanted.start > FIRST_AT_START else 0
-            self._reader.fetch_ahead(ref, range(start, wanted.stop))
+            self._reader.request_parts(ref, [range(start, wanted.stop)])
+
+    def _recorded(self, ref: ObjectRef) -> MediaFacts | None:
+        with self._lock:
+            facts = self._kept.get(ref.object_id)
+        if facts is None:
+            facts = self._table.get(ref.url, ref.size, ref.etag)
+            if facts is not None:
+                self._keep(ref, facts)
+        return facts
 
     def _parse(self, ref: ObjectRef) -> MediaFacts | None:
         from ego4dfs.media import read_index  # noqa: PLC0415 - numpy takes 0.1 s
