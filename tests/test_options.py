@@ -188,7 +188,7 @@ def test_a_nested_dataset_is_not_a_path():
 
 
 def test_two_mountpoints_are_refused():
-    assert refused("/a --datasets clips /b")[0] == "unrecognized arguments: /a"
+    assert refused("/a --datasets clips /b")[0] == "unrecognized arguments: /b"
     text, _ = refused("/a -o /b")
     assert "not allowed with" in text
     assert "MOUNTPOINT" in text

@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         """Move paths out of the lists of names, which would include them.
 
         In `--datasets clips ~/ego4d` the last word can only be the mountpoint: no dataset, uid,
-        benchmark or university begins like a path.
+        benchmark or university begins like a path. Words before the first option stay before it.
         """
         paths: list[str] = []
         others: list[str] = []
@@ -84,7 +84,8 @@ class Parser(argparse.ArgumentParser):
                 action = self._option_string_actions.get(word)
                 in_list = action is not None and action.nargs in {"+", "*"}
             (paths if in_list and word.startswith(("/", "~", ".")) else others).append(word)
-        return paths + others
+        first = next((i for i, word in enumerate(others) if word.startswith("-")), len(others))
+        return others[:first] + paths + others[first:]
 
 
 def command_line(parser: Parser, args: argparse.Namespace) -> str:
