@@ -26,6 +26,7 @@ LINES = [
     ("ego4dfs prefetch --benchmarks F", {"FHO"}),
     ("ego4dfs prefetch --to c", {"cache"}),
     ("ego4dfs cache un", {"unpin"}),
+    ("ego4dfs index ex", {"export"}),
     ("ego4dfs completion f", {"fish"}),
 ]
 
@@ -84,6 +85,7 @@ def test_directories_and_files_are_completed(scripts, complete):
     assert complete(script, "ego4dfs mount dir-") == {"dir-one"}
     assert complete(script, "ego4dfs prefetch --cache-dir dir-") == {"dir-one"}
     assert complete(script, "ego4dfs mount --config_path file-") == {"file-one"}
+    assert complete(script, "ego4dfs index import file-") == {"file-one"}
 
 
 def test_a_list_of_names_is_completed_to_its_end_in_bash(scripts):

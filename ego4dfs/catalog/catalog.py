@@ -125,6 +125,10 @@ class Catalog:
         listing = Listing(dataset, (), CompressedBytes(cached.content), cached.mtime_ns, manifest)
         return listing.selected(self._selection)
 
+    def cached_manifest(self, dataset: str) -> CachedManifest | None:
+        """Return the manifest that is on disk, byte for byte with its ETag, without a request."""
+        return None if dataset in self._override else self._manifests.cached(self.version, dataset)
+
     def listing(self, dataset: str) -> Listing:
         """Return the listing of a dataset; load it first if it is not loaded.
 

@@ -57,6 +57,12 @@ class CachedManifest:
     etag: str
     mtime_ns: int
 
+    @property
+    def proof(self) -> Proof:
+        """The result of a comparison of the bytes with the ETag."""
+        content = memoryview(self.content)
+        return compare(lambda: [content], len(content), self.etag).proof
+
 
 class ManifestCache:
     """Fetches manifests and caches them on disk; uses the cached ones if the store fails.
@@ -137,7 +143,7 @@ class ManifestCache:
         if fetched is None or not _is_wrong(fetched.data, fetched.facts.etag):
             return fetched
         log.warning("%s disagrees with its ETag; it is fetched again", url)
-        is_md5_bucket = cached is not None and _is_right(cached)
+        is_md5_bucket = cached is not None and cached.proof is Proof.RIGHT
         for _ in range(_REPETITIONS):
             self._store.renew(url)
             before, fetched = fetched, self._store.read(url)
@@ -161,6 +167,18 @@ class ManifestCache:
             return cached
         found = self._beside_copies(version, dataset)
         return CachedManifest(found[0], "", found[1]) if found is not None else None
+
+    def add(self, version: str, dataset: str, manifest: CachedManifest) -> bool:
+        """Cache a manifest that another machine has fetched, unless the cached one is as new.
+
+        Returns whether it is cached now. It is revalidated at its first use as all are, so an ETag
+        that its bytes do not prove must be empty. Raises OSError.
+        """
+        cached = self._load(version, dataset)
+        if cached is not None and cached.mtime_ns >= manifest.mtime_ns:
+            return False
+        self._replace(version, dataset, manifest, cached)
+        return True
 
     def _paths(self, version: str, dataset: str) -> tuple[Path, Path]:
         directory = self._directory / version / dataset
@@ -188,16 +206,24 @@ class ManifestCache:
     def _write(
         self, version: str, dataset: str, manifest: CachedManifest, before: CachedManifest | None
     ) -> None:
-        """Replace the manifest on disk; until that is done, the facts describe the old one too."""
-        content_path, facts_path = self._paths(version, dataset)
-        facts = _facts(manifest)
         try:
-            content_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            both = {**facts, "before": _facts(before)} if before else facts
-            write_atomic(facts_path, json.dumps(both).encode())
-            write_atomic(content_path, manifest.content)
+            self._replace(version, dataset, manifest, before)
         except OSError as error:
             log.warning("manifest of %s cannot be cached: %s", dataset, error)
+
+    def _replace(
+        self, version: str, dataset: str, manifest: CachedManifest, before: CachedManifest | None
+    ) -> None:
+        """Replace the manifest on disk; until that is done, the facts describe the old one too.
+
+        Raises OSError.
+        """
+        content_path, facts_path = self._paths(version, dataset)
+        facts = _facts(manifest)
+        content_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        both = {**facts, "before": _facts(before)} if before else facts
+        write_atomic(facts_path, json.dumps(both).encode())
+        write_atomic(content_path, manifest.content)
 
     def _with_cause(
         self, error: StoreError, version: str, dataset: str
@@ -243,11 +269,6 @@ class ManifestCache:
 def _is_wrong(content: memoryview, etag: str) -> bool:
     """Return whether bytes disagree with an ETag of the form of an MD5."""
     return compare(lambda: [content], len(content), etag).proof is Proof.WRONG
-
-
-def _is_right(manifest: CachedManifest) -> bool:
-    content = memoryview(manifest.content)
-    return compare(lambda: [content], len(content), manifest.etag).proof is Proof.RIGHT
 
 
 def _digest(content: bytes) -> str:

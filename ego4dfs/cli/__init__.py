@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "ls": "list files and sizes without mounting",
     "clip": "write some seconds of a video as an MP4; only their bytes are fetched",
     "cache": "show, verify, clear or unpin the cache of fetched blocks",
+    "index": "export sizes and manifests to a file, or import them: others need no requests",
     "status": "show live counters of mounts",
     "doctor": "check FUSE, cache, network, credentials and datasets, and suggest fixes",
     "demo": "mount a small sample from a local S3 server; needs no licence",

@@ -30,6 +30,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "datasets": datasets.known_names(),
     "eviction": ("lru", "none"),
     "libfuse": ("2", "3"),
+    "operation": ("export", "import"),
     "splits": ("train", "val", "test"),
     "transport": ("auto", "obstore", "s3fs"),
     "universities": tuple(datasets.UNIVERSITY_BUCKETS),
@@ -40,6 +41,7 @@ WORDS: Mapping[str, Sequence[str]] = {
 
 FILES = (
     "config_path",
+    "file",
     "log_file",
     "manifest_override_path",
     "uids_from",

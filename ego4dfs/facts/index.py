@@ -13,7 +13,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -108,6 +108,16 @@ class FactsIndex:
             unwritten = self._set(url, facts)
         if unwritten:
             self._flush()
+
+    def add_unknown(self, facts: Mapping[str, ObjectFacts]) -> set[str]:
+        """Record facts that another machine has fetched, of objects about which nothing is known.
+
+        What this machine has fetched stays, a refusal that is valid too, even if another process
+        records it meanwhile. Returns the URLs whose facts were added. Raises CacheError.
+        """
+        self._flush()
+        known = {*self.peek_many(facts), *self._refused(REFUSAL_VALID_S)}
+        return self._table.insert({url: f for url, f in facts.items() if url not in known})
 
     def remove(self, url: str) -> None:
         """Remove facts that a response has shown to be wrong."""

@@ -31,12 +31,15 @@ log = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 0.3
 """How long opening and `totals` wait for another process; other uses wait LOCK_STEP_S."""
+INSERT_WAIT_S = 10.0
+"""How long `insert` waits for another process: a command that the user waits for has no other."""
 LOCKED_S = 3.0
 """How long no use waits after that: facts count as unknown, and writes are deferred."""
 
 _ROWS_PER_QUERY = 500  # SQLite accepts at least 999 values in one query
 _FACTS = "url, size, etag, version_id, mtime_ns"
 _INSERT = f"INSERT OR REPLACE INTO facts ({_FACTS}, proof) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - only our own names are inserted
+_INSERT_NEW = _INSERT.replace("OR REPLACE", "OR IGNORE")
 _CONFIRMED = "url, size, etag"
 _REFUSALS = "url, missing, message, at"
 # Processes of several versions of ego4dfs use one table: the columns and checksums of `facts` must
@@ -147,6 +150,29 @@ class FactsTable:
             ("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?)", with_checksums(sizes)),
         )
 
+    def insert(self, facts: Mapping[str, ObjectFacts]) -> set[str]:
+        """Insert the facts of objects that have no row; return their URLs.
+
+        Waits for another process as opening does. Raises CacheError if they cannot be written.
+        """
+        rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in facts.items()]
+        try:
+            return retry_while_locked(lambda: self._insert(rows), wait_s=INSERT_WAIT_S)
+        except (sqlite3.Error, OSError) as error:
+            raise CacheError(
+                f"facts in {self._path} cannot be written: {error}",
+                hint=remedy(error, clear="ego4dfs cache clear --all"),
+            ) from error
+
+    def _insert(self, rows: list[Row]) -> set[str]:
+        database = self._db_to_write()
+        inserted = set()
+        with transaction(database):
+            for row in _with_checksums(rows):
+                if database.execute(_INSERT_NEW, row).rowcount:
+                    inserted.add(row[0])
+        return inserted
+
     def refusal(self, url: str) -> tuple[bool, str, float] | None:
         """Return whether the object was missing, the message, and when (seconds since the epoch).
 
@@ -215,6 +241,13 @@ class FactsTable:
             self._identity = identity(self._path)
         return self._connection
 
+    def _db_to_write(self) -> sqlite3.Connection:
+        """Return the connection as `_db` does, to the file that is there now. Raises OSError."""
+        if self._connection is not None and identity(self._path) != self._identity:
+            self.disconnect()  # of a file that was removed or replaced
+            make_private(self._path.parent)
+        return self._db()
+
     def _connected(self) -> sqlite3.Connection:
         connection = connect(self._path, lock_wait_s=LOCK_STEP_S)
         try:
@@ -248,10 +281,7 @@ class FactsTable:
         return valid
 
     def _transact(self, statements: Sequence[tuple[str, list[Row]]]) -> None:
-        if self._connection is not None and identity(self._path) != self._identity:
-            self.disconnect()  # of a file that was removed or replaced
-            make_private(self._path.parent)
-        database = self._db()
+        database = self._db_to_write()
         with transaction(database):
             for statement, rows in statements:
                 database.executemany(statement, rows)

@@ -3,6 +3,7 @@
 from ego4dfs.prefetch.cache_warmer import CacheWarmer
 from ego4dfs.prefetch.disk_space import disks_of, room_on, without_space
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher
+from ego4dfs.prefetch.head_requests import Revalidator
 from ego4dfs.prefetch.index_warmer import IndexWarmer
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
@@ -36,6 +37,7 @@ __all__ = [
     "Problem",
     "ReleaseFiles",
     "Report",
+    "Revalidator",
     "Selections",
     "Status",
     "WindowPlan",
