@@ -84,9 +84,7 @@ INDEX = {
 Damage = tuple[list[Edit], list[Value], bool]
 
 
-def _damage(
-    columns: dict[str, str], is_loose: st.SearchStrategy[bool]
-) -> st.SearchStrategy[Damage]:
+def damage(columns: dict[str, str], is_loose: st.SearchStrategy[bool]) -> st.SearchStrategy[Damage]:
     """Return changed bytes or changed values; with True, in tables without constraints."""
     edits = st.lists(st.one_of(SAME_LENGTH, SAME_LENGTH, EDITS), min_size=1, max_size=8)
     return st.one_of(
@@ -95,7 +93,8 @@ def _damage(
     )
 
 
-def _apply(damage: Damage, sound: bytes, path: Path) -> None:
+def apply_damage(damage: Damage, sound: bytes, path: Path) -> None:
+    """Write a damaged copy of a database to a path."""
     edits, values, is_loose = damage
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(edited(sound, edits))
@@ -146,7 +145,7 @@ def _sound_journal() -> bytes:
 def _check_journal(damage: Damage, root: Path) -> None:
     """What can be read is used; otherwise one error says what to do with the journal."""
     path = root / ".ego4dfs/journal.sqlite"
-    _apply(damage, _sound_journal(), path)
+    apply_damage(damage, _sound_journal(), path)
     directory = root / "v2/clips"
     directory.mkdir(parents=True)
     (directory / "a.mp4").write_bytes(_DATA)
@@ -210,7 +209,7 @@ def _store() -> CountingStore:
 
 def _check_facts(damage: Damage, directory: Path) -> None:
     """Facts are those of the store, or the table cannot be opened."""
-    _apply(damage, _sound_facts(), directory / "facts.sqlite")
+    apply_damage(damage, _sound_facts(), directory / "facts.sqlite")
     store = _store()
     for _ in range(2):
         try:
@@ -244,7 +243,7 @@ def _check_index(damage: Damage, directory: Path) -> None:
     """Blocks are right, or the cache cannot be opened."""
     content, files = _sound_cache()
     prepare_directory(directory)
-    _apply(damage, content, directory / "v1/blocks/cache.db")
+    apply_damage(damage, content, directory / "v1/blocks/cache.db")
     for number, data in files.items():
         path = block_file(directory, number)
         path.parent.mkdir(exist_ok=True)
@@ -287,8 +286,8 @@ def _check_block(value: tuple[int, list[Edit]], directory: Path) -> None:
 _BLOCKS = st.tuples(st.integers(0, 9000), st.lists(EDITS, max_size=4))
 
 TARGETS = (
-    Target("journal", _damage(JOURNAL, st.booleans()), _check_journal, 40),
-    Target("facts", _damage(FACTS, st.booleans()), _check_facts, 40),
-    Target("cache index", _damage(INDEX, st.just(value=False)), _check_index, 20),
+    Target("journal", damage(JOURNAL, st.booleans()), _check_journal, 40),
+    Target("facts", damage(FACTS, st.booleans()), _check_facts, 40),
+    Target("cache index", damage(INDEX, st.just(value=False)), _check_index, 20),
     Target("cached blocks", _BLOCKS, _check_block, 20),
 )

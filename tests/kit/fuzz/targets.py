@@ -2,6 +2,7 @@
 
 from kit.fuzz import (
     answer_targets,
+    index_file_targets,
     media_targets,
     settings_targets,
     sqlite_targets,
@@ -16,4 +17,5 @@ TARGETS = (
     *answer_targets.TARGETS,
     *media_targets.TARGETS,
     *window_targets.TARGETS,
+    *index_file_targets.TARGETS,
 )
