@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kit.guides import examples, run_example
 from kit.server import environment
 
 pytestmark = pytest.mark.first_pass
@@ -23,16 +23,7 @@ def test_every_example_runs_and_writes_what_the_text_says(sampled, tmp_path, tra
     env["PATH"] = f"{PROGRAMS}{os.pathsep}{env['PATH']}"
     here = tmp_path / "here"
     here.mkdir()
-    printed = []
-    for language, code in re.findall(
-        r"^```(sh|python)\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL
-    ):
-        line = ["bash", "-euc", code] if language == "sh" else [sys.executable, "-c", code]
-        done = subprocess.run(
-            line, cwd=here, env=env, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
+    printed = [run_example(*example, here, env) for example in examples(GUIDE)]
     sizes = re.compile(r": 2 s, [\d.]+ KiB written, [\d.]+ MiB fetched; the video has 25.6 MiB")
     assert sizes.search(printed[0])
     assert sizes.search(GUIDE.read_text())

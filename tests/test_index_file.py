@@ -139,7 +139,7 @@ def test_the_file_is_read_with_plain_sql(machines):
 def test_the_text_says_numbers_size_and_licence(machines):
     machines.release.dataset("clips", files_of(3))
     out, _ = machines("one", "export", machines.file, "--datasets", "clips", "--no-metadata")
-    assert f"{machines.file}: 1 manifests, 3 of 3 objects, " in out
+    assert f"{machines.file}: 1 manifest, 3 of 3 objects, " in out
     assert "falls under the licence of Ego4D" in out
     out, _ = machines("two", "import", machines.file)
     assert out.splitlines()[1].split() == ["added", "known", "here", "refused"]

@@ -22,6 +22,7 @@ from ego4dfs.cli.options import (
 )
 from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.prefetch_indexes import counted
 from ego4dfs.cli.progress import Progress
 from ego4dfs.config import FILTERS, Config
 from ego4dfs.errors import ConfigError, OutputError, StoreUnavailable
@@ -134,8 +135,8 @@ def _print_export(file: Path, report: ExportReport, *, as_json: bool, known_only
         document = {"file": file, "manifests": manifests, "facts": facts, "bytes": report.size}
         print_json({**document, "objects": report.objects, "missing": dict(report.missing)})
     else:
-        size = human_size(report.size)
-        say(f"{file}: {manifests} manifests, {facts} of {report.objects} objects, {size}.")
+        sizes = f"{facts} of {report.objects} objects, {human_size(report.size)}"
+        say(f"{file}: {counted(manifests, 'manifest')}, {sizes}.")
     for reason, count in report.missing.items():
         say(f"{count} objects are not in it: {reason}", file=sys.stderr)
     say(LICENCE, file=sys.stderr if as_json else sys.stdout)
