@@ -9,8 +9,9 @@ import os
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,17 @@ from ego4dfs.cli import main
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ConfigError, ObjectMissing
 from ego4dfs.facts import FactsIndex
-from ego4dfs.index_file import BadRow, ImportReport, IndexImporter, IndexReader
+from ego4dfs.index_file import (
+    BadRow,
+    ExportReport,
+    ImportReport,
+    IndexExporter,
+    IndexImporter,
+    IndexReader,
+)
 from ego4dfs.index_file.importer import MAX_MANIFESTS, SHOWN
 from ego4dfs.index_file.schema import ABOUT, FACTS, MANIFESTS
+from ego4dfs.prefetch import Outage
 from ego4dfs.store import ObjectFacts
 from kit.cli import unwarned
 from kit.data import MIB, seeded
@@ -32,6 +41,7 @@ from kit.gateway import Gateway
 from kit.index_files import change, reseal, write_index
 from kit.mounts import status
 from kit.server import Release
+from kit.sessions import session_over
 
 
 def md5(data: bytes) -> str:
@@ -163,7 +173,7 @@ def test_objects_without_facts_are_counted_and_the_rest_is_written(machines):
     machines.release.manifest("clips", "\n".join(["video_uid,type,s3_path", *rows, ""]))
     words = ("export", machines.file, "--datasets", "clips", "--no-metadata")
     _, err = machines("one", *words, code=ExitCode.PARTIAL)
-    assert "1 objects are not in it: refused" in err
+    assert "not in it: 1 object, refused" in err
     assert machines.report("two", "import", machines.file)["facts"]["added"] == 2
 
 
@@ -197,6 +207,27 @@ def umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_file_that_cannot_be_written_is_an_error(machines, tmp_path):
+    machines.release.dataset("clips", files_of(1))
+    words = ("export", str(tmp_path), "--datasets", "clips", "--no-metadata", "--overwrite")
+    _, err = machines("one", *words, code=ExitCode.FAILURE)
+    assert f"{tmp_path} cannot be written: is a directory" in err
+
+
+def test_refused_rows_are_named_and_counted(machines):
+    machines.release.dataset("clips", files_of(SHOWN + 2))
+    machines("one", "export", machines.file, "--datasets", "clips", "--no-metadata")
+    change(Path(machines.file), "UPDATE facts SET size = 1")
+    _, err = machines("two", "import", machines.file, code=ExitCode.PARTIAL)
+    url = machines.release.url("clips/0.mp4")
+    assert f"refused: facts {url}: its checksum is wrong\n" in err
+    assert err.count("refused: ") == SHOWN
+    assert "… and 2 more\n" in err
+    found = machines.report("two", "import", machines.file, code=ExitCode.PARTIAL)
+    assert found["facts"]["refused"] == SHOWN + 2
+    assert found["refused"][0] == {"table": "facts", "key": url, "reason": "its checksum is wrong"}
 
 
 @pytest.mark.parametrize(
@@ -307,6 +338,58 @@ def test_a_running_mount_finds_the_imported_facts(machines, mount):
     machines.front.reset()
     assert len(printed("ls", "-l", clips)) == 32
     assert machines.heads == 0
+
+
+# --- exports of a store in memory -----------------------------------------------------------------
+
+
+LONG = f"s3://b/{'x' * 3000}.mp4"
+
+
+@pytest.fixture
+def exported(tmp_path) -> Callable[..., tuple[ExportReport, dict[str, int]]]:
+    """Export a manifest; return the report and the sizes in the file."""
+
+    def export(store: CountingStore, content: bytes) -> tuple[ExportReport, dict[str, int]]:
+        store.objects[manifest_url(VERSION, DATASET)] = content
+        file = tmp_path / "x.sqlite"
+        with closing(session_over(store, tmp_path, version=VERSION)) as session:
+            exporter = IndexExporter(session, Outage())
+            exporter.collect([DATASET], metadata=False, known_only=False)
+            exporter.write(file)
+        with closing(sqlite3.connect(file)) as database:
+            return exporter.report, dict(database.execute("SELECT url, size FROM facts"))
+
+    return export
+
+
+def test_objects_that_do_not_exist_or_do_not_fit_are_left_out(exported):
+    content = MANIFEST + f"c,video,{LONG}\n".encode()
+    report, sizes = exported(CountingStore({URL: b"x" * 10, LONG: b"x"}), content)
+    assert sizes == {URL: 10}
+    assert report.missing == {"missing": 1, "facts: url is out of range": 1}
+
+
+def test_facts_that_are_not_lasting_are_left_out(exported):
+    class NoETags(CountingStore):
+        def facts_of(self, url: str) -> ObjectFacts:
+            return replace(super().facts_of(url), is_lasting=False)
+
+    report, sizes = exported(NoETags({URL: b"x", OTHER: b"x"}), MANIFEST)
+    assert sizes == {}
+    assert report.missing == {"without an ETag": 2}
+
+
+def test_a_manifest_that_cannot_be_cached_is_exported_without_its_etag(
+    exported, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(ManifestCache, "_write", lambda *_: None)
+    report, _ = exported(CountingStore({URL: b"x", OTHER: b"x"}), MANIFEST)
+    assert report.rows == {"about": 4, "manifests": 1, "facts": 2}
+    with closing(sqlite3.connect(tmp_path / "x.sqlite")) as database:
+        assert database.execute("SELECT etag, content FROM manifests").fetchall() == [
+            ("", MANIFEST)
+        ]
 
 
 # --- rows, one by one -----------------------------------------------------------------------------
@@ -447,6 +530,14 @@ def test_facts_that_cannot_be_right_are_refused_and_the_others_are_added(cache, 
     assert cache.facts.peek(OTHER) is not None
 
 
+def test_a_url_that_no_store_accepts_is_refused(cache):
+    url = "s3://b@elsewhere/a.mp4"
+    content = f"video_uid,type,s3_path\na,video,{url}\n".encode()
+    report = cache.take(cache.write([(*ROW[:2], "", TIME_NS, content)], [(url, *FACT[1:])]))
+    assert "is not an s3://bucket/key URL" in report.refused[0].reason
+    assert report.of(FACTS).added == 0
+
+
 BAD_MANIFESTS = {
     "a web page": ((*ROW[:2], "", TIME_NS, b"<html></html>"), "a web page"),
     "another ETag": ((*ROW[:2], "0" * 32, TIME_NS, MANIFEST), "do not agree with its ETag"),
@@ -542,6 +633,11 @@ def test_other_files_are_named(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo"):
         assert "is not a regular file" in refusal(path)
+
+
+def test_a_file_that_is_removed_meanwhile_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("ego4dfs.index_file.reader._checked_size", lambda _path: 5000)
+    assert "cannot be read: unable to open database file" in refusal(tmp_path / "x")
 
 
 def test_another_format_and_a_file_that_is_too_large_are_named(cache):

@@ -97,14 +97,19 @@ def _check_flags(args: argparse.Namespace) -> None:
         )
 
 
-def _export(args: argparse.Namespace, config: Config, file: Path) -> int:
+def _check_export(config: Config, file: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError, or OutputError if the file cannot be there."""
     if config.manifest_override_path is not None:
         hint = "an index file has the manifests of the store"
         raise ConfigError("--manifest-override-path: not allowed with index", hint=hint)
     if not file.parent.is_dir():
         raise OutputError(f"{file.parent}: no such directory", hint="create it first")
-    if file.exists() and not args.overwrite:
+    if file.exists() and not overwrite:
         raise OutputError(f"{file}: the file exists", hint="replace it with --overwrite")
+
+
+def _export(args: argparse.Namespace, config: Config, file: Path) -> int:
+    _check_export(config, file, overwrite=args.overwrite)
     session = open_selected_session(config)
     try:
         names = config.datasets or [
@@ -138,7 +143,7 @@ def _print_export(file: Path, report: ExportReport, *, as_json: bool, known_only
         sizes = f"{facts} of {report.objects} objects, {human_size(report.size)}"
         say(f"{file}: {counted(manifests, 'manifest')}, {sizes}.")
     for reason, count in report.missing.items():
-        say(f"{count} objects are not in it: {reason}", file=sys.stderr)
+        say(f"not in it: {counted(count, 'object')}, {reason}", file=sys.stderr)
     say(LICENCE, file=sys.stderr if as_json else sys.stdout)
     return ExitCode.PARTIAL if report.missing and not known_only else ExitCode.OK
 

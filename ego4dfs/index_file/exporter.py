@@ -30,6 +30,7 @@ from ego4dfs.session import Session
 from ego4dfs.sqlite import connect, transaction
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
+from ego4dfs.text import masked
 
 LICENCE = (
     "It falls under the licence of Ego4D, as the data does: give it only to people who signed it."
@@ -90,8 +91,8 @@ class IndexExporter:
         self.report.objects = len(urls)
         self._facts = self._session.facts.peek_many(urls)
         unknown = [url for url in urls if url not in self._facts]
-        if known_only:
-            self._miss("unknown", len(unknown))
+        if unknown and known_only:
+            self.report.missing["unknown"] = len(unknown)
         elif unknown:
             self._fetch(unknown, on_facts)
 
@@ -99,7 +100,7 @@ class IndexExporter:
         """Write the file atomically, with the mode of the umask. Raises OutputError."""
         facts = ((url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in self._facts.items())
         about = {
-            "source": self._session.store.source,
+            "source": masked(self._session.store.source),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "program": f"ego4dfs {__version__}",
             "licence": LICENCE,
@@ -119,15 +120,11 @@ class IndexExporter:
         revalidator = Revalidator(self._session.facts, on_facts, self._outage)
         for url, answer in revalidator.fetch_facts(urls).items():
             if isinstance(answer, StoreError):
-                self._miss(_reason(answer))
+                self.report.missing[_reason(answer)] += 1
             elif answer.is_lasting:
                 self._facts[url] = answer
             else:
-                self._miss("without an ETag")
-
-    def _miss(self, reason: str, count: int = 1) -> None:
-        if count:
-            self.report.missing[reason] += count
+                self.report.missing["without an ETag"] += 1
 
     def _fill(self, path: Path, tables: Mapping[Table, Iterable[Row]]) -> None:
         with closing(connect(path, lock_wait_s=0)) as database:
@@ -149,7 +146,7 @@ class IndexExporter:
         for row in sorted(rows):
             complete = (*row, checksum_of(row))
             if problem := table.problem(complete):
-                self._miss(f"{table.name}: {problem}")
+                self.report.missing[f"{table.name}: {problem}"] += 1
                 continue
             database.execute(statement, complete)
             self.report.rows[table.name] += 1

@@ -16,6 +16,7 @@ from ego4dfs.manifest import parse
 from ego4dfs.store import ObjectFacts, split_s3_url
 from ego4dfs.store.etag import Proof
 from ego4dfs.store.response_checks import etag_of, header_of
+from ego4dfs.text import masked
 
 SHOWN = 20
 """How many refused rows a report names; the others are counted."""
@@ -75,7 +76,7 @@ class IndexImporter:
         Raises ConfigError for a file from another store or with another schema, and CacheError.
         """
         exported = self._reader.about.get("source")
-        if exported != source:
+        if exported != masked(source):
             raise ConfigError(
                 f"the index file was exported from {exported or 'no store'}, and this is {source}",
                 hint="name the same store with --endpoint-url or --source",

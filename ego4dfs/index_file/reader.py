@@ -102,17 +102,13 @@ class IndexReader:
     def _connected(self) -> sqlite3.Connection:
         uri = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
         connection = connect(uri, lock_wait_s=0)
-        try:
-            connection.text_factory = _text
-            connection.set_progress_handler(self._is_over_limit, _STEPS)
-            with suppress(AttributeError):  # Python 3.10
-                limit = sqlite3.SQLITE_LIMIT_LENGTH  # type: ignore[attr-defined]
-                connection.setlimit(limit, _MAX_ROW_BYTES)  # type: ignore[attr-defined]
-            for pragma in _PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-        except BaseException:
-            connection.close()
-            raise
+        connection.text_factory = _text
+        connection.set_progress_handler(self._is_over_limit, _STEPS)
+        with suppress(AttributeError):  # Python 3.10
+            limit = sqlite3.SQLITE_LIMIT_LENGTH  # type: ignore[attr-defined]
+            connection.setlimit(limit, _MAX_ROW_BYTES)  # type: ignore[attr-defined]
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
         return connection
 
     def _is_over_limit(self) -> bool:

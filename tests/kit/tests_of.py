@@ -28,6 +28,7 @@ SOURCES = {
         *("cli/prefetch_indexes.py", "cli/prefetch_windows.py"),
     ],
     "api": ["api/*.py"],
+    "index-file": ["index_file/*.py", "cli/index.py"],
 }
 """The modules of each package, below `ego4dfs`."""
 
@@ -58,6 +59,7 @@ TESTS = {
     ],
     "windows": ["test_annotations.py", "test_prefetch_videos.py", "test_prefetch_to_cache.py"],
     "api": ["test_ego4d*.py", "test_window_prefetch.py"],
+    "index-file": ["test_index_file.py"],
 }
 """The files with its tests; `test_fuzz_findings.py` belongs to each."""
 
