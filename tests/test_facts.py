@@ -130,7 +130,7 @@ def test_peek_makes_no_request(open_index):
 
 
 def test_peek_many_returns_all_known_facts_and_makes_no_request(open_index, monkeypatch):
-    monkeypatch.setattr("ego4dfs.facts.table._ROWS_PER_QUERY", 7)
+    monkeypatch.setattr("ego4dfs.facts.table.ROWS_PER_QUERY", 7)
     store = CountingStore(objects())
     for url in URLS[:20]:
         open_index(store).get(url)

@@ -25,7 +25,7 @@ def test_every_example_runs_and_prints_what_the_text_says(sampled, tmp_path, tra
             env["EGO4DFS_CACHE_DIR"] = str(tmp_path / "another machine")
         printed.append(run_example(language, code, tmp_path, env))
     lines = [line for text in printed for line in text.splitlines()]
-    assert len(lines) == 6
+    assert len(lines) == 7
     text = GUIDE.read_text()
     for line in lines:
         assert line.removeprefix(str(tmp_path)).partition(", exported")[0] in text

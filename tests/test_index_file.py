@@ -21,7 +21,7 @@ from ego4dfs.catalog import CachedManifest, ManifestCache, manifest_url, metadat
 from ego4dfs.cli import main
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.errors import CacheError, ConfigError, ObjectMissing
-from ego4dfs.facts import FactsIndex
+from ego4dfs.facts import FactsIndex, MediaFacts
 from ego4dfs.index_file import (
     BadRow,
     ExportReport,
@@ -31,9 +31,11 @@ from ego4dfs.index_file import (
     IndexReader,
 )
 from ego4dfs.index_file.importer import MAX_MANIFESTS, SHOWN
-from ego4dfs.index_file.schema import ABOUT, FACTS, MANIFESTS
+from ego4dfs.index_file.schema import ABOUT, FACTS, MANIFESTS, MEDIA
+from ego4dfs.media import read_index
 from ego4dfs.prefetch import Outage
 from ego4dfs.store import ObjectFacts
+from kit import media
 from kit.cli import unwarned
 from kit.data import MIB, seeded
 from kit.fakes import CountingStore
@@ -149,7 +151,7 @@ def test_the_file_is_read_with_plain_sql(machines):
 def test_the_text_says_numbers_size_and_licence(machines):
     machines.release.dataset("clips", files_of(3))
     out, _ = machines("one", "export", machines.file, "--datasets", "clips", "--no-metadata")
-    assert f"{machines.file}: 1 manifest, 3 of 3 objects, " in out
+    assert f"{machines.file}: 1 manifest, 3 of 3 objects, the key frames of 0 videos, " in out
     assert "falls under the licence of Ego4D" in out
     out, _ = machines("two", "import", machines.file)
     assert out.splitlines()[1].split() == ["added", "known", "here", "refused"]
@@ -392,6 +394,87 @@ def test_a_manifest_that_cannot_be_cached_is_exported_without_its_etag(
         ]
 
 
+# --- media facts ----------------------------------------------------------------------------------
+
+
+GROUPS = MediaFacts(range(4, 10), 30, 300, (0, 120), (0, 3), (3, 10))
+MEDIA_ROW = (URL, 10, "e" * 32, 4, 10, 30, 300, GROUPS.packed())
+
+
+def test_key_frames_that_one_machine_has_read_are_known_on_the_other(machines, open_tree):
+    videos = {"a.mp4": media.long_video(20, 0), "b.mp4": media.long_video(20, 1)}
+    machines.release.dataset("full_scale", videos)
+    words = ("--datasets", "full_scale", "--version", machines.release.version)
+    one = str(machines.directory / "one")
+    fetch = ["prefetch", "--to", "cache", "--indexes", "-y", "--cache-dir", one]
+    assert main([*fetch, *words]) == ExitCode.OK
+    machines.capture.readouterr()
+    out, _ = machines("one", "export", machines.file, "--datasets", "full_scale", "--no-metadata")
+    assert "2 of 2 objects, the key frames of 2 videos, " in out
+    assert machines.report("two", "import", machines.file)["media"]["added"] == 2
+    assert machines.report("two", "import", machines.file)["media"]["kept"] == 2
+
+    machines.release.dataset("full_scale", {**videos, "b.mp4": media.long_video(20, 3)})
+    replaced = {**videos, "b.mp4": media.long_video(20, 3)}
+    vfs = open_tree(
+        version=machines.release.version,
+        datasets=["full_scale"],
+        metadata=False,
+        cache_dir=str(machines.directory / "two"),
+    )
+    for name, data in replaced.items():
+        facts = MediaFacts.of(read_index(len(data), lambda at, n, data=data: data[at : at + n]))
+        handle = vfs.open(f"{machines.release.version}/full_scale/{name}")
+        for start, stop in zip(facts.starts, facts.stops, strict=True):
+            assert vfs.read(handle, start, stop - start) == data[start:stop]
+
+
+def test_media_facts_are_added_for_the_version_that_is_known(cache):
+    report = cache.take(cache.write(media_rows=[MEDIA_ROW, (OTHER, *MEDIA_ROW[1:])]))
+    assert (report.of(MEDIA).added, report.of(MEDIA).kept) == (1, 1)  # OTHER has no facts
+    assert list(cache.facts.media.rows([URL, OTHER])) == [MEDIA_ROW]
+
+
+def test_media_facts_of_this_machine_stay(cache):
+    mine = MediaFacts(range(5, 10), 60, 300, (0, 120), (0, 3), (3, 10))
+    cache.facts.media.put(URL, 10, "e" * 32, mine)
+    report = cache.take(cache.write(media_rows=[MEDIA_ROW]))
+    assert report.of(MEDIA).kept == 1
+    assert next(cache.facts.media.rows([URL]))[3:6] == (5, 10, 60)
+
+
+def test_media_facts_of_another_version_are_not_used(cache):
+    cache.facts.record(URL, ObjectFacts(10, "f" * 32, "v2", 1))
+    assert cache.take(cache.write(media_rows=[MEDIA_ROW])).of(MEDIA).kept == 1
+    assert list(cache.facts.media.rows([URL])) == []
+
+
+BAD_MEDIA = {
+    "an object that no manifest lists": ((f"{URL}x", *MEDIA_ROW[1:]), "no manifest"),
+    "groups behind the end": ((URL, 9, *MEDIA_ROW[2:]), "not those of a video"),
+    "an index behind the end": ((*MEDIA_ROW[:4], 11, *MEDIA_ROW[5:]), "not those of a video"),
+    "no time scale": ((*MEDIA_ROW[:5], 0, *MEDIA_ROW[6:]), "not those of a video"),
+    "damaged groups": ((*MEDIA_ROW[:7], b"x" * 40), "not those of a video"),
+    "a BLOB that is too large": ((*MEDIA_ROW[:7], bytes(5 << 20)), "key_frames is out of range"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MEDIA)
+def test_media_facts_that_cannot_be_right_are_refused(cache, name):
+    row, reason = BAD_MEDIA[name]
+    report = cache.take(cache.write(media_rows=[row]))
+    [refused] = report.refused
+    assert reason in refused.reason
+    assert list(cache.facts.media.rows([URL, OTHER])) == []
+
+
+def test_there_is_a_limit_of_groups(cache, monkeypatch):
+    monkeypatch.setattr("ego4dfs.index_file.importer.MAX_GROUPS", 1)
+    facts = [FACT, (OTHER, *FACT[1:])]
+    report = cache.take(cache.write(None, facts, [MEDIA_ROW, (OTHER, *MEDIA_ROW[1:])]))
+    assert (report.of(MEDIA).added, report.of(MEDIA).refused) == (1, 1)
+
+
 # --- rows, one by one -----------------------------------------------------------------------------
 
 
@@ -407,11 +490,17 @@ class Cache:
         self.manifests = ManifestCache(self.root, self.store)
         self.facts = FactsIndex(self.root, self.store)
 
-    def write(self, manifests: list[tuple] | None = None, facts: list[tuple] | None = None) -> Path:
+    def write(
+        self,
+        manifests: list[tuple] | None = None,
+        facts: list[tuple] | None = None,
+        media_rows: list[tuple] | None = None,
+    ) -> Path:
         """Write an index file, by default with one manifest and the facts of one object."""
         rows = {
             MANIFESTS: [ROW] if manifests is None else manifests,
             FACTS: [FACT] if facts is None else facts,
+            MEDIA: media_rows or [],
         }
         return write_index(self.directory / "x.sqlite", self.store.source, rows)
 

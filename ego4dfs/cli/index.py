@@ -51,8 +51,8 @@ def add_arguments(parser: Parser) -> None:
         "operation",
         nargs="?",
         metavar="|".join(_OPERATIONS),
-        help="export: write manifests and the sizes, ETags and times of objects to FILE; import:"
-        " add to the cache what it does not know of these",
+        help="export: write manifests, the sizes, ETags and times of objects, and the key frames"
+        " of videos to FILE; import: add to the cache what it does not know of these",
     )
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="the index file, an SQLite database"
@@ -135,13 +135,16 @@ def _export(args: argparse.Namespace, config: Config, file: Path) -> int:
 
 
 def _print_export(file: Path, report: ExportReport, *, as_json: bool, known_only: bool) -> int:
-    manifests, facts = report.rows["manifests"], report.rows["facts"]
+    manifests, facts, media = (report.rows[name] for name in ("manifests", "facts", "media"))
     if as_json:
-        document = {"file": file, "manifests": manifests, "facts": facts, "bytes": report.size}
+        document = {"file": file, "manifests": manifests, "facts": facts, "media": media}
+        document["bytes"] = report.size
         print_json({**document, "objects": report.objects, "missing": dict(report.missing)})
     else:
-        sizes = f"{facts} of {report.objects} objects, {human_size(report.size)}"
-        say(f"{file}: {counted(manifests, 'manifest')}, {sizes}.")
+        say(
+            f"{file}: {counted(manifests, 'manifest')}, {facts} of {report.objects} objects,"
+            f" the key frames of {counted(media, 'video')}, {human_size(report.size)}."
+        )
     for reason, count in report.missing.items():
         say(f"not in it: {counted(count, 'object')}, {reason}", file=sys.stderr)
     say(LICENCE, file=sys.stderr if as_json else sys.stdout)

@@ -117,7 +117,9 @@ class FactsIndex:
         """
         self._flush()
         known = {*self.peek_many(facts), *self._refused(REFUSAL_VALID_S)}
-        return self._table.insert({url: f for url, f in facts.items() if url not in known})
+        new = ((url, f) for url, f in facts.items() if url not in known)
+        rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in new]
+        return self._table.insert("facts", rows)
 
     def remove(self, url: str) -> None:
         """Remove facts that a response has shown to be wrong."""

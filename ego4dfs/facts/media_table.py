@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ego4dfs.facts.media_facts import MediaFacts
-from ego4dfs.facts.table import FactsTable, Row, with_checksums
+from ego4dfs.facts.table import ROWS_PER_QUERY, FactsTable, Row, with_checksums
 from ego4dfs.store import MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:  # it imports numpy, which takes 0.1 s
@@ -39,7 +40,7 @@ class MediaTable:
         """Return the facts of this version of an object, or None if they are unknown."""
         for row in self._table.rows_of("media", _COLUMNS, (url,)):
             if row[1:3] == (size, etag):
-                return _facts(row)
+                return facts_in(row)
         return None
 
     def record(self, url: str, size: int, etag: str, index: MediaIndex) -> MediaFacts | None:
@@ -61,14 +62,29 @@ class MediaTable:
         values = (index.start, index.stop, facts.timescale, facts.end, facts.packed())
         self._table.write((_INSERT, with_checksums([(url, size, etag, *values)])))
 
+    def rows(self, urls: Iterable[str]) -> Iterator[Row]:
+        """Yield the rows of these objects that have one, as `insert` takes them."""
+        rest = iter(urls)
+        while some := tuple(islice(rest, ROWS_PER_QUERY)):
+            yield from self._table.rows_of("media", _COLUMNS, some)
+
+    def insert(self, rows: Sequence[Row]) -> set[str]:
+        """Insert rows of objects that have none; return their URLs. Raises CacheError.
+
+        A row has URL, size and ETag, then start and stop of the index, time scale, end and packed
+        groups of its facts, which `facts_in` returns.
+        """
+        return self._table.insert("media", rows)
+
     def places(self, directory_url: str, limit: int) -> Iterator[IndexPlace]:
         """Yield the places of some indexes of objects whose URL is `directory_url` and a name."""
         for row in self._table.rows_below("media", _COLUMNS, directory_url, limit):
-            if (facts := _facts(row)) is not None:
+            if (facts := facts_in(row)) is not None:
                 yield IndexPlace(row[1], facts.index)
 
 
-def _facts(row: Row) -> MediaFacts | None:
+def facts_in(row: Row) -> MediaFacts | None:
+    """Return the facts in a row of MediaTable, or None if they cannot be right."""
     size, index_start, index_stop, timescale, end, packed = row[1], *row[3:]
     try:
         facts = MediaFacts.unpacked(range(index_start, index_stop), timescale, end, packed)

@@ -36,10 +36,9 @@ INSERT_WAIT_S = 10.0
 LOCKED_S = 3.0
 """How long no use waits after that: facts count as unknown, and writes are deferred."""
 
-_ROWS_PER_QUERY = 500  # SQLite accepts at least 999 values in one query
+ROWS_PER_QUERY = 500  # SQLite accepts at least 999 values in one query
 _FACTS = "url, size, etag, version_id, mtime_ns"
 _INSERT = f"INSERT OR REPLACE INTO facts ({_FACTS}, proof) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - only our own names are inserted
-_INSERT_NEW = _INSERT.replace("OR REPLACE", "OR IGNORE")
 _CONFIRMED = "url, size, etag"
 _REFUSALS = "url, missing, message, at"
 # Processes of several versions of ego4dfs use one table: the columns and checksums of `facts` must
@@ -117,7 +116,7 @@ class FactsTable:
         """Return the facts of those URLs that have a row with possible values."""
         found = {}
         rest = iter(urls)
-        while some := tuple(islice(rest, _ROWS_PER_QUERY)):
+        while some := tuple(islice(rest, ROWS_PER_QUERY)):
             rows = self.rows_of("facts", _FACTS, some)
             known = tuple(row[0] for row in rows)
             confirmed = set(self.rows_of("confirmed", _CONFIRMED, known)) if known else set()
@@ -150,26 +149,27 @@ class FactsTable:
             ("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?)", with_checksums(sizes)),
         )
 
-    def insert(self, facts: Mapping[str, ObjectFacts]) -> set[str]:
-        """Insert the facts of objects that have no row; return their URLs.
+    def insert(self, table: str, rows: Sequence[Row]) -> set[str]:
+        """Insert rows, which begin with a URL, of objects without one; return the URLs inserted.
 
-        Waits for another process as opening does. Raises CacheError if they cannot be written.
+        Waits for another process, INSERT_WAIT_S. Raises CacheError if they cannot be written.
         """
-        rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in facts.items()]
         try:
-            return retry_while_locked(lambda: self._insert(rows), wait_s=INSERT_WAIT_S)
+            return retry_while_locked(lambda: self._insert(table, rows), wait_s=INSERT_WAIT_S)
         except (sqlite3.Error, OSError) as error:
             raise CacheError(
                 f"facts in {self._path} cannot be written: {error}",
                 hint=remedy(error, clear="ego4dfs cache clear --all"),
             ) from error
 
-    def _insert(self, rows: list[Row]) -> set[str]:
+    def _insert(self, table: str, rows: Sequence[Row]) -> set[str]:
         database = self._db_to_write()
         inserted = set()
         with transaction(database):
-            for row in _with_checksums(rows):
-                if database.execute(_INSERT_NEW, row).rowcount:
+            for row in with_checksums(rows):
+                marks = ", ".join("?" * len(row))
+                statement = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"  # noqa: S608
+                if database.execute(statement, row).rowcount:
                     inserted.add(row[0])
         return inserted
 

@@ -1,4 +1,4 @@
-"""Index files: manifests and object facts of a cache in one SQLite file, for other machines."""
+"""Index files: manifests and facts of a cache in one SQLite file, for other machines."""
 
 from ego4dfs.index_file.exporter import ExportReport, IndexExporter
 from ego4dfs.index_file.importer import Counts, ImportReport, IndexImporter

@@ -21,6 +21,7 @@ from ego4dfs.index_file.schema import (
     FACTS,
     FORMAT,
     MANIFESTS,
+    MEDIA,
     Row,
     Table,
     checksum_of,
@@ -44,7 +45,7 @@ class ExportReport:
     """What was written: the rows of each table, the bytes of the file, and what is missing."""
 
     rows: Counter[str] = field(default_factory=Counter)
-    """The number of rows by table: `manifests` and `facts`."""
+    """The number of rows by table: `manifests`, `facts` and `media`."""
     objects: int = 0
     """The number of objects that are selected."""
     missing: Counter[str] = field(default_factory=Counter)
@@ -61,6 +62,7 @@ class IndexExporter:
         self._outage = outage
         self._manifests: list[Row] = []
         self._facts: dict[str, ObjectFacts] = {}
+        self._media: list[Row] = []
         self.report = ExportReport()
         """What was done so far."""
 
@@ -75,8 +77,9 @@ class IndexExporter:
         """Collect the manifests of these datasets, and the facts of the selected files.
 
         With `metadata` those of ego4d.json too. Unknown facts are fetched by HEAD requests, unless
-        `known_only`. Raises the errors of `Catalog.listing`, CredentialsRejected, and
-        StoreUnavailable if the store does not answer; what was fetched is in the cache then.
+        `known_only`; media facts never are. Raises the errors of `Catalog.listing`,
+        CredentialsRejected, and StoreUnavailable if the store does not answer; what was fetched is
+        in the cache then.
         """
         catalog = self._session.catalog
         urls = dict.fromkeys([metadata_url(catalog.version)] if metadata else [])
@@ -95,6 +98,7 @@ class IndexExporter:
             self.report.missing["unknown"] = len(unknown)
         elif unknown:
             self._fetch(unknown, on_facts)
+        self._media = list(filter(self._is_current, self._session.facts.media.rows(self._facts)))
 
     def write(self, file: Path) -> None:
         """Write the file atomically, with the mode of the umask. Raises OutputError."""
@@ -105,7 +109,12 @@ class IndexExporter:
             "program": f"ego4dfs {__version__}",
             "licence": LICENCE,
         }
-        tables = {ABOUT: about.items(), MANIFESTS: self._manifests, FACTS: facts}
+        tables = {
+            ABOUT: about.items(),
+            MANIFESTS: self._manifests,
+            FACTS: facts,
+            MEDIA: self._media,
+        }
         try:
             with tempfile.TemporaryDirectory(prefix="ego4dfs-") as directory:
                 database = Path(directory, "index.sqlite")
@@ -115,6 +124,11 @@ class IndexExporter:
         except (OSError, sqlite3.Error) as error:
             reason = (isinstance(error, OSError) and error.strerror) or str(error)
             raise OutputError(f"{file} cannot be written: {reason.lower()}") from error
+
+    def _is_current(self, media: Row) -> bool:
+        url, size, etag = media[:3]
+        facts = self._facts[url]
+        return (facts.size, facts.etag) == (size, etag)
 
     def _fetch(self, urls: list[str], on_facts: Callable[[int, int], None]) -> None:
         revalidator = Revalidator(self._session.facts, on_facts, self._outage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -10,8 +10,9 @@ from ego4dfs import datasets
 from ego4dfs.catalog import CachedManifest, ManifestCache, metadata_url
 from ego4dfs.errors import ConfigError, ManifestError, StoreError
 from ego4dfs.facts import FactsIndex
+from ego4dfs.facts.media_table import facts_in
 from ego4dfs.index_file.reader import BadRow, IndexReader
-from ego4dfs.index_file.schema import FACTS, MANIFESTS, Row, Table
+from ego4dfs.index_file.schema import FACTS, MANIFESTS, MEDIA, Row, Table
 from ego4dfs.manifest import parse
 from ego4dfs.store import ObjectFacts, split_s3_url
 from ego4dfs.store.etag import Proof
@@ -24,7 +25,12 @@ SHOWN = 20
 MAX_MANIFESTS = 1000
 """How many manifests are imported: Ego4D has some dozens in each version."""
 
+MAX_GROUPS = 50_000_000
+"""How many groups of pictures are imported: full_scale has 4 million."""
+
+_UNLISTED = "no manifest of the file lists it"
 _BATCH = 10_000
+_MEDIA_BATCH = 50  # a row may have 4 MiB
 
 
 @dataclass(slots=True)
@@ -67,6 +73,7 @@ class IndexImporter:
         self._manifests = manifests
         self._facts = facts
         self._listed: set[str] = set()
+        self._groups = 0
         self.report = ImportReport()
         """What was done so far."""
 
@@ -86,6 +93,9 @@ class IndexImporter:
         facts = self._sound(FACTS)
         while batch := list(islice(facts, _BATCH)):
             self._add_facts(batch)
+        media = self._sound(MEDIA)
+        while batch := list(islice(media, _MEDIA_BATCH)):
+            self._add_media(batch)
 
     def _sound(self, table: Table) -> Iterator[Row]:
         """Yield the rows that can be read; refuse the others."""
@@ -125,10 +135,39 @@ class IndexImporter:
         counts.added += len(added)
         counts.kept += len(found) - len(added)
 
+    def _add_media(self, rows: Sequence[Row]) -> None:
+        """Add media facts of the versions that the cache knows; of others they count as kept."""
+        found, counts = [], self.report.of(MEDIA)
+        known = self._facts.peek_many(row[0] for row in rows)
+        for row in rows:
+            url, size, etag = row[:3]
+            facts = known.get(url)
+            if problem := self._media_problem(row):
+                self.report.refuse(BadRow(MEDIA.name, url, problem))
+            elif facts is not None and (facts.size, facts.etag) == (size, etag):
+                found.append(row)
+            else:
+                counts.kept += 1
+        added = self._facts.media.insert(found)
+        counts.added += len(added)
+        counts.kept += len(found) - len(added)
+
+    def _media_problem(self, row: Row) -> str:
+        """Return why a row of media facts cannot be used, or ''."""
+        if row[0] not in self._listed:
+            return _UNLISTED
+        if self._groups > MAX_GROUPS:
+            return f"there are more than {MAX_GROUPS} groups of pictures"
+        facts = facts_in(row)
+        if facts is None:
+            return "its key frames are not those of a video of this size"
+        self._groups += len(facts.times)
+        return ""
+
     def _problem(self, url: str, etag: str, version_id: str) -> str:
         """Return why the facts of an object cannot be used, or ''."""
         if url not in self._listed:
-            return "no manifest of the file lists it"
+            return _UNLISTED
         try:
             split_s3_url(url)
         except StoreError as error:

@@ -21,6 +21,7 @@ FORMAT = 1
 MAX_MANIFEST_BYTES = 256 << 20
 _MAX_URL_BYTES = 2048  # keys of S3 have at most 1024
 _MAX_NAME_BYTES = 1024
+_MAX_INTEGER = (1 << 63) - 1
 
 Row = tuple[Any, ...]
 
@@ -90,6 +91,20 @@ FACTS = Table(
         Column("etag", str, _MAX_NAME_BYTES),
         Column("version_id", str, _MAX_NAME_BYTES),
         Column("mtime_ns", int, MAX_TIME_NS),
+    ),
+)
+
+MEDIA = Table(
+    "media",
+    (
+        Column("url", str, _MAX_URL_BYTES),
+        Column("size", int, MAX_OBJECT_BYTES),
+        Column("etag", str, _MAX_NAME_BYTES),
+        Column("index_start", int, MAX_OBJECT_BYTES),
+        Column("index_stop", int, MAX_OBJECT_BYTES),
+        Column("timescale", int, _MAX_INTEGER),
+        Column("end_ticks", int, _MAX_INTEGER),
+        Column("key_frames", bytes, 4 << 20),
     ),
 )
 

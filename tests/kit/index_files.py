@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ego4dfs.index_file.schema import ABOUT, APPLICATION_ID, FORMAT, Row, Table, checksum_of
+from ego4dfs.sqlite import connect
 
 
 def write_index(path: Path, source: str, rows: dict[Table, Iterable[Row]]) -> Path:
@@ -33,8 +34,8 @@ def change(path: Path, *statements: str) -> None:
 
 
 def reseal(path: Path, table: Table) -> None:
-    """Give all rows of a table the checksum of what they have now."""
-    with closing(sqlite3.connect(path)) as database, database:
+    """Give all rows of a table the checksum of what they have now. Raises sqlite3.Error."""
+    with closing(connect(path, lock_wait_s=0)) as database:
         database.create_function("checksum_of", -1, lambda *values: checksum_of(values))
         names = ", ".join(column.name for column in table.columns)
         database.execute(f"UPDATE {table.name} SET checksum = checksum_of({names})")  # noqa: S608

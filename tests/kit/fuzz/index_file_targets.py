@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from ego4dfs.cache import prepare_directory, source_directory
 from ego4dfs.catalog import ManifestCache, metadata_url
 from ego4dfs.errors import ConfigError
-from ego4dfs.facts import FactsIndex
+from ego4dfs.facts import FactsIndex, MediaFacts
+from ego4dfs.facts.media_table import facts_in
 from ego4dfs.index_file import IndexImporter, IndexReader
-from ego4dfs.index_file.schema import ABOUT, FACTS, MANIFESTS
+from ego4dfs.index_file.schema import ABOUT, FACTS, MANIFESTS, MEDIA
 from ego4dfs.store import MAX_OBJECT_BYTES, ObjectFacts
 from ego4dfs.store.etag import Proof
 from ego4dfs.store.response_checks import pin_of
@@ -25,10 +26,8 @@ from kit.fuzz.sqlite_targets import Damage, apply_damage, damage
 from kit.fuzz.target import Target, assert_clear
 from kit.index_files import reseal, write_index
 
-_TABLES = {
-    table.name: " ".join(column.name for column in table.columns)
-    for table in (ABOUT, MANIFESTS, FACTS)
-}
+_ALL = (ABOUT, MANIFESTS, FACTS, MEDIA)
+_TABLES = {table.name: " ".join(column.name for column in table.columns) for table in _ALL}
 _MANIFEST = b"video_uid,type,s3_path\na,video,s3://b/a\nb,video,s3://b/bb\n"
 _ETAG = hashlib.md5(_MANIFEST, usedforsecurity=False).hexdigest()
 _TIME_NS = 7 * 10**9
@@ -37,6 +36,7 @@ _SOUND = {
     "s3://b/bb": ObjectFacts(99, 'W/"x"', "", _TIME_NS),
     metadata_url("v2"): ObjectFacts(2, f"{'f' * 32}-3", "v2", _TIME_NS),
 }
+_GROUPS = MediaFacts(range(80, 99), 30, 300, (0, 120), (0, 30), (35, 80))
 
 
 @functools.cache
@@ -47,7 +47,8 @@ def _sound() -> bytes:
             ("v2", "clips", _ETAG, _TIME_NS, _MANIFEST),
             ("v2", "imu", "", 0, _MANIFEST * 99),
         ]
-        rows = {MANIFESTS: manifests, FACTS: facts}
+        media = ("s3://b/bb", 99, 'W/"x"', 80, 99, 30, 300, _GROUPS.packed())
+        rows = {MANIFESTS: manifests, FACTS: facts, MEDIA: [media]}
         return write_index(Path(directory, "x"), CountingStore().source, rows).read_bytes()
 
 
@@ -56,7 +57,7 @@ def _check(value: tuple[Damage, bool], directory: Path) -> None:
     harm, is_resealed = value
     file = directory / "given" / "x.sqlite"
     apply_damage(harm, _sound(), file)
-    for table in (ABOUT, MANIFESTS, FACTS) if is_resealed else ():
+    for table in _ALL if is_resealed else ():
         with suppress(sqlite3.Error):
             reseal(file, table)
     before = file.read_bytes()
@@ -66,6 +67,9 @@ def _check(value: tuple[Damage, bool], directory: Path) -> None:
     with closing(FactsIndex(root, store)) as facts:
         _import(file, manifests, facts)
         known = facts.peek_many(_SOUND)
+        for row in facts.media.rows(_SOUND):
+            assert (row[1], row[2]) == (known[row[0]].size, known[row[0]].etag)
+            assert facts_in(row) is not None
         assert is_resealed or facts.totals()[0] == len(known)
     for url, found in known.items():
         assert is_resealed or found == _SOUND[url]
