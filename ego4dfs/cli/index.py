@@ -22,7 +22,6 @@ from ego4dfs.cli.options import (
 )
 from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.parser import Parser
-from ego4dfs.cli.prefetch_indexes import counted
 from ego4dfs.cli.progress import Progress
 from ego4dfs.config import FILTERS, Config
 from ego4dfs.errors import ConfigError, OutputError, StoreUnavailable
@@ -38,7 +37,7 @@ from ego4dfs.index_file.exporter import LICENCE
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Outage
 from ego4dfs.session import open_configured_store
-from ego4dfs.text import human_size
+from ego4dfs.text import counted, human_size
 from ego4dfs.vfs import open_selected_session
 
 _OPERATIONS = ("export", "import")
