@@ -358,7 +358,7 @@ def exported(tmp_path) -> Callable[..., tuple[ExportReport, dict[str, int]]]:
         with closing(session_over(store, tmp_path, version=VERSION)) as session:
             exporter = IndexExporter(session, Outage())
             exporter.collect([DATASET], metadata=False, known_only=False)
-            exporter.write(file)
+            exporter.write(file, "test")
         with closing(sqlite3.connect(file)) as database:
             return exporter.report, dict(database.execute("SELECT url, size FROM facts"))
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from ego4dfs import datasets
+from ego4dfs import __version__, datasets
 from ego4dfs.cache import prepare_directory, source_directory
 from ego4dfs.catalog import ManifestCache
 from ego4dfs.cli.options import (
@@ -129,7 +129,7 @@ def _export(args: argparse.Namespace, config: Config, file: Path) -> int:
         raise StoreUnavailable(str(error), url=error.url, hint=hint) from error
     finally:
         session.close()
-    exporter.write(file)
+    exporter.write(file, f"ego4dfs {__version__}")
     return _print_export(file, exporter.report, as_json=args.json, known_only=args.known_only)
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ego4dfs import __version__
 from ego4dfs.catalog import CachedManifest, metadata_url
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing, OutputError, StoreError
 from ego4dfs.files import write_atomic
@@ -100,13 +99,16 @@ class IndexExporter:
             self._fetch(unknown, on_facts)
         self._media = list(filter(self._is_current, self._session.facts.media.rows(self._facts)))
 
-    def write(self, file: Path) -> None:
-        """Write the file atomically, with the mode of the umask. Raises OutputError."""
+    def write(self, file: Path, program: str) -> None:
+        """Write the file atomically, with the mode of the umask. Raises OutputError.
+
+        `program` is the name and version of what has made it.
+        """
         facts = ((url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in self._facts.items())
         about = {
             "source": masked(self._session.store.source),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "program": f"ego4dfs {__version__}",
+            "program": program,
             "licence": LICENCE,
         }
         tables = {
