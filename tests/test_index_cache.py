@@ -42,8 +42,8 @@ def cache() -> IndexCache:
 
 
 def limited(monkeypatch, *, indexes: int = 1 << 20, cuts: int = 1 << 20) -> IndexCache:
-    monkeypatch.setattr(index_cache, "MAX_INDEX_BYTES", indexes)
-    monkeypatch.setattr(index_cache, "MAX_CUT_BYTES", cuts)
+    monkeypatch.setattr(index_cache, "MAX_INDEXES_BYTES", indexes)
+    monkeypatch.setattr(index_cache, "MAX_CUTS_BYTES", cuts)
     return IndexCache()
 
 

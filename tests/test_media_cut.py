@@ -275,3 +275,9 @@ def test_a_file_that_ends_early_is_an_error():
     made = synthetic([100], size=200)
     with pytest.raises(MediaError, match="stops at"):
         list(made.content(lambda _offset, length: bytes(length - 1)))
+
+
+def test_a_window_in_too_many_pieces_is_refused(monkeypatch):
+    monkeypatch.setitem(cut.__globals__, "MAX_PIECES", 1)
+    with pytest.raises(MediaError, match=r"in \d+ pieces; the limit is 1"):
+        cut(index_of(media.apart()), 1, 2)

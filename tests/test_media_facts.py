@@ -6,6 +6,7 @@ import sqlite3
 import zlib
 from array import array
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -14,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ego4dfs.blocks import PART_SIZE
-from ego4dfs.facts import IndexPlace, MediaFacts, MediaTable
+from ego4dfs.facts import IndexPlace, MediaFacts, MediaTable, media_facts
 from ego4dfs.facts.media_facts import MAX_GROUPS
 from ego4dfs.facts.table import FactsTable
-from ego4dfs.media import MediaIndex, find_index, read_index
+from ego4dfs.media import MediaIndex, Samples, find_index, read_index
 from ego4dfs.store import ObjectFacts
 from kit import media
 
@@ -79,7 +80,13 @@ def test_packed_facts_are_the_same_afterwards(steps):
         starts.append(starts[-1] + start)
         stops.append(max(stops[-1], starts[-1] + length))
     facts = MediaFacts(range(5, 99), 90_000, times[-1], times, starts, stops)
-    assert MediaFacts.unpacked(facts.index, facts.timescale, facts.end, facts.packed()) == facts
+    again = MediaFacts.unpacked(facts.index, facts.timescale, facts.end, facts.packed())
+    assert [list(column) for column in (again.times, again.starts, again.stops)] == [
+        times,
+        starts,
+        stops,
+    ]
+    assert (again.index, again.timescale, again.end) == (facts.index, 90_000, times[-1])
 
 
 @pytest.mark.parametrize(
@@ -243,3 +250,37 @@ def test_sound_that_is_elsewhere_in_the_file_is_not_in_the_groups():
     facts, keys = MediaFacts.of(index), index.video.key_frames
     assert list(facts.starts) == keys.offsets.tolist()
     assert facts.stops[-1] == keys.stop
+
+
+def test_groups_after_the_end_of_the_sound_have_their_pictures_only():
+    index = index_of(media.form("index at the end"))
+    video, sound = index.tracks
+    half = len(sound.samples) // 2
+    samples = sound.samples
+    shorter = Samples(
+        samples.decode[: half + 1],
+        *(values[:half] for values in (samples.present, samples.offsets, samples.sizes)),
+        samples.is_key[:half],
+        samples.description[:half],
+    )
+    shown = range(sound.shown.start, int(samples.decode[half]))
+    early = replace(index, tracks=(video, replace(sound, samples=shorter, shown=shown)))
+    facts, keys = MediaFacts.of(early), video.key_frames
+    first = len(keys.times) // 2 + 1
+    assert list(facts.starts[first:]) == keys.offsets.tolist()[first:]
+    assert list(facts.starts[1:3]) < keys.offsets.tolist()[1:3]
+
+
+def test_too_many_key_frames_are_refused_before_they_are_listed(monkeypatch):
+    monkeypatch.setattr(media_facts, "MAX_GROUPS", 5)
+    index = index_of(media.form("no sound"))
+    monkeypatch.setattr(MediaIndex, "groups", None)
+    with pytest.raises(ValueError, match="more than 5 key frames"):
+        MediaFacts.of(index)
+
+
+def test_facts_of_an_object_with_a_name_that_is_no_text_are_not_recorded(table):
+    kept = MediaTable(table)
+    kept.put(URL, SIZE, "\udc80", FACTS)
+    kept.put(URL + "\udc80", SIZE, "etag", FACTS)
+    assert not list(kept.places("s3://bucket/full_scale/", 10))

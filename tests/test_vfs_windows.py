@@ -179,6 +179,7 @@ def test_times_have_the_forms_of_clip(vfs):
         ("aaaa", "1-2", "it is not the name of a window; write it like 600-602.mp4"),
         ("aaaa", "12.mp4", "it is not the name of a window"),
         ("aaaa", "1-2-3.mp4", "its end: '2-3' is not a time"),
+        ("aaaa", " 1 - 2 .mp4", "it is not the name of a window"),
         ("aaaa", "x-2.mp4", "its start: 'x' is not a time"),
         ("aaaa", "nan-2.mp4", "its start: 'nan' is not a time"),
         ("aaaa", "2-1.mp4", "2.0 s to 1.0 s is not a window"),
@@ -201,7 +202,8 @@ def test_what_is_no_window_does_not_exist_and_the_status_says_why(vfs, uid, name
 
 
 def test_other_names_in_the_hidden_directory_do_not_exist(vfs):
-    for path in (".ego4dfs/x", ".ego4dfs/status.json", ".ego4dfs/windowsx/aaaa"):
+    names = ("x", "status.json", "windowsx/aaaa", "windows/.git", "windows/aaaa/.Trash-0")
+    for path in (f".ego4dfs/{name}" for name in names):
         with pytest.raises(NotFound):
             vfs.stat(path)
     assert vfs.status()["errors"] == 0

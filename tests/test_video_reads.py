@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from ego4dfs.blocks import PART_SIZE, ObjectRef
-from ego4dfs.errors import ObjectChanged
-from ego4dfs.facts import MediaFacts
+from ego4dfs.errors import MediaError, ObjectChanged
+from ego4dfs.facts import IndexPlace, MediaFacts
 from ego4dfs.media import read_index
 from ego4dfs.mount.operations import Operations
 from ego4dfs.reader import FIRST_AT_START
+from ego4dfs.reader.window import SEQUENTIAL_AFTER
 from ego4dfs.vfs import VFS, Handle, video_facts
 from ego4dfs.vfs.video import current
 from ego4dfs.vfs.window_file import WindowFile
@@ -36,10 +39,34 @@ PLACES = pytest.mark.parametrize("place", ["front", "end"])
 Open = Callable[[], VFS]
 
 
+class Gets:
+    """Counts GETs as they are sent; the product's counter counts them when they have ended."""
+
+    def __init__(self, vfs: VFS, monkeypatch) -> None:
+        self.count = 0
+        for name in ("stream_range", "read_range"):
+            counted = partial(self._counted, getattr(vfs.session.store, name))
+            monkeypatch.setattr(vfs.session.store, name, counted)
+
+    def _counted(self, call: Callable[..., object], *args: object, **options: object) -> object:
+        self.count += 1
+        return call(*args, **options)
+
+
+SENT: dict[VFS, Gets] = {}
+
+
 @pytest.fixture
-def open_vfs(open_tree, release) -> Open:
+def open_vfs(open_tree, release, monkeypatch) -> Iterator[Open]:
     release.dataset("full_scale", {**VIDEOS, "damaged.mp4": media.long_video(SECONDS, 9)[:-500]})
-    return lambda: open_tree(version=release.version, datasets=["full_scale"], metadata=False)
+
+    def open_it() -> VFS:
+        vfs = open_tree(version=release.version, datasets=["full_scale"], metadata=False)
+        SENT[vfs] = Gets(vfs, monkeypatch)
+        return vfs
+
+    yield open_it
+    SENT.clear()
 
 
 @pytest.fixture
@@ -48,7 +75,7 @@ def top(release) -> str:
 
 
 def gets(vfs: VFS) -> int:
-    return int(vfs.session.metrics.requests["get"])
+    return SENT[vfs].count
 
 
 def quiet(vfs: VFS) -> None:
@@ -108,11 +135,12 @@ def test_the_index_of_the_next_video_is_fetched_when_it_is_opened(open_vfs, top,
     before = gets(vfs)
     handle, index = vfs.open(path), FACTS[f"{place}1.mp4"].index
     quiet(vfs)
-    assert gets(vfs) - before == (1 if place == "front" else 2)
-    assert (
-        read(vfs, handle, index.start, index.stop)
-        == VIDEOS[f"{place}1.mp4"][index.start : index.stop]
-    )
+    requests = gets(vfs)
+    expected = VIDEOS[f"{place}1.mp4"]
+    assert read(vfs, handle, index.start, index.stop) == expected[index.start : index.stop]
+    assert gets(vfs) == requests
+    # At the end: the answer to one of the two requests may confirm the size before the other.
+    assert read(vfs, handle, 0, KERNEL) == expected[:KERNEL]
     assert gets(vfs) - before == (1 if place == "front" else 2)
 
 
@@ -121,8 +149,7 @@ def test_the_place_of_indexes_is_known_to_the_next_process(open_vfs, top):
     fetched(vfs, opened(vfs, f"{top}/end0.mp4"), FACTS["end0.mp4"].starts[3], 7 * MIB)
     vfs.close()
     again = open_vfs()
-    again.open(f"{top}/end1.mp4")
-    quiet(again)
+    opened(again, f"{top}/end1.mp4")
     assert gets(again) == 2
 
 
@@ -176,7 +203,7 @@ def test_a_video_without_a_usable_index_is_read_as_other_files_are(open_vfs, top
 
 
 def test_an_index_that_is_too_long_is_not_parsed(open_vfs, top, monkeypatch):
-    monkeypatch.setattr(video_facts, "MAX_INDEX_BYTES", 1000)
+    monkeypatch.setattr(video_facts, "MAX_PARSED_BYTES", 1000)
     vfs = open_vfs()
     handle = opened(vfs, f"{top}/front0.mp4")
     fetched(vfs, handle, 7 * MIB, 8 * MIB)
@@ -200,15 +227,80 @@ def test_facts_of_another_version_are_not_used(open_vfs, top, release):
     assert facts.index == FACTS["front1.mp4"].index
 
 
-def test_only_so_many_facts_are_kept_in_memory(open_vfs, top, monkeypatch):
-    monkeypatch.setattr(video_facts, "_MAX_KEPT", 1)
+def test_facts_that_do_not_fit_into_memory_are_read_from_disk(open_vfs, top, monkeypatch):
+    monkeypatch.setattr(video_facts, "MAX_FACTS_BYTES", 300)  # those of one video
     vfs = open_vfs()
-    indexes = video_facts.VideoFacts(vfs.session.facts.media, vfs.session.reader)
+    media_facts, parsing = vfs.session.facts.media, threading.Lock()
+    known = video_facts.VideoFacts(media_facts, vfs.session.reader, parsing)
     handles = [opened(vfs, f"{top}/{name}") for name in ("end0.mp4", "front0.mp4")]
     for handle in (*handles, *handles):
-        found = indexes.find(ref_of(handle))
+        found = known.find(ref_of(handle))
         assert found is not None
         assert found.index == FACTS[handle.path.rpartition("/")[2]].index
+
+
+@pytest.mark.parametrize("error", [MediaError("damaged"), MemoryError(), ImportError("numpy")])
+def test_a_failure_to_parse_an_index_fails_no_read(open_vfs, top, monkeypatch, error):
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ego4dfs.media.parse_index", fail)
+    vfs = open_vfs()
+    handle = opened(vfs, f"{top}/end0.mp4")
+    assert fetched(vfs, handle, 5 * MIB, 6 * MIB)
+
+
+def test_a_video_without_a_usable_index_is_parsed_once(open_vfs, top, monkeypatch):
+    parsed: list[object] = []
+
+    def fail(found: object) -> None:
+        parsed.append(found)
+        raise MediaError("damaged")
+
+    monkeypatch.setattr("ego4dfs.media.parse_index", fail)
+    vfs = open_vfs()
+    for start in (5 * MIB, 12 * MIB):
+        fetched(vfs, opened(vfs, f"{top}/end0.mp4"), start, start + KERNEL)
+    assert len(parsed) == 1
+
+
+def test_no_read_waits_for_the_memory_of_a_long_group(open_vfs, top, monkeypatch, release):
+    video = media.long_video(60, 4, group=900)  # groups of 16 MB
+    release.dataset("full_scale", {**VIDEOS, "long.mp4": video})
+    vfs = open_vfs()
+    handle = vfs.open(f"{top}/long.mp4")
+    read(vfs, handle, 0, KERNEL)
+    waits: list[int] = []
+    downloads = vfs.session.reader.downloads
+    fetch = downloads.fetch
+
+    def counted(ref: ObjectRef, wanted: range, *more: object, **options: object) -> object:
+        waits.append(len(wanted))
+        return fetch(ref, wanted, *more, **options)
+
+    monkeypatch.setattr(downloads, "fetch", counted)
+    start = read_index(len(video), lambda at, length: video[at : at + length]).groups().starts[1]
+    before = vfs.session.metrics.bytes_fetched
+    assert read(vfs, handle, start, start + KERNEL) == video[start : start + KERNEL]
+    assert vfs.session.metrics.bytes_fetched - before >= 12 * MIB
+    assert sum(waits) <= SEQUENTIAL_AFTER + PART_SIZE
+
+
+def test_only_so_much_is_fetched_in_the_belief_that_it_is_an_index(open_vfs, top, monkeypatch):
+    monkeypatch.setattr(video_facts, "MAX_GUESS_BYTES", 2 * PART_SIZE)
+    vfs = open_vfs()
+    opened(vfs, f"{top}/end0.mp4")
+    monkeypatch.setattr(
+        vfs.session.facts.media,
+        "places",
+        lambda *_: [IndexPlace(30 * MIB, range(9 * MIB, 30 * MIB))],
+    )
+    path = f"{top}/end1.mp4"
+    vfs.stat(path)
+    before = vfs.session.metrics.bytes_fetched
+    vfs.open(path)
+    quiet(vfs)
+    assert vfs.session.metrics.bytes_fetched - before <= FIRST_AT_START + 3 * PART_SIZE
 
 
 def test_a_mount_imports_the_parser_when_a_video_is_first_opened(open_vfs, top, monkeypatch):
@@ -222,6 +314,19 @@ def test_a_mount_imports_the_parser_when_a_video_is_first_opened(open_vfs, top, 
         operations.open(f"/{top}/end0.mp4", SimpleNamespace())
     wait_until(lambda: bool(names))
     assert names == ["ego4dfs.media"]
+
+
+def test_a_video_can_be_opened_if_no_thread_can_be_started(open_vfs, top, monkeypatch):
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    video_facts.import_parser.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(video_facts.threading.Thread, "start", fail)
+        for _ in range(2):
+            video_facts.import_parser()
+    handle = opened(open_vfs(), f"{top}/end0.mp4")
+    assert handle.size == len(VIDEOS["end0.mp4"])
 
 
 @PLACES

@@ -9,7 +9,7 @@ import pytest
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.facts import MediaFacts
 from ego4dfs.reader import VideoWindow, Window
-from ego4dfs.reader.video_window import GROUP_REQUEST_BYTES, MAX_GROUP_BYTES, MAX_GROUPS
+from ego4dfs.reader.video_window import GROUP_REQUEST_BYTES, MAX_GROUP_BYTES, MAX_RUN_GROUPS
 from ego4dfs.reader.window import READAHEAD_STEP
 from kit.data import MIB
 
@@ -20,9 +20,9 @@ HEAD = 700 * KIB
 KERNEL = 128 * KIB
 
 
-def facts(*sizes: int, sound_bytes: int = 0) -> MediaFacts:
+def facts(*sizes: int, sound_bytes: int = 0, head: int = HEAD) -> MediaFacts:
     """Return groups of these sizes, which begin so much before the end of the one before."""
-    bounds = list(accumulate(sizes, initial=HEAD))
+    bounds = list(accumulate(sizes, initial=head))
     starts = [bounds[0], *(bound - sound_bytes for bound in bounds[1:-1])]
     times = range(0, 120 * len(sizes), 120)
     return MediaFacts(range(32, HEAD), 30, 120 * len(sizes), times, starts, bounds[1:])
@@ -73,9 +73,9 @@ def test_the_next_group_is_fetched_in_two_halves_as_the_reader_goes_on():
 
 def test_a_long_run_is_read_ahead_as_other_files_are():
     window = opened()
-    read(window, TEN.starts[2], TEN.stops[1 + MAX_GROUPS] + KERNEL)
+    read(window, TEN.starts[2], TEN.stops[1 + MAX_RUN_GROUPS] + KERNEL)
     assert (window.granularity, window.request_bytes) == (BLOCK_SIZE, READAHEAD_STEP)
-    start = TEN.stops[1 + MAX_GROUPS] + KERNEL
+    start = TEN.stops[1 + MAX_RUN_GROUPS] + KERNEL
     ends = read(window, start, start + 4 * MIB)
     assert ends
     assert all(end % READAHEAD_STEP == 0 for end in ends)
@@ -123,7 +123,7 @@ def test_a_step_back_within_the_group_is_not_a_seek():
     [
         (None, TEN.starts[4]),
         (TEN, TEN.stops[-1] + 100),
-        (TEN, HEAD // 2 + 2 * MIB - 2 * MIB),
+        (facts(GROUP, head=8 * MIB), 4 * MIB),
         (facts(GROUP, 2 * MAX_GROUP_BYTES), HEAD + GROUP),
     ],
     ids=["unknown", "after the last group", "before the first group", "a group that is too long"],

@@ -130,7 +130,8 @@ class Ego4D:
     def frames(self, uid: str, start_s: float, end_s: float) -> Pictures:
         """Return the pictures of a window: uint8, (pictures, height, width, 3), RGB.
 
-        They are bit for bit those that PyAV decodes from the whole video. Raises MediaError for
+        They are bit for bit those that PyAV decodes from the whole video, and all in memory: an
+        hour of 1920x1080 has 670 GB. Raises MediaError for
         pictures that cannot be decoded, and ImportError without PyAV (`ego4dfs[video]`).
         """
         try:
@@ -225,7 +226,10 @@ def _as_file(file: WindowFile) -> io.BufferedReader:
 
 def _location(name: AnyPath) -> str:
     """Return the absolute path of a file on disk, or the path of an annotation in the tree."""
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{name}: {error}") from error
     if not isinstance(name, str) or path.is_absolute() or (path.exists() and not path.is_dir()):
         return str(path.absolute())
     if "/" in name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ if TYPE_CHECKING:  # it imports numpy, which takes 0.1 s
 
 MAX_GROUPS = 1 << 17
 """One hour at 30 frames a second in which each picture is a key frame."""
-_MAX_NUMBER = (1 << 62) - 1
 _COLUMNS = 3
 
 
@@ -58,9 +58,11 @@ class MediaFacts:
     def of(cls, index: MediaIndex) -> MediaFacts:
         """Return the facts of an index. Raises ValueError for one that they cannot describe."""
         video = index.video
+        if int(video.samples.is_key.sum()) > MAX_GROUPS:
+            raise ValueError(f"it has more than {MAX_GROUPS} key frames")
         groups = index.groups()
         end = max(video.shown.stop, groups.times[-1])
-        return cls(index.place, video.timescale, end, *groups)
+        return cls(index.place, video.timescale, end, *map(_array, groups))
 
     def group_at(self, offset: int) -> int | None:
         """Return the number of the group that a read at `offset` begins with, or None."""
@@ -77,6 +79,11 @@ class MediaFacts:
         share = min(1.0, (end - begin) / (finish - begin)) if finish > begin else 1.0
         length = math.ceil(share * (self.stops[last] - self.starts[last]))
         return range(self.starts[first], self.starts[last] + length)
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory the groups take."""
+        return 8 * _COLUMNS * len(self.times)
 
     def is_within(self, size: int) -> bool:
         """Return whether all of these bytes are inside an object of `size` bytes."""
@@ -98,9 +105,15 @@ class MediaFacts:
         time_steps, start_steps, lengths = _columns(packed)
         times, starts = list(accumulate(time_steps)), list(accumulate(start_steps))
         stops = [start + length for start, length in zip(starts, lengths, strict=True)]
-        if any(abs(number) > _MAX_NUMBER for number in (*times, *stops)):
-            raise ValueError("a number is too large")
-        return cls(index, timescale, end, times, starts, stops)
+        return cls(index, timescale, end, _array(times), _array(starts), _array(stops))
+
+
+def _array(numbers: Sequence[int]) -> Sequence[int]:
+    """Return numbers in 8 bytes each. Raises ValueError for one that needs more."""
+    try:
+        return array("q", numbers)
+    except OverflowError as error:
+        raise ValueError("a number is too large") from error
 
 
 def _differences(numbers: Iterable[int]) -> list[int]:

@@ -58,6 +58,10 @@ class MediaTable:
         """Record facts. Those that SQLite cannot store are not recorded."""
         if size > MAX_OBJECT_BYTES or max(facts.timescale, facts.end) >= _MAX_STORED:
             return
+        try:
+            f"{url}{etag}".encode()
+        except UnicodeEncodeError:
+            return
         index = facts.index
         values = (index.start, index.stop, facts.timescale, facts.end, facts.packed())
         self._table.write((_INSERT, with_checksums([(url, size, etag, *values)])))
@@ -79,8 +83,13 @@ class MediaTable:
     def places(self, directory_url: str, limit: int) -> Iterator[IndexPlace]:
         """Yield the places of some indexes of objects whose URL is `directory_url` and a name."""
         for row in self._table.rows_below("media", _COLUMNS, directory_url, limit):
-            if (facts := facts_in(row)) is not None:
-                yield IndexPlace(row[1], facts.index)
+            size, start, stop = row[1], row[3], row[4]
+            try:
+                is_possible = 0 <= start < stop <= size
+            except TypeError:
+                continue
+            if is_possible:
+                yield IndexPlace(size, range(start, stop))
 
 
 def facts_in(row: Row) -> MediaFacts | None:

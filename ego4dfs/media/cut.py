@@ -19,6 +19,8 @@ from ego4dfs.media.locate import Read
 
 READ_BYTES = 32 << 20
 """The longest read, and so what a copy needs in memory."""
+MAX_PIECES = 1 << 16
+"""A window of more pieces is refused: one of an hour has 7,200 if other tracks are between."""
 MAX_GAP_BYTES = 256 << 10
 """Pieces with a smaller gap between them are read at once."""
 AFTER_END_S = 0.5
@@ -55,13 +57,16 @@ def cut(index: MediaIndex, start_s: float, stop_s: float) -> Cut:
     """Cut [start_s, stop_s) out of a video: all tracks, from the key frame before it on.
 
     What is after the end of a track is left out. Raises ValueError for times that are not numbers
-    with 0 <= start_s < stop_s, and for a window in which no picture begins.
+    with 0 <= start_s < stop_s, and for a window in which no picture begins; MediaError for one of
+    more than MAX_PIECES.
     """
     writer = CutWriter(index, start_s, stop_s)
     window = [part for part in index.window(start_s, stop_s) if writer.shown(part[0])]
     if not any(track is index.video for track, _ in window):
         raise ValueError(f"no picture begins in {start_s} s to {stop_s} s")
     layout = layout_of(window)
+    if len(layout.pieces) > MAX_PIECES:
+        raise MediaError(f"the window is in {len(layout.pieces)} pieces; the limit is {MAX_PIECES}")
     mdat = media_data_header(layout.size)
     before = len(index.file_type) + len(writer.moov(layout.parts, 0)) + len(mdat)
     header = index.file_type + writer.moov(layout.parts, before) + mdat
@@ -86,12 +91,14 @@ def cut_inside(index: MediaIndex, start_s: float, stop_s: float) -> Cut:
     return cut(index, start_s, stop_s)
 
 
-def read_pieces(pieces: Iterable[range], read: Read) -> Iterator[memoryview]:
+def read_pieces(
+    pieces: Iterable[range], read: Read, max_gap: int = MAX_GAP_BYTES
+) -> Iterator[memoryview]:
     """Yield the bytes of each piece, of longer ones in parts; near pieces take one call of `read`.
 
     Raises as `Cut.content` does.
     """
-    for group in grouped(pieces):
+    for group in grouped(pieces, max_gap):
         start, stop = group[0].start, max(piece.stop for piece in group)
         data = memoryview(read(start, stop - start))
         if len(data) != stop - start:
@@ -100,13 +107,16 @@ def read_pieces(pieces: Iterable[range], read: Read) -> Iterator[memoryview]:
             yield data[piece.start - start : piece.stop - start]
 
 
-def grouped(pieces: Iterable[range]) -> Iterator[list[range]]:
-    """Group pieces that are read at once; longer ones are split into READ_BYTES."""
+def grouped(pieces: Iterable[range], max_gap: int = MAX_GAP_BYTES) -> Iterator[list[range]]:
+    """Group pieces that are read at once: longer ones are split into READ_BYTES.
+
+    Between two pieces of a group are at most `max_gap` bytes.
+    """
     group: list[range] = []
     for piece in pieces:
         for start in range(piece.start, piece.stop, READ_BYTES):
             part = range(start, min(start + READ_BYTES, piece.stop))
-            is_near = bool(group) and 0 <= part.start - group[-1].stop <= MAX_GAP_BYTES
+            is_near = bool(group) and 0 <= part.start - group[-1].stop <= max_gap
             if group and not (is_near and part.stop - group[0].start <= READ_BYTES):
                 yield group
                 group = []

@@ -48,11 +48,10 @@ def groups_of(video: Track, sound: Iterable[Track], preroll_s: float) -> Groups:
         firsts = np.maximum(np.searchsorted(present, before, side="right") - 1, 0)
         lasts = np.append(np.searchsorted(present, ticks[1:]), len(present))
         first, last = _extremes(track, firsts, lasts)
-        is_near = (
-            (firsts < lasts) & (first >= starts - MAX_GAP_BYTES) & (last <= stops + MAX_GAP_BYTES)
-        )
-        starts = np.where(is_near, np.minimum(starts, first), starts)
-        stops = np.where(is_near, np.maximum(stops, last), stops)
+        is_heard = (firsts < lasts) & (before < track.shown.stop)
+        is_near = (first >= starts - MAX_GAP_BYTES) & (last <= stops + MAX_GAP_BYTES)
+        starts = np.where(is_heard & is_near, np.minimum(starts, first), starts)
+        stops = np.where(is_heard & is_near, np.maximum(stops, last), stops)
     return Groups(times.tolist(), starts.tolist(), stops.tolist())
 
 

@@ -46,7 +46,7 @@ class KernelCache:
             if self._sizes.get(path, size) != size and path in self._open and not replace:
                 return False
             self._sizes[path] = size
-            if _is_window(path):
+            if is_below_windows(path):
                 self._windows[path] = None
                 self._windows.move_to_end(path)
                 self._forget_windows()
@@ -62,11 +62,11 @@ class KernelCache:
         path = handle.path
         with self._lock:
             known = self._sizes.get(path)
-            if known != handle.size and (known is not None or _is_window(path)):
+            if known != handle.size and (known is not None or is_below_windows(path)):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             self._sizes[path] = handle.size
             # Of a window that was forgotten there may be pages of any version.
-            before = self._versions.get(path, "" if _is_window(path) else handle.version)
+            before = self._versions.get(path, "" if is_below_windows(path) else handle.version)
             fi.keep_cache = before == handle.version
             # The page cache belongs to the path, not to the descriptor: versions must not share it.
             fi.direct_io = before != handle.version and path in self._open
@@ -94,5 +94,6 @@ class KernelCache:
                 self._versions.pop(path, None)
 
 
-def _is_window(path: str) -> bool:
-    return path.startswith(f"{WINDOWS_DIRECTORY}/")
+def is_below_windows(path: str) -> bool:
+    """Return whether a path, with or without a leading slash, is below the windows' directory."""
+    return path.strip("/").startswith(f"{WINDOWS_DIRECTORY}/")

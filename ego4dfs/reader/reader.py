@@ -22,7 +22,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.downloads import Downloads, OnArrival
 from ego4dfs.reader.flight import Flight, GivenUpError, read_deadline
-from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP, Window
+from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP, SEQUENTIAL_AFTER, Window
 from ego4dfs.runtime.deadline import ANSWER_S, Deadline
 from ego4dfs.store import ObjectStore
 
@@ -165,11 +165,19 @@ class Reader:
         begun: Mapping[str, Flight] = {}
         if awaited:
             if window and ahead is not None and window.granularity == PART_SIZE:
-                stop, ahead = ahead.stop, None  # little enough to fetch at once
+                # No read waits for the memory of more than this.
+                stop = max(stop, min(ahead.stop, start + SEQUENTIAL_AFTER))
+                ahead = range(stop, ahead.stop) if stop < ahead.stop else None
             begun = self._fetch(ref, range(awaited[0][0].place.start, stop), window)
         if window and ahead is not None:
             stream_before = stop + STREAM_AHEAD
-            end = self.downloads.fetch_ahead(ref, ahead, window.granularity, stream_before)
+            end = self.downloads.fetch_ahead(
+                ref,
+                ahead,
+                window.granularity,
+                stream_before,
+                request_bytes=window.request_bytes,
+            )
             if end < ahead.stop:
                 window.rewind_to(end)
         for span, piece in awaited:

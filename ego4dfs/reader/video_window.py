@@ -12,7 +12,7 @@ GROUP_REQUEST_BYTES = 3 * PART_SIZE
 """The longest request for a group: one of average length arrives by four connections at once."""
 MAX_GROUP_BYTES = 16 << 20
 """A longer group is read as other files are."""
-MAX_GROUPS = 3
+MAX_RUN_GROUPS = 3
 """A run of more groups is longer than a window of some seconds."""
 MAX_PREROLL_BYTES = BLOCK_SIZE
 """How far before a seek its group may begin, so that it is fetched from there on."""
@@ -26,8 +26,8 @@ class VideoWindow(Window):
 
     After a seek in a video with media facts the whole group of pictures is fetched, by several
     requests at once, and the next groups, each in two halves, as the reader goes on. A run of more
-    than MAX_GROUPS groups, one from the start of the file, and one in a video without media facts
-    is fetched ahead as by a Window.
+    than MAX_RUN_GROUPS groups, one from the start of the file, and one in a video without media
+    facts is fetched ahead as by a Window.
 
     Safe from several threads.
     """
@@ -91,7 +91,7 @@ class VideoWindow(Window):
         if facts is None or first is None:
             return None
         group = first if self._next <= facts.stops[first] else facts.group_at(self._next - 1)
-        if group is None or group - first >= MAX_GROUPS:
+        if group is None or group - first >= MAX_RUN_GROUPS:
             return None
         start = self._start if group == first else facts.stops[group - 1]
         stop = facts.stops[group]

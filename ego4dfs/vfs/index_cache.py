@@ -3,71 +3,40 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import astuple
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from ego4dfs.errors import MediaError, StoreUnavailable, detach, renewed
 from ego4dfs.runtime.deadline import ANSWER_S, Deadline
+from ego4dfs.vfs.recent import Recent
 
 if TYPE_CHECKING:
     from ego4dfs.media import Cut, MediaIndex, Read
 
-MAX_INDEX_BYTES = 48 << 20
+MAX_INDEXES_BYTES = 48 << 20
 """How much memory indexes take: about 6 MB for a video of full_scale."""
-MAX_CUT_BYTES = 16 << 20
+MAX_CUTS_BYTES = 16 << 20
 """How much memory cuts take: about 2 KB for two seconds."""
 LONG_READ_BYTES = 4 << 20
 """A longer index, of more than two hours, is read and parsed by one thread at a time."""
 _PIECE_BYTES = 128  # a range and its ends, as objects
-
-_Value = TypeVar("_Value")
-
-
-class _Recent(Generic[_Value]):
-    """The last used values, of at most `max_bytes`. Safe from several threads."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[str, tuple[_Value, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> _Value | None:
-        with self._lock:
-            found = self._kept.get(key)
-            if found is None:
-                return None
-            self._kept.move_to_end(key)
-            return found[0]
-
-    def put(self, key: str, value: _Value, size: int) -> _Value:
-        """Keep a value of `size` bytes, unless the key has one, and return it."""
-        with self._lock:
-            if size <= self._max_bytes and key not in self._kept:
-                self._kept[key] = value, size
-                self._bytes += size
-            while self._bytes > self._max_bytes:
-                _, (_, freed) = self._kept.popitem(last=False)
-                self._bytes -= freed
-        return value
 
 
 class IndexCache:
     """Keeps the last indexes and cuts, and the errors of videos without a usable index.
 
     One thread at a time parses or cuts, because that takes some hundred MiB for the longest index;
-    `_computing` is held then, and not during I/O. Safe from several threads.
+    `computing` is held then, and not during I/O. Safe from several threads.
     """
 
     def __init__(self) -> None:
         """Begin with nothing kept."""
-        self._indexes: _Recent[MediaIndex | MediaError] = _Recent(MAX_INDEX_BYTES)
-        self._cuts: _Recent[Cut] = _Recent(MAX_CUT_BYTES)
-        self._computing = threading.Lock()
+        self._indexes: Recent[MediaIndex | MediaError] = Recent(MAX_INDEXES_BYTES)
+        self._cuts: Recent[Cut] = Recent(MAX_CUTS_BYTES)
+        self.computing = threading.Lock()
         self._long_reads = threading.Semaphore(1)
 
     def __contains__(self, version: str) -> bool:
@@ -106,7 +75,7 @@ class IndexCache:
         found = self._cuts.get(key)
         if found is None:
             made_of = index()
-            with self._computing:
+            with self.computing:
                 found = self._cuts.get(key) or cut_inside(made_of, start_s, end_s)
             self._cuts.put(key, found, len(found.header) + _PIECE_BYTES * len(found.pieces))
         return found
@@ -116,7 +85,7 @@ class IndexCache:
 
         try:
             located = find_index(size, read)
-            with self._computing:
+            with self.computing:
                 found = self._indexes.get(version) or parse_index(located)
                 return self._indexes.put(version, found, _index_bytes(found))
         except MediaError as error:

@@ -71,7 +71,7 @@ class VFS:
         self._readahead = DirectoryReadahead(
             tree, self._readahead_facts, self._prefetch, session.cache.readahead.current
         )
-        self.video_facts = VideoFacts(session.facts.media, session.reader)
+        self.video_facts = VideoFacts(session.facts.media, session.reader, self.indexes.computing)
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
 
@@ -345,7 +345,8 @@ class VFS:
         handle = Handle(node.path, ref=ref, copy=copy, drops=self.session.reader.drops(ref))
         if copy is None and node.path.endswith(VIDEO_SUFFIX):
             handle.window = VideoWindow(partial(self.video_facts.find, ref))
-            self.video_facts.fetch_ahead(ref)
+            if first_offset is None:
+                self.video_facts.fetch_ahead(ref)
         return handle
 
     def _readahead_facts(self, node: ObjectFile) -> ObjectFacts | None:

@@ -45,6 +45,8 @@ class ExactFile:
         Raises MediaError, which begins with the path, if it has no index that can be used, and what
         `VFS.read` raises.
         """
+        if self.handle.ref and self.handle.copy is None and self._version not in self.vfs.indexes:
+            self.vfs.video_facts.fetch_ahead(self.handle.ref)
         try:
             return self.vfs.indexes.index(
                 self._version, self.handle.size, self.read, self._record_facts
@@ -72,7 +74,9 @@ class ExactFile:
     def _version(self) -> str:
         """Return what is equal only if all bytes are, also after damaged ones were replaced."""
         ref = self.handle.ref
-        return f"{ref.object_id if ref else self.handle.path} {self.handle.version}"
+        copy = self.handle.copy
+        name = ref.object_id if ref else self.handle.path
+        return f"{name} {self.handle.version} {copy.mtime_ns if copy else ''}"
 
 
 @dataclass(frozen=True, slots=True)

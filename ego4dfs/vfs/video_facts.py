@@ -7,7 +7,6 @@ import importlib
 import logging
 import math
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from ego4dfs.blocks import ObjectRef
@@ -15,15 +14,19 @@ from ego4dfs.errors import MediaError
 from ego4dfs.facts import MediaFacts, MediaTable
 from ego4dfs.reader import FIRST_AT_START, GROUP_REQUEST_BYTES, Reader
 from ego4dfs.reader.window import READAHEAD_STEP
+from ego4dfs.vfs.recent import Recent
 
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIX = ".mp4"
-MAX_INDEX_BYTES = 8 << 20
+MAX_PARSED_BYTES = 8 << 20
 """A longer index is not parsed for a mount: four hours of video with sound have 8 MB."""
 MAX_GUESS_BYTES = 2 << 20
 """The most that is fetched at an open in the belief that the index is there."""
-_MAX_KEPT = 64  # media facts in memory: 30 KB for 20 minutes of video
+MAX_FACTS_BYTES = 4 << 20
+"""How much memory media facts take, beside those of open files: 8 KB for 20 minutes of video."""
+_MAX_UNUSABLE_BYTES = 64 << 10
+_UNUSABLE_BYTES = 100  # an object id
 _PLACES_READ = 16  # of a dataset, from the table
 
 
@@ -33,9 +36,15 @@ def import_parser() -> None:
 
     Not for processes that may fork: the child would wait for ever for the lock of the import.
     """
-    threading.Thread(
-        target=importlib.import_module, args=("ego4dfs.media",), name="media", daemon=True
-    ).start()
+    load = functools.partial(importlib.import_module, "ego4dfs.media")
+    try:
+        threading.Thread(target=load, name="media", daemon=True).start()
+    except RuntimeError as error:
+        log.info("the parser of indexes is imported at the first seek: %s", error)
+
+
+class _NotCachedError(Exception):
+    """Some bytes of an index are not cached."""
 
 
 @dataclass(slots=True)
@@ -57,25 +66,33 @@ class _Places:
 class VideoFacts:
     """Media facts by object version: from memory, from disk, or from the cached bytes of its index.
 
-    Safe from several threads; `_lock` guards the two dicts and is not held during I/O.
+    Safe from several threads; `_lock` guards `_places` and is not held during I/O.
     """
 
-    def __init__(self, table: MediaTable, reader: Reader) -> None:
-        """Use the facts of `table`, and what `reader` has cached."""
+    def __init__(self, table: MediaTable, reader: Reader, parsing: threading.Lock) -> None:
+        """Use the facts of `table`, and what `reader` has cached; `parsing` is held to parse."""
         self._table = table
         self._reader = reader
-        self._kept: OrderedDict[str, MediaFacts] = OrderedDict()
+        self._parsing = parsing
+        self._kept: Recent[MediaFacts] = Recent(MAX_FACTS_BYTES)
+        self._unusable: Recent[bool] = Recent(_MAX_UNUSABLE_BYTES)
         self._places: dict[str, _Places] = {}
         self._lock = threading.Lock()
 
     def find(self, ref: ObjectRef) -> MediaFacts | None:
         """Return the facts of a video, or None if its index is not cached or cannot be used.
 
-        Makes no request.
+        Makes no request, and raises nothing: a read goes on without them.
         """
-        facts = self._recorded(ref)
-        if facts is None and (facts := self._parse(ref)) is not None:
-            self._keep(ref, facts)
+        try:
+            facts = self._recorded(ref)
+            if facts is None and not self._unusable.get(ref.object_id):
+                facts = self._parse(ref)
+                if facts is not None:
+                    self._keep(ref, facts)
+        except Exception:  # such as too little memory
+            log.debug("%s is read without its index", ref.url, exc_info=True)
+            return None
         return facts
 
     def request_window(self, ref: ObjectRef, start_s: float, end_s: float) -> None:
@@ -96,7 +113,7 @@ class VideoFacts:
         """
         facts = self._recorded(ref)
         if facts is not None:
-            if len(facts.index) <= MAX_INDEX_BYTES:
+            if len(facts.index) <= MAX_PARSED_BYTES:
                 self._fetch(ref, facts.index)
             return
         places = self._places_beside(ref.url)
@@ -110,8 +127,7 @@ class VideoFacts:
             self._reader.request_parts(ref, [range(start, wanted.stop)])
 
     def _recorded(self, ref: ObjectRef) -> MediaFacts | None:
-        with self._lock:
-            facts = self._kept.get(ref.object_id)
+        facts = self._kept.get(ref.object_id)
         if facts is None:
             facts = self._table.get(ref.url, ref.size, ref.etag)
             if facts is not None:
@@ -119,31 +135,36 @@ class VideoFacts:
         return facts
 
     def _parse(self, ref: ObjectRef) -> MediaFacts | None:
-        from ego4dfs.media import read_index  # noqa: PLC0415 - numpy takes 0.1 s
+        from ego4dfs.media import find_index, parse_index  # noqa: PLC0415 - numpy takes 0.1 s
 
+        facts = None
         try:
-            index = read_index(ref.size, lambda *place: self._cached(ref, *place))
+            found = find_index(ref.size, lambda *place: self._cached(ref, *place))
+            with self._parsing:
+                index = parse_index(found)
+                facts = self._table.record(ref.url, ref.size, ref.etag, index)
+        except _NotCachedError:
+            return None
         except MediaError as error:
             log.debug("%s is read without its index: %s", ref.url, error)
-            return None
-        return self._table.record(ref.url, ref.size, ref.etag, index)
+        if facts is None:
+            self._unusable.put(ref.object_id, True, _UNUSABLE_BYTES)
+        return facts
 
     def _cached(self, ref: ObjectRef, offset: int, length: int) -> bytes:
-        """Return bytes that are cached. Raises MediaError if some are not, or for too many."""
-        data = None
-        if length <= MAX_INDEX_BYTES:
-            data = self._reader.read_cached(ref, offset, length)
+        """Return bytes that are cached. Raises MediaError for too many of them."""
+        if length > MAX_PARSED_BYTES:
+            raise MediaError(f"its index has {length} bytes; the limit is {MAX_PARSED_BYTES}")
+        data = self._reader.read_cached(ref, offset, length)
         if data is None:
-            raise MediaError(f"bytes {offset} to {offset + length} are not cached")
+            raise _NotCachedError
         return data
 
     def _keep(self, ref: ObjectRef, facts: MediaFacts) -> None:
         places = self._places_beside(ref.url)
         with self._lock:
             places.add(ref.size, facts.index)
-            self._kept[ref.object_id] = facts
-            if len(self._kept) > _MAX_KEPT:
-                self._kept.popitem(last=False)
+        self._kept.put(ref.object_id, facts, facts.nbytes)
 
     def _places_beside(self, url: str) -> _Places:
         """Return what is known of the videos in the same directory of the store."""

@@ -43,7 +43,8 @@ class WindowFile:
         header = self._cut.header[offset:stop]
         view[: len(header)] = header
         filled = len(header)
-        for data in read_pieces(self._ranges(offset + filled, stop), self._video.read):
+        # What is between them is not read: all pieces were requested, or will be read ahead.
+        for data in read_pieces(self._ranges(offset + filled, stop), self._video.read, max_gap=0):
             view[filled : filled + len(data)] = data
             filled += len(data)
         return filled

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ego4dfs.datasets import version_directory
-from ego4dfs.errors import AccessDenied, ConfigError, CredentialsRejected, MediaError, NotFound
+from ego4dfs.errors import (
+    AccessDenied,
+    ConfigError,
+    CredentialsRejected,
+    MediaError,
+    NotFound,
+    ObjectMissing,
+)
 from ego4dfs.times import parse_time
 from ego4dfs.vfs.tree import Directory, join
 from ego4dfs.vfs.values import Handle
@@ -58,7 +65,8 @@ class Windows:
             return self._resolve(path, path.split("/"))
         except NotFound as error:
             log.info("%s", error)
-            self._vfs.session.metrics.add_error(str(error))
+            if "/." not in path:  # else a shell or a file manager looks for its own files
+                self._vfs.session.metrics.add_error(str(error))
             raise
 
     def _resolve(self, path: str, names: Sequence[str]) -> Directory | OpenWindow:
@@ -86,7 +94,7 @@ class Windows:
         A dataset that the store refuses is left out. Its error is raised if no other one has the
         video.
         """
-        refusal: AccessDenied | None = None
+        refusal: AccessDenied | ObjectMissing | None = None
         directory = version_directory(self._vfs.session.catalog.version)
         for dataset in self._datasets:
             path = join(join(directory, dataset), f"{uid}{_SUFFIX}")
@@ -94,7 +102,7 @@ class Windows:
                 self._vfs.resolve(path)
             except CredentialsRejected:
                 raise
-            except AccessDenied as error:
+            except (AccessDenied, ObjectMissing) as error:
                 refusal = refusal or error
             except NotFound:
                 pass
@@ -108,7 +116,7 @@ class Windows:
 def _times(name: str) -> tuple[float, float]:
     """Return the seconds in the name of a window. Raises ConfigError for other names."""
     start, found, end = name.removesuffix(_SUFFIX).partition("-")
-    if not (name.endswith(_SUFFIX) and found):
+    if not (name.endswith(_SUFFIX) and found) or any(map(str.isspace, name)):
         raise ConfigError(
             "it is not the name of a window",
             hint="write it like 600-602.mp4, 10:00-10:02.5.mp4 or 00:10:00-00:10:02.mp4",
