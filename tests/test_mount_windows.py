@@ -10,6 +10,7 @@ import av
 import pytest
 
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
+from ego4dfs.reader import GROUP_REQUEST_BYTES
 from kit import media
 from kit.cli import run_cli
 from kit.gateway import Gateway
@@ -67,7 +68,7 @@ def test_a_whole_file_reader_fetches_little_more_than_the_window(root):
     path = window(root, "eeee", "20-22.mp4")
     data = path.read_bytes()
     counters = status(root)
-    assert counters["requests"]["get"] == 3
+    assert counters["requests"]["get"] <= 3 + len(data) // GROUP_REQUEST_BYTES
     assert counters["bytes_fetched"] <= len(data) + BLOCK_SIZE + 11 * PART_SIZE
     fd = os.open(path, os.O_RDONLY)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
