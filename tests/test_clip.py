@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -73,7 +74,8 @@ def test_a_second_clip_fetches_nothing_that_the_cache_has(clips):
     ("words", "name"),
     [
         (["bbbb.mp4", "1", "2"], "bbbb_1-2.mp4"),
-        (["BBBB", "1.25", "02.0"], "BBBB_1.25-2.mp4"),
+        (["BBBB", "1.25", "02.0"], "bbbb_1.25-2.mp4"),
+        (["bbbb", "1", "2", "--exact"], "bbbb_1-2.exact.mp4"),
         (["cccc", "1", "2", "--datasets", "clips"], "cccc_1-2.mp4"),
         (["cccc", "1", "2", "--datasets", "full_scale", "clips"], "cccc_1-2.mp4"),
         (["{}/clips/cccc.mp4", "1", "2"], "cccc_1-2.mp4"),
@@ -147,6 +149,15 @@ def test_a_directory_that_does_not_exist_is_an_error(clips):
     assert refused(done, ExitCode.FAILURE) == f"{clips.directory / 'none'}: no such directory"
 
 
+def test_a_slash_at_the_end_names_a_directory(clips):
+    done = clips("aaaa", "1", "2", "-o", "none/")
+    assert refused(done, ExitCode.FAILURE) == f"{clips.directory / 'none'}: no such directory"
+    assert tree(clips.directory) == {}
+    Path("some").mkdir()
+    clips.report("aaaa", "1", "2", "-o", "some/")
+    assert tree(clips.directory).keys() == {"some/aaaa_1-2.mp4"}
+
+
 def test_a_failed_read_leaves_no_file_and_keeps_the_old_one(clips, monkeypatch):
     def fail(_video: Video, _offset: int, _length: int) -> bytes:
         raise StoreUnavailable("s3://bucket/key: no answer", url="s3://bucket/key")
@@ -166,6 +177,16 @@ def test_a_full_disk_is_one_line(clips, monkeypatch):
     done = clips("aaaa", "1", "2", "-o", "clip.mp4")
     assert "clip.mp4 cannot be written: no space left on device" in refused(done, ExitCode.FAILURE)
     assert tree(clips.directory) == {}
+
+
+def test_a_clip_of_a_smaller_video_has_the_dataset_in_its_name(clips, release):
+    release.dataset("video_540ss", {"aaaa.mp4": media.form("no sound")})
+    words = ("aaaa", "1", "2", "--datasets", "video_540ss")
+    clips.report("aaaa", "1", "2")
+    clips.report(*words)
+    clips.report(*words, "--exact")
+    names = {"aaaa_1-2.mp4", "aaaa_1-2.video_540ss.mp4", "aaaa_1-2.video_540ss.exact.mp4"}
+    assert tree(clips.directory).keys() == names
 
 
 @pytest.mark.parametrize("faststart", [True, False])

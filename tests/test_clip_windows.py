@@ -120,8 +120,25 @@ def test_the_line_says_what_was_written_and_quiet_says_nothing(clips, table):
 def test_exact_clips_have_the_pictures_of_their_windows(clips, table):
     clips.report("--windows", table(("aaaa", 1.5, 2.5), ("bbbb", 2, 2.2)), "-o", "x", "--exact")
     found = {name: len(pictures(data)) for name, data in tree(Path("x")).items()}
-    assert found == {"aaaa_1.5-2.5.mp4": 30, "bbbb_2-2.2.mp4": 6}
-    assert b"avc1" in Path("x/aaaa_1.5-2.5.mp4").read_bytes()
+    assert found == {"aaaa_1.5-2.5.exact.mp4": 30, "bbbb_2-2.2.exact.mp4": 6}
+    assert b"avc1" in Path("x/aaaa_1.5-2.5.exact.mp4").read_bytes()
+
+
+def test_other_clips_of_the_same_window_do_not_count_as_existing(clips, release, table):
+    """Neither an exact one, nor one of a smaller video with the same uid."""
+    release.dataset("video_540ss", {"aaaa.mp4": media.form("no sound")})
+    words = ("--windows", table(("aaaa", 1, 2)), "-o", "many")
+    names = set()
+    for more, name in [
+        ((), "aaaa_1-2.mp4"),
+        (("--exact",), "aaaa_1-2.exact.mp4"),
+        (("--datasets", "video_540ss"), "aaaa_1-2.video_540ss.mp4"),
+    ]:
+        report = clips.report(*words, *more)
+        names.add(name)
+        assert (report["existing"], len(report["clips"])) == (0, 1)
+        assert tree(Path("many")).keys() == names
+    assert clips.report(*words, "--exact")["existing"] == 1
 
 
 def test_an_index_is_read_once_for_all_windows_of_a_video(clips, table, opened):

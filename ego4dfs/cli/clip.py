@@ -35,7 +35,7 @@ from ego4dfs.vfs.video import Video, open_video
 _EXAMPLES = """\
 examples:
   ego4dfs clip VIDEO_UID 600 602                       # VIDEO_UID_600-602.mp4
-  ego4dfs clip VIDEO_UID 10:00 10:02.5 -o clip.mp4 --exact
+  ego4dfs clip VIDEO_UID 10:00 10:02.5 --exact         # VIDEO_UID_600-602.5.exact.mp4
   ego4dfs clip v2/clips/CLIP_UID.mp4 1 2.5             # seconds of the clip
   ego4dfs clip --windows annotations/nlq_train.json --splits train -o clips
 
@@ -44,12 +44,15 @@ examples:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the command line asks for: a window of `video`, a uid or a path, in a file."""
+    """What the command line asks for: a window of `video`, a uid or a path.
+
+    `output` is the file, or a directory for it.
+    """
 
     video: str
     start_s: float
     end_s: float
-    file: Path
+    output: Path
 
 
 def add_arguments(parser: Parser) -> None:
@@ -132,8 +135,9 @@ def _write_one(args: argparse.Namespace) -> int:
     try:
         metrics = vfs.session.metrics
         fetched_before = metrics.bytes_fetched
-        video = _open(vfs, video_path(vfs, config, request.video))
-        clip = Clip(video, request.start_s, request.end_s, request.file)
+        path = video_path(vfs, config, request.video)
+        file = _file(request, path, args)
+        clip = Clip(_open(vfs, path), request.start_s, request.end_s, file)
         with ClipProgress(None if args.quiet else sys.stderr) as progress:
             made = _write(clip, _cut(clip), encoder, progress)
         fetched = metrics.bytes_fetched - fetched_before
@@ -144,19 +148,26 @@ def _write_one(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> _Request:
-    """Return what is asked for. Raises ConfigError, and OutputError if the file exists."""
+    """Return what is asked for. Raises ConfigError, and OutputError if a directory is missing."""
     start_s, end_s = parse_time(args.start, "START"), parse_time(args.end, "END")
     if start_s >= end_s:
         raise ConfigError(f"START, {args.start}, is not before END, {args.end}")
-    name = clip_name(args.video.rpartition("/")[2].removesuffix(".mp4"), start_s, end_s)
-    file = path_of(getattr(args, "output_directory", name), "-o")
+    given = getattr(args, "output_directory", ".")
+    output = path_of(given, "-o")
+    directory = output if given.endswith("/") else output.parent
+    if not (output.is_dir() or directory.is_dir()):
+        raise OutputError(f"{directory}: no such directory", hint="create it, or change -o")
+    return _Request(args.video, start_s, end_s, output)
+
+
+def _file(request: _Request, path: str, args: argparse.Namespace) -> Path:
+    """Return the file for the clip of the video at a path. Raises OutputError if it exists."""
+    file = request.output
     if file.is_dir():
-        file /= name
-    if not file.parent.is_dir():
-        raise OutputError(f"{file.parent}: no such directory", hint="create it, or change -o")
+        file /= clip_name(path, request.start_s, request.end_s, exact=args.exact)
     if file.exists() and not args.overwrite:
         raise OutputError(f"{file}: the file exists", hint="replace it with --overwrite")
-    return _Request(args.video, start_s, end_s, file)
+    return file
 
 
 def _open(vfs: VFS, path: str) -> Video:

@@ -163,11 +163,11 @@ class ClipRun:
 
     def _wanted(self, path: str, windows: Windows) -> dict[str, tuple[str, float, float]]:
         """Return the windows that need a file, by its name."""
-        uid = path.rpartition("/")[2].removesuffix(".mp4")
         named: dict[str, tuple[str, float, float]] = {}
         for window in windows:
             _, start_s, end_s = window
-            if named.setdefault(clip_name(uid, start_s, end_s), window) is not window:
+            name = clip_name(path, start_s, end_s, exact=self._encoder is not None)
+            if named.setdefault(name, window) is not window:
                 self.report.skip(end_s - start_s, duplicates=1)
         for name in [name for name in named if self._exists(name)]:
             _, start_s, end_s = named.pop(name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ego4dfs.datasets import CLIPS, PRIMARY
 from ego4dfs.files import Folder
 from ego4dfs.media import Cut, cut
 from ego4dfs.media.encode import Encoder
@@ -14,6 +15,9 @@ from ego4dfs.media.encode_files import reader_of
 from ego4dfs.media.locate import Read
 from ego4dfs.times import plain_seconds
 from ego4dfs.vfs.video import Video
+
+_OF_OTHER_UIDS = (PRIMARY, CLIPS)
+"""No uid of one is in the other; those of other datasets are in full_scale too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,19 @@ class Clip:
         return cut(self.video.index, self.start_s, self.end_s)
 
 
-def clip_name(uid: str, start_s: float, end_s: float) -> str:
-    """Return the name of a clip's file: `UID_START-END.mp4`."""
-    return f"{uid}_{plain_seconds(start_s)}-{plain_seconds(end_s)}.mp4"
+def clip_name(path: str, start_s: float, end_s: float, *, exact: bool = False) -> str:
+    """Return the name of the file of a clip of the video at a path of the tree.
+
+    That is `UID_START-END.mp4`, for other datasets than full_scale and clips with the dataset, and
+    for an exact clip with `exact`: `UID_START-END.video_540ss.exact.mp4`. So no clip has the name
+    of another one with other pictures.
+    """
+    _, *directories, name = path.split("/")
+    dataset = "-".join(directories)
+    stem = f"{name.removesuffix('.mp4')}_{plain_seconds(start_s)}-{plain_seconds(end_s)}"
+    kinds = [dataset] if dataset not in _OF_OTHER_UIDS else []
+    kinds += ["exact"] if exact else []
+    return ".".join([stem, *kinds, "mp4"])
 
 
 def write_clip(
