@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,32 @@ def test_pieces_are_written_in_order_and_their_error_keeps_the_old_file(tmp_path
 
 def _full(_descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_two_writers_of_one_name_publish_whole_files(tmp_path, monkeypatch):
+    """Also if both have one process id, as in two containers."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    with Folder.at(tmp_path) as one, Folder.at(tmp_path) as other:
+
+        def pieces() -> Iterator[bytes]:
+            yield b"slow "
+            other.write_atomic("a", b"quick")
+            assert (tmp_path / "a").read_bytes() == b"quick"
+            yield b"but whole"
+
+        one.write_atomic("a", pieces())
+    assert (tmp_path / "a").read_bytes() == b"slow but whole"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_temporary_file_of_another_writer_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("ego4dfs.files.folder.secrets.token_hex", lambda _: "0" * 8)
+    theirs = tmp_path / ".ego4dfs" / "a.00000000.new"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"theirs")
+    with Folder.at(tmp_path) as folder, pytest.raises(FileExistsError):
+        folder.write_atomic("a", b"mine")
+    assert theirs.read_bytes() == b"theirs"
 
 
 def test_errors_have_the_full_path(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 import threading
 from collections.abc import Iterable
@@ -166,18 +167,22 @@ class Folder:
         except FileNotFoundError:
             return []
 
-    def create_hidden(self, name: str) -> tuple[Folder, int]:
-        """Create or replace a file in the hidden directory; return directory and descriptor."""
+    def create_hidden(self, name: str, *, replace: bool = True) -> tuple[Folder, int]:
+        """Create a file in the hidden directory; return directory and descriptor.
+
+        A file of this name is replaced, or with `replace=False` raises FileExistsError.
+        """
         for _ in range(_TRIES):
             try:
                 hidden = self.hidden(make=True)
             except FileNotFoundError:  # another process removed it before it was opened
                 continue
             try:
-                with suppress(FileExistsError):
-                    return hidden, hidden.create(name)
-                hidden.remove(name)
                 return hidden, hidden.create(name)
+            except FileExistsError:
+                if not replace:
+                    raise
+                hidden.remove(name)
             except FileNotFoundError:
                 self._forget_hidden(hidden)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / HIDDEN))
@@ -216,8 +221,8 @@ class Folder:
 
         Its mode is that of the umask. A filesystem that cannot sync files is accepted.
         """
-        temporary = f"{name}.{os.getpid()}.new"
-        hidden, descriptor = self.create_hidden(temporary)
+        temporary = _temporary(name, "new")
+        hidden, descriptor = self.create_hidden(temporary, replace=False)
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
                 file.writelines(pieces_of(content))
@@ -232,10 +237,9 @@ class Folder:
 
     def link_from(self, name: str, folder: Folder) -> None:
         """Create a hard link to a file of another directory; replaces a file of that name here."""
-        temporary = f"{name}.{os.getpid()}.link"
+        temporary = _temporary(name, "link")
         hidden = self.hidden(make=True)
         with self._named(name):
-            hidden.remove(temporary)
             ends = {"src_dir_fd": folder._fd, "dst_dir_fd": hidden._fd}  # noqa: SLF001 - its own class
             try:
                 os.link(name, temporary, follow_symlinks=False, **ends)
@@ -281,6 +285,11 @@ class Folder:
     def _named(self, name: str) -> _Named:
         """Return a context that adds the full path to an OSError."""
         return _Named(self.path, name)
+
+
+def _temporary(name: str, ending: str) -> str:
+    """Return a name that no other process has: process ids are equal in two containers."""
+    return f"{name}.{secrets.token_hex(4)}.{ending}"
 
 
 class _Named:
