@@ -10,7 +10,7 @@ import pytest
 
 from ego4dfs.blocks import PART_SIZE
 from ego4dfs.cli.output import ExitCode
-from ego4dfs.errors import ConfigError, StoreUnavailable
+from ego4dfs.errors import ConfigError, ProcessLimit, StoreUnavailable
 from ego4dfs.files import Folder
 from ego4dfs.media import read_index
 from ego4dfs.times import parse_time
@@ -106,9 +106,22 @@ def test_what_is_after_the_end_is_left_out(clips):
         (["aaaa", "nan", "2"], "START: 'nan' is not a time"),
         (["aaaa", "1", "inf"], "END: 'inf' is not a time"),
         (["aaaa", "1"], "the following arguments are required: END"),
-        (["aaaa", "4.1", "5"], "START is after the end of the video"),
-        (["aaaa", "1", "4.6"], "END is after the end of the video"),
-        (["dddd", "0", "0.5"], "no picture begins between START and END"),
+        (
+            ["aaaa", "4.1", "5"],
+            "DIR/full_scale/aaaa.mp4, 4.1 s to 5 s: it starts after the end of the video",
+        ),
+        (
+            ["aaaa", "1", "4.6"],
+            "DIR/full_scale/aaaa.mp4, 1 s to 4.6 s: it ends after the end of the video",
+        ),
+        (
+            ["dddd", "0", "0.5"],
+            "DIR/full_scale/dddd.mp4, 0 s to 0.5 s: it ends before the first picture, 0.700 s",
+        ),
+        (
+            ["aaaa", "1.001", "1.002"],
+            "DIR/full_scale/aaaa.mp4, 1.001 s to 1.002 s: no picture begins in it",
+        ),
         (["zzzz", "1", "2"], "zzzz: no such video in full_scale"),
         (["cccc", "1", "2"], "cccc: no such video in full_scale"),
         (["clips/zzzz.mp4", "1", "2"], "DIR/clips/zzzz.mp4: no such file in this selection"),
@@ -175,7 +188,32 @@ def test_a_full_disk_is_one_line(clips, monkeypatch):
 
     monkeypatch.setattr(Folder, "write_atomic", fail)
     done = clips("aaaa", "1", "2", "-o", "clip.mp4")
-    assert "clip.mp4 cannot be written: no space left on device" in refused(done, ExitCode.FAILURE)
+    line = refused(done, ExitCode.FAILURE)
+    assert line == f"{clips.directory}/clip.mp4: cannot be written: no space left on device"
+    assert tree(clips.directory) == {}
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "it cannot be read: input/output error"),
+        (ProcessLimit("no more threads can be started"), "hint: raise the limit of processes"),
+    ],
+)
+def test_a_video_that_cannot_be_read_is_no_error_of_the_clip(
+    clips, monkeypatch, tmp_path, error, line, many
+):
+    def fail(_video: Video, _offset: int, _length: int) -> bytes:
+        raise error
+
+    monkeypatch.setattr(Video, "read", fail)
+    (tmp_path / "w.csv").write_text("video_uid,start_s,end_s\naaaa,1,2\n")
+    done = clips(*(["--windows", "../w.csv"] if many else ["aaaa", "1", "2"]), "-o", ".")
+    assert done.code == ExitCode.FAILURE
+    assert line in done.stderr
+    assert "written:" not in done.stderr
+    assert "Traceback" not in done.stderr
     assert tree(clips.directory) == {}
 
 

@@ -23,10 +23,11 @@ from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.video_argument import video_path, with_dataset
 from ego4dfs.cli.windows_file import check_windows_file
 from ego4dfs.clips import Clip, clip_name, write_clip
-from ego4dfs.errors import ConfigError, MediaError, NotFound, OutputError
+from ego4dfs.errors import ConfigError, MediaError, NotFound, OutputError, ProcessLimit
 from ego4dfs.files import Folder
-from ego4dfs.media import AFTER_END_S, Cut
+from ego4dfs.media import Cut
 from ego4dfs.media.encode import Encoder
+from ego4dfs.prefetch.disk_errors import reason_of
 from ego4dfs.text import human_size
 from ego4dfs.times import parse_time, plain_seconds
 from ego4dfs.vfs import VFS, open_vfs
@@ -185,18 +186,11 @@ def _open(vfs: VFS, path: str) -> Video:
 
 def _cut(clip: Clip) -> Cut:
     """Cut the clip. Raises ConfigError if it is not within the video."""
-    index = clip.video.index
-    if clip.start_s >= index.stop_s or clip.end_s > index.stop_s + AFTER_END_S:
-        which = "START" if clip.start_s >= index.stop_s else "END"
-        raise ConfigError(
-            f"{which} is after the end of the video",
-            hint=f"the video ends at {plain_seconds(index.stop_s)} seconds",
-        )
     try:
         return clip.cut()
     except ValueError as error:
-        hint = f"its pictures begin at {plain_seconds(index.start_s)} s; or make the clip longer"
-        raise ConfigError("no picture begins between START and END", hint=hint) from error
+        window = f"{plain_seconds(clip.start_s)} s to {plain_seconds(clip.end_s)} s"
+        raise ConfigError(f"{clip.video.handle.path}, {window}: {error}") from error
 
 
 def _write(clip: Clip, made: Cut, encoder: Encoder | None, progress: ClipProgress) -> Cut:
@@ -208,9 +202,10 @@ def _write(clip: Clip, made: Cut, encoder: Encoder | None, progress: ClipProgres
             return write_clip(folder, clip.file.name, made, clip.video.read, encoder, on_time)
     except MediaError as error:
         raise MediaError(f"{clip.video.handle.path}: {error}", hint=error.hint) from error
+    except ProcessLimit:
+        raise
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{clip.file} cannot be written: {reason}") from error
+        raise OutputError(f"{clip.file}: {reason_of(error)}") from error
 
 
 def _print(clip: Clip, made: Cut, fetched: int, args: argparse.Namespace) -> None:

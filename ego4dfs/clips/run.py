@@ -18,11 +18,11 @@ from ego4dfs.errors import (
     Ego4DError,
     MediaError,
     OutputError,
+    ProcessLimit,
     StoreError,
     StoreUnavailable,
 )
 from ego4dfs.files import Folder
-from ego4dfs.media import outside
 from ego4dfs.media.encode import Encoder
 from ego4dfs.media.locate import Read
 from ego4dfs.prefetch import Outage
@@ -152,13 +152,10 @@ class ClipRun:
             lengths_s = sum(end_s - start_s for _, start_s, end_s in wanted.values())
             self._fail(Failure(path, error, len(wanted)), lengths_s)
             return
-        clips = []
-        for name, (row, start_s, end_s) in wanted.items():
-            reason = outside(video.index, start_s, end_s)
-            if reason:
-                self._leave_out(row, reason, end_s - start_s)
-            else:
-                clips.append((row, Clip(video, start_s, end_s, self._directory / name)))
+        clips = [
+            (row, Clip(video, start_s, end_s, self._directory / name))
+            for name, (row, start_s, end_s) in wanted.items()
+        ]
         self._pool.update(lambda: self._clips.extend(reversed(clips)))
 
     def _wanted(self, path: str, windows: Windows) -> dict[str, tuple[str, float, float]]:
@@ -181,8 +178,9 @@ class ClipRun:
         length_s = clip.end_s - clip.start_s
         try:
             made = clip.cut()
-        except ValueError:
-            self._leave_out(row, "no picture begins in it", length_s)
+        except ValueError as error:
+            self.report.bad.add(BadRow(row, str(error)))
+            self.report.skip(length_s)
             return
         try:
             done = write_clip(
@@ -197,6 +195,8 @@ class ClipRun:
             return
         except (StoreError, MediaError) as error:
             self._fail(Failure(str(clip.file), error, 1), length_s, clip.file)
+        except ProcessLimit:
+            raise
         except OSError as error:
             failure = Failure(str(clip.file), _output_error(clip.file, error), 1)
             if not is_hopeless(error):
@@ -224,10 +224,6 @@ class ClipRun:
     def _check_stopped(self) -> None:
         if self._pool.abandoned.is_set():
             raise _Stopped
-
-    def _leave_out(self, row: str, reason: str, length_s: float) -> None:
-        self.report.bad.add(BadRow(row, reason))
-        self.report.skip(length_s)
 
     def _fail(self, failure: Failure, lengths_s: float, file: Path | None = None) -> None:
         """Count a failure; raise an error that affects all clips."""

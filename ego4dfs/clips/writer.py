@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs.datasets import CLIPS, PRIMARY
+from ego4dfs.errors import MediaError, ProcessLimit
 from ego4dfs.files import Folder
-from ego4dfs.media import Cut, cut
+from ego4dfs.media import Cut, cut, outside
 from ego4dfs.media.encode import Encoder
 from ego4dfs.media.encode_files import reader_of
 from ego4dfs.media.locate import Read
@@ -30,8 +31,14 @@ class Clip:
     file: Path
 
     def cut(self) -> Cut:
-        """Cut it. Raises ValueError if no picture begins in it."""
-        return cut(self.video.index, self.start_s, self.end_s)
+        """Cut it. Raises ValueError, which says why, if it is not in the video or has no picture."""
+        reason = outside(self.video.index, self.start_s, self.end_s)
+        if reason:
+            raise ValueError(reason)
+        try:
+            return cut(self.video.index, self.start_s, self.end_s)
+        except ValueError as error:
+            raise ValueError("no picture begins in it") from error
 
 
 def clip_name(path: str, start_s: float, end_s: float, *, exact: bool = False) -> str:
@@ -62,9 +69,10 @@ def write_clip(
     With an `encoder` it is encoded anew. `read` returns bytes of the video. `on_time` gets the
     seconds that are done, several times. The file appears as a whole, or not at all.
 
-    Raises OSError if it cannot be written, MediaError if the video is damaged, and what `read` and
-    `on_time` raise.
+    Raises OSError if it cannot be written, MediaError if the video is damaged or cannot be read,
+    ProcessLimit, and what else `read` and `on_time` raise.
     """
+    read = _guarded(read)
     if encoder is None:
         folder.write_atomic(name, _content(made, read, on_time))
         return made
@@ -73,6 +81,21 @@ def write_clip(
         encoded = encoder.encode(made, read, file, on_time)
         folder.write_atomic(name, encoded.content(reader_of(file)))
     return encoded
+
+
+def _guarded(read: Read) -> Read:
+    """Return `read` with MediaError for its OSErrors: those of the clip's file are others."""
+
+    def guarded(offset: int, length: int) -> bytes:
+        try:
+            return read(offset, length)
+        except ProcessLimit:
+            raise
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise MediaError(f"it cannot be read: {reason}") from error
+
+    return guarded
 
 
 def _content(made: Cut, read: Read, on_time: Callable[[float], None]) -> Iterator[bytes]:
