@@ -197,13 +197,20 @@ def test_a_file_without_a_usable_window_is_an_error(clips, table, words):
 def test_a_video_without_a_usable_index_is_named_and_the_rest_goes_on(clips, table):
     file = table(("eeee", 1, 2), ("eeee", 2, 3), ("ffff", 1, 2), ("aaaa", 1, 2))
     report = clips.report("--windows", file, "-o", "many", code=ExitCode.PARTIAL)
-    assert {Path(one["path"]).name: one["clips"] for one in report["failures"]} == {
-        "eeee.mp4": 2,
-        "ffff.mp4": 1,
+    reasons = {
+        "eeee": "it has no usable index: it is fragmented: its index is in many places",
+        "ffff": "it has no usable index: the box at byte 0 has an impossible size",
     }
+    paths = {uid: f"{clips.version}/full_scale/{uid}.mp4" for uid in reasons}
+    assert report["failures"] == [
+        {"path": paths["eeee"], "reason": reasons["eeee"], "clips": 2},
+        {"path": paths["ffff"], "reason": reasons["ffff"], "clips": 1},
+    ]
     assert (report["failed"], len(report["clips"])) == (3, 1)
     done = clips("--windows", file, "-o", "many")
-    assert "full_scale/eeee.mp4 has no usable index: it is fragmented" in done.stderr
+    assert unwarned(done.stderr).splitlines() == [
+        f"  {paths[uid]}: {reason}" for uid, reason in reasons.items()
+    ]
     assert clips("--windows", table(("eeee", 1, 2)), "-o", "other").code == ExitCode.FAILURE
 
 
@@ -292,7 +299,11 @@ def test_a_name_that_is_a_directory_fails_alone(clips, table):
     file = table(("aaaa", 1, 2), ("aaaa", 2, 3))
     report = clips.report("--windows", file, "-o", "many", code=ExitCode.PARTIAL)
     [failure] = report["failures"]
-    assert failure["reason"].endswith("aaaa_1-2.mp4: there is a directory of this name")
+    assert failure == {
+        "path": str(clips.directory / "many" / "aaaa_1-2.mp4"),
+        "reason": "there is a directory of this name",
+        "clips": 1,
+    }
     assert tree(Path("many")).keys() == {"aaaa_2-3.mp4"}
 
 

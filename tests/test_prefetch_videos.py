@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from ego4dfs.blocks import PART_SIZE
 from ego4dfs.cache import BlockCache
 from ego4dfs.catalog import Place
 from ego4dfs.cli import main
@@ -116,7 +118,8 @@ def test_indexes_fetch_head_and_index_and_report_the_bytes(runs, videos):
     runs.release.dataset("full_scale", files)
     out, _ = runs("--indexes", "-y")
     whole = sum(map(len, videos.values())) / MIB
-    assert f"2 videos, {whole:.1f} MiB; the indexes need about 512.0 KiB; the cache has" in out
+    need = "the indexes need about 512.0 KiB, of which 0 B are cached; the cache has"
+    assert f"2 videos, {whole:.1f} MiB; {need}" in out
     assert f"2 indexes, {INDEXES_KIB:.1f} KiB; the videos have {whole:.1f} MiB." in out
     assert sorted(runs.gets) == ["a.mp4", "b.mp4", "b.mp4"]
     assert 0 <= runs.front.bytes_sent - INDEXES_KIB * 1024 < 64 * 1024  # that are manifests
@@ -192,6 +195,12 @@ def test_a_missing_object_is_named(runs, videos):
     runs.release.put("there", videos["a.mp4"])
     rows = [f"{name},mp4,{runs.release.url(name)}" for name in ("there", "gone")]
     runs.release.manifest("full_scale", "\n".join(["video_uid,type,s3_path", *rows, ""]))
+    out, err = runs("--indexes", "--dry-run", code=ExitCode.PARTIAL)
+    assert out.splitlines()[-1].startswith("1 video, ")
+    assert re.search(r"^  \w+  \S+/full_scale/gone\.mp4: not", err, re.MULTILINE)
+    out, _ = runs("--indexes", "--dry-run", "--json", code=ExitCode.PARTIAL)
+    [problem] = json.loads(out)["problems"]
+    assert problem["uid"] == "gone"
     report = runs.report("--indexes", code=ExitCode.PARTIAL)
     assert (report["done"], report["missing"] + report["refused"]) == (1, 1)
 
@@ -210,8 +219,18 @@ def test_a_video_that_was_replaced_fails_once_and_its_size_is_corrected(runs, vi
 def test_a_dry_run_of_indexes_fetches_nothing(runs, videos):
     runs.release.dataset("full_scale", videos)
     plan = json.loads(runs("--indexes", "--dry-run", "--json")[0])
-    assert plan == {"videos": 2, "video_bytes": sum(map(len, videos.values()))}
+    assert plan == {
+        "videos": 2,
+        "video_bytes": sum(map(len, videos.values())),
+        "needed_bytes": 2 * PART_SIZE,
+        "needed_cached_bytes": 0,
+        "problems": [],
+        "refused_datasets": [],
+    }
     assert runs.gets == []
+    runs("--indexes", "-y")
+    out, _ = runs("--indexes", "--dry-run")
+    assert "the indexes need about 512.0 KiB, of which 512.0 KiB are cached;" in out
 
 
 @pytest.fixture(params=["--indexes", "--windows"])
@@ -258,8 +277,9 @@ def test_a_refused_dataset_does_not_stop_the_others(runs, videos, kind):
     runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
     runs.release.metadata(b"{}")
     datasets = ("--datasets", "full_scale", "video_540ss")
-    _, err = runs(*kind, *datasets, "-y", "--dry-run", code=ExitCode.PARTIAL)
+    out, err = runs(*kind, *datasets, "-y", "--dry-run", "--json", code=ExitCode.PARTIAL)
     assert "Continuing without video_540ss." in err
+    assert [one["dataset"] for one in json.loads(out)["refused_datasets"]] == ["video_540ss"]
     _, err = runs(*kind, *datasets, "-y", code=ExitCode.PARTIAL)
     assert "Continuing without video_540ss." in err
 
@@ -325,6 +345,8 @@ def test_the_plan_says_what_is_needed_before_anything_but_indexes_is_fetched(
     report = runs.report("--windows", file)
     assert report["fetched_bytes"] == plan["needed_bytes"] - plan["needed_cached_bytes"]
     assert runs.report("--windows", file)["fetched_bytes"] == 0
+    out, _ = runs("--windows", file, "-y")
+    assert out.endswith("All that the windows need is cached.\n")
 
 
 def test_each_key_of_the_json_has_one_meaning(runs, videos, windows_file):

@@ -16,7 +16,7 @@ from ego4dfs.cli.clip_progress import ClipProgress
 from ego4dfs.cli.options import config_from, path_of
 from ego4dfs.cli.output import ExitCode, end_process, exit_code, print_error, print_json, say
 from ego4dfs.cli.prefetch_indexes import videos_of
-from ego4dfs.cli.prefetch_printer import SHOWN
+from ego4dfs.cli.prefetch_printer import SHOWN, without_url
 from ego4dfs.cli.windows_file import (
     bad_rows_document,
     say_bad_rows,
@@ -137,8 +137,8 @@ class _Printer:
     def _left_out(self) -> None:
         report = self._report
         say_bad_rows(report.bad)
-        for one in report.failures[:SHOWN]:
-            say(f"  {one.path}: {one.error}", file=sys.stderr)
+        for one in report.failures_by_path[:SHOWN]:
+            say(f"  {one.path}: {without_url(one.reason)}", file=sys.stderr)
         if len(report.failures) > SHOWN:
             rest = len(report.failures) - SHOWN
             say(f"  … and {rest} more; --json names all", file=sys.stderr)
@@ -190,8 +190,8 @@ class _Printer:
             "duplicates": report.duplicates,
             "failed": report.failed,
             "failures": [
-                {"path": one.path, "reason": str(one.error), "clips": one.clips}
-                for one in report.failures
+                {"path": one.path, "reason": one.reason, "clips": one.clips}
+                for one in report.failures_by_path
             ],
             "windows_not_selected": report.unselected,
             **bad_rows_document(report.bad),

@@ -11,14 +11,14 @@ from ego4dfs.blocks import whole_parts
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode, print_json
 from ego4dfs.cli.prefetch_cache import ToCache, check_disk
-from ego4dfs.cli.prefetch_printer import QUESTION, plan_code
+from ego4dfs.cli.prefetch_printer import QUESTION, plan_code, problems_document
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.errors import ConfigError, Ego4DError
 from ego4dfs.manifest import Entry, filtered
 from ego4dfs.media import MediaIndex
 from ego4dfs.media.locate import FIRST_READ_BYTES
-from ego4dfs.prefetch import TO_FETCH, CacheWarmer, IndexWarmer, Item, Plan
+from ego4dfs.prefetch import TO_FETCH, CacheWarmer, IndexWarmer, Item, Plan, Report
 from ego4dfs.session import Session
 from ego4dfs.text import counted, human_size
 
@@ -40,19 +40,29 @@ class IndexesToCache(ToCache):
             plan = warmer.plan(listings, on_facts=progress.facts, facts_only=True)
         videos = sum(item.facts is not None for item in plan.items)
         size = sum(item.object_size for item in plan.items)
+        needed = sum(map(_estimate, plan.items))
+        missing = sum(_estimate(item) for item in plan.items if _lacks_head(warmer, item))
         self._printer.say(
             f"{counted(videos, 'video')}, {human_size(size)}; the indexes need about"
-            f" {human_size(sum(map(_estimate, plan.items)))}; {self._room(session)}."
+            f" {human_size(needed)}, of which {human_size(needed - missing)} are cached;"
+            f" {self._room(session)}."
         )
-        missing = [item for item in plan.items if _lacks_head(warmer, item)]
-        check_disk(session, sum(map(_estimate, missing)), self._config.cache_dir)
+        check_disk(session, missing, self._config.cache_dir)
         if self._args.dry_run:
-            if self._args.json:
-                print_json({"videos": videos, "video_bytes": size})
+            estimates = {"needed_bytes": needed, "needed_cached_bytes": needed - missing}
+            self._show_plan(plan, refused, videos=videos, video_bytes=size, **estimates)
             return plan_code(plan, refused)
         if videos and not self._config.assume_yes and not self._printer.asks(QUESTION):
             return ExitCode.OK
         return self._fetch_indexes(session, plan, refused, retry)
+
+    def _show_plan(self, plan: Plan, refused: dict[str, Ego4DError], **sums: int) -> None:
+        """Name the videos that cannot be fetched; with --json print the plan."""
+        report = Report(refused=refused)
+        report.leave_out(plan)
+        self._printer.problems(report)
+        if self._args.json:
+            print_json({**sums, **problems_document(report)})
 
     def _fetch_indexes(
         self, session: Session, plan: Plan, refused: dict[str, Ego4DError], retry: RetryCommands

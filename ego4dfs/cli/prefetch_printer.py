@@ -34,7 +34,7 @@ _BAD = (Status.REFUSED, Status.MISSING, Status.FAILED)
 SHOWN = 20
 """How many problems are named; the others are counted."""
 QUESTION = "Do you want to start the download? ([y]/n) "
-_OF_OBJECT = re.compile(r"^\w+://\S+: (refused: )?")  # the line has the file and the status already
+_OF_OBJECT = re.compile(r"^\w+://\S+: (refused: )?")
 _NONE: Mapping[str, Ego4DError] = MappingProxyType({})
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -173,7 +173,7 @@ class PrefetchPrinter:
     def problems(self, report: Report) -> None:
         """Name the files that are not right on stderr, unless JSON names them."""
         for problem in report.problems[:SHOWN] if not self.as_json else ():
-            reason = _OF_OBJECT.sub("", problem.reason)
+            reason = without_url(problem.reason)
             say(f"  {problem.status.value}  {problem.path}: {reason}", file=sys.stderr)
         if len(report.problems) > SHOWN and not self.as_json:
             rest = len(report.problems) - SHOWN
@@ -195,6 +195,11 @@ class PrefetchPrinter:
             say("To retry these files:", file=sys.stderr)
         for command in retry:
             say(f"  {command}", file=sys.stderr)
+
+
+def without_url(reason: str) -> str:
+    """Return a reason without the URL that it begins with: the line has the path already."""
+    return _OF_OBJECT.sub("", reason)
 
 
 def plan_code(plan: Plan, refused: Collection[str]) -> ExitCode:
@@ -287,6 +292,17 @@ def _plan_document(
     }
 
 
+def problems_document(report: Report) -> dict[str, object]:
+    """Return the files that are not right and the datasets that cannot be listed, for programs."""
+    return {
+        "problems": [
+            {"path": p.path, "uid": p.uid, "status": p.status.value, "reason": p.reason}
+            for p in report.problems
+        ],
+        "refused_datasets": _refusals(report.refused),
+    }
+
+
 def _refusals(refused: Mapping[str, Ego4DError]) -> list[dict[str, str]]:
     return [
         {"dataset": dataset, "reason": str(error), "remedy": error.hint}
@@ -321,11 +337,7 @@ def _report_document(
         "resumed_bytes": report.resumed_bytes,
         "seconds": round(seconds, 3),
         "stopped_by": None if error is None else str(error) or type(error).__name__,
-        "problems": [
-            {"path": p.path, "uid": p.uid, "status": p.status.value, "reason": p.reason}
-            for p in report.problems
-        ],
-        "refused_datasets": _refusals(report.refused),
+        **problems_document(report),
         "retry": list(retry),
         "exit_code": int(code),
     }

@@ -8,7 +8,7 @@ from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode, print_json
 from ego4dfs.cli.prefetch_cache import ToCache, bytes_to_fetch, check_disk
 from ego4dfs.cli.prefetch_indexes import videos_of
-from ego4dfs.cli.prefetch_printer import report_code
+from ego4dfs.cli.prefetch_printer import problems_document, report_code
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.windows_file import (
     bad_rows_document,
@@ -66,9 +66,9 @@ class WindowsToCache(ToCache):
             and not self._printer.confirms(found.plan)
         ):
             return ExitCode.OK
-        document = _document(found)
-        del document["problems"]  # the report has all of them
-        return self._run_warmer(session, warmer, found.plan, retry, report, **document)
+        if not found.plan.count(*TO_FETCH):
+            self._printer.say("All that the windows need is cached.")
+        return self._run_warmer(session, warmer, found.plan, retry, report, **_document(found))
 
     def _find(self, session: Session, warmer: CacheWarmer, listings: list[Listing]) -> WindowPlan:
         with self._planning(warmer) as progress:
@@ -94,7 +94,7 @@ class WindowsToCache(ToCache):
             f" cached; {self._room(session)}."
         )
         if self._args.dry_run and self._args.json:
-            print_json(_document(found))
+            print_json({**_document(found), **problems_document(found.report)})
 
     def _code(self, report: Report) -> int:
         """Return the exit code of a run: partly done if rows were left out."""
@@ -123,8 +123,4 @@ def _document(found: WindowPlan) -> dict[str, object]:
         "video_bytes": found.video_bytes,
         "windows_not_selected": found.unselected,
         **bad_rows_document(found.bad),
-        "problems": [
-            {"path": p.path, "uid": p.uid, "status": p.status.value, "reason": p.reason}
-            for p in found.report.problems
-        ],
     }

@@ -30,6 +30,13 @@ class Failure(NamedTuple):
     error: Ego4DError
     clips: int
 
+    @property
+    def reason(self) -> str:
+        """The error without the path that it begins with."""
+        text = str(self.error).removeprefix(f"{self.path}: ")
+        rest = text.removeprefix(f"{self.path} ")
+        return text if rest == text else f"it {rest}"
+
 
 @dataclass(slots=True)
 class ClipReport:
@@ -97,6 +104,11 @@ class ClipReport:
     def done_windows(self) -> int:
         """How many windows have their file: written by this run or earlier."""
         return len(self.written) + self.existing + self.duplicates
+
+    @property
+    def failures_by_path(self) -> list[Failure]:
+        """The failures, in the order of their paths."""
+        return sorted(self.failures, key=lambda failure: failure.path)
 
     @property
     def failed(self) -> int:

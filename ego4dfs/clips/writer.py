@@ -31,7 +31,7 @@ class Clip:
     file: Path
 
     def cut(self) -> Cut:
-        """Cut it. Raises ValueError, which says why, if it is not in the video or has no picture."""
+        """Cut it. Raises ValueError, with the reason, if it is no window of the video."""
         reason = outside(self.video.index, self.start_s, self.end_s)
         if reason:
             raise ValueError(reason)
