@@ -22,6 +22,7 @@ from ego4dfs.errors import StoreUnavailable
 from ego4dfs.files import Folder
 from ego4dfs.media.encode import Encoder
 from ego4dfs.prefetch import Outage
+from ego4dfs.prefetch.worker_pool import WorkerPool
 from ego4dfs.vfs import VFS
 from ego4dfs.vfs.video import Video, open_video
 from kit import media
@@ -191,6 +192,7 @@ def test_bad_rows_are_named_and_the_others_are_written(clips, table):
 def test_a_file_without_a_usable_window_is_an_error(clips, table, words):
     done = clips("--windows", table(BAD[0][:3]), "-o", "many", *words)
     assert done.code == ExitCode.USAGE
+    assert os.listdir() == []
     assert done.stderr.endswith("windows.csv: none of its windows can be used\n")
 
 
@@ -266,7 +268,7 @@ def test_a_video_of_two_datasets_is_an_error(clips, release, table):
 )
 def test_wrong_words_are_one_line(clips, words, message):
     assert refused(clips(*words), ExitCode.USAGE).startswith(message)
-    assert tree(clips.directory) == {}
+    assert os.listdir() == []
 
 
 def test_a_directory_that_cannot_be_made_is_one_line(clips, table):
@@ -347,6 +349,20 @@ def test_ctrl_c_leaves_only_whole_clips(clips, table, monkeypatch, exact):
     if not exact:
         report = clips.report(*words)
         assert (report["existing"], len(report["clips"])) == (len(some), 100 - len(some))
+
+
+def test_a_second_ctrl_c_ends_the_wait_with_a_report(clips, table, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    codes: list[int] = []
+    monkeypatch.setattr("ego4dfs.cli.clip_windows.end_process", codes.append)
+    monkeypatch.setattr(WorkerPool, "run", interrupt)
+    monkeypatch.setattr(WorkerPool, "ended", interrupt)
+    (clips.directory / "many" / ".ego4dfs").mkdir(parents=True)
+    done = clips("--windows", table(("aaaa", 1, 2)), "-o", "many")
+    assert (done.code, codes, os.listdir("many")) == (130, [130], [])
+    assert "Interrupted; the clips that were written are complete." in done.stderr
 
 
 def test_sigterm_while_the_store_hangs_leaves_nothing(clips, table, front, spawn):

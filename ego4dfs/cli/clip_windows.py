@@ -25,7 +25,7 @@ from ego4dfs.cli.windows_file import (
 )
 from ego4dfs.clips import ClipReport, ClipRun
 from ego4dfs.config import Config
-from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, OutputError
+from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError
 from ego4dfs.text import counted, human_size
 from ego4dfs.vfs import VFS, open_vfs
 from ego4dfs.vfs.tree import join
@@ -60,17 +60,11 @@ def write_clips(args: argparse.Namespace) -> int:
 
 
 def _directory(args: argparse.Namespace) -> Path:
-    """Return the directory of the clips, which exists then. Raises ConfigError or OutputError."""
+    """Return the directory of the clips. Raises ConfigError if there is none."""
     given = getattr(args, "output_directory", None)
     if given is None:
         raise ConfigError("--windows: no directory was given", hint="name one with -o DIR")
-    directory = path_of(given, "-o")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{directory}: no directory can be made here: {reason}") from error
-    return directory
+    return path_of(given, "-o")
 
 
 def _run(run: ClipRun, vfs: VFS, config: Config, args: argparse.Namespace) -> bool:

@@ -14,29 +14,25 @@ from ego4dfs.clips.report import ClipReport, Failure, Written
 from ego4dfs.clips.writer import Clip, clip_name, write_clip
 from ego4dfs.errors import (
     ConfigError,
-    CredentialsRejected,
     Ego4DError,
     MediaError,
     OutputError,
     ProcessLimit,
     StoreError,
-    StoreUnavailable,
 )
 from ego4dfs.files import Folder
 from ego4dfs.media.encode import Encoder
 from ego4dfs.media.locate import Read
 from ego4dfs.prefetch import Outage
 from ego4dfs.prefetch.disk_errors import is_hopeless, reason_of
-from ego4dfs.prefetch.failure_limit import FailureLimit
-from ego4dfs.prefetch.outage import OutageTooLong
+from ego4dfs.prefetch.run_threads import RunThreads
 from ego4dfs.prefetch.windows import Windows
-from ego4dfs.prefetch.worker_pool import Task, WorkerPool
+from ego4dfs.prefetch.worker_pool import Task
 from ego4dfs.vfs import VFS
 from ego4dfs.vfs.video import Video, open_video
 
 _COPIES = 8  # at a time: they wait for the store
 _MAX_ENCODERS = 8  # at a time: each needs 400 MiB for pictures of 1920x1080
-_MAX_CONSECUTIVE_FAILURES = 8
 _END_S = 10.0  # a waiting read ends within two seconds of `VFS.close`
 
 
@@ -60,16 +56,16 @@ class ClipRun:
         overwrite: bool = False,
         retry_for_s: float = 0.0,
     ) -> None:
-        """Write to a directory that exists. Raises ConfigError if `exact` needs what is missing."""
+        """Write to a directory. Raises ConfigError if `exact` needs what is missing."""
         cpus = len(os.sched_getaffinity(0))
         self._workers = min(cpus, _MAX_ENCODERS) if exact else _COPIES
         self._encoder = Encoder(max(1, cpus // self._workers)) if exact else None
         self._vfs = vfs
         self._directory = directory
         self._overwrite = overwrite
-        self._pool = WorkerPool(self._stop)
+        self._threads = RunThreads(self._stop)
+        self._pool = self._threads.pool
         self.report = ClipReport(Outage(retry_for_s, self._pool.stopping))
-        self._failure_limit = FailureLimit(_MAX_CONSECUTIVE_FAILURES)
         self._videos: list[tuple[str, Windows]] = []
         self._clips: list[tuple[str, Clip]] = []  # with the rows; `_pool` locks both lists
 
@@ -82,33 +78,38 @@ class ClipRun:
     ) -> bool:
         """Write the clips of all windows, and return whether all threads have ended.
 
-        `paths` has the paths in the tree by URL, of the files in `listings`. `tick` is called
-        several times a second. A window or a video that cannot be used does not stop the others.
+        The directory is made when `rows` were read and a video has one of them. `paths` has the
+        paths in the tree by URL, of the files in `listings`. `tick` is called several times a
+        second. A window or a video that cannot be used does not stop the others.
         KeyboardInterrupt, and errors that would fail every clip, stop the run, close the VFS, and
         are then in `report.stopped_by`. Raises what `rows` raises, ConfigError if a window is in
-        several files, and OutputError if the directory cannot be opened.
+        several files, and OutputError if the directory cannot be made or opened.
         """
         self._collect(rows, WindowFiles(self._vfs.session.catalog, listings), paths)
-        try:
-            folder = Folder.at(self._directory)
-        except OSError as error:
-            raise _output_error(self._directory, error) from error
+        if not self._videos:
+            return True
+        folder = self._folder()
         self._pool.add("clip", partial(self._take, folder), self._workers)
-        has_ended = self._run(tick)
+        has_ended = self._threads.run(tick, self._end)
         if has_ended:
             folder.close()
+        else:  # its threads may still use it
+            folder.remove_hidden()
         return has_ended
 
-    def _run(self, tick: Callable[[], None]) -> bool:
+    def _folder(self) -> Folder:
         try:
-            self._pool.run(tick)
-            if self.report.stopped_by is None:
-                return self._pool.ended(_END_S)
-        except (KeyboardInterrupt, OSError) as error:
-            self._stop(error)
-        self._pool.stop()
-        self._vfs.close()  # ends reads that wait for the store
-        return self._pool.ended(_END_S)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            return Folder.at(self._directory)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            message = f"{self._directory}: no directory can be made here: {reason}"
+            raise OutputError(message) from error
+
+    def _end(self) -> float:
+        if self.report.stopped_by is not None:
+            self._vfs.close()  # ends reads that wait for the store
+        return _END_S
 
     def _stop(self, error: BaseException) -> None:
         self.report.stop(error)
@@ -203,7 +204,7 @@ class ClipRun:
                 raise failure.error from error
             self._fail(failure, length_s, clip.file)
         else:
-            self._failure_limit.succeeded()
+            self._threads.succeeded()
             path = clip.video.handle.path
             times = clip.start_s, clip.end_s, done.seconds
             self.report.done(Written(clip.file, path, *times, done.size))
@@ -227,14 +228,9 @@ class ClipRun:
 
     def _fail(self, failure: Failure, lengths_s: float, file: Path | None = None) -> None:
         """Count a failure; raise an error that affects all clips."""
-        error = failure.error
-        if isinstance(error, (CredentialsRejected, OutageTooLong)):
-            raise error
-        if isinstance(error, StoreUnavailable) and self._pool.stopping.is_set():
-            return  # the run ends, and did not wait for it
-        self.report.fail(failure, lengths_s, file)
-        if isinstance(error, StoreUnavailable) and self._failure_limit.failed():
-            raise error
+        if self._threads.is_failure(failure.error):
+            self.report.fail(failure, lengths_s, file)
+            self._threads.failed(failure.error)
 
 
 def _output_error(file: Path, error: OSError) -> Ego4DError:

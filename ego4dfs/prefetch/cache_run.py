@@ -21,12 +21,12 @@ from ego4dfs.blocks import (
     total_bytes,
 )
 from ego4dfs.cache.blockfile import allocated_bytes
-from ego4dfs.errors import CredentialsRejected, MediaError, StoreError, StoreUnavailable
-from ego4dfs.prefetch.failure_limit import FailureLimit
-from ego4dfs.prefetch.outage import Outage, OutageTooLong
+from ego4dfs.errors import MediaError, StoreError
+from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import Item
 from ego4dfs.prefetch.report import Report
-from ego4dfs.prefetch.worker_pool import Next, WorkerPool
+from ego4dfs.prefetch.run_threads import RunThreads
+from ego4dfs.prefetch.worker_pool import Next
 from ego4dfs.reader import Downloads
 from ego4dfs.reader.flight import Flight
 from ego4dfs.session import Session
@@ -34,7 +34,6 @@ from ego4dfs.session import Session
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: together below what Downloads keeps in memory
 _THREADS = 16
 _END_S = 60.0  # a running request ends earlier, by its own time-out
-_MAX_CONSECUTIVE_FAILURES = 8
 CACHE_WRITE_S = 300.0
 """How long one request's bytes wait for the cache's writer."""
 
@@ -51,14 +50,14 @@ class CacheRun:
 
     def __init__(self, session: Session, retry_for_s: float) -> None:
         """Fetch with the store and cache of `session`; retry for so long during an outage."""
-        self.pool = WorkerPool(self.stop)
+        self._threads = RunThreads(self.stop)
+        self.pool = self._threads.pool
         self.report = Report(outage=Outage(retry_for_s, self.pool.stopping))
         self._source = session.store.source
         self._cache = session.cache
         self._downloads = Downloads(session.store, session.cache, on_arrival=session.facts.confirm)
         self._lock = threading.Lock()
         self._failed: set[str] = set()
-        self._failure_limit = FailureLimit(_MAX_CONSECUTIVE_FAILURES)
 
     def run(self, take: Next, tick: Callable[[], None]) -> bool:
         """Run the tasks that `take` returns; return whether all threads have ended.
@@ -67,16 +66,7 @@ class CacheRun:
         would fail every object, stop the run and are then in `report.stopped_by`.
         """
         self.pool.add("cache-warm", take, _THREADS)
-        try:
-            self.pool.run(tick)
-        except (KeyboardInterrupt, OSError) as error:
-            self.stop(error)
-        self.pool.stop()
-        try:
-            has_ended = self.pool.ended(0.5 if self.report.stopped_by else _END_S)
-        except KeyboardInterrupt as error:
-            self.stop(error)
-            return False
+        has_ended = self._threads.run(tick, lambda: 0.5 if self.report.stopped_by else _END_S)
         if has_ended:
             self._downloads.close()
         return has_ended
@@ -134,7 +124,7 @@ class CacheRun:
         the bytes.
         """
         fetched = self.report.outage.attempt(lambda: self._fetch_once(ref, request))
-        self._failure_limit.succeeded()
+        self._threads.succeeded()
         return fetched
 
     def _fetch_once(self, ref: ObjectRef, request: list[Extent]) -> int:
@@ -180,19 +170,15 @@ class CacheRun:
 
     def fail(self, item: Item, error: StoreError | MediaError) -> None:
         """Count an object that could not be fetched; raise an error that affects all objects."""
-        if isinstance(error, (CredentialsRejected, OutageTooLong)):
-            raise error
-        if isinstance(error, StoreUnavailable) and self.pool.stopping.is_set():
-            return  # the run ends, and did not wait for it
+        if not self._threads.is_failure(error):
+            return
         with self._lock:
             if item.path in self._failed:
                 return
             self._failed.add(item.path)
-            gives_up = isinstance(error, StoreUnavailable) and self._failure_limit.failed()
         self.report.end(item.path)
         self.report.give_up(item, error)
-        if gives_up:
-            raise error
+        self._threads.failed(error)
 
 
 def bytes_on_disk(ref: ObjectRef) -> int:
