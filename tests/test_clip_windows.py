@@ -386,6 +386,16 @@ def report_of(windows: int) -> ClipReport:
     return report
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_what_a_killed_run_left_is_removed_later(clips, table, monkeypatch, many):
+    monkeypatch.setattr(Folder.remove_unfinished, "__defaults__", (-1.0,))
+    (clips.directory / ".ego4dfs").mkdir()
+    (clips.directory / ".ego4dfs" / "aaaa_1-2.mp4.01234567.new").write_bytes(b"half")
+    words = ("--windows", table(("aaaa", 1, 2))) if many else ("aaaa", "1", "2")
+    clips.report(*words, "-o", ".")
+    assert os.listdir() == ["aaaa_1-2.mp4"]
+
+
 def test_progress_in_a_log_is_lines_of_clips_and_seconds(monkeypatch):
     monkeypatch.setattr("ego4dfs.cli.progress._LINE_EVERY_S", 0.0)
     monkeypatch.setattr("ego4dfs.cli.clip_progress._FIRST_S", 0.0)

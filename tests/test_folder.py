@@ -185,6 +185,33 @@ def test_a_temporary_file_of_another_writer_is_not_replaced(tmp_path, monkeypatc
     assert theirs.read_bytes() == b"theirs"
 
 
+def test_only_old_temporary_files_are_removed(tmp_path):
+    names = {"a.01234567.new", "a.mp4.89abcdef.link"}
+    kept = {"a.part", "a.new", "a.0123.new", "manifest.ver"}
+    (tmp_path / ".ego4dfs").mkdir()
+    for name in names | kept:
+        (tmp_path / ".ego4dfs" / name).touch()
+        os.utime(tmp_path / ".ego4dfs" / name, (0, 0))  # as `write_atomic` does
+    with Folder.at(tmp_path) as folder:
+        folder.remove_unfinished()
+        assert set(folder.hidden_names()) == names | kept
+        folder.remove_unfinished(older_than_s=-1)
+        assert set(folder.hidden_names()) == kept
+
+
+def test_a_directory_without_temporary_files_keeps_none(tmp_path):
+    with Folder.at(tmp_path) as folder:
+        folder.remove_unfinished()
+        assert os.listdir(tmp_path) == []
+
+
+def test_temporary_files_that_cannot_be_looked_at_are_left(tmp_path):
+    (tmp_path / ".ego4dfs").write_bytes(b"")
+    with Folder.at(tmp_path) as folder:
+        folder.remove_unfinished(older_than_s=-1)
+    assert os.listdir(tmp_path) == [".ego4dfs"]
+
+
 def test_errors_have_the_full_path(tmp_path):
     with Folder.at(tmp_path) as folder, pytest.raises(FileNotFoundError) as caught:
         folder.open("a")

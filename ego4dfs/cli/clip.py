@@ -22,9 +22,8 @@ from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.video_argument import video_path, with_dataset
 from ego4dfs.cli.windows_file import check_windows_file
-from ego4dfs.clips import Clip, clip_name, write_clip
+from ego4dfs.clips import Clip, clip_folder, clip_name, write_clip
 from ego4dfs.errors import ConfigError, MediaError, NotFound, OutputError, ProcessLimit
-from ego4dfs.files import Folder
 from ego4dfs.media import Cut
 from ego4dfs.media.encode import Encoder
 from ego4dfs.prefetch.disk_errors import reason_of
@@ -198,7 +197,7 @@ def _write(clip: Clip, made: Cut, encoder: Encoder | None, progress: ClipProgres
         progress.clip(clip.file.name, seconds, made.seconds)
 
     try:
-        with Folder.at(clip.file.parent) as folder:
+        with clip_folder(clip.file.parent) as folder:
             return write_clip(folder, clip.file.name, made, clip.video.read, encoder, on_time)
     except MediaError as error:
         raise MediaError(f"{clip.video.handle.path}: {error}", hint=error.hint) from error

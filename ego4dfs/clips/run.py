@@ -11,7 +11,7 @@ from ego4dfs.annotations import BadRow
 from ego4dfs.annotations.rows import Row
 from ego4dfs.catalog import Listing, WindowFiles
 from ego4dfs.clips.report import ClipReport, Failure, Written
-from ego4dfs.clips.writer import Clip, clip_name, write_clip
+from ego4dfs.clips.writer import Clip, clip_folder, clip_name, write_clip
 from ego4dfs.errors import (
     ConfigError,
     Ego4DError,
@@ -100,7 +100,7 @@ class ClipRun:
     def _folder(self) -> Folder:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            return Folder.at(self._directory)
+            return clip_folder(self._directory)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             message = f"{self._directory}: no directory can be made here: {reason}"

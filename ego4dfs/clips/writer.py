@@ -56,6 +56,13 @@ def clip_name(path: str, start_s: float, end_s: float, *, exact: bool = False) -
     return ".".join([stem, *kinds, "mp4"])
 
 
+def clip_folder(directory: Path) -> Folder:
+    """Open a directory of clips, without what killed processes left. Raises OSError."""
+    folder = Folder.at(directory)
+    folder.remove_unfinished()
+    return folder
+
+
 def write_clip(
     folder: Folder,
     name: str,

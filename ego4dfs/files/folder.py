@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 10
+_TEMPORARY = re.compile(r".+\.[0-9a-f]{8}\.(new|link)", re.DOTALL)
+_UNFINISHED_S = 86400.0  # no file takes longer to write
 
 Content = bytes | Iterable[bytes]
 """What is written to a file: all at once, or in pieces, which need not be in memory together."""
@@ -234,6 +238,18 @@ class Folder:
             hidden.rename(temporary, self, name)
         finally:
             hidden.remove(temporary)
+
+    def remove_unfinished(self, older_than_s: float = _UNFINISHED_S) -> None:
+        """Remove temporary files of `write_atomic` and `link_from` in processes that were killed.
+
+        They are known by their names and their age. One that cannot be removed is left.
+        """
+        before_s = time.time() - older_than_s
+        with suppress(OSError):
+            for name in filter(_TEMPORARY.fullmatch, self.hidden_names()):
+                found = self.hidden().status(name)
+                if found is not None and found.st_ctime < before_s:  # the mtime may be set
+                    self.hidden().remove(name)
 
     def link_from(self, name: str, folder: Folder) -> None:
         """Create a hard link to a file of another directory; replaces a file of that name here."""
