@@ -357,9 +357,9 @@ def test_a_table_may_name_clips():
         ("v,1", "its start or end is missing"),
         ("v,,2", "its start or end is missing"),
         (",1,2", "it has no video_uid"),
-        ("v,nan,2", "its start or end is not a number"),
-        ("v,1,inf", "its start or end is not a number"),
-        ("v,one,2", "its start or end is not a number"),
+        ("v,nan,2", "its start, 'nan', is not a number of seconds"),
+        ("v,1,inf", "its end, 'inf', is not a number of seconds"),
+        ("v,0:01,2", "its start, '0:01', is not a number of seconds"),
         ("v,-1,2", "it starts at -1 s, before the video"),
         ("v,2,2", "its start, 2 s, is not before its end, 2 s"),
         ("v,3,2", "its start, 3 s, is not before its end, 2 s"),
@@ -378,11 +378,21 @@ def test_a_bad_row_is_named_and_the_rest_goes_on(cells, reason):
         ("{", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
         ("[]", "it has no video_uid"),
-        ('{"video_uid": "v", "start_s": true, "end_s": []}', "its start or end is not a number"),
-        ('{"video_uid": "v", "start_s": NaN, "end_s": 1}', "its start or end is not a number"),
+        (
+            '{"video_uid": "v", "start_s": true, "end_s": []}',
+            "its start, True, is not a number of seconds",
+        ),
+        (
+            '{"video_uid": "v", "start_s": NaN, "end_s": 1}',
+            "its start, nan, is not a number of seconds",
+        ),
+        (
+            '{"video_uid": "v", "start_s": 1, "end_s": [1, 2]}',
+            "its end, [1, 2], is not a number of seconds",
+        ),
         (
             '{"video_uid": "v", "start_s": 1, "end_s": 1' + "0" * 400 + "}",
-            "its start or end is not a number",
+            "its end, 100000000000000000...0000000000000000000, is not a number of seconds",
         ),
     ],
 )
@@ -415,7 +425,8 @@ def test_an_annotation_without_its_frames_is_named():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "has no column start_s"),
+        (b"", "it is empty"),
+        (b"\n \n", "it is empty"),
         (b"uid,start_s,end_s\n", "has no column video_uid"),
         (b"video_uid,start_s\nv,1\n", "has no column end_s"),
         (b"video_uid,start_s,end_s\n", "it has no windows"),
@@ -425,6 +436,8 @@ def test_an_annotation_without_its_frames_is_named():
         (b'{"videos": [{"video_uid": "v"}', "it is not JSON that can be read, at character 30"),
         (b'{"videos": [{"video_uid": "v"', "it is not JSON that can be read, at character 12"),
         (b'{"videos" [1]}', "it is not JSON that can be read, at character 10"),
+        (b'{"videos": [1]} []', "it is not JSON that can be read, at character 16"),
+        (b'[\n{"video_uid": "v"}]x', "it is not JSON that can be read, at character 21"),
         (b'{"videos": ' + b"[" * 200_000, "it is not JSON that can be read, at character 12"),
     ],
 )

@@ -208,7 +208,7 @@ def test_tables_on_disk(open_api, tmp_path):
     assert list(found["mine"]) == list("abcde")
     assert list(found["problem"]) == [
         *("", "", "it has no video_uid", "no selected dataset has the video zz"),
-        "its start or end is not a number",
+        "its start, 'nan', is not a number of seconds",
     ]
     windows = api.windows(str(table))
     assert list(windows["start_s"]) == [1, 101]

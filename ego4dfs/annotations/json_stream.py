@@ -38,7 +38,12 @@ def elements(text: Text) -> Iterator[Element]:
     source = _Source(text)
     if source.peek() == "[":
         yield from _elements(source, "")
-        return
+    else:
+        yield from _sections(source)
+    source.check_end()
+
+
+def _sections(source: _Source) -> Iterator[Element]:
     for section in _members(source):
         if source.peek() in ("[", "{"):
             yield from _elements(source, str(section))
@@ -100,6 +105,11 @@ class _Source:
         """Skip a comma, unless `stop` is next."""
         if self.peek() != stop:
             self.skip(",")
+
+    def check_end(self) -> None:
+        """Raise ConfigError if more follows."""
+        if self.peek():
+            raise self._damaged()
 
     def value(self) -> Any:
         """Return the next value."""

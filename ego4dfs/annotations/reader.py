@@ -58,6 +58,8 @@ def _rows(text: TextIO) -> Iterator[Row]:
     while head[-1] and not head[-1].strip():
         head.append(text.readline(_LINE_CHARACTERS))
     first = head[-1]
+    if not first:
+        raise ConfigError("it is empty", hint=_HINT)
     lines = itertools.chain(head, iter(lambda: text.readline(_LINE_CHARACTERS), ""))
     if first.lstrip()[:1] not in ("{", "["):
         yield from csv_windows(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -125,8 +126,9 @@ def _part(span: Span) -> Part | None:
     uid, start, end = _uid(span.uid), number(span.start), number(span.end)
     if not uid or start is None or end is None:
         return None
-    if not (math.isfinite(start) and math.isfinite(end)):
-        raise ValueError("its start or end is not a number")
+    for name, given, found in (("start", span.start, start), ("end", span.end, end)):
+        if not math.isfinite(found):
+            raise ValueError(f"its {name}, {reprlib.repr(given)}, is not a number of seconds")
     if start < 0:
         raise ValueError(f"it starts at {start:g} s, before the video")
     if start >= end:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ego4dfs.annotations import Part
 from ego4dfs.catalog.catalog import Catalog
 from ego4dfs.datasets import CLIPS
-from ego4dfs.errors import Ego4DError
+from ego4dfs.errors import Ego4DError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,16 @@ class Parent(NamedTuple):
         return Part(self.uid, offset_s + clip.start_s, offset_s + clip.end_s)
 
 
-def parents_of_clips(catalog: Catalog) -> Mapping[str, Parent]:
-    """Return the parent of each clip by its uid; empty, with a warning, if it cannot be loaded."""
+def parents_of_clips(catalog: Catalog, *, in_outage: bool = True) -> Mapping[str, Parent]:
+    """Return the parent of each clip by its uid; empty, with a warning, if it cannot be loaded.
+
+    Raises StoreUnavailable, unless parents may be missing `in_outage` too.
+    """
     try:
         entries = catalog.listing(CLIPS).manifest.entries
     except Ego4DError as error:
+        if isinstance(error, StoreUnavailable) and not in_outage:
+            raise
         log.warning("the parent videos of clips are unknown: %s", error)
         return {}
     return {

@@ -37,7 +37,8 @@ class WindowFiles:
     def places(self, window: Window) -> list[Place] | BadRow:
         """Return where a window is: nowhere if its videos are not selected.
 
-        A window whose uids are in none of the datasets is a BadRow.
+        A window whose uids are in none of the datasets is a BadRow. Raises StoreUnavailable if the
+        manifest of clips would say whether it is one.
         """
         video, clip = window.video, window.clip
         if video is not None and clip is None and self._is_clip(video.uid):
@@ -75,5 +76,5 @@ class WindowFiles:
 
     def _clips(self) -> Mapping[str, Parent]:
         if self._parents is None:
-            self._parents = parents_of_clips(self._catalog)
+            self._parents = parents_of_clips(self._catalog, in_outage=False)
         return self._parents
