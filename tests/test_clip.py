@@ -127,6 +127,8 @@ def test_what_is_after_the_end_is_left_out(clips):
         (["clips/zzzz.mp4", "1", "2"], "DIR/clips/zzzz.mp4: no such file in this selection"),
         (["full_scale/a/b.mp4", "1", "2", "--datasets", "full_scale"], "DIR/full_scale/a/b.mp4:"),
         (["v1/full_scale/aaaa.mp4", "1", "2"], "v1/full_scale/aaaa.mp4: no such video in DIR"),
+        (["clips/cccc", "1", "2"], "DIR/clips/cccc is not a video"),
+        (["full_scale/x.json", "1", "2"], "DIR/full_scale/x.json is not a video"),
         (["/", "1", "2"], "/: no such video in DIR"),
         (["../aaaa.mp4", "1", "2"], "'..' cannot be the name of a dataset"),
     ],

@@ -9,16 +9,18 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ego4dfs.catalog import Catalog, Listing
 from ego4dfs.cli.clip_progress import ClipProgress
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.clips import ClipReport, ClipRun, run
 from ego4dfs.clips.report import Written
-from ego4dfs.errors import StoreUnavailable
+from ego4dfs.errors import AccessDenied, StoreUnavailable
 from ego4dfs.files import Folder
 from ego4dfs.media.encode import Encoder
 from ego4dfs.prefetch import Outage
@@ -114,6 +116,9 @@ def test_the_line_says_what_was_written_and_quiet_says_nothing(clips, table):
         f"{clips.directory}/many: 2 clips, 2.0 s, {size:.1f} KiB written, "
     )
     assert done.stdout.endswith(" s; 1 duplicate.\n")
+    assert clips("--windows", file, "-o", "many").stdout == (
+        f"{clips.directory}/many: 2 clips, all existed.\n"
+    )
     done = clips("--windows", file, "-o", "many", "--quiet")
     assert (done.stdout, unwarned(done.stderr)) == ("", "")
 
@@ -167,7 +172,7 @@ def test_a_second_run_opens_no_video_whose_clips_exist(clips, table, opened):
 BAD = [
     ("zzzz", 1, 2, "no selected dataset has the video zzzz"),
     ("aaaa", 2, 1, "its start, 2 s, is not before its end, 1 s"),
-    ("aaaa", "nan", 1, "its start or end is not a number"),
+    ("aaaa", "nan", 1, "its start, 'nan', is not a number of seconds"),
     ("aaaa", "", 1, "its start or end is missing"),
     ("aaaa", 5, 6, "it starts after the end of the video, 4.000 s"),
     ("aaaa", 3, 4.6, "it ends after the end of the video, 4.000 s"),
@@ -179,8 +184,8 @@ BAD = [
 def test_bad_rows_are_named_and_the_others_are_written(clips, table):
     file = table(*(row[:3] for row in BAD), ("aaaa", 1, 2))
     report = clips.report("--windows", file, "-o", "many", code=ExitCode.PARTIAL)
-    named = {(one["row"], one["reason"]) for one in report["first_bad_rows"]}
-    assert named == {(f"row {number}", row[3]) for number, row in enumerate(BAD, 2)}
+    named = [(one["row"], one["reason"]) for one in report["first_bad_rows"]]
+    assert named == [(f"row {number}", row[3]) for number, row in enumerate(BAD, 2)]
     assert (report["bad_rows"], report["exit_code"]) == (len(BAD), 3)
     assert tree(Path("many")).keys() == {"aaaa_1-2.mp4"}
     done = clips("--windows", file, "-o", "many")
@@ -263,6 +268,7 @@ def test_a_video_of_two_datasets_is_an_error(clips, release, table):
         ),
         ([], "the following arguments are required: UID, START, END"),
         (["aaaa"], "the following arguments are required: START, END"),
+        (["", "1", "2"], "the UID is empty"),
         (["aaaa", "1", "2", "--retry-for", "1m"], "--retry-for: only with --windows"),
     ],
 )
@@ -294,6 +300,119 @@ def test_a_disk_that_cannot_be_written_ends_the_run_with_one_error(
     assert len(lines) == 2
     assert lines[0].endswith(f": cannot be written: {os.strerror(number).lower()}")
     assert lines[1].startswith("Stopped; ")
+
+
+def alone(monkeypatch) -> None:
+    """Write one clip at a time, in order."""
+    monkeypatch.setattr(run, "_COPIES", 1)
+
+
+def test_videos_and_their_clips_are_in_the_order_of_the_file(clips, table, monkeypatch, opened):
+    alone(monkeypatch)
+    written: list[str] = []
+    write = run.write_clip
+
+    def noted(folder: Folder, name: str, *rest: object) -> object:
+        written.append(name)
+        return write(folder, name, *rest)
+
+    monkeypatch.setattr(run, "write_clip", noted)
+    rows = [("bbbb", 2, 3), ("aaaa", 1, 2), ("dddd", 1, 2), ("bbbb", 1, 2)]
+    clips.report("--windows", table(*rows), "-o", "many")
+    assert opened == ["bbbb.mp4", "aaaa.mp4", "dddd.mp4"]
+    assert written == ["bbbb_2-3.mp4", "bbbb_1-2.mp4", "aaaa_1-2.mp4", "dddd_1-2.mp4"]
+
+
+def test_the_progress_of_every_window_ends(clips, table, monkeypatch):
+    """Of written, existing and duplicate ones, and of those that fail or are left out."""
+    reports: list[ClipReport] = []
+    monkeypatch.setattr(ClipProgress, "clips", lambda _, report: reports.append(report))
+    (clips.directory / "many" / "aaaa_2-3.mp4").mkdir(parents=True)
+    (clips.directory / "many" / "aaaa_3-4.mp4").write_bytes(b"")
+    rows = [("aaaa", 1, 2), ("aaaa", 1, 2), ("aaaa", 2, 3), ("aaaa", 3, 4), ("aaaa", 5, 6)]
+    file = table(*rows, ("eeee", 1, 2))
+    report = clips.report("--windows", file, "-o", "many", code=ExitCode.PARTIAL)
+    counts = [report[name] for name in ("existing", "duplicates", "failed", "bad_rows")]
+    assert counts == [1, 1, 2, 1]
+    assert reports[-1].done_s == reports[-1].seconds == 6
+
+
+def test_a_clip_that_is_written_begins_a_new_count_of_failures(clips, table, monkeypatch):
+    alone(monkeypatch)
+    write = run.write_clip
+
+    def fail(folder: Folder, name: str, *rest: object) -> object:
+        if name != "aaaa_0.07-1.07.mp4":
+            raise StoreUnavailable("no answer")
+        return write(folder, name, *rest)
+
+    monkeypatch.setattr(run, "write_clip", fail)
+    rows = [("aaaa", at / 100, at / 100 + 1) for at in range(15)]
+    report = clips.report("--windows", table(*rows), "-o", "many", code=ExitCode.PARTIAL)
+    assert (report["failed"], report["stopped_by"]) == (14, None)
+
+
+def test_videos_that_are_all_refused_have_their_exit_code(clips, table, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AccessDenied("s3://bucket/key: refused: not licensed")
+
+    monkeypatch.setattr(run, "open_video", refuse)
+    done = clips("--windows", table(("aaaa", 1, 2), ("bbbb", 1, 2)), "-o", "many")
+    assert done.code == ExitCode.REFUSED
+    assert unwarned(done.stderr).splitlines() == [
+        f"  {clips.version}/full_scale/{uid}.mp4: not licensed" for uid in ("aaaa", "bbbb")
+    ]
+
+
+def test_an_encoder_ends_when_the_run_is_stopped(clips, table, monkeypatch):
+    def encode(_encoder: Encoder, _made, _read, _file, on_time) -> None:
+        on_time(0.0)
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            on_time(0.1)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Encoder, "encode", encode)
+    monkeypatch.setattr(run, "_END_S", 60.0)
+    done = clips("--windows", table(("aaaa", 1, 2)), "-o", "many", "--exact")
+    assert done.code == 130
+    assert os.listdir("many") == []
+
+
+def test_an_outage_is_no_unknown_video(clips, table, monkeypatch):
+    """Only the manifest of clips says whether a uid is that of a clip."""
+    listing = Catalog.listing
+
+    def fail(catalog: Catalog, dataset: str) -> Listing:
+        if dataset == "clips":
+            raise StoreUnavailable("s3://bucket/manifest.csv: no answer")
+        return listing(catalog, dataset)
+
+    monkeypatch.setattr(Catalog, "listing", fail)
+    done = clips("--windows", table(("cccc", 1, 2)), "-o", "many")
+    assert refused(done, ExitCode.FAILURE) == "s3://bucket/manifest.csv: no answer"
+    assert os.listdir() == []
+
+
+def test_the_reading_of_the_rows_is_shown(clips, table, monkeypatch):
+    monkeypatch.setattr("ego4dfs.cli.progress._LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("ego4dfs.cli.windows_file._ROWS", 2)
+    done = clips("--windows", table(*[("aaaa", 1, 2)] * 5), "-o", "many")
+    assert [line for line in done.stderr.splitlines() if line.startswith("read")] == [
+        "read 2 rows",
+        "read 4 rows",
+    ]
+    done = clips("--windows", table(*[("aaaa", 1, 2)] * 5), "-o", "many", "--quiet")
+    assert unwarned(done.stderr) == ""
+
+
+def test_all_bad_rows_are_in_the_json_and_the_first_are_printed(clips, table):
+    file = table(*[("zzzz", 1, 2)] * 30, ("aaaa", 1, 2))
+    report = clips.report("--windows", file, "-o", "many", code=ExitCode.PARTIAL)
+    assert [one["row"] for one in report["first_bad_rows"]] == [f"row {n}" for n in range(2, 32)]
+    lines = unwarned(clips("--windows", file, "-o", "many").stderr).splitlines()
+    assert lines[-1] == "  … and 10 more rows; --json names them"
+    assert [line.partition(":")[0] for line in lines[:-1]] == [f"  row {n}" for n in range(2, 22)]
 
 
 def test_a_name_that_is_a_directory_fails_alone(clips, table):

@@ -122,6 +122,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
             raise ConfigError(f"the following arguments are required: {missing}", hint=hint)
         if "retry_for" in args:
             raise ConfigError("--retry-for: only with --windows", hint="run the command again")
+        if not args.video:  # as of an unset variable
+            raise ConfigError("the UID is empty", hint="name a video")
     elif args.video is not None:
         hint = "leave out UID, START and END: the file has them"
         raise ConfigError(f"{args.video}: not allowed with --windows", hint=hint)
@@ -171,6 +173,9 @@ def _file(request: _Request, path: str, args: argparse.Namespace) -> Path:
 
 
 def _open(vfs: VFS, path: str) -> Video:
+    if not path.lower().endswith(".mp4"):
+        hint = "the names of videos end with .mp4, as in a mount: v2/full_scale/<uid>.mp4"
+        raise ConfigError(f"{path} is not a video", hint=hint)
     try:
         return open_video(vfs, path)
     except (NotFound, NotADirectoryError, IsADirectoryError) as error:

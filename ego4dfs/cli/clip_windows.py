@@ -69,8 +69,8 @@ def _directory(args: argparse.Namespace) -> Path:
 
 def _run(run: ClipRun, vfs: VFS, config: Config, args: argparse.Namespace) -> bool:
     listings = videos_of([vfs.session.catalog.listing(name) for name in config.datasets])
-    rows = window_rows(vfs.session, config, args.windows)
     with ClipProgress(None if args.quiet else sys.stderr) as progress:
+        rows = window_rows(vfs.session, config, args.windows, progress.rows)
         return run.run(rows, listings, _paths(config, listings), lambda: progress.clips(run.report))
 
 
@@ -155,6 +155,8 @@ class _Printer:
 
     def _line(self, fetched: int, seconds: float) -> str:
         report = self._report
+        if report.existing + report.duplicates == report.windows:
+            return f"{self._directory}: {counted(report.existing, 'clip')}, all existed."
         more = [f"{report.existing} existed"] if report.existing else []
         more += [f"{counted(report.duplicates, 'duplicate')}"] if report.duplicates else []
         more += [f"{report.failed} failed"] if report.failed else []

@@ -75,9 +75,8 @@ class WindowsToCache(ToCache):
             planner = WindowPlanner(
                 session, warmer, retry_for_s=self._config.retry_for_s, on_facts=progress.facts
             )
-            return planner.plan(
-                window_rows(session, self._config, self._args.windows), listings, progress.show
-            )
+            rows = window_rows(session, self._config, self._args.windows, progress.rows)
+            return planner.plan(rows, listings, progress.show)
 
     def _show(self, session: Session, found: WindowPlan) -> None:
         """Print the plan, and name the rows that are left out. Raises ConfigError if all are."""

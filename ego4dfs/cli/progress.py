@@ -35,6 +35,7 @@ class Progress:
         self._is_terminal = stream is not None and stream.isatty() and not is_dumb
         self._next_s = time.monotonic() + (0.0 if self._is_terminal else _LINE_EVERY_S)
         self._began_s = time.monotonic()
+        self._next_line_s = self._began_s + _LINE_EVERY_S
         self._bars: ProgressBars | None = None
         self._is_offline = False
 
@@ -54,8 +55,11 @@ class Progress:
 
     def facts(self, done: int, total: int) -> None:
         """Show how many sizes were fetched."""
-        if time.monotonic() - self._began_s >= _LINE_EVERY_S and self._is_due():
-            self._line(f"fetched the sizes of {done} of {total} objects")
+        self._rare_line(f"fetched the sizes of {done} of {total} objects")
+
+    def rows(self, count: int) -> None:
+        """Show how many rows were read."""
+        self._rare_line(f"read {count} rows")
 
     def show(self, report: Report) -> None:
         """Show the state of a run."""
@@ -88,6 +92,13 @@ class Progress:
             return False
         self._next_s = now_s + (_BAR_EVERY_S if self._is_terminal else _LINE_EVERY_S)
         return True
+
+    def _rare_line(self, text: str) -> None:
+        """Print a line every few seconds, also on a terminal: for what has no bar."""
+        now_s = time.monotonic()
+        if self._stream is not None and now_s >= self._next_line_s:
+            self._next_line_s = now_s + _LINE_EVERY_S
+            self._line(text)
 
     def _line(self, text: str) -> None:
         say(text, file=self._stream, flush=True)

@@ -32,7 +32,7 @@ from ego4dfs.vfs import VFS
 from ego4dfs.vfs.video import Video, open_video
 
 _COPIES = 8  # at a time: they wait for the store
-_MAX_ENCODERS = 8  # at a time: each needs 400 MiB for pictures of 1920x1080
+_MAX_ENCODERS = 8  # at a time: each needs 380 MiB for pictures of 1920x1080
 _END_S = 10.0  # a waiting read ends within two seconds of `VFS.close`
 
 
@@ -213,18 +213,14 @@ class ClipRun:
         """Return how bytes of a video are read: again and again during an outage."""
 
         def read(offset: int, length: int) -> bytes:
-            self._check_stopped()
             return self.report.outage.attempt(lambda: video.read(offset, length))
 
         return read
 
     def _on_time(self, file: Path, seconds: float) -> None:
-        self._check_stopped()
-        self.report.advance(file, seconds)
-
-    def _check_stopped(self) -> None:
         if self._pool.abandoned.is_set():
             raise _Stopped
+        self.report.advance(file, seconds)
 
     def _fail(self, failure: Failure, lengths_s: float, file: Path | None = None) -> None:
         """Count a failure; raise an error that affects all clips."""

@@ -20,7 +20,8 @@ from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report
 from ego4dfs.session import Session
 
-_BAD_ROWS_KEPT = 20
+_BAD_ROWS_KEPT = 10_000
+_DIGITS = re.compile(r"([0-9]{1,18})")
 _IN_LIST = re.compile(r"(.*(?:(\[)| ))(0|[1-9][0-9]{0,17})(?(2)\])", re.DOTALL)
 """`name[3]` or `row 3`: the text before the number, which is as str(int) has it, in 64 bits."""
 _NO_NUMBER = -1
@@ -28,18 +29,30 @@ _NO_NUMBER = -1
 
 @dataclass(slots=True)
 class BadRows:
-    """Rows of which no window is fetched: how many, and the first of them. Thread-safe."""
+    """Rows of which no window is fetched: how many, and 10,000 of them. Thread-safe."""
 
     count: int = 0
-    first: list[BadRow] = field(default_factory=list)
+    _kept: list[BadRow] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, row: BadRow) -> None:
         """Count a row."""
         with self._lock:
             self.count += 1
-            if len(self.first) < _BAD_ROWS_KEPT:
-                self.first.append(row)
+            if len(self._kept) < _BAD_ROWS_KEPT:
+                self._kept.append(BadRow(row.row, row.reason))  # records may be large
+
+    @property
+    def rows(self) -> list[BadRow]:
+        """The rows that are kept, without their records, in the order of their places."""
+        with self._lock:
+            return sorted(self._kept, key=_place)
+
+
+def _place(row: BadRow) -> list[str | int]:
+    """Return a key that sorts `row 2` before `row 10`: texts and numbers in turn."""
+    parts = _DIGITS.split(row.row)
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)]
 
 
 class Windows:
