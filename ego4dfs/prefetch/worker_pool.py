@@ -29,7 +29,9 @@ class WorkerPool:
         self.stopping = threading.Event()  # no further tasks
         self.abandoned = threading.Event()  # and running ones end as soon as they can
         self._pool: list[list[threading.Thread]] = []
-        self._threads: list[threading.Thread] = []
+        # Python 3.10 and 3.11 count a thread as ended if Ctrl-C interrupts its `join`.
+        self._ends = threading.Condition()  # guards _running
+        self._running = 0
 
     def add(self, name: str, take: Next, count: int) -> None:
         """Serve a queue with `count` threads, once `run` is called."""
@@ -47,23 +49,28 @@ class WorkerPool:
         """
         try:
             self._start()
-            for thread in self._threads:
-                while thread.is_alive() and not self.stopping.is_set():
-                    thread.join(every_s)
-                    tick()
+            while not (self.ended(every_s) or self.stopping.is_set()):
+                tick()
+            tick()
         finally:
             self.stop()
 
     def _start(self) -> None:
         rest = [thread for queue in self._pool for thread in queue[1:]]
-        for thread in (*(queue[0] for queue in self._pool), *rest):
+        for started, thread in enumerate((*(queue[0] for queue in self._pool), *rest)):
+            self._count(1)
             try:
                 thread.start()
             except RuntimeError as error:  # no more threads can be started
-                if len(self._threads) < len(self._pool):
+                self._count(-1)
+                if started < len(self._pool):
                     raise ProcessLimit("no more threads can be started") from error
                 return
-            self._threads.append(thread)
+
+    def _count(self, threads: int) -> None:
+        with self._ends:
+            self._running += threads
+            self._ends.notify_all()
 
     def stop(self) -> None:
         """Start no more tasks."""
@@ -73,10 +80,8 @@ class WorkerPool:
 
     def ended(self, within_s: float) -> bool:
         """Wait for the threads, no longer than that, and return whether all have ended."""
-        deadline = time.monotonic() + within_s
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        with self._ends:
+            return self._ends.wait_for(lambda: not self._running, within_s)
 
     def update(self, change: Callable[[], None]) -> None:
         """Change the lists that the queues read, under their lock."""
@@ -85,8 +90,11 @@ class WorkerPool:
             self._changed.notify_all()
 
     def _work(self, take: Next) -> None:
-        while task := self._next(take):
-            self._do(task)
+        try:
+            while task := self._next(take):
+                self._do(task)
+        finally:
+            self._count(-1)
 
     def _do(self, task: Task) -> None:
         try:
