@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import RunError, mount_video, mounts, samples
-from benchmarks.goals import at_least, at_most_times, best_of
+from benchmarks.goals import at_least, at_least_times, at_most_times, best_of
 from benchmarks.mount_reads import measured, read
 from benchmarks.mount_video import SHORT
 from benchmarks.mounts import Mounted, Mounter, mounted
@@ -158,4 +158,5 @@ def test_goals_compare_with_the_best_peer():
     assert best_of("", "rate", 2, "one", "two", fewer=True).value(found) == 3
     assert best_of("", "rate", 2, "three").value(found) is None
     assert at_most_times("", "rate", 2, "two").verdict(found) == "reached"
+    assert at_least_times("", "rate", 2, "one", "two").verdict(found) == "reached"
     assert at_least("", "rate", 15, "one").verdict(found) == "missed"

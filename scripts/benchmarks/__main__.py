@@ -60,7 +60,7 @@ def choose(names: Sequence[str]) -> list[Row]:
 
 
 def _means(name: str, row: Row) -> bool:
-    return f"{row.name}-".startswith(f"{name}-")
+    return name == row.group or f"{row.name}-".startswith(f"{name}-")
 
 
 def _whole_groups(rows: Sequence[Row]) -> Sequence[Row]:

@@ -31,9 +31,12 @@ def at_most_times(text: str, key: str, times: float, peer: str) -> Goal:
     return Goal(text, lambda outcome: _share(outcome, key, peer), most=times)
 
 
-def at_least_times(text: str, key: str, times: float, peer: str) -> Goal:
-    """Return the goal that the first has at least so many times what a peer has in a column."""
-    return Goal(text, lambda outcome: _share(outcome, key, peer), least=times)
+def at_least_times(text: str, key: str, times: float, peer: str, contender: str = "") -> Goal:
+    """Return the goal that a contender has at least so many times what a peer has in a column.
+
+    It is the first if none is named.
+    """
+    return Goal(text, lambda outcome: _share(outcome, key, peer, contender), least=times)
 
 
 def best_of(text: str, key: str, times: float, *peers: str, fewer: bool = False) -> Goal:
@@ -61,6 +64,6 @@ def _median(outcome: Outcome, key: str, contender: str) -> float | None:
     return result.median(key) if result else None
 
 
-def _share(outcome: Outcome, key: str, peer: str) -> float | None:
-    ours, theirs = outcome.results[0].median(key), _median(outcome, key, peer)
+def _share(outcome: Outcome, key: str, peer: str, contender: str = "") -> float | None:
+    ours, theirs = _median(outcome, key, contender), _median(outcome, key, peer)
     return ours / theirs if ours is not None and theirs else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import RunError
+from benchmarks.proxy import Counts
 from benchmarks.row import Column
 from benchmarks.servers import Servers
 
@@ -77,6 +78,33 @@ class Meter:
             self.peak_bytes = max(self.peak_bytes, total, largest)
             if self._over.wait(_TICK_S):
                 return
+
+
+class Metered:
+    """A process whose cost is measured, with the server that it reads from; `pid` may be set later.
+
+    Only the traffic of a shape that counts is known.
+    """
+
+    def __init__(self, servers: Servers, shape: str, pid: int = 0) -> None:
+        self._servers = servers
+        self.shape = shape
+        self.pid = pid
+
+    def meter(self) -> Meter:
+        """Return a meter of the process, with its children."""
+        return Meter(self.pid)
+
+    def settled(self) -> Counts | None:
+        """Return requests and bytes so far, once they stay the same; None without the proxy."""
+        before = self._servers.counts(self.shape)
+        while before is not None:
+            time.sleep(0.1)
+            after = self._servers.counts(self.shape)
+            if after is None or after == before:
+                break
+            before = after
+        return before
 
 
 def run(

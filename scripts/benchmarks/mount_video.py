@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import io
+import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
+from statistics import median
+from typing import Any, BinaryIO
 
 import av
+import numpy as np
 
 from benchmarks import RunError, samples
 from benchmarks.servers import Servers
 from ego4dfs.demo import media
 from ego4dfs.demo.media import FRAME_RATE, Clip
 from ego4dfs.demo.videos import CONSORTIUM
+from ego4dfs.media import find_index
 
 WINDOW_S = 2
+FRAMES = WINDOW_S * FRAME_RATE
 LONG = Clip(number=7, duration_s=380, width=384, height=216, bit_rate=6_000_000, key_frame_s=4)
 """With the bit rate of full_scale, 550 kB/s, and its key frames: 209 MB."""
 SHORT = Clip(number=7, duration_s=60)
-_PAGE = 4 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,87 +37,108 @@ class Films:
     dataset: str
     clip: Clip
     local: Path
-    names: Sequence[str]
+    uids: Sequence[str]
     begins_s: Sequence[int]
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The local names of the files."""
+        return [f"{uid}.mp4" for uid in self.uids]
 
+
+@cache
 def publish(servers: Servers, dataset: str, count: int, clip: Clip) -> Films:
-    """Make and publish a video under `count` keys; a tool reads each of them once, cold."""
+    """Make and publish a video under `count` keys, once in a run of the benchmark."""
     local = media.make_all([clip], servers.directory / "films")[clip]  # made once for all rows
     uids = [f"{dataset}_{number:02}" for number in range(count)]
     for uid in uids:
         servers.s3.put(CONSORTIUM, samples.key(dataset, uid), local)
     samples.publish_manifest(servers, dataset, uids)
+    return Films(dataset, clip, local, uids, random_begins(clip, count))
+
+
+def random_begins(clip: Clip, count: int) -> list[int]:
+    """Return the seconds at which windows begin; the same ones in every run."""
     rng = random.Random("windows")
-    begins = [rng.randrange(5, clip.duration_s - WINDOW_S - 5) for _ in uids]
-    return Films(dataset, clip, local, [f"{uid}.mp4" for uid in uids], begins)
+    return [rng.randrange(5, clip.duration_s - WINDOW_S - 5) for _ in range(count)]
 
 
-def window(source: Path | io.RawIOBase, clip: Clip, begin_s: int) -> float:
+def decode(
+    source: Path | BinaryIO, begin_s: int, *, file_begin_s: int = 0
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of a window of a file that begins at second `file_begin_s` of the video."""
+    first = begin_s * FRAME_RATE
+    with av.open(str(source) if isinstance(source, Path) else source) as container:
+        stream = container.streams.video[0]
+        container.seek(int((begin_s - file_begin_s) / stream.time_base), stream=stream)
+        for frame in container.decode(stream):
+            number = round((frame.time + file_begin_s) * FRAME_RATE)
+            if number >= first:
+                yield frame
+            if number >= first + FRAMES - 1:
+                break
+
+
+def check(pictures: Iterable[Any], clip: Clip, begin_s: int) -> None:
+    """Raise RunError unless these are the pictures of a window, by their stamps.
+
+    A picture is an array of colours, or a frame of PyAV.
+    """
+    seen = [media.read_stamp(_luma(picture)) for picture in pictures]
+    first = begin_s * FRAME_RATE
+    if seen != [(clip.number, number) for number in range(first, first + FRAMES)]:
+        raise RunError(f"other frames than those of second {begin_s} were decoded")
+
+
+def window(path: Path, clip: Clip, begin_s: int) -> float:
     """Decode a window and return the seconds from open to its last frame; the frames are checked.
 
-    Each frame has a stamp. Raises RunError if a frame is missing or another one was decoded.
+    Raises RunError if a frame is missing or another one was decoded.
     """
     begin = time.perf_counter()
-    first, last = begin_s * FRAME_RATE, (begin_s + WINDOW_S) * FRAME_RATE
-    frames = []
-    with av.open(source if isinstance(source, io.RawIOBase) else str(source)) as container:
-        stream = container.streams.video[0]
-        container.seek(int(begin_s / stream.time_base), stream=stream)
-        for frame in container.decode(stream):
-            number = round(frame.time * FRAME_RATE)
-            if number >= first:
-                frames.append(frame)
-            if number >= last - 1:
-                break
-        seconds = time.perf_counter() - begin
-    seen = [media.read_stamp(frame.to_ndarray(format="gray")) for frame in frames]
-    if seen != [(clip.number, number) for number in range(first, last)]:
-        raise RunError(f"other frames than those of second {begin_s} were decoded")
+    frames = list(decode(path, begin_s))
+    seconds = time.perf_counter() - begin
+    check(frames, clip, begin_s)
     return seconds
 
 
-def needed_bytes(films: Films) -> int:
-    """Return the bytes that decoding all windows reads, each page of 4 KiB counted once."""
-    total = 0
-    for begin_s in films.begins_s:
-        with _Counting(films.local) as source:
-            window(source, films.clip, begin_s)
-            total += len(source.pages) * _PAGE
-    return total
+def waits_ms(films: Films, waits: Sequence[float]) -> dict[str, float]:
+    """Return the median of the seconds that windows took, and of those above a local file."""
+    plain = [window(films.local, films.clip, begin_s) for begin_s in films.begins_s]
+    above = [took - alone for took, alone in zip(waits, plain, strict=True)]
+    return {"above_ms": median(above) * 1e3, "wait_ms": median(waits) * 1e3}
 
 
-class _Counting(io.RawIOBase):
-    """A local file that records which of its pages are read."""
+def needed_bytes(films: Films, *, with_index: bool = True) -> int:
+    """Return the bytes of all windows, and with `with_index` those of the index of each file."""
+    windows = sum(len(window_bytes(films.local, begin_s)) for begin_s in films.begins_s)
+    return windows + (len(films.uids) * _index_bytes(films.local) if with_index else 0)
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
-        self.pages: set[int] = set()
 
-    def read(self, size: int = -1) -> bytes:
-        """Read, and record the pages."""
-        start = self._file.tell()
-        data = self._file.read(size)
-        self.pages.update(range(start // _PAGE, -(-(start + len(data)) // _PAGE)))
-        return data
+def window_bytes(path: Path, begin_s: int) -> range:
+    """Return the bytes from the key frame before a window to its last frame, with all tracks."""
+    last = begin_s * FRAME_RATE + FRAMES - 1
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        container.seek(int(begin_s / stream.time_base), stream=stream)
+        packets = takewhile(
+            lambda packet: round(packet.pts * stream.time_base * FRAME_RATE) <= last,
+            container.demux(stream),
+        )
+        places = [range(packet.pos, packet.pos + packet.size) for packet in packets]
+    return range(places[0].start, places[-1].stop)
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the position."""
-        return self._file.seek(offset, whence)
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._file.tell()
+def _index_bytes(path: Path) -> int:
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        found = find_index(size, lambda offset, length: os.pread(file.fileno(), length, offset))
+    return len(found.moov)
 
-    def readable(self) -> bool:
-        """Return True: the file is open for reading."""
-        return True
 
-    def seekable(self) -> bool:
-        """Return True: a local file has positions."""
-        return True
-
-    def close(self) -> None:
-        """Close the file too."""
-        self._file.close()
-        super().close()
+def _luma(picture: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the brightness of a picture; stamps are black and white, so green is as good."""
+    if isinstance(picture, np.ndarray):
+        return picture[..., 1]
+    luma: np.ndarray[Any, np.dtype[np.uint8]] = picture.to_ndarray(format="gray")
+    return luma

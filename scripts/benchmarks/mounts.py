@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import RunError, peers
-from benchmarks.measure import Meter
+from benchmarks.filled_caches import Fill
+from benchmarks.measure import Metered
 from benchmarks.peers import Tool
 from benchmarks.row import Contender, Sample
 from benchmarks.samples import VERSION
@@ -58,34 +59,18 @@ class Mounter:
         return servers.environment(shape, cache_dir, may_list=self.lists)
 
 
-class Mounted:
-    """A running mount: `files` is the directory of the dataset, `pid` its process."""
+class Mounted(Metered):
+    """A running mount: `root` is its mountpoint, `files` the directory of the dataset in it."""
 
     def __init__(self, mounter: Mounter, servers: Servers, shape: str, place: Place) -> None:
+        super().__init__(servers, shape)
         self._mounter = mounter
-        self._servers = servers
-        self.shape = shape
+        self.root = place.mountpoint
         self.files = mounter.folder(place)
-        self.pid = 0
 
     def path(self, name: str) -> Path:
         """Return where a file of the dataset is, by its local name."""
         return self.files / (name.removesuffix(".mp4") if self._mounter.lists else name)
-
-    def meter(self) -> Meter:
-        """Return a meter of the process that serves, with its children."""
-        return Meter(self.pid)
-
-    def settled(self) -> tuple[float, float] | None:
-        """Return requests and bytes so far, once they stay the same; None without the proxy."""
-        before = self._servers.counts(self.shape)
-        while before is not None:
-            time.sleep(0.1)
-            after = self._servers.counts(self.shape)
-            if after is None or after == before:
-                break
-            before = after
-        return (before.requests, before.sent) if before else None
 
 
 def ego4dfs(libfuse: str = "auto", *more: str) -> Mounter:
@@ -235,15 +220,18 @@ def cold(
     *,
     mounters: Iterable[Mounter] | None = None,
     rounds: Mapping[str, int] | None = None,
+    fill: Fill | None = None,
 ) -> list[Contender]:
     """Return a contender for each tool, which mounts the dataset cold, works, and unmounts.
 
-    `rounds` limits the rounds of slow tools, by their names.
+    `rounds` limits the rounds of slow tools, by their names. `fill` fills the cache before.
     """
 
     def run(mounter: Mounter) -> Sample:
         cache_dir = servers.empty("cache")
         try:
+            if fill is not None:
+                fill(cache_dir)
             with mounted(mounter, servers, shape, dataset, cache_dir) as mount:
                 return work(mount)
         finally:

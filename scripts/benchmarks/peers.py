@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,11 @@ def s3fs() -> Tool:
 def bindfs() -> Tool:
     """Return bindfs, which passes a local directory through FUSE, in C."""
     return _probe("bindfs", ("bindfs",), "--version", hint="apt-get install bindfs")
+
+
+def decord_missing() -> str:
+    """Return what to do if the Python package decord is missing, or an empty text."""
+    return "" if importlib.util.find_spec("decord") else "missing: pip install decord"
 
 
 def _probe(name: str, command: tuple[str, ...], *arguments: str, hint: str = "") -> Tool:

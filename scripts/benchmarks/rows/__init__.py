@@ -13,6 +13,8 @@ from benchmarks.rows import (
     mount_windows,
     prefetch,
     prefetch_many,
+    windows,
+    windows_epoch,
 )
 
 _MODULES = (
@@ -25,5 +27,7 @@ _MODULES = (
     mount_features,
     mount_windows,
     mount_epochs,
+    windows,
+    windows_epoch,
 )
 ROWS: tuple[Row, ...] = tuple(row for module in _MODULES for row in module.ROWS)

@@ -8,10 +8,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 from benchmarks import RunError, measure, mounts, peers, samples
 from benchmarks.copiers import copiers
+from benchmarks.filled_caches import IMPORTED, with_import
 from benchmarks.goals import MEMORY, at_most, at_most_times
 from benchmarks.mount_reads import MIB
 from benchmarks.mounts import OURS, RCLONE, S3FS, Mounted, cold, mounted
@@ -22,6 +24,7 @@ from benchmarks.servers import Servers
 
 _ROWS = {10_000: 1.0, 100_000: 3.0}
 _MANY, _VERY_MANY, _MOST_BYTES = 10_000, 100_000, 1_000
+_IMPORTED = f"{OURS}, {IMPORTED}"
 _HEADS = "official ego4d, its HEAD pass alone"
 _ROUNDS = {OURS: 3, S3FS: 1, RCLONE: 3}  # 10 s and 20 s of the first two
 
@@ -72,7 +75,7 @@ def _long(servers: Servers) -> Iterator[Sequence[Contender]]:
         return measure.sample(servers, "wan", command, environment)
 
     yield [
-        *cold(servers, "wan", dataset.name, partial(_lists, dataset=dataset), rounds=_ROUNDS),
+        *cold(servers, "wan", dataset.name, partial(list_long, dataset=dataset), rounds=_ROUNDS),
         Contender(_HEADS, heads, official.tool.missing, most_rounds=1),
     ]
 
@@ -82,15 +85,19 @@ def _longer(servers: Servers) -> Iterator[Sequence[Contender]]:
     """List many more, once: s3fs-fuse and the official tool would take minutes."""
     dataset = _published(servers, _VERY_MANY)
     ours, _, rclone = mount_tools()
-    work = partial(_lists, dataset=dataset)
-    yield cold(
+    longest = partial(
+        cold,
         servers,
         "wan",
         dataset.name,
-        work,
-        mounters=[ours, rclone],
-        rounds=dict.fromkeys((OURS, RCLONE), 1),
+        partial(list_long, dataset=dataset),
+        rounds=dict.fromkeys((OURS, RCLONE, _IMPORTED), 1),
     )
+    fill = with_import(servers, dataset.name)
+    yield [
+        *longest(mounters=[ours, rclone]),
+        *longest(mounters=[replace(ours, name=_IMPORTED)], fill=fill),
+    ]
 
 
 def _published(servers: Servers, count: int) -> Dataset:
@@ -98,7 +105,8 @@ def _published(servers: Servers, count: int) -> Dataset:
     return samples.publish_files(servers.s3, f"mount_many_{count}", sizes)
 
 
-def _lists(mount: Mounted, dataset: Dataset) -> Sample:
+def list_long(mount: Mounted, dataset: Dataset) -> Sample:
+    """Run `ls -l` twice and then `find`; sizes and names are checked."""
     sizes = [size for size, _ in dataset.files.values()]
     before = mount.settled()
     with mount.meter() as meter:
@@ -108,7 +116,8 @@ def _lists(mount: Mounted, dataset: Dataset) -> Sample:
     after = mount.settled()
     found = {"wall_s": first_s, "again_s": again_s, "find_s": found_s, "cpu_s": cpu_s}
     if before and after:
-        found["requests"] = after[0] - before[0]
+        passed = after.since(before)
+        found |= {"requests": passed.requests, "heads": passed.heads}
     return found | {"peak_mib": meter.peak_bytes / MIB}
 
 
@@ -146,6 +155,7 @@ _LISTED = (
     Column("cpu_s", "CPU s"),
     Column("peak_mib", "peak MiB", digits=0),
     Column("requests", "requests", digits=0),
+    Column("heads", "HEAD requests", digits=0),
 )
 ROWS = (
     Row(
@@ -188,6 +198,10 @@ ROWS = (
         _LISTED,
         _longer,
         needs_wan=True,
-        goals=[MEMORY],
+        goals=[
+            at_most("first at most 5 s after an import", "wall_s", 5, _IMPORTED),
+            at_most("no HEAD request after an import", "heads", 0, _IMPORTED),
+            MEMORY,
+        ],
     ),
 )
