@@ -102,9 +102,8 @@ def window(path: Path, clip: Clip, begin_s: int) -> float:
     return seconds
 
 
-def waits_ms(films: Films, waits: Sequence[float]) -> dict[str, float]:
+def waits_ms(waits: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
     """Return the median of the seconds that windows took, and of those above a local file."""
-    plain = [window(films.local, films.clip, begin_s) for begin_s in films.begins_s]
     above = [took - alone for took, alone in zip(waits, plain, strict=True)]
     return {"above_ms": median(above) * 1e3, "wait_ms": median(waits) * 1e3}
 

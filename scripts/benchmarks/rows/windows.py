@@ -13,7 +13,7 @@ from benchmarks.filled_caches import CACHED, IMPORTED, Fill, with_import, with_i
 from benchmarks.goals import at_most
 from benchmarks.measure import Metered
 from benchmarks.mount_reads import Reading, measured
-from benchmarks.mount_video import WINDOW_S, Films
+from benchmarks.mount_video import WINDOW_S, Films, waits_ms, window
 from benchmarks.mounts import OBJECTS, OURS, Mounted, cold
 from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.servers import Servers
@@ -79,7 +79,8 @@ def _in_a_process(
 
         found = measured(Metered(servers, "wan", running.pids[0]), work)
     servers.empty("cache")
-    return found | mount_video.waits_ms(films, waits) | _mib_a_window(found, len(waits))
+    plain = [window(films.local, films.clip, begin_s) for begin_s in films.begins_s]
+    return found | waits_ms(waits, plain) | _mib_a_window(found, len(waits))
 
 
 @contextmanager
