@@ -21,6 +21,8 @@ PRIMARY = "full_scale"
 """The dataset of the videos themselves; its manifest has the splits of all videos."""
 CLIPS = "clips"
 """The dataset whose manifest has the parent videos of all clips."""
+VIDEO_DATASETS = (PRIMARY, CLIPS)
+"""Where a uid of a video or clip is searched, in this order, if no dataset is named."""
 METADATA = "ego4d.json"
 """The primary metadata of a version, beside its datasets."""
 MANIFEST = "manifest.csv"

@@ -17,7 +17,7 @@ from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.api.window_io import BUFFER_BYTES, WindowIO
 from ego4dfs.api.window_prefetch import prefetched
 from ego4dfs.api.window_rows import WindowRow, WindowRows
-from ego4dfs.datasets import CLIPS, METADATA, PRIMARY
+from ego4dfs.datasets import CLIPS, METADATA, PRIMARY, VIDEO_DATASETS
 from ego4dfs.errors import ConfigError, MediaError, NotFound, ObjectChanged
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.manifest import Entry
@@ -131,8 +131,8 @@ class Ego4D:
         """Return the pictures of a window: uint8, (pictures, height, width, 3), RGB.
 
         They are bit for bit those that PyAV decodes from the whole video, and all in memory: an
-        hour of 1920x1080 has 670 GB. Raises MediaError for
-        pictures that cannot be decoded, and ImportError without PyAV (`ego4dfs[video]`).
+        hour of 1920x1080 has 670 GB. Raises MediaError for pictures that cannot be decoded, and
+        ImportError without PyAV (`ego4dfs[video]`).
         """
         try:
             return self._decode(uid, start_s, end_s)
@@ -166,7 +166,7 @@ class Ego4D:
 
     @property
     def _datasets(self) -> tuple[str, ...]:
-        return self.fs.config.datasets or (PRIMARY, CLIPS)
+        return self.fs.config.datasets or VIDEO_DATASETS
 
     def _selected(self, *, has_clips: bool) -> list[tuple[str, str, Entry]]:
         found = list(self._files.each(has_clips=has_clips))

@@ -131,14 +131,15 @@ class ToCache:
         check_disk(session, bytes_to_fetch(plan), self._config.cache_dir)
         if dry:
             return plan_code(plan, refused)
-        if (
-            plan.count(*TO_FETCH)
-            and not self._config.assume_yes
-            and not self._printer.confirms(plan)
-        ):
+        if not self._is_confirmed(plan):
             return ExitCode.OK
         warmer.report.refused.update(refused)
         return self._run_warmer(session, warmer, plan, retry)
+
+    def _is_confirmed(self, plan: Plan) -> bool:
+        """Ask, unless there is nothing to fetch, or -y was given."""
+        is_asked = plan.count(*TO_FETCH) and not self._config.assume_yes
+        return not is_asked or self._printer.confirms(plan)
 
     def _warmer(self, session: Session) -> CacheWarmer:
         return CacheWarmer(

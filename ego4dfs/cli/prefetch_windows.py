@@ -60,11 +60,7 @@ class WindowsToCache(ToCache):
         if self._args.dry_run:
             self._printer.problems(report)
             return self._code(report)
-        if (
-            found.plan.count(*TO_FETCH)
-            and not self._config.assume_yes
-            and not self._printer.confirms(found.plan)
-        ):
+        if not self._is_confirmed(found.plan):
             return ExitCode.OK
         if not found.plan.count(*TO_FETCH):
             self._printer.say("All that the windows need is cached.")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ego4dfs.facts.media_facts import MediaFacts
-from ego4dfs.facts.table import ROWS_PER_QUERY, FactsTable, Row, with_checksums
+from ego4dfs.facts.table import FactsTable, Row, batches, with_checksums
 from ego4dfs.store import MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:  # it imports numpy, which takes 0.1 s
@@ -68,8 +67,7 @@ class MediaTable:
 
     def rows(self, urls: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of these objects that have one, as `insert` takes them."""
-        rest = iter(urls)
-        while some := tuple(islice(rest, ROWS_PER_QUERY)):
+        for some in batches(urls):
             yield from self._table.rows_of("media", _COLUMNS, some)
 
     def insert(self, rows: Sequence[Row]) -> set[str]:

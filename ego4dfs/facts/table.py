@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,8 +115,7 @@ class FactsTable:
     def facts(self, urls: Sequence[str]) -> dict[str, ObjectFacts]:
         """Return the facts of those URLs that have a row with possible values."""
         found = {}
-        rest = iter(urls)
-        while some := tuple(islice(rest, ROWS_PER_QUERY)):
+        for some in batches(urls):
             rows = self.rows_of("facts", _FACTS, some)
             known = tuple(row[0] for row in rows)
             confirmed = set(self.rows_of("confirmed", _CONFIRMED, known)) if known else set()
@@ -308,6 +307,13 @@ class FactsTable:
         if is_locked(error) and what == "opened":
             self._locked_until_s = dict.fromkeys(self._locked_until_s, time.monotonic() + LOCKED_S)
         self._unusable.warning("the facts index cannot be %s: %s", what, error)
+
+
+def batches(urls: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Yield URLs in groups for `FactsTable.rows_of`."""
+    rest = iter(urls)
+    while some := tuple(islice(rest, ROWS_PER_QUERY)):
+        yield some
 
 
 def _is_storable(url: str, facts: ObjectFacts) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
@@ -198,15 +198,9 @@ class Reader:
 
     def _read_arrived(self, ref: ObjectRef, span: Span, view: memoryview) -> bool:
         """Fill `view` from a block or its parts, if all bytes are cached or have arrived."""
-        place = span.place
         if self._copy_arrived(block_key(ref.object_id, span.index), span.start, view):
             return True
-        for part in part_extents(ref, place.start, place.stop):
-            first, last = max(part.start, place.start), min(part.stop, place.stop)
-            piece = view[first - place.start : last - place.start]
-            if not self._copy_arrived(part.key, first - part.start, piece):
-                return False
-        return True
+        return all(self._copy_arrived(*one) for one in _part_reads(ref, span, view))
 
     def _copy_arrived(self, key: str, start: int, view: memoryview) -> bool:
         flight = self.downloads.flight(key)
@@ -239,18 +233,15 @@ class Reader:
 
         Without a deadline, parts that are in flight count as missing.
         """
-        place = span.place
-        for part in part_extents(ref, place.start, place.stop):
-            first, last = max(part.start, place.start), min(part.stop, place.stop)
-            piece = view[first - place.start : last - place.start]
-            flight = self._flight(part.key, begun)
+        for key, start, piece in _part_reads(ref, span, view):
+            flight = self._flight(key, begun)
             if flight is None:
-                if not self._cache.read_into(part.key, first - part.start, piece):
+                if not self._cache.read_into(key, start, piece):
                     return False
             elif deadline is None:
                 return False
             else:
-                flight.read_into(first - part.start, piece, deadline)
+                flight.read_into(start, piece, deadline)
         return True
 
     def _await(
@@ -314,3 +305,13 @@ class Reader:
 
     def _has_first_part(self, ref: ObjectRef) -> bool:
         return not any(missing_extents(ref, 0, 1, PART_SIZE, self._cache.contains))
+
+
+def _part_reads(
+    ref: ObjectRef, span: Span, view: memoryview
+) -> Iterator[tuple[str, int, memoryview]]:
+    """Yield the key of each part of a span, where to read in it, and the bytes to fill."""
+    place = span.place
+    for part in part_extents(ref, place.start, place.stop):
+        first, last = max(part.start, place.start), min(part.stop, place.stop)
+        yield part.key, first - part.start, view[first - place.start : last - place.start]

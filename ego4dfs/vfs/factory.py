@@ -60,7 +60,7 @@ def open_vfs(
         config, pass_refused=pass_refused, must_match=must_match, store=store
     )
     tree = _tree(config, config.datasets or datasets.known_names())
-    return VFS(session, tree, config.datasets or (datasets.PRIMARY, datasets.CLIPS))
+    return VFS(session, tree, config.datasets or datasets.VIDEO_DATASETS)
 
 
 def open_selected_session(

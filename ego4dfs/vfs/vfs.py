@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
-from ego4dfs.datasets import CLIPS, PRIMARY
+from ego4dfs.datasets import VIDEO_DATASETS
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -58,7 +58,7 @@ class VFS:
         self,
         session: Session,
         tree: Tree,
-        video_datasets: Sequence[str] = (PRIMARY, CLIPS),
+        video_datasets: Sequence[str] = VIDEO_DATASETS,
     ) -> None:
         """Serve `tree` with the parts of `session`, which `close` closes.
 

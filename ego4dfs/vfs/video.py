@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import MediaError, ObjectChanged
 from ego4dfs.reader import ExactWindow
 from ego4dfs.vfs.values import Handle
@@ -45,8 +46,8 @@ class ExactFile:
         Raises MediaError, which begins with the path, if it has no index that can be used, and what
         `VFS.read` raises.
         """
-        if self.handle.ref and self.handle.copy is None and self._version not in self.vfs.indexes:
-            self.vfs.video_facts.fetch_ahead(self.handle.ref)
+        if ref := self._ref_without_index:
+            self.vfs.video_facts.fetch_ahead(ref)
         try:
             return self.vfs.indexes.index(
                 self._version, self.handle.size, self.read, self._record_facts
@@ -60,10 +61,15 @@ class ExactFile:
         Raises ValueError if it is no window, starts after the end of the video, ends by more than
         AFTER_END_S after it, or has no picture, and what `read_index` raises.
         """
-        ref = self.handle.ref
-        if ref and self.handle.copy is None and self._version not in self.vfs.indexes:
+        if ref := self._ref_without_index:
             self.vfs.video_facts.request_window(ref, start_s, end_s)
         return self.vfs.indexes.cut(self._version, start_s, end_s, self.read_index)
+
+    @property
+    def _ref_without_index(self) -> ObjectRef | None:
+        """The object, if its index is not in memory, and the file is not read from a copy."""
+        is_in_memory = self._version in self.vfs.indexes
+        return None if is_in_memory or self.handle.copy else self.handle.ref
 
     def _record_facts(self, index: MediaIndex) -> None:
         ref = self.handle.ref

@@ -21,6 +21,7 @@ from ego4dfs.times import parse_time
 from ego4dfs.vfs.tree import Directory, join
 from ego4dfs.vfs.values import Handle
 from ego4dfs.vfs.video import ExactFile, current
+from ego4dfs.vfs.video_facts import VIDEO_SUFFIX
 
 if TYPE_CHECKING:
     from ego4dfs.vfs.vfs import VFS  # it uses this module
@@ -31,7 +32,6 @@ HIDDEN_DIRECTORY = ".ego4dfs"
 """A directory at the root that no listing shows, and whose files no listing shows."""
 WINDOWS_DIRECTORY = f"{HIDDEN_DIRECTORY}/windows"
 _DEPTH = 4  # names of the path of a window
-_SUFFIX = ".mp4"
 
 
 class OpenWindow(NamedTuple):
@@ -97,7 +97,7 @@ class Windows:
         refusal: AccessDenied | ObjectMissing | None = None
         directory = version_directory(self._vfs.session.catalog.version)
         for dataset in self._datasets:
-            path = join(join(directory, dataset), f"{uid}{_SUFFIX}")
+            path = join(join(directory, dataset), f"{uid}{VIDEO_SUFFIX}")
             try:
                 self._vfs.resolve(path)
             except CredentialsRejected:
@@ -115,8 +115,8 @@ class Windows:
 
 def _times(name: str) -> tuple[float, float]:
     """Return the seconds in the name of a window. Raises ConfigError for other names."""
-    start, found, end = name.removesuffix(_SUFFIX).partition("-")
-    if not (name.endswith(_SUFFIX) and found) or any(map(str.isspace, name)):
+    start, found, end = name.removesuffix(VIDEO_SUFFIX).partition("-")
+    if not (name.endswith(VIDEO_SUFFIX) and found) or any(map(str.isspace, name)):
         raise ConfigError(
             "it is not the name of a window",
             hint="write it like 600-602.mp4, 10:00-10:02.5.mp4 or 00:10:00-00:10:02.mp4",
