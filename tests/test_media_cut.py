@@ -136,7 +136,7 @@ def packets(data: bytes) -> list[Packet]:
 def test_a_cut_starts_with_a_key_frame_and_has_no_other_group_before(form):
     data = media.form(form)
     for start_s, stop_s in windows(form, 6):
-        frames = index_of(clip(data, start_s, stop_s)).video.key_frames
+        frames = media.key_frames(index_of(clip(data, start_s, stop_s)).video)
         timescale = index_of(data).video.timescale
         before = [time for time in frames.times.tolist() if time <= 0]
         assert len(before) <= 1, (start_s, stop_s, frames.times / timescale)

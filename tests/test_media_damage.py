@@ -165,7 +165,7 @@ def test_a_track_of_two_samples():
     assert track.samples.offsets.tolist() == [100, 110]
     assert track.samples.decode.tolist() == [0, 1, 2]
     assert (track.shown, track.timescale) == (range(2), 30)
-    assert track.key_frames.times.tolist() == [0, 1]
+    assert media.key_frames(track).times.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_the_file_has_no_other_pictures(form):
         assert sum(1 for _ in container.decode(video=0)) == 30
     assert len(index.video.samples) == 30
     assert index.video.samples.is_key[0]
-    assert index.video.key_frames.times[0] == index.video.shown.start
+    assert media.key_frames(index.video).times[0] == index.video.shown.start
 
 
 def test_times_that_vary_are_kept():

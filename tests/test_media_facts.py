@@ -43,7 +43,7 @@ def test_a_group_holds_what_the_presentation_of_its_seconds_needs(name):
     index = index_of(data)
     facts = MediaFacts.of(index)
     times = [time / facts.timescale for time in facts.times]
-    assert times == sorted(index.video.key_frames.times / index.video.timescale)
+    assert times == sorted(media.key_frames(index.video).times / index.video.timescale)
     found = find_index(len(data), lambda offset, length: data[offset : offset + length])
     assert data[facts.index.start : facts.index.stop] == found.moov
     for group, (begin, end) in enumerate(zip(times, [*times[1:], index.stop_s], strict=True)):
@@ -56,7 +56,7 @@ def test_groups_are_not_longer_than_needed():
     data = media.form("no sound")
     facts = MediaFacts.of(index_of(data))
     assert list(facts.starts[1:]) == list(facts.stops[:-1])
-    keys = index_of(data).video.key_frames
+    keys = media.key_frames(index_of(data).video)
     assert list(facts.starts) == keys.offsets.tolist()
     assert facts.stops[-1] == keys.stop
 
@@ -247,7 +247,7 @@ def test_a_part_of_the_last_group_is_as_long_as_its_seconds(start_s, end_s, expe
 def test_sound_that_is_elsewhere_in_the_file_is_not_in_the_groups():
     data = media.apart()
     index = index_of(data)
-    facts, keys = MediaFacts.of(index), index.video.key_frames
+    facts, keys = MediaFacts.of(index), media.key_frames(index.video)
     assert list(facts.starts) == keys.offsets.tolist()
     assert facts.stops[-1] == keys.stop
 
@@ -265,7 +265,7 @@ def test_groups_after_the_end_of_the_sound_have_their_pictures_only():
     )
     shown = range(sound.shown.start, int(samples.decode[half]))
     early = replace(index, tracks=(video, replace(sound, samples=shorter, shown=shown)))
-    facts, keys = MediaFacts.of(early), video.key_frames
+    facts, keys = MediaFacts.of(early), media.key_frames(video)
     first = len(keys.times) // 2 + 1
     assert list(facts.starts[first:]) == keys.offsets.tolist()[first:]
     assert list(facts.starts[1:3]) < keys.offsets.tolist()[1:3]

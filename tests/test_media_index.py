@@ -28,7 +28,7 @@ def index_of(data: bytes) -> MediaIndex:
 @EVERY_FORM
 def test_key_frames_are_those_of_ffmpeg(form):
     data = media.form(form)
-    found = index_of(data).video.key_frames
+    found = media.key_frames(index_of(data).video)
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         entries = [(e.pos, e.pos + e.size, e.is_keyframe) for e in stream.index_entries]

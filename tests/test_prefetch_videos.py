@@ -81,7 +81,7 @@ def index_of(data: bytes) -> MediaIndex:
 
 def group_bytes(data: bytes, windows: Sequence[tuple[float, float]]) -> int:
     """Return the bytes of all groups of pictures of which a window has a picture."""
-    keys = index_of(data).video.key_frames
+    keys = media.key_frames(index_of(data).video)
     starts, bounds = keys.times / media.RATE, [*keys.offsets.tolist(), keys.stop]
     stops = [*starts[1:], SECONDS]
     groups = zip(starts, stops, bounds[:-1], bounds[1:], strict=True)

@@ -5,14 +5,13 @@ from ego4dfs.media.groups import Groups
 from ego4dfs.media.index import MediaIndex
 from ego4dfs.media.locate import IndexBytes, Read, find_index
 from ego4dfs.media.parser import parse_index, read_index
-from ego4dfs.media.track import KeyFrames, Samples, Track
+from ego4dfs.media.track import Samples, Track
 
 __all__ = [
     "AFTER_END_S",
     "Cut",
     "Groups",
     "IndexBytes",
-    "KeyFrames",
     "MediaIndex",
     "Read",
     "Samples",

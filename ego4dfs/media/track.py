@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +37,6 @@ class Samples:
         return self.is_key.nbytes + sum(array.nbytes for array in arrays)
 
 
-class KeyFrames(NamedTuple):
-    """The key frames of a track in decoding order: presentation times in ticks, byte offsets.
-
-    `stop` is where the last sample after the last key frame stops.
-    """
-
-    times: Integers
-    offsets: Integers
-    stop: int
-
-
 @dataclass(frozen=True, slots=True)
 class TrackBoxes:
     """What a cut of a track copies: bodies of `tkhd` and `mdhd`, and whole boxes.
@@ -78,16 +66,6 @@ class Track:
     shift: int
     samples: Samples
     boxes: TrackBoxes
-
-    @property
-    def key_frames(self) -> KeyFrames:
-        """The key frames; of a track without `stss` all samples."""
-        samples = self.samples
-        keys = np.flatnonzero(samples.is_key)
-        last = slice(int(keys[-1]) if len(keys) else 0, None)
-        stops = samples.offsets[last] + samples.sizes[last]
-        stop = int(stops.max()) if len(stops) else 0
-        return KeyFrames(samples.present[keys], samples.offsets[keys], stop)
 
     def ticks(self, seconds: float) -> int:
         """Return the nearest tick to a time of the movie."""

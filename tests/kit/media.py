@@ -8,10 +8,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 
+from ego4dfs.media import Track
+from ego4dfs.media.sample_tables import Integers
 from kit.data import seeded
 
 RATE = 30
@@ -143,6 +146,27 @@ def long_video(seconds: int, seed: int, *, group: int = 128) -> bytes:
     before = len(file_type) + (0 if seed % 2 else len(index(0)))
     parts = [box("mdat", data), index(before + 8)]
     return b"".join([file_type, *(parts if seed % 2 else reversed(parts))])
+
+
+class KeyFrames(NamedTuple):
+    """The key frames of a track in decoding order: presentation times in ticks, byte offsets.
+
+    `stop` is where the last sample after the last key frame stops.
+    """
+
+    times: Integers
+    offsets: Integers
+    stop: int
+
+
+def key_frames(track: Track) -> KeyFrames:
+    """Return the key frames; of a track without `stss` all samples."""
+    samples = track.samples
+    keys = np.flatnonzero(samples.is_key)
+    last = slice(int(keys[-1]) if len(keys) else 0, None)
+    stops = samples.offsets[last] + samples.sizes[last]
+    stop = int(stops.max()) if len(stops) else 0
+    return KeyFrames(samples.present[keys], samples.offsets[keys], stop)
 
 
 def apart() -> bytes:

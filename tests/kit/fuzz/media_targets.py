@@ -106,7 +106,7 @@ def _assert_inside(index: MediaIndex, size: int) -> None:
         assert samples.offsets.min() >= 0
         assert (samples.offsets + samples.sizes).max() <= size
         assert track.shown.start <= track.shown.stop
-    frames = index.video.key_frames
+    frames = media.key_frames(index.video)
     assert len(frames.times) == len(frames.offsets) > 0
     assert frames.stop <= size
     for start_s, stop_s in _WINDOWS:
