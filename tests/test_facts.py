@@ -520,7 +520,7 @@ def test_a_head_request_does_not_bring_back_facts_that_were_removed(open_index, 
 
 def test_a_sweep_has_not_ended_before_its_last_thread_has_written_the_facts(monkeypatch):
     seen: list[bool] = []
-    sweeps = Sweeps(lambda _url: True, lambda: None)
+    sweeps = Sweeps(lambda: None)
     finish = sweeps._finish_if_last
 
     def finish_later() -> None:
@@ -528,7 +528,7 @@ def test_a_sweep_has_not_ended_before_its_last_thread_has_written_the_facts(monk
         finish()
 
     monkeypatch.setattr(sweeps, "_finish_if_last", finish_later)
-    sweeps.add(URLS[:1])
+    sweeps.add(URLS[:1], lambda _url: True)
     assert sweeps.wait(60.0)
     assert seen == [False]
 

@@ -37,8 +37,8 @@ def test_a_sweep_with_few_threads_fetches_all_facts(few_threads):
         fetched.append(url)
         return True
 
-    sweeps = Sweeps(fetch, lambda: None)
-    sweeps.add(URLS)
+    sweeps = Sweeps(lambda: None)
+    sweeps.add(URLS, fetch)
     assert sweeps._threads == 3
     all_started.set()
     assert sweeps.wait(30)
@@ -60,7 +60,7 @@ def test_facts_that_are_recorded_before_their_turn_are_not_requested(tmp_path):
 def test_a_sweep_has_not_ended_while_one_of_several_threads_is_about_to_end(monkeypatch):
     at_once, gate = threading.Barrier(2, timeout=30), threading.Event()
     first, has_ended = threading.Lock(), threading.Event()
-    sweeps = Sweeps(lambda _url: bool(at_once.wait() + 1), lambda: None)
+    sweeps = Sweeps(lambda: None)
     finish = sweeps._finish_if_last
 
     def finish_one_later() -> None:
@@ -73,7 +73,7 @@ def test_a_sweep_has_not_ended_while_one_of_several_threads_is_about_to_end(monk
             finish()
 
     monkeypatch.setattr(sweeps, "_finish_if_last", finish_one_later)
-    sweeps.add(URLS[:2])
+    sweeps.add(URLS[:2], lambda _url: bool(at_once.wait() + 1))
     assert has_ended.wait(30)
     assert not sweeps.wait(0)
     gate.set()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ego4dfs.vfs.vfs import OPEN_REFUSAL_VALID_S
+from ego4dfs.vfs.objects import OPEN_REFUSAL_VALID_S
 from kit.data import MIB, seeded
 from kit.gateway import Gateway
 from kit.mounts import status

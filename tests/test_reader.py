@@ -282,7 +282,7 @@ def test_an_admitted_block_costs_no_request(make_reader, large):
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)
-    reader.put(ref, 3, memoryview(large)[3 * BLOCK_SIZE : 4 * BLOCK_SIZE])
+    reader.put(ref, 3 * BLOCK_SIZE, memoryview(large)[3 * BLOCK_SIZE : 4 * BLOCK_SIZE])
     assert read(reader, ref, 3 * BLOCK_SIZE + 5, 100) == large[3 * BLOCK_SIZE + 5 :][:100]
     settle(reader)
     assert read(reader, ref, 3 * BLOCK_SIZE, 100) == large[3 * BLOCK_SIZE :][:100]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -306,7 +307,7 @@ def test_only_so_much_is_fetched_in_the_belief_that_it_is_an_index(open_vfs, top
 def test_a_mount_imports_the_parser_when_a_video_is_first_opened(open_vfs, top, monkeypatch):
     names: list[str] = []
     monkeypatch.setattr(video_facts.importlib, "import_module", names.append)
-    operations = Operations(open_vfs(), lambda: None)
+    operations = Operations(open_vfs(), lambda: None, os.getpid)
     video_facts.import_parser.cache_clear()
     operations.open(f"/{top}/manifest.csv", SimpleNamespace())
     assert not names

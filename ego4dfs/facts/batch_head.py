@@ -1,4 +1,4 @@
-"""Sweeps: HEAD requests for many objects at a time, in the background."""
+"""Sweeps: requests for the facts of many objects at a time, in the background."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _THREADS = 96
 @dataclass(slots=True)
 class _Sweep:
     urls: Iterator[str]
+    fetch: Callable[[str], bool]
 
 
 class Sweeps:
@@ -26,9 +27,8 @@ class Sweeps:
     is never held during a call.
     """
 
-    def __init__(self, fetch: Callable[[str], bool], finish: Callable[[], None]) -> None:
-        """Call `fetch` for each URL; False ends its sweep. Call `finish` after the last one."""
-        self._fetch = fetch
+    def __init__(self, finish: Callable[[], None]) -> None:
+        """Call `finish` after the last URL."""
         self._finish = finish
         self._sweeps: deque[_Sweep] = deque()
         self._threads = 0
@@ -36,13 +36,16 @@ class Sweeps:
         self._closed = False
         self._lock = threading.Condition()
 
-    def add(self, urls: Iterable[str]) -> None:
-        """Queue a sweep over these URLs."""
+    def add(self, urls: Iterable[str], fetch: Callable[[str], bool]) -> bool:
+        """Queue a sweep: call `fetch` for each of these URLs; False ends it.
+
+        Returns False if nothing is queued, because this is closed or no thread can be started.
+        """
         wanted = list(urls)
         with self._lock:
             if self._closed or not wanted:
-                return
-            self._sweeps.append(_Sweep(iter(wanted)))
+                return False
+            self._sweeps.append(_Sweep(iter(wanted), fetch))
             more = min(_THREADS - self._threads, len(wanted))
             self._threads += more
         started = 0
@@ -52,7 +55,8 @@ class Sweeps:
                 started += 1
         except RuntimeError as error:  # no more threads can be started
             log.info("a sweep uses %d of %d threads: %s", started, more, error)
-            self._leave(more - started)
+            return self._leave(more - started)
+        return True
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until all sweeps have ended; return False after `timeout_s`."""
@@ -70,7 +74,7 @@ class Sweeps:
     def _run(self) -> None:
         while (found := self._next()) is not None:
             sweep, url = found
-            if not self._fetch(url):
+            if not sweep.fetch(url):
                 self._end_sweep(sweep)
         self._finish_if_last()
 
@@ -86,12 +90,15 @@ class Sweeps:
             self._finishing += 1
             return None
 
-    def _leave(self, threads: int) -> None:
+    def _leave(self, threads: int) -> bool:
+        """Count threads that were not started; return whether any runs, else nothing is queued."""
         with self._lock:
             self._threads -= threads
-            if not self._threads:
+            is_running = self._threads > 0
+            if not is_running:
                 self._sweeps.clear()
             self._lock.notify_all()
+        return is_running
 
     def _end_sweep(self, sweep: _Sweep) -> None:
         with self._lock:

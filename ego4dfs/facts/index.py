@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ego4dfs.errors import (
@@ -68,7 +69,7 @@ class FactsIndex:
         self._lock = threading.Lock()
         self._watches = Watches(self._lock)
         self._totals = (0, 0)
-        self._sweeps = Sweeps(self._fetch_for_sweep, self._flush)
+        self._sweeps = Sweeps(self._flush)
         self._table = FactsTable(directory / "facts.sqlite")
         self._queue = WriteQueue(self._table)
         self.media = MediaTable(self._table)
@@ -174,7 +175,27 @@ class FactsIndex:
         """
         wanted = list(dict.fromkeys(urls))
         known = {*self.peek_many(wanted), *self._refused(refusal_valid_s)}
-        self._sweeps.add([url for url in wanted if url not in known])
+        unknown = [url for url in wanted if url not in known]
+        self._sweeps.add(unknown, partial(self._fetch_for_sweep, fetch=self._store.head))
+
+    def fetch_ahead(self, url: str, fetch: _Fetch, done: Callable[[], None]) -> bool:
+        """Fetch unknown facts in the background by `fetch`, unless they were refused lately.
+
+        `done` is called at the end, whatever happens. Returns False, and does nothing, if there is
+        no thread for it.
+        """
+
+        def fetch_unless_refused(url: str) -> ObjectFacts:
+            self._raise_if_refused(url, REFUSAL_VALID_S)
+            return fetch(url)
+
+        def run(url: str) -> bool:
+            try:
+                return self._fetch_for_sweep(url, fetch_unless_refused)
+            finally:
+                done()
+
+        return self._sweeps.add([url], run)
 
     def close(self) -> None:
         """End the sweeps and close the index, within two seconds even if something hangs."""
@@ -182,10 +203,10 @@ class FactsIndex:
         self._queue.close()
         self._table.close()
 
-    def _fetch_for_sweep(self, url: str) -> bool:
+    def _fetch_for_sweep(self, url: str, fetch: _Fetch) -> bool:
         """Fetch the facts of one URL; return False if each further request would fail as well."""
         try:
-            self._fetch_once(url, self._store.head, batch=_SWEEP_BATCH)
+            self._fetch_once(url, fetch, batch=_SWEEP_BATCH)
         except (StoreUnavailable, CredentialsRejected):
             return False
         except StoreError:

@@ -27,6 +27,7 @@ IDLE_WORKERS = 16
 
 _FILL_PLUS = 1 << 1  # FUSE_FILL_DIR_PLUS of libfuse 3: the attributes of the name are complete
 _CAP_READDIRPLUS_AUTO = 1 << 14
+_CAP_PARALLEL_DIROPS = 1 << 18
 
 
 class MountpointArgument(str):
@@ -75,6 +76,9 @@ class _Libfuse3:
         # By default the kernel requests attributes for the first names only: `ls -l` calls stat
         # after it has read a page of names, which the kernel's heuristic does not recognise.
         connection.want &= ~_CAP_READDIRPLUS_AUTO
+        # Without it a lookup waits for all others in its directory, and so for their requests.
+        # libfuse before 3.17 does not tell the kernel.
+        connection.want |= connection.capable & _CAP_PARALLEL_DIROPS
         self._operations.init("/")
 
 
@@ -88,6 +92,11 @@ def loop_exit(module: Any) -> Callable[[], object]:
     """Return a function that makes the loop exit. Must be called from within a callback."""
     library = module._libfuse  # noqa: SLF001 - the bindings have no such function
     return partial(library.fuse_exit, ctypes.c_void_p(library.fuse_get_context().contents.fuse))
+
+
+def caller(module: Any) -> int:
+    """Return the thread id of the program for which the present callback is called."""
+    return int(module._libfuse.fuse_get_context().contents.pid)  # noqa: SLF001 - see above
 
 
 def adapt_operations(operations: Operations, version: int) -> Any:

@@ -22,6 +22,7 @@ from ego4dfs.mount.binding_adapters import (
     REQUEST_BYTES,
     MountpointArgument,
     adapt_operations,
+    caller,
     libfuse_version,
     loop_exit,
     session_class,
@@ -71,7 +72,7 @@ def serve(
     loop = FuseLoop(mountpoint, vfs.close, every_s=TRIM_EVERY_S, periodically=HeapTrimmer())
     exit_loop = partial(loop_exit, module)
     started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, on_start)
-    operations = Operations(vfs, partial(_guarded, started, failures))
+    operations = Operations(vfs, partial(_guarded, started, failures), partial(caller, module))
     session = partial(
         session_class(module, binding.version, kernel_timeout.call_limit_s()),
         adapt_operations(operations, binding.version),

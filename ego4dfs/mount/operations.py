@@ -62,10 +62,14 @@ class Operations:
 
     use_ns = True  # times are whole nanoseconds
 
-    def __init__(self, vfs: VFS, on_start: Callable[[], None]) -> None:
-        """Serve `vfs`; `on_start` is called once the kernel has accepted the mount."""
+    def __init__(self, vfs: VFS, on_start: Callable[[], None], caller: Callable[[], int]) -> None:
+        """Serve `vfs`; `on_start` is called once the kernel has accepted the mount.
+
+        `caller` returns the thread id of the program for which the present call is made.
+        """
         self._vfs = vfs
         self._on_start = on_start
+        self._caller = caller
         self.is_started = False
         self.owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
         self._status = StatusFile(vfs)
@@ -90,7 +94,7 @@ class Operations:
         try:
             # The attributes of a window take its index, which the store may not send soon.
             with self._reads if is_below_windows(path) else nullcontext():
-                found = self._vfs.stat(path)
+                found = self._vfs.stat(path, self._caller())
         except NotFound:
             if len(path.rpartition("/")[2].encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None

@@ -10,9 +10,9 @@ from functools import partial
 
 from ego4dfs.blocks import (
     BLOCK_SIZE,
+    PART_SIZE,
     Extent,
     ObjectRef,
-    block_extent,
     block_key,
     join_adjacent,
     missing_extents,
@@ -168,18 +168,20 @@ class Downloads:
         finally:
             self._speculative.submitted(key)
 
-    def put(self, ref: ObjectRef, index: int, data: memoryview) -> None:
-        """Keep a block that was fetched elsewhere, if there is memory for it."""
+    def put(self, ref: ObjectRef, start: int, data: memoryview) -> None:
+        """Keep whole parts that were fetched elsewhere, if there is memory for them."""
         try:
             self._budget.acquire(len(data), wait=True)
         except StoreUnavailable:
-            return  # the next read requests it again
-        claimed = self._claim(ref, [block_extent(ref, index)])
+            return  # the next read requests them again
+        stop = start + len(data)
+        extents = missing_extents(ref, start, stop, PART_SIZE, self._cache.contains)
+        claimed = self._claim(ref, extents)
         for flight in claimed:
-            flight.complete(data)
+            extent = flight.extent
+            flight.complete(data[extent.start - start : extent.stop - start])
             self._store(ref, flight)
-        if not claimed:
-            self._budget.release(len(data))
+        self._budget.release(len(data) - sum(map(len, claimed)))
 
     def close(self) -> None:
         """Wait up to two seconds for running requests, and hand their blocks to the cache.

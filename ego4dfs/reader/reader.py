@@ -133,9 +133,9 @@ class Reader:
         )
         return all(ends)
 
-    def put(self, ref: ObjectRef, index: int, data: memoryview) -> None:
-        """Keep a block that was fetched elsewhere, if there is memory for it."""
-        self.downloads.put(ref, index, data)
+    def put(self, ref: ObjectRef, start: int, data: memoryview) -> None:
+        """Keep whole parts that were fetched elsewhere, if there is memory for them."""
+        self.downloads.put(ref, start, data)
 
     def drops(self, ref: ObjectRef) -> int:
         """Return how often the bytes of this object version were found wrong and dropped."""

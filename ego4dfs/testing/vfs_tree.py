@@ -16,7 +16,7 @@ from ego4dfs.testing.faces import OpeningFace, VFSFace
 from ego4dfs.testing.fault_store import FaultStore, StoreFault
 from ego4dfs.testing.tree_under_test import Fault
 from ego4dfs.vfs import VFS, open_vfs
-from ego4dfs.vfs.vfs import OPEN_REFUSAL_VALID_S
+from ego4dfs.vfs.objects import OPEN_REFUSAL_VALID_S
 
 VERSION, DATASET = "v2_1", "clips"
 NAMES = ("a.mp4", "b.pt", "c.json")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -26,8 +26,6 @@ would evict them before they are opened."""
 MAX_IN_ORDER = 32
 EPOCH_AFTER = 32
 """Opens of different files of a directory, in any order, that count as the start of an epoch."""
-SWEEP_AT_STATS = 2
-"""Stats of files of unknown size after which the sizes of the whole directory are fetched."""
 AHEAD_KEPT_S = 600.0
 """After this time a file that was fetched ahead and not opened no longer counts."""
 
@@ -45,8 +43,8 @@ class _Fetched(NamedTuple):
     at_s: float
 
 
-Peek = Callable[[ObjectFile], ObjectFacts | None]
-Fetch = Callable[[ObjectFile, ObjectFacts], bool]
+Peek = Callable[[str], ObjectFacts | None]
+Fetch = Callable[[ObjectFile, ObjectFacts | None], bool]
 
 
 class _Order:
@@ -81,9 +79,11 @@ class _Directory:
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._ahead: dict[str, _Fetched] = {}  # by path, oldest first
         self._ahead_bytes = 0
+        self.largest = 0
 
-    def opened(self, file: ObjectFile) -> Iterator[ObjectFile]:
+    def opened(self, file: ObjectFile, size: int) -> Iterator[ObjectFile]:
         """Record an open, and yield the files to fetch ahead, most probable first."""
+        self.largest = max(self.largest, size)
         if file.path in self._opened and file.path not in self._recent:
             self._begin_epoch()
         self._opened.add(file.path)
@@ -100,7 +100,11 @@ class _Directory:
 
     def is_new(self, file: ObjectFile) -> bool:
         """Return whether a file was neither opened nor fetched ahead in this epoch."""
-        return file.path not in self._opened and file.path not in self._ahead
+        return file.path not in self._opened and not self.is_ahead(file.path)
+
+    def is_ahead(self, path: str) -> bool:
+        """Return whether a file was fetched ahead and not opened since."""
+        return path in self._ahead
 
     def reserve(self, file: ObjectFile, size: int, limit: ReadaheadLimit) -> bool:
         """Record that a file is fetched ahead; False if that would exceed the limit."""
@@ -144,35 +148,42 @@ class _Directory:
 
 
 class DirectoryReadahead:
-    """Records stats and opens, and fetches files ahead. Safe from several threads."""
+    """Records opens, and fetches files ahead. Safe from several threads."""
 
     def __init__(
-        self, tree: Tree, peek: Peek, fetch: Fetch, limit: Callable[[], ReadaheadLimit]
+        self,
+        tree: Tree,
+        has_copy: Callable[[ObjectFile], bool],
+        peek: Peek,
+        fetch: Fetch,
+        limit: Callable[[], ReadaheadLimit],
     ) -> None:
-        """Get facts from `peek`, which makes no request; `fetch` returns False if it has no room.
+        """Get facts by URL from `peek`, which makes no request.
 
-        `limit` returns how much unread data the cache would keep; a small file is one block.
+        `fetch` is called with None for unknown facts, and returns False if it has no room. A file
+        for which `has_copy` is not fetched. `limit` returns how much unread data the cache would
+        keep; a small file is one block.
         """
         self._tree = tree
+        self._has_copy = has_copy
         self._peek = peek
         self._fetch = fetch
         self._limit = limit
-        self._unknown: Counter[str] = Counter()
         self._directories: dict[str, _Directory | None] = {}
-        self._lock = threading.Lock()  # guards the two dicts and their content
+        self._lock = threading.Lock()  # guards the dict and its content
 
-    def should_sweep(self, path: str) -> bool:
-        """Record a stat of a file of unknown size; return whether to fetch all sizes beside it now.
-
-        Returns True again after twice as many stats, because a sweep may end early.
-        """
-        directory = path.rpartition("/")[0]
+    def has_small_files(self, path: str) -> bool:
+        """Return whether a small file was opened in the directory of a file."""
         with self._lock:
-            self._unknown[directory] += 1
-            count = self._unknown[directory]
-        return count >= SWEEP_AT_STATS and count & (count - 1) == 0
+            return path.rpartition("/")[0] in self._directories
 
-    def opened(self, file: ObjectFile) -> None:
+    def is_requested(self, path: str) -> bool:
+        """Return whether a file was fetched ahead and not opened since."""
+        with self._lock:
+            directory = self._directories.get(path.rpartition("/")[0])
+            return directory is not None and directory.is_ahead(path)
+
+    def opened(self, file: ObjectFile, size: int) -> None:
         """Record the open of a small file, and fetch some of the files that follow."""
         name = file.path.rpartition("/")[0]
         with self._lock:
@@ -183,7 +194,7 @@ class DirectoryReadahead:
             directory = self._directories[name]
             if directory is None:
                 return
-            candidates = directory.opened(file)
+            candidates = directory.opened(file, size)
         while candidate := self._next_of(candidates):
             if not self._fetched(directory, candidate):
                 return
@@ -193,17 +204,17 @@ class DirectoryReadahead:
             return next(candidates, None)
 
     def _fetched(self, directory: _Directory, file: ObjectFile) -> bool:
-        """Fetch a file if its size is known and small; False if there is no room for more."""
-        facts, limit = self._peek(file), self._limit()
+        """Fetch a file if it is small or of unknown size; False if there is no room for more."""
+        if self._has_copy(file):
+            return True
+        facts, limit = self._peek(file.url), self._limit()
         if facts is not None and facts.size > MAX_FILE_BYTES:
             return True
         with self._lock:
             if not directory.is_new(file):
                 return True  # another thread was faster
-            if facts is None:
-                directory.requeue(file)
-                return True
-            has_room = directory.reserve(file, facts.size, limit)
+            size = directory.largest if facts is None else facts.size
+            has_room = directory.reserve(file, size, limit)
         if has_room and self._fetch(file, facts):
             return True
         with self._lock:

@@ -13,37 +13,25 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
 from ego4dfs.datasets import VIDEO_DATASETS
 from ego4dfs.errors import (
-    AccessDenied,
-    CredentialsRejected,
     Ego4DError,
     NotFound,
     ObjectChanged,
-    ObjectMissing,
     StoreError,
-    StoreUnavailable,
-    detach,
     renewed,
 )
 from ego4dfs.manifest import names_and_urls
-from ego4dfs.reader import VideoWindow
 from ego4dfs.session import Session
-from ego4dfs.store import ObjectFacts
-from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
 from ego4dfs.vfs.index_cache import IndexCache
+from ego4dfs.vfs.objects import Objects
 from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
-from ego4dfs.vfs.video_facts import VIDEO_SUFFIX, VideoFacts
+from ego4dfs.vfs.video_facts import VideoFacts
 from ego4dfs.vfs.windows import HIDDEN_DIRECTORY, OpenWindow, Windows
 
 log = logging.getLogger(__name__)
-
-OPEN_REFUSAL_VALID_S = 2.0
-"""How long an open reuses an earlier refusal of the store: for the retries of one program."""
 
 
 class VFS:
@@ -68,16 +56,16 @@ class VFS:
         self.indexes = IndexCache()
         self._windows = Windows(self, video_datasets)
         self._tree = tree
-        self._readahead = DirectoryReadahead(
-            tree, self._readahead_facts, self._prefetch, session.cache.readahead.current
-        )
         self.video_facts = VideoFacts(session.facts.media, session.reader, self.indexes.computing)
+        self._objects = Objects(session, tree, self.video_facts)
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
 
-    def stat(self, path: str) -> Stat:
+    def stat(self, path: str, caller: int | None = None) -> Stat:
         """Return the attributes of a path.
 
+        `caller` is the thread of a program for which a kernel looks up the path: programs that
+        open what they look up get an object's first bytes by the same request.
         A listed object that the store refuses is a file of unknown size, because the manifest
         says that it exists. If the store does not answer, StoreError is raised: programs would
         believe a size of 0, and archive an empty file.
@@ -94,7 +82,7 @@ class VFS:
         if isinstance(node, OpenWindow):
             mtime_ns = self.stat(node.video).mtime_ns
             return Stat(inode(node.path), is_dir=False, size=node.handle.size, mtime_ns=mtime_ns)
-        return self._stat_object(node)
+        return self._objects.stat(node, caller)
 
     def listdir(self, path: str) -> list[DirEntry]:
         """Return the names in a directory, in the manifest's order, without a HEAD request."""
@@ -128,7 +116,7 @@ class VFS:
         if isinstance(node, OpenWindow):
             return node.handle
         try:
-            return self._open_object(node, first_offset)
+            return self._objects.open(node, first_offset)
         except StoreError as error:
             log.info("%s cannot be opened: %s", node.path, error)
             raise
@@ -139,19 +127,7 @@ class VFS:
         Raises ObjectChanged if it has another size; then it must be opened again. Raises StoreError
         if the size cannot be confirmed.
         """
-        ref = handle.ref
-        if ref is None or handle.copy is not None:
-            return
-        facts = self.session.facts.peek(ref.url)
-        is_current = facts is not None and (facts.size, facts.etag) == (ref.size, ref.etag)
-        if facts is not None and is_current and facts.has_confirmed_size:
-            return
-        try:
-            self.session.reader.confirm_size(ref)
-        except ObjectChanged as error:
-            self.session.facts.correct(ref.url, error)
-            raise
-        self.session.facts.confirm(ref.url, ref.size, ref.etag)
+        self._objects.confirm(handle)
 
     def read_into(self, handle: Handle, offset: int, view: memoryview) -> int:
         """Fill `view` with the bytes from `offset` on and return how many there were.
@@ -262,117 +238,6 @@ class VFS:
         with self._lock:
             if not self._tree.is_attached(directory):
                 self._tree.attach(directory, names_and_urls(listing.entries))
-
-    def _stat_object(self, node: ObjectFile) -> Stat:
-        number = inode(node.path)
-        try:
-            facts = self._local_facts(node)
-            if facts is None:
-                if self._readahead.should_sweep(node.path):
-                    siblings = self._tree.siblings(node.path)
-                    urls = object_urls(siblings)
-                    if self.session.copies is not None:
-                        files = (n for n in siblings.values() if isinstance(n, ObjectFile))
-                        urls = self.session.copies.without_record((n.path, n.url) for n in files)
-                    self.session.facts.sweep(urls)
-                facts = self.session.facts.get(node.url)
-        except StoreUnavailable:
-            recorded = self._recorded_facts(node)
-            if recorded is None:
-                raise
-            return Stat.of(number, recorded)
-        except CredentialsRejected:
-            raise  # the key is rejected, not this object
-        except (AccessDenied, ObjectMissing):
-            return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
-        return Stat.of(number, facts)
-
-    def _local_facts(self, node: ObjectFile) -> ObjectFacts | None:
-        """Return facts without a request: from the index, or from the record of a copy."""
-        facts = self.session.facts.peek(node.url)
-        if facts is None and self.session.copies is not None:
-            facts = self.session.copies.facts(node.path, node.url)
-        return facts
-
-    def _recorded_facts(self, node: ObjectFile) -> ObjectFacts | None:
-        """Return facts of a copy from the official tool's record, for an unreachable store."""
-        copies = self.session.copies
-        return copies.recorded_facts(node.path, node.url) if copies is not None else None
-
-    def _open_object(self, node: ObjectFile, first_offset: int | None) -> Handle:
-        try:
-            return self._open_confirmed(node, first_offset)
-        except StoreUnavailable as error:
-            if self._local_facts(node) is not None:
-                raise  # the copy, if there is one, is not of this version
-            facts = self._recorded_facts(node)
-            copies = self.session.copies
-            copy = copies.find_recorded(node.path, facts) if copies and facts else None
-            if facts is None or copy is None:
-                raise
-            ref = self._ref(node.url, facts)
-            return Handle(node.path, ref=ref, copy=copy, unreachable=detach(error))
-
-    def _open_confirmed(self, node: ObjectFile, first_offset: int | None) -> Handle:
-        handle = self._open_current(node, first_offset)
-        if first_offset is None:
-            try:
-                self.confirm(handle)
-            except ObjectChanged:  # no program has seen bytes of it yet
-                handle = self._open_current(node, None)
-                self.confirm(handle)
-        return handle
-
-    def _open_current(self, node: ObjectFile, first_offset: int | None) -> Handle:
-        facts = self._local_facts(node)
-        if facts is None:
-            is_known_place = (
-                first_offset is not None and first_offset >= 0 and not self._has_copy(node)
-            )
-            index = first_offset // BLOCK_SIZE if first_offset and is_known_place else 0
-            facts = self.session.facts.get(
-                node.url,
-                refusal_valid_s=OPEN_REFUSAL_VALID_S,
-                fetch=(lambda url: self._facts_by_first_get(url, index))
-                if is_known_place
-                else None,
-            )
-        copies = self.session.copies
-        copy = copies.find_valid(node.path, node.url, facts) if copies else None
-        if copy is None and facts.size <= MAX_FILE_BYTES:
-            self._readahead.opened(node)
-        ref = self._ref(node.url, facts)
-        handle = Handle(node.path, ref=ref, copy=copy, drops=self.session.reader.drops(ref))
-        if copy is None and node.path.endswith(VIDEO_SUFFIX):
-            handle.window = VideoWindow(partial(self.video_facts.find, ref))
-            if first_offset is None:
-                self.video_facts.fetch_ahead(ref)
-        return handle
-
-    def _readahead_facts(self, node: ObjectFile) -> ObjectFacts | None:
-        """Return the facts of an object that may be fetched ahead; None if it has a copy."""
-        return None if self._has_copy(node) else self.session.facts.peek(node.url)
-
-    def _has_copy(self, node: ObjectFile) -> bool:
-        return self.session.copies is not None and self.session.copies.exists(node.path)
-
-    def _prefetch(self, node: ObjectFile, facts: ObjectFacts) -> bool:
-        return self.session.reader.prefetch_small(self._ref(node.url, facts))
-
-    def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
-        return ObjectRef.of(self.session.store.source, url, facts.size, facts.etag)
-
-    def _facts_by_first_get(self, url: str, index: int) -> ObjectFacts:
-        """Fetch one block of an object of unknown facts, and return the facts that come with it."""
-        start = index * BLOCK_SIZE
-        try:
-            fetched = self.session.store.read_range(url, start, start + BLOCK_SIZE)
-        except StoreError as error:
-            if type(error) is not StoreError:
-                raise
-            return self.session.store.head(url)  # the offset may be after the end
-        self.session.reader.put(self._ref(url, fetched.facts), index, fetched.data)
-        return fetched.facts.confirmed()
 
 
 def _entry(name: str, child: Node) -> DirEntry:

@@ -9,7 +9,7 @@ import math
 import threading
 from dataclasses import dataclass
 
-from ego4dfs.blocks import ObjectRef
+from ego4dfs.blocks import PART_SIZE, ObjectRef
 from ego4dfs.errors import MediaError
 from ego4dfs.facts import MediaFacts, MediaTable
 from ego4dfs.reader import FIRST_AT_START, GROUP_REQUEST_BYTES, Reader
@@ -105,6 +105,10 @@ class VideoFacts:
             wanted = facts.bytes_near(start_s, end_s)
             if len(wanted) <= READAHEAD_STEP:
                 self._reader.request_parts(ref, [wanted], GROUP_REQUEST_BYTES)
+
+    def head_bytes(self, url: str) -> int:
+        """Return how many bytes at the start of a video probably hold its index, in whole parts."""
+        return -(-self._places_beside(url).head // PART_SIZE) * PART_SIZE
 
     def fetch_ahead(self, ref: ObjectRef) -> None:
         """Request the index of a video that is being opened, if its place is known or probable.

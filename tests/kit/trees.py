@@ -13,7 +13,7 @@ from ego4dfs.demo.server import S3Server
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.testing import DirectoryFace, Fault, FsspecFace, OpeningFace
 from ego4dfs.testing.contract_release import manifest_of
-from ego4dfs.vfs.vfs import OPEN_REFUSAL_VALID_S
+from ego4dfs.vfs.objects import OPEN_REFUSAL_VALID_S
 from kit.cache import open_cache
 from kit.gateway import Faults, Gateway, Reply
 from kit.mounts import Mounts

@@ -1,0 +1,210 @@
+"""Objects: attributes and open versions of the files that are objects of the store.
+
+An object's facts come from the index, from a copy on disk, or from its first request, which is a
+HEAD request, or a GET request of bytes that will be read next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
+from ego4dfs.errors import (
+    AccessDenied,
+    CredentialsRejected,
+    ObjectChanged,
+    ObjectMissing,
+    StoreError,
+    StoreUnavailable,
+    detach,
+)
+from ego4dfs.reader import FIRST_AT_START, VideoWindow
+from ego4dfs.session import Session
+from ego4dfs.store import ObjectFacts
+from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
+from ego4dfs.vfs.lookups import Lookups
+from ego4dfs.vfs.tree import ObjectFile, Tree, inode, object_urls
+from ego4dfs.vfs.values import Handle, Stat
+from ego4dfs.vfs.video_facts import VIDEO_SUFFIX, VideoFacts
+
+Fetch = Callable[[str], ObjectFacts]
+
+OPEN_REFUSAL_VALID_S = 2.0
+"""How long an open reuses an earlier refusal of the store: for the retries of one program."""
+_MAX_UNKNOWN = 32  # objects of unknown facts that are fetched ahead at a time
+
+
+class Objects:
+    """The object files of a tree. Safe from several threads."""
+
+    def __init__(self, session: Session, tree: Tree, video_facts: VideoFacts) -> None:
+        """Use the parts of `session`, and read ahead in the directories of `tree`."""
+        self._session = session
+        self._tree = tree
+        self._video_facts = video_facts
+        self._lookups = Lookups()
+        self._readahead = DirectoryReadahead(
+            tree,
+            self._has_copy,
+            session.facts.peek,
+            self._prefetch,
+            session.cache.readahead.current,
+        )
+        self._unknown = threading.Semaphore(_MAX_UNKNOWN)
+        self._started_ns = time.time_ns()
+
+    def stat(self, node: ObjectFile, caller: int | None) -> Stat:
+        """Return the attributes of an object; see `VFS.stat`."""
+        number = inode(node.path)
+        try:
+            facts = self._local_facts(node)
+            if facts is None:
+                facts = self._facts_of_lookup(node, caller)
+        except StoreUnavailable:
+            recorded = self._recorded_facts(node)
+            if recorded is None:
+                raise
+            return Stat.of(number, recorded)
+        except CredentialsRejected:
+            raise  # the key is rejected, not this object
+        except (AccessDenied, ObjectMissing):
+            return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
+        return Stat.of(number, facts)
+
+    def open(self, node: ObjectFile, first_offset: int | None) -> Handle:
+        """Open the current version of an object; see `VFS.open`."""
+        try:
+            return self._open_confirmed(node, first_offset)
+        except StoreUnavailable as error:
+            if self._local_facts(node) is not None:
+                raise  # the copy, if there is one, is not of this version
+            facts = self._recorded_facts(node)
+            copies = self._session.copies
+            copy = copies.find_recorded(node.path, facts) if copies and facts else None
+            if facts is None or copy is None:
+                raise
+            ref = self._ref(node.url, facts)
+            return Handle(node.path, ref=ref, copy=copy, unreachable=detach(error))
+
+    def confirm(self, handle: Handle) -> None:
+        """Make sure that an open file has the size of its object; see `VFS.confirm`."""
+        ref = handle.ref
+        if ref is None or handle.copy is not None:
+            return
+        facts = self._session.facts.peek(ref.url)
+        is_current = facts is not None and (facts.size, facts.etag) == (ref.size, ref.etag)
+        if facts is not None and is_current and facts.has_confirmed_size:
+            return
+        try:
+            self._session.reader.confirm_size(ref)
+        except ObjectChanged as error:
+            self._session.facts.correct(ref.url, error)
+            raise
+        self._session.facts.confirm(ref.url, ref.size, ref.etag)
+
+    def _facts_of_lookup(self, node: ObjectFile, caller: int | None) -> ObjectFacts:
+        if self._readahead.is_requested(node.path):
+            return self._session.facts.get(node.url)  # which waits for that request
+        request = self._lookups.add(node.path, caller)
+        if request.sweeps:
+            self._sweep_beside(node)
+        if request.gets_bytes and not self._has_copy(node):
+            return self._session.facts.get(node.url, fetch=self._first_get(node, None))
+        return self._session.facts.get(node.url)
+
+    def _sweep_beside(self, node: ObjectFile) -> None:
+        """Fetch the facts of all objects in the same directory, in the background."""
+        siblings = self._tree.siblings(node.path)
+        urls = object_urls(siblings)
+        if self._session.copies is not None:
+            files = (n for n in siblings.values() if isinstance(n, ObjectFile))
+            urls = self._session.copies.without_record((n.path, n.url) for n in files)
+        self._session.facts.sweep(urls)
+
+    def _local_facts(self, node: ObjectFile) -> ObjectFacts | None:
+        """Return facts without a request: from the index, or from the record of a copy."""
+        facts = self._session.facts.peek(node.url)
+        if facts is None and self._session.copies is not None:
+            facts = self._session.copies.facts(node.path, node.url)
+        return facts
+
+    def _recorded_facts(self, node: ObjectFile) -> ObjectFacts | None:
+        """Return facts of a copy from the official tool's record, for an unreachable store."""
+        copies = self._session.copies
+        return copies.recorded_facts(node.path, node.url) if copies is not None else None
+
+    def _open_confirmed(self, node: ObjectFile, first_offset: int | None) -> Handle:
+        handle = self._open_current(node, first_offset)
+        if first_offset is None:
+            try:
+                self.confirm(handle)
+            except ObjectChanged:  # no program has seen bytes of it yet
+                handle = self._open_current(node, None)
+                self.confirm(handle)
+        return handle
+
+    def _open_current(self, node: ObjectFile, first_offset: int | None) -> Handle:
+        self._lookups.opened(node.path)
+        facts = self._local_facts(node)
+        if facts is None:
+            is_known_place = (first_offset or 0) >= 0 and not self._has_copy(node)
+            facts = self._session.facts.get(
+                node.url,
+                refusal_valid_s=OPEN_REFUSAL_VALID_S,
+                fetch=self._first_get(node, first_offset) if is_known_place else None,
+            )
+        copies = self._session.copies
+        copy = copies.find_valid(node.path, node.url, facts) if copies else None
+        if copy is None and facts.size <= MAX_FILE_BYTES:
+            self._readahead.opened(node, facts.size)
+        ref = self._ref(node.url, facts)
+        handle = Handle(node.path, ref=ref, copy=copy, drops=self._session.reader.drops(ref))
+        if copy is None and node.path.endswith(VIDEO_SUFFIX):
+            handle.window = VideoWindow(partial(self._video_facts.find, ref))
+            if first_offset is None:
+                self._video_facts.fetch_ahead(ref)
+        return handle
+
+    def _has_copy(self, node: ObjectFile) -> bool:
+        return self._session.copies is not None and self._session.copies.exists(node.path)
+
+    def _prefetch(self, node: ObjectFile, facts: ObjectFacts | None) -> bool:
+        """Fetch a small object ahead, or the first block of an unknown one; False without room."""
+        if facts is not None:
+            return self._session.reader.prefetch_small(self._ref(node.url, facts))
+        if not self._unknown.acquire(blocking=False):
+            return False
+        first_get, done = self._first_get(node, 0), self._unknown.release
+        is_queued = self._session.facts.fetch_ahead(node.url, first_get, done)
+        if not is_queued:
+            done()
+        return is_queued
+
+    def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
+        return ObjectRef.of(self._session.store.source, url, facts.size, facts.etag)
+
+    def _first_get(self, node: ObjectFile, first_offset: int | None) -> Fetch:
+        """Return a function that fetches the facts of an object together with its first bytes.
+
+        `first_offset` is where it is read first, if that is known; then a whole block is fetched.
+        """
+        start = (first_offset or 0) // BLOCK_SIZE * BLOCK_SIZE
+        stop = start + BLOCK_SIZE
+        if not start and node.path.endswith(VIDEO_SUFFIX):
+            stop = max(FIRST_AT_START, self._video_facts.head_bytes(node.url))
+        elif first_offset is None and not self._readahead.has_small_files(node.path):
+            stop = FIRST_AT_START
+        return partial(self._fetch_first_bytes, start=start, stop=stop)
+
+    def _fetch_first_bytes(self, url: str, start: int, stop: int) -> ObjectFacts:
+        try:
+            fetched = self._session.store.read_range(url, start, stop)
+        except StoreError as error:
+            if type(error) is not StoreError:
+                raise
+            return self._session.store.head(url)  # the offset may be after the end
+        self._session.reader.put(self._ref(url, fetched.facts), start, fetched.data)
+        return fetched.facts.confirmed()
