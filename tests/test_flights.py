@@ -188,7 +188,7 @@ def sink_of(*sizes: int) -> tuple[ResponseSink, list[bytes]]:
         start += size
     complete: list[bytes] = []
     sink = ResponseSink(
-        "s3://b/k", made, lambda one: complete.append(bytes(one.data)), lambda: None
+        "s3://b/k", made, lambda one, _: complete.append(bytes(one.data)), lambda: None
     )
     return sink, complete
 
@@ -225,10 +225,31 @@ def test_bytes_after_the_last_flight_and_a_missing_end_are_refused():
 @pytest.mark.parametrize(("start", "size"), [(999, 100), (1001, 99), (1000, 99), (1000, 101)])
 def test_a_whole_response_of_another_range_is_ignored(start, size):
     sink, complete = sink_of(30, 70)
-    sink.take_all(start, memoryview(bytes(size)))
+    sink.take_all(start, 1100, memoryview(bytes(size)))
     assert complete == []
     with pytest.raises(StoreUnavailable):
         sink.check_complete()
-    sink.take_all(1000, memoryview(DATA))
+    sink.take_all(1000, 1100, memoryview(DATA))
     sink.check_complete()
     assert complete == [DATA[:30], DATA[30:]]
+
+
+def test_bytes_that_are_cached_and_fetched_in_turns_fill_their_flights_in_order():
+    """Only flights without any fetched byte count as cached."""
+    made = [Flight(Extent(str(start), 1000 + start, 1020 + start)) for start in range(0, 100, 20)]
+    fetched: list[tuple[bytes, bool]] = []
+    sink = ResponseSink(
+        "s3://b/k",
+        made,
+        lambda one, is_new: fetched.append((bytes(one.data), is_new)),
+        lambda: None,
+    )
+    data = memoryview(DATA)
+    sink.add_cached(data[:30])
+    sink(1030, data[30:50])
+    sink.add_cached(data[50:70])
+    sink.take_all(1070, 1090, data[70:90])
+    sink.add_cached(data[90:])
+    sink.check_complete()
+    wanted = [False, True, True, True, True]
+    assert fetched == [(DATA[20 * n : 20 * n + 20], is_new) for n, is_new in enumerate(wanted)]

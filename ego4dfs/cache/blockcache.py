@@ -23,6 +23,7 @@ from ego4dfs.cache.readahead_limits import ReadaheadLimits
 from ego4dfs.cache.writer import BlockWriter, Put
 from ego4dfs.metrics import Metrics
 from ego4dfs.runtime.deadline import CLOSE_S
+from ego4dfs.runtime.range_locks import RangeLocks
 from ego4dfs.runtime.throttled_log import ThrottledLog
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class BlockCache:
         self._unusable: set[str] = set()
         self._writer = BlockWriter(self._directory, self._index, self._verified, metrics)
         self._unreadable, self._locked = ThrottledLog(log), ThrottledLog(log)
+        self.fetching = RangeLocks(inner / "fetching.lock")
+        """Which ranges of objects a process fetches into this cache now."""
         self.readahead = ReadaheadLimits(self._index)
         self.admin = CacheAdmin(self._directory, self._index, self._writer)
 
@@ -145,6 +148,7 @@ class BlockCache:
     def close(self, timeout_s: float = CLOSE_WAIT_S) -> None:
         """Write the queued blocks and stop the writer, or return after `timeout_s` seconds."""
         self._writer.close(timeout_s)
+        self.fetching.close()
 
     def _note_failure(self, key: str, error: OSError) -> bool:
         """Remove a block that is damaged according to the error of its read; return False."""

@@ -23,6 +23,7 @@ from ego4dfs.sqlite import is_locked
 log = logging.getLogger(__name__)
 
 _BATCH_BLOCKS = 16
+_BATCH_BYTES = 4 << 20  # who waits for a block waits for its batch
 _TOUCH_EVERY_S = 5.0
 _EXPECTED = (OSError, sqlite3.Error)
 
@@ -38,7 +39,7 @@ class Put:
 
 
 class BlockWriter:
-    """Reserves space for blocks, up to 16 in one transaction, and writes them.
+    """Reserves space for blocks, up to 16 or 4 MiB in one transaction, and writes them.
 
     Safe from several threads. A failed write costs the next reader a request, never an error.
     `_lock` guards the start and the end of the thread: each block is queued before its end, or
@@ -159,11 +160,13 @@ class BlockWriter:
 
     def _next_batch(self, wait_s: float) -> tuple[list[Put], bool]:
         batch: list[Put] = []
+        count = 0
         try:
             put = self._puts.get(timeout=wait_s)
             while put is not None:
                 batch.append(put)
-                if len(batch) == _BATCH_BLOCKS:
+                count += len(put.data)
+                if len(batch) == _BATCH_BLOCKS or count >= _BATCH_BYTES:
                     return batch, True
                 put = self._puts.get_nowait()
         except queue.Empty:

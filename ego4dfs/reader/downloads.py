@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from ego4dfs.blocks import (
@@ -22,9 +21,10 @@ from ego4dfs.blocks import (
 from ego4dfs.cache import BlockCache
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.background_verifier import BackgroundVerifier
+from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.fetch_pool import FetchPool
 from ego4dfs.reader.flight import Flight
-from ego4dfs.reader.flights import ByteBudget, Flights, SpeculativeSlots
+from ego4dfs.reader.flights import ByteBudget, Flights, SpeculativeSlots, UnwrittenBytes
 from ego4dfs.reader.window import READAHEAD_STEP
 from ego4dfs.store import ObjectStore
 
@@ -38,9 +38,9 @@ OnArrival = Callable[[str, int, str], None]
 class Downloads:
     """Fetches what is neither cached nor in flight, and hands it to the cache.
 
-    Each missing block or part is fetched by one request, however many readers want it; adjacent
-    ones share a request of up to `READAHEAD_STEP` bytes. Bytes that wait for the disk count
-    against `MAX_INFLIGHT_BYTES`.
+    Each missing block or part is fetched by one request, however many readers and processes want
+    it; adjacent ones share a request of up to `READAHEAD_STEP` bytes. Bytes that wait for the disk
+    count against `MAX_INFLIGHT_BYTES`.
 
     Safe from several threads. Threads start with the first request, so this may be made before a
     fork.
@@ -63,8 +63,10 @@ class Downloads:
         self._verifier = verifier
         self._flights = Flights()
         self._budget = ByteBudget(MAX_INFLIGHT_BYTES, self._flights.overdue_bytes)
-        self._pool = FetchPool(store, self._flights, self._budget, self._store)
+        self._locks = FetchLocks(cache)
+        self._pool = FetchPool(store, self._flights, self._budget, self._locks, self._complete)
         self._speculative = SpeculativeSlots(self._flights, MAX_SPECULATIVE_BLOCKS)
+        self.unwritten = UnwrittenBytes()
         self._unstored: deque[Flight] = deque()
         self._lock = threading.Lock()  # guards _unstored
 
@@ -120,19 +122,13 @@ class Downloads:
         """
         failure = None if again else self._pool.recent_failure(ref)
         begun: dict[str, Flight] = {}
-        is_outdated = True  # whether what was missing must be looked for again
-        while is_outdated:
-            is_outdated = False
-            with self._flights.ended() as ended:
-                for request in self._requests(ref, wanted, granularity, request_bytes, begun):
-                    if failure is not None:
-                        raise failure
-                    self._budget.acquire(total_bytes(request), wait=True)
-                    claimed = self._claim(ref, request, ended)
-                    begun.update({flight.extent.key: flight for flight in claimed})
-                    others = [extent for extent in request if extent.key not in begun]
-                    is_outdated |= any(not ended.isdisjoint(k) for _, k in _keyed(ref, others))
-                    self._submit(ref, request, claimed, stream_before, urgent=True)
+        for request in self._requests(ref, wanted, granularity, request_bytes):
+            if failure is not None:
+                raise failure
+            self._budget.acquire(total_bytes(request), wait=True)
+            claimed = self._claim(ref, request)
+            begun.update({flight.extent.key: flight for flight in claimed})
+            self._submit(ref, request, claimed, stream_before, urgent=True)
         return begun
 
     def fetch_ahead(
@@ -151,12 +147,10 @@ class Downloads:
         """
         if self._pool.recent_failure(ref) is not None:
             return wanted.start
-        with self._flights.ended() as ended:
-            for request in self._requests(ref, wanted, granularity, request_bytes):
-                if not self._budget.acquire(total_bytes(request), wait=False):
-                    return request[0].start
-                claimed = self._claim(ref, request, ended)
-                self._submit(ref, request, claimed, stream_before, urgent=False)
+        for request in self._requests(ref, wanted, granularity, request_bytes):
+            if not self._budget.acquire(total_bytes(request), wait=False):
+                return request[0].start
+            self._submit(ref, request, self._claim(ref, request), stream_before, urgent=False)
         return wanted.stop
 
     def prefetch_small(self, ref: ObjectRef) -> bool:
@@ -179,6 +173,7 @@ class Downloads:
         claimed = self._claim(ref, extents)
         for flight in claimed:
             extent = flight.extent
+            self._locks.acquire(ref, extent.start, extent.stop)
             flight.complete(data[extent.start - start : extent.stop - start])
             self._store(ref, flight)
         self._budget.release(len(data) - sum(map(len, claimed)))
@@ -192,23 +187,14 @@ class Downloads:
         self._pool.close()
 
     def _requests(
-        self,
-        ref: ObjectRef,
-        wanted: range,
-        granularity: int,
-        request_bytes: int,
-        begun: Container[str] = (),
+        self, ref: ObjectRef, wanted: range, granularity: int, request_bytes: int
     ) -> Iterator[list[Extent]]:
-        def has(key: str) -> bool:
-            return key in begun or self.has(key)
-
-        missing = missing_extents(ref, wanted.start, wanted.stop, granularity, has)
+        missing = missing_extents(ref, wanted.start, wanted.stop, granularity, self.has)
         return join_adjacent(missing, request_bytes)
 
-    def _claim(
-        self, ref: ObjectRef, extents: Iterable[Extent], ended: AbstractSet[str] = frozenset()
-    ) -> list[Flight]:
-        return self._flights.claim(_keyed(ref, extents), ended)
+    def _claim(self, ref: ObjectRef, extents: Iterable[Extent]) -> list[Flight]:
+        """Return flights for what is not in flight; what was stored meanwhile is not fetched."""
+        return self._flights.claim(_keyed(ref, extents))
 
     def _submit(
         self,
@@ -226,14 +212,25 @@ class Downloads:
             adjacent = [flights[extent] for extent in extents]
             self._pool.submit(ref, adjacent, stream_before, urgent=urgent)
 
+    def _complete(self, ref: ObjectRef, flight: Flight, is_fetched: bool) -> None:  # noqa: FBT001 - as the sink calls it
+        if is_fetched:
+            self._store(ref, flight)
+        else:
+            self._locks.release(flight.extent)
+            flight.report_stored(is_stored=True)
+            self._end(flight)
+
     def _store(self, ref: ObjectRef, flight: Flight) -> None:
         if self._on_arrival is not None:
             self._on_arrival(ref.url, ref.size, ref.etag)
+        self.unwritten.add(len(flight))
         done = partial(self._stored, ref, flight)
         self._cache.put(flight.extent.key, ref.url, flight.data, done)
 
     def _stored(self, ref: ObjectRef, flight: Flight, is_stored: bool) -> None:  # noqa: FBT001 - as put calls it
         """Drop a stored block from memory; keep the last few others, which would cost GETs."""
+        self.unwritten.add(-len(flight))
+        self._locks.stored(flight.extent, is_stored=is_stored)
         if is_stored and self._verifier is not None:
             self._verifier.stored(ref)
         flight.report_stored(is_stored=is_stored)
@@ -243,6 +240,9 @@ class Downloads:
                 if len(self._unstored) <= MAX_UNSTORED_BLOCKS:
                     return
                 flight = self._unstored.popleft()
+        self._end(flight)
+
+    def _end(self, flight: Flight) -> None:
         self._flights.remove(flight)
         self._budget.release(len(flight))
 

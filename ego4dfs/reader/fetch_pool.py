@@ -9,6 +9,7 @@ from functools import partial
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget, Flights
 from ego4dfs.reader.response_sink import ResponseSink
@@ -41,12 +42,17 @@ class FetchPool:
         store: ObjectStore,
         flights: Flights,
         budget: ByteBudget,
-        on_complete: Callable[[ObjectRef, Flight], None],
+        locks: FetchLocks,
+        on_complete: Callable[[ObjectRef, Flight, bool], None],
     ) -> None:
-        """Fetch from `store`; `on_complete` is called with each flight that is complete."""
+        """Fetch from `store` what no other process fetches or has fetched, as `locks` says.
+
+        `on_complete` is called with each flight that is complete, and whether it was fetched.
+        """
         self._store = store
         self._flights = flights
         self._budget = budget
+        self._locks = locks
         self._on_complete = on_complete
         self._workers = DaemonThreadPool("fetch")
         self._recent_failures: dict[str, tuple[float, StoreUnavailable]] = {}
@@ -79,6 +85,7 @@ class FetchPool:
     def close(self) -> None:
         """Wait for running requests for CLOSE_S / 2; then fail all reads that still wait."""
         self.closed = True
+        self._locks.end_waits()
         if not self._workers.close(CLOSE_S / 2):
             self._flights.fail_all(StoreUnavailable(CLOSED))
 
@@ -87,21 +94,35 @@ class FetchPool:
         arrived = partial(self._forget_failure, ref)
         sink = ResponseSink(ref.url, flights, partial(self._on_complete, ref), arrived)
         start, stop = flights[0].extent.start, flights[-1].extent.stop
-        request.start()
         try:
-            if self.closed:  # no reader waits for what is still in the queue
-                raise StoreUnavailable(CLOSED, url=ref.url)  # noqa: TRY301 - as other errors
-            if start < stream_before:
-                self._store.stream_range(ref.url, start, stop, sink, etag=ref.etag, size=ref.size)
-            else:
-                # Half the CPU time of a stream, which copies each byte and wakes us for each piece.
-                fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
-                sink.take_all(fetched.start, fetched.data)
+            start = self._locks.wait(ref, start, stop, sink.add_cached)
+            request.start()
+            for piece, data in self._locks.pieces(ref, start, stop):
+                if data is not None:
+                    sink.add_cached(data)
+                else:
+                    self._fetch(ref, piece, sink, is_streamed=piece.start < stream_before)
             sink.check_complete()
         except BaseException as error:  # noqa: BLE001 - all readers must get it
             self._fail_all(ref, sink.incomplete, error)
         finally:
             request.end()
+
+    def _fetch(
+        self, ref: ObjectRef, piece: range, sink: ResponseSink, *, is_streamed: bool
+    ) -> None:
+        self._check_open(ref)
+        start, stop = piece.start, piece.stop
+        if is_streamed:
+            self._store.stream_range(ref.url, start, stop, sink, etag=ref.etag, size=ref.size)
+        else:
+            # Half the CPU time of a stream, which copies each byte and wakes us for each piece.
+            fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
+            sink.take_all(fetched.start, stop, fetched.data)
+
+    def _check_open(self, ref: ObjectRef) -> None:
+        if self.closed:  # no reader waits for what is still in the queue
+            raise StoreUnavailable(CLOSED, url=ref.url)
 
     def _fail_all(self, ref: ObjectRef, flights: Iterable[Flight], error: BaseException) -> None:
         for flight in flights:
@@ -110,6 +131,7 @@ class FetchPool:
             elif isinstance(error, CircuitOpen):
                 self._remember(ref, error, NOT_SENT_S)
             self._budget.release(len(flight))
+            self._locks.release(flight.extent)
             self._flights.fail(flight, error)
 
     def _forget_failure(self, ref: ObjectRef) -> None:

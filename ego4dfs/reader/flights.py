@@ -1,17 +1,21 @@
-"""Single flight: the blocks and parts that are being fetched, by key, and memory bounds."""
+"""Single flight: the blocks and parts that are being fetched, by key, and bounds on bytes."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
-from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager
 
-from ego4dfs.blocks import Extent
+from ego4dfs.blocks import BLOCK_SIZE, Extent
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.flight import Flight
 from ego4dfs.runtime.deadline import ANSWER_S, Deadline
-from ego4dfs.runtime.watch import Watches
+
+MAX_UNWRITTEN_BYTES = 4 * BLOCK_SIZE
+"""A reader goes on when no more than this is to be written: what a process loses when it is killed,
+beside a few blocks that arrive at that moment."""
+DISK_WAIT_S = 0.5
+NO_DISK_WAIT_S = 10.0
 
 _POLL_S = 0.5  # how often a reader that waits for memory looks for overdue flights
 
@@ -74,7 +78,6 @@ class Flights:
         self._flights: dict[str, Flight] = {}
         self._replaced: set[Flight] = set()  # given up, claimed again, and still being fetched
         self._lock = threading.Lock()
-        self._watches = Watches(self._lock)
 
     def __len__(self) -> int:
         return len(self._flights) + len(self._replaced)
@@ -84,24 +87,15 @@ class Flights:
         flight = self._flights.get(key)
         return None if flight is None or flight.is_given_up else flight
 
-    def ended(self) -> AbstractContextManager[AbstractSet[str]]:
-        """Collect the keys that leave within the block: they are on disk, or have failed."""
-        return self._watches.changes()
-
-    def claim(
-        self,
-        extents: Iterable[tuple[Extent, tuple[str, ...]]],
-        ended: AbstractSet[str] = frozenset(),
-    ) -> list[Flight]:
+    def claim(self, extents: Iterable[tuple[Extent, tuple[str, ...]]]) -> list[Flight]:
         """Return flights for the extents that are not being fetched; the caller must fetch them.
 
         With each extent come its key and those under which some of its bytes may be in flight.
-        Extents with a key in `ended` are left out: whether they are missing must be checked again.
         """
         claimed: list[Flight] = []
         with self._lock:
             for extent, keys in extents:
-                if any(self.get(key) is not None or key in ended for key in keys):
+                if any(self.get(key) is not None for key in keys):
                     continue
                 flight = Flight(extent)
                 claimed.append(flight)
@@ -132,11 +126,43 @@ class Flights:
             self._replaced.discard(flight)
             if self._flights.get(key) is flight:
                 del self._flights[key]
-            self._watches.note(key)
 
     def _all(self) -> list[Flight]:
         with self._lock:
             return [*self._flights.values(), *self._replaced]
+
+
+class UnwrittenBytes:
+    """Bytes that have arrived and are not on disk yet: they are lost when the process is killed.
+
+    Safe from several threads.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._count = 0
+        self._no_wait_until_s = 0.0
+        self._changed = threading.Condition()
+
+    def add(self, amount: int) -> None:
+        """Count bytes that were handed to the cache; less than 0 for those it has written."""
+        with self._changed:
+            self._count += amount
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until no more than MAX_UNWRITTEN_BYTES are left; not for long if the disk is slow.
+
+        After DISK_WAIT_S no call waits for NO_DISK_WAIT_S.
+        """
+        if self._count <= MAX_UNWRITTEN_BYTES or time.monotonic() < self._no_wait_until_s:
+            return
+        with self._changed:
+            if not self._changed.wait_for(self._are_few, DISK_WAIT_S):
+                self._no_wait_until_s = time.monotonic() + NO_DISK_WAIT_S
+
+    def _are_few(self) -> bool:
+        return self._count <= MAX_UNWRITTEN_BYTES
 
 
 class SpeculativeSlots:

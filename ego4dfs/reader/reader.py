@@ -74,7 +74,8 @@ class Reader:
         for start in range(offset, stop, _PIECE_BYTES):
             piece_stop = min(stop, start + _PIECE_BYTES)
             piece = view[filled : filled + piece_stop - start]
-            self._read_piece(ref, start, piece_stop, piece, window)
+            if self._read_piece(ref, start, piece_stop, piece, window):
+                self.downloads.unwritten.wait()
             filled += piece_stop - start
         self._metrics.add_bytes_served(filled)
         return filled
@@ -149,8 +150,11 @@ class Reader:
 
     def _read_piece(
         self, ref: ObjectRef, start: int, stop: int, view: memoryview, window: Window | None
-    ) -> None:
-        """Fill `view` with [start, stop), and request the bytes after it at the same time."""
+    ) -> bool:
+        """Fill `view` with [start, stop), and request the bytes after it at the same time.
+
+        Returns whether some of its bytes were not cached.
+        """
         awaited: list[tuple[Span, memoryview]] = []
         position = 0
         for span in spans(start, stop):
@@ -183,6 +187,7 @@ class Reader:
         for span, piece in awaited:
             self._metrics.add_miss()
             self._await(ref, span, piece, begun)
+        return bool(awaited)
 
     def _fetch(self, ref: ObjectRef, wanted: range, window: Window | None) -> dict[str, Flight]:
         """Request what is missing of `wanted`: in whole blocks, or as `window` says."""

@@ -1,4 +1,4 @@
-"""Sink of one GET: the bytes of its response go to the blocks and parts that wait for them."""
+"""Sink of one request: its bytes go to the blocks and parts that wait for them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from ego4dfs.store import TOO_SLOW
 
 
 class ResponseSink:
-    """Passes the bytes of one response on to its flights, in order. Used from one thread."""
+    """Passes the bytes of one request on to its flights, in order. Used from one thread."""
 
     def __init__(
         self,
         url: str,
         flights: Iterable[Flight],
-        on_complete: Callable[[Flight], None],
+        on_complete: Callable[[Flight, bool], None],
         on_arrival: Callable[[], None],
     ) -> None:
-        """Serve adjacent `flights`, in order; `on_complete` is called with each complete one.
+        """Serve adjacent `flights`, in order.
 
+        `on_complete` is called with each complete one, and whether bytes of it have been fetched.
         `on_arrival` is called with bytes that arrive, before a reader gets them.
         """
         self.incomplete = deque(flights)
@@ -29,6 +30,7 @@ class ResponseSink:
         self._on_complete = on_complete
         self._on_arrival = on_arrival
         self._position = self.incomplete[0].extent.start
+        self._is_fetched = False  # whether bytes of the first incomplete flight were
 
     def __call__(self, offset: int, data: memoryview) -> None:
         """Take bytes as a Sink does.
@@ -42,23 +44,43 @@ class ResponseSink:
             if offset != self._position or not self.incomplete:
                 raise self._wrong_range()
             self._on_arrival()
-            flight = self.incomplete[0]
-            count = flight.append(data)
+            self._is_fetched = True
+            count = self._append(data)
             data = data[count:]
             offset += count
-            self._position = offset
-            if offset == flight.extent.stop:
-                self._on_complete(self.incomplete.popleft())
 
-    def take_all(self, start: int, data: memoryview) -> None:
-        """Pass on a whole response, without a copy; one of another range is ignored."""
-        if start != self._position or start + len(data) != self.incomplete[-1].extent.stop:
+    def add_cached(self, data: memoryview) -> None:
+        """Take the next bytes, which another process has fetched and cached."""
+        while data:
+            data = data[self._append(data) :]
+
+    def take_all(self, start: int, stop: int, data: memoryview) -> None:
+        """Pass on a whole response, without copies of whole blocks; another range is ignored."""
+        if start != self._position or start + len(data) != stop:
             return
         self._on_arrival()
-        while self.incomplete:
-            extent = self.incomplete[0].extent
-            self.incomplete[0].complete(data[extent.start - start : extent.stop - start])
-            self._on_complete(self.incomplete.popleft())
+        while data:
+            self._is_fetched = True
+            flight = self.incomplete[0]
+            if self._position == flight.extent.start and len(data) >= len(flight):
+                flight.complete(data[: len(flight)])
+                count = len(flight)
+                self._advance(count)
+            else:
+                count = self._append(data)
+            data = data[count:]
+
+    def _append(self, data: memoryview) -> int:
+        """Add bytes to the first incomplete flight; return how many of them belong to it."""
+        count = self.incomplete[0].append(data)
+        self._advance(count)
+        return count
+
+    def _advance(self, count: int) -> None:
+        self._position += count
+        if self._position == self.incomplete[0].extent.stop:
+            is_fetched, self._is_fetched = self._is_fetched, False
+            self._on_complete(self.incomplete.popleft(), is_fetched)
 
     def check_complete(self) -> None:
         """Raise StoreUnavailable if a flight has not received all of its bytes."""

@@ -26,11 +26,6 @@ BUGS = (
         ),
     ),
     Bug(
-        "what landed since the look into the cache is fetched again",
-        "downloads.parts_and_blocks",
-        Change("ego4dfs.reader.flights", "is not None or key in ended for", "is not None for"),
-    ),
-    Bug(
         "a claim is not atomic",
         "downloads.same_block",
         Change(
@@ -61,6 +56,29 @@ BUGS = (
             "        done = partial(self._stored, ref, flight)\n",
             "        done = lambda _: None\n        self._stored(ref, flight, True)\n",
         ),
+    ),
+    Bug(
+        "what was stored since the look into the cache is fetched again",
+        "downloads.two_processes",
+        Change(
+            "ego4dfs.reader.fetch_locks",
+            "present_extents(ref, start, stop, self._cache.contains)",
+            "present_extents(ref, start, stop, lambda _: False)",
+        ),
+    ),
+    Bug(
+        "a range is unlocked before its block is on disk",
+        "downloads.two_processes",
+        Change(
+            "ego4dfs.reader.downloads",
+            "        self._cache.put(flight.extent.key",
+            "        self._locks.release(flight.extent)\n        self._cache.put(flight.extent.key",
+        ),
+    ),
+    Bug(
+        "a request that failed stays locked",
+        "downloads.failing_process",
+        Change("ego4dfs.reader.fetch_pool", "self._locks.release(flight.extent)", "pass"),
     ),
     Bug(
         "reads of one window are not serialized",

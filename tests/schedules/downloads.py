@@ -18,10 +18,15 @@ SIZE = 150  # three blocks, the last of 22 bytes
 class World:
     """A Reader over a fake store and a fake cache, and what all schedules must end with."""
 
-    def __init__(self, product: Product, size: int = SIZE) -> None:
+    def __init__(self, product: Product, size: int = SIZE, *, beside: World | None = None) -> None:
+        """`beside` is another process that uses the same store and cache."""
         self.product = product
-        self.store = Store({URL: content(size), OTHER_URL: content(size, 100)})
-        self.cache = Cache()
+        self.store = (
+            Store({URL: content(size), OTHER_URL: content(size, 100)})
+            if beside is None
+            else beside.store
+        )
+        self.cache = Cache(None if beside is None else beside.cache)
         self.reader: Any = product.reader_reader.Reader(
             self.store, self.cache, product.metrics.Metrics()
         )
@@ -72,6 +77,7 @@ class World:
         assert downloads.in_flight == unstored, f"{downloads.in_flight} flights are left"
         left = sum(len(flight) for flight in downloads._flights._flights.values())
         assert downloads.memory_bytes == left, f"{downloads.memory_bytes} bytes are reserved"
+        assert self.cache.fetching.is_idle, "a range stays locked"
 
 
 def same_block(product: Product, dice: random.Random) -> None:
@@ -289,6 +295,48 @@ def no_threads(product: Product, dice: random.Random) -> None:
     world.settle()
 
 
+def two_processes(product: Product, dice: random.Random) -> None:
+    """Two processes fetch each byte once, as blocks, as parts, and what overlaps."""
+    world = World(product)
+    other = World(product, beside=world)
+    run_threads(
+        world.reads(0, 100),
+        lambda: other.read(20, 40, other.window()) and other.read(0, 150),
+        other.reads(64, 110, other.window()),
+    )
+    assert not world.errors + other.errors
+    world.fetched_once()
+    world.took(1.0)
+    settle_both(world, other)
+
+
+def failing_process(product: Product, dice: random.Random) -> None:
+    """What one process cannot fetch or keep, the other one fetches."""
+    world = World(product)
+    other = World(product, beside=world)
+    world.cache.keeps = lambda _key: False
+    failures = iter([StoreUnavailable("once")])
+
+    def obey(_url: str, start: int, _stop: int) -> None:
+        for error in failures if not start else ():
+            raise error
+
+    world.store.obey = obey
+    run_threads(world.reads(0, 150), other.reads(0, 150), other.reads(0, 64, other.window()))
+    assert len(world.errors) + len(other.errors) <= 2
+    world.took(1.0)
+    world.reader.close()
+    world.cache.close()
+    other.settle()
+
+
+def settle_both(world: World, other: World) -> None:
+    other.reader.close()
+    other.cache.close()
+    world.settle()
+    other.settle()
+
+
 SCENARIOS = (
     same_block,
     parts_and_blocks,
@@ -303,4 +351,6 @@ SCENARIOS = (
     close_meanwhile,
     silent_store,
     no_threads,
+    two_processes,
+    failing_process,
 )

@@ -75,11 +75,44 @@ class Store:
         )
 
 
-class Cache:
-    """A BlockCache in memory: its writer thread keeps what `keeps` allows."""
+class Ranges:
+    """RangeLocks in memory; `beside` are those of another process."""
 
-    def __init__(self) -> None:
-        self.blocks: dict[str, bytes] = {}
+    def __init__(self, beside: Ranges | None = None) -> None:
+        self.may_wait = True
+        self._owners: dict[int, Ranges] = beside._owners if beside is not None else {}
+
+    def acquire(self, start: int, length: int = 1) -> bool:
+        point("locks a range")
+        places = range(start, start + length)
+        if any(self._owners.get(place, self) is not self for place in places):
+            return False
+        self._owners |= dict.fromkeys(places, self)
+        return True
+
+    def release(self, start: int, length: int = 1) -> None:
+        point("unlocks a range")
+        for place in range(start, start + length):
+            if self._owners.get(place) is self:
+                del self._owners[place]
+
+    def note_failed_wait(self) -> None:
+        self.may_wait = False
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._owners
+
+
+class Cache:
+    """A BlockCache in memory: its writer thread keeps what `keeps` allows.
+
+    `beside` is the cache of another process, in the same directory.
+    """
+
+    def __init__(self, beside: Cache | None = None) -> None:
+        self.blocks: dict[str, bytes] = beside.blocks if beside is not None else {}
+        self.fetching = Ranges(beside.fetching if beside is not None else None)
         self.keeps: Callable[[str], bool] = lambda _key: True
         self._puts: SimpleQueue = SimpleQueue()
         self._writer: Thread | None = None

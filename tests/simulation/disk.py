@@ -28,10 +28,25 @@ class Disk:
         self._scheduler = scheduler
         self._faults = faults
         self._connections: list[tuple[Process | None, sqlite3.Connection]] = []
+        self._lock_files: dict[int, Process | None] = {}
 
     def os_module(self) -> Any:
         """Return a replacement of `os` for the module of block files."""
         return _FailingOs(self)
+
+    def lock_os_module(self) -> Any:
+        """Return a replacement of `os` for the module that locks ranges of files."""
+        return _LockFiles(self)
+
+    def open_lock_file(self, path: Any, flags: int, mode: int) -> int:
+        fd = os.open(path, flags, mode)
+        task = self._scheduler.current
+        self._lock_files[fd] = task.process if task else None
+        return fd
+
+    def close_lock_file(self, fd: int) -> None:
+        if self._lock_files.pop(fd, self) is not self:  # else its process was killed
+            os.close(fd)
 
     def sqlite_module(self) -> Any:
         """Return a replacement of `sqlite3` for the module that opens databases."""
@@ -54,10 +69,17 @@ class Disk:
                 _close(connection)
         self._connections = [pair for pair in self._connections if pair[0] is not process]
 
+    def unlock(self, process: Process) -> None:
+        """Close the lock files of a process that was killed."""
+        for fd in [fd for fd, owner in self._lock_files.items() if owner is process]:
+            self.close_lock_file(fd)
+
     def close_all(self) -> None:
         """Close all connections."""
         for _, connection in self._connections:
             _close(connection)
+        for fd in list(self._lock_files):
+            self.close_lock_file(fd)
 
     def before_read(self) -> None:
         self._pause()
@@ -130,6 +152,15 @@ class _FailingSqlite:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sqlite3, name)
+
+
+class _LockFiles:
+    def __init__(self, disk: Disk) -> None:
+        self.open = disk.open_lock_file
+        self.close = disk.close_lock_file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
 
 
 class _FailingOs:

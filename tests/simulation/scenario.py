@@ -73,6 +73,7 @@ class Scenario:
         assert mount.process is not None
         self._world.disk.close(mount.process)
         self._world.scheduler.kill(mount.process)
+        self._world.disk.unlock(mount.process)
         mount.vfs = None
 
     def restart(self, mount: Mount) -> None:

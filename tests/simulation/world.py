@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ego4dfs.cache.blockfile
+import ego4dfs.runtime.range_locks
 import ego4dfs.session
 import ego4dfs.sqlite
 import ego4dfs.store.obstore_s3
@@ -126,6 +127,7 @@ class World:
             ego4dfs.store.obstore_s3: {"obstore": store, "S3Store": s3store},
             ego4dfs.sqlite: {"sqlite3": self.disk.sqlite_module()},
             ego4dfs.cache.blockfile: {"os": self.disk.os_module()},
+            ego4dfs.runtime.range_locks: {"os": self.disk.lock_os_module()},
         }
 
     def config(self) -> Config:

@@ -1,0 +1,160 @@
+"""Real processes of one machine on one cache: what they fetch, counted at the server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from ego4dfs.runtime import range_locks
+from kit.data import MIB, seeded
+from kit.processes import wait_until
+
+SIZE = 48 * MIB
+NAME = "long.bin"
+DATA = seeded("processes", SIZE)
+MD5 = hashlib.md5(DATA).hexdigest()  # noqa: S324
+TESTS = Path(__file__).parent
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def path(release, licensee, gateway, monkeypatch) -> str:
+    """A file on a server that counts; returns its path in the tree."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gateway.url)
+    release.dataset("full_scale", {NAME: DATA})
+    return f"{release.version}/full_scale/{NAME}"
+
+
+@pytest.fixture
+def start(release, path, spawn) -> Start:
+    """Start a process that will read the file on `ego4d://`, and wait until it is ready."""
+
+    def start_one(*how: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "kit.url_process", release.version, path, *how]
+        env = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return spawn(command, env=env, text=True, **pipes)
+
+    return start_one
+
+
+def ready(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def test_processes_that_read_one_file_at_once_fetch_it_once(gateway, start):
+    processes = [start() for _ in range(4)]
+    ready(processes)
+    before = gateway.bytes_sent
+    for process in processes:
+        go(process)
+    assert [process.stdout.readline().strip() for process in processes] == [MD5] * 4
+    assert gateway.bytes_sent - before <= 1.02 * SIZE
+
+
+@pytest.mark.fuse
+def test_a_mount_and_a_url_that_read_one_file_at_once_fetch_it_once(
+    gateway, release, path, start, mount
+):
+    mountpoint = mount("--version", release.version, "--datasets", "full_scale")
+    process = start()
+    ready([process])
+    before = gateway.bytes_sent
+    go(process)
+    found = hashlib.md5((mountpoint / path).read_bytes()).hexdigest()  # noqa: S324
+    assert [found, process.stdout.readline().strip()] == [MD5] * 2
+    assert gateway.bytes_sent - before <= 1.02 * SIZE
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.fault(
+    area="processes",
+    fault="another process is killed or stopped while it fetches what this one reads",
+    face="ego4d://",
+    sees="right bytes; those that the other one was fetching are fetched again",
+    deadline="10 s more if it is stopped",
+)
+def test_a_process_that_is_killed_or_stopped_while_it_fetches_costs_a_bounded_wait(
+    gateway, release, path, start, how, monkeypatch
+):
+    monkeypatch.setattr(range_locks, "WAIT_S", 1.0)
+    fs = fsspec.filesystem(
+        "ego4d", version=release.version, datasets=["full_scale"], skip_instance_cache=True
+    )
+    holder = start()
+    ready([holder])
+    gateway.faults.bytes_per_s = 4 * MIB  # of each connection
+    before = gateway.bytes_sent
+    go(holder)
+    wait_until(lambda: gateway.bytes_sent - before > 2 * MIB)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(fs.cat_file(path)))
+    reader.start()
+    time.sleep(0.3)
+    holder.send_signal(how)
+    gateway.faults.bytes_per_s = 0.0
+    reader.join(120)
+    assert found == [DATA]
+    holder.kill()
+    fs.close()
+
+
+def test_what_was_read_before_an_exit_without_a_close_is_cached(gateway, start, tmp_path):
+    process = start("exit")
+    ready([process])
+    go(process)
+    assert process.stdout.readline().strip() == MD5
+    process.wait(60)
+    cached = sum(path.stat().st_size for path in (tmp_path / "cache").glob("v1/blocks/??/*"))
+    assert SIZE - cached <= 8 * MIB
+
+
+def windows(fs, path: str, seed: int) -> bool:
+    """Read ranges as a DataLoader worker does: the same windows as the others, in its own order."""
+    starts = [place * 1_100_000 for place in range(SIZE // 1_100_000)]
+    random.Random(seed).shuffle(starts)
+    with fs.open(path) as file:
+        for first in starts:
+            file.seek(first)
+            if file.read(700_000) != DATA[first : first + 700_000]:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["unused", "used"])
+def test_forked_workers_fetch_no_byte_twice(gateway, release, path, is_used):
+    """Whether their parent has used the filesystem or not."""
+    fs = fsspec.filesystem(
+        "ego4d", version=release.version, datasets=["full_scale"], skip_instance_cache=True
+    )
+    if is_used:
+        assert fs.cat_file(path, 0, 10) == DATA[:10]
+    before = gateway.bytes_sent
+    children = []
+    for seed in range(4):
+        pid = os.fork()
+        if not pid:
+            signal.alarm(120)
+            os._exit(0 if windows(fs, path, seed) else 1)
+        children.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
+    assert gateway.bytes_sent - before <= 1.005 * SIZE
+    fs.close()
