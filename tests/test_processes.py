@@ -141,7 +141,7 @@ def windows(fs, path: str, seed: int) -> bool:
 
 @pytest.mark.parametrize("is_used", [False, True], ids=["unused", "used"])
 def test_forked_workers_fetch_no_byte_twice(gateway, release, path, is_used):
-    """Whether their parent has used the filesystem or not."""
+    """Whether their parent has used the filesystem, or only obstore, as the fixtures have."""
     fs = fsspec.filesystem(
         "ego4d", version=release.version, datasets=["full_scale"], skip_instance_cache=True
     )
@@ -157,4 +157,21 @@ def test_forked_workers_fetch_no_byte_twice(gateway, release, path, is_used):
         children.append(pid)
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
     assert gateway.bytes_sent - before <= 1.005 * SIZE
+    fs.close()
+
+
+def test_a_forked_worker_imports_nothing_heavy_that_its_parent_can_import(release, path):
+    """Each epoch has new workers, and obstore, which their parent uses, cannot be used in them."""
+    fs = fsspec.filesystem(
+        "ego4d", version=release.version, datasets=["full_scale"], skip_instance_cache=True
+    )
+    fs.cat_file(path, 0, 10)
+    pid = os.fork()
+    if not pid:
+        signal.alarm(60)
+        before = {*sys.modules}
+        is_right = fs.cat_file(path, MIB, MIB + 10) == DATA[MIB : MIB + 10]
+        imported = {name.partition(".")[0] for name in {*sys.modules} - before}
+        os._exit(0 if is_right and not imported & {"s3fs", "aiobotocore", "aiohttp"} else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     fs.close()

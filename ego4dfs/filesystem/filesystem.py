@@ -25,6 +25,7 @@ from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.runtime.forks import renew_lock_in_children
+from ego4dfs.store import expect_workers
 from ego4dfs.vfs import VFS, Stat, open_vfs
 from ego4dfs.vfs.tree import Directory, Node, inode, join
 from ego4dfs.vfs.windows import OpenWindow
@@ -155,6 +156,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return opened[1]
         with self._lock:
             if self._opened is None or self._opened[0] != os.getpid():
+                expect_workers()
                 self._opened = (os.getpid(), open_vfs(self._config, must_match=False))
             return self._opened[1]
 

@@ -68,7 +68,6 @@ SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # a reader waits for the fir
 
 _NOT_EXPRESSIBLE = re.compile(r"[\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|\Z)")
 _UNKNOWN_BYTES = 8 << 20  # manifests
-_runtime: dict[str, int] = {}  # the process that started obstore's threads, once one did
 
 
 class ObstoreS3:
@@ -259,7 +258,6 @@ class ObstoreS3:
         region, keys = self._regions.of(bucket), self._credentials.keys()
         endpoint = _endpoint(bucket, region, self._endpoint_url)
         whole_s = WATCHED_TIMEOUT_S if is_slow else WHOLE_TIMEOUT_S
-        _runtime.setdefault("pid", os.getpid())
 
         def make(read_timeout_s: float) -> S3Store:
             certificates = self._network.certificates()
@@ -282,11 +280,6 @@ class ObstoreS3:
         if isinstance(known, WrongRegion):
             return self._regions.corrected(known, split_s3_url(url)[0])
         return known
-
-
-def forked() -> bool:
-    """Return whether obstore would hang: its threads are in the parent that used it first."""
-    return _runtime.get("pid", os.getpid()) != os.getpid()
 
 
 def expressible(key: str) -> bool:

@@ -335,6 +335,13 @@ def _no_redirect(context: dict[str, Any], **_: object) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
+def import_library() -> None:
+    """Import s3fs, which takes half a second."""
+    import s3fs  # noqa: F401, PLC0415
+
+    from ego4dfs.store import no_redirect_session  # noqa: F401, PLC0415
+
+
 def _new_filesystem(
     endpoint: str, region: str, keys: Keys, read_timeout_s: float, network: NetworkSettings
 ) -> Any:
