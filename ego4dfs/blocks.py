@@ -74,11 +74,6 @@ def block_key(object_id: str, index: int) -> str:
     return f"{object_id}-{index:x}"
 
 
-def preceding_block_key(ref: ObjectRef, position: int) -> str:
-    """Return the key of the block that holds the byte before `position`, which is not 0."""
-    return block_key(ref.object_id, (position - 1) // BLOCK_SIZE)
-
-
 class Extent(NamedTuple):
     """A block or a part: the bytes [start, stop) of an object, which have one key in the cache."""
 

@@ -11,7 +11,7 @@ import pytest
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE, ObjectRef
 from ego4dfs.cache import blockfile
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
-from ego4dfs.reader import Window
+from ego4dfs.reader import ExactWindow, Window
 from ego4dfs.reader import reader as reader_module
 from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP
 from ego4dfs.store import Fetched, Sink, WrongSize
@@ -148,6 +148,56 @@ def test_sequential_reads_are_fetched_ahead_and_each_block_once(make_reader, lar
     assert requested_once(store)
     assert 40 * BLOCK_SIZE < bytes_requested(store) <= (40 + 64) * BLOCK_SIZE
     assert max(stop - start for _, start, stop in store.gets) == READAHEAD_STEP
+
+
+def test_processes_that_read_a_file_together_fetch_each_byte_once(make_reader, large):
+    """The kernel gives each of them only the pages that the others have not read: gaps."""
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader, windows = make_reader(store), (Window(), Window())
+    starts = range(0, 60 * BLOCK_SIZE, 131_072)
+    for number, at in enumerate(starts):
+        read(reader, ref, at, 131_072, windows[number // 30 % 2])  # 3.75 MiB each
+    settle(reader)
+    assert requested_once(store)
+    assert len(store.gets) <= 24
+
+
+@pytest.mark.parametrize("cached", [range(20), range(10, 20), range(19, 20), range(0)])
+def test_a_read_after_cached_blocks_is_not_taken_for_one_of_a_sequence(make_reader, large, cached):
+    """Whoever has read them, and whether or not this program has read something before."""
+    store = CountingStore()
+    ref = store.put(URL, large)
+    reader = make_reader(store)
+    for index in cached:
+        block = large[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
+        reader.put(ref, index, memoryview(block))
+    for first in (None, 0, 12 * BLOCK_SIZE):
+        if first and len(cached) == 20:
+            continue  # such a gap is what processes leave that read together
+        window = Window()
+        if first is not None:
+            read(reader, ref, first, 1000, window)
+        settle(reader)
+        before = bytes_requested(store)
+        read(reader, ref, 20 * BLOCK_SIZE + 5, 1000, window)
+        settle(reader)
+        assert bytes_requested(store) - before <= BLOCK_SIZE
+
+
+def test_a_long_read_of_known_length_has_its_pieces_fetched_ahead(make_reader, large):
+    """While the first piece of 32 MiB arrives, more is requested, and nothing after the end."""
+    store, start, size = StallingStore(), 5 * PART_SIZE + 7, 130 * BLOCK_SIZE
+    ref = store.put(URL, large)
+    reader = make_reader(store)
+    with ThreadPoolExecutor(1) as pool:
+        data = pool.submit(read, reader, ref, start, size, ExactWindow(start + size))
+        wait_until(lambda: bytes_requested(store) >= 70 * BLOCK_SIZE)
+        store.gate.set()
+        assert data.result(60) == large[start : start + size]
+    settle(reader)
+    assert requested_once(store)
+    assert bytes_requested(store) <= size + 2 * PART_SIZE
 
 
 def test_sequential_reads_never_request_past_the_end(make_reader, large):

@@ -200,11 +200,16 @@ def test_repeated_reads_of_one_place_do_not_open_the_window_further():
     assert sum(map(len, named)) <= BLOCK_SIZE
 
 
-def test_a_first_read_at_the_start_skips_nothing():
-    """No other process can have read what is before it."""
+def test_only_a_later_read_can_skip_what_others_have_read():
+    """A first read may be one at random, whatever is cached before it."""
     window = Window()
-    assert not window.skips(0)
-    assert window.skips(1)
+    assert not window.skipped(0)
+    assert not window.skipped(BLOCK_SIZE)
+    window.advance(0, KERNEL)
+    assert not window.skipped(KERNEL + MAX_FORWARD_STEP)
+    for start in (KERNEL + MAX_FORWARD_STEP + 1, KERNEL + MAX_WINDOW):
+        assert window.skipped(start) == range(KERNEL, start)
+    assert not window.skipped(KERNEL + MAX_WINDOW + 1)
 
 
 def test_threads_that_share_a_window_request_each_byte_once():
@@ -227,3 +232,16 @@ def test_an_exact_window_fetches_nothing_ahead_and_only_parts():
     for start in range(0, 64 * BLOCK_SIZE, BLOCK_SIZE):
         assert window.advance(start, start + BLOCK_SIZE) is None
         assert window.granularity == PART_SIZE
+    assert not window.skipped(70 * BLOCK_SIZE)
+
+
+def test_an_exact_window_fetches_ahead_what_will_be_read_for_certain():
+    window = ExactWindow(stop=100 * BLOCK_SIZE + 5)
+    pieces = [(start, start + 32 * BLOCK_SIZE) for start in range(0, 96 * BLOCK_SIZE, 1 << 25)]
+    ahead = ahead_of(window, [*pieces, (96 * BLOCK_SIZE, 100 * BLOCK_SIZE + 5)])
+    assert ahead == [
+        range(32 * BLOCK_SIZE, 96 * BLOCK_SIZE),
+        range(96 * BLOCK_SIZE, 100 * BLOCK_SIZE + 5),
+    ]
+    window.rewind_to(98 * BLOCK_SIZE)
+    assert ahead_of(window, pieces[-1:]) == [range(98 * BLOCK_SIZE, 100 * BLOCK_SIZE + 5)]

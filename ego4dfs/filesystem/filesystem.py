@@ -19,7 +19,7 @@ from fsspec.spec import AbstractFileSystem
 
 from ego4dfs.config import KEYS, Config, resolve
 from ego4dfs.datasets import version_directory
-from ego4dfs.errors import ManifestError, NotFound, ObjectChanged, StoreError
+from ego4dfs.errors import ManifestError, NotFound, StoreError
 from ego4dfs.filesystem.file import Ego4DFile
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
@@ -27,6 +27,7 @@ from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.store import expect_workers
 from ego4dfs.vfs import VFS, Stat, open_vfs
+from ego4dfs.vfs.ranges import read_range
 from ego4dfs.vfs.tree import Directory, Node, inode, join
 from ego4dfs.vfs.windows import OpenWindow
 
@@ -263,17 +264,7 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         del kwargs
         path = self._strip_protocol(path)
         with as_os_errors(path):
-            try:
-                return self._read_once(path, start, end)
-            except ObjectChanged:  # or its size was wrong; no bytes were returned yet
-                return self._read_once(path, start, end)
-
-    def _read_once(self, path: str, start: int | None, end: int | None) -> bytes:
-        handle = self.vfs.open(path, first_offset=start or 0)
-        begin, stop, _ = slice(start, end).indices(handle.size)
-        if begin >= stop and not _is_empty_at_any_size(start, end):
-            self.vfs.confirm(handle)
-        return self.vfs.read(handle, begin, stop - begin)
+            return read_range(self.vfs, path, start, end)
 
     def cat_ranges(
         self,
@@ -357,13 +348,6 @@ def _info(path: str, found: Stat) -> dict[str, Any]:
         "ino": found.inode,
         "mode": 0o40755 if found.is_dir else 0o100644,
     }
-
-
-def _is_empty_at_any_size(start: int | None, end: int | None) -> bool:
-    """Return whether [start, end) has no bytes, however large the file is."""
-    if end is None or start is None:
-        return end == 0
-    return end == 0 or (end <= start and (start < 0) == (end < 0))
 
 
 def _refused(self: Ego4DFileSystem, path: Any = "", *args: Any, **kwargs: Any) -> NoReturn:

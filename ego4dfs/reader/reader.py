@@ -13,7 +13,6 @@ from ego4dfs.blocks import (
     block_key,
     missing_extents,
     part_extents,
-    preceding_block_key,
     spans,
 )
 from ego4dfs.cache import BlockCache
@@ -164,7 +163,8 @@ class Reader:
                 awaited.append((span, piece))
         ahead = None
         if window:
-            shared = window.skips(start) and self.downloads.has(preceding_block_key(ref, start))
+            skipped = window.skipped(start)
+            shared = bool(skipped) and self._has_all(ref, skipped)
             ahead = window.advance(start, stop, missed=bool(awaited), shared=shared)
         begun: Mapping[str, Flight] = {}
         if awaited:
@@ -307,6 +307,10 @@ class Reader:
     def _flight(self, key: str, begun: Mapping[str, Flight]) -> Flight | None:
         flight = begun.get(key)
         return self.downloads.flight(key) if flight is None or flight.is_given_up else flight
+
+    def _has_all(self, ref: ObjectRef, wanted: range) -> bool:
+        missing = missing_extents(ref, wanted.start, wanted.stop, PART_SIZE, self.downloads.has)
+        return not any(missing)
 
     def _has_first_part(self, ref: ObjectRef) -> bool:
         return not any(missing_extents(ref, 0, 1, PART_SIZE, self._cache.contains))

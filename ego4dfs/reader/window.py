@@ -65,9 +65,14 @@ class Window:
         """Return where to begin to fetch for a read at `start`, after `advance`."""
         return start
 
-    def skips(self, start: int) -> bool:
-        """Return whether a read at `start` skips bytes that other processes may have read."""
-        return max(0, self._next + MAX_FORWARD_STEP) < start <= self._next + MAX_WINDOW
+    def skipped(self, start: int) -> range:
+        """Return the bytes that a read at `start` skips, if other processes may have read them.
+
+        Empty for a first read: it may be one at random.
+        """
+        reached = self._next
+        is_skip = reached > 0 and reached + MAX_FORWARD_STEP < start <= reached + MAX_WINDOW
+        return range(reached, start) if is_skip else range(0)
 
     def advance(
         self, start: int, stop: int, *, missed: bool = True, shared: bool = False
@@ -124,22 +129,36 @@ class Window:
 class ExactWindow(Window):
     """The window of a program that knows the ranges it needs, and reads each with one call.
 
-    What it reads is fetched in parts, and nothing else.
+    What it reads is fetched in parts, and nothing after it. If `stop` is given, the bytes before
+    it will be read for certain: a read of many pieces has the next ones fetched ahead.
     """
 
-    __slots__ = ()
+    __slots__ = ("_stop",)
+
+    def __init__(self, stop: int = 0) -> None:
+        """Fetch nothing ahead from `stop` on."""
+        super().__init__()
+        self._stop = stop
 
     @property
     def granularity(self) -> int:
         """The unit to fetch in: parts."""
         return PART_SIZE
 
+    def skipped(self, start: int) -> range:
+        """Return an empty range."""
+        del start
+        return range(0)
+
     def advance(
         self, start: int, stop: int, *, missed: bool = True, shared: bool = False
     ) -> range | None:
-        """Return None: nothing is fetched ahead."""
-        del start, stop, missed, shared
-        return None
+        """Return what to fetch ahead now, before the `stop` of this window; or None."""
+        del start, missed, shared
+        with self._lock:
+            reached = max(self._ahead, stop)
+            self._ahead = max(reached, min(self._stop, stop + MAX_WINDOW))
+            return range(reached, self._ahead) if self._ahead > reached else None
 
 
 def _next_power_of_two(size: int) -> int:
