@@ -23,7 +23,7 @@ from ego4dfs.errors import ManifestError, NotFound, StoreError
 from ego4dfs.filesystem.file import Ego4DFile
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
-from ego4dfs.runtime.daemon_threads import map_parallel
+from ego4dfs.filesystem.ranges import cat_ranges
 from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.store import expect_workers
 from ego4dfs.vfs import VFS, Stat, open_vfs
@@ -31,7 +31,6 @@ from ego4dfs.vfs.ranges import read_range
 from ego4dfs.vfs.tree import Directory, Node, inode, join
 from ego4dfs.vfs.windows import OpenWindow
 
-_RANGE_THREADS = 16
 AnyPath = str | os.PathLike[str]
 
 
@@ -275,21 +274,15 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         on_error: str = "return",
         **kwargs: Any,
     ) -> list[Any]:
-        """Return many ranges, read in parallel; errors are returned unless `on_error="raise"`."""
+        """Return many ranges; errors are returned in their place unless `on_error="raise"`.
+
+        Each file is opened once. What several ranges need is fetched once, in parts, whatever
+        `max_gap` is.
+        """
         del max_gap, kwargs
-        count = len(paths)
-        starts = [starts] * count if isinstance(starts, int) or starts is None else starts
-        ends = [ends] * count if isinstance(ends, int) or ends is None else ends
-        if len(starts) != count or len(ends) != count:
-            raise ValueError("paths, starts and ends must have the same length")
-        results = map_parallel(
-            lambda span: self._range_or_error(*span),
-            zip(paths, starts, ends, strict=True),
-            threads=_RANGE_THREADS,
-            name="ranges",
-        )
+        results = cat_ranges(self.vfs, [self._strip_protocol(path) for path in paths], starts, ends)
         for result in results:
-            if isinstance(result, BaseException) and on_error == "raise":
+            if isinstance(result, Exception) and on_error == "raise":
                 raise result
         return results
 
@@ -309,12 +302,6 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def created(self, path: str) -> NoReturn:
         """Raise OSError: S3 has no creation time."""
         raise OSError(errno.ENOTSUP, "Ego4D's store keeps no creation time", path)
-
-    def _range_or_error(self, path: str, start: int | None, end: int | None) -> bytes | Exception:
-        try:
-            return self.cat_file(path, start, end)
-        except Exception as error:  # noqa: BLE001 - returned in place of the bytes
-            return error
 
     def _origin(self, path: str) -> dict[str, str]:
         origin = self.vfs.origin(path)

@@ -17,8 +17,17 @@ def as_os_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (NotFound, StoreError, ManifestError) as error:
-        # OSError makes a FileNotFoundError or PermissionError of itself, by the errno.
-        raise OSError(errno_of(error), str(error), path) from error
+        raise as_os_error(error, path) from error
+
+
+def as_os_error(error: Exception, path: str) -> Exception:
+    """Return an error about one path as as_os_errors would raise it."""
+    if not isinstance(error, (NotFound, StoreError, ManifestError)):
+        return error
+    # OSError makes a FileNotFoundError or PermissionError of itself, by the errno.
+    translated = OSError(errno_of(error), str(error), path)
+    translated.__cause__ = error
+    return translated
 
 
 def refuse_write(path: str) -> NoReturn:

@@ -1,11 +1,17 @@
-"""Reading of one range of a file: its bytes, and nothing fetched ahead of them."""
+"""Reading of ranges of a file: the parts that have them, and nothing fetched ahead of those."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
+from ego4dfs.blocks import whole_parts
 from ego4dfs.errors import ObjectChanged
 from ego4dfs.reader import ExactWindow
+from ego4dfs.reader.window import READAHEAD_STEP
 from ego4dfs.vfs.values import Handle
 from ego4dfs.vfs.vfs import VFS
+
+_BATCH_BYTES = 2 * READAHEAD_STEP
 
 
 def open_range(vfs: VFS, path: str, start: int | None, end: int | None) -> tuple[Handle, range]:
@@ -15,12 +21,7 @@ def open_range(vfs: VFS, path: str, start: int | None, end: int | None) -> tuple
     from its end. Raises what `VFS.open` and `VFS.confirm` raise.
     """
     handle = vfs.open(path, first_offset=start or 0)
-    begin, stop, _ = slice(start, end).indices(handle.size)
-    if begin >= stop and not _is_empty_at_any_size(start, end):
-        vfs.confirm(handle)
-    if handle.window is not None:
-        handle.window = ExactWindow(stop)
-    return handle, range(begin, max(begin, stop))
+    return handle, _resolve(vfs, handle, start, end)
 
 
 def read_range(vfs: VFS, path: str, start: int | None, end: int | None) -> bytes:
@@ -34,9 +35,83 @@ def read_range(vfs: VFS, path: str, start: int | None, end: int | None) -> bytes
         return _read(vfs, path, start, end)
 
 
+def read_ranges(
+    vfs: VFS, path: str, wanted: Sequence[tuple[int | None, int | None]]
+) -> list[bytes | Exception]:
+    """Return the bytes of each range of a file, or its error; all are of one version of it.
+
+    The file is opened once. Parts that several ranges need are fetched once, and adjacent ones by
+    one request; while some ranges are read, the next _BATCH_BYTES are requested.
+    Raises what `VFS.open` raises.
+    """
+    try:
+        return _read_all(vfs, path, wanted, may_change=False)
+    except ObjectChanged:
+        return _read_all(vfs, path, wanted, may_change=True)
+
+
 def _read(vfs: VFS, path: str, start: int | None, end: int | None) -> bytes:
     handle, wanted = open_range(vfs, path, start, end)
+    return _read_exactly(vfs, handle, wanted)
+
+
+def _read_exactly(vfs: VFS, handle: Handle, wanted: range) -> bytes:
+    if handle.window is not None:
+        handle.window = ExactWindow(wanted.stop)
     return vfs.read(handle, wanted.start, len(wanted))
+
+
+def _read_all(
+    vfs: VFS, path: str, wanted: Sequence[tuple[int | None, int | None]], *, may_change: bool
+) -> list[bytes | Exception]:
+    """Read ranges in the order of their positions; raise ObjectChanged unless `may_change`."""
+    handle = vfs.open(path, first_offset=wanted[0][0] or 0)
+    places = [_resolve(vfs, handle, start, end) for start, end in wanted]
+    found: list[bytes | Exception] = [b""] * len(wanted)
+    batches = list(_batches(places))
+    _request(vfs, handle, (places[number] for number in batches[0]))
+    for batch, following in zip(batches, [*batches[1:], []], strict=True):
+        _request(vfs, handle, (places[number] for number in following))
+        for number in batch:
+            result = found[number] = _bytes_or_error(vfs, handle, places[number])
+            if isinstance(result, ObjectChanged) and not may_change:
+                raise result
+    return found
+
+
+def _bytes_or_error(vfs: VFS, handle: Handle, wanted: range) -> bytes | Exception:
+    try:
+        return _read_exactly(vfs, handle, wanted)
+    except Exception as error:  # noqa: BLE001 - returned in place of the bytes
+        return error
+
+
+def _batches(places: Sequence[range]) -> Iterator[list[int]]:
+    """Yield the numbers of ranges in the order of their positions, up to _BATCH_BYTES at a time."""
+    batch: list[int] = []
+    size = 0
+    for number in sorted(range(len(places)), key=lambda number: places[number].start):
+        if batch and size + len(places[number]) > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(number)
+        size += len(places[number])
+    yield batch
+
+
+def _request(vfs: VFS, handle: Handle, wanted: Iterable[range]) -> None:
+    """Request what is missing of these ranges; a long one is requested as it is read."""
+    short = [place for place in wanted if len(place) <= _BATCH_BYTES]
+    if handle.ref is not None and handle.copy is None:
+        vfs.session.reader.request_parts(handle.ref, whole_parts(short, handle.size))
+
+
+def _resolve(vfs: VFS, handle: Handle, start: int | None, end: int | None) -> range:
+    """Return where [start, end) is in an open file; an empty range is confirmed to be empty."""
+    begin, stop, _ = slice(start, end).indices(handle.size)
+    if begin >= stop and not _is_empty_at_any_size(start, end):
+        vfs.confirm(handle)
+    return range(begin, max(begin, stop))
 
 
 def _is_empty_at_any_size(start: int | None, end: int | None) -> bool:
