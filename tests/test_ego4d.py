@@ -281,6 +281,8 @@ def test_a_wrong_option_is_an_error_at_once(licensee):
         Ego4D(dataset=["full_scale"])
     with pytest.raises(errors.ConfigError, match="version"):
         Ego4D(version="two")
+    with pytest.raises(errors.ConfigError, match="hf of Ego4D: there is no such option"):
+        Ego4D(hf={})
 
 
 def test_a_closed_one_opens_again(api):

@@ -315,7 +315,65 @@ def test_every_option_is_read(key):
         Ego4DFileSystem(**{key: object()})
 
 
-def test_an_option_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match="datset of ego4d://: there is no such option") as raised:
-        Ego4DFileSystem(datset=["annotations"])
-    assert "datasets" in raised.value.hint
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *(("datset", "datasets"), ("verzion", "version"), ("cache-dir", "cache_dir")),
+        *(
+            ("Video_uid", "video_uids"),
+            ("profile", "aws_profile_name"),
+            ("endpoint", "endpoint_url"),
+        ),
+    ],
+)
+def test_an_option_that_is_misspelt_is_refused(name, meant):
+    with pytest.raises(ConfigError, match=f"{name} of ego4d://: there is no such option") as raised:
+        Ego4DFileSystem(**{name: "x"})
+    assert meant in raised.value.hint
+
+
+FOREIGN = {
+    "block_size": 0,
+    "cache_type": "readahead",
+    "cache_options": {},
+    "asynchronous": False,
+    "use_listings_cache": True,
+    "listings_expiry_time": 5,
+    "max_paths": 10,
+    "batch_size": 4,
+    "skip_instance_cache": True,
+    "hf": {"token": "t"},
+    "anon": True,
+    "token": None,
+    "key": "k",
+    "timeout": 5,
+    "client_kwargs": {},
+    "headers": {},
+    "loop": None,
+}
+
+
+def test_options_of_fsspec_and_of_libraries_change_nothing(options, top):
+    fs = fsspec.filesystem("ego4d", **options, **FOREIGN)
+    assert fs.config == Ego4DFileSystem(**options).config
+    assert fs.cat_file(f"{top}/other.pt") == b"other"
+    with fs.open(f"{top}/other.pt", block_size=0, cache_type="none") as file:
+        assert file.read() == b"other"
+    fs.close()
+    with fsspec.open(f"ego4d://{top}/other.pt", **options, block_size=2**20, hf={}) as file:
+        assert file.read() == b"other"
+
+
+@pytest.mark.parametrize("form", ["ego4d://{}//{}", "/{}/{}/", "{}/./{}", "ego4d:////{}///{}//"])
+def test_empty_names_in_a_path_mean_nothing(fs, top, form):
+    path = form.format(top, "other.pt")
+    assert fs._strip_protocol(path) == f"{top}/other.pt"
+    assert fs._strip_protocol([path]) == [f"{top}/other.pt"]
+    assert fs.info(path)["name"] == f"{top}/other.pt"
+    assert fs.exists(path)
+    assert fs.cat(path) == b"other"
+    assert fs.cat_ranges([path], [0], [2]) == [b"ot"]
+    assert [found.rpartition("/")[2] for found in fs.find(path)] == ["other.pt"]
+    directory = form.format(top, "")
+    assert set(fs.ls(directory, detail=False)) >= {f"{top}/other.pt"}
+    assert fs.glob(form.format(top, "oth*").rstrip("/")) == [f"{top}/other.pt"]

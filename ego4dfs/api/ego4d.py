@@ -17,9 +17,11 @@ from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.api.window_io import BUFFER_BYTES, WindowIO
 from ego4dfs.api.window_prefetch import prefetched
 from ego4dfs.api.window_rows import WindowRow, WindowRows
+from ego4dfs.config.values import closest
 from ego4dfs.datasets import CLIPS, METADATA, PRIMARY, VIDEO_DATASETS
 from ego4dfs.errors import ConfigError, MediaError, NotFound, ObjectChanged
 from ego4dfs.filesystem import Ego4DFileSystem
+from ego4dfs.filesystem.options import PARAMETERS
 from ego4dfs.manifest import Entry
 from ego4dfs.media import Cut
 from ego4dfs.media.decode import Pictures, decode_pictures
@@ -58,6 +60,10 @@ class Ego4D:
 
     def __init__(self, **options: Any) -> None:
         """Take the options. Raises ConfigError for a wrong one."""
+        for name in options:
+            if name not in PARAMETERS:
+                hint = closest(name, PARAMETERS)
+                raise ConfigError(f"{name} of Ego4D: there is no such option", hint=hint)
         self._options = options
         self._found: tuple[VFS, VideoFiles] | None = None
         self.fs = Ego4DFileSystem(**options, skip_instance_cache=True)

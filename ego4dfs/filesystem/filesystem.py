@@ -17,11 +17,12 @@ from typing import Any, NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
-from ego4dfs.config import KEYS, Config, resolve
+from ego4dfs.config import Config, resolve
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ManifestError, NotFound, StoreError
 from ego4dfs.filesystem.file import Ego4DFile
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
+from ego4dfs.filesystem.options import PARAMETERS, misspelt, stripped
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.filesystem.ranges import cat_ranges
 from ego4dfs.runtime.forks import renew_lock_in_children
@@ -89,7 +90,8 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> None:
         """Take the options of the configuration; None means that an option is not given.
 
-        docs/reference/configuration.md describes each. Raises ConfigError for a wrong one.
+        docs/reference/configuration.md describes each. Raises ConfigError for a wrong one, and for
+        a name that is close to one of them.
 
         Args:
             version: Version of Ego4D: v1, v2 or v2_1.
@@ -128,13 +130,14 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             skip_s3_checks: See output_directory.
             retry_for: See output_directory.
             list_datasets: See output_directory.
-            **fsspec_options: Options of fsspec itself, such as skip_instance_cache.
+            **fsspec_options: Options of fsspec itself, such as skip_instance_cache; and of
+                libraries, which have no effect.
         """
         arguments = dict(locals())  # before the comprehensions: locals() may differ inside them
-        given = {key: value for key, value in arguments.items() if key in _PARAMETERS}
-        others = {k: v for k, v in fsspec_options.items() if k not in _FSSPEC_OPTIONS}
-        super().__init__(**{k: v for k, v in fsspec_options.items() if k in _FSSPEC_OPTIONS})
-        self._config = resolve({**given, **others}, named="{} of ego4d://".format)
+        given = {key: value for key, value in arguments.items() if key in PARAMETERS}
+        super().__init__(**fsspec_options)
+        options = {**given, **misspelt(fsspec_options)}
+        self._config = resolve(options, named="{} of ego4d://".format)
         self._opened: tuple[int, VFS] | None = None
         self.renew_lock()
         renew_lock_in_children(self)
@@ -168,8 +171,9 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
             opened[1].close()
 
     @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return str(super()._strip_protocol(path)).strip("/")
+    def _strip_protocol(cls, path: Any) -> Any:
+        found = super()._strip_protocol(path)
+        return stripped(found) if isinstance(found, str) else found
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:  # noqa: FBT001, FBT002
         """List a directory, or one file. Details cost a HEAD request per object of unknown size."""
@@ -343,10 +347,6 @@ def _refused(self: Ego4DFileSystem, path: Any = "", *args: Any, **kwargs: Any) -
     refuse_write(str(path))
 
 
-_PARAMETERS = frozenset((*KEYS, "config_path"))
-_FSSPEC_OPTIONS = frozenset(
-    ("asynchronous", "loop", "skip_instance_cache", "use_listings_cache", "batch_size")
-)
 # fsspec's metaclass has a signature of its own, which help() and completion would show.
 _signature = inspect.signature(Ego4DFileSystem.__init__)
 Ego4DFileSystem.__signature__ = _signature.replace(

@@ -10,6 +10,7 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
+from ego4dfs.filesystem.options import stripped
 from ego4dfs.filesystem.os_errors import as_os_errors
 from ego4dfs.vfs import VFS
 from ego4dfs.vfs.tree import Directory, join
@@ -31,8 +32,9 @@ class NamesOnlyFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self._vfs = vfs
 
     @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return str(super()._strip_protocol(path)).strip("/")
+    def _strip_protocol(cls, path: Any) -> Any:
+        found = super()._strip_protocol(path)
+        return stripped(found) if isinstance(found, str) else found
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:  # noqa: FBT001, FBT002
         """List a directory, or the one file at the path."""
