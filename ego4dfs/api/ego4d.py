@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ego4dfs.annotations import read_windows
 from ego4dfs.api import tables
-from ego4dfs.api.metadata import Metadata, read_metadata
 from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.api.window_io import BUFFER_BYTES, WindowIO
 from ego4dfs.api.window_prefetch import prefetched
 from ego4dfs.api.window_rows import WindowRow, WindowRows
+from ego4dfs.catalog.metadata import Metadata, read_metadata
 from ego4dfs.config.values import closest
 from ego4dfs.datasets import CLIPS, METADATA, PRIMARY, VIDEO_DATASETS
 from ego4dfs.errors import ConfigError, MediaError, NotFound, ObjectChanged

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ego4dfs.annotations.rows import number
-from ego4dfs.api.metadata import OF_CONTENT, OF_VIDEO, SPLITS, STREAMS, Fields, Metadata
 from ego4dfs.api.window_rows import WindowRow
+from ego4dfs.catalog.metadata import OF_CONTENT, OF_VIDEO, SPLITS, STREAMS, Fields, Metadata
 from ego4dfs.manifest import Entry
 
 if TYPE_CHECKING:

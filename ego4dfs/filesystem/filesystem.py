@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
+from ego4dfs.catalog.metadata import Metadata, read_metadata
 from ego4dfs.config import Config, resolve
-from ego4dfs.datasets import version_directory
+from ego4dfs.datasets import METADATA, version_directory
 from ego4dfs.errors import ManifestError, NotFound, StoreError
 from ego4dfs.filesystem.file import Ego4DFile
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
@@ -27,7 +28,7 @@ from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.filesystem.ranges import cat_ranges
 from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.store import expect_workers
-from ego4dfs.vfs import VFS, Stat, open_vfs
+from ego4dfs.vfs import VFS, Stat, named_file, open_vfs
 from ego4dfs.vfs.ranges import read_range
 from ego4dfs.vfs.tree import Directory, Node, inode, join
 from ego4dfs.vfs.windows import OpenWindow
@@ -293,13 +294,20 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def manifest(self, dataset: str) -> Any:
         """Return the selected rows of a dataset's manifest as a pandas DataFrame.
 
-        Columns: path (as in a mount), name, uid, s3_uri, benchmarks and row.
+        Columns: path (as in a mount), name, uid, s3_uri, benchmarks, parent_video_uid, start_s,
+        end_s and row; then what ego4d.json says of the video or the clip, such as duration_s and
+        scenarios, and all other columns of the manifest. Reads ego4d.json; with `metadata=False`
+        its columns are empty.
         """
         from ego4dfs.catalog.dataframe import to_frame  # noqa: PLC0415 - loads pandas
 
         with as_os_errors(dataset):
-            frame = to_frame(self.vfs.session.catalog.listing(dataset))
-        directory = join(version_directory(self._config.version), dataset)
+            session, config = self.vfs.session, self._config
+            described = Metadata()
+            if config.metadata:
+                described = read_metadata(named_file(session, config, METADATA))
+            frame = to_frame(session.catalog.listing(dataset), described)
+        directory = join(version_directory(config.version), dataset)
         frame.insert(0, "path", directory + "/" + frame["name"])
         return frame
 
