@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "prefetch": "download the selected files, as the official ego4d command does",
     "verify": "check downloaded files, and repair damaged or missing ones",
     "ls": "list files and sizes without mounting",
+    "cat": "write a file, or some bytes of it, to standard output",
     "clip": "write some seconds of a video as an MP4; only their bytes are fetched",
     "cache": "show, verify, clear or unpin the cache of fetched blocks",
     "index": "export sizes and manifests to a file, or import them: others need no requests",

@@ -57,6 +57,16 @@ class Stream(io.TextIOBase):
             except (OSError, ValueError) as error:
                 self._break(error)
 
+    def write_bytes(self, data: memoryview) -> None:
+        """Write bytes at once, or discard them after a failure."""
+        if self._broken_by is None:
+            try:
+                self._stream.flush()
+                self._stream.buffer.write(data)
+                self._stream.buffer.flush()
+            except (OSError, ValueError) as error:
+                self._break(error)
+
     def write_result(self, text: str) -> None:
         """Write the result of a command, and record a failure in `lost`.
 
@@ -124,6 +134,11 @@ def print_result(text: str) -> None:
         sys.stdout.write_result(f"{text}\n")
     else:
         sys.stdout.write(f"{text}\n")
+
+
+def write_result_bytes(data: memoryview) -> None:
+    """Write bytes of the result of a command to stdout. Raises OutputLost if that fails."""
+    cast("Stream", sys.stdout).write_bytes(data)
 
 
 def _open_closed() -> None:

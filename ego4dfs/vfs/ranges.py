@@ -12,6 +12,7 @@ from ego4dfs.vfs.values import Handle
 from ego4dfs.vfs.vfs import VFS
 
 _BATCH_BYTES = 2 * READAHEAD_STEP
+_CHUNK_BYTES = READAHEAD_STEP
 
 
 def open_range(vfs: VFS, path: str, start: int | None, end: int | None) -> tuple[Handle, range]:
@@ -48,6 +49,29 @@ def read_ranges(
         return _read_all(vfs, path, wanted, may_change=False)
     except ObjectChanged:
         return _read_all(vfs, path, wanted, may_change=True)
+
+
+def read_chunks(vfs: VFS, path: str, start: int | None, end: int | None) -> Iterator[memoryview]:
+    """Yield the bytes [start, end) of a file, some MiB at a time; each is valid until the next.
+
+    Of a file without an end, as much is fetched ahead as of one that is read in order. Raises what
+    `VFS.open` and `VFS.read` raise; ObjectChanged only after the first bytes.
+    """
+    for attempt in range(2):
+        handle, wanted = open_range(vfs, path, start, end)
+        if handle.window is not None and end is not None:
+            handle.window = ExactWindow(wanted.stop)
+        buffer = memoryview(bytearray(min(_CHUNK_BYTES, len(wanted))))
+        try:
+            for at in wanted[::_CHUNK_BYTES]:
+                chunk = buffer[: min(_CHUNK_BYTES, wanted.stop - at)]
+                vfs.read_into(handle, at, chunk)
+                yield chunk
+        except ObjectChanged:
+            if attempt or at > wanted.start:
+                raise
+        else:
+            return
 
 
 def _read(vfs: VFS, path: str, start: int | None, end: int | None) -> bytes:

@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 class VFS:
     """The read-only tree of one version of Ego4D.
 
-    Paths may have a leading or trailing slash. Safe from several threads. Raises NotFound for
-    paths that are not listed, NotADirectoryError and IsADirectoryError, and StoreError for
-    objects and manifests that cannot be fetched.
+    Slashes at the ends of a path, and several in a row, mean nothing. Safe from several threads.
+    Raises NotFound for paths that are not listed, NotADirectoryError and IsADirectoryError, and
+    StoreError for objects and manifests that cannot be fetched.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class VFS:
         if path.strip("/").partition("/")[0] == HIDDEN_DIRECTORY:
             return self._windows.resolve(path.strip("/"))
         node: Node = self._tree.root
-        for name in path.strip("/").split("/") if path.strip("/") else ():
+        for name in filter(None, path.split("/")):
             if not isinstance(node, Directory):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             child = self._tree.child(node, name)
