@@ -25,8 +25,9 @@ from ego4dfs.text import SanitizingHandler
 if TYPE_CHECKING:
     from ego4dfs.api import Ego4D
     from ego4dfs.filesystem import Ego4DFileSystem
+    from ego4dfs.integrations import register
 
-__all__ = ["Ego4D", "Ego4DFileSystem", "__version__"]
+__all__ = ["Ego4D", "Ego4DFileSystem", "__version__", "register"]
 
 __version__ = "0.1.0"
 
@@ -43,4 +44,8 @@ def __getattr__(name: str) -> object:
         from ego4dfs.filesystem import Ego4DFileSystem  # noqa: PLC0415
 
         return Ego4DFileSystem
+    if name == "register":
+        from ego4dfs.integrations import register  # noqa: PLC0415
+
+        return register
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -234,6 +234,9 @@ def test_a_file_has_what_files_of_fsspec_have(fs, top):
         assert (file.path, file.full_name) == (path, f"ego4d://{path}")
         assert (file.mode, file.size, file.blocksize) == ("rb", 7, BLOCK_SIZE)
         assert file.info() == file.details == fs.info(path)
+        assert not hasattr(file, "name")  # libraries would open it on the local disk
+        file.name = "given"
+        assert file.name == "given"
         assert (file.commit(), file.discard()) == (None, None)
         with pytest.raises(io.UnsupportedOperation):
             file.write(b"x")

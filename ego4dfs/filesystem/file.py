@@ -47,6 +47,15 @@ class Ego4DFile(io.BufferedReader):
             super().close()
 
     @property
+    def name(self) -> str:
+        """The name that a library has given it; at first there is none, as it is no local path."""
+        return self._name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._name = value
+
+    @property
     def loc(self) -> int:
         """The position, as `tell` gives it."""
         return self.tell()
