@@ -21,7 +21,9 @@ from ego4dfs.catalog.metadata import Metadata, read_metadata
 from ego4dfs.config import Config, resolve
 from ego4dfs.datasets import METADATA, version_directory
 from ego4dfs.errors import ManifestError, NotFound, StoreError
+from ego4dfs.filesystem import description
 from ego4dfs.filesystem.file import Ego4DFile
+from ego4dfs.filesystem.local_paths import local_path
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.options import PARAMETERS, misspelt, stripped
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
@@ -163,6 +165,12 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 expect_workers()
                 self._opened = (os.getpid(), open_vfs(self._config, must_match=False))
             return self._opened[1]
+
+    def __repr__(self) -> str:
+        return description.as_text(self._config)
+
+    def _repr_html_(self) -> str:
+        return description.as_html(self._config)
 
     def close(self) -> None:
         """Finish writes to the cache and close all connections."""
@@ -310,6 +318,15 @@ class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
         directory = join(version_directory(config.version), dataset)
         frame.insert(0, "path", directory + "/" + frame["name"])
         return frame
+
+    def local_path(self, path: str) -> str:
+        """Return a path on this machine with these bytes: of a copy, or in a mount.
+
+        Raises OSError if there is none, with what to do.
+        """
+        path = self._strip_protocol(path)
+        with as_os_errors(path):
+            return local_path(self.vfs, path, self._config.copies)
 
     def created(self, path: str) -> NoReturn:
         """Raise OSError: S3 has no creation time."""
