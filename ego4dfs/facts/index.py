@@ -69,7 +69,7 @@ class FactsIndex:
         self._lock = threading.Lock()
         self._watches = Watches(self._lock)
         self._totals = (0, 0)
-        self._sweeps = Sweeps(self._flush)
+        self._sweeps = Sweeps(self.flush)
         self._table = FactsTable(directory / "facts.sqlite")
         self._queue = WriteQueue(self._table)
         self.media = MediaTable(self._table)
@@ -103,12 +103,23 @@ class FactsIndex:
         self._raise_if_refused(url, refusal_valid_s)
         return self._fetch_once(url, fetch or self._store.head, batch=1)
 
+    def get_unread(self, url: str, fetch: Callable[[str], ObjectFacts]) -> ObjectFacts:
+        """Return the facts from memory, or else by `fetch`: neither disk nor refusals are read.
+
+        They are written with a later batch, or by `flush`. Raises what `fetch` raises.
+        """
+        return self._fetch_once(url, fetch, batch=_SWEEP_BATCH)
+
+    def flush(self) -> None:
+        """Write what is unwritten now, or later if another process has locked the table."""
+        self._queue.flush()
+
     def record(self, url: str, facts: ObjectFacts) -> None:
         """Record facts from another response, such as that of the first GET."""
         with self._lock:
             unwritten = self._set(url, facts)
         if unwritten:
-            self._flush()
+            self.flush()
 
     def add_unknown(self, facts: Mapping[str, ObjectFacts]) -> set[str]:
         """Record facts that another machine has fetched, of objects about which nothing is known.
@@ -116,7 +127,7 @@ class FactsIndex:
         What this machine has fetched stays, a refusal that is valid too, even if another process
         records it meanwhile. Returns the URLs whose facts were added. Raises CacheError.
         """
-        self._flush()
+        self.flush()
         known = {*self.peek_many(facts), *self._refused(REFUSAL_VALID_S)}
         new = ((url, f) for url, f in facts.items() if url not in known)
         rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in new]
@@ -128,7 +139,7 @@ class FactsIndex:
             self._known.pop(url, None)
             self._watches.note(url)
             self._queue.add(url, None)
-        self._flush()
+        self.flush()
 
     def correct(self, url: str, error: ObjectChanged) -> None:
         """Remove facts that a response has shown to be wrong; record the true ones if it had them.
@@ -162,7 +173,7 @@ class FactsIndex:
 
         While another process has locked the table, these are the results of the last query.
         """
-        self._flush()
+        self.flush()
         with suppress(sqlite3.Error):
             self._totals = self._table.totals()
         return self._totals
@@ -268,7 +279,7 @@ class FactsIndex:
                     return self._known.get(url, facts)
                 unwritten = self._set(url, facts)
         if unwritten and batch == 1:
-            self._flush()
+            self.flush()
         elif unwritten >= batch:
             self._queue.write_batches(batch)
         return facts
@@ -285,9 +296,6 @@ class FactsIndex:
         self._known[url] = facts
         self._watches.note(url)
         return self._queue.add(url, facts) if facts.is_lasting else 0
-
-    def _flush(self) -> None:
-        self._queue.flush()
 
     def _refuse(self, url: str, error: AccessDenied | ObjectMissing) -> None:
         if isinstance(error, CredentialsRejected):

@@ -28,6 +28,7 @@ from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.options import PARAMETERS, misspelt, stripped
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.filesystem.ranges import cat_ranges
+from ego4dfs.filesystem.read_many import ReadMany
 from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.store import expect_workers
 from ego4dfs.vfs import VFS, Stat, named_file, open_vfs
@@ -38,7 +39,7 @@ from ego4dfs.vfs.windows import OpenWindow
 AnyPath = str | os.PathLike[str]
 
 
-class Ego4DFileSystem(AbstractFileSystem):  # type: ignore[misc]
+class Ego4DFileSystem(AbstractFileSystem, ReadMany):  # type: ignore[misc]
     """Ego4D as an fsspec filesystem. Paths are as in a download: `v2/full_scale/<uid>.mp4`.
 
     Opens lazily: the first use, not the constructor, reads credentials and the network. Safe from

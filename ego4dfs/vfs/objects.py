@@ -17,7 +17,6 @@ from ego4dfs.errors import (
     CredentialsRejected,
     ObjectChanged,
     ObjectMissing,
-    StoreError,
     StoreUnavailable,
     detach,
 )
@@ -25,6 +24,7 @@ from ego4dfs.reader import FIRST_AT_START, VideoWindow
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
+from ego4dfs.vfs.first_get import facts_by_first_get
 from ego4dfs.vfs.lookups import Lookups
 from ego4dfs.vfs.tree import ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.values import Handle, Stat
@@ -74,10 +74,10 @@ class Objects:
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
         return Stat.of(number, facts)
 
-    def open(self, node: ObjectFile, first_offset: int | None) -> Handle:
+    def open(self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool) -> Handle:
         """Open the current version of an object; see `VFS.open`."""
         try:
-            return self._open_confirmed(node, first_offset)
+            return self._open_confirmed(node, first_offset, reads_ahead=reads_ahead)
         except StoreUnavailable as error:
             if self._local_facts(node) is not None:
                 raise  # the copy, if there is one, is not of this version
@@ -136,17 +136,21 @@ class Objects:
         copies = self._session.copies
         return copies.recorded_facts(node.path, node.url) if copies is not None else None
 
-    def _open_confirmed(self, node: ObjectFile, first_offset: int | None) -> Handle:
-        handle = self._open_current(node, first_offset)
+    def _open_confirmed(
+        self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool
+    ) -> Handle:
+        handle = self._open_current(node, first_offset, reads_ahead=reads_ahead)
         if first_offset is None:
             try:
                 self.confirm(handle)
             except ObjectChanged:  # no program has seen bytes of it yet
-                handle = self._open_current(node, None)
+                handle = self._open_current(node, None, reads_ahead=reads_ahead)
                 self.confirm(handle)
         return handle
 
-    def _open_current(self, node: ObjectFile, first_offset: int | None) -> Handle:
+    def _open_current(
+        self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool
+    ) -> Handle:
         self._lookups.opened(node.path)
         facts = self._local_facts(node)
         if facts is None:
@@ -158,7 +162,7 @@ class Objects:
             )
         copies = self._session.copies
         copy = copies.find_valid(node.path, node.url, facts) if copies else None
-        if copy is None and facts.size <= MAX_FILE_BYTES:
+        if reads_ahead and copy is None and facts.size <= MAX_FILE_BYTES:
             self._readahead.opened(node, facts.size)
         ref = self._ref(node.url, facts)
         handle = Handle(node.path, ref=ref, copy=copy, drops=self._session.reader.drops(ref))
@@ -197,14 +201,4 @@ class Objects:
             stop = max(FIRST_AT_START, self._video_facts.head_bytes(node.url))
         elif first_offset is None and not self._readahead.has_small_files(node.path):
             stop = FIRST_AT_START
-        return partial(self._fetch_first_bytes, start=start, stop=stop)
-
-    def _fetch_first_bytes(self, url: str, start: int, stop: int) -> ObjectFacts:
-        try:
-            fetched = self._session.store.read_range(url, start, stop)
-        except StoreError as error:
-            if type(error) is not StoreError:
-                raise
-            return self._session.store.head(url)  # the offset may be after the end
-        self._session.reader.put(self._ref(url, fetched.facts), start, fetched.data)
-        return fetched.facts.confirmed()
+        return lambda url: facts_by_first_get(self._session, url, range(start, stop))

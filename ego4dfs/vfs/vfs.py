@@ -99,14 +99,17 @@ class VFS:
             found.append((entry, Stat.of(entry.inode, facts) if facts else None))
         return found
 
-    def open(self, path: str, *, first_offset: int | None = None) -> Handle:
+    def open(
+        self, path: str, *, first_offset: int | None = None, reads_ahead: bool = True
+    ) -> Handle:
         """Open the current version of a file.
 
         If only a HEAD request reported its size, the request that a first read would send is sent
         now, and its answer confirms the size. `first_offset` is where the first read will be,
         from the end if negative: that read confirms the size, and an object whose facts are
         unknown costs one GET request of that block, instead of a HEAD and a GET request. A caller
-        that then reads nothing must call `confirm`.
+        that then reads nothing must call `confirm`. Unless `reads_ahead`, the open does not count
+        as one of a program that goes through a directory of small files.
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
@@ -116,7 +119,7 @@ class VFS:
         if isinstance(node, OpenWindow):
             return node.handle
         try:
-            return self._objects.open(node, first_offset)
+            return self._objects.open(node, first_offset, reads_ahead=reads_ahead)
         except StoreError as error:
             log.info("%s cannot be opened: %s", node.path, error)
             raise

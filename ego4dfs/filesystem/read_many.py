@@ -1,0 +1,95 @@
+"""Reads of one range of each of many files at a time, as a method of the filesystem."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from ego4dfs.errors import ConfigError
+from ego4dfs.filesystem.ahead_of_caller import Reserve, ahead_of_caller
+from ego4dfs.filesystem.os_errors import as_os_errors
+from ego4dfs.vfs import VFS, BatchReads
+
+MAX_BYTES = 256 << 20
+_ON_ERROR = ("raise", "return", "omit")
+_LOOKED_UP = 256  # files, by one query
+
+AnyRange = TypeVar("AnyRange", bound=Sequence[Any])
+
+
+class ReadMany:
+    """The method of Ego4DFileSystem that reads many ranges."""
+
+    @property
+    def vfs(self) -> VFS:
+        """The VFS that is read."""
+        raise NotImplementedError
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        raise NotImplementedError
+
+    def read_many(
+        self,
+        ranges: Iterable[AnyRange],
+        *,
+        ordered: bool = True,
+        on_error: str = "raise",
+        max_bytes: int = MAX_BYTES,
+    ) -> Iterator[tuple[AnyRange, Any]]:
+        """Yield ranges of many files with their bytes, read by many requests at a time.
+
+        A range is a sequence (path, start, stop, ...), as a slice has start and stop: None is the
+        start or the end of the file. It is yielded as it is, with `bytes`: in the given order, or
+        as they come if not `ordered`. An object of which nothing is known costs one GET request;
+        no other file is read ahead. Up to 256 ranges are read ahead of the caller, which take
+        `max_bytes` at most; a longer one is read when it is next. Beside them, 64 threads hold at
+        most 1 MiB each.
+
+        The error of a range is raised when it would be yielded, and ends the iteration; or it is
+        yielded in place of the bytes (`on_error="return"`), or the range is left out ("omit").
+        Raises ConfigError for other arguments.
+        """
+        if on_error not in _ON_ERROR:
+            raise ConfigError(f"on_error={on_error!r}: it is one of {', '.join(_ON_ERROR)}")
+        if max_bytes < 1:
+            raise ConfigError(f"max_bytes={max_bytes}: it must be at least 1")
+        found = self._read_many(ranges, ordered=ordered, max_bytes=max_bytes)
+        return _handled(found, on_error)
+
+    def _read_many(
+        self, ranges: Iterable[AnyRange], *, ordered: bool, max_bytes: int
+    ) -> Iterator[tuple[AnyRange, Any]]:
+        vfs = self.vfs
+        reads = BatchReads(vfs)
+        source, read = self._looked_up(reads, ranges), partial(self._read, reads)
+        try:
+            yield from ahead_of_caller(source, read, ordered=ordered, max_bytes=max_bytes)
+        finally:
+            vfs.session.facts.flush()
+
+    def _read(self, reads: BatchReads, item: Sequence[Any], reserve: Reserve) -> bytes:
+        path, start, stop = item[:3]
+        path = self._strip_protocol(path)
+        with as_os_errors(path):
+            return reads.read(path, start, stop, reserve)
+
+    def _looked_up(self, reads: BatchReads, items: Iterable[AnyRange]) -> Iterator[AnyRange]:
+        source = iter(items)
+        while some := list(itertools.islice(source, _LOOKED_UP)):
+            reads.look_up(self._strip_protocol(item[0]) for item in some)
+            yield from some
+
+
+def _handled(
+    found: Iterator[tuple[AnyRange, Any]], on_error: str
+) -> Iterator[tuple[AnyRange, Any]]:
+    for item, data in found:
+        if isinstance(data, Exception):
+            if on_error == "raise":
+                raise data
+            if on_error == "omit":
+                continue
+        yield item, data
