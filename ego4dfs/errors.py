@@ -7,7 +7,7 @@
     ├── MountError             the mountpoint or FUSE cannot be used
     ├── OutputError            copies or a clip cannot be written: directory, disk, or it exists
     ├── NotFound               the tree has no such path
-    ├── MediaError             a video has no index that can be used
+    ├── MediaError             a video has no index, or a feature file no tensor, that can be used
     └── StoreError             one object could not be fetched
         ├── AccessDenied       refused: not licensed, not published, or missing
         │   └── CredentialsRejected   the key itself is expired, unknown or missing
@@ -82,7 +82,10 @@ class NotFound(Ego4DError):  # noqa: N818 - the field's word
 
 
 class MediaError(Ego4DError):
-    """A video has no usable index: it is no MP4, damaged, fragmented, or beyond a limit."""
+    """A video has no usable index: it is no MP4, damaged, fragmented, or beyond a limit.
+
+    Or a feature file (`.pt`) holds no tensor of numbers.
+    """
 
 
 class StoreError(Ego4DError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ego4dfs.annotations import read_windows
 from ego4dfs.api import tables
+from ego4dfs.api.feature_files import FeatureFiles, dataset_of
 from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.api.window_io import BUFFER_BYTES, WindowIO
 from ego4dfs.api.window_prefetch import prefetched
@@ -22,6 +24,7 @@ from ego4dfs.datasets import CLIPS, METADATA, PRIMARY, VIDEO_DATASETS
 from ego4dfs.errors import ConfigError, MediaError, NotFound, ObjectChanged
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.filesystem.options import PARAMETERS
+from ego4dfs.filesystem.read_many import MAX_BYTES, check_on_error, handled
 from ego4dfs.manifest import Entry
 from ego4dfs.media import Cut
 from ego4dfs.media.decode import Pictures, decode_pictures
@@ -31,7 +34,9 @@ from ego4dfs.vfs.video import ExactFile, current
 from ego4dfs.vfs.window_file import WindowFile
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 AHEAD = 16
 AHEAD_BYTES = 256 << 20
@@ -114,6 +119,30 @@ class Ego4D:
         """
         return tables.window_frame(self._rows(name), str(name))
 
+    def features(
+        self,
+        uids: Iterable[str] | None = None,
+        dataset: str = "",
+        *,
+        ordered: bool = True,
+        on_error: str = "raise",
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield uids of videos with their features: the array in the `.pt` file of each.
+
+        An array has the shape, the numbers and their type as `torch.load` returns them: of
+        `omnivore_video_swinl_fp16` float16, (windows, 1536). Without uids, those are all selected
+        ones. `dataset` may be left out if one dataset of features is selected. Files are read many
+        at a time, as `fs.read_many` does with `ordered` and `on_error`, which take effect here,
+        too. Raises ConfigError for an unclear dataset; the errors of a uid are NotFound, OSError,
+        and MediaError for a file that holds no tensor.
+        """
+        check_on_error(on_error)
+        files = FeatureFiles(
+            self.fs.vfs.session.catalog, dataset_of(dataset, self.fs.config.datasets)
+        )
+        wanted = files if uids is None else uids
+        return handled(files.read(self.fs, wanted, ordered=ordered, max_bytes=MAX_BYTES), on_error)
+
     def path(self, uid: str) -> str:
         """Return the path of a video or clip in the tree, as `v2/full_scale/<uid>.mp4`.
 
@@ -144,6 +173,21 @@ class Ego4D:
             return self._decode(uid, start_s, end_s)
         except ObjectChanged:  # no picture was returned yet
             return self._decode(uid, start_s, end_s)
+
+    def frame_times(self, uid: str, start_s: float, end_s: float) -> NDArray[np.float64]:
+        """Return when the pictures of `frames` begin, in seconds of the video, ascending."""
+        video, _ = self._cut(uid, start_s, end_s)
+        return video.read_index().picture_times(float(start_s), float(end_s))
+
+    def frame_mappings(self, uid: str) -> str:
+        """Return the pictures of a video for torchcodec: JSON with `pts`, `duration`, `key_frame`.
+
+        `VideoDecoder(file, custom_frame_mappings=ego4d.frame_mappings(uid))` has exact frames and
+        times without a scan of the whole file. A minute of video has about 80 kB. Raises NotFound,
+        MediaError and StoreError.
+        """
+        index = current(self.fs.vfs, self.path(uid), ExactFile.read_index)
+        return json.dumps({"frames": index.video.frames()})
 
     def prefetch_windows(
         self, windows: Iterable[AnyWindow], *, ahead: int = AHEAD, max_bytes: int = AHEAD_BYTES

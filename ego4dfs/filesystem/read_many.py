@@ -16,6 +16,7 @@ MAX_BYTES = 256 << 20
 _ON_ERROR = ("raise", "return", "omit")
 _LOOKED_UP = 256  # files, by one query
 
+Item = TypeVar("Item")
 AnyRange = TypeVar("AnyRange", bound=Sequence[Any])
 
 
@@ -52,12 +53,11 @@ class ReadMany:
         yielded in place of the bytes (`on_error="return"`), or the range is left out ("omit").
         Raises ConfigError for other arguments.
         """
-        if on_error not in _ON_ERROR:
-            raise ConfigError(f"on_error={on_error!r}: it is one of {', '.join(_ON_ERROR)}")
+        check_on_error(on_error)
         if max_bytes < 1:
             raise ConfigError(f"max_bytes={max_bytes}: it must be at least 1")
         found = self._read_many(ranges, ordered=ordered, max_bytes=max_bytes)
-        return _handled(found, on_error)
+        return handled(found, on_error)
 
     def _read_many(
         self, ranges: Iterable[AnyRange], *, ordered: bool, max_bytes: int
@@ -83,9 +83,14 @@ class ReadMany:
             yield from some
 
 
-def _handled(
-    found: Iterator[tuple[AnyRange, Any]], on_error: str
-) -> Iterator[tuple[AnyRange, Any]]:
+def check_on_error(on_error: str) -> None:
+    """Raise ConfigError for a value that `read_many` does not take."""
+    if on_error not in _ON_ERROR:
+        raise ConfigError(f"on_error={on_error!r}: it is one of {', '.join(_ON_ERROR)}")
+
+
+def handled(found: Iterator[tuple[Item, Any]], on_error: str) -> Iterator[tuple[Item, Any]]:
+    """Yield what was found, and raise, yield or leave out an Exception that is in its place."""
     for item, data in found:
         if isinstance(data, Exception):
             if on_error == "raise":

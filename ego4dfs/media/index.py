@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ego4dfs.media.groups import Groups, groups_of
 from ego4dfs.media.sample_tables import Integers
@@ -44,6 +45,12 @@ class MediaIndex:
     def stop_s(self) -> float:
         """When the last picture ends, in seconds from the start of the movie."""
         return self.video.shown.stop / self.video.timescale
+
+    def picture_times(self, start_s: float, stop_s: float) -> NDArray[np.float64]:
+        """Return when the pictures of [start_s, stop_s) are presented, in seconds, ascending."""
+        video = self.video
+        found = video.presented(video.ticks(start_s), video.ticks(stop_s))
+        return np.sort(found) / video.timescale
 
     def groups(self) -> Groups:
         """Return the groups of pictures of the first video track."""

@@ -77,6 +77,19 @@ class Track:
         present = self.samples.present
         return present[(present >= start) & (present < stop)]
 
+    def frames(self) -> list[dict[str, int]]:
+        """Return the samples that are presented, in decoding order, under FFmpeg's names.
+
+        `pts` and `duration` are ticks, and `key_frame` is 1 or 0.
+        """
+        samples = self.samples
+        present = samples.present
+        chosen = (present >= self.shown.start) & (present < self.shown.stop)
+        columns = (present, np.diff(samples.decode), samples.is_key.astype(np.int64))
+        names = ("pts", "duration", "key_frame")
+        rows = zip(*(column[chosen].tolist() for column in columns), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
     def window(self, start: int, stop: int, preroll: int = 0) -> range:
         """Return the numbers of the samples that presentation of the ticks [start, stop) needs.
 
