@@ -292,12 +292,12 @@ def test_a_closed_one_opens_again(api):
 
 
 def test_imports_are_late():
-    """`import ego4dfs` imports no library, and Ego4D neither pandas nor PyAV."""
+    """`import ego4dfs` imports no library and warns of nothing; Ego4D, neither pandas nor PyAV."""
     code = """
 import sys, ego4dfs
-late = {"fsspec", "numpy", "pandas", "av", "obstore", "s3fs"}
+late = {"fsspec", "numpy", "pandas", "av", "obstore", "s3fs", "rich", "torch"}
 assert not late & set(sys.modules)
 ego4dfs.Ego4D
 assert not (late - {"fsspec", "numpy"}) & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
