@@ -253,6 +253,20 @@ def test_a_pickled_file_opens_again_at_its_position(fs, top):
     copy.fs.close()
 
 
+def test_a_forked_child_reads_on_in_a_file_of_its_parent(fs, top):
+    """Each has its own position; the child reads what is not in the buffer by its own tree."""
+    with fs.open(f"{top}/large.pt") as file:
+        assert file.read(10) == LARGE[:10]
+        pid = os.fork()
+        if not pid:
+            try:
+                os._exit(0 if file.read() == LARGE[10:] else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert file.read() == LARGE[10:]
+
+
 def test_a_file_shows_one_version_or_an_error(fs, top, release):
     """What is in the buffer belongs to the version that was opened, and what follows is refused."""
     with fs.open(f"{top}/large.pt") as file:

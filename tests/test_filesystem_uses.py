@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from ego4dfs.blocks import BLOCK_SIZE
+from ego4dfs.errors import StoreUnavailable
 from ego4dfs.filesystem import Ego4DFileSystem
+from ego4dfs.vfs import VFS
 from kit.cli import run_cli
 from kit.data import seeded
 
@@ -115,6 +118,43 @@ def test_get_reports_its_progress(fs, top, tmp_path):
     assert (progress.size, progress.value) == (len(FILES), len(FILES))
     found = sorted((each.size, each.value) for each in progress.branches)
     assert found == sorted((len(data), len(data)) for data in FILES.values())
+
+
+def test_a_get_that_fails_leaves_no_part_of_a_file(fs, top, tmp_path, monkeypatch):
+    """And a file that was there stays as it was."""
+    original = VFS.read_into
+
+    def read_into(self, handle, offset, view):
+        if offset or len(view) > BLOCK_SIZE:
+            raise StoreUnavailable("no answer")
+        return original(self, handle, offset, view)
+
+    directory = tmp_path / "local"
+    directory.mkdir()
+    (directory / "old").write_bytes(b"old")
+    monkeypatch.setattr(VFS, "read_into", read_into)
+    for name in ("new", "old"):
+        with pytest.raises(OSError, match="no answer"):
+            fs.get_file(f"{top}/large.pt", directory / name)
+    with pytest.raises(FileNotFoundError):
+        fs.get_file(f"{top}/nothing", str(directory / "old"))
+    assert [(found.name, found.read_bytes()) for found in directory.iterdir()] == [("old", b"old")]
+
+
+def test_get_writes_into_what_is_not_a_regular_file(fs, top, tmp_path):
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    target.write_bytes(b"old")
+    fs.get_file(f"{top}/small.json", str(link))
+    assert link.is_symlink()
+    assert target.read_bytes() == b"small"
+    fs.get_file(f"{top}/small.json", "/dev/null")
+    buffer = io.BytesIO()
+    fs.get_file(f"{top}/small.json", buffer)
+    fs.get_file(f"{top}/small.json", None, outfile=buffer)
+    assert buffer.getvalue() == 2 * b"small"
+    fs.get_file(top, str(tmp_path / "directory"))
+    assert (tmp_path / "directory").is_dir()
 
 
 def test_a_filesystem_travels_as_json(fs, options, top):
