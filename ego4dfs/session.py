@@ -73,10 +73,13 @@ def open_configured_store(config: Config, metrics: Metrics) -> ObjectStore:
     )
 
 
-def open_session(config: Config, *, store: ObjectStore | None = None) -> Session:
+def open_session(
+    config: Config, *, store: ObjectStore | None = None, share_manifests: bool = False
+) -> Session:
     """Open the parts that a Config describes, with an unfiltered catalog, without a request.
 
-    `store` is used in place of the one that the Config describes. Raises Ego4DError; then every
+    `store` is used in place of the one that the Config describes. For `share_manifests` see
+    ManifestCache. Raises Ego4DError; then every
     part that was opened is closed again.
     """
     metrics = Metrics()
@@ -100,7 +103,9 @@ def open_session(config: Config, *, store: ObjectStore | None = None) -> Session
             verifier = BackgroundVerifier(cache, metrics, store.renew)
         reader = Reader(store, cache, metrics, verifier, facts.confirm)
         opened.callback(reader.close)
-        manifests = ManifestCache(directory, store, copies.manifest if copies else None)
+        manifests = ManifestCache(
+            directory, store, copies.manifest if copies else None, is_shared=share_manifests
+        )
         session = Session(store, _catalog(config, manifests), cache, facts, reader, metrics, copies)
         opened.pop_all()  # the session closes them from now on
     return session

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ego4dfs.catalog import Catalog, ManifestCache, Selection, manifest_url
+from ego4dfs.catalog.manifest_cache import CachedManifest
 from ego4dfs.errors import ManifestError, StoreUnavailable
 from ego4dfs.store import Fetched
 from ego4dfs.store.etag import is_md5
 from ego4dfs.store.fsspec_mirror import FsspecMirror
 from ego4dfs.store.s3_url import mirror_path
-from kit.fakes import CountingStore, FailingStore
+from kit.fakes import CountingStore, FailingStore, StallingStore
 
 MANIFEST = b"video_uid,s3_path\na,s3://b/a\n"
 DAMAGED = MANIFEST.replace(b"s3://b/a", b"s3://b/X")
@@ -81,7 +84,7 @@ def test_two_threads_never_write_one_partial_file(store, tmp_path, path, monkeyp
     monkeypatch.setattr(Path, "replace", rename_together)
     with ThreadPoolExecutor(2) as pool:
         keepers = [ManifestCache(tmp_path, store) for _ in range(2)]
-        list(pool.map(lambda keeper: keeper.fetch("v2", "clips"), keepers))
+        list(pool.map(lambda keeper: keeper.revalidate("v2", "clips"), keepers))
     assert len(partials) == len(set(partials)) == 4
     assert path.read_bytes() == MANIFEST
 
@@ -283,3 +286,55 @@ def test_a_manifest_of_a_mirror_without_etags_is_read_once(tmp_path, caplog):
     assert manifest.content == MANIFEST
     assert not is_md5(manifest.etag)
     assert not caplog.records
+
+
+def in_a_child(do) -> None:
+    """Run something in a forked child, which must succeed."""
+    pid = os.fork()
+    if not pid:
+        try:
+            do()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_the_answer_to_another_process_is_used_for_a_minute_where_it_is_shared(
+    tmp_path, store, path
+):
+    in_a_child(lambda: ManifestCache(tmp_path, store).fetch("v2", "clips"))
+    shared = ManifestCache(tmp_path, store, is_shared=True)
+    assert shared.fetch("v2", "clips").content == MANIFEST
+    assert store.reads == []
+    shared.revalidate("v2", "clips")
+    assert len(store.reads) == 1, "a request that was asked for is not sent"
+    shared.fetch("v2", "clips")
+    assert len(store.reads) == 2, "this process has asked before, and asks again"
+    ManifestCache(tmp_path, store).fetch("v2", "clips")
+    assert len(store.reads) == 3
+    in_a_child(lambda: ManifestCache(tmp_path, store).fetch("v2", "clips"))
+    shared.fetch("v2", "clips")
+    assert len(store.reads) == 3, "a confirmation of another process counts, too"
+    os.utime(path.with_suffix(".json"), (time.time() - 61,) * 2)
+    shared.fetch("v2", "clips")
+    assert len(store.reads) == 4
+
+
+def test_a_manifest_that_was_imported_is_asked_for(tmp_path, store):
+    keeper = ManifestCache(tmp_path, store, is_shared=True)
+    assert keeper.add("v2", "clips", CachedManifest(MANIFEST, "", 1))
+    keeper.fetch("v2", "clips")
+    assert len(store.reads) == 1
+
+
+def test_those_that_ask_at_the_same_moment_share_one_request(tmp_path):
+    store = StallingStore({manifest_url("v2", "clips"): MANIFEST})
+    with ThreadPoolExecutor(4) as pool:
+        keepers = [ManifestCache(tmp_path, store) for _ in range(4)]
+        found = [pool.submit(keeper.fetch, "v2", "clips") for keeper in keepers]
+        assert store.requested.wait(60)
+        time.sleep(0.2)
+        store.gate.set()
+        assert {one.result(60).content for one in found} == {MANIFEST}
+    assert len(store.reads) == 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,3 +176,21 @@ def test_a_forked_worker_imports_nothing_heavy_that_its_parent_can_import(releas
         os._exit(0 if is_right and not imported & {"s3fs", "aiobotocore", "aiohttp"} else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     fs.close()
+
+
+def test_processes_that_start_together_ask_for_each_manifest_and_fact_once(gateway, release, path):
+    """Forked, as the workers of a DataLoader or the ranks of a node are; some start later."""
+    fs = fsspec.filesystem(
+        "ego4d", version=release.version, datasets=["full_scale"], skip_instance_cache=True
+    )
+    gateway.reset()
+    children = []
+    for _ in range(16):
+        pid = os.fork()
+        if not pid:
+            signal.alarm(120)
+            os._exit(0 if fs.info(path)["size"] == SIZE else 1)
+        children.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 16
+    counts = Counter(method for method, _, _ in gateway.log)
+    assert counts == {"GET": 1, "HEAD": 1}, gateway.log

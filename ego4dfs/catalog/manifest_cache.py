@@ -12,7 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.files import read_regular, write_atomic
 from ego4dfs.manifest import check
+from ego4dfs.runtime.range_locks import RangeLocks
 from ego4dfs.store import Fetched, ObjectStore
 from ego4dfs.store.etag import Proof, compare
 
@@ -36,7 +40,11 @@ log = logging.getLogger(__name__)
 
 SHARING_BUCKET = "ego4d-consortium-sharing"
 
+SHARED_S = 60.0
+"""How long after the request of one process other processes may use its answer, if they share."""
+
 _REPETITIONS = 2
+_asked_here: dict[Path, tuple[int, int]] = {}  # process and time of its last answer, by path
 
 
 def manifest_url(version: str, dataset: str) -> str:
@@ -75,8 +83,13 @@ class ManifestCache:
         directory: Path,
         store: ObjectStore,
         beside_copies: Callable[[str, str], tuple[bytes, int] | None] | None = None,
+        *,
+        is_shared: bool = False,
     ) -> None:
         """Cache them below `directory`.
+
+        With `is_shared`, what another process has fetched or revalidated less than SHARED_S ago
+        is used without a request: workers start one after the other, and need the same manifests.
 
         `beside_copies` returns content and mtime_ns of a manifest beside prefetched copies. That
         one is used if none is cached and the store does not answer.
@@ -84,6 +97,8 @@ class ManifestCache:
         self._directory = directory / "manifests"
         self._store = store
         self._beside_copies = beside_copies
+        self._is_shared = is_shared
+        self._lock_path = directory / "requests.lock"
 
     def is_cached(self, version: str, dataset: str) -> bool:
         """Return whether `cached` returns a manifest, without a request."""
@@ -92,12 +107,13 @@ class ManifestCache:
     def fetch(self, version: str, dataset: str) -> CachedManifest:
         """Return the newest manifest, revalidated by one conditional request.
 
+        Processes that do so at the same moment share one request.
         If the store fails, returns the cached one. Without one, raises ConfigError or StoreError
         with the probable cause, or ManifestError for an answer that is not a manifest.
         """
         cached = self._load(version, dataset)
         try:
-            return self._revalidated(version, dataset, cached)
+            return self._shared(version, dataset, cached)
         except (StoreError, ManifestError) as error:
             cached = cached or self.cached(version, dataset)
             if cached is None and isinstance(error, StoreError):
@@ -115,18 +131,36 @@ class ManifestCache:
         except StoreError as error:
             raise self._with_cause(error, version, dataset) from error
 
+    def _shared(self, version: str, dataset: str, cached: CachedManifest | None) -> CachedManifest:
+        """Return the manifest that another process has just received, or revalidate it."""
+        path, began_s = self._paths(version, dataset)[1], time.time()
+        if cached is not None and self._is_shared and _is_asked_elsewhere(path):
+            return cached
+        locks = RangeLocks(self._lock_path)
+        try:
+            with locks.held(manifest_url(version, dataset)) as was_held:
+                if was_held:
+                    cached = self._load(version, dataset)
+                    if cached is not None and began_s <= _asked_at_s(path) <= time.time():
+                        return cached
+                return self._revalidated(version, dataset, cached)
+        finally:
+            locks.close()
+
     def _revalidated(
         self, version: str, dataset: str, cached: CachedManifest | None
     ) -> CachedManifest:
         url = manifest_url(version, dataset)
         fetched = self._read(url, cached, self._paths(version, dataset)[0].parent)
         if fetched is None and cached is not None:
+            _note_answer(self._paths(version, dataset)[1])
             return cached
         if fetched is None:
             raise StoreError(f"manifest of {dataset} ({version}): no answer", url=url)
         manifest = CachedManifest(bytes(fetched.data), fetched.facts.etag, fetched.facts.mtime_ns)
         check(manifest.content, f"{version}/{dataset}")
         self._write(version, dataset, manifest, cached)
+        _note_answer(self._paths(version, dataset)[1])
         return manifest
 
     def _read(self, url: str, cached: CachedManifest | None, directory: Path) -> Fetched | None:
@@ -178,6 +212,7 @@ class ManifestCache:
         if cached is not None and cached.mtime_ns >= manifest.mtime_ns:
             return False
         self._replace(version, dataset, manifest, cached)
+        os.utime(self._paths(version, dataset)[1], (0, 0))  # the store was not asked
         return True
 
     def _paths(self, version: str, dataset: str) -> tuple[Path, Path]:
@@ -264,6 +299,32 @@ class ManifestCache:
         except StoreError:
             return False
         return False
+
+
+def _note_answer(path: Path) -> None:
+    """Record in the time of a file that the store has answered now."""
+    now_ns = time.time_ns() // 1000 * 1000  # filesystems may round it
+    with suppress(OSError):
+        os.utime(path, ns=(now_ns, now_ns))
+        _asked_here[path] = os.getpid(), path.stat().st_mtime_ns
+
+
+def _asked_at_s(path: Path) -> float:
+    """Return when a process has last got an answer of the store; 0 if that is unknown."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_asked_elsewhere(path: Path) -> bool:
+    """Return whether another process has got an answer less than SHARED_S ago."""
+    try:
+        at_ns = path.stat().st_mtime_ns
+    except OSError:
+        return False
+    is_recent = 0 <= time.time_ns() - at_ns < SHARED_S * 1e9
+    return is_recent and _asked_here.get(path) != (os.getpid(), at_ns)
 
 
 def _is_wrong(content: memoryview, etag: str) -> bool:

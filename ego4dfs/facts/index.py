@@ -35,6 +35,7 @@ from ego4dfs.facts.media_table import MediaTable
 from ego4dfs.facts.table import FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
 from ego4dfs.runtime.deadline import ANSWER_S, CLOSE_S, THROTTLED_S, Deadline, call_remaining_s
+from ego4dfs.runtime.range_locks import RangeLocks
 from ego4dfs.runtime.watch import Watches
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
 
@@ -54,11 +55,12 @@ _Fetch = Callable[[str], ObjectFacts]
 class FactsIndex:
     """ObjectFacts by URL: from memory, then from disk, then by one HEAD request.
 
-    Safe from several threads and processes. One thread fetches the facts of a URL, and others
-    wait for its result. What was read from disk or by a HEAD request never replaces what another
-    thread has recorded or removed since that began. `_lock` guards `_in_flight`, and the changes of
-    `_known` and `_queue`; it is never held during I/O. While another process has locked the table,
-    its rows count as unknown, and writes are deferred.
+    Safe from several threads and processes. One thread of one process fetches the facts of a URL,
+    and others wait for its result; sweeps do not wait for other processes. What was read from disk
+    or by a HEAD request never replaces what another thread has recorded or removed since that
+    began. `_lock` guards `_in_flight`, and the changes of `_known` and `_queue`; it is never held
+    during I/O. While another process has locked the table, its rows count as unknown, and writes
+    are deferred.
     """
 
     def __init__(self, directory: Path, store: ObjectStore) -> None:
@@ -72,6 +74,7 @@ class FactsIndex:
         self._sweeps = Sweeps(self.flush)
         self._table = FactsTable(directory / "facts.sqlite")
         self._queue = WriteQueue(self._table)
+        self._requests = RangeLocks(directory / "requests.lock")
         self.media = MediaTable(self._table)
 
     def peek(self, url: str) -> ObjectFacts | None:
@@ -213,6 +216,7 @@ class FactsIndex:
         self._sweeps.close(CLOSE_WAIT_S)
         self._queue.close()
         self._table.close()
+        self._requests.close()
 
     def _fetch_for_sweep(self, url: str, fetch: _Fetch) -> bool:
         """Fetch the facts of one URL; return False if each further request would fail as well."""
@@ -254,7 +258,12 @@ class FactsIndex:
 
     def _fetch(self, url: str, result: Future[ObjectFacts], fetch: _Fetch, batch: int) -> None:
         try:
-            result.set_result(self._fetch_and_record(url, fetch, batch))
+            if batch > 1:
+                result.set_result(self._fetch_and_record(url, fetch, batch))
+            else:
+                with self._requests.held(url):
+                    self._read([url])  # another process may have recorded them since
+                    result.set_result(self._fetch_and_record(url, fetch, batch))
         except BaseException as error:  # noqa: BLE001 - raised in the waiting threads
             if isinstance(error, (AccessDenied, ObjectMissing)) and url not in self._known:
                 self._refuse(url, error)

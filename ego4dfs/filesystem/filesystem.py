@@ -165,7 +165,8 @@ class Ego4DFileSystem(AbstractFileSystem, ReadMany):  # type: ignore[misc]
         with self._lock:
             if self._opened is None or self._opened[0] != os.getpid():
                 expect_workers()
-                self._opened = (os.getpid(), open_vfs(self._config, must_match=False))
+                vfs = open_vfs(self._config, must_match=False, share_manifests=True)
+                self._opened = (os.getpid(), vfs)
             return self._opened[1]
 
     def __repr__(self) -> str:

@@ -46,6 +46,7 @@ def open_vfs(
     pass_refused: bool = False,
     must_match: bool = True,
     store: ObjectStore | None = None,
+    share_manifests: bool = False,
 ) -> VFS:
     """Make the VFS that a Config describes. Raises Ego4DError.
 
@@ -54,10 +55,14 @@ def open_vfs(
     dataset whose manifest cannot be loaded is an error only when it is entered; a key that is
     rejected is still an error here. A selection that matches no row of the named datasets is an
     error, or a warning without `must_match`. `store` is used in place of the one that the Config
-    describes.
+    describes. For `share_manifests` see ManifestCache.
     """
     session = open_selected_session(
-        config, pass_refused=pass_refused, must_match=must_match, store=store
+        config,
+        pass_refused=pass_refused,
+        must_match=must_match,
+        store=store,
+        share_manifests=share_manifests,
     )
     tree = _tree(config, config.datasets or datasets.known_names())
     return VFS(session, tree, config.datasets or datasets.VIDEO_DATASETS)
@@ -69,9 +74,10 @@ def open_selected_session(
     pass_refused: bool = False,
     must_match: bool = True,
     store: ObjectStore | None = None,
+    share_manifests: bool = False,
 ) -> Session:
     """Open a session whose catalog has the selected rows, as `open_vfs` does, without a VFS."""
-    session = open_session(config, store=store)
+    session = open_session(config, store=store, share_manifests=share_manifests)
     try:
         return _selected(session, config, pass_refused=pass_refused, must_match=must_match)
     except BaseException:
