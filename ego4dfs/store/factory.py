@@ -86,7 +86,7 @@ def _import_for_workers() -> None:
     if "obstore" not in sys.modules:
         return
     with suppress(Exception):  # a worker reports it, if it makes a request
-        from ego4dfs.store.s3fs_s3 import import_library  # noqa: PLC0415
+        from ego4dfs.store.s3fs_session import import_library  # noqa: PLC0415
 
         import_library()
 

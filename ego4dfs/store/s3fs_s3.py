@@ -36,6 +36,7 @@ from ego4dfs.store.response_checks import (
 )
 from ego4dfs.store.s3_url import split_s3_url
 from ego4dfs.store.s3fs_errors import answer_in, is_timeout
+from ego4dfs.store.s3fs_session import new_session
 from ego4dfs.store.throughput import BodyThroughput, BucketThroughput
 
 READ_TIMEOUT_S = QUIET_S
@@ -335,13 +336,6 @@ def _no_redirect(context: dict[str, Any], **_: object) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def import_library() -> None:
-    """Import s3fs, which takes half a second."""
-    import s3fs  # noqa: F401, PLC0415
-
-    from ego4dfs.store import no_redirect_session  # noqa: F401, PLC0415
-
-
 def _new_filesystem(
     endpoint: str, region: str, keys: Keys, read_timeout_s: float, network: NetworkSettings
 ) -> Any:
@@ -366,6 +360,7 @@ def _new_filesystem(
             "proxies": dict.fromkeys(("http", "https"), proxy) if proxy else {},
             "http_session_cls": NoRedirectSession,
         },
+        session=new_session(),
         skip_instance_cache=True,  # otherwise a renewed key would use the old key's session
     )
 
