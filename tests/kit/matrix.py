@@ -98,8 +98,11 @@ def try_python(python: str, wheel: Path, resolution: str, venv: Path) -> Row:
 
 def _test(program: str, *arguments: str) -> str:
     done = _try(program, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
-    print(done.stdout if done.returncode else "", end="", flush=True)
-    return _last_line(done.stdout or done.stderr)
+    if done.returncode:
+        print(done.stdout, done.stderr, flush=True)
+    return (
+        f"ended by a signal, {-done.returncode}" if done.returncode < 0 else _last_line(done.stdout)
+    )
 
 
 def _try(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
