@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ import pytest
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.errors import ConfigError
 from ego4dfs.filesystem import Ego4DFileSystem
+from kit import media
 from kit.cli import run_cli
 from kit.data import seeded
 from kit.server import SHARING
@@ -188,3 +190,40 @@ def test_an_object_that_was_replaced_is_read_as_it_is_now(fs, top, server, relea
     server.put(SHARING, key, b"another version")
     [(_, data)] = fs.read_many([(f"{top}/005.pt", None, None)])
     assert data == b"another version"
+
+
+def test_a_filesystem_that_is_closed_meanwhile_is_an_error_of_the_ranges(fs, top):
+    found = fs.read_many(whole(top), on_error="return")
+    next(found)
+    fs.vfs.close()
+    rest = list(found)
+    assert len(rest) == COUNT - 1
+    assert all(data == SMALL[item[3]] or isinstance(data, OSError) for item, data in rest)
+
+
+def test_a_forked_child_that_inherits_an_iteration_only_ends_it(fs, top, monkeypatch):
+    found = fs.read_many(whole(top))
+    next(found)
+    pid = os.fork()
+    if not pid:
+        monkeypatch.setattr(type(fs.vfs.session.facts), "flush", lambda _: os._exit(1))
+        found.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len(list(found)) == COUNT - 1
+
+
+def test_a_window_and_a_dataset_without_a_manifest_are_read_as_the_filesystem_reads_them(
+    licensee, release
+):
+    release.dataset("full_scale", {"aaaa.mp4": media.form("index in front")})
+    release.dataset("annotations", {"a.json": b"{}"})
+    with_unknown = fsspec.filesystem(
+        "ego4d", version=release.version, metadata=False, skip_instance_cache=True
+    )
+    window = ".ego4dfs/windows/aaaa/1-2.mp4"
+    wanted = [(window, None, None), (f"{release.version}/imu/none.csv", 0, 9)]
+    found = [data for _, data in with_unknown.read_many(wanted, on_error="return")]
+    assert found[0] == with_unknown.cat_file(window)
+    assert isinstance(found[1], OSError)
+    with_unknown.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -62,13 +63,14 @@ class ReadMany:
     def _read_many(
         self, ranges: Iterable[AnyRange], *, ordered: bool, max_bytes: int
     ) -> Iterator[tuple[AnyRange, Any]]:
-        vfs = self.vfs
+        vfs, pid = self.vfs, os.getpid()
         reads = BatchReads(vfs)
         source, read = self._looked_up(reads, ranges), partial(self._read, reads)
         try:
             yield from ahead_of_caller(source, read, ordered=ordered, max_bytes=max_bytes)
         finally:
-            vfs.session.facts.flush()
+            if os.getpid() == pid:  # in a forked child, another thread may hold its lock for ever
+                vfs.session.facts.flush()
 
     def _read(self, reads: BatchReads, item: Sequence[Any], reserve: Reserve) -> bytes:
         path, start, stop = item[:3]

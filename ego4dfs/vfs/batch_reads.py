@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ego4dfs.blocks import BLOCK_SIZE
-from ego4dfs.errors import NotFound, ObjectChanged
+from ego4dfs.errors import Ego4DError, ObjectChanged
 from ego4dfs.reader import ExactWindow
 from ego4dfs.store import Fetched
 from ego4dfs.vfs.first_get import facts_by_first_get
 from ego4dfs.vfs.tree import ObjectFile
 from ego4dfs.vfs.values import Handle
 from ego4dfs.vfs.vfs import VFS
+from ego4dfs.vfs.windows import HIDDEN_DIRECTORY
 
 Reserve = Callable[[int], None]
 _Bound = int | None
@@ -29,16 +30,12 @@ class BatchReads:
         self._vfs = vfs
 
     def look_up(self, paths: Iterable[str]) -> None:
-        """Read what is known of these files from disk, all at once: a read then looks in memory."""
-        urls = []
-        for path in paths:
-            try:
-                node = self._vfs.resolve(path)
-            except (NotFound, NotADirectoryError):
-                continue  # the read says so
-            if isinstance(node, ObjectFile):
-                urls.append(node.url)
-        self._vfs.session.facts.peek_many(urls)
+        """Read what is known of these files from disk, all at once: a read then looks in memory.
+
+        Raises nothing that concerns a file: its read does.
+        """
+        urls = (self._url(path) for path in paths)
+        self._vfs.session.facts.peek_many(url for url in urls if url)
 
     def read(self, path: str, start: _Bound, stop: _Bound, reserve: Reserve) -> bytes:
         """Return the bytes of [start, stop), as a slice of the file's bytes has them.
@@ -51,6 +48,16 @@ class BatchReads:
             return self._read(path, start, stop, reserve)
         except ObjectChanged:  # or its size was wrong; the facts are right now
             return self._read(path, start, stop, reserve)
+
+    def _url(self, path: str) -> str:
+        """Return the URL of a file, or nothing if it is no object."""
+        if path.startswith(HIDDEN_DIRECTORY):
+            return ""  # a window is opened when it is resolved
+        try:
+            node = self._vfs.resolve(path)
+        except (Ego4DError, NotADirectoryError):
+            return ""
+        return node.url if isinstance(node, ObjectFile) else ""
 
     def _read(self, path: str, start: _Bound, stop: _Bound, reserve: Reserve) -> bytes:
         node = self._vfs.resolve(path)
