@@ -13,6 +13,7 @@ from benchmarks.rows import (
     mount_windows,
     prefetch,
     prefetch_many,
+    url_features,
     windows,
     windows_epoch,
 )
@@ -29,5 +30,6 @@ _MODULES = (
     mount_epochs,
     windows,
     windows_epoch,
+    url_features,
 )
 ROWS: tuple[Row, ...] = tuple(row for module in _MODULES for row in module.ROWS)
