@@ -1,6 +1,7 @@
 """The documentation is complete and agrees with the code.
 
-`python tests/test_docs.py` writes docs/reference/cli.md and docs/man from the parsers.
+`python tests/test_docs.py` writes docs/reference/cli.md and docs/man from the parsers, and the
+tables of modules and libraries.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pathlib import Path
 import pytest
 
 import ego4dfs
+from ecosystem import page as libraries_docs
+from ecosystem.cases import CASES, FACES, most
+from ecosystem.results import expected_keys, recorded
 from ego4dfs import errors
 from ego4dfs.cli import COMMANDS, help_text, output, parser_of
 from ego4dfs.cli.output import EXIT_MEANINGS, ExitCode
@@ -128,6 +132,23 @@ def test_the_table_of_reliability_is_what_the_tests_say():
 def test_the_architecture_shows_every_module_by_its_docstring():
     written = architecture_docs.PAGE.read_text()
     assert written == architecture_docs.page_with_tables(written), "run: python tests/test_docs.py"
+
+
+def test_the_table_of_libraries_is_what_their_tests_found():
+    written = libraries_docs.PAGE.read_text()
+    assert written == libraries_docs.page_with_table(written), "run: python tests/test_docs.py"
+
+
+def test_every_case_of_a_library_has_a_result_that_its_test_allows():
+    results = recorded()
+    assert list(results) == expected_keys(), "run: scripts/ecosystem"
+    for case in CASES:
+        for face in FACES:
+            bound = most(case, face)
+            if isinstance(bound, str):
+                assert results[case.id, face] == bound
+            elif bound is not None:
+                assert float(results[case.id, face]) <= bound
 
 
 def test_the_architecture_shows_every_package_in_a_layer():
@@ -308,6 +329,7 @@ if __name__ == "__main__":
     architecture_docs.PAGE.write_text(
         architecture_docs.page_with_tables(architecture_docs.PAGE.read_text())
     )
+    libraries_docs.PAGE.write_text(libraries_docs.page_with_table(libraries_docs.PAGE.read_text()))
     subprocess.run([ROOT / "scripts/setup", "dev"], check=True)  # argparse-manpage may be missing
     from kit import man_page_docs
 
