@@ -91,6 +91,8 @@ class Encoder:
             _av().open(pieces, format="mp4") as video,
             _av().open(sink, "w", format="mp4", container_options=options) as out,
         ):
+            # Without its size a stream makes PyAV crash (17.1) or raise something else (12.0).
+            _raise_first(pieces.error, sink.error)
             shown, heard = video.streams.video[0], video.streams.audio
             if any(stream.codec_context is None for stream in (shown, *heard)):
                 raise MediaError("it has a codec that the installed PyAV cannot decode")
