@@ -24,6 +24,8 @@ from kit.server import SHARING, Sampled, environment, shared_media
 MIB = 1 << 20
 # The examples of the guides use several libraries.
 collect_ignore = [] if find_spec("torchcodec") else ["test_guides.py"]
+if find_spec("torch") is None:
+    collect_ignore += [path.name for path in Path(__file__).parent.glob("test_torch*.py")]
 RUN_CASE = Path(__file__).parent / "run_case.py"
 
 
