@@ -16,6 +16,7 @@ from ego4dfs.blocks import BLOCK_SIZE, part_extents
 from ego4dfs.cache import blockfile
 from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
+from ego4dfs.mount.kernel_readahead import KernelReadahead
 from ego4dfs.mount.operations import Operations
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs import Handle, Stat
@@ -144,7 +145,7 @@ def test_an_open_alone_does_not_count_as_a_miss(vfs, top):
 
 def test_a_size_that_is_too_small_truncates_no_read_of_an_open_file(vfs, top):
     """The kernel cuts reads through all descriptors at the last size that it was given."""
-    operations = Operations(vfs, lambda: None, os.getpid)
+    operations = Operations(vfs, lambda: None, os.getpid, KernelReadahead())
     path, handle = f"/{top}/large.pt", SimpleNamespace(fh=0)
     operations.getattr(path)
     operations.open(path, handle)
@@ -177,7 +178,9 @@ def test_a_stat_of_an_open_file_neither_fails_nor_ends_its_reads(is_known):
         opened.append(path)
         return Handle(path.strip("/"), content=bytes(10))
 
-    operations = Operations(SimpleNamespace(stat=stat, open=open_file), lambda: None, os.getpid)
+    operations = Operations(
+        SimpleNamespace(stat=stat, open=open_file), lambda: None, os.getpid, KernelReadahead()
+    )
     operations.getattr("/a")
     first = SimpleNamespace(fh=0)
     operations.open("/a", first)
@@ -191,7 +194,7 @@ def test_a_stat_of_an_open_file_neither_fails_nor_ends_its_reads(is_known):
 def test_a_file_is_open_until_its_last_descriptor_is_closed():
     known = Stat(5, is_dir=False, size=10, mtime_ns=1)
     vfs = SimpleNamespace(stat=lambda _: known, open=lambda _: Handle("a", content=bytes(10)))
-    operations = Operations(vfs, lambda: None, os.getpid)
+    operations = Operations(vfs, lambda: None, os.getpid, KernelReadahead())
     first, second = SimpleNamespace(fh=0), SimpleNamespace(fh=0)
     operations.open("/a", first)
     operations.open("/a", second)
@@ -372,7 +375,7 @@ def test_reads_beyond_the_limit_of_a_mount_fail_at_once(monkeypatch):
         return 5
 
     vfs = SimpleNamespace(open=lambda _: Handle("a", content=bytes(10)), read_into=read_into)
-    operations = Operations(vfs, lambda: None, os.getpid)
+    operations = Operations(vfs, lambda: None, os.getpid, KernelReadahead())
     file = SimpleNamespace(fh=0)
     operations.open("/a", file)
     with pytest.raises(OSError, match="2 reads already wait") as error:

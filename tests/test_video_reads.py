@@ -15,6 +15,7 @@ from ego4dfs.blocks import PART_SIZE, ObjectRef
 from ego4dfs.errors import MediaError, ObjectChanged
 from ego4dfs.facts import IndexPlace, MediaFacts
 from ego4dfs.media import read_index
+from ego4dfs.mount.kernel_readahead import KernelReadahead
 from ego4dfs.mount.operations import Operations
 from ego4dfs.reader import FIRST_AT_START
 from ego4dfs.reader.window import SEQUENTIAL_AFTER
@@ -307,7 +308,7 @@ def test_only_so_much_is_fetched_in_the_belief_that_it_is_an_index(open_vfs, top
 def test_a_mount_imports_the_parser_when_a_video_is_first_opened(open_vfs, top, monkeypatch):
     names: list[str] = []
     monkeypatch.setattr(video_facts.importlib, "import_module", names.append)
-    operations = Operations(open_vfs(), lambda: None, os.getpid)
+    operations = Operations(open_vfs(), lambda: None, os.getpid, KernelReadahead())
     video_facts.import_parser.cache_clear()
     operations.open(f"/{top}/manifest.csv", SimpleNamespace())
     assert not names

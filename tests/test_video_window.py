@@ -71,6 +71,24 @@ def test_the_next_group_is_fetched_in_two_halves_as_the_reader_goes_on():
     assert ends == [rounded(end) for end in (TEN.stops[4], middle, TEN.stops[5])]
 
 
+@pytest.mark.parametrize(
+    ("groups", "expected"), [(1, True), (MAX_RUN_GROUPS, True), (MAX_RUN_GROUPS + 1, False)]
+)
+def test_a_reader_of_a_few_groups_after_a_seek_reads_windows(groups, expected):
+    window = opened()
+    assert not window.reads_windows
+    read(window, TEN.starts[4], TEN.stops[3 + groups])
+    assert window.reads_windows == expected
+    window.advance(TEN.starts[1], TEN.starts[1] + KERNEL)
+    assert window.reads_windows == expected
+
+
+def test_a_reader_of_the_whole_file_reads_no_windows():
+    window = opened()
+    read(window, KERNEL, TEN.stops[-1])
+    assert not window.reads_windows
+
+
 def test_a_long_run_is_read_ahead_as_other_files_are():
     window = opened()
     read(window, TEN.starts[2], TEN.stops[1 + MAX_RUN_GROUPS] + KERNEL)

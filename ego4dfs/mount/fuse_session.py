@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from ego4dfs.mount.binding_adapters import (
     session_class,
 )
 from ego4dfs.mount.fuse_loop import FuseLoop
+from ego4dfs.mount.kernel_readahead import KernelReadahead
 from ego4dfs.mount.memory_settings import TRIM_EVERY_S, HeapTrimmer
 from ego4dfs.mount.operations import WORKERS, Operations
 from ego4dfs.mount.processes import set_process_name
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 ATTRIBUTES_KEPT_S = 3600
 """Timeout of names and attributes in the kernel's cache: a release does not change."""
 
-_READ_AHEAD_KIB = 1024
 _MAX_THREADS_SINCE = (3, 12)  # older versions start one thread per request without a limit
 
 
@@ -71,8 +70,11 @@ def serve(
     directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     loop = FuseLoop(mountpoint, vfs.close, every_s=TRIM_EVERY_S, periodically=HeapTrimmer())
     exit_loop = partial(loop_exit, module)
-    started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, on_start)
-    operations = Operations(vfs, partial(_guarded, started, failures), partial(caller, module))
+    readahead = KernelReadahead()
+    started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, readahead, on_start)
+    operations = Operations(
+        vfs, partial(_guarded, started, failures), partial(caller, module), readahead
+    )
     session = partial(
         session_class(module, binding.version, kernel_timeout.call_limit_s()),
         adapt_operations(operations, binding.version),
@@ -147,6 +149,7 @@ def _started(
     mountpoint: Path,
     directory: int,
     stderr: StderrCapture,
+    readahead: KernelReadahead,
     on_start: Callable[[], None],
 ) -> None:
     loop.started("", exit_loop())
@@ -155,7 +158,5 @@ def _started(
     device = device_of(mountpoint)
     loop.started(device, exit_loop())
     set_process_name(device)
-    # The default read-ahead of the kernel is 128 KiB; only root can change it.
-    with suppress(OSError):
-        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(_READ_AHEAD_KIB))
+    readahead.attach(Path(f"/sys/class/bdi/{device}/read_ahead_kb"))
     on_start()

@@ -18,7 +18,9 @@ from typing import Any
 
 from ego4dfs.errors import NotFound, ObjectChanged, StoreError
 from ego4dfs.mount.kernel_cache import KernelCache, is_below_windows
+from ego4dfs.mount.kernel_readahead import KernelReadahead
 from ego4dfs.mount.status import STATUS_PATH, StatusFile
+from ego4dfs.reader import VideoWindow
 from ego4dfs.vfs import VFS, VIDEO_SUFFIX, DirEntry, Handle, Stat, import_parser
 
 log = logging.getLogger(__name__)
@@ -62,10 +64,17 @@ class Operations:
 
     use_ns = True  # times are whole nanoseconds
 
-    def __init__(self, vfs: VFS, on_start: Callable[[], None], caller: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        vfs: VFS,
+        on_start: Callable[[], None],
+        caller: Callable[[], int],
+        readahead: KernelReadahead,
+    ) -> None:
         """Serve `vfs`; `on_start` is called once the kernel has accepted the mount.
 
         `caller` returns the thread id of the program for which the present call is made.
+        `readahead` is told which files are opened, and how videos were read.
         """
         self._vfs = vfs
         self._on_start = on_start
@@ -78,6 +87,7 @@ class Operations:
         self._numbers = itertools.count(1)
         self._reads = _ReadSlots(MAX_READS)
         self._kernel = KernelCache()
+        self._readahead = readahead
 
     def init(self, path: str) -> None:
         """Record that the kernel has accepted the mount."""
@@ -151,8 +161,10 @@ class Operations:
         if path == STATUS_PATH:
             handle = self._status.open()
         else:
-            if path.endswith(VIDEO_SUFFIX):
+            is_video = path.endswith(VIDEO_SUFFIX)
+            if is_video:
                 import_parser()
+            self._readahead.before_open(is_video=is_video)
             with self._reads:
                 handle = self._vfs.open(path)
             self._kernel.open(handle, fi)
@@ -181,6 +193,8 @@ class Operations:
         handle = self._handles.pop(fi.fh, None)
         if handle is not None:
             self._kernel.release(handle)
+            if isinstance(handle.window, VideoWindow):
+                self._readahead.video_closed(reads_windows=handle.window.reads_windows)
         return 0
 
     def _with_confirmed_size(self, path: str, found: Stat) -> Stat:

@@ -32,7 +32,7 @@ class VideoWindow(Window):
     Safe from several threads.
     """
 
-    __slots__ = ("_facts", "_find", "_first_group", "_searches_left")
+    __slots__ = ("_facts", "_find", "_first_group", "_has_long_run", "_searches_left")
 
     def __init__(self, find: FindFacts) -> None:
         """Call `find` at seeks until it returns media facts; it makes no request."""
@@ -41,6 +41,12 @@ class VideoWindow(Window):
         self._facts: MediaFacts | None = None
         self._searches_left = _MAX_SEARCHES
         self._first_group: int | None = None  # the one in which this run began
+        self._has_long_run = False
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether its reader sought groups of pictures, and went on for a few of them only."""
+        return self._first_group is not None and not self._has_long_run
 
     @property
     def granularity(self) -> int:
@@ -91,7 +97,10 @@ class VideoWindow(Window):
         if facts is None or first is None:
             return None
         group = first if self._next <= facts.stops[first] else facts.group_at(self._next - 1)
-        if group is None or group - first >= MAX_RUN_GROUPS:
+        if group is None:
+            return None
+        if group - first >= MAX_RUN_GROUPS:
+            self._has_long_run = True
             return None
         start = self._start if group == first else facts.stops[group - 1]
         stop = facts.stops[group]
