@@ -50,6 +50,15 @@ def run(work: Work, numbers: list[int], *, ordered: bool, max_bytes: int = 1 << 
     return ahead_of_caller(numbers, work, ordered=ordered, max_bytes=max_bytes)
 
 
+def threads() -> int:
+    return [thread.name for thread in threading.enumerate()].count(NAME)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_of_another_test():
+    wait_until(lambda: not threads())
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_each_item_is_yielded_once_with_its_result(ordered):
     numbers = [*range(2000), 7, 7]
@@ -114,10 +123,6 @@ def test_items_far_ahead_of_the_caller_are_not_taken():
     next(found)
     assert len(taken) == 4 * THREADS
     found.close()
-
-
-def threads() -> int:
-    return [thread.name for thread in threading.enumerate()].count(NAME)
 
 
 @pytest.mark.parametrize("end", [Iterator.__iter__, lambda found: found.close()])

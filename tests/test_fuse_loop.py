@@ -61,10 +61,10 @@ def test_waiting_readers_delay_neither_other_calls_nor_the_unmount(mount, releas
     )
     directory = root / release.version / "annotations"
     good = directory / "good.bin"
-    assert good.read_bytes() == seeded("good", MIB)
     names = sorted(os.listdir(directory))
     for name in names:
         (directory / name).stat()
+    assert good.read_bytes() == seeded("good", MIB)
     pid = status(root)["pid"]
     gateway.faults, before = FAULTS[kind], len(gateway.arrivals_s)
     readers = [threading.Thread(target=read, args=[directory / name], daemon=True) for name in lost]

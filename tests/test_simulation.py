@@ -78,7 +78,7 @@ def test_one_seed_is_one_run():
 def test_a_planted_bug_is_found(bug):
     """A simulation that does not find known bugs proves nothing."""
     kinds = [word for kind in BUGS[bug].kinds for word in ("--kind", kind)]
-    status, output = run(30, "--bug", bug, *kinds)
+    status, output = run(60, "--bug", bug, *kinds)
     assert status == 1, output
     assert run(1, "--seed", _failed_seed(output), *kinds)[0] == 0, "it fails without the bug"
 

@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ego4dfs.runtime.deadline import QUIET_S, Deadline
+from ego4dfs.runtime.deadline import CONNECT_S, QUIET_S, Deadline
 from ego4dfs.runtime.forks import renew_lock_in_children
 
 log = logging.getLogger(__name__)
 
 WAIT_S = QUIET_S
 """How long to wait for another process that makes no progress."""
+NAME_WAIT_S = CONNECT_S
+"""How long to wait for a name: then ANSWER_S still has time for a request that fails."""
 NO_WAIT_S = 60.0
 """How long not to wait after such a wait, as the other process may be stopped, and how long not to
 lock after an error."""
@@ -79,10 +81,10 @@ class RangeLocks:
     def held(self, name: str) -> Iterator[bool]:
         """Run the block with a name locked; yield whether another process had locked it before.
 
-        If that one does not release it within WAIT_S, the block runs without the lock.
+        If that one does not release it within NAME_WAIT_S, the block runs without the lock.
         """
         number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
-        wait = LockWait(self)
+        wait = LockWait(self, NAME_WAIT_S)
         is_locked = self.acquire(number)
         was_held = not is_locked
         while not is_locked and wait.pause():
@@ -124,15 +126,16 @@ class RangeLocks:
 class LockWait:
     """A wait for ranges that another process has locked. Used from one thread."""
 
-    def __init__(self, locks: RangeLocks) -> None:
-        """Begin to wait, for WAIT_S at most."""
+    def __init__(self, locks: RangeLocks, wait_s: float = WAIT_S) -> None:
+        """Begin to wait, for `wait_s` at most."""
         self._locks = locks
+        self._wait_s = wait_s
         self.note_progress()
 
     def note_progress(self) -> None:
-        """Wait for WAIT_S from now on: the other process is not stopped."""
-        self._deadline, self._pause_s = Deadline.after(WAIT_S), _FIRST_PAUSE_S
-        self._until_s = time.monotonic() + WAIT_S
+        """Wait as long again from now on: the other process is not stopped."""
+        self._deadline, self._pause_s = Deadline.after(self._wait_s), _FIRST_PAUSE_S
+        self._until_s = time.monotonic() + self._wait_s
 
     def pause(self) -> bool:
         """Sleep before the next attempt; return False if the wait is over."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from types import ModuleType
 from typing import Any
@@ -51,13 +50,6 @@ def opencv_file(path: str) -> Any:
 
     with fsspec.open(path) as file:
         return _captured(cv2.VideoCapture(file, cv2.CAP_FFMPEG, []))
-
-
-def opencv_buffered(path: str) -> Any:
-    import cv2
-
-    with fsspec.open(path) as file, io.BufferedReader(file) as buffered:
-        return _captured(cv2.VideoCapture(buffered, cv2.CAP_FFMPEG, []))
 
 
 def _captured(capture: Any) -> Any:
