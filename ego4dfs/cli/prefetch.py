@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -28,10 +29,11 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
 from ego4dfs.cli.prefetch_windows import WindowsToCache
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
+from ego4dfs.cli.shard_option import add_shard, shard_of
 from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
-from ego4dfs.copies import Journal, Layout, unusable
+from ego4dfs.copies import Journal, Layout, ShardJournal, open_whole, unusable
 from ego4dfs.datasets import MANIFEST, METADATA, PRIMARY
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError
 from ego4dfs.prefetch import (
@@ -44,6 +46,7 @@ from ego4dfs.prefetch import (
     ReleaseFiles,
     Report,
     Selections,
+    Shard,
     disks_of,
     room_on,
     without_space,
@@ -72,6 +75,7 @@ def add_arguments(parser: Parser) -> None:
         help="destination: files below -o (default), or blocks in the cache that mounts use",
     )
     prefetch_cache.add_arguments(group)
+    add_shard(group)
     group.add_argument(
         "--jobs",
         metavar="N",
@@ -94,6 +98,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         output_is_optional()
     config = config_from(args)
+    shard = shard_of(args.shard, os.environ)
+    if shard is not None:
+        args.shard = str(shard)  # a command that continues the run may be typed elsewhere
+        config = replace(config, metadata=config.metadata and not shard.index)
     out = (
         config.cache_dir
         if to_cache
@@ -111,10 +119,10 @@ def run(args: argparse.Namespace) -> int:
     elif not config.datasets:
         config = replace(config, datasets=_DEFAULT_DATASETS)
         printer.say("No --datasets given: fetching annotations, as the official tool does.")
-    command = _Command(config, Layout(out, config.version), printer, args)
+    command = _Command(config, Layout(out, config.version), printer, args, shard)
     if to_cache:
         with terminated_as_interrupted():
-            into = _into_cache(args)(config, args, printer, command.listings)
+            into = _into_cache(args)(config, args, printer, command.listings, shard)
             return into.run(lambda state: RetryCommands(parser_of("prefetch"), args, config, state))
     if args.dry_run:
         return command.show_plan()
@@ -137,8 +145,10 @@ class _Command:
         layout: Layout,
         printer: PrefetchPrinter,
         args: argparse.Namespace,
+        shard: Shard | None,
     ) -> None:
         self._config = config
+        self._shard = shard
         self._layout = layout
         self._printer = printer
         self._args = args
@@ -174,7 +184,11 @@ class _Command:
                 )
             self._printer.skipped_datasets(refused)
             self._layout.prepare(())
-            journal = Journal(self._layout.state)
+            journal = (
+                ShardJournal(self._layout.state, self._shard.index, self._shard.count)
+                if self._shard
+                else open_whole(self._layout.state)
+            )
             try:
                 return self._fetch(session, journal, listings, refused)
             finally:
@@ -205,6 +219,7 @@ class _Command:
                 skip_unreadable=True,
                 on_facts=progress.facts,
                 outage=outage,
+                shard=self._shard,
             )
             url = metadata_url(self._config.version) if self._config.metadata else ""
             plan = planner.plan([] if self._args.manifests_only else listings, metadata_url=url)
@@ -219,12 +234,13 @@ class _Command:
     def listings(self, session: Session) -> tuple[list[Listing], dict[str, Ego4DError]]:
         """Return the listings, and the errors of the datasets that cannot be listed.
 
-        Raises the errors that concern all datasets: a rejected key, or a wrong option.
+        Raises the errors that concern all datasets: a rejected key, or a wrong option. Of a shard
+        it raises all: without a dataset, the others would be split in another way.
         """
         names = self._config.datasets
         refused = session.catalog.load(names)
         for error in refused.values():
-            if isinstance(error, (CredentialsRejected, ConfigError)):
+            if self._shard or isinstance(error, (CredentialsRejected, ConfigError)):
                 raise error
         listings = [session.catalog.listing(name) for name in names if name not in refused]
         rows = sum(len(listing.manifest.entries) for listing in listings)
@@ -275,8 +291,11 @@ class _Command:
         """Write the files of the plan, except those of `unwritable` datasets, and report."""
         self._layout.prepare(())
         wanted = {d.dataset for d in plan.datasets if d.dataset and d.count(*TO_FETCH)}
-        unwritable = {**unwritable, **self._prepare_datasets(listings, wanted)}
-        self._remember(plan)
+        with journal.exclusive():
+            if isinstance(journal, ShardJournal) and plan.share is not None:
+                journal.begin_part((item.path for item in plan.items), plan.share.digest)
+            unwritable = {**unwritable, **self._prepare_datasets(listings, wanted)}
+            self._remember(plan)
         fetcher = Fetcher(
             session,
             self._layout,
@@ -303,9 +322,12 @@ class _Command:
         return code
 
     def _remember(self, plan: Plan) -> None:
-        """Record the selection: `verify` reports only its files as missing."""
+        """Record the selection: `verify` reports only its files as missing.
+
+        The files of other shards are not recorded: they may be meant for other directories.
+        """
         config, selections = self._config, Selections(self._layout.state)
-        is_all = not config.is_filtered and config.manifest_override_path is None
+        is_all = not (config.is_filtered or config.manifest_override_path or plan.share)
         for dataset in plan.datasets:
             names = None if is_all else [item.name for item in dataset.items]
             selections.add(config.version, dataset.dataset, names)

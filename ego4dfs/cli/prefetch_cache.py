@@ -19,7 +19,7 @@ from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.windows_file import check_windows_file
 from ego4dfs.config import Config
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
-from ego4dfs.prefetch import TO_FETCH, CacheWarmer, Plan, Report
+from ego4dfs.prefetch import TO_FETCH, CacheWarmer, Plan, Report, Shard
 from ego4dfs.session import Session
 from ego4dfs.text import distinct_sizes, human_size
 from ego4dfs.vfs import open_selected_session
@@ -86,9 +86,15 @@ class ToCache:
     """One run of `prefetch --to cache` that fetches whole files."""
 
     def __init__(
-        self, config: Config, args: argparse.Namespace, printer: PrefetchPrinter, listings: Listings
+        self,
+        config: Config,
+        args: argparse.Namespace,
+        printer: PrefetchPrinter,
+        listings: Listings,
+        shard: Shard | None,
     ) -> None:
-        """Fetch what `listings` returns for a session."""
+        """Fetch what `listings` returns for a session, or its `shard`."""
+        self._shard = shard
         self._config = config
         self._args = args
         self._printer = printer
@@ -152,7 +158,7 @@ class ToCache:
         url = metadata_url(self._config.version) if self._config.metadata else ""
         wanted = [] if self._args.manifests_only else listings
         with self._planning(warmer) as progress:
-            return warmer.plan(wanted, metadata_url=url, on_facts=progress.facts)
+            return warmer.plan(wanted, metadata_url=url, on_facts=progress.facts, shard=self._shard)
 
     @contextmanager
     def _planning(self, warmer: CacheWarmer) -> Iterator[Progress]:

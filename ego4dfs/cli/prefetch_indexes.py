@@ -11,7 +11,7 @@ from ego4dfs.blocks import whole_parts
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode, print_json
 from ego4dfs.cli.prefetch_cache import ToCache, check_disk
-from ego4dfs.cli.prefetch_printer import QUESTION, plan_code, problems_document
+from ego4dfs.cli.prefetch_printer import QUESTION, plan_code, problems_document, share_document
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.errors import ConfigError, Ego4DError
@@ -37,7 +37,10 @@ class IndexesToCache(ToCache):
         listings = videos_of(listings)
         warmer = self._warmer(session)
         with self._planning(warmer) as progress:
-            plan = warmer.plan(listings, on_facts=progress.facts, facts_only=True)
+            plan = warmer.plan(
+                listings, on_facts=progress.facts, facts_only=True, shard=self._shard
+            )
+        self._printer.share(plan.share)
         videos = sum(item.facts is not None for item in plan.items)
         size = sum(item.object_size for item in plan.items)
         needed = sum(map(_estimate, plan.items))
@@ -62,7 +65,7 @@ class IndexesToCache(ToCache):
         report.leave_out(plan)
         self._printer.problems(report)
         if self._args.json:
-            print_json({**sums, **problems_document(report)})
+            print_json({**sums, **problems_document(report), **share_document(plan.share)})
 
     def _fetch_indexes(
         self, session: Session, plan: Plan, refused: dict[str, Ego4DError], retry: RetryCommands

@@ -25,9 +25,10 @@ from ego4dfs.prefetch import (
     Item,
     Plan,
     Report,
+    Share,
     Status,
 )
-from ego4dfs.text import human_size
+from ego4dfs.text import counted, human_size
 
 _HEADER = ("dataset", "files", "size", "complete", "to fetch", "size to fetch", "not on S3")
 _BAD = (Status.REFUSED, Status.MISSING, Status.FAILED)
@@ -66,6 +67,14 @@ class PrefetchPrinter:
             "Checking requested datasets and versions...",
         )
 
+    def share(self, share: Share | None) -> None:
+        """Print which part of the selection is fetched, unless it is all."""
+        if share is not None:
+            self.say(
+                f"{share.name.capitalize()}: {share.files} of {counted(share.all_files, 'file')},"
+                f" {human_size(share.bytes)} of {human_size(share.all_bytes)}."
+            )
+
     def skipped_datasets(self, refused: Mapping[str, Ego4DError]) -> None:
         """Report on stderr the datasets that cannot be listed, with their errors and hints."""
         for error in refused.values():
@@ -86,6 +95,7 @@ class PrefetchPrinter:
 
         `is_all` says that it is the only output, as with --dry-run.
         """
+        self.share(plan.share)
         for item in plan.items:
             if item.state in UNAVAILABLE:
                 self.say(f"Missing s3 object (ignored for download): {_named(item)}")
@@ -94,8 +104,9 @@ class PrefetchPrinter:
             self.say(f"Filtered {complete}/{plan.count(*State)} existing videos for download.")
         if complete and not to_fetch and not plan.count(*UNAVAILABLE):
             where = "cache" if self.is_cache else "output directories under"
+            which = f" of {plan.share.name}" if plan.share else ""
             self.say(
-                f"The latest versions of all requested videos already exist in the {where}:",
+                f"The latest versions of all requested videos{which} already exist in the {where}:",
                 f"{self.out}",
             )
         if is_all and self.as_json:
@@ -289,6 +300,24 @@ def _plan_document(
             for item in plan.items
             if item.state in UNAVAILABLE
         ],
+        **share_document(plan.share),
+    }
+
+
+def share_document(share: Share | None) -> dict[str, object]:
+    """Return which part of a selection is fetched, for programs; nothing if it is all."""
+    if share is None:
+        return {}
+    return {
+        "shard": {
+            "index": share.index,
+            "count": share.count,
+            "files": share.files,
+            "bytes": share.bytes,
+            "all_files": share.all_files,
+            "all_bytes": share.all_bytes,
+            "split": share.digest,
+        }
     }
 
 
@@ -321,7 +350,12 @@ def _report_line(report: Report, seconds: float) -> str:
         moved.append(f"{human_size(report.resumed_bytes)} from an earlier run")
     speed = human_size(int(report.fetched_bytes / max(seconds, 0.001)))
     pace = f" ({speed}/s)" if report.fetched_bytes else ""
-    return f"{', '.join(counts)}; {', '.join(moved)} in {seconds:.1f} s{pace}."
+    done = f"{', '.join(counts)}; {', '.join(moved)} in {seconds:.1f} s{pace}."
+    share = report.share
+    if share is None:
+        return done
+    size = human_size(share.bytes)
+    return f"{share.name}: {counted(share.files, 'file')}, {size}: {done}"
 
 
 def _report_document(
@@ -338,6 +372,7 @@ def _report_document(
         "seconds": round(seconds, 3),
         "stopped_by": None if error is None else str(error) or type(error).__name__,
         **problems_document(report),
+        **share_document(report.share),
         "retry": list(retry),
         "exit_code": int(code),
     }

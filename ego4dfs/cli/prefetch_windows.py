@@ -8,7 +8,7 @@ from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode, print_json
 from ego4dfs.cli.prefetch_cache import ToCache, bytes_to_fetch, check_disk
 from ego4dfs.cli.prefetch_indexes import videos_of
-from ego4dfs.cli.prefetch_printer import problems_document, report_code
+from ego4dfs.cli.prefetch_printer import problems_document, report_code, share_document
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.windows_file import (
     bad_rows_document,
@@ -69,7 +69,11 @@ class WindowsToCache(ToCache):
     def _find(self, session: Session, warmer: CacheWarmer, listings: list[Listing]) -> WindowPlan:
         with self._planning(warmer) as progress:
             planner = WindowPlanner(
-                session, warmer, retry_for_s=self._config.retry_for_s, on_facts=progress.facts
+                session,
+                warmer,
+                retry_for_s=self._config.retry_for_s,
+                on_facts=progress.facts,
+                shard=self._shard,
             )
             rows = window_rows(session, self._config, self._args.windows, progress.rows)
             return planner.plan(rows, listings, progress.show)
@@ -80,7 +84,10 @@ class WindowsToCache(ToCache):
             say_bad_rows(found.bad)
         if found.unselected:
             self._printer.say(unselected_line(found.unselected))
-        if not found.windows and not found.report.problems:
+        share = found.plan.share
+        self._printer.share(share)
+        is_empty = share is not None and not share.files  # the windows are those of other shards
+        if not (found.windows or found.report.problems or is_empty):
             raise ConfigError(f"--windows {self._args.windows}: none of its windows can be used")
         self._printer.say(
             f"{counted(found.windows, 'window')} of {counted(found.videos, 'video')},"
@@ -89,7 +96,8 @@ class WindowsToCache(ToCache):
             f" cached; {self._room(session)}."
         )
         if self._args.dry_run and self._args.json:
-            print_json({**_document(found), **problems_document(found.report)})
+            document = {**_document(found), **problems_document(found.report)}
+            print_json({**document, **share_document(share)})
 
     def _code(self, report: Report) -> int:
         """Return the exit code of a run: partly done if rows were left out."""

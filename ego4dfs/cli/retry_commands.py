@@ -39,7 +39,9 @@ class RetryCommands:
     def commands(self, report: Report, listing: Callable[[str], Listing | None]) -> list[str]:
         """Return the commands that continue this run; none if nothing failed."""
         if report.stopped_by is not None:
-            return [command_line(self._parser, argparse.Namespace(**self._args))]
+            return [self._line(())]
+        if self._args.get("shard") and (report.problems or report.refused):
+            return [self._line(())]  # fewer files would be split in another way
         commands = list(self._for_files(report.problems, listing))
         if report.refused:
             commands.append(self._line((), datasets=list(report.refused)))

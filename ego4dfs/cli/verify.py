@@ -25,7 +25,7 @@ from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.cli.verify_offline import selected_names
 from ego4dfs.config import Config
-from ego4dfs.copies import Journal, Layout, unusable
+from ego4dfs.copies import Journal, Layout, open_whole, unusable
 from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
@@ -138,7 +138,7 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
     try:
         if repair or prunes:
             layout.prepare(config.datasets)
-        journal = Journal(layout.state) if repair or prunes else _read_only_journal(layout)
+        journal = open_whole(layout.state) if repair or prunes else _read_only_journal(layout)
         try:
             return _check(layout, config, session, journal, args)
         finally:

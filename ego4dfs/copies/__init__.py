@@ -8,5 +8,16 @@ from ego4dfs.copies.layout import Layout, unusable
 from ego4dfs.copies.record import Record
 from ego4dfs.copies.rule import State
 from ego4dfs.copies.serving import Copies, Copy
+from ego4dfs.copies.shard_journal import ShardJournal, open_whole
 
-__all__ = ["Copies", "Copy", "Journal", "Layout", "Record", "State", "unusable"]
+__all__ = [
+    "Copies",
+    "Copy",
+    "Journal",
+    "Layout",
+    "Record",
+    "ShardJournal",
+    "State",
+    "open_whole",
+    "unusable",
+]

@@ -14,7 +14,8 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -55,10 +56,11 @@ class Journal:
     small files, which are never recorded as unfinished, need no statements that delete such rows.
     """
 
-    def __init__(self, state: Path, *, read_only: bool = False) -> None:
+    def __init__(self, state: Path, *, read_only: bool = False, wait_s: float = 0.0) -> None:
         """Open or create the journal in `state`, and lock the directory against other prefetches.
 
-        With `read_only` nothing is created or locked, and the journal cannot be written.
+        With `read_only` nothing is created or locked, and the journal cannot be written. Another
+        process that holds it is waited for during `wait_s`.
         """
         self._lock = threading.Lock()  # guards the connection
         self._boot = _boot_id()
@@ -67,7 +69,7 @@ class Journal:
         if read_only:
             self._db = journal_file.open_to_look(self._path)
         else:
-            self._held, self._db = journal_file.open_to_write(self._path)
+            self._held, self._db = journal_file.open_to_write(self._path, wait_s)
         try:
             if read_only and not self._names():  # none, or an empty one
                 self._db.close()
@@ -88,6 +90,16 @@ class Journal:
     def writable(self) -> bool:
         """Whether it was opened for writing, and not only for reading."""
         return self._held >= 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes write to the same directories of copies."""
+        return False
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes from the records that all write: this one is alone."""
+        yield
 
     @classmethod
     def empty(cls) -> Journal:
@@ -215,6 +227,29 @@ class Journal:
         if path in self._partial:
             self._write(*_forgotten(path))
             self._partial.discard(path)
+
+    def take_rows(self, other: Journal, paths: Collection[str] | None = None) -> None:
+        """Replace the rows of these paths, or all, with those of another journal; add its evidence.
+
+        A path without rows there has none afterwards. Raises JournalError.
+        """
+        for table in TABLES:
+            rows = other._all(f"SELECT * FROM {table}")  # noqa: S608 - a constant
+            if table == "evidence":
+                self._put("INSERT OR IGNORE", table, rows)
+                continue
+            if paths is not None:
+                kept = frozenset(paths)
+                rows = [row for row in rows if row[0] in kept]
+                self._write(*((f"DELETE FROM {table} WHERE path = ?", (p,)) for p in kept))  # noqa: S608 - a constant
+            self._put("INSERT OR REPLACE", table, rows)
+        self._partial = self._paths("SELECT path FROM downloads UNION SELECT path FROM ranges")
+        self._has_times = self._knows_times()
+
+    def _put(self, verb: str, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        for row in rows[:1]:
+            query = f"{verb} INTO {table} VALUES ({', '.join('?' * len(row))})"
+            self._write(*((query, values) for values in rows))
 
     def close(self) -> None:
         """Close the journal, and release the lock of the directory."""

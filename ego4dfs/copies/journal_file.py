@@ -12,8 +12,9 @@ import logging
 import mmap
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ego4dfs.errors import OutputError
@@ -26,20 +27,45 @@ log = logging.getLogger(__name__)
 LOCK = "lock"
 
 _LOCK_WAIT_S = 30
+_PAUSE_S = 0.05
 _NO_ROOM_BYTES = 64 << 10
 _ROOM = "make room, or name another directory with -o"
 _NO_LOCKS = REFUSALS | {errno.ENOLCK}
 _SIDES = ("-journal", "-wal", "-shm")
 
 
-def open_to_write(path: Path) -> tuple[int, sqlite3.Connection]:
+class InUse(OutputError):  # noqa: N818 - a state of the directory
+    """Another process holds the lock of a directory."""
+
+
+@contextmanager
+def exclusive(state: Path, wait_s: float) -> Iterator[None]:
+    """Hold the lock of a directory of records during the block, without opening its journal.
+
+    Raises InUse if another process holds it for `wait_s`, and OutputError without locks.
+    """
+    try:
+        with Folder.at(state) as folder:
+            held, has_locks = _hold(folder, wait_s)
+    except OSError as error:
+        raise _refused(state, error) from error
+    try:
+        if not has_locks:
+            hint = "give each shard a directory of its own, or mount it with locks (Lustre: flock)"
+            raise OutputError(f"{state.parent}: shards need a filesystem with locks", hint=hint)
+        yield
+    finally:
+        os.close(held)
+
+
+def open_to_write(path: Path, wait_s: float = 0.0) -> tuple[int, sqlite3.Connection]:
     """Open or create the journal; return the descriptor of its lock, and the connection.
 
-    Raises OutputError.
+    Raises InUse if another process holds it for `wait_s`, and OutputError.
     """
     try:
         with Folder.at(path.parent.parent) as root, root.below(path.parent.name) as folder:
-            held, has_locks = _hold(folder)
+            held, has_locks = _hold(folder, wait_s)
             try:
                 return held, _open_sound(folder, path, has_locks=has_locks)
             except BaseException:
@@ -200,18 +226,18 @@ def _can(call: Callable[[], None]) -> bool:
     return True
 
 
-def _hold(folder: Folder) -> tuple[int, bool]:
+def _hold(folder: Folder, wait_s: float) -> tuple[int, bool]:
     """Lock the directory for as long as this process lives; return the descriptor of the lock.
 
     The second value is whether the filesystem has locks.
     """
     held = folder.open_or_create(LOCK)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(held, wait_s)
     except BlockingIOError:
         pid = os.pread(held, 20, 0).decode(errors="replace").strip()
         os.close(held)
-        raise OutputError(
+        raise InUse(
             f"{folder.path.parent}: another prefetch is running there (pid {pid})",
             hint="wait until it is done, or end it: it can be resumed",
         ) from None
@@ -227,3 +253,13 @@ def _hold(folder: Folder) -> tuple[int, bool]:
     os.ftruncate(held, 0)
     os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
     return held, True
+
+
+def _lock(descriptor: int, wait_s: float) -> None:
+    until_s = time.monotonic() + wait_s
+    while time.monotonic() < until_s:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE_S)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

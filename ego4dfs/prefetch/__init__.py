@@ -13,11 +13,13 @@ from ego4dfs.prefetch.plan import (
     DatasetPlan,
     Item,
     Plan,
+    Share,
 )
 from ego4dfs.prefetch.planner import Planner
 from ego4dfs.prefetch.release_files import ReleaseFiles
 from ego4dfs.prefetch.report import Problem, Report, Status
 from ego4dfs.prefetch.selection_history import Expected, Selections
+from ego4dfs.prefetch.shard import Shard
 from ego4dfs.prefetch.windows import WindowPlan, WindowPlanner
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "Report",
     "Revalidator",
     "Selections",
+    "Shard",
+    "Share",
     "Status",
     "WindowPlan",
     "WindowPlanner",

@@ -25,6 +25,7 @@ from ego4dfs.prefetch.cache_run import CacheRun, bytes_on_disk, count_bytes
 from ego4dfs.prefetch.etag_check import ATTEMPTS
 from ego4dfs.prefetch.plan import COMPLETE, TO_FETCH, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report, Status
+from ego4dfs.prefetch.shard import Shard
 from ego4dfs.prefetch.worker_pool import Task
 from ego4dfs.reader import EtagVerifier
 from ego4dfs.reader.etag_verifier import Outcome
@@ -72,11 +73,13 @@ class CacheWarmer:
         metadata_url: str = "",
         on_facts: Callable[[int, int], None] = lambda _done, _total: None,
         facts_only: bool = False,
+        shard: Shard | None = None,
     ) -> Plan:
         """Return the plan of these datasets and ego4d.json: what is cached and what is missing.
 
         With `facts_only` the cache is not looked at: each block of each object would be, and who
-        needs little of them narrows the items. All that exist are then to be fetched.
+        needs little of them narrows the items. All that exist are then to be fetched. With `shard`
+        the plan has that part of the files.
         Raises CredentialsRejected when the key is refused, and StoreUnavailable when the store
         does not answer.
         """
@@ -86,18 +89,28 @@ class CacheWarmer:
             rows.append((listing.dataset, len(listing.manifest.entries), files))
         total = sum(len(files) for _, _, files in rows)
         self._facts.sweep(url for _, _, files in rows for _, _, url in files)
-        datasets, done, begun = [], 0, 0
+        datasets, done = [], 0
         for dataset, count, files in rows:
             items = []
             for name, uid, url in files:
-                item = self._item(dataset, name, uid, url)
-                item, cached = (item, 0) if facts_only else self._compared(item)
-                items.append(item)
-                begun += cached
+                items.append(self._item(dataset, name, uid, url))
                 done += 1
                 on_facts(done, total)
             datasets.append(DatasetPlan(dataset, count, items))
-        return Plan(datasets, partial_bytes=begun)
+        share = None
+        if shard is not None:
+            datasets, share = shard.of(datasets, by_size=True)
+        if facts_only:
+            return Plan(datasets, share=share)
+        compared = [[self._compared(item) for item in dataset.items] for dataset in datasets]
+        return Plan(
+            [
+                replace(dataset, items=[item for item, _ in some])
+                for dataset, some in zip(datasets, compared, strict=True)
+            ],
+            partial_bytes=sum(begun for some in compared for _, begun in some),
+            share=share,
+        )
 
     def check_room(self, plan: Plan, *, pin: bool) -> None:
         """Raise CacheError if the plan needs more than the cache has, or than can be pinned."""
@@ -137,7 +150,7 @@ class CacheWarmer:
         result. Raises CacheError as `check_room` does, before a byte is fetched.
         """
         self.check_room(plan, pin=pin)
-        self.report.files = plan.count(*State)
+        self.report.files, self.report.share = plan.count(*State), plan.share
         self.report.total_bytes = plan.bytes(*TO_FETCH)
         self.report.leave_out(plan)
         self.report.done(Status.SKIPPED, plan.count(*COMPLETE))

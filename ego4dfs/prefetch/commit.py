@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from ego4dfs.copies import Journal, Layout, Record, State
@@ -97,19 +97,23 @@ class Committer:
             item, facts = self._committed.popleft()
             rows.setdefault(item.dataset, []).append((item.uid, facts.version_id, item.name))
         for dataset, some in rows.items():
-            directory = self._layout.dataset(dataset)
-            if dataset not in self._versions:
-                self._versions[dataset] = VersionFile(directory)
-            self._versions[dataset].update(some)
-            try:
-                self._save(dataset)
-            except OSError as error:
-                is_its_own = is_of_own_disk(error, directory, self._layout.root)
-                if not is_its_own and error.errno not in _NOT_ALLOWED:
-                    raise
-                if dataset not in self._unsaved:
-                    self._unsaved.add(dataset)
-                    log.warning("the official tool will not know all these copies: %s", error)
+            with self._journal.exclusive():
+                self._flush_dataset(dataset, some)
+
+    def _flush_dataset(self, dataset: str, rows: Sequence[tuple[str, str, str]]) -> None:
+        directory = self._layout.dataset(dataset)
+        if dataset not in self._versions or self._journal.is_shared:
+            self._versions[dataset] = VersionFile(directory)
+        self._versions[dataset].update(rows)
+        try:
+            self._save(dataset)
+        except OSError as error:
+            is_its_own = is_of_own_disk(error, directory, self._layout.root)
+            if not is_its_own and error.errno not in _NOT_ALLOWED:
+                raise
+            if dataset not in self._unsaved:
+                self._unsaved.add(dataset)
+                log.warning("the official tool will not know all these copies: %s", error)
 
     def _save(self, dataset: str) -> None:
         folder = self._folders.folder(self._layout.relative_directory(dataset))

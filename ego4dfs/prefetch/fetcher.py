@@ -66,7 +66,7 @@ class Fetcher:
         During an outage of the store, requests are retried for `retry_for_s`. The files of datasets
         whose directories are `unwritable` count as failed.
         """
-        self.report = Report(plan.count(*State))
+        self.report = Report(plan.count(*State), share=plan.share)
         self.report.leave_out(plan, unwritable)
         plan = replace(plan, datasets=[d for d in plan.datasets if d.dataset not in unwritable])
         self.report.total_bytes = plan.bytes(*TO_FETCH)

@@ -56,7 +56,7 @@ class IndexWarmer:
         share = int(self._admin.max_bytes * PIN_SHARE)
         self._room = self._admin.bytes_left_to_pin if pin else share
         self._pinned = self._admin.pinned_keys() if pin else frozenset()
-        self.report.files = plan.count(*State)
+        self.report.files, self.report.share = plan.count(*State), plan.share
         self.report.leave_out(plan)
         found = [item for item in plan.items if item.facts is not None]
         tasks: list[Task] = [partial(self._fetch, item, pin=pin) for item in reversed(found)]

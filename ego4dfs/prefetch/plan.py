@@ -73,6 +73,29 @@ UNAVAILABLE = (State.MISSING, State.REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """One part of a selection: part `index` of `count`, counted from 0.
+
+    It has `files` with `bytes`, as far as sizes are known, of the `all_files` with `all_bytes`,
+    without ego4d.json, which is not divided.
+    `digest` is equal on two machines if they split the same selection in the same way.
+    """
+
+    index: int
+    count: int
+    files: int
+    bytes: int
+    all_files: int
+    all_bytes: int
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The part in words."""
+        return f"shard {self.index} of {self.count}"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The datasets in the order of the command; `partial_bytes` of unfinished files are on disk."""
 
@@ -80,6 +103,8 @@ class Plan:
     partial_bytes: int = 0
     unsized: int = 0
     """Number of files to fetch whose size is unknown."""
+    share: Share | None = None
+    """Which part of the selection this is; None if it is all of it."""
 
     @property
     def items(self) -> Iterator[Item]:

@@ -21,6 +21,7 @@ from ego4dfs.manifest import Entry
 from ego4dfs.prefetch.head_requests import Revalidator
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Item, Plan
+from ego4dfs.prefetch.shard import Shard
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
@@ -40,7 +41,8 @@ class Planner:
     `compare_bytes` reads files that no record decides about, up to COMPARED_BYTES of them.
     `skip_unreadable` plans to fetch all files of a directory that cannot be read.
     `on_facts` is called with the objects checked so far, and all; `outage` says how long to wait
-    for a store that does not answer.
+    for a store that does not answer. With `shard` the plan has that part of the files, by number
+    of files if not all sizes are asked for.
     """
 
     session: Session
@@ -54,12 +56,14 @@ class Planner:
     renamed: dict[str, str] = field(default_factory=dict)
     """After `plan`: the names of files whose own names equal those of other files on this disk."""
     outage: Outage = field(default_factory=Outage)
+    shard: Shard | None = None
 
     def plan(self, listings: Iterable[Listing], *, metadata_url: str = "") -> Plan:
         """Return the plan of these datasets, and of ego4d.json if its URL is given.
 
         Raises CredentialsRejected when the key is refused, and StoreUnavailable when nothing
-        answers any more; a refusal of one object is its own state.
+        answers any more, or a shard needs a size that is not known; a refusal of one object is its
+        own state.
         """
         downloaded = self.journal.partial_bytes()
         evidence = BucketEtags(self.journal, self.session.store.source)
@@ -77,6 +81,10 @@ class Planner:
             entries = list(with_disk_names(listing.entries, names))  # unpacked once
             items = self._items(listing.dataset, entries, evidence)
             datasets.append(DatasetPlan(listing.dataset, len(listing.manifest.entries), items))
+        share = None
+        if self.shard is not None:
+            by_size = not (self.skip_checks or self.bypass)
+            datasets, share = self.shard.of(datasets, by_size=by_size)
         if self.compare_bytes:
             datasets = self._compared(datasets, evidence)
         to_get = [item for d in datasets for item in d.items if item.state in TO_FETCH]
@@ -84,6 +92,7 @@ class Planner:
             datasets,
             partial_bytes=sum(min(downloaded.get(item.path, 0), item.size) for item in to_get),
             unsized=sum(item.facts is None for item in to_get),
+            share=share,
         )
 
     def _metadata(self, url: str, evidence: BucketEtags) -> DatasetPlan:

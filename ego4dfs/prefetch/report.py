@@ -13,7 +13,7 @@ from ego4dfs.copies import State
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing
 from ego4dfs.prefetch.disk_errors import reason_of
 from ego4dfs.prefetch.outage import Outage
-from ego4dfs.prefetch.plan import COMPLETE, UNAVAILABLE, Item, Plan
+from ego4dfs.prefetch.plan import COMPLETE, UNAVAILABLE, Item, Plan, Share
 
 _NONE: Mapping[str, OSError] = MappingProxyType({})
 
@@ -54,7 +54,7 @@ class Report:
 
     Safe from several threads; `_lock` guards all of it. `active` are the large files in progress,
     as path -> [bytes done, bytes in all]. `refused` are datasets without a manifest. `outage` says
-    whether the store answers.
+    whether the store answers. `share` is the part of the selection that is fetched, if not all.
     """
 
     files: int = 0
@@ -68,6 +68,7 @@ class Report:
     refused: dict[str, Ego4DError] = field(default_factory=dict)
     active: dict[str, list[int]] = field(default_factory=dict)
     outage: Outage = field(default_factory=Outage)
+    share: Share | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def done(self, status: Status = Status.DONE, count: int = 1) -> None:

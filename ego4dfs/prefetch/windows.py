@@ -18,6 +18,7 @@ from ego4dfs.prefetch.cache_warmer import CacheWarmer
 from ego4dfs.prefetch.index_warmer import IndexWarmer
 from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Item, Plan
 from ego4dfs.prefetch.report import Report
+from ego4dfs.prefetch.shard import Shard
 from ego4dfs.session import Session
 
 _BAD_ROWS_KEPT = 10_000
@@ -143,8 +144,10 @@ class WindowPlanner:
         *,
         retry_for_s: float = 0.0,
         on_facts: Callable[[int, int], None] = lambda _done, _total: None,
+        shard: Shard | None = None,
     ) -> None:
-        """Plan for `warmer`, which fetches it afterwards."""
+        """Plan for `warmer`, which fetches it afterwards; of a `shard` only its videos."""
+        self._shard = shard
         self._session = session
         self._warmer = warmer
         self._on_facts = on_facts
@@ -167,7 +170,9 @@ class WindowPlanner:
         """
         self._collect(rows, WindowFiles(self._session.catalog, listings))
         wanted = self._with_windows(listings)
-        whole = self._warmer.plan(wanted, on_facts=self._on_facts, facts_only=True)
+        whole = self._warmer.plan(
+            wanted, on_facts=self._on_facts, facts_only=True, shard=self._shard
+        )
         report = self._indexes.report
         self._found.has_ended = self._indexes.run(whole, lambda: tick(report))
         if self._found.has_ended and report.stopped_by is None:
@@ -197,7 +202,7 @@ class WindowPlanner:
             for item in self._items.values()
             if item.state in TO_FETCH
         )
-        return Plan(datasets, partial_bytes=cached)
+        return Plan(datasets, partial_bytes=cached, share=whole.share)
 
     def _collect(self, rows: Iterable[Row], files: WindowFiles) -> None:
         for row in rows:

@@ -1,0 +1,451 @@
+"""`prefetch --shard`: equal parts on all machines, and several shards in one directory at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ego4dfs.cli.shard_option import shard_of
+from ego4dfs.copies import (
+    Journal,
+    Layout,
+    Record,
+    ShardJournal,
+    State,
+    journal_file,
+    open_whole,
+    shard_journal,
+)
+from ego4dfs.copies.journal import JournalError
+from ego4dfs.copies.manifest_ver import VersionFile
+from ego4dfs.errors import ConfigError, OutputError, StoreUnavailable
+from ego4dfs.files import Folders
+from ego4dfs.prefetch import TO_FETCH, DatasetPlan, Item, Report, Shard
+from ego4dfs.prefetch.commit import Committer
+from ego4dfs.prefetch.shard import assign
+from ego4dfs.store import ObjectFacts
+from kit.cli import EGO4DFS
+from kit.data import MIB, seeded
+from kit.guides import examples, run_example
+from kit.prefetch import data_of, tree
+from kit.processes import wait_until
+from kit.server import environment
+
+pytestmark = pytest.mark.first_pass
+
+FILES = {f"v{i}.mp4": seeded(str(i), 3000 * i + 1) for i in range(24)}
+SIZES = st.dictionaries(st.text(max_size=8), st.integers(0, 1 << 40), max_size=60)
+
+
+@given(sizes=SIZES, count=st.integers(1, 64), seed=st.integers())
+@settings(max_examples=200, deadline=None)
+def test_parts_are_disjoint_complete_and_independent_of_the_order(sizes, count, seed):
+    shuffled = list(sizes.items())
+    random.Random(seed).shuffle(shuffled)
+    found = [Shard(part, count).keys(dict(shuffled)) for part in range(count)]
+    assert sorted(key for part in found for key in part) == sorted(sizes)
+    assert assign(sizes, count) == {key: part for part in range(count) for key in found[part]}
+    loads = [sum(sizes[key] for key in part) for part in found]
+    assert max(loads) <= sum(sizes.values()) / count + max(sizes.values(), default=0)
+
+
+def test_files_of_equal_size_are_counted():
+    for size in (0, 1):
+        found = assign({f"s3://b/{i}": size for i in range(130)}, 64)
+        counts = [list(found.values()).count(part) for part in range(64)]
+        assert sorted(set(counts)) == [2, 3]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_largest_part_of_the_samples_sizes_is_near_the_mean(sampled, seed):
+    """Show 3: at most 1.1 times the mean, for 1 to 64 parts."""
+    known = [file.size for files in sampled.sample.files.values() for file in files]
+    drawn = random.Random(seed).choices(known, k=2000)
+    sizes = {f"s3://b/{i}": size for i, size in enumerate(drawn)}
+    worst = 0.0
+    for count in range(1, 65):
+        loads = [0] * count
+        for key, part in assign(sizes, count).items():
+            loads[part] += sizes[key]
+        worst = max(worst, max(loads) * count / sum(loads))
+    print(f"largest part / mean: {worst:.4f} with files of {min(known)} to {max(known)} bytes")
+    assert worst <= 1.1
+
+
+def test_a_size_that_is_not_known_is_an_error_not_another_split():
+    items = [Item("v2/d", "a", "d", "", "s3://b/a", None, state) for state in TO_FETCH]
+    for item in items:
+        with pytest.raises(StoreUnavailable, match="s3://b/a: its size is not known"):
+            Shard(0, 2).of([DatasetPlan("d", 1, [item])], by_size=True)
+        _, share = Shard(0, 2).of([DatasetPlan("d", 1, [item])], by_size=False)
+        assert share.all_files == 1
+
+
+ARRAY = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "4"}
+STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "3"}
+RANK = {"RANK": "6", "WORLD_SIZE": "8"}
+POD = {"JOB_COMPLETION_INDEX": "2", "JOB_COMPLETIONS": "5"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "shard"),
+    [
+        (ARRAY | {"SLURM_ARRAY_TASK_MIN": "3"}, "2/4"),
+        (ARRAY | {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_STEP": "2"}, "2/4"),
+        (ARRAY | {"SLURM_ARRAY_TASK_ID": "3", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, "3/4"),
+        (
+            ARRAY | STEP | {"SLURM_ARRAY_TASK_ID": "3", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"},
+            "3/4",
+        ),
+        (STEP, "1/3"),
+        (STEP | {"SLURM_NTASKS": "9", "SLURM_STEP_NUM_TASKS": "3"}, "1/3"),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, "2/4"),
+        (RANK, "6/8"),
+        (RANK | STEP, "6/8"),
+        (RANK | STEP | {"SLURM_STEP_ID": ""}, "6/8"),
+        (POD, "2/5"),
+        ({"RANK": "0", "WORLD_SIZE": "1"} | POD, "2/5"),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, "0/1"),
+    ],
+)
+def test_auto_reads_the_variables_of_schedulers(environ, shard):
+    assert str(shard_of("auto", environ)) == shard
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({}, ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "RANK", "JOB_COMPLETION_INDEX")),
+        ({"RANK": "0"}, ("WORLD_SIZE is not set",)),
+        ({"JOB_COMPLETION_INDEX": "0"}, ("JOB_COMPLETIONS is not set",)),
+        ({"SLURM_ARRAY_TASK_ID": "0"}, ("SLURM_ARRAY_TASK_COUNT is not set",)),
+        (RANK | {"RANK": "x"}, ("RANK=x is not a number",)),
+        (RANK | {"RANK": "8"}, ("RANK=8", "WORLD_SIZE=8")),
+        (RANK | POD, ("RANK (6/8)", "JOB_COMPLETION_INDEX (2/5)")),
+        (ARRAY | STEP | {"SLURM_ARRAY_TASK_ID": "1"}, ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID")),
+        (ARRAY | {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "9"}, ("evenly",)),
+        (ARRAY | {"SLURM_ARRAY_TASK_STEP": "0"}, ("evenly",)),
+        ({**STEP, "SLURM_PROCID": "0"} | {"SLURM_STEP_ID": None}, ("SLURM_NTASKS", "batch script")),
+    ],
+)
+def test_variables_that_name_no_part_are_an_error_that_names_them(environ, named):
+    environ = {name: value for name, value in environ.items() if value is not None}
+    with pytest.raises(ConfigError) as caught:
+        shard_of("auto", environ)
+    assert all(text in f"{caught.value} {caught.value.hint}" for text in named)
+
+
+@pytest.mark.parametrize(
+    "text", ["3/3", "-1/4", "a/b", "1/0", "0/0", "1", "", "1/2/3", "\u0661/\u0662"]
+)
+def test_a_malformed_shard_is_an_error(text):
+    with pytest.raises(ConfigError, match="--shard"):
+        shard_of(text, {})
+
+
+@pytest.fixture
+def together(spawn, release, tmp_path):
+    """Start shards of a selection in one directory, all at once, and return the processes."""
+
+    def run(shards, *arguments, out="out"):
+        command = [*EGO4DFS, "prefetch", "-y", "-o", str(tmp_path / out), "--json"]
+        command += ["--version", release.version, *arguments]
+        started = []
+        for shard in shards:
+            log = (tmp_path / f"{shard.replace('/', '-')}.json").open("w+")
+            # Each machine has a cache of its own.
+            cache = str(tmp_path / f"cache-{shard.replace('/', '-')}")
+            started.append(
+                (spawn([*command, "--shard", shard, "--cache-dir", cache], stdout=log), log)
+            )
+        return started
+
+    return run
+
+
+def reports(started):
+    found = []
+    for process, log in started:
+        assert process.wait(timeout=120) == 0
+        log.seek(0)
+        found.append(json.load(log))
+    return found
+
+
+def records(out):
+    with closing(Journal(out / ".ego4dfs", read_only=True)) as journal:
+        return {path: (r.url, r.facts.etag, r.checksum) for path, r in journal.records()}
+
+
+def test_shards_in_one_directory_at_once_make_what_one_run_makes(
+    prefetch, together, release, front, tmp_path
+):
+    release.dataset("annotations", FILES)
+    release.dataset("clips", {"c.mp4": b"c", "d.mp4": seeded("d", 9 * MIB)})
+    release.metadata(b'{"videos": []}')
+    options = ("--datasets", "annotations", "clips")
+    prefetch("-y", *options, "-o", str(tmp_path / "whole"))
+    front.reset()
+    found = reports(together([f"{part}/4" for part in range(4)], *options))
+    gets = [path for method, path, _ in front.log if method == "GET" and "/objects/" in path]
+    assert {path.rpartition("/")[2] for path in gets} == {*FILES, "c.mp4", "d.mp4"}
+    assert sorted(r["shard"]["index"] for r in found) == [0, 1, 2, 3]
+    assert len({r["shard"]["split"] for r in found}) == 1
+    assert sum(r["shard"]["files"] for r in found) == len(FILES) + 2
+    size = sum(map(len, FILES.values())) + 1 + 9 * MIB + 14
+    assert sum(r["fetched_bytes"] for r in found) == size  # nothing is fetched twice
+    assert _lines(tree(tmp_path / "out")) == _lines(tree(tmp_path / "whole"))
+    assert records(tmp_path / "out") == records(tmp_path / "whole")
+    assert not list((tmp_path / "out/.ego4dfs").glob("shard-*"))
+    front.reset()
+    done = prefetch("-y", *options)
+    assert "The latest versions of all requested videos already exist" in done.stdout
+    assert not [path for method, path, _ in front.log if method == "GET" and "/objects/" in path]
+
+
+def _lines(found):
+    """Return the files; of manifest.ver the lines, whose order is that of completion."""
+    return {p: sorted(d.splitlines()) if p.endswith(".ver") else d for p, d in found.items()}
+
+
+def test_a_complete_shard_does_not_claim_the_whole(prefetch, release, tmp_path):
+    release.dataset("annotations", FILES)
+    prefetch("-y", "--no-metadata", "--shard", "1/3")
+    found = data_of(tree(tmp_path / "out"), release, "annotations")
+    assert 0 < len(found) < len(FILES)
+    again = prefetch("-y", "--no-metadata", "--shard", "1/3")
+    assert f"Shard 1 of 3: {len(found)} of {len(FILES)} files" in again.stdout
+    assert "all requested videos of shard 1 of 3 already exist" in again.stdout
+    document = json.loads((tmp_path / "out/.ego4dfs/selections.json").read_bytes())
+    assert document == {release.version: {"annotations": sorted(found)}}
+    planned = prefetch("--dry-run", "--no-metadata", "--json")
+    [dataset] = json.loads(planned.stdout)["datasets"]
+    assert dataset["to_fetch"] == len(FILES) - len(found)
+    other = prefetch("-y", "--no-metadata", "--shard", "0/3")
+    assert f"shard 0 of 3: {len(FILES) // 3}" in other.stdout
+
+
+def test_a_killed_shard_is_resumed_by_any_later_run(prefetch, together, release, front, tmp_path):
+    files = {f"big{i}.mp4": seeded(f"b{i}", 24 * MIB + i) for i in range(2)}
+    release.dataset("annotations", files)
+    front.faults.piece_bytes, front.faults.bytes_per_s = 64 << 10, 6 * MIB
+    [(process, _)] = together(["0/2"], "--no-metadata")
+    wait_until(lambda: front.bytes_sent > 12 * MIB)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    front.faults.bytes_per_s = 0.0
+    done = json.loads(prefetch("-y", "--no-metadata", "--json").stdout)
+    assert done["resumed_bytes"] > MIB
+    size = sum(map(len, files.values()))
+    assert done["fetched_bytes"] == size - done["resumed_bytes"] - done["cached_bytes"]
+    assert data_of(tree(tmp_path / "out"), release, "annotations") == files
+    assert not list((tmp_path / "out/.ego4dfs").glob("shard-*"))
+
+
+def test_runs_that_may_write_the_same_file_are_refused(
+    prefetch, together, release, front, tmp_path
+):
+    release.dataset("annotations", FILES)
+    gate = threading.Event()
+    front.faults.only, front.faults.method, front.faults.gate = "objects", "GET", gate
+    try:
+        started = together(["0/2"], "--no-metadata")
+        plan = tmp_path / "out/.ego4dfs/shard-0-of-2/plan.json"
+        wait_until(plan.exists)
+        same = prefetch("-y", "--no-metadata", "--shard", "0/2", code=1)
+        assert "another prefetch is running there" in same.stderr
+        whole = prefetch("-y", "--no-metadata", code=1)
+        assert "another prefetch is running there" in whole.stderr
+        other = prefetch("-y", "--no-metadata", "--shard", "1/3", code=1)
+        assert "shard-0-of-2 of another selection" in other.stderr
+    finally:
+        gate.set()
+    reports(started)
+    prefetch("-y", "--no-metadata", "--shard", "1/3")
+
+
+def test_the_command_that_continues_splits_in_the_same_way(prefetch, release, tmp_path):
+    names = [f"v{number}.mp4" for number in range(8)]
+    rows = [f"{name},file,{release.url(f'annotations/{name}')}" for name in names]
+    release.manifest("annotations", "\n".join(["video_uid,type,s3_path", *rows, ""]))
+    for name in names[1:]:
+        release.put(f"annotations/{name}", name.encode())
+    parts = assign(
+        {release.url(f"annotations/{n}"): len(n) if n != names[0] else 0 for n in names}, 2
+    )
+    part = parts[release.url(f"annotations/{names[0]}")]
+    variables = {"JOB_COMPLETION_INDEX": str(part), "JOB_COMPLETIONS": "2"}
+    done = prefetch("-y", "--no-metadata", "--shard", "auto", code=3, **variables)
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("  ego4dfs prefetch")]
+    assert f"--shard {part}/2" in line
+    assert "--include" not in line
+    assert len(data_of(tree(tmp_path / "out"), release, "annotations")) == 3
+
+
+@pytest.mark.parametrize("more", [("--to", "cache"), ("--skip-s3-checks",), ("--bypass-existing",)])
+def test_parts_do_not_depend_on_what_a_machine_has(prefetch, release, tmp_path, more):
+    release.dataset("annotations", FILES)
+    out = () if "cache" in more else ("-o", str(tmp_path / "out"))
+    run = ("-y", "--no-metadata", "--json", *more)
+    seen = []
+    for part in range(3):  # each has what the parts before have fetched, and knows their sizes
+        done = prefetch(*run, *out, "--shard", f"{part}/3", out=False)
+        seen.append(json.loads(done.stdout))
+    assert len({found["shard"]["split"] for found in seen}) == 1
+    assert sum(found["shard"]["files"] for found in seen) == len(FILES)
+    assert sum(found["done"] for found in seen) == len(FILES)
+    assert sum(found["fetched_bytes"] for found in seen) == sum(map(len, FILES.values()))
+    rest = json.loads(prefetch(*run, *out, out=False).stdout)
+    assert (rest["done"], rest["skipped"]) == (0, len(FILES))
+
+
+@pytest.mark.parametrize("what", ["indexes", "windows"])
+def test_indexes_and_windows_of_videos_are_split_too(sampled, tmp_path, transport, what):
+    env = environment(sampled.server, tmp_path / "home", transport)
+    uids = [video.uid for video in sampled.sample.videos]
+    windows = tmp_path / "windows.csv"
+    rows = [f"{uid},0.5,1" for uid in uids]
+    windows.write_text("\n".join(["video_uid,start_s,end_s", *rows, ""]))
+    line = [*EGO4DFS, "prefetch", "-y", "--to", "cache", "--datasets", "full_scale", "--json"]
+    line += ["--indexes"] if what == "indexes" else ["--windows", str(windows)]
+
+    def run(*more):
+        done = subprocess.run([*line, *more], env=env, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    count = 2 if what == "indexes" else len(uids) + 1  # then the last part has no file
+    parts = [run("--shard", f"{part}/{count}") for part in range(count)]
+    files = [part["shard"]["files"] for part in parts]
+    assert (sum(files), min(files) > 0) == (len(uids), what == "indexes")
+    assert [part["videos"] for part in parts] == files
+    assert sum(part["shard"]["bytes"] for part in parts) == parts[0]["shard"]["all_bytes"]
+    assert run("--dry-run", "--shard", f"0/{count}")["shard"] == parts[0]["shard"]
+    assert run()["fetched_bytes"] == 0
+
+
+def test_the_examples_of_the_guide(sampled, tmp_path, transport):
+    env = environment(sampled.server, tmp_path / "home", transport)
+    programs = Path(sys.executable).parent
+    env["PATH"] = f"{programs}:{env['PATH']}"
+    [(language, code)] = examples(Path(__file__).parent.parent / "docs/guides/cluster.md")
+    printed = run_example(language, code, tmp_path, env)
+    print(printed)
+    assert all(f"shard {part} of 2: " in printed for part in range(2))
+    done = run_example(language, code.splitlines()[0].partition(" --shard")[0], tmp_path, env)
+    assert "The latest versions of all requested videos already exist" in done
+
+
+def test_a_dry_run_shows_the_part(prefetch, release):
+    release.dataset("annotations", FILES)
+    shown = [
+        json.loads(prefetch("--dry-run", "--no-metadata", "--json", "--shard", f"{i}/2").stdout)
+        for i in range(2)
+    ]
+    assert sum(s["datasets"][0]["to_fetch"] for s in shown) == len(FILES)
+    assert sum(s["shard"]["bytes"] for s in shown) == shown[0]["shard"]["all_bytes"]
+
+
+def test_a_dataset_that_cannot_be_listed_ends_a_shard(prefetch, release):
+    release.dataset("annotations", FILES)
+    release.metadata(b"{}")
+    options = ("-y", "--datasets", "annotations", "fut_loc")
+    done = prefetch(*options, "--shard", "0/2", code=4)
+    assert "dataset fut_loc is refused" in done.stderr
+    prefetch(*options, code=3)
+
+
+FACTS = ObjectFacts(3, "e", "v", 10**18)
+
+
+def test_a_shard_begins_with_all_records_and_returns_only_its_own(tmp_path):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    with closing(open_whole(state)) as whole:
+        for path in ("a", "b", "c"):
+            whole.begin(path, f"s3://b/{path}", FACTS, ".ego4dfs/x.part")
+            whole.written(path, 0, 2)
+    shards = [ShardJournal(state, index, 2) for index in range(2)]
+    for journal, path in zip(shards, ("a", "b"), strict=True):
+        with journal.exclusive():
+            journal.begin_part([path], "d")
+        assert journal.partial_download(path).ranges == ((0, 2),)
+    shards[0].forget("a")
+    shards[0].note_evidence("s", "b", "disagreed", "s3://b/a")
+    shards[1].complete([("b", Record("s3://b/b", "s", "v2", FACTS, "md5"))])
+    for journal in reversed(shards):
+        journal.close()
+    with closing(open_whole(state)) as whole:
+        assert whole.partial_bytes() == {"c": 2}
+        assert ("b", "disagreed", "s3://b/a") in whole.evidence("s")
+        assert [path for path, _ in whole.records()] == ["b"]
+        assert whole.partial_download("c") is not None
+        assert whole.partial_download("b") is None
+
+
+def test_shards_keep_the_rows_of_each_other_in_manifest_ver(tmp_path, monkeypatch):
+    layout = Layout(tmp_path, "v2")
+    layout.prepare(("d",))
+    items = {
+        name: Item("v2/d", name, "d", name, f"s3://b/{name}", FACTS, State.ADOPT) for name in "abc"
+    }
+    for name in items:
+        (layout.dataset("d") / name).write_bytes(b"abc")
+    journals = [ShardJournal(layout.state, index, 2) for index in range(2)]
+    with closing(Folders(layout.root)) as folders:
+        origin = {"source": "s", "release": "v2"}
+        committers = [
+            Committer(layout, folders, journal, Report(), lambda _: False, **origin)
+            for journal in journals
+        ]
+        for name, part in (("a", 0), ("b", 1), ("c", 0)):
+            committers[part].adopt(items[name], FACTS, "md5")
+            committers[part].flush()
+        monkeypatch.setattr(shard_journal, "WAIT_S", 0.2)
+        committers[1].adopt(items["b"], FACTS, "md5")
+        with journals[0].exclusive(), pytest.raises(JournalError, match="another prefetch"):
+            committers[1].flush()
+    for journal in journals:
+        journal.close()
+    assert [row.uid for row in VersionFile(layout.dataset("d")).all()] == ["a", "b", "c"]
+
+
+def test_a_filesystem_without_locks_is_refused(tmp_path, monkeypatch):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+
+    def no_locks(_descriptor, _wait_s):
+        raise OSError(38, "not implemented")
+
+    monkeypatch.setattr(journal_file, "_lock", no_locks)
+    with pytest.raises(OutputError, match="shards need a filesystem with locks"):
+        ShardJournal(state, 0, 2)
+
+
+def test_a_damaged_plan_of_a_killed_shard_is_ignored(tmp_path):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    for index, content in enumerate([b"[1", b"[]", b'{"paths": [1, null]}']):
+        journal = ShardJournal(state, index, 3)
+        with journal.exclusive():
+            journal.begin_part([f"{index}"], "d")
+        kept = tmp_path / f"kept-{index}"
+        shutil.copytree(state / f"shard-{index}-of-3", kept)
+        journal.close()
+        shutil.copytree(kept, state / f"shard-{index}-of-3")
+        (state / f"shard-{index}-of-3/plan.json").write_bytes(content)
+        open_whole(state).close()
+        assert not list(state.glob("shard-*"))
+    assert sqlite3.connect(state / "journal.sqlite").execute("SELECT 1").fetchone() == (1,)
