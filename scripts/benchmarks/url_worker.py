@@ -88,7 +88,7 @@ def _obstore(size: int) -> Read:
         secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
         client_options={"allow_http": True},
     )
-    # It sends all requests of a call at once: of 5,000, some time out.
+    # It sends all requests of a call at once, and has failed with 5,000.
     return _cat_ranges(store, size, at_once=500)
 
 
