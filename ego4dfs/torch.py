@@ -90,7 +90,7 @@ class WindowStream(IterableDataset):  # type: ignore[misc]
     `set_epoch` also reaches workers that are running. `state_dict` and `load_state_dict` are those
     that torchdata's StatefulDataLoader calls: a resumed iteration goes on after the last window
     that was yielded. Raises ConfigError for a rank outside of [0, world_size), and for a state of
-    other windows, seed or ranks.
+    another number of windows, seed or ranks.
     """
 
     def __init__(  # noqa: PLR0913 - each by its name
@@ -108,6 +108,8 @@ class WindowStream(IterableDataset):  # type: ignore[misc]
     ) -> None:
         """Divide the windows among ranks now, and among workers when they iterate."""
         self.dataset = WindowDataset(windows, transform, decoder=decoder, ego4d=ego4d, ahead=ahead)
+        if (rank is None) != (world_size is None):
+            raise ConfigError("rank and world_size belong together: give both, or none")
         if rank is None or world_size is None:
             rank, world_size = _distributed()
         order = Order(len(self.dataset), rank, world_size, seed if shuffle else None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -166,3 +169,72 @@ def test_a_forked_child_gets_an_error_and_does_not_wait():
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert len(list(found)) == 299
+
+
+class Result:
+    """A result that can be seen to be freed."""
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_results_that_were_yielded_are_freed(ordered):
+    alive: list[weakref.ref[Result]] = []
+
+    def compute(_number: int, _reserve: Reserve) -> Result:
+        found = Result()
+        alive.append(weakref.ref(found))
+        return found
+
+    found = ahead_of_caller(range(1000), compute, ordered=ordered, max_bytes=1)
+    for _ in itertools.islice(found, 900):
+        pass
+    gc.collect()
+    assert sum(one() is not None for one in alive) <= 5 * THREADS
+    found.close()
+
+
+def test_reads_that_wait_for_memory_are_not_begun_at_the_end():
+    work = Work(size=100)
+    found = run(work, list(range(300)), ordered=True, max_bytes=100)
+    next(found)
+    done = work.done
+    found.close()
+    wait_until(lambda: not threads())
+    assert work.done <= done + 1
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_is_no_exception_is_raised_in_the_caller(ordered):
+    def fail(_number: int, _reserve: Reserve) -> None:
+        raise SystemExit(7)
+
+    with pytest.raises(SystemExit):
+        next(ahead_of_caller(range(3), fail, ordered=ordered, max_bytes=1))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_function_that_reserves_again_gives_back_what_it_has(ordered):
+    both = threading.Barrier(2)
+
+    def compute(number: int, reserve: Reserve) -> int:
+        reserve(50)
+        both.wait(10)
+        reserve(60)
+        return number
+
+    found = ahead_of_caller(range(2), compute, ordered=ordered, max_bytes=100)
+    assert sorted(number for number, _ in found) == [0, 1]
+
+
+def test_a_long_result_is_not_computed_before_it_is_next():
+    begun: list[int] = []
+    gate = threading.Event()
+
+    def compute(number: int, reserve: Reserve) -> int:
+        assert number or gate.wait(10)
+        reserve(1000 if number else 1)
+        begun.append(number)
+        return number
+
+    found = ahead_of_caller(range(2), compute, ordered=True, max_bytes=100)
+    threading.Timer(0.2, gate.set).start()
+    assert [number for number, _ in found] == begun == [0, 1]

@@ -157,3 +157,20 @@ WHOLE = tensor_file(np.ones((4, 5), np.float32))
 def test_other_files_are_errors(data):
     with pytest.raises(MediaError, match=r"no tensor that torch\.save wrote"):
         read_tensor(data)
+
+
+def test_a_compressed_archive_is_refused_whatever_it_holds():
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out,
+        zipfile.ZipFile(io.BytesIO(WHOLE)) as given,
+    ):
+        for name in given.namelist():
+            out.writestr(name, given.read(name))
+    data = bytearray(packed.getvalue())
+    for place in range(0, len(data), 7):
+        damaged = data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+        with pytest.raises(MediaError):
+            read_tensor(bytes(damaged))
+    with pytest.raises(MediaError, match="it is compressed"):
+        read_tensor(bytes(data))

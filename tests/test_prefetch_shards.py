@@ -395,6 +395,39 @@ def test_a_shard_begins_with_all_records_and_returns_only_its_own(tmp_path):
         assert whole.partial_download("b") is None
 
 
+@pytest.mark.parametrize("by", ["its end", "the next prefetch"])
+def test_a_shard_whose_directory_is_removed_in_part_loses_no_record(tmp_path, monkeypatch, by):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    journal = ShardJournal(state, 0, 2)
+    with journal.exclusive():
+        journal.begin_part(["a"], "d")
+    journal.complete([("a", Record("s3://b/a", "s", "v2", FACTS, "md5"))])
+    killed = tmp_path / "killed"
+    if by == "the next prefetch":
+        shutil.copytree(state / "shard-0-of-2", killed)
+    with monkeypatch.context() as patch:
+
+        def remove_some(directory):
+            assert not _open_files_below(directory)
+            (directory / "journal.sqlite").unlink(missing_ok=True)
+            raise OSError(39, "Directory not empty")
+
+        patch.setattr(shutil, "rmtree", remove_some)
+        journal.close()
+        if by == "the next prefetch":
+            shutil.copytree(killed, state / "shard-0-of-2", dirs_exist_ok=True)
+            open_whole(state).close()
+    with closing(open_whole(state)) as whole:
+        assert [path for path, _ in whole.records()] == ["a"]
+    assert not list(state.glob("shard-*"))
+
+
+def _open_files_below(directory: Path) -> list[str]:
+    found = (os.readlink(one) for one in Path("/proc/self/fd").iterdir() if one.exists())
+    return [path for path in found if path.startswith(f"{directory}/")]
+
+
 def test_shards_keep_the_rows_of_each_other_in_manifest_ver(tmp_path, monkeypatch):
     layout = Layout(tmp_path, "v2")
     layout.prepare(("d",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from ego4dfs.filesystem import Ego4DFileSystem
 from kit import media
 from kit.cli import run_cli
 from kit.data import seeded
+from kit.processes import wait_until
 from kit.server import SHARING
 
 COUNT = 300
@@ -163,8 +165,10 @@ def test_each_range_has_its_own_error(fs, top, server, release):
     assert left == [wanted[0], wanted[3]]
     several = fs.read_many(wanted)
     next(several)
-    with pytest.raises(FileNotFoundError, match=r"none\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"none\.pt") as caught:
         next(several)
+    wait_until(lambda: not any(thread.name == "read-many" for thread in threading.enumerate()))
+    assert caught.value.errno == errno.ENOENT  # it is kept, and keeps no thread
 
 
 def test_wrong_arguments_are_errors_at_the_call(fs):

@@ -71,6 +71,7 @@ class Ego4D:
                 raise ConfigError(f"{name} of Ego4D: there is no such option", hint=hint)
         self._options = options
         self._found: tuple[VFS, VideoFiles] | None = None
+        self._found_features: dict[str, tuple[VFS, FeatureFiles]] = {}
         self.fs = Ego4DFileSystem(**options, skip_instance_cache=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -137,9 +138,7 @@ class Ego4D:
         and MediaError for a file that holds no tensor.
         """
         check_on_error(on_error)
-        files = FeatureFiles(
-            self.fs.vfs.session.catalog, dataset_of(dataset, self.fs.config.datasets)
-        )
+        files = self._feature_files(dataset_of(dataset, self.fs.config.datasets))
         wanted = files if uids is None else uids
         return handled(files.read(self.fs, wanted, ordered=ordered, max_bytes=MAX_BYTES), on_error)
 
@@ -204,6 +203,13 @@ class Ego4D:
         return prefetched(
             windows, lambda w: WindowFile(*self._cut(*w[:3])), ahead=ahead, max_bytes=max_bytes
         )
+
+    def _feature_files(self, dataset: str) -> FeatureFiles:
+        vfs, found = self.fs.vfs, self._found_features.get(dataset)
+        if found is None or found[0] is not vfs:
+            found = vfs, FeatureFiles(vfs.session.catalog, dataset)
+            self._found_features[dataset] = found
+        return found[1]
 
     @property
     def _files(self) -> VideoFiles:

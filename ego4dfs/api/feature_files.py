@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from ego4dfs.api.tensors import read_tensor
@@ -37,7 +37,7 @@ class FeatureFiles:
 
     def read(
         self, fs: Ego4DFileSystem, uids: Iterable[str], *, ordered: bool, max_bytes: int
-    ) -> Iterator[Found]:
+    ) -> Generator[Found]:
         """Yield each uid with its array, or with the Exception that says why there is none."""
         wanted = ((self._path_or_none(uid) or "", None, None, uid) for uid in map(str, uids))
         for (path, *_, uid), data in fs.read_many(

@@ -32,6 +32,7 @@ _DTYPES = {
 _PICKLE = "/data.pkl"
 # What zipfile, pickle and numpy raise for damaged bytes.
 _DAMAGE = (
+    OSError,
     *(zipfile.BadZipFile, pickle.UnpicklingError, NotImplementedError, RuntimeError),
     *(ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, MemoryError),
 )
@@ -50,6 +51,8 @@ def read_tensor(data: bytes) -> NDArray[Any]:
 
 
 def _tensor(archive: zipfile.ZipFile) -> NDArray[Any]:
+    if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+        raise ValueError("it is compressed")  # torch compresses nothing
     [name] = [name for name in archive.namelist() if name.endswith(_PICKLE)]
     found = _Unpickler(archive, name.removesuffix(_PICKLE)).load()
     if not isinstance(found, np.ndarray):

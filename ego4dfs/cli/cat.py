@@ -14,7 +14,7 @@ from ego4dfs.errors import ConfigError, NotFound
 from ego4dfs.vfs import VFS, open_vfs
 from ego4dfs.vfs.ranges import read_chunks
 
-_RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)
+_RANGE = re.compile(r"(\d{0,19})-(\d{0,19})", re.ASCII)
 _PROTOCOL = "ego4d://"
 
 

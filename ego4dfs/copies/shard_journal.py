@@ -107,7 +107,7 @@ class ShardJournal(Journal):
             with closing(Journal(self._state, wait_s=WAIT_S)) as whole:
                 whole.take_rows(self, self._own)
                 super().close()
-                shutil.rmtree(self._directory)
+                _remove(self._directory)
         except (OSError, OutputError) as error:
             log.warning("the next prefetch moves the records of %s: %s", self._directory, error)
         finally:
@@ -131,7 +131,19 @@ def _join(whole: Journal, directory: Path) -> None:
     with closing(Journal(directory)) as journal:
         paths = _plan(directory).get("paths", [])
         whole.take_rows(journal, [path for path in paths if isinstance(path, str)])
+    _remove(directory)  # NFS removes no directory with open files
+
+
+def _remove(directory: Path) -> None:
+    """Remove the directory of a shard whose rows were moved.
+
+    First the plan: without rows, it would have the rows removed where they were moved to.
+    """
+    (directory / _PLAN).unlink(missing_ok=True)
+    try:
         shutil.rmtree(directory)
+    except OSError as error:
+        log.warning("%s cannot be removed; it is not needed any more: %s", directory, error)
 
 
 def _plan(directory: Path) -> dict[str, Any]:

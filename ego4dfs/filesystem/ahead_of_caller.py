@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -32,16 +32,17 @@ def ahead_of_caller(
     *,
     ordered: bool,
     max_bytes: int,
-) -> Iterator[tuple[Item, Result | Exception]]:
+) -> Generator[tuple[Item, Result | Exception]]:
     """Yield each item with what `function` returned for it, or with the Exception that it raised.
 
     `function` calls its second argument with the bytes that its result will take, before it takes
     them. Results that were not yielded yet, and that which the caller has, take `max_bytes` at
-    most; a longer one is computed when it is the next. `items` is iterated in the caller's thread,
-    and its errors are raised there. The threads end with the generator. Raises ValueError in a
-    forked child, which has no threads.
+    most; a longer one is computed when it is the next, or without order when there is no other.
+    What is not an Exception, such as a panic, is raised. `items` is iterated in the caller's
+    thread, and its errors are raised there. The threads end with the generator. Raises ValueError
+    in a forked child, which has no threads.
     """
-    work: _Work[Item, Result] = _Work(function, max_bytes)
+    work: _Work[Item, Result] = _Work(function, max_bytes, ordered=ordered)
     source = iter(items)
     atexit.register(work.close)  # before the pool waits for its threads
     try:
@@ -50,7 +51,9 @@ def ahead_of_caller(
                 work.add(item)
             if not work.waiting:
                 return
-            task = work.next(ordered=ordered)
+            task = work.next()
+            if not isinstance(task.result, Exception) and isinstance(task.result, BaseException):
+                raise task.result  # such as a panic of obstore
             yield task.item, task.result
             work.release(task)
     finally:
@@ -63,7 +66,7 @@ class _Task(Generic[Item, Result]):
     """One item; `size` counts as used until the task is released."""
 
     item: Item
-    result: Result | Exception
+    result: Result | BaseException
     size: int = 0
     has_ended: bool = False
 
@@ -75,8 +78,11 @@ class _NotComputed(Exception):  # noqa: N818 - a state
 class _Work(Generic[Item, Result]):
     """The tasks of one iteration. `_lock` guards all state, and is not held during a task."""
 
-    def __init__(self, function: Callable[[Item, Reserve], Result], max_bytes: int) -> None:
+    def __init__(
+        self, function: Callable[[Item, Reserve], Result], max_bytes: int, *, ordered: bool
+    ) -> None:
         self._function = function
+        self._ordered = ordered
         self._max_bytes = max_bytes
         self._pool = DaemonThreadPool("read-many")
         self._pid = os.getpid()
@@ -86,7 +92,7 @@ class _Work(Generic[Item, Result]):
         self._has_result = threading.Condition(self._lock)
         self._pending = deque[_Task[Item, Result]]()
         self._tasks = dict[_Task[Item, Result], None]()  # not yielded, in order
-        self._ended = deque[_Task[Item, Result]]()
+        self._ended = deque[_Task[Item, Result]]()  # without order
         self._wanted: _Task[Item, Result] | None = None  # the caller waits for this one
         self._used = 0
         self._threads = 0
@@ -110,13 +116,14 @@ class _Work(Generic[Item, Result]):
             with self._lock:
                 self._threads += 1
 
-    def next(self, *, ordered: bool) -> _Task[Item, Result]:
+    def next(self) -> _Task[Item, Result]:
         """Wait for the first task, or for any that has ended, and return it."""
         if os.getpid() != self._pid:
             raise ValueError("this iteration began in another process; begin one in this process")
         if not self._threads:  # none can be started
-            self._run_one(self._pending.popleft())
-        first = next(iter(self._tasks)) if ordered else None
+            self._wanted = self._pending.popleft()
+            self._run_one(self._wanted)
+        first = next(iter(self._tasks)) if self._ordered else None
         with self._lock:
             self._wanted = first
             self._has_room.notify_all()
@@ -162,23 +169,31 @@ class _Work(Generic[Item, Result]):
     def _run_one(self, task: _Task[Item, Result]) -> None:
         try:
             task.result = self._function(task.item, lambda size: self._reserve(task, size))
-        except Exception as error:  # noqa: BLE001 - yielded in place of the result
+        except BaseException as error:  # noqa: BLE001 - yielded or raised in the caller
             task.result = error
         with self._lock:
             task.has_ended = True
-            self._ended.append(task)
+            if not self._ordered:
+                self._ended.append(task)
             if self._wanted is None or self._wanted is task:
                 self._has_result.notify()
 
     def _reserve(self, task: _Task[Item, Result], size: int) -> None:
-        """Wait for memory; a task that the caller waits for gets it at once."""
+        """Wait for memory; a task that the caller waits for gets it at once.
 
-        def has_room() -> bool:
-            used = self._used - task.size
-            fits = not used or used + size <= self._max_bytes
-            return fits or self._closed or task is self._wanted
-
+        A task that calls this again gives back what it has. Raises _NotComputed at the end.
+        """
         with self._lock:
-            self._has_room.wait_for(has_room)
-            self._used += size - task.size
+            self._used -= task.size
+            task.size = 0
+            self._has_room.notify_all()
+            self._has_room.wait_for(lambda: self._closed or self._has_room_for(task, size))
+            if self._closed:
+                raise _NotComputed
+            self._used += size
             task.size = size
+
+    def _has_room_for(self, task: _Task[Item, Result], size: int) -> bool:
+        if self._used + size <= self._max_bytes or task is self._wanted:
+            return True
+        return not self._ordered and not self._used

@@ -19,6 +19,8 @@ _OF_FSSPEC = frozenset(
         *("block_size", "cache_type", "cache_options"),
     )
 )
+_MEANT = ("profile", "endpoint")  # by users of s3fs, for aws_profile_name and endpoint_url
+_CLOSE = 0.8  # with 0.6, `session` and `region` are close to `version`
 
 
 def misspelt(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +32,8 @@ def misspelt(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         if name in _OF_FSSPEC:
             continue
-        if difflib.get_close_matches(name.lower().replace("-", "_"), PARAMETERS, n=1):
+        plain = name.lower().replace("-", "_")
+        if plain in _MEANT or difflib.get_close_matches(plain, PARAMETERS, n=1, cutoff=_CLOSE):
             found[name] = value
         else:
             log.info("the option %s of ego4d:// has no effect", name)

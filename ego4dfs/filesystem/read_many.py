@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
@@ -62,7 +63,7 @@ class ReadMany:
 
     def _read_many(
         self, ranges: Iterable[AnyRange], *, ordered: bool, max_bytes: int
-    ) -> Iterator[tuple[AnyRange, Any]]:
+    ) -> Generator[tuple[AnyRange, Any]]:
         vfs, pid = self.vfs, os.getpid()
         reads = BatchReads(vfs)
         source, read = self._looked_up(reads, ranges), partial(self._read, reads)
@@ -91,12 +92,16 @@ def check_on_error(on_error: str) -> None:
         raise ConfigError(f"on_error={on_error!r}: it is one of {', '.join(_ON_ERROR)}")
 
 
-def handled(found: Iterator[tuple[Item, Any]], on_error: str) -> Iterator[tuple[Item, Any]]:
-    """Yield what was found, and raise, yield or leave out an Exception that is in its place."""
-    for item, data in found:
-        if isinstance(data, Exception):
-            if on_error == "raise":
-                raise data
-            if on_error == "omit":
-                continue
-        yield item, data
+def handled(found: Generator[tuple[Item, Any]], on_error: str) -> Iterator[tuple[Item, Any]]:
+    """Yield what was found, and raise, yield or leave out an Exception that is in its place.
+
+    `found` is closed at the end: the traceback of an error keeps it alive.
+    """
+    with closing(found):
+        for item, data in found:
+            if isinstance(data, Exception):
+                if on_error == "raise":
+                    raise data
+                if on_error == "omit":
+                    continue
+            yield item, data
