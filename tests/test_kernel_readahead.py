@@ -31,17 +31,17 @@ def kib(file: Path) -> int:
 
 def test_it_is_large_until_videos_were_read_in_windows(file, readahead):
     assert kib(file) == LARGE_KIB
-    readahead.before_open(is_video=True)
+    readahead.at_open(is_video=True)
     assert kib(file) == LARGE_KIB
     readahead.video_closed(reads_windows=True)
-    readahead.before_open(is_video=True)
+    readahead.at_open(is_video=True)
     assert kib(file) == SMALL_KIB
 
 
 def test_it_is_large_for_other_files(file, readahead):
     readahead.video_closed(reads_windows=True)
     for is_video, expected in ((True, SMALL_KIB), (False, LARGE_KIB), (True, SMALL_KIB)):
-        readahead.before_open(is_video=is_video)
+        readahead.at_open(is_video=is_video)
         assert kib(file) == expected
 
 
@@ -49,7 +49,7 @@ def test_it_is_large_for_other_files(file, readahead):
 def test_most_of_the_last_eight_videos_count(file, readahead, windows, whole, expected):
     for reads_windows in [True] * windows + [False] * whole:
         readahead.video_closed(reads_windows=reads_windows)
-    readahead.before_open(is_video=True)
+    readahead.at_open(is_video=True)
     assert kib(file) == expected
 
 
@@ -57,9 +57,9 @@ def test_without_permission_nothing_is_tried_again(file, readahead):
     file.unlink()
     file.mkdir()
     readahead.video_closed(reads_windows=True)
-    readahead.before_open(is_video=True)
+    readahead.at_open(is_video=True)
     file.rmdir()
-    readahead.before_open(is_video=True)
+    readahead.at_open(is_video=True)
     assert not file.exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.reader import FIRST_AT_START
-from ego4dfs.vfs import VFS
+from ego4dfs.vfs import VFS, BatchReads
 from ego4dfs.vfs.lookups import MAX_UNOPENED, SWEEP_AT_WAITED, FirstRequest, Lookups
 from kit.data import seeded
 from kit.processes import wait_until
@@ -117,6 +117,7 @@ def read_all(vfs: VFS, top: str, names: list[str], workers: int) -> None:
     def work(number: int) -> None:
         for name in names[number::workers]:
             assert use(vfs, f"{top}/{name}", number) == FILES[name]
+            assert vfs.session.facts._sweeps.wait(30)  # as if the server were near
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, range(workers)))
@@ -187,3 +188,32 @@ def test_a_missing_object_is_known_to_be_missing_by_the_request_of_its_lookup(op
     for _ in range(2):
         assert not vfs.stat(f"{release.version}/clips/missing.pt", 1).is_known
     assert sum(requests(vfs)) == before + 1
+
+
+@pytest.mark.parametrize("face", ["mount", "open", "read_many"])
+def test_the_answer_for_another_object_is_not_believed(vfs, top, face, monkeypatch):
+    """A proxy that has lost its place sends the answer of the request before."""
+    first, second = (f"{top}/{name}" for name in ("000.pt", "001.pt"))
+    assert use(vfs, first, 1) == FILES["000.pt"]
+    store, late = vfs.session.store, [vfs.resolve(first).url]
+    read_range = store.read_range
+    monkeypatch.setattr(
+        store,
+        "read_range",
+        lambda url, *place, **more: read_range(late.pop() if late else url, *place, **more),
+    )
+    if face == "read_many":
+        found = BatchReads(vfs).read(second, None, None, lambda _size: None)
+    elif face == "open":
+        found = vfs.read(vfs.open(second), 0, SIZE)
+    else:
+        found = use(vfs, second, 1)
+    assert not late
+    assert found == FILES["001.pt"]
+
+
+def test_equal_objects_are_believed(open_tree, release):
+    release.dataset("annotations", {"a.pt": b"same", "b.pt": b"same"})
+    vfs = open_tree(version=release.version, datasets=["annotations"], metadata=False)
+    found = [use(vfs, f"{release.version}/annotations/{n}.pt", 1) for n in "ab"]
+    assert found == [b"same", b"same"]

@@ -26,7 +26,7 @@ READ = "import sys, pathlib; [pathlib.Path(p).read_bytes() for p in sys.argv[1:]
 def root(mount, release, libfuse) -> Path:
     release.dataset("annotations", FILES)
     flags = ("--version", release.version, "--datasets", "annotations", "--libfuse", libfuse)
-    return mount(*flags)
+    return mount(*flags, "--emulate", "rtt=20ms")
 
 
 def requests(root: Path) -> tuple[int, int]:

@@ -111,9 +111,10 @@ class ManifestCache:
         If the store fails, returns the cached one. Without one, raises ConfigError or StoreError
         with the probable cause, or ManifestError for an answer that is not a manifest.
         """
+        asked_s = _asked_at_s(self._paths(version, dataset)[1])
         cached = self._load(version, dataset)
         try:
-            return self._shared(version, dataset, cached)
+            return self._shared(version, dataset, cached, asked_s)
         except (StoreError, ManifestError) as error:
             cached = cached or self.cached(version, dataset)
             if cached is None and isinstance(error, StoreError):
@@ -131,11 +132,18 @@ class ManifestCache:
         except StoreError as error:
             raise self._with_cause(error, version, dataset) from error
 
-    def _shared(self, version: str, dataset: str, cached: CachedManifest | None) -> CachedManifest:
-        """Return the manifest that another process has just received, or revalidate it."""
+    def _shared(
+        self, version: str, dataset: str, cached: CachedManifest | None, asked_s: float
+    ) -> CachedManifest:
+        """Return the manifest that another process has just received, or revalidate it.
+
+        `cached` is the one on disk, if another process was last answered at `asked_s`.
+        """
         path, began_s = self._paths(version, dataset)[1], time.time()
         if cached is not None and self._is_shared and _is_asked_elsewhere(path):
-            return cached
+            if _asked_at_s(path) == asked_s:
+                return cached
+            cached = self._load(version, dataset)  # another one was written meanwhile
         locks = RangeLocks(self._lock_path)
         try:
             with locks.held(manifest_url(version, dataset)) as was_held:
@@ -159,8 +167,8 @@ class ManifestCache:
             raise StoreError(f"manifest of {dataset} ({version}): no answer", url=url)
         manifest = CachedManifest(bytes(fetched.data), fetched.facts.etag, fetched.facts.mtime_ns)
         check(manifest.content, f"{version}/{dataset}")
-        self._write(version, dataset, manifest, cached)
-        _note_answer(self._paths(version, dataset)[1])
+        if self._write(version, dataset, manifest, cached):
+            _note_answer(self._paths(version, dataset)[1])
         return manifest
 
     def _read(self, url: str, cached: CachedManifest | None, directory: Path) -> Fetched | None:
@@ -240,11 +248,13 @@ class ManifestCache:
 
     def _write(
         self, version: str, dataset: str, manifest: CachedManifest, before: CachedManifest | None
-    ) -> None:
+    ) -> bool:
         try:
             self._replace(version, dataset, manifest, before)
         except OSError as error:
             log.warning("manifest of %s cannot be cached: %s", dataset, error)
+            return False
+        return True
 
     def _replace(
         self, version: str, dataset: str, manifest: CachedManifest, before: CachedManifest | None

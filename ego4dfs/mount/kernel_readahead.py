@@ -16,7 +16,7 @@ _REMEMBERED = 8
 
 
 class KernelReadahead:
-    """Sets the read-ahead of a mount before each open, because the kernel copies it then.
+    """Sets the read-ahead of a mount at each open, because the kernel copies it then.
 
     It is small for videos if most of those that were read last were read in windows. Only root can
     change it; for others it stays SMALL_KIB. Of two opens at the same moment, one may get the
@@ -35,8 +35,8 @@ class KernelReadahead:
         self._file = file
         self._set(LARGE_KIB)
 
-    def before_open(self, *, is_video: bool) -> None:
-        """Set the read-ahead for a file that is being opened."""
+    def at_open(self, *, is_video: bool) -> None:
+        """Set the read-ahead for a file just before its open is answered."""
         windows = list(self._windows)
         is_small = is_video and sum(windows) > len(windows) / 2
         self._set(SMALL_KIB if is_small else LARGE_KIB)

@@ -164,10 +164,10 @@ class Operations:
             is_video = path.endswith(VIDEO_SUFFIX)
             if is_video:
                 import_parser()
-            self._readahead.before_open(is_video=is_video)
             with self._reads:
                 handle = self._vfs.open(path)
             self._kernel.open(handle, fi)
+            self._readahead.at_open(is_video=is_video)
         fi.fh = next(self._numbers)
         self._handles[fi.fh] = handle
         return 0

@@ -19,7 +19,6 @@ from ego4dfs.blocks import (
     total_bytes,
 )
 from ego4dfs.cache import BlockCache
-from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.fetch_pool import FetchPool
@@ -164,9 +163,7 @@ class Downloads:
 
     def put(self, ref: ObjectRef, start: int, data: memoryview) -> None:
         """Keep whole parts that were fetched elsewhere, if there is memory for them."""
-        try:
-            self._budget.acquire(len(data), wait=True)
-        except StoreUnavailable:
+        if not self._budget.acquire(len(data), wait=False):
             return  # the next read requests them again
         stop = start + len(data)
         extents = missing_extents(ref, start, stop, PART_SIZE, self._cache.contains)
@@ -193,7 +190,7 @@ class Downloads:
         return join_adjacent(missing, request_bytes)
 
     def _claim(self, ref: ObjectRef, extents: Iterable[Extent]) -> list[Flight]:
-        """Return flights for what is not in flight; what was stored meanwhile is not fetched."""
+        """Return flights for what is not in flight; FetchLocks finds what was stored meanwhile."""
         return self._flights.claim(_keyed(ref, extents))
 
     def _submit(

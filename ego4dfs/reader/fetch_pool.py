@@ -95,7 +95,8 @@ class FetchPool:
         sink = ResponseSink(ref.url, flights, partial(self._on_complete, ref), arrived)
         start, stop = flights[0].extent.start, flights[-1].extent.stop
         try:
-            start = self._locks.wait(ref, start, stop, sink.add_cached)
+            self._check_open(ref)
+            start = self._locks.wait(ref, start, stop, partial(_taken, request, sink))
             request.start()
             for piece, data in self._locks.pieces(ref, start, stop):
                 if data is not None:
@@ -149,3 +150,9 @@ class FetchPool:
             failures = self._recent_failures.items()
             self._recent_failures = {key: kept for key, kept in failures if now_s < kept[0]}
             self._recent_failures[ref.object_id] = (now_s + seconds, error)
+
+
+def _taken(request: Request, sink: ResponseSink, data: memoryview) -> None:
+    """Take bytes of another process: from then on its progress counts, not the time in a queue."""
+    request.start()
+    sink.add_cached(data)

@@ -45,6 +45,7 @@ class RangeLocks:
         """Lock ranges of the file at `path`, which is created at the first use."""
         self._path = path
         self._fd: int | None = None
+        self._is_closed = False
         self._unusable_until_s = 0.0
         self._no_wait_until_s = 0.0
         self.renew_lock()
@@ -53,11 +54,11 @@ class RangeLocks:
     def renew_lock(self) -> None:
         """Replace the lock, and close the descriptor: in a child, it keeps its parent's locks."""
         self._lock = threading.Lock()  # guards _fd
-        self.close()
+        self._close_file()
 
     def acquire(self, start: int, length: int = 1) -> bool:
         """Lock a range now; return False while another process has locked some of it."""
-        if time.monotonic() < self._unusable_until_s:
+        if self._is_closed or time.monotonic() < self._unusable_until_s:
             return True
         try:
             self._set(fcntl.F_WRLCK, start, length)
@@ -74,8 +75,8 @@ class RangeLocks:
             return
         try:
             self._set(fcntl.F_UNLCK, start, length)
-        except OSError:  # the kernel releases it with the descriptor
-            self.close()
+        except OSError:  # the kernel releases it, and all others, with the descriptor
+            self._close_file()
 
     @contextmanager
     def held(self, name: str) -> Iterator[bool]:
@@ -106,7 +107,11 @@ class RangeLocks:
         self._no_wait_until_s = time.monotonic() + NO_WAIT_S
 
     def close(self) -> None:
-        """Release all ranges; the next use opens the file again."""
+        """Release all ranges; from now on nothing is locked."""
+        self._is_closed = True
+        self._close_file()
+
+    def _close_file(self) -> None:
         with self._lock:
             fd, self._fd = self._fd, None
             if fd is not None:
@@ -126,10 +131,10 @@ class RangeLocks:
 class LockWait:
     """A wait for ranges that another process has locked. Used from one thread."""
 
-    def __init__(self, locks: RangeLocks, wait_s: float = WAIT_S) -> None:
-        """Begin to wait, for `wait_s` at most."""
+    def __init__(self, locks: RangeLocks, wait_s: float | None = None) -> None:
+        """Begin to wait, for `wait_s` at most, or for WAIT_S."""
         self._locks = locks
-        self._wait_s = wait_s
+        self._wait_s = WAIT_S if wait_s is None else wait_s
         self.note_progress()
 
     def note_progress(self) -> None:

@@ -201,7 +201,8 @@ class ResilientStore:
                 transport.breaker.give_up(_bucket(url), url, began_s, error)
             if isinstance(error, CredentialsRejected):
                 self._metrics.store = KEY_REFUSED
-            self._metrics.add_error(str(error))
+            if not str(error).endswith(PAST_END):  # which an object of 0 bytes answers, too
+                self._metrics.add_error(str(error))
             raise
 
     def _head(self, call: _Call, url: str) -> ObjectFacts:

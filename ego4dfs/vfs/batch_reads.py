@@ -12,7 +12,6 @@ from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.errors import Ego4DError, ObjectChanged
 from ego4dfs.reader import ExactWindow
 from ego4dfs.store import Fetched
-from ego4dfs.vfs.first_get import facts_by_first_get
 from ego4dfs.vfs.tree import ObjectFile
 from ego4dfs.vfs.values import Handle
 from ego4dfs.vfs.vfs import VFS
@@ -86,7 +85,7 @@ class BatchReads:
         fetched: list[Fetched] = []
         wanted = range(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE)
         session.facts.get_unread(
-            node.url, lambda url: facts_by_first_get(session, url, wanted, fetched.append)
+            node.url, lambda url: self._vfs.first_gets.fetch(url, wanted, fetched.append)
         )
         return fetched[0] if fetched else None
 

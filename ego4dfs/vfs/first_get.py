@@ -1,7 +1,10 @@
-"""The facts of an object by its first GET request, which also brings some of its bytes."""
+"""FirstGets: the facts of objects by their first GET requests, which also bring some bytes."""
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 
 from ego4dfs.blocks import ObjectRef
@@ -9,23 +12,55 @@ from ego4dfs.errors import StoreError
 from ego4dfs.session import Session
 from ego4dfs.store import Fetched, ObjectFacts
 
+log = logging.getLogger(__name__)
 
-def facts_by_first_get(
-    session: Session, url: str, wanted: range, keep: Callable[[Fetched], None] | None = None
-) -> ObjectFacts:
-    """Fetch whole parts of an object of unknown facts, and return the facts that come with them.
+_REMEMBERED = 1024  # ETags; an answer that comes late is that of a request shortly before
 
-    The parts are cached, and `keep` is called with them. Raises StoreError.
+
+class FirstGets:
+    """GET requests for objects of which nothing is known. Safe from several threads.
+
+    An answer is compared with the ETags of other objects: a proxy that has lost its place sends the
+    answers of a connection to the wrong requests, and no ETag is known here that would show it.
     """
-    try:
-        fetched = session.store.read_range(url, wanted.start, wanted.stop)
-    except StoreError as error:
-        if type(error) is not StoreError:
-            raise
-        return session.store.head(url)  # the parts may be after the end
-    facts = fetched.facts
-    ref = ObjectRef.of(session.store.source, url, facts.size, facts.etag)
-    session.reader.put(ref, wanted.start, fetched.data)
-    if keep is not None:
-        keep(fetched)
-    return facts.confirmed()
+
+    def __init__(self, session: Session) -> None:
+        """Fetch from the store of `session`, into its cache."""
+        self._session = session
+        self._urls: OrderedDict[str, str] = OrderedDict()  # by ETag
+        self._lock = threading.Lock()
+
+    def fetch(
+        self, url: str, wanted: range, keep: Callable[[Fetched], None] | None = None
+    ) -> ObjectFacts:
+        """Fetch whole parts of an object, and return the facts that come with them.
+
+        The parts are cached, and `keep` is called with them. Raises StoreError.
+        """
+        store = self._session.store
+        try:
+            fetched = store.read_range(url, wanted.start, wanted.stop)
+        except StoreError as error:
+            if type(error) is not StoreError:
+                raise
+            return store.head(url)  # the parts may be after the end
+        facts = fetched.facts
+        if self.note(url, facts.etag) != url:
+            log.info("%s: its ETag is that of another object; a HEAD request decides", url)
+            store.renew(url)
+            said = store.head(url)
+            if (said.size, said.etag) != (facts.size, facts.etag):
+                return said
+        ref = ObjectRef.of(store.source, url, facts.size, facts.etag)
+        self._session.reader.put(ref, wanted.start, fetched.data)
+        if keep is not None:
+            keep(fetched)
+        return facts.confirmed()
+
+    def note(self, url: str, etag: str) -> str:
+        """Remember the ETag of an object that is used; return the first object that had it."""
+        with self._lock:
+            known = self._urls.setdefault(etag, url)
+            if len(self._urls) > _REMEMBERED:
+                self._urls.popitem(last=False)
+        return known

@@ -24,7 +24,7 @@ from ego4dfs.reader import FIRST_AT_START, VideoWindow
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
-from ego4dfs.vfs.first_get import facts_by_first_get
+from ego4dfs.vfs.first_get import FirstGets
 from ego4dfs.vfs.lookups import Lookups
 from ego4dfs.vfs.tree import ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.values import Handle, Stat
@@ -40,9 +40,12 @@ _MAX_UNKNOWN = 32  # objects of unknown facts that are fetched ahead at a time
 class Objects:
     """The object files of a tree. Safe from several threads."""
 
-    def __init__(self, session: Session, tree: Tree, video_facts: VideoFacts) -> None:
+    def __init__(
+        self, session: Session, tree: Tree, video_facts: VideoFacts, first_gets: FirstGets
+    ) -> None:
         """Use the parts of `session`, and read ahead in the directories of `tree`."""
         self._session = session
+        self._first_gets = first_gets
         self._tree = tree
         self._video_facts = video_facts
         self._lookups = Lookups()
@@ -160,6 +163,7 @@ class Objects:
                 refusal_valid_s=OPEN_REFUSAL_VALID_S,
                 fetch=self._first_get(node, first_offset) if is_known_place else None,
             )
+        self._first_gets.note(node.url, facts.etag)
         copies = self._session.copies
         copy = copies.find_valid(node.path, node.url, facts) if copies else None
         if reads_ahead and copy is None and facts.size <= MAX_FILE_BYTES:
@@ -179,9 +183,9 @@ class Objects:
         """Fetch a small object ahead, or the first block of an unknown one; False without room."""
         if facts is not None:
             return self._session.reader.prefetch_small(self._ref(node.url, facts))
+        first_get, done = self._first_get(node, 0), self._unknown.release
         if not self._unknown.acquire(blocking=False):
             return False
-        first_get, done = self._first_get(node, 0), self._unknown.release
         is_queued = self._session.facts.fetch_ahead(node.url, first_get, done)
         if not is_queued:
             done()
@@ -201,4 +205,4 @@ class Objects:
             stop = max(FIRST_AT_START, self._video_facts.head_bytes(node.url))
         elif first_offset is None and not self._readahead.has_small_files(node.path):
             stop = FIRST_AT_START
-        return lambda url: facts_by_first_get(self._session, url, range(start, stop))
+        return lambda url: self._first_gets.fetch(url, range(start, stop))

@@ -58,17 +58,19 @@ def read_chunks(vfs: VFS, path: str, start: int | None, end: int | None) -> Iter
     `VFS.open` and `VFS.read` raise; ObjectChanged only after the first bytes.
     """
     for attempt in range(2):
-        handle, wanted = open_range(vfs, path, start, end)
-        if handle.window is not None and end is not None:
-            handle.window = ExactWindow(wanted.stop)
-        buffer = memoryview(bytearray(min(_CHUNK_BYTES, len(wanted))))
+        has_bytes = False
         try:
+            handle, wanted = open_range(vfs, path, start, end)
+            if handle.window is not None and end is not None:
+                handle.window = ExactWindow(wanted.stop)
+            buffer = memoryview(bytearray(min(_CHUNK_BYTES, len(wanted))))
             for at in wanted[::_CHUNK_BYTES]:
                 chunk = buffer[: min(_CHUNK_BYTES, wanted.stop - at)]
                 vfs.read_into(handle, at, chunk)
+                has_bytes = True
                 yield chunk
         except ObjectChanged:
-            if attempt or at > wanted.start:
+            if attempt or has_bytes:
                 raise
         else:
             return

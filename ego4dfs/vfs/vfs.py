@@ -24,6 +24,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.manifest import names_and_urls
 from ego4dfs.session import Session
+from ego4dfs.vfs.first_get import FirstGets
 from ego4dfs.vfs.index_cache import IndexCache
 from ego4dfs.vfs.objects import Objects
 from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
@@ -57,7 +58,8 @@ class VFS:
         self._windows = Windows(self, video_datasets)
         self._tree = tree
         self.video_facts = VideoFacts(session.facts.media, session.reader, self.indexes.computing)
-        self._objects = Objects(session, tree, self.video_facts)
+        self.first_gets = FirstGets(session)
+        self._objects = Objects(session, tree, self.video_facts, self.first_gets)
         self._started_ns = time.time_ns()
         self._lock = threading.Lock()  # guards the attaching of datasets
 
