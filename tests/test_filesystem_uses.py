@@ -199,7 +199,8 @@ def test_threads_share_one_filesystem_and_fetch_a_file_once(fs, top):
 
 OUTLIVES = """
 import fsspec, threading, sys
-fs = fsspec.filesystem("ego4d", version=sys.argv[1], datasets=["annotations"])
+options = {"version": sys.argv[1], "datasets": ["annotations"]}
+fs = fsspec.filesystem("ego4d", **options, transport="obstore")  # asyncio ends with the main thread
 def read():
     threading.main_thread().join()
     with fs.open(sys.argv[2]) as file:

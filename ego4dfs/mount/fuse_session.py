@@ -71,7 +71,9 @@ def serve(
     loop = FuseLoop(mountpoint, vfs.close, every_s=TRIM_EVERY_S, periodically=HeapTrimmer())
     exit_loop = partial(loop_exit, module)
     readahead = KernelReadahead()
-    started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, readahead, on_start)
+    # libfuse 2 lets the kernel reset it to 128 KiB after `init`.
+    adjusted = readahead if binding.version == 3 else None
+    started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, adjusted, on_start)
     operations = Operations(
         vfs, partial(_guarded, started, failures), partial(caller, module), readahead
     )
@@ -149,7 +151,7 @@ def _started(
     mountpoint: Path,
     directory: int,
     stderr: StderrCapture,
-    readahead: KernelReadahead,
+    readahead: KernelReadahead | None,
     on_start: Callable[[], None],
 ) -> None:
     loop.started("", exit_loop())
@@ -158,5 +160,6 @@ def _started(
     device = device_of(mountpoint)
     loop.started(device, exit_loop())
     set_process_name(device)
-    readahead.attach(Path(f"/sys/class/bdi/{device}/read_ahead_kb"))
+    if readahead is not None:
+        readahead.attach(Path(f"/sys/class/bdi/{device}/read_ahead_kb"))
     on_start()
