@@ -111,10 +111,10 @@ class ManifestCache:
         If the store fails, returns the cached one. Without one, raises ConfigError or StoreError
         with the probable cause, or ManifestError for an answer that is not a manifest.
         """
-        asked_s = _asked_at_s(self._paths(version, dataset)[1])
+        asked_ns = _asked_at_ns(self._paths(version, dataset)[1])
         cached = self._load(version, dataset)
         try:
-            return self._shared(version, dataset, cached, asked_s)
+            return self._shared(version, dataset, cached, asked_ns)
         except (StoreError, ManifestError) as error:
             cached = cached or self.cached(version, dataset)
             if cached is None and isinstance(error, StoreError):
@@ -133,15 +133,16 @@ class ManifestCache:
             raise self._with_cause(error, version, dataset) from error
 
     def _shared(
-        self, version: str, dataset: str, cached: CachedManifest | None, asked_s: float
+        self, version: str, dataset: str, cached: CachedManifest | None, asked_ns: int
     ) -> CachedManifest:
         """Return the manifest that another process has just received, or revalidate it.
 
-        `cached` is the one on disk, if another process was last answered at `asked_s`.
+        `cached` is the one on disk, if another process was last answered at `asked_ns`.
         """
-        path, began_s = self._paths(version, dataset)[1], time.time()
-        if cached is not None and self._is_shared and _is_asked_elsewhere(path):
-            if _asked_at_s(path) == asked_s:
+        path, began_ns = self._paths(version, dataset)[1], time.time_ns()
+        now_asked_ns = _asked_at_ns(path)
+        if cached is not None and self._is_shared and _is_asked_elsewhere(path, now_asked_ns):
+            if now_asked_ns == asked_ns:
                 return cached
             cached = self._load(version, dataset)  # another one was written meanwhile
         locks = RangeLocks(self._lock_path)
@@ -149,7 +150,7 @@ class ManifestCache:
             with locks.held(manifest_url(version, dataset)) as was_held:
                 if was_held:
                     cached = self._load(version, dataset)
-                    if cached is not None and began_s <= _asked_at_s(path) <= time.time():
+                    if cached is not None and began_ns <= _asked_at_ns(path) <= time.time_ns():
                         return cached
                 return self._revalidated(version, dataset, cached)
         finally:
@@ -319,20 +320,16 @@ def _note_answer(path: Path) -> None:
         _asked_here[path] = os.getpid(), path.stat().st_mtime_ns
 
 
-def _asked_at_s(path: Path) -> float:
+def _asked_at_ns(path: Path) -> int:
     """Return when a process has last got an answer of the store; 0 if that is unknown."""
     try:
-        return path.stat().st_mtime
+        return path.stat().st_mtime_ns
     except OSError:
-        return 0.0
+        return 0
 
 
-def _is_asked_elsewhere(path: Path) -> bool:
-    """Return whether another process has got an answer less than SHARED_S ago."""
-    try:
-        at_ns = path.stat().st_mtime_ns
-    except OSError:
-        return False
+def _is_asked_elsewhere(path: Path, at_ns: int) -> bool:
+    """Return whether another process has got the answer at `at_ns`, less than SHARED_S ago."""
     is_recent = 0 <= time.time_ns() - at_ns < SHARED_S * 1e9
     return is_recent and _asked_here.get(path) != (os.getpid(), at_ns)
 

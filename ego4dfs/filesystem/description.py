@@ -7,6 +7,8 @@ from html import escape
 from ego4dfs.config import FILTERS, KEYS, Config
 from ego4dfs.text import human_size, masked, printable
 
+_MOST_NAMED = 5
+
 
 def as_text(config: Config) -> str:
     """Return one line; secrets in URLs are masked."""
@@ -43,6 +45,3 @@ def _filter(config: Config, name: str) -> str:
     if isinstance(value, str):
         return value
     return " ".join(value) if len(value) <= _MOST_NAMED else f"{len(value)} values"
-
-
-_MOST_NAMED = 5

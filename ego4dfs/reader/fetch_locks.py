@@ -19,7 +19,7 @@ class FetchLocks:
 
     A range is locked from before its request until its blocks are on disk, or have failed. No
     request waits while it has locked something, so no two processes wait for each other. A process
-    whose last block was not kept by the cache locks nothing: others would wait in vain.
+    whose last block was not kept by the cache locks nothing: others would wait for nothing.
     Safe from several threads.
     """
 

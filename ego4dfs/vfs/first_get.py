@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreError
 from ego4dfs.session import Session
 from ego4dfs.store import Fetched, ObjectFacts
+from ego4dfs.vfs.recent import Recent
 
 log = logging.getLogger(__name__)
 
-_REMEMBERED = 1024  # ETags; an answer that comes late is that of a request shortly before
+_MAX_ETAG_BYTES = 256 << 10  # an answer that comes late is that of a request shortly before
+_ETAG_BYTES = 256  # with its URL
 
 
 class FirstGets:
@@ -27,8 +27,7 @@ class FirstGets:
     def __init__(self, session: Session) -> None:
         """Fetch from the store of `session`, into its cache."""
         self._session = session
-        self._urls: OrderedDict[str, str] = OrderedDict()  # by ETag
-        self._lock = threading.Lock()
+        self._urls: Recent[str] = Recent(_MAX_ETAG_BYTES)  # by ETag
 
     def fetch(
         self, url: str, wanted: range, keep: Callable[[Fetched], None] | None = None
@@ -59,8 +58,4 @@ class FirstGets:
 
     def note(self, url: str, etag: str) -> str:
         """Remember the ETag of an object that is used; return the first object that had it."""
-        with self._lock:
-            known = self._urls.setdefault(etag, url)
-            if len(self._urls) > _REMEMBERED:
-                self._urls.popitem(last=False)
-        return known
+        return self._urls.get(etag) or self._urls.put(etag, url, _ETAG_BYTES)
