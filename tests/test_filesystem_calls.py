@@ -35,10 +35,8 @@ def options(licensee, release) -> dict[str, object]:
 
 
 @pytest.fixture
-def fs(options):
-    opened = fsspec.filesystem("ego4d", **options, skip_instance_cache=True)
-    yield opened
-    opened.close()
+def fs(open_fs, options):
+    return open_fs(**options)
 
 
 @pytest.fixture

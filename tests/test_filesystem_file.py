@@ -29,13 +29,9 @@ def top(release) -> str:
 
 
 @pytest.fixture
-def fs(licensee, release):
+def fs(open_fs, release):
     release.dataset("annotations", FILES)
-    opened = fsspec.filesystem(
-        "ego4d", version=release.version, datasets=["annotations"], skip_instance_cache=True
-    )
-    yield opened
-    opened.close()
+    return open_fs(version=release.version, datasets=["annotations"])
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import random
 
-import fsspec
 import numpy as np
 import pytest
 
@@ -20,13 +19,9 @@ FILES = {"large.pt": LARGE, "small.json": b"0123456789", "empty.json": b""}
 
 
 @pytest.fixture
-def fs(licensee, release):
+def fs(open_fs, release):
     release.dataset("annotations", FILES)
-    opened = fsspec.filesystem(
-        "ego4d", version=release.version, datasets=["annotations"], skip_instance_cache=True
-    )
-    yield opened
-    opened.close()
+    return open_fs(version=release.version, datasets=["annotations"])
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fsspec
 import pytest
 
 from ego4dfs.store import breaker, retry
@@ -21,13 +20,10 @@ def gateway(server, licensee, monkeypatch):
 
 
 @pytest.fixture
-def fs(gateway, release):
+def fs(gateway, open_fs, release):
+    del gateway
     release.dataset("imu", {"a.csv": DATA})
-    opened = fsspec.filesystem(
-        "ego4d", version=release.version, datasets=["imu"], skip_instance_cache=True
-    )
-    yield opened
-    opened.close()
+    return open_fs(version=release.version, datasets=["imu"])
 
 
 @pytest.mark.fault(

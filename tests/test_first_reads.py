@@ -6,7 +6,6 @@ import io
 import os
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 
@@ -20,13 +19,9 @@ SAMPLE = 1000
 
 
 @pytest.fixture
-def fs(licensee, release):
+def fs(open_fs, release):
     release.dataset("annotations", {"large.pt": LARGE})
-    opened = fsspec.filesystem(
-        "ego4d", version=release.version, datasets=["annotations"], skip_instance_cache=True
-    )
-    yield opened
-    opened.close()
+    return open_fs(version=release.version, datasets=["annotations"])
 
 
 @pytest.fixture

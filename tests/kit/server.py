@@ -10,12 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import obstore
 import pytest
 
 from ego4dfs.config import resolve
 from ego4dfs.demo.sample import Sample, build, make_media
 from ego4dfs.demo.server import S3Server
+from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.vfs import VFS, open_vfs
 
 SHARING = "ego4d-consortium-sharing"
@@ -102,6 +104,20 @@ def licensee(
     for name, value in ours.items():
         monkeypatch.setenv(name, value)
     return dict(os.environ)
+
+
+@pytest.fixture
+def open_fs(licensee: Mapping[str, str]) -> Iterator[Callable[..., Ego4DFileSystem]]:
+    """Open filesystems from options; they are closed when the test ends."""
+    del licensee
+    with ExitStack() as stack:
+
+        def open_one(**options: object) -> Ego4DFileSystem:
+            fs = fsspec.filesystem("ego4d", **options, skip_instance_cache=True)
+            stack.callback(fs.close)
+            return fs
+
+        yield open_one
 
 
 @pytest.fixture
