@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -157,18 +158,37 @@ def test_without_threads_the_caller_does_the_work(monkeypatch):
     assert found == [(number, number**2) for number in range(300)]
 
 
-def test_a_forked_child_gets_an_error_and_does_not_wait():
-    found = run(Work(), list(range(300)), ordered=True)
-    next(found)
+def test_a_forked_child_gets_an_error_also_if_a_thread_held_the_lock_at_the_fork():
+    first_yielded, is_locked, gate = threading.Event(), threading.Event(), threading.Event()
+
+    class Size(int):
+        """A size that is added to the others, which is done under the lock, once `gate` is set."""
+
+        def __radd__(self, other: int) -> int:
+            is_locked.set()
+            assert gate.wait(30)
+            return int(self) + other
+
+    def compute(number: int, reserve: Reserve) -> int:
+        assert number == 0 or first_yielded.wait(30)
+        reserve(Size(1) if number else 1)
+        return number
+
+    found = ahead_of_caller(range(2), compute, ordered=True, max_bytes=100)
+    assert next(found) == (0, 0)
+    first_yielded.set()
+    assert is_locked.wait(30)
     pid = os.fork()
     if not pid:
+        signal.alarm(20)
         try:
             next(found)
         except ValueError as error:
             os._exit(0 if "another process" in str(error) else 1)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert len(list(found)) == 299
+    gate.set()
+    assert list(found) == [(1, 1)]
 
 
 class Result:

@@ -118,8 +118,6 @@ class _Work(Generic[Item, Result]):
 
     def next(self) -> _Task[Item, Result]:
         """Wait for the first task, or for any that has ended, and return it."""
-        if os.getpid() != self._pid:
-            raise ValueError("this iteration began in another process; begin one in this process")
         if not self._threads:  # none can be started
             self._wanted = self._pending.popleft()
             self._run_one(self._wanted)
@@ -138,7 +136,13 @@ class _Work(Generic[Item, Result]):
         return task
 
     def release(self, task: _Task[Item, Result]) -> None:
-        """Give the memory of a task to others."""
+        """Give the memory of a task to others.
+
+        Raises ValueError in a forked child, in which `_lock` may be held for ever: the caller comes
+        here first when it goes on with an iteration of its parent.
+        """
+        if os.getpid() != self._pid:
+            raise ValueError("this iteration began in another process; begin one in this process")
         with self._lock:
             self._used -= task.size
             self._has_room.notify_all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.metrics import KEY_REFUSED, OFFLINE, ONLINE, Metrics, RequestKind
 from ego4dfs.runtime.deadline import ANSWER_S, ATTEMPT_S, Deadline, call_remaining_s, call_within
+from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.classify import (
@@ -84,11 +84,19 @@ class ResilientStore:
         self._source = source
         self._metrics = metrics
         self._make_transport = make_transport
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
         self._made: Transport | None = None
         self._inherited: list[Transport] = []
+        self.renew_lock()
+        renew_lock_in_children(self)
+
+    def renew_lock(self) -> None:
+        """Begin without a Transport, as a forked child does."""
+        if self._made is not None:
+            # Kept: to delete it would close connections that the parent still uses.
+            self._inherited.append(self._made)
+        self._made = None
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
 
     @property
     def source(self) -> str:
@@ -178,8 +186,6 @@ class ResilientStore:
 
     def close(self) -> None:
         """See ObjectStore. A forked child closes only what it made itself."""
-        if self._pid != os.getpid():
-            return
         self._stop.set()
         if self._made is not None:
             self._made.adapter.close()
@@ -295,12 +301,6 @@ class ResilientStore:
 
     def _transport(self) -> Transport:
         """Return the Transport of this process, made at its first request."""
-        if self._pid != os.getpid():
-            if self._made is not None:
-                # Kept: to delete it would close connections that the parent still uses.
-                self._inherited.append(self._made)
-            self._lock, self._stop = threading.Lock(), threading.Event()
-            self._made, self._pid = None, os.getpid()
         with self._lock:
             if self._made is None:
                 self._made = self._make_transport()
