@@ -560,15 +560,3 @@ def test_less_than_a_batch_stays_unwritten_when_threads_add_during_a_write(open_
     first.join(60)
     with closing(sqlite3.connect(index._table._path)) as database:
         assert database.execute("SELECT COUNT(*) FROM confirmed").fetchone() == (200,)
-
-
-def test_processes_that_need_the_same_facts_send_one_head(open_index):
-    """Each index has locks of its own, as those of two processes have."""
-    store = StallingStore(objects())
-    indexes = [open_index(store) for _ in range(3)]
-    with ThreadPoolExecutor(3) as pool:
-        found = [pool.submit(index.get, URLS[0]) for index in indexes]
-        assert store.requested.wait(60)
-        store.gate.set()
-        assert len({one.result(60) for one in found}) == 1
-    assert store.heads == [URLS[0]]

@@ -162,6 +162,40 @@ def test_forked_workers_fetch_no_byte_twice(gateway, release, path, is_used):
     fs.close()
 
 
+@pytest.mark.parametrize("is_shared", [False, True], ids=["a share each", "all each"])
+def test_workers_that_read_small_files_fetch_each_once(
+    gateway, release, licensee, is_shared, monkeypatch
+):
+    """What one process reads ahead is not read ahead by another one, and is there when it opens."""
+    names = [f"{number:03}.pt" for number in range(200)]
+    release.dataset("omnivore_video_swinl", {name: name.encode() * 100 for name in names})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gateway.url)
+    fs = fsspec.filesystem(
+        "ego4d",
+        version=release.version,
+        datasets=["omnivore_video_swinl"],
+        skip_instance_cache=True,
+    )
+    top = f"{release.version}/omnivore_video_swinl"
+    fs.isdir(top)
+    gateway.reset()
+    children = []
+    for worker in range(4):
+        pid = os.fork()
+        if not pid:
+            signal.alarm(120)
+            mine = names if is_shared else names[worker::4]
+            random.Random(worker).shuffle(mine)
+            is_right = all(fs.cat_file(f"{top}/{name}") == name.encode() * 100 for name in mine)
+            os._exit(0 if is_right else 1)
+        children.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
+    asked = Counter(path for _, path, _ in gateway.log if path.endswith(".pt"))
+    assert len(asked) == 200
+    assert asked.total() <= 1.02 * 200
+    fs.close()
+
+
 def test_a_forked_worker_imports_and_parses_nothing_that_its_parent_can(release, path, monkeypatch):
     """Each epoch has new workers, and obstore, which their parent uses, cannot be used in them."""
     parsed: list[str] = []

@@ -56,11 +56,11 @@ class FactsIndex:
     """ObjectFacts by URL: from memory, then from disk, then by one HEAD request.
 
     Safe from several threads and processes. One thread of one process fetches the facts of a URL,
-    and others wait for its result; sweeps do not wait for other processes. What was read from disk
-    or by a HEAD request never replaces what another thread has recorded or removed since that
-    began. `_lock` guards `_in_flight`, and the changes of `_known` and `_queue`; it is never held
-    during I/O. While another process has locked the table, its rows count as unknown, and writes
-    are deferred.
+    and others wait for its result; what is fetched ahead waits for no other process. What was
+    read from disk or by a HEAD request never replaces what another thread has recorded or removed
+    since that began. `_lock` guards `_in_flight`, and the changes of `_known` and `_queue`; it is
+    never held during I/O. While another process has locked the table, its rows count as unknown,
+    and writes are deferred.
     """
 
     def __init__(self, directory: Path, store: ObjectStore) -> None:
@@ -104,7 +104,12 @@ class FactsIndex:
         if facts is not None:
             return facts
         self._raise_if_refused(url, refusal_valid_s)
-        return self._fetch_once(url, fetch or self._store.head, batch=1)
+        asked_s = time.time()
+        with self._requests.held(url) as was_held:
+            self._read([url])  # another process may have recorded them since
+            if was_held:
+                self._raise_if_refused(url, time.time() - asked_s)
+            return self._fetch_once(url, fetch or self._store.head, batch=1)
 
     def get_unread(self, url: str, fetch: Callable[[str], ObjectFacts]) -> ObjectFacts:
         """Return the facts from memory, or else by `fetch`: neither disk nor refusals are read.
@@ -195,17 +200,16 @@ class FactsIndex:
     def fetch_ahead(self, url: str, fetch: _Fetch, done: Callable[[], None]) -> bool:
         """Fetch unknown facts in the background by `fetch`, unless they were refused lately.
 
-        `done` is called at the end, whatever happens. Returns False, and does nothing, if there is
-        no thread for it.
+        Nothing is fetched while another process fetches them. `done` is called at the end, whatever
+        happens. Returns False, and does nothing, if there is no thread for it.
         """
-
-        def fetch_unless_refused(url: str) -> ObjectFacts:
-            self._raise_if_refused(url, REFUSAL_VALID_S)
-            return fetch(url)
 
         def run(url: str) -> bool:
             try:
-                return self._fetch_for_sweep(url, fetch_unless_refused)
+                with self._requests.held_if_free(url) as is_free:
+                    if not is_free or self.peek(url) or self._refusal(url, REFUSAL_VALID_S):
+                        return True
+                    return self._fetch_for_sweep(url, fetch, batch=1)
             finally:
                 done()
 
@@ -218,10 +222,10 @@ class FactsIndex:
         self._table.close()
         self._requests.close()
 
-    def _fetch_for_sweep(self, url: str, fetch: _Fetch) -> bool:
+    def _fetch_for_sweep(self, url: str, fetch: _Fetch, *, batch: int = _SWEEP_BATCH) -> bool:
         """Fetch the facts of one URL; return False if each further request would fail as well."""
         try:
-            self._fetch_once(url, fetch, batch=_SWEEP_BATCH)
+            self._fetch_once(url, fetch, batch=batch)
         except (StoreUnavailable, CredentialsRejected):
             return False
         except StoreError:
@@ -258,12 +262,7 @@ class FactsIndex:
 
     def _fetch(self, url: str, result: Future[ObjectFacts], fetch: _Fetch, batch: int) -> None:
         try:
-            if batch > 1:
-                result.set_result(self._fetch_and_record(url, fetch, batch))
-            else:
-                with self._requests.held(url):
-                    self._read([url])  # another process may have recorded them since
-                    result.set_result(self._fetch_and_record(url, fetch, batch))
+            result.set_result(self._fetch_and_record(url, fetch, batch))
         except BaseException as error:  # noqa: BLE001 - raised in the waiting threads
             if isinstance(error, (AccessDenied, ObjectMissing)) and url not in self._known:
                 self._refuse(url, error)
@@ -316,10 +315,15 @@ class FactsIndex:
         now_s = time.time()
         return self._table.refused_urls(now_s - kept_s, now_s)
 
-    def _raise_if_refused(self, url: str, kept_s: float) -> None:
-        if not kept_s:
-            return
-        refusal = self._table.refusal(url)
-        if refusal is not None and 0 <= time.time() - refusal[2] < kept_s:
-            kind = ObjectMissing if refusal[0] else AccessDenied
-            raise kind(refusal[1], url=url)
+    def _raise_if_refused(self, url: str, valid_s: float) -> None:
+        refusal = self._refusal(url, valid_s)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, url: str, valid_s: float) -> AccessDenied | ObjectMissing | None:
+        """Return a recorded refusal that is not older than `valid_s`."""
+        refusal = self._table.refusal(url) if valid_s else None
+        if refusal is None or not 0 <= time.time() - refusal[2] < valid_s:
+            return None
+        kind = ObjectMissing if refusal[0] else AccessDenied
+        return kind(refusal[1], url=url)

@@ -84,7 +84,7 @@ class RangeLocks:
 
         If that one does not release it within NAME_WAIT_S, the block runs without the lock.
         """
-        number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
+        number = _number(name)
         wait = LockWait(self, NAME_WAIT_S)
         is_locked = self.acquire(number)
         was_held = not is_locked
@@ -92,6 +92,17 @@ class RangeLocks:
             is_locked = self.acquire(number)
         try:
             yield was_held
+        finally:
+            if is_locked:
+                self.release(number)
+
+    @contextmanager
+    def held_if_free(self, name: str) -> Iterator[bool]:
+        """Run the block without waiting; yield whether the name is locked, or another has it."""
+        number = _number(name)
+        is_locked = self.acquire(number)
+        try:
+            yield is_locked
         finally:
             if is_locked:
                 self.release(number)
@@ -126,6 +137,10 @@ class RangeLocks:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                 self._fd = os.open(self._path, flags, 0o600)
             fcntl.fcntl(self._fd, _SET_LOCK, request)
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
 
 
 class LockWait:
