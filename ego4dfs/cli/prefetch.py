@@ -13,6 +13,7 @@ from functools import partial
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli import parser_of, prefetch_cache
 from ego4dfs.cli.copies_directory import copies_directory
+from ego4dfs.cli.dask_option import add_dask, cluster_of
 from ego4dfs.cli.options import (
     add_cache,
     add_json,
@@ -32,6 +33,7 @@ from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.shard_option import add_shard, shard_of
 from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.streams import output_is_optional
+from ego4dfs.cluster import DaskCluster, DaskFetcher
 from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, ShardJournal, open_whole, unusable
 from ego4dfs.datasets import MANIFEST, METADATA, PRIMARY
@@ -76,6 +78,7 @@ def add_arguments(parser: Parser) -> None:
     )
     prefetch_cache.add_arguments(group)
     add_shard(group)
+    add_dask(group)
     group.add_argument(
         "--jobs",
         metavar="N",
@@ -98,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         output_is_optional()
     config = config_from(args)
-    shard = shard_of(args.shard, os.environ)
+    cluster, shard = cluster_of(args, config), shard_of(args.shard, os.environ)
     if shard is not None:
         args.shard = str(shard)  # a command that continues the run may be typed elsewhere
         config = replace(config, metadata=config.metadata and not shard.index)
@@ -119,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     elif not config.datasets:
         config = replace(config, datasets=_DEFAULT_DATASETS)
         printer.say("No --datasets given: fetching annotations, as the official tool does.")
-    command = _Command(config, Layout(out, config.version), printer, args, shard)
+    command = _Command(config, Layout(out, config.version), printer, args, shard, cluster)
     if to_cache:
         with terminated_as_interrupted():
             into = _into_cache(args)(config, args, printer, command.listings, shard)
@@ -146,9 +149,11 @@ class _Command:
         printer: PrefetchPrinter,
         args: argparse.Namespace,
         shard: Shard | None,
+        cluster: DaskCluster | None,
     ) -> None:
         self._config = config
         self._shard = shard
+        self._cluster = cluster
         self._layout = layout
         self._printer = printer
         self._args = args
@@ -296,13 +301,16 @@ class _Command:
                 journal.begin_part((item.path for item in plan.items), plan.share.digest)
             unwritable = {**unwritable, **self._prepare_datasets(listings, wanted)}
             self._remember(plan)
-        fetcher = Fetcher(
+        fetcher_of: partial[DaskFetcher] | partial[Fetcher]
+        fetcher_of = partial(Fetcher, retry_for_s=self._config.retry_for_s)
+        if self._cluster:
+            fetcher_of = partial(DaskFetcher, cluster=self._cluster)
+        fetcher = fetcher_of(
             session,
             self._layout,
             journal,
             plan,
             jobs=self._args.jobs,
-            retry_for_s=self._config.retry_for_s,
             unwritable={name: unwritable[name] for name in wanted & unwritable.keys()},
         )
         fetcher.report.refused.update(refused)
@@ -312,7 +320,7 @@ class _Command:
             fetcher.report.not_written(path, unwritable[dataset])
         return self._run(session, fetcher)
 
-    def _run(self, session: Session, fetcher: Fetcher) -> int:
+    def _run(self, session: Session, fetcher: Fetcher | DaskFetcher) -> int:
         began_s = time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
             ended = fetcher.run(lambda: progress.show(fetcher.report))

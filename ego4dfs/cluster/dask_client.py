@@ -1,0 +1,70 @@
+"""The connection to a Dask cluster: an existing one, or one of local processes."""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ego4dfs.config import Config
+from ego4dfs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_CONNECT_S = 10.0
+_WORKERS_S = 60.0
+"""How long to wait for the first worker: a scheduler of a batch system starts them later."""
+_LOCAL = re.compile(r"local:([1-9][0-9]{0,2})", re.ASCII)
+_SCHEDULER = re.compile(r"(tcp|tls)://\S+", re.ASCII)
+_FORMS = "it is tcp://HOST:PORT of a scheduler, or local:N for N processes on this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class DaskCluster:
+    """The cluster that `--dask ADDRESS` names; `config` says how its workers reach the store."""
+
+    address: str
+    config: Config
+
+    def check(self) -> None:
+        """Raise ConfigError for an address of another form, or if Dask is not installed."""
+        if not (_LOCAL.fullmatch(self.address) or _SCHEDULER.fullmatch(self.address)):
+            raise ConfigError(f"--dask {self.address}: not an address", hint=_FORMS)
+        try:
+            import distributed  # noqa: F401, PLC0415 - slow, and an extra
+        except ImportError as error:
+            raise ConfigError(
+                "--dask needs the package distributed", hint="pip install 'ego4dfs[cluster]'"
+            ) from error
+
+    def connect(self, stack: ExitStack) -> Client:
+        """Connect until `stack` ends, and wait for a worker.
+
+        Raises ConfigError if there is no scheduler or no worker.
+        """
+        from distributed import Client, LocalCluster  # noqa: PLC0415
+
+        address: str | LocalCluster = self.address
+        if found := _LOCAL.fullmatch(self.address):
+            address = stack.enter_context(
+                LocalCluster(
+                    n_workers=int(found[1]),
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    memory_limit=0,
+                    silence_logs=logging.ERROR,
+                )
+            )
+        try:
+            client: Client = stack.enter_context(Client(address, timeout=_CONNECT_S))
+            client.wait_for_workers(1, timeout=_WORKERS_S)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(
+                f"--dask {self.address}: no scheduler with a worker answers there ({error})",
+                hint=f"start them: dask scheduler, and dask worker {self.address}",
+            ) from error
+        return client

@@ -1,0 +1,113 @@
+"""Parts: what one Dask task fetches of a plan, and what it reports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ego4dfs.config import Config
+from ego4dfs.prefetch import TO_FETCH, Item, Plan, Problem, Report, Status
+from ego4dfs.prefetch.shard import assign
+
+PART_BYTES = 16 << 30
+"""About how much one part has, if there are several for each worker."""
+_PARTS_PER_WORKER = 4
+"""So a worker that is slow or lost holds up the others for a quarter of its share at most."""
+_MAX_PARTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One task. It has no credentials: each worker uses those of its own machine.
+
+    `root` is the directory of the copies. A worker that does not find `mark` there sees another
+    directory than the client. `digest` is that of the whole plan.
+    """
+
+    config: Config
+    root: Path
+    plan: Plan
+    index: int
+    count: int
+    digest: str
+    jobs: int
+    mark: str
+    topic: str
+    stop: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartReport:
+    """What one attempt of a task has done: values of its Report, which the client sums up."""
+
+    attempt: str
+    done: int
+    skipped: int
+    fetched_bytes: int
+    cached_bytes: int
+    resumed_bytes: int
+    active: Mapping[str, tuple[int, int]]
+    problems: tuple[Problem, ...] = ()
+    stopped_by: BaseException | None = None
+
+    @classmethod
+    def of(cls, report: Report, attempt: str, *, is_final: bool = False) -> PartReport:
+        """Return the state of a run; its problems and its error only if it has ended."""
+        return cls(
+            attempt,
+            report.counts[Status.DONE],
+            report.counts[Status.SKIPPED],
+            report.fetched_bytes,
+            report.cached_bytes,
+            report.resumed_bytes,
+            report.under_way(),
+            tuple(report.problems) if is_final else (),
+            report.stopped_by if is_final else None,
+        )
+
+    def message(self) -> dict[str, Any]:
+        """Return it as plain values, without problems."""
+        return {
+            "attempt": self.attempt,
+            "done": self.done,
+            "skipped": self.skipped,
+            "fetched_bytes": self.fetched_bytes,
+            "cached_bytes": self.cached_bytes,
+            "resumed_bytes": self.resumed_bytes,
+            "active": self.active,
+        }
+
+
+def split(plan: Plan, workers: int) -> list[Plan]:
+    """Return the files to fetch in parts of about equally many bytes, the same for the same plan.
+
+    All copies of one object are in one part: its worker fetches it once.
+    """
+    items = [item for item in plan.items if item.state in TO_FETCH]
+    sizes = {item.url: item.object_size for item in items}
+    wanted = max(_PARTS_PER_WORKER * workers, sum(sizes.values()) // PART_BYTES)
+    count = min(wanted, len(sizes), _MAX_PARTS)
+    part_of = assign(sizes, count) if count else {}
+    kept: list[dict[str, list[Item]]] = [defaultdict(list) for _ in range(count)]
+    for dataset in plan.datasets:
+        for item in dataset.items:
+            if item.state in TO_FETCH:
+                kept[part_of[item.url]][dataset.dataset].append(item)
+    return [
+        Plan([replace(d, items=items[d.dataset]) for d in plan.datasets if d.dataset in items])
+        for items in kept
+    ]
+
+
+def digest(plans: list[Plan]) -> str:
+    """Return what is equal for two runs if they write the same files in the same parts."""
+    found = hashlib.sha256()
+    for plan in plans:
+        found.update(b"\0\0")
+        for item in plan.items:
+            found.update(f"\0{item.path}\0{item.url}".encode("utf-8", "surrogatepass"))
+    return found.hexdigest()[:16]

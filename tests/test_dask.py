@@ -1,0 +1,199 @@
+"""`prefetch --dask`: one plan on several workers, which may be lost, with one report."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ego4dfs.cluster import worker
+from ego4dfs.cluster.part import Part, split
+from ego4dfs.config import Config
+from ego4dfs.copies import State
+from ego4dfs.errors import OutputError
+from ego4dfs.prefetch import DatasetPlan, Item, Plan
+from ego4dfs.store import ObjectFacts
+from kit.cli import EGO4DFS, complaint
+from kit.data import MIB, seeded
+from kit.guides import examples, run_example
+from kit.prefetch import data_of, tree
+from kit.processes import wait_until
+from kit.server import environment
+
+pytestmark = pytest.mark.first_pass
+
+SMALL = {f"{number:03}.pt": seeded(f"small {number}", 1000 + number) for number in range(60)}
+LARGE = {f"v{number}.mp4": seeded(f"large {number}", 6 * MIB + number) for number in range(12)}
+SIZE = sum(map(len, [*SMALL.values(), *LARGE.values()]))
+DASK = ["-y", "--no-metadata", "--json", "--datasets", "full_scale", "slowfast8x8_r101_k400"]
+
+
+@pytest.fixture
+def written(release):
+    release.dataset("full_scale", LARGE)
+    release.dataset("slowfast8x8_r101_k400", SMALL)
+    return release
+
+
+def check_tree(out: Path, release) -> None:
+    found = tree(out)
+    assert data_of(found, release, "full_scale") == LARGE
+    assert data_of(found, release, "slowfast8x8_r101_k400") == SMALL
+    assert not list((out / ".ego4dfs").glob("shard-*"))
+    assert not list((out / ".ego4dfs").glob("dask-*"))
+
+
+def test_each_object_is_in_one_part_and_parts_have_equal_sizes():
+    facts = [ObjectFacts(size, "e", "", 1) for size in (100, 10, 10, 10, 10, 60, 0)]
+    items = [
+        Item("v2/d", f"{place}", "d", "", f"s3://b/{place}", one, State.FETCH)
+        for place, one in enumerate(facts)
+    ]
+    other = Item("v2/e", "0", "e", "", "s3://b/0", facts[0], State.CHECK)
+    right = Item("v2/e", "9", "e", "", "s3://b/9", facts[0], State.RIGHT)
+    plan = Plan([DatasetPlan("d", 9, items), DatasetPlan("e", 9, [other, right])])
+    parts = split(plan, 1)
+    assert len(parts) == 4
+    paths = [[item.path for item in part.items] for part in parts]
+    assert sorted(chain.from_iterable(paths)) == sorted(item.path for item in [*items, other])
+    assert ["v2/d/0", "v2/e/0"] in paths
+    assert ["v2/d/5"] in paths
+    assert split(Plan([DatasetPlan("e", 9, [right])]), 4) == []
+
+
+def test_local_workers_write_the_tree_of_one_run(written, prefetch, front, tmp_path):
+    done = json.loads(prefetch(*DASK, "--dask", "local:2").stdout)
+    check_tree(tmp_path / "out", written)
+    assert (done["done"], done["skipped"], done["problems"]) == (72, 0, [])
+    assert done["fetched_bytes"] == SIZE
+    again = json.loads(prefetch(*DASK, "--dask", "local:2").stdout)
+    assert (again["done"], again["skipped"], again["fetched_bytes"]) == (0, 72, 0)
+    plain = json.loads(prefetch(*DASK, "--cache-dir", str(tmp_path / "other")).stdout)
+    assert (plain["done"], plain["skipped"]) == (0, 72)
+
+
+@pytest.fixture
+def workers(spawn, front, tmp_path):
+    """A scheduler and four workers as processes of their own; returns its address and them."""
+    known = tmp_path / "scheduler.json"
+    local = ["--host", "127.0.0.1", "--no-dashboard"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    spawn([*module, *local, "--port", "0", "--scheduler-file", str(known)], **quiet)
+    address = wait_until(lambda: known.exists() and json.loads(known.read_text())["address"])
+    module = [sys.executable, "-m", "distributed.cli.dask_worker", address]
+    how = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0"]
+    return address, [spawn([*module, *local, *how], **quiet) for _ in range(4)]
+
+
+def test_the_files_of_a_lost_worker_are_taken_over(
+    written, prefetch, front, workers, spawn, tmp_path
+):
+    address, processes = workers
+    front.faults.bytes_per_s = 2.0 * MIB  # of each connection
+    out = tmp_path / "out"
+    command = [*EGO4DFS, "prefetch", "-o", str(out), "--version", written.version, *DASK]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    run = spawn([*command, "--dask", address], **pipes)
+    wait_until(lambda: front.bytes_sent > SIZE // 3)
+    processes[0].send_signal(signal.SIGKILL)
+    front.faults.bytes_per_s = 0.0
+    text, errors = run.communicate(timeout=170)
+    assert run.returncode == 0, errors
+    done = json.loads(text)
+    check_tree(out, written)
+    assert (done["done"] + done["skipped"], done["problems"]) == (72, [])
+    in_flight = 16 * MIB  # of the lost worker
+    assert front.bytes_sent <= 1.05 * SIZE + in_flight
+    assert done["fetched_bytes"] + done["resumed_bytes"] >= SIZE
+    assert json.loads(prefetch(*DASK).stdout)["skipped"] == 72
+
+
+def test_an_interrupt_ends_all_workers_and_the_next_run_resumes(
+    written, prefetch, front, workers, spawn, tmp_path
+):
+    address, processes = workers
+    front.faults.bytes_per_s = 1.0 * MIB
+    out = tmp_path / "out"
+    command = [*EGO4DFS, "prefetch", "-o", str(out), "--version", written.version, *DASK]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    run = spawn([*command, "--dask", address], **pipes)
+    wait_until(lambda: front.bytes_sent > SIZE // 3)
+    run.send_signal(signal.SIGINT)
+    text, errors = run.communicate(timeout=120)
+    assert run.returncode == 130, errors
+    assert "Interrupted; downloaded data is kept. To continue:" in errors
+    assert f"--dask {address}" in errors
+    fetched = json.loads(text)["fetched_bytes"]
+    assert 0 < fetched < SIZE
+    before = front.bytes_sent
+    front.faults.bytes_per_s = 0.0
+    done = json.loads(prefetch(*DASK, "--dask", address).stdout)
+    check_tree(out, written)
+    assert done["fetched_bytes"] + fetched <= 1.05 * SIZE
+    assert front.bytes_sent - before <= 1.05 * (SIZE - fetched)
+    assert [one.poll() for one in processes] == [None] * 4
+
+
+def test_a_key_that_is_refused_ends_the_run_with_its_remedy(
+    written, prefetch, front, licensee, workers
+):
+    front.faults.rejected_keys = {licensee["AWS_ACCESS_KEY_ID"]: "ExpiredToken"}
+    front.faults.only = ".mp4"
+    done = prefetch(*DASK, "--skip-s3-checks", "--dask", workers[0], code=4)
+    assert "ExpiredToken" in json.loads(done.stdout)["stopped_by"]
+    assert "hint: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--dask", "8786"], "--dask 8786: not an address"),
+        (["--dask", "local:0"], "--dask local:0: not an address"),
+        (["--dask", "local:2", "--shard", "0/2"], "--dask and --shard cannot be used together"),
+        (["--dask", "local:2", "--to", "cache"], "--dask cannot be used with --to cache"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(written, prefetch, arguments, text):
+    done = prefetch("-y", *arguments, code=2, out="cache" not in arguments)
+    assert text in complaint(done)
+
+
+def test_a_scheduler_that_is_not_there_is_named(written, prefetch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
+    done = prefetch(*DASK, "--dask", address, code=2)
+    assert f"--dask {address}: no scheduler with a worker answers there" in done.stderr
+    assert "hint: start them: dask scheduler" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_dask_the_package_is_named(written, prefetch, tmp_path):
+    (tmp_path / "distributed.py").write_text("raise ImportError('no')\n")
+    done = prefetch("-y", "--dask", "local:2", code=2, PYTHONPATH=str(tmp_path))
+    assert "hint: pip install 'ego4dfs[cluster]'" in complaint(done)
+
+
+def test_a_worker_that_does_not_see_the_directory_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "get_worker", lambda: SimpleNamespace(address="tcp://10.0.0.7:4"))
+    plan = Plan([])
+    part = Part(Config(), tmp_path, plan, 0, 1, "", 8, ".ego4dfs/dask-1", "topic", "stop")
+    with pytest.raises(OutputError, match=r"worker tcp://10.0.0.7:4 does not see") as error:
+        worker.fetch_part(part)
+    assert "a directory that all workers share" in error.value.hint
+
+
+def test_the_example_of_the_guide(sampled, tmp_path, transport):
+    env = environment(sampled.server, tmp_path / "home", transport)
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    [(language, code)] = examples(Path(__file__).parent.parent / "docs/guides/prefetch-dask.md")
+    assert " 0 already complete; " in run_example(language, code, tmp_path, env)
+    done = run_example(language, code.partition(" --dask")[0], tmp_path, env)
+    assert "The latest versions of all requested videos already exist" in done
