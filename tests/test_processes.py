@@ -31,6 +31,13 @@ TESTS = Path(__file__).parent
 Start = Callable[..., subprocess.Popen[str]]
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """On a busy machine another process may take longer than one waits for it."""
+    monkeypatch.setattr(range_locks, "WAIT_S", 60.0)
+    monkeypatch.setattr(range_locks, "NAME_WAIT_S", 60.0)
+
+
 @pytest.fixture
 def path(release, licensee, gateway, monkeypatch) -> str:
     """A file on a server that counts; returns its path in the tree."""
