@@ -107,6 +107,8 @@ class DaskFetcher:
         if self._rest.report.stopped_by is not None:
             self.report.stop(self._rest.report.stopped_by)
             return ended
+        if not self._plan.count(*TO_FETCH):
+            return ended
         try:
             with ExitStack() as stack:
                 self._fetch(self._cluster.connect(stack), stack, tick)
