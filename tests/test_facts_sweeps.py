@@ -57,6 +57,25 @@ def test_facts_that_are_recorded_before_their_turn_are_not_requested(tmp_path):
     index.close()
 
 
+def test_what_is_fetched_ahead_is_fetched_before_the_rest_of_a_sweep(tmp_path, monkeypatch):
+    """A listing of 10,000 files would delay the files that a program opens next."""
+    store = StallingStore(dict.fromkeys([*URLS, "s3://b/ahead"], b"data"))
+    turns, done = threading.Semaphore(0), threading.Event()
+    monkeypatch.setattr(store, "before_answer", lambda _: turns.acquire(timeout=30))
+    index = FactsIndex(tmp_path, store)
+    index.sweep(URLS)
+    wait_until(lambda: len(store.heads) == 96)
+    assert index.fetch_ahead("s3://b/ahead", store.head, done.set)
+    turns.release()  # one thread is free
+    wait_until(lambda: len(store.heads) == 97)
+    assert store.heads[96] == "s3://b/ahead"
+    turns.release(len(URLS))
+    assert index._sweeps.wait(30)
+    assert done.is_set()
+    assert sorted(store.heads) == sorted([*URLS, "s3://b/ahead"])
+    index.close()
+
+
 def test_a_sweep_has_not_ended_while_one_of_several_threads_is_about_to_end(monkeypatch):
     at_once, gate = threading.Barrier(2, timeout=30), threading.Event()
     first, has_ended = threading.Lock(), threading.Event()

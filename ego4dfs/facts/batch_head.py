@@ -36,8 +36,12 @@ class Sweeps:
         self._closed = False
         self._lock = threading.Condition()
 
-    def add(self, urls: Iterable[str], fetch: Callable[[str], bool]) -> bool:
+    def add(
+        self, urls: Iterable[str], fetch: Callable[[str], bool], *, before_others: bool = False
+    ) -> bool:
         """Queue a sweep: call `fetch` for each of these URLs; False ends it.
+
+        `before_others`: it takes the next free threads, before what is left of other sweeps.
 
         Returns False if nothing is queued, because this is closed or no thread can be started.
         """
@@ -45,7 +49,8 @@ class Sweeps:
         with self._lock:
             if self._closed or not wanted:
                 return False
-            self._sweeps.append(_Sweep(iter(wanted), fetch))
+            add = self._sweeps.appendleft if before_others else self._sweeps.append
+            add(_Sweep(iter(wanted), fetch))
             more = min(_THREADS - self._threads, len(wanted))
             self._threads += more
         started = 0

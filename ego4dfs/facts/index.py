@@ -200,8 +200,9 @@ class FactsIndex:
     def fetch_ahead(self, url: str, fetch: _Fetch, done: Callable[[], None]) -> bool:
         """Fetch unknown facts in the background by `fetch`, unless they were refused lately.
 
-        Nothing is fetched while another process fetches them. `done` is called at the end, whatever
-        happens. Returns False, and does nothing, if there is no thread for it.
+        Sweeps over directories go on after it. Nothing is fetched while another process fetches
+        them. `done` is called at the end, whatever happens. Returns False, and does nothing, if
+        there is no thread for it.
         """
 
         def run(url: str) -> bool:
@@ -213,7 +214,7 @@ class FactsIndex:
             finally:
                 done()
 
-        return self._sweeps.add([url], run)
+        return self._sweeps.add([url], run, before_others=True)
 
     def close(self) -> None:
         """End the sweeps and close the index, within two seconds even if something hangs."""
