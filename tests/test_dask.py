@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +16,14 @@ from types import SimpleNamespace
 import pytest
 
 from ego4dfs.cluster import worker
-from ego4dfs.cluster.part import Part, split
+from ego4dfs.cluster.dask_fetcher import _PartState
+from ego4dfs.cluster.part import Part, PartReport, split
 from ego4dfs.config import Config
 from ego4dfs.copies import State
 from ego4dfs.errors import OutputError
-from ego4dfs.prefetch import DatasetPlan, Item, Plan
+from ego4dfs.prefetch import DatasetPlan, Item, Plan, Problem, Report, Status
 from ego4dfs.store import ObjectFacts
-from kit.cli import EGO4DFS, complaint
+from kit.cli import complaint
 from kit.data import MIB, seeded
 from kit.guides import examples, run_example
 from kit.prefetch import data_of, tree
@@ -66,6 +69,9 @@ def test_each_object_is_in_one_part_and_parts_have_equal_sizes():
     assert ["v2/d/0", "v2/e/0"] in paths
     assert ["v2/d/5"] in paths
     assert split(Plan([DatasetPlan("e", 9, [right])]), 4) == []
+    items[3] = replace(items[3], facts=None)  # then all count alike
+    counts = [len({item.url for item in part.items}) for part in split(plan, 1)]
+    assert sorted(counts) == [1, 2, 2, 2]
 
 
 def test_local_workers_write_the_tree_of_one_run(written, prefetch, front, tmp_path):
@@ -80,17 +86,24 @@ def test_local_workers_write_the_tree_of_one_run(written, prefetch, front, tmp_p
 
 
 @pytest.fixture
-def workers(spawn, front, tmp_path):
-    """A scheduler and four workers as processes of their own; returns its address and them."""
+def workers(cluster):
+    """The address of a scheduler, and its workers."""
+    return cluster[0], cluster[2]
+
+
+@pytest.fixture
+def cluster(spawn, front, tmp_path):
+    """A scheduler and four workers as processes of their own; returns its address and both."""
     known = tmp_path / "scheduler.json"
     local = ["--host", "127.0.0.1", "--no-dashboard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    spawn([*module, *local, "--port", "0", "--scheduler-file", str(known)], **quiet)
+    where = ["--port", "0", "--scheduler-file", str(known)]
+    scheduler = spawn([*module, *local, *where], **quiet)
     address = wait_until(lambda: known.exists() and json.loads(known.read_text())["address"])
     module = [sys.executable, "-m", "distributed.cli.dask_worker", address]
-    how = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0"]
-    return address, [spawn([*module, *local, *how], **quiet) for _ in range(4)]
+    how = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--death-timeout", "20"]
+    return address, scheduler, [spawn([*module, *local, *how], **quiet) for _ in range(4)]
 
 
 def test_the_files_of_a_lost_worker_are_taken_over(
@@ -99,9 +112,7 @@ def test_the_files_of_a_lost_worker_are_taken_over(
     address, processes = workers
     front.faults.bytes_per_s = 2.0 * MIB  # of each connection
     out = tmp_path / "out"
-    command = [*EGO4DFS, "prefetch", "-o", str(out), "--version", written.version, *DASK]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    run = spawn([*command, "--dask", address], **pipes)
+    run = started(spawn, written, out, "--dask", address)
     wait_until(lambda: front.bytes_sent > SIZE // 3)
     processes[0].send_signal(signal.SIGKILL)
     front.faults.bytes_per_s = 0.0
@@ -112,19 +123,30 @@ def test_the_files_of_a_lost_worker_are_taken_over(
     assert (done["done"] + done["skipped"], done["problems"]) == (72, [])
     in_flight = 16 * MIB  # of the lost worker
     assert front.bytes_sent <= 1.05 * SIZE + in_flight
-    assert done["fetched_bytes"] + done["resumed_bytes"] >= SIZE
+    # What the lost worker has fetched after its last message is not counted.
+    assert SIZE - in_flight <= done["fetched_bytes"] + done["resumed_bytes"] <= 1.05 * SIZE
     assert json.loads(prefetch(*DASK).stdout)["skipped"] == 72
 
 
-def test_an_interrupt_ends_all_workers_and_the_next_run_resumes(
+def started(spawn, release, out: Path, *options: str, code: str = "", **how) -> subprocess.Popen:
+    """Start the command, after `code` in its process."""
+    begin = [
+        sys.executable,
+        "-c",
+        f"{code}\nfrom ego4dfs.cli import main; raise SystemExit(main())",
+    ]
+    command = [*begin, "prefetch", "-o", str(out), "--version", release.version, *DASK, *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return spawn(command, **pipes, **how)
+
+
+def test_an_interrupt_ends_all_tasks_and_the_next_run_resumes(
     written, prefetch, front, workers, spawn, tmp_path
 ):
     address, processes = workers
     front.faults.bytes_per_s = 1.0 * MIB
     out = tmp_path / "out"
-    command = [*EGO4DFS, "prefetch", "-o", str(out), "--version", written.version, *DASK]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    run = spawn([*command, "--dask", address], **pipes)
+    run = started(spawn, written, out, "--dask", address)
     wait_until(lambda: front.bytes_sent > SIZE // 3)
     run.send_signal(signal.SIGINT)
     text, errors = run.communicate(timeout=120)
@@ -140,6 +162,96 @@ def test_an_interrupt_ends_all_workers_and_the_next_run_resumes(
     assert done["fetched_bytes"] + fetched <= 1.05 * SIZE
     assert front.bytes_sent - before <= 1.05 * (SIZE - fetched)
     assert [one.poll() for one in processes] == [None] * 4
+
+
+def test_ctrl_c_in_a_terminal_loses_nothing_of_local_workers(
+    written, prefetch, front, spawn, tmp_path
+):
+    """The workers get the signal, too."""
+    front.faults.bytes_per_s = 1.0 * MIB
+    out = tmp_path / "out"
+    run = started(spawn, written, out, "--dask", "local:2", start_new_session=True)
+    wait_until(lambda: front.bytes_sent > SIZE // 3)
+    os.killpg(run.pid, signal.SIGINT)
+    text, errors = run.communicate(timeout=120)
+    assert run.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "To continue:" in errors
+    fetched = json.loads(text)["fetched_bytes"]
+    before = front.bytes_sent
+    front.faults.bytes_per_s = 0.0
+    prefetch(*DASK)
+    check_tree(out, written)
+    assert front.bytes_sent - before <= 1.05 * (SIZE - fetched)
+
+
+@pytest.mark.parametrize(
+    ("lost", "text"), [("scheduler", "is lost"), ("workers", "no worker is left")]
+)
+def test_a_cluster_that_is_lost_ends_the_run_and_the_next_one_resumes(  # noqa: PLR0917
+    written, prefetch, front, cluster, spawn, tmp_path, lost, text
+):
+    address, scheduler, processes = cluster
+    front.faults.bytes_per_s = 1.0 * MIB
+    out = tmp_path / "out"
+    code = "from ego4dfs.cluster import dask_fetcher; dask_fetcher.WORKERS_S = 2.0"
+    run = started(spawn, written, out, "--dask", address, code=code)
+    wait_until(lambda: front.bytes_sent > SIZE // 3)
+    for process in [scheduler] if lost == "scheduler" else processes:
+        process.kill()
+    printed, errors = run.communicate(timeout=120)
+    assert run.returncode == 1, errors
+    assert text in json.loads(printed)["stopped_by"]
+    assert "Traceback" not in errors
+    assert "To continue:" in errors
+    front.faults.bytes_per_s = 0.0
+    for process in processes:
+        wait_until(lambda process=process: process.poll() is not None)
+    prefetch(*DASK)
+    check_tree(out, written)
+
+
+def test_files_of_unknown_sizes_are_not_fetched_again_after_a_loss(
+    written, prefetch, front, workers, spawn, tmp_path
+):
+    address, processes = workers
+    front.faults.bytes_per_s = 2.0 * MIB
+    run = started(spawn, written, tmp_path / "out", "--skip-s3-checks", "--dask", address)
+    wait_until(lambda: front.bytes_sent > SIZE // 2)
+    processes[0].send_signal(signal.SIGKILL)
+    front.faults.bytes_per_s = 0.0
+    _, errors = run.communicate(timeout=170)
+    assert run.returncode == 0, errors
+    check_tree(tmp_path / "out", written)
+    assert front.bytes_sent <= 1.05 * SIZE + 16 * MIB
+
+
+def test_what_was_noted_before_the_run_is_reported(written, prefetch, tmp_path):
+    (tmp_path / "out/manifest.csv").mkdir(parents=True)
+    done = prefetch(*DASK, "--manifest", "--dask", "local:1", code=3)
+    assert [one["path"] for one in json.loads(done.stdout)["problems"]] == ["manifest.csv"]
+
+
+def test_a_password_in_a_url_is_not_sent(written, prefetch):
+    done = prefetch("-y", "--source", "ftp://user:word@host/dir", "--dask", "local:1", code=2)
+    assert "--source: has a password" in complaint(done)
+
+
+def test_the_reports_of_all_attempts_are_summed_up():
+    state = _PartState()
+    state.note(PartReport("a", done=5, fetched_bytes=50))
+    state.note(PartReport("b", done=3, skipped=5, fetched_bytes=30, resumed_bytes=10))
+    state.note(PartReport("c", skipped=9, fetched_bytes=5, resumed_bytes=90))
+    total = Report()
+    state.add_to(total)
+    assert (total.counts[Status.DONE], total.counts[Status.SKIPPED]) == (8, 1)
+    assert (total.fetched_bytes, total.resumed_bytes) == (85, 10)
+    problem = Problem("v2/d/a", "", Status.FAILED, "no")
+    state.note(PartReport("b", done=12, problems=(problem,)), is_final=True)
+    state.note(PartReport("c", done=1))  # late
+    total = Report()
+    state.add_to(total)
+    assert (total.counts[Status.DONE], total.problems) == (12, [problem])
 
 
 def test_a_key_that_is_refused_ends_the_run_with_its_remedy(
@@ -185,6 +297,11 @@ def test_a_worker_that_does_not_see_the_directory_is_an_error(tmp_path, monkeypa
     monkeypatch.setattr(worker, "get_worker", lambda: SimpleNamespace(address="tcp://10.0.0.7:4"))
     plan = Plan([])
     part = Part(Config(), tmp_path, plan, 0, 1, "", 8, ".ego4dfs/dask-1", "topic", "stop")
+    older = replace(part, release="0.0.1")
+    with pytest.raises(
+        OutputError, match=r"worker tcp://10.0.0.7:4 has ego4dfs .*is ego4dfs 0.0.1"
+    ):
+        worker.fetch_part(older)
     with pytest.raises(OutputError, match=r"worker tcp://10.0.0.7:4 does not see") as error:
         worker.fetch_part(part)
     assert "a directory that all workers share" in error.value.hint

@@ -7,6 +7,7 @@ import argparse
 from ego4dfs.cluster import DaskCluster
 from ego4dfs.config import Config
 from ego4dfs.errors import ConfigError
+from ego4dfs.text import masked
 
 
 def add_dask(group: argparse._ArgumentGroup) -> None:
@@ -34,6 +35,12 @@ def cluster_of(args: argparse.Namespace, config: Config) -> DaskCluster | None:
             "--dask cannot be used with --to cache",
             hint="run it with --shard on each machine, or with --dask into a directory",
         )
+    for flag, url in (("--source", config.source), ("--endpoint-url", config.endpoint_url)):
+        if masked(url) != url:
+            raise ConfigError(
+                f"{flag}: has a password, and --dask sends it to the workers",
+                hint="leave it out of the URL, and set it on each machine, or use --shard",
+            )
     cluster = DaskCluster(args.dask, config)
     cluster.check()
     return cluster

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _CONNECT_S = 10.0
-_WORKERS_S = 60.0
+WORKERS_S = 60.0
 """How long to wait for the first worker: a scheduler of a batch system starts them later."""
 _LOCAL = re.compile(r"local:([1-9][0-9]{0,2})", re.ASCII)
-_SCHEDULER = re.compile(r"(tcp|tls)://\S+", re.ASCII)
+_SCHEDULER = re.compile(r"(tcp|tls)://[^\s/@]+:[0-9]{1,5}", re.ASCII)
+_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+"""For local workers: Ctrl-C in a terminal is sent to them, too; the client ends their tasks."""
 _FORMS = "it is tcp://HOST:PORT of a scheduler, or local:N for N processes on this machine"
 
 
@@ -47,6 +49,8 @@ class DaskCluster:
         """
         from distributed import Client, LocalCluster  # noqa: PLC0415
 
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is reported
         address: str | LocalCluster = self.address
         if found := _LOCAL.fullmatch(self.address):
             address = stack.enter_context(
@@ -55,16 +59,22 @@ class DaskCluster:
                     threads_per_worker=1,
                     host="127.0.0.1",
                     dashboard_address=None,
+                    preload=[_IGNORE_INTERRUPTS],
                     memory_limit=0,
                     silence_logs=logging.ERROR,
                 )
             )
         try:
             client: Client = stack.enter_context(Client(address, timeout=_CONNECT_S))
-            client.wait_for_workers(1, timeout=_WORKERS_S)
+            client.wait_for_workers(1, timeout=WORKERS_S)
         except (OSError, TimeoutError, ValueError) as error:
             raise ConfigError(
                 f"--dask {self.address}: no scheduler with a worker answers there ({error})",
-                hint=f"start them: dask scheduler, and dask worker {self.address}",
+                hint=f"start them: dask scheduler, and dask worker --nthreads 1 {self.address}",
+            ) from error
+        except TypeError as error:  # TLS without certificates
+            raise ConfigError(
+                f"--dask {self.address}: {error}",
+                hint="set distributed.comm.tls in the configuration of Dask",
             ) from error
         return client

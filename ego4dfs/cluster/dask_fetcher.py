@@ -6,16 +6,17 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ego4dfs.cluster.dask_client import DaskCluster
+from ego4dfs.cluster.dask_client import WORKERS_S, DaskCluster
 from ego4dfs.cluster.part import Part, PartReport, digest, split
 from ego4dfs.copies import Journal, Layout
 from ego4dfs.errors import Ego4DError, OutputError
 from ego4dfs.files import write_atomic
-from ego4dfs.prefetch import TO_FETCH, DatasetPlan, Fetcher, Plan, Report, Status
+from ego4dfs.prefetch import TO_FETCH, DatasetPlan, Fetcher, Plan, Problem, Report, Status
 from ego4dfs.runtime.deadline import Deadline
 from ego4dfs.session import Session
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 _TICK_S = 0.2
+_RUN_AGAIN = "run it again: what is complete is kept, and the rest is resumed"
 _END_S = 60.0
 """How long to wait for the tasks to end after an interruption or an error."""
 
@@ -38,15 +40,18 @@ class _PartState:
 
     def note(self, latest: PartReport, *, is_final: bool = False) -> None:
         """Record a report; one that comes after the final one is older."""
-        if not self.has_ended:
-            self.attempts[latest.attempt] = latest
-            self.has_ended = is_final
+        if self.has_ended:
+            return
+        if is_final:  # it counts, even if a later attempt was begun meanwhile
+            self.attempts.pop(latest.attempt, None)
+        self.attempts[latest.attempt] = latest
+        self.has_ended = is_final
 
     def add_to(self, report: Report) -> None:
         """Add what was done. What an earlier attempt has fetched, the latest one has found."""
         *earlier, latest = self.attempts.values()
         found = sum(one.fetched_bytes for one in earlier)
-        done = min(latest.skipped, max((one.done for one in earlier), default=0))
+        done = min(latest.skipped, sum(one.done for one in earlier))
         report.counts[Status.DONE] += latest.done + done
         report.counts[Status.SKIPPED] += latest.skipped - done
         report.fetched_bytes += latest.fetched_bytes + found
@@ -93,6 +98,7 @@ class DaskFetcher:
         self._plan = replace(plan, datasets=writable)
         self.report = Report(self._rest.report.files + self._plan.count(*TO_FETCH))
         self.report.total_bytes = self._plan.bytes(*TO_FETCH)
+        self._noted: list[Problem] = []
         self._parts: dict[int, _PartState] = {}
         self._lock = threading.Lock()  # guards _parts
 
@@ -102,6 +108,7 @@ class DaskFetcher:
         Returns whether all tasks have ended. What ends the run is `report.stopped_by`.
         """
         ended = self._rest.run()
+        self._noted = list(self.report.problems)  # by the caller, before the run
         self._journal.close()
         self._update()
         if self._rest.report.stopped_by is not None:
@@ -112,8 +119,11 @@ class DaskFetcher:
         try:
             with ExitStack() as stack:
                 self._fetch(self._cluster.connect(stack), stack, tick)
-        except (KeyboardInterrupt, Ego4DError, OSError) as error:
+        except (KeyboardInterrupt, Ego4DError) as error:
             self.report.stop(error)
+        except (CancelledError, OSError, TimeoutError):
+            text = f"--dask {self._cluster.address}: the connection to the scheduler is lost"
+            self.report.stop(OutputError(text, hint=_RUN_AGAIN))
         return True
 
     def _fetch(self, client: Client, stack: ExitStack, tick: Callable[[], None]) -> None:
@@ -127,25 +137,31 @@ class DaskFetcher:
         parts = self._split(client, stack.enter_context(self._mark(run)), run, stop.name)
         tasks = {client.submit(fetch_part, p, key=f"ego4dfs-{run}-{p.index}"): p for p in parts}
         try:
-            self._wait(tasks, tick)
-        except (KeyboardInterrupt, OSError) as error:
+            self._wait(client, tasks, tick)
+            if self.report.stopped_by is not None:
+                stop.set()
+                self._collect(client, tasks)
+        except KeyboardInterrupt as error:
             self.report.stop(error)
-        if self.report.stopped_by is not None:
             stop.set()
-            self._collect(tasks)
+            self._collect(client, tasks)
 
     def _split(self, client: Client, mark: str, topic: str, stop: str) -> list[Part]:
         plans = split(self._plan, len(client.nthreads()))
         count, of_all = len(plans), digest(plans)
         root, jobs = self._layout.root, self._jobs
+        # The parts have the files that these options select.
+        config = replace(self._cluster.config, video_uids=(), clip_uids=(), include=(), exclude=())
         return [
-            Part(self._cluster.config, root, plan, index, count, of_all, jobs, mark, topic, stop)
+            Part(config, root, plan, index, count, of_all, jobs, mark, topic, stop)
             for index, plan in enumerate(plans)
         ]
 
     @contextmanager
     def _mark(self, run: str) -> Iterator[str]:
         """Write a file by which a worker sees that it shares the directory; yield its path."""
+        for old in self._layout.state.glob("dask-*"):  # of a client that was killed
+            old.unlink(missing_ok=True)
         path = self._layout.state / f"dask-{run}"
         write_atomic(path, b"")
         try:
@@ -161,20 +177,27 @@ class DaskFetcher:
         with self._lock:
             self._parts.setdefault(part, _PartState()).note(report, is_final=is_final)
 
-    def _wait(self, tasks: Mapping[Future[PartReport], Part], tick: Callable[[], None]) -> None:
+    def _wait(
+        self, client: Client, tasks: Mapping[Future[PartReport], Part], tick: Callable[[], None]
+    ) -> None:
         """Wait for all tasks, or until an error ends the run."""
-        waiting = dict(tasks)
+        waiting, workers = dict(tasks), Deadline.after(WORKERS_S)
         while waiting and self.report.stopped_by is None:
             for task in _ended(waiting, _TICK_S):
                 self._take(waiting.pop(task), task)
             self._update()
             tick()
+            if client.nthreads():
+                workers = Deadline.after(WORKERS_S)
+            elif workers.has_passed:
+                text = f"--dask {self._cluster.address}: no worker is left"
+                self.report.stop(OutputError(text, hint=_RUN_AGAIN))
 
-    def _collect(self, tasks: Mapping[Future[PartReport], Part]) -> None:
+    def _collect(self, client: Client, tasks: Mapping[Future[PartReport], Part]) -> None:
         """Take the results of the tasks that end in time."""
         waiting = dict(tasks)
         deadline = Deadline.after(_END_S)
-        while waiting and not deadline.has_passed:
+        while waiting and not deadline.has_passed and client.nthreads():
             for task in _ended(waiting, _TICK_S):
                 self._take(waiting.pop(task), task)
         self._update()
@@ -183,12 +206,17 @@ class DaskFetcher:
         """Take the result of a task; an error ends the run."""
         try:
             found: PartReport = task.result(timeout=_END_S)
-        except Ego4DError as error:
+        except CancelledError:
+            raise
+        except (Ego4DError, OSError) as error:
+            if task.status != "error":  # not of the task, but of the connection
+                raise
             self.report.stop(error)
         except Exception as error:  # noqa: BLE001 - Dask's own, such as KilledWorker
             text = f"the Dask cluster could not fetch a part: {type(error).__name__}: {error}"
-            hint = "look at the logs of the workers, and run it again: nothing is fetched twice"
-            self.report.stop(OutputError(text, hint=hint))
+            self.report.stop(
+                OutputError(text, hint=f"see the logs of the workers, and {_RUN_AGAIN}")
+            )
         else:
             self._note(part.index, found, is_final=True)
             if found.stopped_by is not None:
@@ -197,7 +225,8 @@ class DaskFetcher:
     def _update(self) -> None:
         """Sum up what all parts have done."""
         rest, total = self._rest.report, self.report
-        total.counts, total.problems = Counter(rest.counts), list(rest.problems)
+        total.counts = rest.counts + Counter(problem.status for problem in self._noted)
+        total.problems = [*self._noted, *rest.problems]
         total.fetched_bytes = total.cached_bytes = total.resumed_bytes = 0
         total.active.clear()
         with self._lock:

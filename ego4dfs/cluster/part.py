@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ego4dfs import __version__
 from ego4dfs.config import Config
 from ego4dfs.prefetch import TO_FETCH, Item, Plan, Problem, Report, Status
 from ego4dfs.prefetch.shard import assign
@@ -25,7 +26,7 @@ class Part:
     """One task. It has no credentials: each worker uses those of its own machine.
 
     `root` is the directory of the copies. A worker that does not find `mark` there sees another
-    directory than the client. `digest` is that of the whole plan.
+    directory than the client. `digest` is that of the whole plan, `release` the client's version.
     """
 
     config: Config
@@ -38,6 +39,7 @@ class Part:
     mark: str
     topic: str
     stop: str
+    release: str = __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,12 @@ class PartReport:
     """What one attempt of a task has done: values of its Report, which the client sums up."""
 
     attempt: str
-    done: int
-    skipped: int
-    fetched_bytes: int
-    cached_bytes: int
-    resumed_bytes: int
-    active: Mapping[str, tuple[int, int]]
+    done: int = 0
+    skipped: int = 0
+    fetched_bytes: int = 0
+    cached_bytes: int = 0
+    resumed_bytes: int = 0
+    active: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     stopped_by: BaseException | None = None
 
@@ -85,10 +87,12 @@ class PartReport:
 def split(plan: Plan, workers: int) -> list[Plan]:
     """Return the files to fetch in parts of about equally many bytes, the same for the same plan.
 
-    All copies of one object are in one part: its worker fetches it once.
+    All copies of one object are in one part: its worker fetches it once. If a size is not known,
+    the parts have equally many objects.
     """
     items = [item for item in plan.items if item.state in TO_FETCH]
-    sizes = {item.url: item.object_size for item in items}
+    has_sizes = all(item.facts is not None for item in items)
+    sizes = {item.url: item.object_size if has_sizes else 1 for item in items}
     wanted = max(_PARTS_PER_WORKER * workers, sum(sizes.values()) // PART_BYTES)
     count = min(wanted, len(sizes), _MAX_PARTS)
     part_of = assign(sizes, count) if count else {}

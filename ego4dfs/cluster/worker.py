@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from distributed import Event, get_worker
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from ego4dfs import __version__
 from ego4dfs.cluster.part import Part, PartReport
 from ego4dfs.config import resolve
 from ego4dfs.copies import Layout, ShardJournal, State
@@ -26,6 +28,7 @@ from ego4dfs.prefetch import Fetcher, Item, Plan
 from ego4dfs.session import open_session
 
 _TELL_EVERY_S = 0.5
+_LOOP_S = 10.0
 _IN_USE_S = 60.0
 """How long to wait for a process that still fetches this part, on a worker that Dask has lost."""
 
@@ -36,8 +39,11 @@ def fetch_part(part: Part) -> PartReport:
     Files that an earlier attempt has finished are not fetched again, and unfinished ones are
     resumed. Raises Ego4DError if nothing can be fetched.
     """
-    _check_directory(part)
+    _check_worker(part)
+    _stop_profiler()
     attempt = uuid.uuid4().hex
+    if Event(part.stop).is_set():
+        return PartReport(attempt, stopped_by=KeyboardInterrupt())
     config = replace(part.config, cache_dir=_cache_directory(part.config.cache_dir))
     layout = Layout(part.root, config.version)
     with closing(open_session(config)) as session, closing(_journal(layout, part)) as journal:
@@ -56,15 +62,37 @@ def _cache_directory(of_client: Path) -> Path:
     return resolve({}).cache_dir if os.environ.get("EGO4DFS_CACHE_DIR") else of_client
 
 
-def _check_directory(part: Part) -> None:
-    """Raise OutputError unless the client has written its mark where this worker looks."""
-    mark = part.root / part.mark
-    if not mark.is_file():
+def _check_worker(part: Part) -> None:
+    """Raise OutputError for a worker with another directory, or another version of ego4dfs."""
+    name = f"the Dask worker {get_worker().address}"
+    if part.release != __version__:
         raise OutputError(
-            f"{part.root}: the Dask worker {get_worker().address} does not see the directory that"
-            " this command writes to",
+            f"{name} has ego4dfs {__version__}, and this command is ego4dfs {part.release}",
+            hint="install the same version for all workers",
+        )
+    if not (part.root / part.mark).is_file():
+        raise OutputError(
+            f"{part.root}: {name} does not see the directory that this command writes to",
             hint="-o must be a directory that all workers share, such as one on NFS or Lustre",
         )
+
+
+def _stop_profiler() -> None:
+    """Stop Dask's sampling of all threads, every 10 ms.
+
+    `sys._current_frames` can wait for ever if a thread starts meanwhile, and the whole process with
+    it: seen with Python 3.11.7.
+    """
+    worker, stopped = get_worker(), threading.Event()
+
+    def stop() -> None:
+        for name in ("profile", "profile-cycle"):
+            if name in worker.periodic_callbacks:
+                worker.periodic_callbacks[name].stop()
+        stopped.set()
+
+    worker.loop.add_callback(stop)
+    stopped.wait(_LOOP_S)
 
 
 def _journal(layout: Layout, part: Part) -> ShardJournal:
@@ -93,17 +121,20 @@ def _without_finished(plan: Plan, layout: Layout, journal: Journal) -> Plan:
 
 def _current(item: Item, layout: Layout, records: Mapping[str, Record]) -> Item:
     """Return an item with the state RIGHT, or CHECK, if another attempt may have finished it."""
-    if item.facts is None:
+    record = records.get(item.path)
+    facts = item.facts
+    if facts is None and record is not None and record.url == item.url:
+        facts = record.facts  # of an earlier attempt: the plan would have used an older record
+    if facts is None:
         return item
     try:
         found = (layout.root / item.path).lstat()
     except OSError:
         return item
-    if not stat.S_ISREG(found.st_mode) or found.st_size != item.facts.size:
+    if not stat.S_ISREG(found.st_mode) or found.st_size != facts.size:
         return item
-    record = records.get(item.path)
     file = FileState(found.st_size, found.st_mtime_ns)
-    if record is not None and record.facts.etag == item.facts.etag and is_as_recorded(file, record):
+    if record is not None and record.facts.etag == facts.etag and is_as_recorded(file, record):
         return replace(item, state=State.RIGHT)
     return replace(item, state=State.CHECK)
 
