@@ -6,10 +6,10 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ego4dfs import __version__
 from ego4dfs.config import Config
 from ego4dfs.prefetch import TO_FETCH, Item, Plan, Problem, Report, Status
 from ego4dfs.prefetch.shard import assign
@@ -19,6 +19,11 @@ PART_BYTES = 16 << 30
 _PARTS_PER_WORKER = 4
 """So a worker that is slow or lost holds up the others for a quarter of its share at most."""
 _MAX_PARTS = 1024
+
+
+def installed() -> str:
+    """Return the version of ego4dfs on this machine."""
+    return metadata.version("ego4dfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Part:
     mark: str
     topic: str
     stop: str
-    release: str = __version__
+    release: str = field(default_factory=installed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ from pathlib import Path
 from distributed import Event, get_worker
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from ego4dfs import __version__
-from ego4dfs.cluster.part import Part, PartReport
+from ego4dfs.cluster.part import Part, PartReport, installed
 from ego4dfs.config import resolve
 from ego4dfs.copies import Layout, ShardJournal, State
 from ego4dfs.copies.journal import Journal
@@ -65,9 +64,9 @@ def _cache_directory(of_client: Path) -> Path:
 def _check_worker(part: Part) -> None:
     """Raise OutputError for a worker with another directory, or another version of ego4dfs."""
     name = f"the Dask worker {get_worker().address}"
-    if part.release != __version__:
+    if part.release != installed():
         raise OutputError(
-            f"{name} has ego4dfs {__version__}, and this command is ego4dfs {part.release}",
+            f"{name} has ego4dfs {installed()}, and this command is ego4dfs {part.release}",
             hint="install the same version for all workers",
         )
     if not (part.root / part.mark).is_file():
