@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 RequestKind = Literal["head", "get", "manifest"]
+RequestResult = Literal[
+    "ok", "missing", "denied", "changed", "throttled", "interrupted", "no answer", "failed"
+]
+FileCall = Literal["open", "read"]
 StoreState = Literal["not asked", "online", "offline", "key refused"]
 """State of the store, by the last request whose outcome shows it."""
 
@@ -16,21 +21,56 @@ ONLINE: Final[StoreState] = "online"
 OFFLINE: Final[StoreState] = "offline"
 KEY_REFUSED: Final[StoreState] = "key refused"
 
+KINDS: Final[tuple[RequestKind, ...]] = get_args(RequestKind)
+RESULTS: Final[tuple[RequestResult, ...]] = get_args(RequestResult)
+STORE_STATES: Final[tuple[StoreState, ...]] = get_args(StoreState)
+FILE_CALLS: Final[tuple[FileCall, ...]] = get_args(FileCall)
+
+DURATION_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+"""Upper bounds of the buckets of a Histogram; a last bucket has what took longer."""
+
+
+class Histogram:
+    """Durations, counted in buckets. Not safe from several threads: Metrics has the lock."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(DURATION_BOUNDS_S) + 1)
+        self._sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(DURATION_BOUNDS_S, seconds)] += 1
+        self._sum_s += seconds
+
+    def snapshot(self) -> dict[str, object]:
+        """Return `sum_s`, and by upper bound how many durations were at most as long."""
+        total, buckets = 0, {}
+        for bound, count in zip((*DURATION_BOUNDS_S, "+Inf"), self._counts, strict=True):
+            total += count
+            buckets[str(bound)] = total
+        return {"sum_s": round(self._sum_s, 6), "buckets": buckets}
+
 
 @dataclass(slots=True)
 class Metrics:
     """Counters since the start of the process.
 
     Safe from several threads: each counter is changed under one lock that is never held over I/O.
-    `requests` counts attempts to send a request, retries included.
+    `requests` counts attempts to send a request, retries included, and `results` those that have
+    ended, with their durations in `durations`.
     """
 
     started_s: float = field(default_factory=time.monotonic)
-    requests: dict[RequestKind, int] = field(
-        default_factory=lambda: {"head": 0, "get": 0, "manifest": 0}
+    requests: dict[RequestKind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    results: dict[RequestKind, dict[RequestResult, int]] = field(
+        default_factory=lambda: {kind: dict.fromkeys(RESULTS, 0) for kind in KINDS}
+    )
+    durations: dict[RequestKind, Histogram] = field(
+        default_factory=lambda: {kind: Histogram() for kind in KINDS}
     )
     bytes_fetched: int = 0
     bytes_served: int = 0
+    bytes_from_cache: int = 0
     bytes_from_copies: int = 0
     hits: int = 0
     misses: int = 0
@@ -38,7 +78,11 @@ class Metrics:
     verified: int = 0
     verify_failures: int = 0
     errors: int = 0
+    read_errors: dict[FileCall, int] = field(default_factory=lambda: dict.fromkeys(FILE_CALLS, 0))
+    open_files: int = 0
     last_error: str = ""
+    metrics_url: str = ""
+    """Where a Prometheus server can read these counters, or empty."""
     store: StoreState = NOT_ASKED
     throttled_answers: int = 0
     _throttled_until_s: float = 0.0
@@ -54,15 +98,22 @@ class Metrics:
         with self._lock:
             self.requests[kind] += 1
 
+    def add_result(self, kind: RequestKind, result: RequestResult, seconds: float) -> None:
+        """Count one request that has ended, and how long it took, its body included."""
+        with self._lock:
+            self.results[kind][result] += 1
+            self.durations[kind].add(seconds)
+
     def add_bytes_fetched(self, count: int) -> None:
         """Count bytes that came from the store."""
         with self._lock:
             self.bytes_fetched += count
 
-    def add_bytes_served(self, count: int) -> None:
-        """Count bytes that a reader received, from any source."""
+    def add_bytes_served(self, count: int, *, from_cache: int = 0) -> None:
+        """Count bytes that a reader received, and how many of them were cached before the read."""
         with self._lock:
             self.bytes_served += count
+            self.bytes_from_cache += from_cache
 
     def add_bytes_from_copies(self, count: int) -> None:
         """Count bytes that a reader received from a local copy, which are served bytes too."""
@@ -101,6 +152,16 @@ class Metrics:
             self.errors += 1
             self.last_error = message
 
+    def add_read_error(self, call: FileCall) -> None:
+        """Count one open or read of a file that a mount ended with an error."""
+        with self._lock:
+            self.read_errors[call] += 1
+
+    def add_open_files(self, count: int) -> None:
+        """Count files that a mount has opened, or with -1 closed."""
+        with self._lock:
+            self.open_files += count
+
     def add_throttled_answer(self, until_s: float) -> None:
         """Count one answer that asked to slow down; requests wait until this monotonic time."""
         with self._lock:
@@ -113,8 +174,11 @@ class Metrics:
             return {
                 "uptime_s": round(time.monotonic() - self.started_s, 3),
                 "requests": dict(self.requests),
+                "results": {kind: dict(counts) for kind, counts in self.results.items()},
+                "durations": {kind: one.snapshot() for kind, one in self.durations.items()},
                 "bytes_fetched": self.bytes_fetched,
                 "bytes_served": self.bytes_served,
+                "bytes_from_cache": self.bytes_from_cache,
                 "bytes_from_copies": self.bytes_from_copies,
                 "hits": self.hits,
                 "misses": self.misses,
@@ -122,9 +186,12 @@ class Metrics:
                 "verified": self.verified,
                 "verify_failures": self.verify_failures,
                 "errors": self.errors,
+                "read_errors": dict(self.read_errors),
+                "open_files": self.open_files,
                 "last_error": self.last_error,
                 "offline": self.offline,
                 "store": self.store,
                 "throttled": time.monotonic() < self._throttled_until_s,
                 "throttled_answers": self.throttled_answers,
+                "metrics_url": self.metrics_url,
             }

@@ -171,6 +171,7 @@ VALUES = {
     "verify": "off",
     "skip_s3_checks": True,
     "libfuse": 3,
+    "metrics": 9785,
     "cache_size": "1GiB",
     "retry_for": "1h",
 }
@@ -339,6 +340,10 @@ def test_universities_must_be_known_in_any_case():
         ({"version": ""}, "argument version: expected a string, got ''"),
         ({"transport": "ftp"}, "argument transport: expected one of auto, obstore, s3fs, got"),
         ({"libfuse": 4}, "argument libfuse: expected one of auto, 2, 3, got '4'"),
+        ({"metrics": "host"}, "argument metrics: expected HOST:PORT, got 'host'"),
+        ({"metrics": "65536"}, "argument metrics: expected HOST:PORT, got '65536'"),
+        ({"metrics": "::1:9785"}, "argument metrics: expected HOST:PORT, got '::1:9785'"),
+        ({"metrics": True}, "argument metrics: expected HOST:PORT, got True"),
         ({"emulate": "latency=3ms"}, "argument emulate: expected rtt, rate, fail or seed, got"),
         ({"emulate": "rtt=30"}, "argument emulate: expected a round-trip time up to 10s, such as"),
         ({"emulate": "rtt=11s"}, "argument emulate: expected a round-trip time up to 10s, such as"),
@@ -368,6 +373,22 @@ def test_universities_must_be_known_in_any_case():
 )
 def test_a_wrong_value_is_refused_with_its_place(given, message):
     assert refused(given)[0].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("9785", ("127.0.0.1", 9785)),
+        (9785, ("127.0.0.1", 9785)),
+        (":0", ("127.0.0.1", 0)),
+        (" 0.0.0.0:80 ", ("0.0.0.0", 80)),  # noqa: S104 - nothing is bound
+        ("host.example:65535", ("host.example", 65535)),
+        ("[::1]:9785", ("::1", 9785)),
+        ("", None),
+    ],
+)
+def test_metrics_are_served_on_loopback_unless_a_host_is_named(given, address):
+    assert config.resolve({"metrics": given}, environ={}).metrics == address
 
 
 def test_the_caller_chooses_the_names_of_arguments():

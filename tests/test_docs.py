@@ -1,7 +1,7 @@
 """The documentation is complete and agrees with the code.
 
 `python tests/test_docs.py` writes docs/reference/cli.md and docs/man from the parsers, and the
-tables of modules and libraries.
+tables of modules, metrics and libraries.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ego4dfs.errors import errno_of
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors
 from ego4dfs.metrics import Metrics
-from kit import architecture_docs, reliability_docs
+from kit import architecture_docs, metrics_docs, reliability_docs
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -132,6 +132,11 @@ def test_the_table_of_reliability_is_what_the_tests_say():
 def test_the_architecture_shows_every_module_by_its_docstring():
     written = architecture_docs.PAGE.read_text()
     assert written == architecture_docs.page_with_tables(written), "run: python tests/test_docs.py"
+
+
+def test_the_table_of_metrics_is_what_a_mount_serves():
+    written = metrics_docs.PAGE.read_text()
+    assert written == metrics_docs.page_with_table(written), "run: python tests/test_docs.py"
 
 
 def test_the_table_of_libraries_is_what_their_tests_found():
@@ -329,6 +334,7 @@ if __name__ == "__main__":
     architecture_docs.PAGE.write_text(
         architecture_docs.page_with_tables(architecture_docs.PAGE.read_text())
     )
+    metrics_docs.PAGE.write_text(metrics_docs.page_with_table(metrics_docs.PAGE.read_text()))
     libraries_docs.PAGE.write_text(libraries_docs.page_with_table(libraries_docs.PAGE.read_text()))
     subprocess.run([ROOT / "scripts/setup", "dev"], check=True)  # argparse-manpage may be missing
     from kit import man_page_docs

@@ -16,6 +16,7 @@ from ego4dfs.blocks import BLOCK_SIZE, part_extents
 from ego4dfs.cache import blockfile
 from ego4dfs.demo.server import S3Server
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing, StoreError
+from ego4dfs.metrics import Metrics
 from ego4dfs.mount.kernel_readahead import KernelReadahead
 from ego4dfs.mount.operations import Operations
 from ego4dfs.store import ObjectFacts
@@ -28,6 +29,7 @@ from kit.server import SHARING
 COUNT = 30
 FILES = {f"{number:02}.json": bytes(number) for number in range(COUNT)}
 LARGE = seeded("requests", 3 * BLOCK_SIZE + 5)
+SESSION = SimpleNamespace(metrics=Metrics())
 
 
 @pytest.fixture
@@ -179,7 +181,10 @@ def test_a_stat_of_an_open_file_neither_fails_nor_ends_its_reads(is_known):
         return Handle(path.strip("/"), content=bytes(10))
 
     operations = Operations(
-        SimpleNamespace(stat=stat, open=open_file), lambda: None, os.getpid, KernelReadahead()
+        SimpleNamespace(stat=stat, open=open_file, session=SESSION),
+        lambda: None,
+        os.getpid,
+        KernelReadahead(),
     )
     operations.getattr("/a")
     first = SimpleNamespace(fh=0)
@@ -193,7 +198,8 @@ def test_a_stat_of_an_open_file_neither_fails_nor_ends_its_reads(is_known):
 
 def test_a_file_is_open_until_its_last_descriptor_is_closed():
     known = Stat(5, is_dir=False, size=10, mtime_ns=1)
-    vfs = SimpleNamespace(stat=lambda _: known, open=lambda _: Handle("a", content=bytes(10)))
+    opened = Handle("a", content=bytes(10))
+    vfs = SimpleNamespace(stat=lambda _: known, open=lambda _: opened, session=SESSION)
     operations = Operations(vfs, lambda: None, os.getpid, KernelReadahead())
     first, second = SimpleNamespace(fh=0), SimpleNamespace(fh=0)
     operations.open("/a", first)
@@ -374,7 +380,8 @@ def test_reads_beyond_the_limit_of_a_mount_fail_at_once(monkeypatch):
             return operations.read_into(file.fh, offset + 1, view)
         return 5
 
-    vfs = SimpleNamespace(open=lambda _: Handle("a", content=bytes(10)), read_into=read_into)
+    opened = Handle("a", content=bytes(10))
+    vfs = SimpleNamespace(open=lambda _: opened, read_into=read_into, session=SESSION)
     operations = Operations(vfs, lambda: None, os.getpid, KernelReadahead())
     file = SimpleNamespace(fh=0)
     operations.open("/a", file)

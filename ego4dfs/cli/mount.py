@@ -7,16 +7,17 @@ import hashlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ego4dfs import datasets
+from ego4dfs import __version__, datasets
 from ego4dfs.cache import prepare_directory
 from ego4dfs.cli.options import (
     add_cache,
@@ -51,6 +52,9 @@ from ego4dfs.mount import (
 from ego4dfs.runtime.resource_limits import check_address_space
 from ego4dfs.text import shell_word
 from ego4dfs.vfs import open_vfs, probe
+
+if TYPE_CHECKING:
+    from ego4dfs.mount.metrics_server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +106,13 @@ def add_arguments(parser: Parser) -> None:
         " if the ETag is an MD5 (default: auto)",
     )
     group.add_argument(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        default=argparse.SUPPRESS,
+        help="serve the counters to Prometheus at http://HOST:PORT/metrics (HOST: 127.0.0.1 if"
+        " omitted; port 0: a free one)",
+    )
+    group.add_argument(
         "--log-file",
         metavar="FILE",
         help="log of a background mount (default: a file in the cache)",
@@ -126,12 +137,12 @@ def run(args: argparse.Namespace) -> int:
     mount = partial(_serve, config, mountpoint, binding, options, lock)
     if args.foreground:
         _unblock_signals()
-        mount(lambda: _say_foreground(mountpoint))
+        mount(partial(_say_foreground, mountpoint))
         return ExitCode.OK
     default_log = str(_log_path(inner, mountpoint))
     log_path = path_of(default_log if args.log_file is None else args.log_file, "--log-file")
     _check_outside(mountpoint, log_path, "the log", "--log-file")
-    run_in_background(mount, log_path, keep={lock})
+    run_in_background(lambda on_start: mount(lambda _: on_start()), log_path, keep={lock})
     os.close(lock)
     _say_background(mountpoint, datasets.version_directory(config.version), log_path)
     return ExitCode.OK
@@ -148,28 +159,51 @@ def _serve(
     binding: Binding,
     options: MountOptions,
     lock: int,
-    on_start: Callable[[], None],
+    on_start: Callable[[str], None],
 ) -> None:
+    """Mount and serve; `on_start` gets the URL of the metrics, or an empty text."""
     log.info("mounting %s with libfuse %d", mountpoint, binding.version)
     tune_memory()
-    vfs = open_vfs(config)  # starts threads: only after the fork
-    prober = threading.Thread(target=probe, args=[vfs], name="probe", daemon=True)
-    try:
+    with ExitStack() as opened:
+        server = _metrics_server(config)
+        if server is not None:
+            opened.callback(server.close)
+        vfs = open_vfs(config)  # starts threads: only after the fork
+        opened.callback(vfs.close)
+        prober = threading.Thread(target=probe, args=[vfs], name="probe", daemon=True)
         check_unmounted(mountpoint)  # loading the manifests may have taken a while
         with suppress(RuntimeError):  # no thread can be started: the state is that of the reads
             prober.start()
-        serve(vfs, mountpoint, binding, options, partial(_started, lock, on_start))
-    finally:
-        vfs.close()
+        if server is not None:
+            vfs.session.metrics.metrics_url = server.url
+            server.start(vfs.status, {"version": __version__, "mountpoint": str(mountpoint)})
+        url = vfs.session.metrics.metrics_url
+        serve(vfs, mountpoint, binding, options, partial(_started, lock, on_start, url))
 
 
-def _started(lock: int, on_start: Callable[[], None]) -> None:
+def _metrics_server(config: Config) -> MetricsServer | None:
+    """Return a server that listens, if one was asked for. Raises ConfigError if it cannot."""
+    if config.metrics is None:
+        return None
+    try:
+        # Imported late: it is an extra.
+        from ego4dfs.mount.metrics_server import MetricsServer  # noqa: PLC0415
+    except ImportError as error:
+        text = "--metrics needs prometheus-client, which is not installed"
+        raise ConfigError(text, hint="pip install 'ego4dfs[metrics]'") from error
+    return MetricsServer(*config.metrics)
+
+
+def _started(lock: int, on_start: Callable[[str], None], url: str) -> None:
     os.close(lock)
-    on_start()
+    on_start(url)
 
 
-def _say_foreground(mountpoint: Path) -> None:
-    say(f"Ego4D is at {mountpoint}; Ctrl-C unmounts it.", flush=True)
+def _say_foreground(mountpoint: Path, metrics_url: str) -> None:
+    say(f"Ego4D is at {mountpoint}; Ctrl-C unmounts it.")
+    if metrics_url:
+        say(f"  metrics   {metrics_url}")
+    sys.stdout.flush()
 
 
 def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
@@ -187,6 +221,8 @@ def _say_background(mountpoint: Path, version: str, log_path: Path) -> None:
     say(f"  list      ls {shown}/{version}        and: ego4dfs status {shown}")
     say(f"  unmount   ego4dfs unmount {shown}")
     say(f"  log       {log_path}")
+    if status.get("metrics_url"):
+        say(f"  metrics   {status['metrics_url']}")
     if status and status.get("store") != ONLINE:
         say(f"  state     {describe_state(status)}")
     if status and state_remedy(status):

@@ -87,6 +87,8 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
         ("verified", _verified(status)),
         ("errors", str(status["errors"])),
     ]
+    if status.get("metrics_url"):
+        rows.append(("metrics", status["metrics_url"]))
     if state_remedy(status):
         rows.insert(1, ("remedy", state_remedy(status)))
     if status["last_error"]:

@@ -123,6 +123,8 @@ class Config:
     """How long prefetch retries while the store does not answer."""
     libfuse: int | None = None
     """Major version of libfuse: 2 or 3, or None for the one that is found."""
+    metrics: tuple[str, int] | None = None
+    """Host and port where a mount serves its metrics; port 0 for a free one. None: nowhere."""
 
     @property
     def is_filtered(self) -> bool:
@@ -168,6 +170,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "bypass_existing": values.flag,
     "skip_s3_checks": values.flag,
     "libfuse": values.libfuse,
+    "metrics": values.listen_address,
 }
 KEYS: Mapping[str, _Key] = {
     **{name: _Key(read, name) for name, read in _READERS.items()},

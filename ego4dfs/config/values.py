@@ -27,6 +27,9 @@ UNITS: Mapping[str, int] = {
 _PATTERN = re.compile(r"(?:\[!?\]?[^\]]*\]|[^,])+")
 MIN_CACHE_BYTES = 64 * 2**20
 _WHITESPACE = str.maketrans("\n\t\v\f\r\u2028\u2029\ufeff\xa0", " " * 9)
+_ADDRESS = re.compile(r"(?:(?:\[([0-9a-fA-F:.%]+)\]|([^\s:/@\[\]]*)):)?(\d{1,5})", re.ASCII)
+_MAX_PORT = 65535
+LOOPBACK = "127.0.0.1"
 _PATH_BYTES = 4096  # of Linux
 _SHOWN = 200
 """Characters of a wrong value in a message."""
@@ -277,6 +280,19 @@ def endpoint(given: Given) -> str:
     if url and not is_http_url(url):
         raise given.invalid("a URL", "write it like http://127.0.0.1:8333")
     return url.rstrip("/")
+
+
+def listen_address(given: Given) -> tuple[str, int] | None:
+    """Read HOST:PORT, or only a port of this machine (loopback); an empty string means none.
+
+    An IPv6 address is in brackets. A JSON number is a port.
+    """
+    if given.value == "":
+        return None
+    found = _ADDRESS.fullmatch(str(given.value).strip())
+    if found is None or isinstance(given.value, bool) or int(found[3]) > _MAX_PORT:
+        raise given.invalid("HOST:PORT", "write 9100 or 127.0.0.1:9100; port 0 finds a free one")
+    return found[1] or found[2] or LOOPBACK, int(found[3])
 
 
 def source(given: Given) -> str:

@@ -88,6 +88,7 @@ class Operations:
         self._reads = _ReadSlots(MAX_READS)
         self._kernel = KernelCache()
         self._readahead = readahead
+        self._metrics = vfs.session.metrics
 
     def init(self, path: str) -> None:
         """Record that the kernel has accepted the mount."""
@@ -164,10 +165,15 @@ class Operations:
             is_video = path.endswith(VIDEO_SUFFIX)
             if is_video:
                 import_parser()
-            with self._reads:
-                handle = self._vfs.open(path)
+            try:
+                with self._reads:
+                    handle = self._vfs.open(path)
+            except BaseException:  # a panic of obstore is no Exception
+                self._metrics.add_read_error("open")
+                raise
             self._kernel.open(handle, fi)
             self._readahead.at_open(is_video=is_video)
+            self._metrics.add_open_files(1)
         fi.fh = next(self._numbers)
         self._handles[fi.fh] = handle
         return 0
@@ -177,10 +183,11 @@ class Operations:
         handle = self._handles[fh]
         if handle.path == STATUS_PATH:
             return self._status.read_into(handle, offset, view)
-        if not self._kernel.is_current(handle):
-            raise ObjectChanged(f"{handle.path} was replaced, and has been opened again since")
-        with self._reads:
-            return self._vfs.read_into(handle, offset, view)
+        try:
+            return self._read_current(handle, offset, view)
+        except BaseException:  # a panic of obstore is no Exception
+            self._metrics.add_read_error("read")
+            raise
 
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
         """Return bytes. The bindings require this method, but sessions call `read_into`."""
@@ -191,11 +198,19 @@ class Operations:
         """Close an open file."""
         del path
         handle = self._handles.pop(fi.fh, None)
+        if handle is not None and handle.path != STATUS_PATH:
+            self._metrics.add_open_files(-1)
         if handle is not None:
             self._kernel.release(handle)
             if isinstance(handle.window, VideoWindow):
                 self._readahead.video_closed(reads_windows=handle.window.reads_windows)
         return 0
+
+    def _read_current(self, handle: Handle, offset: int, view: memoryview) -> int:
+        if not self._kernel.is_current(handle):
+            raise ObjectChanged(f"{handle.path} was replaced, and has been opened again since")
+        with self._reads:
+            return self._vfs.read_into(handle, offset, view)
 
     def _with_confirmed_size(self, path: str, found: Stat) -> Stat:
         """Return attributes of an open file for which the kernel has cached another size.

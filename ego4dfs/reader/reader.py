@@ -69,14 +69,15 @@ class Reader:
         Raises StoreError when neither the cache nor the store has the bytes.
         """
         stop = min(offset + len(view), ref.size)
-        filled = 0
+        filled = fetched = 0
         for start in range(offset, stop, _PIECE_BYTES):
             piece_stop = min(stop, start + _PIECE_BYTES)
             piece = view[filled : filled + piece_stop - start]
-            if self._read_piece(ref, start, piece_stop, piece, window):
+            if missed := self._read_piece(ref, start, piece_stop, piece, window):
                 self.downloads.unwritten.wait()
             filled += piece_stop - start
-        self._metrics.add_bytes_served(filled)
+            fetched += missed
+        self._metrics.add_bytes_served(filled, from_cache=filled - fetched)
         return filled
 
     def confirm_size(self, ref: ObjectRef) -> None:
@@ -149,10 +150,10 @@ class Reader:
 
     def _read_piece(
         self, ref: ObjectRef, start: int, stop: int, view: memoryview, window: Window | None
-    ) -> bool:
+    ) -> int:
         """Fill `view` with [start, stop), and request the bytes after it at the same time.
 
-        Returns whether some of its bytes were not cached.
+        Returns how many of its bytes were not cached.
         """
         awaited: list[tuple[Span, memoryview]] = []
         position = 0
@@ -187,7 +188,7 @@ class Reader:
         for span, piece in awaited:
             self._metrics.add_miss()
             self._await(ref, span, piece, begun)
-        return bool(awaited)
+        return sum(len(piece) for _, piece in awaited)
 
     def _fetch(self, ref: ObjectRef, wanted: range, window: Window | None) -> dict[str, Flight]:
         """Request what is missing of `wanted`: in whole blocks, or as `window` says."""

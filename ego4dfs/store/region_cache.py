@@ -17,6 +17,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.store.classify import Answer, WrongRegion, error_of, foreign
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.region_probe import Obstacle, ProbeError, bucket_region, probe_base
+from ego4dfs.store.request_results import counted
 
 DEFAULT = "us-east-1"
 _UNSET = {"", "none", "null", "global", "aws-global", "undefined", "default"}
@@ -96,11 +97,14 @@ class Regions:
 
         Raises StoreUnavailable when nothing answers.
         """
-        self._metrics.add_request("head")
-        try:
-            return bucket_region(self._network, self._endpoint_url, bucket)
-        except ProbeError as error:
-            raise self._unavailable(error, bucket) from None
+
+        def request() -> str:
+            try:
+                return bucket_region(self._network, self._endpoint_url, bucket)
+            except ProbeError as error:
+                raise self._unavailable(error, bucket) from None
+
+        return counted(self._metrics, "head", request)
 
     def _unavailable(self, error: ProbeError, bucket: str) -> StoreError:
         url = f"s3://{bucket}"

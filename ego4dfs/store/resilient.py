@@ -39,6 +39,7 @@ from ego4dfs.store.protocol import (
     Sink,
     WrongSize,
 )
+from ego4dfs.store.request_results import counted
 from ego4dfs.store.retry import MANIFESTS, OBJECTS, RetryPolicy
 
 Result = TypeVar("Result")
@@ -265,8 +266,7 @@ class ResilientStore:
         slot = transport.concurrency.slot(bucket, url)
         try:
             transport.breaker.check(bucket, url)
-            self._metrics.add_request(kind)
-            result = request(transport.adapter)
+            result = counted(self._metrics, kind, lambda: request(transport.adapter))
         except CircuitOpen:
             raise
         except Unreachable as error:
