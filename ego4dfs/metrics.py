@@ -26,7 +26,21 @@ RESULTS: Final[tuple[RequestResult, ...]] = get_args(RequestResult)
 STORE_STATES: Final[tuple[StoreState, ...]] = get_args(StoreState)
 FILE_CALLS: Final[tuple[FileCall, ...]] = get_args(FileCall)
 
-DURATION_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+DURATION_BOUNDS_S: Final = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
 """Upper bounds of the buckets of a Histogram; a last bucket has what took longer."""
 
 

@@ -9,7 +9,18 @@ import pytest
 
 from ego4dfs import cli
 
-COMMANDS = ("ls", "clip", "prefetch", "verify", "cache", "status", "doctor", "unmount", "mount")
+COMMANDS = (
+    "ls",
+    "clip",
+    "prefetch",
+    "verify",
+    "cache",
+    "status",
+    "top",
+    "doctor",
+    "unmount",
+    "mount",
+)
 ACTIONS = ("info", "verify", "unpin", "infoo", "", "clips")
 VALUED = (
     *("--datasets", "--version", "--benchmarks", "--universities", "--video_uids", "--splits"),

@@ -48,7 +48,7 @@ FILES = (
     "video_uid_file",
     "windows",
 )
-DIRECTORIES = ("cache_dir", "copies", "mountpoint", "output_directory", "source")
+DIRECTORIES = ("cache_dir", "copies", "mountpoint", "mountpoints", "output_directory", "source")
 
 
 def add_arguments(parser: Parser) -> None:

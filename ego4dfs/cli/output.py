@@ -16,12 +16,15 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from ego4dfs.cli.streams import OutputLost, print_result, standard_streams
 from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
 from ego4dfs.runtime.resource_limits import limit_reached
 from ego4dfs.text import json_text, masked, printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Row = Sequence[object]
 
@@ -217,7 +220,9 @@ def table(
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     header, right = [printable(name) for name in header], {printable(name) for name in right}
     if stream.isatty() and len(cells) <= MAX_RICH_ROWS:
-        _rich_table(cells, header, right, stream)
+        from rich.console import Console  # noqa: PLC0415 - late, as in rich_table
+
+        Console(file=stream).print(rich_table(rows, header, right))
         return
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     for line in [list(header), *cells]:
@@ -228,20 +233,19 @@ def table(
         say("  ".join(padded).rstrip(), file=stream)
 
 
-def _rich_table(
-    cells: list[list[str]], header: Sequence[str], right: Collection[str], stream: TextIO
-) -> None:
+def rich_table(rows: Sequence[Row], header: Sequence[str], right: Collection[str]) -> Table:
+    """Return a table for a terminal, with its text escaped."""
     # Imported late: most commands print no table, and importing rich takes longer than they do.
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
+    for name in map(printable, header):
         drawn.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
-    for row in cells:
-        drawn.add_row(*map(Text, row))  # Text: a cell such as [FHO] is not markup
-    Console(file=stream).print(drawn)
+    for row in rows:
+        cells = [printable(str(cell)) for cell in row]
+        drawn.add_row(*map(Text, cells))  # Text: a cell such as [FHO] is not markup
+    return drawn
 
 
 def print_json(document: object) -> None:

@@ -7,13 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from ego4dfs.cli.mounts import all_mountpoints, check_mounted, document
 from ego4dfs.cli.options import add_json, path_of
 from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.store_state import describe_state, state_remedy
-from ego4dfs.errors import MountError
-from ego4dfs.files.mountinfo import mounted_at, mounts, resolve_path
-from ego4dfs.mount import MountDead, MountUnresponsive, read_status, read_statuses
+from ego4dfs.files.mountinfo import resolve_path
+from ego4dfs.mount import read_status, read_statuses
 from ego4dfs.text import human_size
 
 
@@ -30,11 +30,12 @@ def run(args: argparse.Namespace) -> int:
     as_json = args.json
     if args.mountpoint is not None:
         mountpoint = resolve_path(path_of(args.mountpoint, "MOUNTPOINT"))
-        status = _status_of(mountpoint)
+        check_mounted(mountpoint)
+        status = read_status(mountpoint)
         print_json(status) if as_json else _print_one(mountpoint, status)
         return ExitCode.OK
-    ours = dict.fromkeys(mount.mountpoint for mount in mounts() if mount.is_ours)
-    found = {path: _document(path, result) for path, result in read_statuses(ours).items()}
+    results = read_statuses(all_mountpoints())
+    found = {path: document(path, result) for path, result in results.items()}
     if as_json:
         print_json([{"mountpoint": path, **status} for path, status in found.items()])
     elif not found:
@@ -43,27 +44,6 @@ def run(args: argparse.Namespace) -> int:
         _print_one(path, status)
     failed = any(status.get("dead") or status.get("silent") for status in found.values())
     return ExitCode.FAILURE if failed else ExitCode.OK
-
-
-def _status_of(mountpoint: Path) -> dict[str, Any]:
-    mounted = mounted_at(mountpoint)
-    if mounted is None or not mounted.is_ours:
-        raise MountError(
-            f"{mountpoint}: no ego4dfs is mounted there", hint="`ego4dfs status` lists all mounts"
-        )
-    return read_status(mountpoint)
-
-
-def _document(mountpoint: Path, result: dict[str, Any] | MountError) -> dict[str, Any]:
-    """Return the counters, or the state of a mount that did not return them."""
-    if not isinstance(result, MountError):
-        return result
-    text = str(result).removeprefix(f"{mountpoint}: ")
-    return {
-        "dead": isinstance(result, MountDead),
-        "silent": isinstance(result, MountUnresponsive),
-        "last_error": f"{text}; {result.hint}" if result.hint else text,
-    }
 
 
 def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:

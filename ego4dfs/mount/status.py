@@ -143,7 +143,7 @@ def _is_stopped(mountpoint: Path) -> bool:
 
 def _unresponsive(mountpoint: Path, timeout_s: float) -> MountUnresponsive:
     process = _process_of(mountpoint)
-    cause = f"no answer within {timeout_s:.0f} s; "
+    cause = f"no answer within {timeout_s:g} s; "
     if process is None:
         cause += "its process is not visible to this one"
         hint = f"`ego4dfs unmount --lazy {shell_word(str(mountpoint))}` unmounts it"
