@@ -172,6 +172,7 @@ VALUES = {
     "skip_s3_checks": True,
     "libfuse": 3,
     "metrics": 9785,
+    "log_format": "json",
     "cache_size": "1GiB",
     "retry_for": "1h",
 }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
+import time
+from datetime import datetime
 
 import pytest
 
 from ego4dfs.mount.logfile import BURST, RepeatFilter
+from kit.cli import EGO4DFS, unwarned
 from kit.mounts import status
 
 WRITER = """
@@ -84,3 +89,67 @@ def test_many_refused_opens_write_few_lines(mount, release, tmp_path):
                 (directory / name).read_bytes()
     assert status(root)["errors"] >= BURST
     assert log.read_text().count("cannot be opened") <= BURST
+
+
+def lines_of(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_json_log_has_an_escaped_object_for_each_record(tmp_path):
+    path = tmp_path / "log"
+    code = WRITER.replace("max_bytes=20_000", "log_format='json'")
+    code = code.partition("for number")[0] + (
+        "log.info('a %s', 'http://user:secret@host/\\n\\u202e')\n"
+        "try: int('x')\n"
+        "except ValueError: log.exception('failed')\n"
+        "for number in range(60): log.warning('again %d', number)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+    first, second, *others = lines_of(path.read_text())
+    assert list(first) == ["time", "level", "logger", "message", "pid"]
+    assert (first["level"], first["logger"]) == ("INFO", "ego4dfs.x")
+    assert first["message"] == "a http://host/\\n\\u202e"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["time"])
+    assert datetime.fromisoformat(first["time"].replace("Z", "+00:00")).timestamp() <= time.time()
+    assert second["message"] == "failed"
+    assert second["traceback"].startswith("  Traceback")
+    assert second["traceback"].endswith("'x'")
+    assert len(others) == BURST
+    assert others[-1]["message"].endswith(
+        "(further lines like this within a minute are only counted)"
+    )
+    assert {one["pid"] for one in others} == {first["pid"]}
+
+
+@pytest.mark.fuse
+def test_the_log_of_a_mount_can_be_json(mount, release, tmp_path, monkeypatch):
+    release.dataset("annotations", {"a.bin": b"x"})
+    log = tmp_path / "log"
+    monkeypatch.setenv("EGO4DFS_LOG_FORMAT", "json")
+    root = mount(
+        *("--version", release.version, "--datasets", "annotations", "--log-file", str(log))
+    )
+    pid = status(root)["pid"]
+    mount.unmount(root)
+    found = lines_of(log.read_text())
+    assert f"mounting {root} with libfuse" in found[0]["message"]
+    assert {one["pid"] for one in found} == {pid}
+
+
+@pytest.mark.fuse
+def test_a_mount_in_the_foreground_writes_json_to_stderr(mount, release, tmp_path, libfuse):
+    release.dataset("annotations", {"a.bin": b"x"})
+    mountpoint = tmp_path / "here"
+    mountpoint.mkdir()
+    mount.adopt(mountpoint)
+    words = ["mount", str(mountpoint), "--foreground", "--libfuse", libfuse, "--log-format=json"]
+    words += ["--version", release.version, "--datasets", "annotations"]
+    with subprocess.Popen(
+        [*EGO4DFS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("Ego4D is at ")
+        process.terminate()
+        err = process.communicate(timeout=30)[1]
+    found = [one["message"] for one in lines_of(unwarned(err))]
+    assert f"mounting {mountpoint} with libfuse {libfuse}" in found
+    assert "SIGTERM: unmounting" in found

@@ -30,6 +30,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "datasets": datasets.known_names(),
     "eviction": ("lru", "none"),
     "libfuse": ("2", "3"),
+    "log_format": ("text", "json"),
     "operation": ("export", "import"),
     "splits": ("train", "val", "test"),
     "transport": ("auto", "obstore", "s3fs"),

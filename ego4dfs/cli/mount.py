@@ -38,11 +38,14 @@ from ego4dfs.files.mountinfo import resolve_path
 from ego4dfs.metrics import NOT_ASKED, ONLINE
 from ego4dfs.mount import (
     Binding,
+    JsonFormatter,
     MountOptions,
+    RepeatFilter,
     check_mountpoint,
     check_unmounted,
     load_binding,
     lock_mountpoint,
+    log_to,
     read_status,
     run_in_background,
     serve,
@@ -117,6 +120,13 @@ def add_arguments(parser: Parser) -> None:
         metavar="FILE",
         help="log of a background mount (default: a file in the cache)",
     )
+    group.add_argument(
+        "--log-format",
+        metavar="text|json",
+        default=argparse.SUPPRESS,
+        help="json: one JSON object for each line of the log, in the foreground on stderr (default:"
+        " text)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,15 +147,35 @@ def run(args: argparse.Namespace) -> int:
     mount = partial(_serve, config, mountpoint, binding, options, lock)
     if args.foreground:
         _unblock_signals()
+        if config.log_format == "json":
+            log_to(_JsonLines())
         mount(partial(_say_foreground, mountpoint))
         return ExitCode.OK
     default_log = str(_log_path(inner, mountpoint))
     log_path = path_of(default_log if args.log_file is None else args.log_file, "--log-file")
     _check_outside(mountpoint, log_path, "the log", "--log-file")
-    run_in_background(lambda on_start: mount(lambda _: on_start()), log_path, keep={lock})
+    run_in_background(
+        lambda on_start: mount(lambda _: on_start()),
+        log_path,
+        keep={lock},
+        log_format=config.log_format,
+    )
     os.close(lock)
     _say_background(mountpoint, datasets.version_directory(config.version), log_path)
     return ExitCode.OK
+
+
+class _JsonLines(logging.Handler):
+    """Prints log records on the current stderr, as JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.addFilter(RepeatFilter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        say(self.format(record), file=sys.stderr, flush=True)
 
 
 def _unblock_signals() -> None:

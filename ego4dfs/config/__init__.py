@@ -125,6 +125,8 @@ class Config:
     """Major version of libfuse: 2 or 3, or None for the one that is found."""
     metrics: tuple[str, int] | None = None
     """Host and port where a mount serves its metrics; port 0 for a free one. None: nowhere."""
+    log_format: str = "text"
+    """The form of a mount's log: text or json."""
 
     @property
     def is_filtered(self) -> bool:
@@ -171,6 +173,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "skip_s3_checks": values.flag,
     "libfuse": values.libfuse,
     "metrics": values.listen_address,
+    "log_format": values.log_format,
 }
 KEYS: Mapping[str, _Key] = {
     **{name: _Key(read, name) for name, read in _READERS.items()},

@@ -325,6 +325,11 @@ def verify(given: Given) -> str:
     return one_of(given, ("auto", "off"))
 
 
+def log_format(given: Given) -> str:
+    """Read the form of a mount's log: text or json."""
+    return one_of(given, ("text", "json"))
+
+
 def libfuse(given: Given) -> int | None:
     """Read the major version of libfuse to use; None for `auto`."""
     word = one_of(Given(str(given.value), given.where), ("auto", "2", "3"))

@@ -11,6 +11,8 @@ from ego4dfs.mount.binding import (
 )
 from ego4dfs.mount.daemon import run_in_background
 from ego4dfs.mount.fuse_session import MountOptions, serve
+from ego4dfs.mount.log_format import JsonFormatter
+from ego4dfs.mount.logfile import RepeatFilter, log_to
 from ego4dfs.mount.memory_settings import tune_memory
 from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, lock_mountpoint, unmount
 from ego4dfs.mount.status import (
@@ -24,9 +26,11 @@ from ego4dfs.mount.status import (
 __all__ = [
     "STATUS_PATH",
     "Binding",
+    "JsonFormatter",
     "MountDead",
     "MountOptions",
     "MountUnresponsive",
+    "RepeatFilter",
     "check_device",
     "check_fusermount",
     "check_mountpoint",
@@ -35,6 +39,7 @@ __all__ = [
     "fusermount",
     "load_binding",
     "lock_mountpoint",
+    "log_to",
     "missing_privilege",
     "read_status",
     "read_statuses",

@@ -34,11 +34,13 @@ _UMASK = 0o077
 _PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
-def run_in_background(serve: Serve, log_path: Path, keep: Collection[int] = ()) -> int:
+def run_in_background(
+    serve: Serve, log_path: Path, keep: Collection[int] = (), log_format: str = "text"
+) -> int:
     """Run `serve(on_start)` in a background process and return its pid after `on_start`.
 
     Must be called before any thread is started; `serve` may start threads. The child leaves the
-    terminal, closes all descriptors except `keep`, and writes to `log_path`.
+    terminal, closes all descriptors except `keep`, and writes to `log_path`, as text or JSON.
     Raises what `serve` raised before it called `on_start`.
     """
     try:
@@ -55,7 +57,7 @@ def run_in_background(serve: Serve, log_path: Path, keep: Collection[int] = ()) 
     with starting_process():
         child = os.fork()
     if child == 0:
-        _run_daemon(serve, writer, log_path, keep)
+        _run_daemon(serve, writer, log_path, keep, log_format)
     os.close(writer)
     with suppress(ChildProcessError):  # the kernel reaped it, if the caller ignores SIGCHLD
         os.waitpid(child, 0)
@@ -78,14 +80,16 @@ def _await_report(reader: int, log_path: Path) -> int:
     return pid
 
 
-def _run_daemon(serve: Serve, writer: int, log_path: Path, keep: Collection[int]) -> NoReturn:
+def _run_daemon(
+    serve: Serve, writer: int, log_path: Path, keep: Collection[int], log_format: str
+) -> NoReturn:
     status = 1
     report = _Report(writer)
     early = _Warnings()
     try:
         _leave_session(report, log_path)
         _drop_inherited({writer, *keep})
-        log_to(LogFile(log_path), early)
+        log_to(LogFile(log_path, log_format=log_format), early)
         change_to_root()
         serve(lambda: report.send({"started": True, "warnings": early.end()}))
         status = 0

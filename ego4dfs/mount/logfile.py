@@ -9,6 +9,7 @@ import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from ego4dfs.mount.log_format import formatter_of
 from ego4dfs.text import SanitizingHandler
 
 MAX_LOG_BYTES = 1 << 20
@@ -22,16 +23,18 @@ PERIOD_S = 60.0
 class LogFile(RotatingFileHandler):
     """Appends lines with times to a file, and redirects stdout and stderr of the process to it.
 
-    Output of C libraries is in it too, and counts towards its size at the next log line. Only a
-    regular file is renamed.
+    `log_format` is text or json. Output of C libraries is in it too, as it is, and counts towards
+    its size at the next log line. Only a regular file is renamed.
     """
 
-    def __init__(self, path: Path, max_bytes: int = MAX_LOG_BYTES) -> None:
+    def __init__(
+        self, path: Path, max_bytes: int = MAX_LOG_BYTES, log_format: str = "text"
+    ) -> None:
         """Open `path`. Raises OSError."""
         super().__init__(
             path, maxBytes=max_bytes, backupCount=1, encoding="utf-8", errors="backslashreplace"
         )
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(formatter_of(log_format))
         self.addFilter(RepeatFilter())
         self._redirect()
 
