@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -46,6 +47,7 @@ from kit.server import environment
 
 pytestmark = pytest.mark.first_pass
 
+ROOT = Path(__file__).parent.parent
 FILES = {f"v{i}.mp4": seeded(str(i), 3000 * i + 1) for i in range(24)}
 SIZES = st.dictionaries(st.text(max_size=8), st.integers(0, 1 << 40), max_size=60)
 
@@ -340,12 +342,27 @@ def test_the_examples_of_the_guide(sampled, tmp_path, transport):
     env = environment(sampled.server, tmp_path / "home", transport)
     programs = Path(sys.executable).parent
     env["PATH"] = f"{programs}:{env['PATH']}"
-    [(language, code)] = examples(Path(__file__).parent.parent / "docs/guides/cluster.md")
+    [(language, code)] = examples(ROOT / "docs/guides/cluster.md")
     printed = run_example(language, code, tmp_path, env)
     print(printed)
     assert all(f"shard {part} of 2: " in printed for part in range(2))
     done = run_example(language, code.splitlines()[0].partition(" --shard")[0], tmp_path, env)
     assert "The latest versions of all requested videos already exist" in done
+
+
+@pytest.mark.skipif(shutil.which("slurmctld") is None, reason="needs slurmctld")
+def test_a_slurm_array_makes_what_one_run_makes(prefetch, release, tmp_path):
+    release.dataset("annotations", FILES)
+    release.metadata(b"{}")
+    prefetch("-y", "-o", str(tmp_path / "whole"))
+    command = [*EGO4DFS, "prefetch", "-y", "-o", str(tmp_path / "out"), "--json"]
+    command += ["--datasets", "annotations", "--version", release.version, "--shard", "auto"]
+    array = ["sbatch", "--wait", "--array=0-3", f"--output={tmp_path}/%a.json", "--error=/dev/null"]
+    line = [str(ROOT / "scripts/slurm"), *array, "--wrap", shlex.join(command)]
+    subprocess.run(line, cwd=tmp_path, check=True, timeout=120)
+    found = [json.loads((tmp_path / f"{part}.json").read_bytes()) for part in range(4)]
+    assert sum(report["fetched_bytes"] for report in found) == sum(map(len, FILES.values())) + 2
+    assert _lines(tree(tmp_path / "out")) == _lines(tree(tmp_path / "whole"))
 
 
 def test_a_dry_run_shows_the_part(prefetch, release):
