@@ -314,6 +314,19 @@ def test_parts_do_not_depend_on_what_a_machine_has(prefetch, release, tmp_path, 
     assert (rest["done"], rest["skipped"]) == (0, len(FILES))
 
 
+def test_uids_of_ego4d_json_select_the_same_files_in_each_part(prefetch, release, tmp_path):
+    release.dataset("annotations", FILES)
+    named = [name.removesuffix(".mp4") for name in list(FILES)[:9]]
+    release.metadata(json.dumps({"videos": [{"video_uid": uid} for uid in named]}).encode())
+    for part in range(3):
+        prefetch("-y", "--shard", f"{part}/3", "--uids-from", "ego4d.json")
+        assert (tmp_path / "out/ego4d.json").exists()  # part 0 has fetched it
+    found = data_of(tree(tmp_path / "out"), release, "annotations")
+    assert found == {f"{uid}.mp4": FILES[f"{uid}.mp4"] for uid in named}
+    again = prefetch("--dry-run", "--json", "--no-metadata", "--uids-from", "ego4d.json")
+    assert json.loads(again.stdout)["datasets"][0]["to_fetch"] == 0
+
+
 @pytest.mark.parametrize("what", ["indexes", "windows"])
 def test_indexes_and_windows_of_videos_are_split_too(sampled, tmp_path, transport, what):
     env = environment(sampled.server, tmp_path / "home", transport)

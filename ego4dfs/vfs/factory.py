@@ -6,6 +6,7 @@ import errno
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ego4dfs import datasets
@@ -121,11 +122,12 @@ def _tree(config: Config, names: Iterable[str]) -> Tree:
 
 
 def _tree_bytes(session: Session, config: Config, path: str) -> Iterator[bytes]:
-    """Yield the bytes of a file of any known dataset, selected or not.
+    """Yield the bytes of ego4d.json, or of a file of any known dataset, selected or not.
 
     `path` may omit the directory of the version. Raises OSError if there is no such file.
     """
-    vfs = VFS(session, _tree(config, (*config.datasets, *datasets.known_names())))
+    names = (*config.datasets, *datasets.known_names())
+    vfs = VFS(session, _tree(replace(config, metadata=True), names))
     directory = datasets.version_directory(config.version)
     full = path if path.startswith(f"{directory}/") else join(directory, path)
     try:
