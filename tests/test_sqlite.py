@@ -16,6 +16,7 @@ from ego4dfs.copies.journal_file import has_no_room, unusable
 from ego4dfs.facts import FactsIndex
 from ego4dfs.sqlite import (
     connect,
+    copy_database,
     is_damaged,
     is_full,
     is_locked,
@@ -162,6 +163,31 @@ def test_an_operation_is_retried_while_another_process_holds_the_database(two):
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         retry_while_locked(lambda: ours.execute("INSERT INTO t VALUES (1)"), wait_s=0)
+
+
+def test_a_copy_waits_for_another_process_only_so_long(two, tmp_path):
+    ours, other = two
+    with closing(connect(tmp_path / "b.sqlite", lock_wait_s=0)) as source:
+        source.execute("CREATE TABLE t (v)")
+        insert(source, "t VALUES ('x')")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+            copy_database(source, ours, wait_s=0.1)
+        release = threading.Timer(0.1, other.execute, ("COMMIT",))
+        release.start()
+        copy_database(source, ours, wait_s=5)
+    assert ours.execute("SELECT v FROM t").fetchall() == [("x",)]
+
+
+def test_a_copy_that_does_not_fit_on_the_disk_is_an_error(small_disk):
+    (small_disk / ".ego4dfs").mkdir()
+    with closing(Journal(small_disk / ".ego4dfs")) as journal, closing(Journal.empty()) as large:
+        large._db.execute("CREATE TABLE filler (content TEXT)")
+        insert(large._db, *(f"filler VALUES ('{'x' * (1 << 20)}')" for _ in range(45)))
+        with pytest.raises(JournalError) as caught:
+            journal.copy_all(large)
+        assert caught.value.errno == errno.ENOSPC
+        journal.confirm(["v2/clips/a.mp4"])
 
 
 def test_fork_lock_is_free_between_two_attempts(two):

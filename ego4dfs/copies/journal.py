@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +24,7 @@ from typing import Any
 from ego4dfs.copies import journal_file
 from ego4dfs.copies.journal_tables import FORMER_NAMES, TABLES, is_valid
 from ego4dfs.copies.record import Record, is_same_time
-from ego4dfs.sqlite import connect, transaction
+from ego4dfs.sqlite import connect, copy_database, transaction
 from ego4dfs.store import ObjectFacts
 
 NAME = "journal.sqlite"
@@ -80,8 +80,7 @@ class Journal:
                 self._show_valid_rows()
             else:
                 self._create()
-            self._partial = self._paths("SELECT path FROM downloads UNION SELECT path FROM ranges")
-            self._has_times = self._knows_times()
+            self._note_rows()
         except sqlite3.Error as error:
             self._release()
             raise journal_file.unusable(self._path, error) from error
@@ -228,28 +227,40 @@ class Journal:
             self._write(*_forgotten(path))
             self._partial.discard(path)
 
-    def take_rows(self, other: Journal, paths: Collection[str] | None = None) -> None:
-        """Replace the rows of these paths, or all, with those of another journal; add its evidence.
+    def copy_all(self, other: Journal) -> None:
+        """Have the rows of another journal in place of its own. Raises JournalError.
 
-        A path without rows there has none afterwards. Raises JournalError.
+        The next statement is slow: it moves the copy from SQLite's log into the database.
         """
-        for table in TABLES:
-            rows = other._all(f"SELECT * FROM {table}")  # noqa: S608 - a constant
-            if table == "evidence":
-                self._put("INSERT OR IGNORE", table, rows)
-                continue
-            if paths is not None:
-                kept = frozenset(paths)
-                rows = [row for row in rows if row[0] in kept]
-                self._write(*((f"DELETE FROM {table} WHERE path = ?", (p,)) for p in kept))  # noqa: S608 - a constant
-            self._put("INSERT OR REPLACE", table, rows)
+        with self._lock, other._lock:
+            try:
+                copy_database(other._db, self._db, wait_s=journal_file.LOCK_WAIT_S)
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+
+    def rows(self, paths: Collection[str]) -> dict[str, list[Any]]:
+        """Return the rows of these paths by table, and all evidence, for `replace_rows`."""
+        kept = frozenset(paths)
+        found = {table: self._all(f"SELECT * FROM {table}") for table in TABLES}  # noqa: S608 - constants
+        return {
+            table: rows if table == "evidence" else [row for row in rows if row[0] in kept]
+            for table, rows in found.items()
+        }
+
+    def replace_rows(self, paths: Collection[str], rows: Mapping[str, list[Any]]) -> None:
+        """Replace all rows of these paths, and add the evidence. Raises JournalError."""
+        for table, new in rows.items():
+            verb = "INSERT OR IGNORE" if table == "evidence" else "REPLACE"
+            if table != "evidence":
+                self._write(*((f"DELETE FROM {table} WHERE path = ?", (p,)) for p in paths))  # noqa: S608 - a constant
+            for row in new[:1]:
+                query = f"{verb} INTO {table} VALUES ({', '.join('?' * len(row))})"
+                self._write(*((query, values) for values in new))
+        self._note_rows()
+
+    def _note_rows(self) -> None:
         self._partial = self._paths("SELECT path FROM downloads UNION SELECT path FROM ranges")
         self._has_times = self._knows_times()
-
-    def _put(self, verb: str, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        for row in rows[:1]:
-            query = f"{verb} INTO {table} VALUES ({', '.join('?' * len(row))})"
-            self._write(*((query, values) for values in rows))
 
     def close(self) -> None:
         """Close the journal, and release the lock of the directory."""
@@ -356,10 +367,13 @@ class Journal:
                     for statement, row in statements:
                         self._db.execute(statement, row)
             except sqlite3.Error as error:
-                number, reason = errno.EIO, str(error)
-                if journal_file.has_no_room(self._path, error):
-                    number, reason = errno.ENOSPC, f"no space left on device ({error})"
-                raise JournalError(number, f"the journal: {reason}", str(self._path)) from error
+                raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> JournalError:
+        number, reason = errno.EIO, str(error)
+        if journal_file.has_no_room(self._path, error):
+            number, reason = errno.ENOSPC, f"no space left on device ({error})"
+        return JournalError(number, f"the journal: {reason}", str(self._path))
 
 
 def _forgotten(path: str) -> Iterator[tuple[str, tuple[object, ...]]]:

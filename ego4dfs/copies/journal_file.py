@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 
 LOCK = "lock"
 
-_LOCK_WAIT_S = 30
+LOCK_WAIT_S = 30
+"""How long a statement waits for another program that holds the database."""
+
 _PAUSE_S = 0.05
 _NO_ROOM_BYTES = 64 << 10
 _ROOM = "make room, or name another directory with -o"
@@ -90,7 +92,7 @@ def open_to_look(path: Path) -> sqlite3.Connection:
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         raise _refused(path.parent, error)
     try:
-        return connect(location or ":memory:", lock_wait_s=_LOCK_WAIT_S)
+        return connect(location or ":memory:", lock_wait_s=LOCK_WAIT_S)
     except sqlite3.Error as error:
         raise unusable(path, error) from error
 
@@ -179,7 +181,7 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
             os.close(folder.open(path.name + side))
     shares_memory, syncs = _abilities(folder)
     uri = f"{path.absolute().as_uri()}{'' if has_locks else '?nolock=1'}"
-    database = connect(uri, lock_wait_s=_LOCK_WAIT_S)
+    database = connect(uri, lock_wait_s=LOCK_WAIT_S)
     try:
         database.execute(f"PRAGMA synchronous = {'NORMAL' if syncs else 'OFF'}")
         # Without shared memory, SQLite has no write-ahead log for several connections.

@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import shutil
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from ego4dfs.errors import OutputError
 from ego4dfs.files import read_regular, write_atomic
 
 WAIT_S = 300.0
-"""How long a shard waits for others that copy or move their records: seconds for 100,000 files."""
+"""How long a shard waits for others that copy or move their records: 0.5 s for 100,000 files."""
 
 _PLAN = "plan.json"
 
@@ -64,7 +65,11 @@ class ShardJournal(Journal):
                     _join(whole, directory)
             self._directory.mkdir(exist_ok=True)
             super().__init__(self._directory)
-            self.take_rows(whole)
+            self.copy_all(whole)
+        try:
+            self._note_rows()
+        except sqlite3.Error as error:
+            raise journal_file.unusable(self._path, error) from error
 
     @property
     def is_shared(self) -> bool:
@@ -104,8 +109,9 @@ class ShardJournal(Journal):
     def close(self) -> None:
         """Move the rows to the directory's journal, and close this one."""
         try:
+            rows = self.rows(self._own)
             with closing(Journal(self._state, wait_s=WAIT_S)) as whole:
-                whole.take_rows(self, self._own)
+                whole.replace_rows(self._own, rows)
                 super().close()
                 _remove(self._directory)
         except (OSError, OutputError) as error:
@@ -129,8 +135,8 @@ def _is_running(directory: Path) -> bool:
 def _join(whole: Journal, directory: Path) -> None:
     """Move the rows of a shard that is not running."""
     with closing(Journal(directory)) as journal:
-        paths = _plan(directory).get("paths", [])
-        whole.take_rows(journal, [path for path in paths if isinstance(path, str)])
+        paths = [path for path in _plan(directory).get("paths", []) if isinstance(path, str)]
+        whole.replace_rows(paths, journal.rows(paths))
     _remove(directory)  # NFS removes no directory with open files
 
 
