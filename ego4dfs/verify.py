@@ -24,7 +24,7 @@ from ego4dfs.copies.name_collisions import disk_names, with_disk_names
 from ego4dfs.copies.rule import FileState, is_as_recorded
 from ego4dfs.datasets import MANIFEST, MANIFEST_VER, METADATA
 from ego4dfs.files import Folders
-from ego4dfs.prefetch import UNAVAILABLE, DatasetPlan, Item, Plan
+from ego4dfs.prefetch import UNAVAILABLE, DatasetPlan, Item, Plan, Shard, Share
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Proof
@@ -112,10 +112,13 @@ def check_journal(
     journal: Journal,
     datasets: Sequence[str],
     admitted: Mapping[str, Collection[str]] | None = None,
-) -> list[Finding]:
+    shard: Shard | None = None,
+) -> tuple[list[Finding], Share | None]:
     """Check every file that the journal has in these datasets, without a request.
 
-    With `admitted`, which has file names by dataset, only these files are checked.
+    With `admitted`, which has file names by dataset, only these files are checked. With `shard`
+    only that part of them is, and what it is of the whole is returned too; the first part finds the
+    files without a record.
     """
     known: dict[str, Record] = {}
     recorded: set[str] = set()
@@ -125,9 +128,16 @@ def check_journal(
             recorded.add(path)
             if admitted is None or path.rpartition("/")[2] in admitted[dataset]:
                 known[path] = record
+    share = None
+    if shard is not None:
+        files = [(record.url, record.facts.size) for record in known.values()]
+        own, share = shard.share_of(files, dict(files))
+        known = {path: record for path, record in known.items() if record.url in own}
     check = partial(_check_record, layout.root, BucketEtags(journal), known)
     findings = map_parallel(check, known, threads=_THREADS, name="verify")
-    return findings + extras(layout, datasets, recorded)
+    if shard is None or shard.index == 0:
+        findings += extras(layout, datasets, recorded)
+    return findings, share
 
 
 class Below(NamedTuple):

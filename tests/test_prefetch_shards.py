@@ -355,8 +355,11 @@ def test_the_examples_of_the_guide(sampled, tmp_path, transport):
     env = environment(sampled.server, tmp_path / "home", transport)
     programs = Path(sys.executable).parent
     env["PATH"] = f"{programs}:{env['PATH']}"
-    [(language, code)] = examples(ROOT / "docs/guides/cluster.md")
+    [(language, code), (_, checks)] = examples(ROOT / "docs/guides/cluster.md")
     printed = run_example(language, code, tmp_path, env)
+    checked = run_example(language, checks, tmp_path, env).splitlines()
+    assert all(line.endswith(" right") for line in checked)
+    assert len(checked) == 2
     print(printed)
     assert all(f"shard {part} of 2: " in printed for part in range(2))
     done = run_example(language, code.splitlines()[0].partition(" --shard")[0], tmp_path, env)

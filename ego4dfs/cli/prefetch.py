@@ -77,7 +77,7 @@ def add_arguments(parser: Parser) -> None:
         help="destination: files below -o (default), or blocks in the cache that mounts use",
     )
     prefetch_cache.add_arguments(group)
-    add_shard(group)
+    add_shard(group, "fetch")
     add_dask(group)
     group.add_argument(
         "--jobs",

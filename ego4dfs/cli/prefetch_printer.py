@@ -305,7 +305,7 @@ def _plan_document(
 
 
 def share_document(share: Share | None) -> dict[str, object]:
-    """Return which part of a selection is fetched, for programs; nothing if it is all."""
+    """Return which part of a selection it is, for programs; nothing if it is all."""
     if share is None:
         return {}
     return {
@@ -351,11 +351,14 @@ def _report_line(report: Report, seconds: float) -> str:
     speed = human_size(int(report.fetched_bytes / max(seconds, 0.001)))
     pace = f" ({speed}/s)" if report.fetched_bytes else ""
     done = f"{', '.join(counts)}; {', '.join(moved)} in {seconds:.1f} s{pace}."
-    share = report.share
+    return f"{share_line(report.share)}{done}"
+
+
+def share_line(share: Share | None) -> str:
+    """Return the begin of a line about a part of a selection; nothing if it is all."""
     if share is None:
-        return done
-    size = human_size(share.bytes)
-    return f"{share.name}: {counted(share.files, 'file')}, {size}: {done}"
+        return ""
+    return f"{share.name}: {counted(share.files, 'file')}, {human_size(share.bytes)}: "
 
 
 def _report_document(

@@ -21,12 +21,12 @@ _SOURCES = (
 )
 
 
-def add_shard(group: argparse._ArgumentGroup) -> None:
-    """Add the option."""
+def add_shard(group: argparse._ActionsContainer, does: str) -> None:
+    """Add the option of a command that does this with files."""
     group.add_argument(
         "--shard",
         metavar="I/N",
-        help="fetch only part I of N of the selected files, I from 0; the parts are the same on"
+        help=f"{does} only part I of N of the selected files, I from 0; the parts are the same on"
         " every machine, and have about equally many bytes. `auto` reads I/N from the variables of"
         " a SLURM array, srun, torchrun, or an indexed job of Kubernetes",
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ego4dfs.catalog import Listing, metadata_url
@@ -18,14 +18,16 @@ from ego4dfs.cli.options import (
     add_store,
     config_from,
 )
-from ego4dfs.cli.output import ExitCode, end_process, print_error, print_json, say, table
+from ego4dfs.cli.output import ExitCode, end_process, print_error, say
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
+from ego4dfs.cli.shard_option import add_shard, shard_of
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.cli.verify_offline import selected_names
+from ego4dfs.cli.verify_report import broken, report, say_unknown
 from ego4dfs.config import Config
-from ego4dfs.copies import Journal, Layout, open_whole, unusable
+from ego4dfs.copies import Journal, Layout, ShardJournal, open_whole, unusable
 from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
@@ -33,12 +35,10 @@ from ego4dfs.errors import (
     OutputError,
     StoreUnavailable,
 )
-from ego4dfs.prefetch import Expected, Fetcher, Plan, Planner, disks_of, room_on
+from ego4dfs.prefetch import Expected, Fetcher, Plan, Planner, Shard, Share, disks_of, room_on
 from ego4dfs.session import Session
 from ego4dfs.verify import (
-    BROKEN,
     Finding,
-    Verdict,
     check_journal,
     check_plan,
     datasets_below,
@@ -47,8 +47,6 @@ from ego4dfs.verify import (
     to_repair,
 )
 from ego4dfs.vfs import open_selected_session
-
-_FINE = (Verdict.RIGHT, Verdict.SIZE_ONLY)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -69,6 +67,7 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="remove unchanged files of another release that this release does not list",
     )
+    add_shard(parser, "check")
     add_retry_for(parser)
     add_selection(
         parser,
@@ -85,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.repair or args.prune:
         output_is_optional()
     config = config_from(args)
+    shard = _shard(args)
     out = copies_directory(config, example="ego4dfs verify -o ~/ego4d_data")
     layout = Layout(out, config.version)
     unreadable: Mapping[str, str] = {}
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         for name, reason in (below.skipped | below.unreadable).items():
             shown = layout.relative_directory(name)
             say(f"ego4dfs: {shown} was not checked: {reason}", file=sys.stderr)
-    if not config.datasets and unreadable:
+    if unreadable and (shard or not config.datasets):  # other machines would divide otherwise
         path, reason = next(iter(unreadable.items()))
         hint = "ask its owner to share it (chmod -R g+rX), or run as its owner"
         raise OutputError(f"{layout.dataset(path)}: {reason}", hint=hint)
@@ -105,12 +105,21 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.offline:
             _check_offline(args)
-            code = _report(_offline(layout, config), {}, as_json=args.json)
+            findings, share = _offline(layout, config, shard)
+            code = report(findings, {}, share, as_json=args.json)
         else:
-            code = _online(layout, config, args)
+            code = _online(layout, config, args, shard)
     except OSError as error:
         raise unusable(error, layout.root) from error
     return ExitCode.PARTIAL if unreadable and code == ExitCode.OK else code
+
+
+def _shard(args: argparse.Namespace) -> Shard | None:
+    shard = shard_of(args.shard, os.environ)
+    if shard is not None and args.prune:
+        hint = "verify the parts first, then --prune without --shard"
+        raise ConfigError("--prune: not allowed with --shard", hint=hint)
+    return shard
 
 
 def _check_offline(args: argparse.Namespace) -> None:
@@ -119,15 +128,18 @@ def _check_offline(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{name}: not allowed with --offline", hint="leave one of them out")
 
 
-def _offline(layout: Layout, config: Config) -> list[Finding]:
+def _offline(
+    layout: Layout, config: Config, shard: Shard | None
+) -> tuple[list[Finding], Share | None]:
     journal = Journal(layout.state, read_only=True)
     try:
-        return check_journal(layout, journal, config.datasets, selected_names(layout, config))
+        names = selected_names(layout, config)
+        return check_journal(layout, journal, config.datasets, names, shard)
     finally:
         journal.close()
 
 
-def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
+def _online(layout: Layout, config: Config, args: argparse.Namespace, shard: Shard | None) -> int:
     repair, prunes = args.repair, args.prune
     if prunes and config.manifest_override_path is not None:
         raise ConfigError(
@@ -138,13 +150,21 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace) -> int:
     try:
         if repair or prunes:
             layout.prepare(config.datasets)
-        journal = open_whole(layout.state) if repair or prunes else _read_only_journal(layout)
+        journal = (
+            _writable_journal(layout, shard) if repair or prunes else _read_only_journal(layout)
+        )
         try:
-            return _check(layout, config, session, journal, args)
+            return _check(layout, config, session, journal, args, shard)
         finally:
             journal.close()
     finally:
         session.close()
+
+
+def _writable_journal(layout: Layout, shard: Shard | None) -> Journal:
+    if shard is None:
+        return open_whole(layout.state)
+    return ShardJournal(layout.state, shard.index, shard.count)
 
 
 def _read_only_journal(layout: Layout) -> Journal:
@@ -157,30 +177,38 @@ def _read_only_journal(layout: Layout) -> Journal:
 
 
 def _check(
-    layout: Layout, config: Config, session: Session, journal: Journal, args: argparse.Namespace
+    layout: Layout,
+    config: Config,
+    session: Session,
+    journal: Journal,
+    args: argparse.Namespace,
+    shard: Shard | None,
 ) -> int:
     """Check, repair and remove as `args` say, and report the final state."""
     expected = Expected(layout, journal, config.version)
-    config, refused = _without_refused(session, config, is_named="datasets" in args)
-    listings, plan = _plan(layout, config, session, journal, args, expected)
+    config, refused = _without_refused(session, config, args, shard)
+    listings, plan = _plan(layout, config, session, journal, args, expected, shard)
+    _begin_part(journal, plan)
     findings = check_plan(layout, plan, listings, journal, config.version)
     repaired, ended = 0, True
     stopped_by: BaseException | None = None
-    if args.repair and _broken(findings):
-        before = _broken(findings)
-        broken = to_repair(plan, findings)
-        if _is_confirmed(layout, config, journal, broken, as_json=args.json):
-            ended, stopped_by = _repair(layout, config, session, journal, broken)
+    if args.repair and broken(findings):
+        before = broken(findings)
+        damaged = to_repair(plan, findings)
+        if _is_confirmed(layout, config, journal, damaged, as_json=args.json):
+            ended, stopped_by = _repair(layout, config, session, journal, damaged)
         # Only these are checked again, against the fetched version: objects may have changed since.
-        again = check_plan(layout, renewed(broken, session.facts.peek), (), journal, config.version)
+        again = check_plan(
+            layout, renewed(damaged, session.facts.peek), (), journal, config.version
+        )
         found = {finding.path: finding for finding in again}
         findings = [found.get(finding.path, finding) for finding in findings]
-        repaired = before - _broken(findings)
+        repaired = before - broken(findings)
     removed = prune(layout, journal, findings) if args.prune else []
     findings = [finding for finding in findings if finding not in removed]
     counts = {"repaired": repaired, "removed": len(removed)}
-    _say_unknown(expected.unknown)
-    code = _report(findings, counts, as_json=args.json)
+    say_unknown(expected.unknown)
+    code = report(findings, counts, plan.share, as_json=args.json)
     if (repaired and code == ExitCode.FAILURE) or (refused and code == ExitCode.OK):
         code = ExitCode.PARTIAL
     if stopped_by is not None and ended:
@@ -192,16 +220,23 @@ def _check(
     return code
 
 
+def _begin_part(journal: Journal, plan: Plan) -> None:
+    """Record which files a shard may repair. Raises OutputError as ShardJournal does."""
+    if isinstance(journal, ShardJournal) and plan.share is not None:
+        with journal.exclusive():
+            journal.begin_part((item.path for item in plan.items), plan.share.digest)
+
+
 def _without_refused(
-    session: Session, config: Config, *, is_named: bool
+    session: Session, config: Config, args: argparse.Namespace, shard: Shard | None
 ) -> tuple[Config, Mapping[str, Ego4DError]]:
     """Return the Config without the datasets that cannot be listed, and their errors; report them.
 
-    Raises the errors that concern all datasets, and the first one if the datasets were named or
-    none is left.
+    Raises the errors that concern all datasets, and the first one if the datasets were named, none
+    is left, or other machines would divide the files of all of them.
     """
     refused = session.catalog.load(config.datasets)
-    must_raise = is_named or len(refused) == len(config.datasets)
+    must_raise = bool(shard) or "datasets" in args or len(refused) == len(config.datasets)
     for error in refused.values():
         if must_raise or isinstance(error, (CredentialsRejected, StoreUnavailable)):
             raise error
@@ -224,16 +259,6 @@ def _is_confirmed(
     return config.assume_yes or printer.confirms(plan)
 
 
-def _say_unknown(datasets: Sequence[str]) -> None:
-    for name in datasets:
-        say(
-            f"ego4dfs: {name}: only existing files were checked, because no prefetch of this"
-            " release has selected this dataset",
-            f"  hint: to check for missing files, select the dataset: --datasets {name}",
-            file=sys.stderr,
-        )
-
-
 def _plan(
     layout: Layout,
     config: Config,
@@ -241,15 +266,23 @@ def _plan(
     journal: Journal,
     args: argparse.Namespace,
     expected: Expected,
+    shard: Shard | None,
 ) -> tuple[list[Listing], Plan]:
-    planner = Planner(session, layout, journal)
-    listings = [session.catalog.listing(name) for name in config.datasets]
-    has_metadata = config.metadata and ("metadata" in args or expected.has_metadata())
+    """Return the plan, and the listings whose directories may have extra files.
+
+    The first part of several finds these files, and checks ego4d.json.
+    """
+    planner = Planner(session, layout, journal, shard=shard)
+    all_listings = [session.catalog.listing(name) for name in config.datasets]
+    is_first = shard is None or shard.index == 0
+    listings = all_listings if is_first else []
+    wants_metadata = config.metadata and ("metadata" in args or expected.has_metadata())
+    has_metadata = is_first and wants_metadata
     url = metadata_url(config.version) if has_metadata else ""
     if config.is_filtered or config.manifest_override_path is not None:
-        return listings, planner.plan(listings, metadata_url=url)
+        return listings, planner.plan(all_listings, metadata_url=url)
     is_named = "datasets" in args
-    wanted = [expected.of(listing, is_named=is_named) for listing in listings]
+    wanted = [expected.of(listing, is_named=is_named) for listing in all_listings]
     return listings, planner.plan(wanted, metadata_url=url)
 
 
@@ -263,31 +296,3 @@ def _repair(
     for problem in fetcher.report.problems:
         say(f"ego4dfs: {problem.path}: {problem.reason}", file=sys.stderr)
     return ended, fetcher.report.stopped_by
-
-
-def _broken(findings: Sequence[Finding]) -> int:
-    return sum(finding.verdict in BROKEN for finding in findings)
-
-
-def _report(findings: Sequence[Finding], done: Mapping[str, int], *, as_json: bool) -> int:
-    """Print the problems and the counts, and return the exit code."""
-    counts = Counter(finding.verdict for finding in findings)
-    problems = [finding for finding in findings if finding.verdict not in _FINE]
-    if as_json:
-        print_json(
-            {
-                "files": {verdict.value: counts[verdict] for verdict in Verdict},
-                **done,
-                "problems": [
-                    {"path": f.path, "verdict": f.verdict.value, "reason": f.reason}
-                    for f in problems
-                ],
-            }
-        )
-    else:
-        if problems:
-            table([(f.verdict.value, f.path, f.reason) for f in problems], ("state", "file", "why"))
-        parts = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]]
-        line = ", ".join(parts) or "no files"
-        say("; ".join([line, *(f"{count} {what}" for what, count in done.items() if count)]))
-    return ExitCode.FAILURE if _broken(findings) else ExitCode.OK

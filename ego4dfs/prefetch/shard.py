@@ -26,6 +26,20 @@ class Shard:
         """Return the keys of this part."""
         return {key for key, part in assign(sizes, self.count).items() if part == self.index}
 
+    def share_of(
+        self, files: Sequence[tuple[str, int]], weights: Mapping[str, int]
+    ) -> tuple[set[str], Share]:
+        """Return the keys of this part, and what it is of the whole.
+
+        `files` are the key and size of each file; several may have one key. The parts have about
+        equal sums of `weights`, which has all keys.
+        """
+        own = self.keys(weights)
+        mine = [size for key, size in files if key in own]
+        whole = sum(size for _, size in files)
+        counts = (len(mine), sum(mine), len(files), whole)
+        return own, Share(self.index, self.count, *counts, _digest(self.count, weights))
+
     def of(
         self, datasets: Sequence[DatasetPlan], *, by_size: bool
     ) -> tuple[list[DatasetPlan], Share]:
@@ -41,24 +55,14 @@ class Shard:
             raise StoreUnavailable(
                 f"{unknown[0].url}: its size is not known, and shards are balanced by size",
                 url=unknown[0].url,
-                hint="run it again; --skip-s3-checks on all machines balances by number of files",
+                hint="run it again; prefetch --skip-s3-checks on all machines balances by number",
             )
-        sizes = {item.url: item.object_size if by_size else 1 for item in items}
-        own = self.keys(sizes)
+        weights = {item.url: item.object_size if by_size else 1 for item in items}
+        own, share = self.share_of([(item.url, item.object_size) for item in items], weights)
         kept = [
             replace(d, items=[i for i in d.items if i.url in own]) if d.dataset else d
             for d in datasets
         ]
-        mine = [item for item in items if item.url in own]
-        share = Share(
-            self.index,
-            self.count,
-            len(mine),
-            sum(item.object_size for item in mine),
-            len(items),
-            sum(item.object_size for item in items),
-            _digest(self.count, sizes),
-        )
         return kept, share
 
 
