@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.cli import complaint
+from kit.cli import complaint, without
 from kit.mounts import is_mounted
 
 HELPER = [sys.executable, "-c", "from ego4dfs.cli import mount_helper as m; exit(m.main())"]
@@ -45,7 +45,12 @@ def test_mount_of_an_fstab_line_and_umount(release, licensee, tmp_path, libfuse)
     with helper.open("a") as script:
         script.write("raise SystemExit(m.main())\n")
     helper.chmod(0o755)
+    keys = tmp_path / "credentials"
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    pairs = "".join(f"{name.lower()} = {licensee[name]}\n" for name in names)
+    keys.write_text(f"[default]\n{pairs}")
     variables = {n: v for n, v in licensee.items() if n.startswith(("AWS_", "EGO4DFS_"))}
+    variables = {**without(variables, *names), "AWS_SHARED_CREDENTIALS_FILE": str(keys)}
     options = [f"env.{name}={value}" for name, value in variables.items()]
     options += [f"version={release.version}", 'datasets="annotations,clips"']
     options += ["_netdev", "nofail", "noauto", "ro", "allow_other", f"libfuse={libfuse}"]
@@ -85,6 +90,7 @@ def test_the_helper_is_silent_and_with_v_says_what_is_mounted(mount, release, tm
         (("ego4d", "here", "-o", "foreground"), 1, "-o foreground: not allowed here"),
         (("ego4d", "here", "-o", "list-datasets"), 1, "-o list-datasets: not allowed here"),
         (("ego4d", "here", "-o", "output_directory=/x"), 1, "mountpoint is the second word"),
+        (("ego4d", "here", "-o", "env.AWS_SESSION_TOKEN=x"), 1, "all users could read it"),
         (("ego4d", "here", "-o", "uid=1000"), 1, "-o uid: not allowed here"),
         (("s3://bucket/", "here"), 1, "there is only one source"),
         (("ego4d",), 1, "MOUNTPOINT"),

@@ -26,6 +26,7 @@ _FAILED = 32
 """The exit codes that mount(8) documents."""
 
 _OPTION = re.compile(r'(?:"[^"]*"|[^,"])+')
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _VARIABLE = re.compile(r"env\.([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 # The files of a mount have no exec bits, no owners with rights, and access times that never change.
 _OF_MOUNT = re.compile(
@@ -91,6 +92,9 @@ def _flags(options: str) -> Iterator[str]:
     for option in _OPTION.findall(options):
         name, equals, value = option.replace('"', "").partition("=")
         variable = _VARIABLE.fullmatch(name)
+        if variable is not None and variable[1] in _SECRETS:
+            hint = "name the file that has it: env.AWS_SHARED_CREDENTIALS_FILE=FILE"
+            raise ConfigError(f"-o {name}: all users could read it, as in ps", hint=hint)
         if variable is not None and equals:
             os.environ[variable[1]] = value
         elif (reason := _REFUSED.get(name.replace("-", "_"))) is not None:
