@@ -15,21 +15,18 @@ from collections.abc import Collection
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
-from fsspec.spec import AbstractFileSystem
-
 from ego4dfs.catalog.metadata import Metadata, read_metadata
 from ego4dfs.config import Config, resolve
 from ego4dfs.datasets import METADATA, version_directory
 from ego4dfs.errors import ManifestError, NotFound, StoreError
 from ego4dfs.filesystem import description
 from ego4dfs.filesystem.file import Ego4DFile
+from ego4dfs.filesystem.get_many import GetMany
 from ego4dfs.filesystem.local_paths import local_path
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.options import PARAMETERS, misspelt, stripped
 from ego4dfs.filesystem.os_errors import as_os_errors, refuse_write
 from ego4dfs.filesystem.ranges import cat_ranges
-from ego4dfs.filesystem.read_many import ReadMany
-from ego4dfs.filesystem.whole_files import complete_or_absent
 from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.store import expect_workers
 from ego4dfs.vfs import VFS, Stat, named_file, open_vfs
@@ -40,7 +37,7 @@ from ego4dfs.vfs.windows import OpenWindow
 AnyPath = str | os.PathLike[str]
 
 
-class Ego4DFileSystem(AbstractFileSystem, ReadMany):  # type: ignore[misc]
+class Ego4DFileSystem(GetMany):
     """Ego4D as an fsspec filesystem. Paths are as in a download: `v2/full_scale/<uid>.mp4`.
 
     Opens lazily: the first use, not the constructor, reads credentials and the network. Safe from
@@ -321,15 +318,6 @@ class Ego4DFileSystem(AbstractFileSystem, ReadMany):  # type: ignore[misc]
         directory = join(version_directory(config.version), dataset)
         frame.insert(0, "path", directory + "/" + frame["name"])
         return frame
-
-    def get_file(self, rpath: str, lpath: Any = None, *args: Any, **kwargs: Any) -> None:
-        """Copy one file to disk as fsspec does; its name appears when all bytes are there."""
-        is_path = isinstance(lpath, str | os.PathLike) and kwargs.get("outfile") is None
-        if not is_path or self.isdir(rpath):
-            super().get_file(rpath, lpath, *args, **kwargs)
-            return
-        with complete_or_absent(os.fspath(lpath)) as place:
-            super().get_file(rpath, place, *args, **kwargs)
 
     def local_path(self, path: str) -> str:
         """Return a path on this machine with these bytes: of a copy, or in a mount.

@@ -1,4 +1,4 @@
-"""Reads of one range of each of many files at a time, as a method of the filesystem."""
+"""Reads of many files at a time, a range of each or all bytes, as methods of the filesystem."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
+
+from fsspec.spec import AbstractFileSystem
 
 from ego4dfs.errors import ConfigError
 from ego4dfs.filesystem.ahead_of_caller import Reserve, ahead_of_caller
@@ -22,17 +24,35 @@ Item = TypeVar("Item")
 AnyRange = TypeVar("AnyRange", bound=Sequence[Any])
 
 
-class ReadMany:
-    """The method of Ego4DFileSystem that reads many ranges."""
+class ReadMany(AbstractFileSystem):  # type: ignore[misc]
+    """The methods of Ego4DFileSystem that read many files."""
 
     @property
     def vfs(self) -> VFS:
         """The VFS that is read."""
         raise NotImplementedError
 
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        raise NotImplementedError
+    def cat(
+        self,
+        path: Any,
+        recursive: bool = False,  # noqa: FBT001, FBT002
+        on_error: str = "raise",
+        **kwargs: Any,
+    ) -> Any:
+        """Return the bytes of a file, or a dict of them by path, read as `read_many` does.
+
+        `path` is one path, a glob pattern, or a list of them; with `recursive`, all files below it.
+        With `start` and `end`, those are the bytes of the range in each file. `on_error` is that of
+        `read_many`, for files of a dict.
+        """
+        start, end = kwargs.pop("start", None), kwargs.pop("end", None)
+        paths = self.expand_path(path, recursive=recursive, **kwargs)
+        if isinstance(path, str | os.PathLike) and paths == [self._strip_protocol(path)]:
+            return self.cat_file(paths[0], start, end)
+        if recursive:
+            paths = [one for one in paths if not self.isdir(one)]
+        found = self.read_many([(one, start, end) for one in paths], on_error=on_error)
+        return {item[0]: data for item, data in found}
 
     def read_many(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from ego4dfs.blocks import whole_parts
 from ego4dfs.errors import ObjectChanged
@@ -15,13 +16,16 @@ _BATCH_BYTES = 2 * READAHEAD_STEP
 _CHUNK_BYTES = READAHEAD_STEP
 
 
-def open_range(vfs: VFS, path: str, start: int | None, end: int | None) -> tuple[Handle, range]:
+def open_range(
+    vfs: VFS, path: str, start: int | None, end: int | None, *, reads_ahead: bool = True
+) -> tuple[Handle, range]:
     """Open a file to read its bytes [start, end), and return which these are.
 
     As in a slice, None stands for the start or the end of the file, and negative positions count
-    from its end. Raises what `VFS.open` and `VFS.confirm` raise.
+    from its end. `reads_ahead` is that of `VFS.open`. Raises what `VFS.open` and `VFS.confirm`
+    raise.
     """
-    handle = vfs.open(path, first_offset=start or 0)
+    handle = vfs.open(path, first_offset=start or 0, reads_ahead=reads_ahead)
     return handle, _resolve(vfs, handle, start, end)
 
 
@@ -57,15 +61,38 @@ def read_chunks(vfs: VFS, path: str, start: int | None, end: int | None) -> Iter
     Of a file without an end, as much is fetched ahead as of one that is read in order. Raises what
     `VFS.open` and `VFS.read` raise; ObjectChanged only after the first bytes.
     """
+    return _chunks(vfs, partial(open_range, vfs, path, start, end), end, _CHUNK_BYTES)
+
+
+def read_file(
+    vfs: VFS, path: str, chunk_bytes: int, opened: Callable[[int], object]
+) -> Iterator[memoryview]:
+    """Yield the bytes of a file as `read_chunks` does, in chunks of a given size.
+
+    `opened` is called with the size of the file. The open counts as none of a program that goes
+    through a directory.
+    """
+
+    def opening() -> tuple[Handle, range]:
+        handle, wanted = open_range(vfs, path, None, None, reads_ahead=False)
+        opened(len(wanted))
+        return handle, wanted
+
+    return _chunks(vfs, opening, None, chunk_bytes)
+
+
+def _chunks(
+    vfs: VFS, opening: Callable[[], tuple[Handle, range]], end: int | None, chunk_bytes: int
+) -> Iterator[memoryview]:
     for attempt in range(2):
         has_bytes = False
         try:
-            handle, wanted = open_range(vfs, path, start, end)
+            handle, wanted = opening()
             if handle.window is not None and end is not None:
                 handle.window = ExactWindow(wanted.stop)
-            buffer = memoryview(bytearray(min(_CHUNK_BYTES, len(wanted))))
-            for at in wanted[::_CHUNK_BYTES]:
-                chunk = buffer[: min(_CHUNK_BYTES, wanted.stop - at)]
+            buffer = memoryview(bytearray(min(chunk_bytes, len(wanted))))
+            for at in wanted[::chunk_bytes]:
+                chunk = buffer[: min(chunk_bytes, wanted.stop - at)]
                 vfs.read_into(handle, at, chunk)
                 has_bytes = True
                 yield chunk
