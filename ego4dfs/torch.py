@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ego4dfs.api import Ego4D
-from ego4dfs.api.shards import Order, Position, window_list
+from ego4dfs.api.shards import Order, Position, window_digest, window_list
 from ego4dfs.errors import ConfigError
 
 try:
@@ -90,7 +90,7 @@ class WindowStream(IterableDataset):  # type: ignore[misc]
     `set_epoch` also reaches workers that are running. `state_dict` and `load_state_dict` are those
     that torchdata's StatefulDataLoader calls: a resumed iteration goes on after the last window
     that was yielded. Raises ConfigError for a rank outside of [0, world_size), and for a state of
-    another number of windows, seed or ranks.
+    other windows, or of another seed or number of ranks.
     """
 
     def __init__(  # noqa: PLR0913 - each by its name
@@ -113,7 +113,7 @@ class WindowStream(IterableDataset):  # type: ignore[misc]
         if rank is None or world_size is None:
             rank, world_size = _distributed()
         order = Order(len(self.dataset), rank, world_size, seed if shuffle else None)
-        self._position = Position(order)
+        self._position = Position(order, window_digest(self.dataset.windows))
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:

@@ -9,10 +9,12 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from ego4dfs.api.shards import Order, Position, window_list
+from ego4dfs.api.shards import Order, Position, window_digest, window_list
 from ego4dfs.errors import ConfigError
 
 pytestmark = pytest.mark.first_pass
+
+ITEMS = "a digest"
 
 
 @pytest.mark.parametrize("seed", [None, 3])
@@ -48,13 +50,13 @@ def test_a_rank_must_exist(rank, ranks):
 
 def test_a_resumed_iteration_goes_on_after_the_last_item():
     order = Order(20, 1, 2, seed=1)
-    first = Position(order)
+    first = Position(order, ITEMS)
     with first.iteration(4, 1, 2) as indices:
         whole = list(indices)
         for _ in range(3):
             first.advance()
         state = first.state(4)
-    second = Position(order)
+    second = Position(order, ITEMS)
     assert second.resume(state) == 4
     assert second.state(0) == state
     with second.iteration(4, 1, 2) as left:
@@ -69,12 +71,23 @@ def test_a_resumed_iteration_goes_on_after_the_last_item():
 @pytest.mark.parametrize("other", [Order(21), Order(20, 0, 2), Order(20, seed=2)])
 def test_a_state_of_another_order_is_an_error(other):
     with pytest.raises(ConfigError, match="the state has"):
-        Position(other).resume(Position(Order(20, seed=1)).state(0))
+        Position(other, ITEMS).resume(Position(Order(20, seed=1), ITEMS).state(0))
+
+
+def test_a_state_of_other_windows_is_an_error():
+    windows = [("aaaa", 1.0, 2.0, "text"), ("bbbb", 2.0, 3.0, "more")]
+    first, order = window_digest(windows), Order(2)
+    state = Position(order, first).state(0)
+    assert Position(order, window_digest([window[:3] for window in windows])).resume(state) == 0
+    for others in (windows[::-1], [windows[0], ("bbbb", 2.0, 3.5)], [windows[0]] * 2):
+        with pytest.raises(ConfigError, match=f"windows='{first}', not '") as caught:
+            Position(order, window_digest(others)).resume(state)
+        assert "same windows" in caught.value.hint
 
 
 def test_a_state_of_another_worker_is_an_error():
-    position = Position(Order(20))
-    position.resume(Position(Order(20)).state(0))
+    position = Position(Order(20), ITEMS)
+    position.resume(Position(Order(20), ITEMS).state(0))
     with pytest.raises(ConfigError, match="of worker"), position.iteration(0, 1, 2):
         pass
 

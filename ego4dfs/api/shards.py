@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import xxhash
+
 from ego4dfs.errors import ConfigError
 
 _COLUMNS = ("video_uid", "start_s", "end_s", "text")
@@ -28,6 +30,15 @@ def window_list(windows: Any) -> list[Window]:
         raise ConfigError(f"the frame of windows has no column {', '.join(missing)}")
     names = [name for name in _COLUMNS if name in windows.columns]
     return list(windows[names].itertuples(index=False, name=None))
+
+
+def window_digest(windows: Sequence[Window]) -> str:
+    """Return a digest of which windows these are, and of their order; other fields do not count."""
+    found = xxhash.xxh3_64()
+    for window in windows:
+        line = " ".join(map(str, window[:3])) + "\n"
+        found.update(line.encode(errors="backslashreplace"))
+    return found.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +81,10 @@ class Order:
 class Position:
     """Where an iteration over an Order is, in one process. Used from one thread at a time."""
 
-    def __init__(self, order: Order) -> None:
-        """Begin before the first item."""
+    def __init__(self, order: Order, digest: str) -> None:
+        """Begin before the first item; `digest` says which items the order is of."""
         self.order = order
+        self._digest = digest
         self._worker = (0, 1)
         self._done = 0
         self._resumed: dict[str, Any] | None = None
@@ -112,11 +124,14 @@ class Position:
     def resume(self, state: dict[str, Any]) -> int:
         """Let the next iteration go on from a state, and return its epoch.
 
-        Raises ConfigError for a state of another order.
+        Raises ConfigError for a state of another order, or of other windows.
         """
         for key, wanted in self._identity.items():
             if state.get(key) != wanted:
-                raise ConfigError(f"the state has {key}={state.get(key)!r}, not {wanted!r}")
+                raise ConfigError(
+                    f"the state has {key}={state.get(key)!r}, not {wanted!r}",
+                    hint="resume with the same windows, in the same order, seed and ranks",
+                )
         self._resumed = dict(state)
         return int(state["epoch"])
 
@@ -125,6 +140,7 @@ class Position:
         order = self.order
         return {
             "count": order.count,
+            "windows": self._digest,
             "rank": order.rank,
             "world_size": order.ranks,
             "seed": order.seed,
