@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import random
 import threading
 from collections.abc import Iterator
 
@@ -49,6 +50,32 @@ def test_workers_decode_what_their_parent_decodes(api, method):
         assert len(set(pool.starmap_async(read, [(api, n) for n in range(8)]).get(120))) <= 2
     assert all(map(np.array_equal, found, wanted))
     assert np.array_equal(decode(api, 1), wanted[4])
+
+
+INHERITED: list[Ego4D] = []  # by a worker
+
+
+def read_window(uid: str, start_s: int, end_s: int) -> bytes:
+    with INHERITED[0].window(uid, start_s, end_s) as file:
+        return file.read()
+
+
+def test_four_workers_fetch_what_one_process_fetches(front, release, tmp_path):
+    """Windows overlap in their groups of pictures, and are read in a random order."""
+    release.dataset("full_scale", {f"{n}.mp4": media.long_video(40, n) for n in range(3)})
+    windows = [(str(n % 3), start, start + 2) for start in range(0, 36, 2) for n in range(3)]
+    random.Random(0).shuffle(windows)
+    found, sent = [], []
+    for name, workers in (("one", 1), ("four", 4)):
+        front.reset()
+        options = {"version": release.version, "datasets": ["full_scale"]}
+        with Ego4D(**options, cache_dir=tmp_path / name) as api:
+            context = multiprocessing.get_context("fork")
+            with context.Pool(workers, INHERITED.append, (api,)) as pool:
+                found.append(pool.starmap_async(read_window, windows, chunksize=1).get(120))
+        sent.append(front.bytes_sent)
+    assert found[0] == found[1]
+    assert sent[1] <= 1.02 * sent[0]
 
 
 def test_a_forked_child_that_inherits_one_opens_its_own_session(api):

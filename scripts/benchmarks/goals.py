@@ -26,9 +26,12 @@ def at_least(text: str, key: str, bound: float, contender: str = "") -> Goal:
     return Goal(text, lambda outcome: _median(outcome, key, contender), least=bound)
 
 
-def at_most_times(text: str, key: str, times: float, peer: str) -> Goal:
-    """Return the goal that the first has at most so many times what a peer has in a column."""
-    return Goal(text, lambda outcome: _share(outcome, key, peer), most=times)
+def at_most_times(text: str, key: str, times: float, peer: str, contender: str = "") -> Goal:
+    """Return the goal that a contender has at most so many times what a peer has in a column.
+
+    It is the first if none is named.
+    """
+    return Goal(text, lambda outcome: _share(outcome, key, peer, contender), most=times)
 
 
 def at_least_times(text: str, key: str, times: float, peer: str, contender: str = "") -> Goal:

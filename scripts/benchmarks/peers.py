@@ -64,6 +64,14 @@ def bindfs() -> Tool:
     return _probe("bindfs", ("bindfs",), "--version", hint="apt-get install bindfs")
 
 
+@cache
+def torch() -> Tool:
+    """Return the Python that has torch and this checkout."""
+    python = PEERS.with_name(".venv-bench-torch") / "bin/python"
+    what = "import torch, ego4dfs.torch; print(torch.__version__)"
+    return _probe("torch", (str(python),), "-c", what, hint="pip install torch==2.13.0")
+
+
 def decord_missing() -> str:
     """Return what to do if the Python package decord is missing, or an empty text."""
     return "" if importlib.util.find_spec("decord") else "missing: pip install decord"

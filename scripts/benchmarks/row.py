@@ -159,5 +159,6 @@ def _run_once(row: Row, contender: Contender, result: Result, which: str) -> Non
         return
     result.samples.append(sample)
     headline = row.columns[0]
-    text = f"{headline.title} {sample[headline.key]:.{headline.digits}f}"
+    value = sample.get(headline.key)
+    text = "measured" if value is None else f"{headline.title} {value:.{headline.digits}f}"
     say(f"{row.name} {which} {contender.name}: {text} ({time.monotonic() - begin:.1f} s in all)")

@@ -13,6 +13,7 @@ from benchmarks.rows import (
     mount_windows,
     prefetch,
     prefetch_many,
+    torch_epoch,
     url_features,
     windows,
     windows_epoch,
@@ -30,6 +31,7 @@ _MODULES = (
     mount_epochs,
     windows,
     windows_epoch,
+    torch_epoch,
     url_features,
 )
 ROWS: tuple[Row, ...] = tuple(row for module in _MODULES for row in module.ROWS)
