@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections import Counter
 
@@ -40,8 +41,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--steps", type=int, help="of test_model.py: steps of each example")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest files first: those with slow tests, then those with many tests."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the slowest files first: those with slow tests, then those with many tests.
+
+    Leave out the tests of programs that `scripts/setup` does not install, and that are not there.
+    """
+    absent = [item for item in items if any(map(is_absent, item.iter_markers("program")))]
+    if absent:
+        config.hook.pytest_deselected(items=absent)
+        items[:] = [item for item in items if item not in absent]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     count = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, -count[item.path]))
+
+
+def is_absent(mark: pytest.Mark) -> bool:
+    return shutil.which(mark.args[0]) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def test_commands_of_manifests_are_accepted():
     assert [name for name, *_ in found] == ["mount", "mount", "prefetch"]
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.program("systemd-analyze")
 def test_systemd_accepts_the_unit(tmp_path, monkeypatch):
     program = tmp_path / ".local/bin/ego4dfs"
     program.parent.mkdir(parents=True)

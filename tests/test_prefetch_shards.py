@@ -366,7 +366,7 @@ def test_the_examples_of_the_guide(sampled, tmp_path, transport):
     assert "The latest versions of all requested videos already exist" in done
 
 
-@pytest.mark.skipif(shutil.which("slurmctld") is None, reason="needs slurmctld")
+@pytest.mark.program("slurmctld")
 def test_a_slurm_array_makes_what_one_run_makes(prefetch, release, tmp_path):
     release.dataset("annotations", FILES)
     release.metadata(b"{}")

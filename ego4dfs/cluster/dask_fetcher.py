@@ -50,13 +50,13 @@ class _PartState:
     def add_to(self, report: Report) -> None:
         """Add what was done. What an earlier attempt has fetched, the latest one has found."""
         *earlier, latest = self.attempts.values()
-        found = sum(one.fetched_bytes for one in earlier)
+        fetched_before = sum(one.fetched_bytes for one in earlier)
         done = min(latest.skipped, sum(one.done for one in earlier))
         report.counts[Status.DONE] += latest.done + done
         report.counts[Status.SKIPPED] += latest.skipped - done
-        report.fetched_bytes += latest.fetched_bytes + found
+        report.fetched_bytes += latest.fetched_bytes + fetched_before
         report.cached_bytes += latest.cached_bytes
-        report.resumed_bytes += max(0, latest.resumed_bytes - found)
+        report.resumed_bytes += max(0, latest.resumed_bytes - fetched_before)
         report.active.update((path, list(counts)) for path, counts in latest.active.items())
         report.counts.update(problem.status for problem in latest.problems)
         report.problems += latest.problems
@@ -133,7 +133,7 @@ class DaskFetcher:
 
         run = uuid.uuid4().hex
         stop = Event(f"ego4dfs-stop-{run}", client=client)
-        client.subscribe_topic(run, self._told)
+        client.subscribe_topic(run, self._on_event)
         parts = self._split(client, stack.enter_context(self._mark(run)), run, stop.name)
         tasks = {client.submit(fetch_part, p, key=f"ego4dfs-{run}-{p.index}"): p for p in parts}
         try:
@@ -169,7 +169,7 @@ class DaskFetcher:
         finally:
             path.unlink(missing_ok=True)
 
-    def _told(self, event: tuple[float, dict[str, Any]]) -> None:
+    def _on_event(self, event: tuple[float, dict[str, Any]]) -> None:
         """Record what a worker says of its part."""
         self._note(event[1]["part"], PartReport(**event[1]["report"]))
 

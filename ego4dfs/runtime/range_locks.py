@@ -98,7 +98,7 @@ class RangeLocks:
 
     @contextmanager
     def held_if_free(self, name: str) -> Iterator[bool]:
-        """Run the block without waiting; yield whether the name is locked, or another has it."""
+        """Run the block with a name locked, without a wait; yield False if another one has it."""
         number = _number(name)
         is_locked = self.acquire(number)
         try:
