@@ -56,4 +56,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_absent(mark: pytest.Mark) -> bool:
-    return shutil.which(mark.args[0]) is None
+    return any(shutil.which(name) is None for name in mark.args)

@@ -342,6 +342,7 @@ def test_universities_must_be_known_in_any_case():
         ({"transport": "ftp"}, "argument transport: expected one of auto, obstore, s3fs, got"),
         ({"libfuse": 4}, "argument libfuse: expected one of auto, 2, 3, got '4'"),
         ({"metrics": "host"}, "argument metrics: expected HOST:PORT, got 'host'"),
+        ({"metrics": "0:9785"}, "argument metrics: expected HOST:PORT, got '0:9785'"),
         ({"metrics": "65536"}, "argument metrics: expected HOST:PORT, got '65536'"),
         ({"metrics": "::1:9785"}, "argument metrics: expected HOST:PORT, got '::1:9785'"),
         ({"metrics": True}, "argument metrics: expected HOST:PORT, got True"),

@@ -16,7 +16,6 @@ from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.vfs import VFS
 from kit.data import seeded
-from kit.processes import wait_until
 
 pytestmark = pytest.mark.first_pass
 
@@ -139,8 +138,7 @@ def test_a_get_that_fails_leaves_complete_files_only(fs, top, tmp_path, monkeypa
         fs.get(top, str(tmp_path / "copies"), recursive=True)
     assert caught.value.errno == errno.EIO
     assert caught.value.filename == f"{top}/large.pt"
-    wait_until(lambda: not any(thread.name == "read-many" for thread in threading.enumerate()))
-    found = copied(tmp_path / "copies")
+    found = copied(tmp_path / "copies")  # no copy goes on
     assert found.items() <= SMALL.items() | {"empty.pt": b""}.items()
     with pytest.raises(FileNotFoundError, match="none"):
         fs.get([f"{top}/none.pt"], f"{tmp_path}/")

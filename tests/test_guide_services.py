@@ -62,4 +62,5 @@ def test_systemd_accepts_the_unit(tmp_path, monkeypatch):
     path.write_text(unit)
     line = ["systemd-analyze", "verify", "--user", "--man=no", str(path)]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert "ego4d" not in done.stderr  # it may name other units of this machine

@@ -89,6 +89,10 @@ def test_the_helper_is_silent_and_with_v_says_what_is_mounted(mount, release, tm
         (("ego4d", "here", "-o", "ro,datsets=clips"), 1, "did you mean --datasets?"),
         (("ego4d", "here", "-o", "foreground"), 1, "-o foreground: not allowed here"),
         (("ego4d", "here", "-o", "list-datasets"), 1, "-o list-datasets: not allowed here"),
+        *(
+            (("ego4d", "here", "-o", short), 1, "not allowed here")
+            for short in ("hel", "lis", "fore", "f", "output=/x")
+        ),
         (("ego4d", "here", "-o", "output_directory=/x"), 1, "mountpoint is the second word"),
         (("ego4d", "here", "-o", "env.AWS_SESSION_TOKEN=x"), 1, "all users could read it"),
         (("ego4d", "here", "-o", "uid=1000"), 1, "-o uid: not allowed here"),

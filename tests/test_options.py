@@ -245,7 +245,14 @@ def test_every_flag_is_called_as_help_calls_it():
     """Messages name flags in a spelling that --help shows."""
     shown = new_parser().format_help()
     unseen = {"assume_yes", "bypass_existing", "bypass_version_check", "skip_s3_checks"}
-    unseen |= {"libfuse", "copies", "retry_for", "verify"}  # flags of one command or two
+    unseen |= {
+        "libfuse",
+        "copies",
+        "retry_for",
+        "verify",
+        "metrics",
+        "log_format",
+    }  # flags of one command or two
     for key in set(options.config.KEYS) - unseen:
         assert options._flag(key) in shown
 

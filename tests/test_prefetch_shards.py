@@ -88,7 +88,8 @@ def test_the_largest_part_of_the_samples_sizes_is_near_the_mean(sampled, seed):
 
 
 def test_a_size_that_is_not_known_is_an_error_not_another_split():
-    items = [Item("v2/d", "a", "d", "", "s3://b/a", None, state) for state in TO_FETCH]
+    states = (*TO_FETCH, State.RIGHT)  # of a copy whose source was another one
+    items = [Item("v2/d", "a", "d", "", "s3://b/a", None, state) for state in states]
     for item in items:
         with pytest.raises(StoreUnavailable, match="s3://b/a: its size is not known"):
             Shard(0, 2).of([DatasetPlan("d", 1, [item])], by_size=True)
@@ -366,7 +367,7 @@ def test_the_examples_of_the_guide(sampled, tmp_path, transport):
     assert "The latest versions of all requested videos already exist" in done
 
 
-@pytest.mark.program("slurmctld")
+@pytest.mark.program("munged", "slurmctld", "slurmd", "sbatch")
 def test_a_slurm_array_makes_what_one_run_makes(prefetch, release, tmp_path):
     release.dataset("annotations", FILES)
     release.metadata(b"{}")
@@ -375,7 +376,11 @@ def test_a_slurm_array_makes_what_one_run_makes(prefetch, release, tmp_path):
     command += ["--datasets", "annotations", "--version", release.version, "--shard", "auto"]
     array = ["sbatch", "--wait", "--array=0-3", f"--output={tmp_path}/%a.json", "--error=/dev/null"]
     line = [str(ROOT / "scripts/slurm"), *array, "--wrap", shlex.join(command)]
-    subprocess.run(line, cwd=tmp_path, check=True, timeout=120)
+    with subprocess.Popen(line, cwd=tmp_path) as slurm:
+        try:
+            assert slurm.wait(120) == 0
+        finally:
+            slurm.terminate()  # its daemons end with it
     found = [json.loads((tmp_path / f"{part}.json").read_bytes()) for part in range(4)]
     assert sum(report["fetched_bytes"] for report in found) == sum(map(len, FILES.values())) + 2
     assert _lines(tree(tmp_path / "out")) == _lines(tree(tmp_path / "whole"))
@@ -426,6 +431,43 @@ def test_a_shard_begins_with_all_records_and_returns_only_its_own(tmp_path):
         assert [path for path, _ in whole.records()] == ["b"]
         assert whole.partial_download("c") is not None
         assert whole.partial_download("b") is None
+
+
+def in_the_database(state: Path, to: Path) -> set[str]:
+    """Return what a power loss leaves for certain: the copies that are not in SQLite's log only."""
+    to.mkdir()
+    shutil.copy(state / "journal.sqlite", to)
+    with closing(Journal(to, read_only=True)) as journal:
+        return {path for path, _ in journal.records()}
+
+
+@pytest.mark.parametrize("by", ["its end", "the next prefetch"])
+def test_a_power_loss_costs_no_record(tmp_path, monkeypatch, by):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    record = Record("s3://b/a", "s", "v2", FACTS, "md5")
+    with closing(open_whole(state)) as whole:
+        whole.complete([("a", record)])
+    journal = ShardJournal(state, 0, 2)
+    with journal.exclusive():
+        journal.begin_part(["a", "b"], "d")
+    assert (state / "shard-0-of-2/plan.json").exists()
+    assert in_the_database(state / "shard-0-of-2", tmp_path / "begun") == {"a"}
+    journal.complete([("b", record)])
+    found = []
+    remove = shard_journal._remove
+
+    def removed(directory: Path) -> None:
+        found.append(in_the_database(state, tmp_path / "moved"))
+        remove(directory)
+
+    monkeypatch.setattr(shard_journal, "_remove", removed)
+    if by == "its end":
+        journal.close()
+    else:
+        Journal.close(journal)  # as if killed
+        open_whole(state).close()
+    assert found == [{"a", "b"}]
 
 
 @pytest.mark.parametrize("by", ["its end", "the next prefetch"])

@@ -138,6 +138,20 @@ def test_bad_values_are_one_clear_line(copied, more, named):  # noqa: F811
     assert named in complaint(done)
 
 
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("journal.sqlite", ()), ("journal.sqlite", ("--offline",)), ("selections.json", ())],
+)
+def test_records_that_cannot_be_read_end_a_part(copied, name, how):  # noqa: F811
+    """Other machines may read them, and would divide other files."""
+    (copied.directory / ".ego4dfs" / name).write_bytes(b"damaged" * 1000)
+    line = ("verify", "-o", str(copied.directory), "--version", copied.release.version)
+    done = run_cli(*line, *how, "--shard", "0/2", env=copied.env, check=False)
+    assert done.returncode == ExitCode.FAILURE, done.stdout
+    assert "cannot be read" in done.stderr or "journal" in done.stderr
+    assert "hint: " in done.stderr
+
+
 def test_a_dataset_that_cannot_be_listed_ends_a_part(copied):  # noqa: F811
     (copied.files.parent / "clips").mkdir()
     (copied.files.parent / "clips/manifest.csv").write_text("video_uid,type,s3_path\n")

@@ -36,7 +36,7 @@ def window_digest(windows: Sequence[Window]) -> str:
     """Return a digest of which windows these are, and of their order; other fields do not count."""
     found = xxhash.xxh3_64()
     for window in windows:
-        line = " ".join(map(str, window[:3])) + "\n"
+        line = f"{window[0]} {float(window[1])!r} {float(window[2])!r}\n"  # 1 and 1.0 are equal
         found.update(line.encode(errors="backslashreplace"))
     return found.hexdigest()
 

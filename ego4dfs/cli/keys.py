@@ -18,9 +18,9 @@ _FIRST_BYTES = 64
 def single_keys() -> Iterator[Callable[[float], str]]:
     """Give a function that waits for keys, and returns those that came within some seconds.
 
-    Ctrl-C still raises KeyboardInterrupt; Ctrl-Z does nothing, because a stopped program would
-    leave the terminal as it is now. If stdin is no terminal, the function only waits. The terminal
-    is as before afterwards.
+    Ctrl-C still raises KeyboardInterrupt. Ctrl-Z, and Ctrl with a backslash, do nothing: a program
+    that is stopped or killed would leave the terminal as it is now. If stdin is no terminal, the
+    function only waits. The terminal is as before afterwards.
     """
     fd = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
     if fd is None:
@@ -30,7 +30,7 @@ def single_keys() -> Iterator[Callable[[float], str]]:
     try:
         tty.setcbreak(fd)
         settings = termios.tcgetattr(fd)
-        settings[6][termios.VSUSP] = b"\0"
+        settings[6][termios.VSUSP] = settings[6][termios.VQUIT] = b"\0"
         termios.tcsetattr(fd, termios.TCSANOW, settings)
         yield lambda seconds: _read(fd, seconds)
     finally:

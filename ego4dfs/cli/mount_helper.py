@@ -39,9 +39,8 @@ _REFUSED = {
     "list_datasets": "it prints, and mounts nothing",
     "output_directory": "the mountpoint is the second word",
     "help": "see ego4dfs mount --help",
-    # Else they would be short for --uids-from.
-    **dict.fromkeys(("uid", "uids"), "with allow_other, files can be read by all users"),
 }
+_OF_OWNERS = ("uid", "uids")  # else they would be short for --uids-from
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +96,15 @@ def _flags(options: str) -> Iterator[str]:
             raise ConfigError(f"-o {name}: all users could read it, as in ps", hint=hint)
         if variable is not None and equals:
             os.environ[variable[1]] = value
-        elif (reason := _REFUSED.get(name.replace("-", "_"))) is not None:
+        elif reason := _refusal(name.replace("-", "_")):
             raise ConfigError(f"-o {name}: not allowed here", hint=reason)
         elif _OF_MOUNT.fullmatch(option) is None:
             yield f"--{name}{equals}{value}"
+
+
+def _refusal(name: str) -> str:
+    """Return why an option is not allowed, also if it is abbreviated; else an empty text."""
+    if name in _OF_OWNERS:
+        return "with allow_other, files can be read by all users"
+    refused = (reason for full, reason in _REFUSED.items() if name and full.startswith(name))
+    return next(refused, "")

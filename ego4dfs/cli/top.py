@@ -21,6 +21,7 @@ from ego4dfs.text import counted, printable
 
 _ANSWER_S = 0.5
 """How long one refresh waits for a mount: normally it answers within milliseconds."""
+_MIN_PAUSE_S = 0.05
 _INTERVALS_S = (0.1, 3600.0)
 
 
@@ -96,9 +97,12 @@ def _watch(named: list[Path], interval_s: float) -> None:
             errors = [Text(f"\n{printable(line)}") for line in error_lines(now)]
             screen.update(Group(Text(title), drawn, *errors), refresh=True)
             before = now
-            while (left_s := next_s - time.monotonic()) > 0:
-                if "q" in keys(left_s).lower():
+            while True:  # once at least: the mounts may have taken the whole interval
+                left_s = next_s - time.monotonic()
+                if "q" in keys(max(_MIN_PAUSE_S, left_s)).lower():
                     return
+                if left_s <= _MIN_PAUSE_S:
+                    break
 
 
 def _read(named: list[Path]) -> Statuses:

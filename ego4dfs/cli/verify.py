@@ -151,7 +151,9 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace, shard: Sha
         if repair or prunes:
             layout.prepare(config.datasets)
         journal = (
-            _writable_journal(layout, shard) if repair or prunes else _read_only_journal(layout)
+            _writable_journal(layout, shard)
+            if repair or prunes
+            else _read_only_journal(layout, shard)
         )
         try:
             return _check(layout, config, session, journal, args, shard)
@@ -167,11 +169,16 @@ def _writable_journal(layout: Layout, shard: Shard | None) -> Journal:
     return ShardJournal(layout.state, shard.index, shard.count)
 
 
-def _read_only_journal(layout: Layout) -> Journal:
-    """Open the journal for reading; report one that cannot be read, and use an empty one."""
+def _read_only_journal(layout: Layout, shard: Shard | None) -> Journal:
+    """Open the journal for reading; report one that cannot be read, and use an empty one.
+
+    Raises OutputError for a shard: without the records, the other shards would divide other files.
+    """
     try:
         return Journal(layout.state, read_only=True)
     except OutputError as error:
+        if shard is not None:
+            raise
         print_error(error)
         return Journal.empty()
 
@@ -185,7 +192,7 @@ def _check(
     shard: Shard | None,
 ) -> int:
     """Check, repair and remove as `args` say, and report the final state."""
-    expected = Expected(layout, journal, config.version)
+    expected = _expected(layout, config, journal, shard)
     config, refused = _without_refused(session, config, args, shard)
     listings, plan = _plan(layout, config, session, journal, args, expected, shard)
     _begin_part(journal, plan)
@@ -218,6 +225,17 @@ def _check(
             say(f"ego4dfs: {stopped_by or 'interrupted'}", file=sys.stderr)
         end_process(ExitCode.FAILURE if stopped_by is not None else code)
     return code
+
+
+def _expected(layout: Layout, config: Config, journal: Journal, shard: Shard | None) -> Expected:
+    """Return which files are expected. Raises OutputError if a shard cannot know it."""
+    expected = Expected(layout, journal, config.version)
+    if shard is not None and not expected.has_selections:
+        raise OutputError(
+            f"{layout.state}: what was selected cannot be read, and shards divide it",
+            hint="verify without --shard, or select it again with prefetch",
+        )
+    return expected
 
 
 def _begin_part(journal: Journal, plan: Plan) -> None:

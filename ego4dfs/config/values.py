@@ -292,6 +292,8 @@ def listen_address(given: Given) -> tuple[str, int] | None:
     found = _ADDRESS.fullmatch(str(given.value).strip())
     if found is None or isinstance(given.value, bool) or int(found[3]) > _MAX_PORT:
         raise given.invalid("HOST:PORT", "write 9100 or 127.0.0.1:9100; port 0 finds a free one")
+    if found[2] and found[2].isdecimal():  # `0` is 0.0.0.0: all addresses of the machine
+        raise given.invalid("HOST:PORT", "write 0.0.0.0:9100 for all addresses of this machine")
     return found[1] or found[2] or LOOPBACK, int(found[3])
 
 

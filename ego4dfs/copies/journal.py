@@ -114,11 +114,8 @@ class Journal:
         values: tuple[object, ...] = ()
         if directory:
             where = " WHERE path >= ? AND path < ? AND instr(substr(path, ?), '/') = 0"
-            values = (
-                f"{directory}/",
-                f"{directory}0",
-                len(directory) + 2,
-            )  # "0" follows "/" in ASCII
+            # "0" follows "/" in ASCII.
+            values = (f"{directory}/", f"{directory}0", len(directory) + 2)
         rows = self._select(
             "SELECT path, url, source, release, checksum, COALESCE(at, 0.0),"  # noqa: S608 - constants
             " COALESCE(times.mtime_ns, 0), size, etag, version_id, files.mtime_ns"
@@ -237,6 +234,10 @@ class Journal:
                 copy_database(other._db, self._db, wait_s=journal_file.LOCK_WAIT_S)
             except sqlite3.Error as error:
                 raise self._failed(error) from error
+
+    def sync(self) -> None:
+        """Have all rows on disk, where a power loss leaves them. Raises OutputError."""
+        self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def rows(self, paths: Collection[str]) -> dict[str, list[Any]]:
         """Return the rows of these paths by table, and all evidence, for `replace_rows`."""

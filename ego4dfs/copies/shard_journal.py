@@ -104,6 +104,7 @@ class ShardJournal(Journal):
                     )
         document = {"digest": digest, "paths": sorted(self._own)}
         content = json.dumps(document).encode("utf-8", "surrogatepass")
+        self.sync()  # a plan without its rows would have them removed
         write_atomic(self._directory / _PLAN, content, is_shared=True)
 
     def close(self) -> None:
@@ -112,6 +113,7 @@ class ShardJournal(Journal):
             rows = self.rows(self._own)
             with closing(Journal(self._state, wait_s=WAIT_S)) as whole:
                 whole.replace_rows(self._own, rows)
+                whole.sync()
                 super().close()
                 _remove(self._directory)
         except (OSError, OutputError) as error:
@@ -137,6 +139,7 @@ def _join(whole: Journal, directory: Path) -> None:
     with closing(Journal(directory)) as journal:
         paths = [path for path in _plan(directory).get("paths", []) if isinstance(path, str)]
         whole.replace_rows(paths, journal.rows(paths))
+    whole.sync()
     _remove(directory)  # NFS removes no directory with open files
 
 

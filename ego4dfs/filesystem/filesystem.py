@@ -88,6 +88,8 @@ class Ego4DFileSystem(GetMany):
         skip_s3_checks: bool | None = None,
         retry_for: str | float | None = None,
         list_datasets: bool | None = None,
+        metrics: str | int | None = None,
+        log_format: str | None = None,
         **fsspec_options: Any,
     ) -> None:
         """Take the options of the configuration; None means that an option is not given.
@@ -132,6 +134,8 @@ class Ego4DFileSystem(GetMany):
             skip_s3_checks: See output_directory.
             retry_for: See output_directory.
             list_datasets: See output_directory.
+            metrics: See output_directory.
+            log_format: See output_directory.
             **fsspec_options: Options of fsspec itself, such as skip_instance_cache; and of
                 libraries, which have no effect.
         """

@@ -16,6 +16,7 @@ from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.os_errors import as_os_errors
 from ego4dfs.filesystem.read_many import ReadMany
 from ego4dfs.filesystem.whole_files import complete_or_absent
+from ego4dfs.runtime.deadline import CLOSE_S
 from ego4dfs.vfs import VFS, BatchReads
 from ego4dfs.vfs.ranges import read_file
 
@@ -46,8 +47,9 @@ class GetMany(ReadMany):
 
         An unknown object of up to 1 MiB costs one GET request. A file is written as it arrives, so
         each one takes 1 MiB of memory, and gets its name when it is complete. If several files have
-        one target, the last one is copied. Raises the first error that occurs; then what is not
-        complete is removed. The calls of `callback`, in any thread, are one at a time.
+        one target, the last one is copied. Raises the first error that occurs, once the other
+        copies have ended without a file, or after CLOSE_S. The calls of `callback`, in any thread,
+        are one at a time if the targets are paths.
         """
         names = _Pairs(self.vfs)
         names.get(rpath, lpath, recursive=recursive, maxdepth=maxdepth, **kwargs)
@@ -87,16 +89,31 @@ class _Copies:
         self._fs = fs
         self._callback = callback
         self._is_stopped = False
-        self.lock = threading.Lock()  # held for each call of a callback
+        self._running = 0
+        self.lock = threading.Lock()  # held for each call of a callback; guards _running
+        self._ended = threading.Condition(self.lock)
 
     def stop(self) -> None:
-        """Let copies that are not complete end without a file."""
-        self._is_stopped = True
+        """Let copies that are not complete end without a file; wait for them, within CLOSE_S."""
+        with self._ended:
+            self._is_stopped = True
+            self._ended.wait_for(lambda: not self._running, CLOSE_S)
 
     def copy(self, pair: _Pair, reserve: Reserve) -> None:
         """Copy one file."""
         del reserve  # a buffer of one block for each thread is little
-        source, target = pair
+        with self._ended:
+            if self._is_stopped:
+                return
+            self._running += 1
+        try:
+            self._copy(*pair)
+        finally:
+            with self._ended:
+                self._running -= 1
+                self._ended.notify_all()
+
+    def _copy(self, source: str, target: Any) -> None:
         with self._child(source, target) as child:
             if not _is_path(target) or self._fs.isdir(source):
                 self._fs.get_file(source, target, callback=child)
@@ -112,11 +129,11 @@ class _Copies:
 
         with as_os_errors(source):
             for chunk in read_file(self._fs.vfs, source, BLOCK_SIZE, opened):
-                if self._is_stopped:
-                    raise InterruptedError("another file could not be copied")
                 file.write(chunk)
                 with self.lock:
                     child.relative_update(len(chunk))
+                if self._is_stopped:
+                    raise InterruptedError("another file could not be copied")
 
     @contextmanager
     def _child(self, source: str, target: Any) -> Iterator[Callback]:

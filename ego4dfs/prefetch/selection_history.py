@@ -32,11 +32,13 @@ class Selections:
         """Read the selections that are recorded in the directory `state`."""
         self._path = state / NAME
         self._known: dict[tuple[str, str], _Names] = {}
+        self.is_readable = True
         try:
             self._known = _parsed(json.loads(read_regular(self._path)[0]))
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            self.is_readable = False
             log.warning(
                 "%s cannot be read, so what was selected is not known: %s", self._path, error
             )
@@ -92,6 +94,11 @@ class Expected:
         self._selections = Selections(layout.state)
         self._partial = journal.partial_bytes()
         self.unknown: list[str] = []
+
+    @property
+    def has_selections(self) -> bool:
+        """Whether the recorded selections could be read; there may be none."""
+        return self._selections.is_readable
 
     def of(self, listing: Listing, *, is_named: bool) -> Listing:
         """Return a listing without the files that no run selected.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.prefetch.plan import TO_FETCH, DatasetPlan, Share
+from ego4dfs.prefetch.plan import UNAVAILABLE, DatasetPlan, Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Shard:
         machine other parts. Raises StoreUnavailable with `by_size` if a size is not known.
         """
         items = [item for dataset in datasets if dataset.dataset for item in dataset.items]
-        unknown = [i for i in items if i.facts is None and i.state in TO_FETCH] if by_size else []
+        unknown = [i for i in items if by_size and i.facts is None and i.state not in UNAVAILABLE]
         if unknown:
             raise StoreUnavailable(
                 f"{unknown[0].url}: its size is not known, and shards are balanced by size",

@@ -101,7 +101,8 @@ def named_file(session: Session, config: Config, path: str) -> Iterator[bytes]:
 def _selected(session: Session, config: Config, *, pass_refused: bool, must_match: bool) -> Session:
     names = config.datasets or datasets.known_names()
     with _with_cause(session.store.source, config.version):
-        uids = uids_from_file(config, lambda path: _tree_bytes(session, config, path))
+        whole = replace(config, metadata=True)  # ego4d.json names uids, too
+        uids = uids_from_file(config, lambda path: _tree_bytes(session, whole, path))
         selection = resolve_selection(config, session.catalog, names, uids)
         session = session.with_selection(selection)
         passed = _load_required(
@@ -122,12 +123,12 @@ def _tree(config: Config, names: Iterable[str]) -> Tree:
 
 
 def _tree_bytes(session: Session, config: Config, path: str) -> Iterator[bytes]:
-    """Yield the bytes of ego4d.json, or of a file of any known dataset, selected or not.
+    """Yield the bytes of a file of any known dataset, selected or not.
 
     `path` may omit the directory of the version. Raises OSError if there is no such file.
     """
     names = (*config.datasets, *datasets.known_names())
-    vfs = VFS(session, _tree(replace(config, metadata=True), names))
+    vfs = VFS(session, _tree(config, names))
     directory = datasets.version_directory(config.version)
     full = path if path.startswith(f"{directory}/") else join(directory, path)
     try:

@@ -114,7 +114,7 @@ CASES = (
         *(tables.duckdb_query, PARQUET, None, 6),
     ),
     Case("dask", "`read_parquet(path)`", tables.dask_read_parquet, PARQUET, 6, 6, needs="pyarrow"),
-    Case("dask", "`read_csv(path, blocksize=…)`", tables.dask_read_csv, CSV, 4, 4),
+    Case("dask", "`read_csv(path, blocksize=…)`", tables.dask_read_csv, CSV, 4, 4, needs="pyarrow"),
     Case(
         *("datasets", '`load_dataset("parquet", streaming=True)`'),
         *(tables.datasets_parquet, PARQUET, 6, 6),
