@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from ego4dfs.runtime.daemon_threads import DaemonThreadPool
@@ -32,6 +33,7 @@ def ahead_of_caller(
     *,
     ordered: bool,
     max_bytes: int,
+    close_s: float = 0.0,
 ) -> Generator[tuple[Item, Result | Exception]]:
     """Yield each item with what `function` returned for it, or with the Exception that it raised.
 
@@ -39,12 +41,13 @@ def ahead_of_caller(
     them. Results that were not yielded yet, and that which the caller has, take `max_bytes` at
     most; a longer one is computed when it is the next, or without order when there is no other.
     What is not an Exception, such as a panic, is raised. `items` is iterated in the caller's
-    thread, and its errors are raised there. The threads end with the generator. Raises ValueError
-    in a forked child, which has no threads.
+    thread, and its errors are raised there. The threads end with the generator, which waits
+    `close_s` for them at most. Raises ValueError in a forked child, which has no threads.
     """
     work: _Work[Item, Result] = _Work(function, max_bytes, ordered=ordered)
     source = iter(items)
-    atexit.register(work.close)  # before the pool waits for its threads
+    close = partial(work.close, close_s)
+    atexit.register(close)  # before the pool waits for its threads
     try:
         while True:
             for item in itertools.islice(source, _ITEMS_AHEAD - work.waiting):
@@ -57,8 +60,8 @@ def ahead_of_caller(
             yield task.item, task.result
             work.release(task)
     finally:
-        atexit.unregister(work.close)
-        work.close()
+        atexit.unregister(close)
+        close()
 
 
 @dataclass(slots=True, eq=False)
@@ -147,8 +150,11 @@ class _Work(Generic[Item, Result]):
             self._used -= task.size
             self._has_room.notify_all()
 
-    def close(self) -> None:
-        """Let all threads end, when the tasks that they are in return; not in a forked child."""
+    def close(self, wait_s: float) -> None:
+        """Let all threads end when the tasks that they are in return, and wait for them.
+
+        Not in a forked child.
+        """
         if os.getpid() != self._pid:  # pragma: no cover -- a child is not measured
             return
         with self._lock:
@@ -156,7 +162,7 @@ class _Work(Generic[Item, Result]):
             self._pending.clear()
             self._has_task.notify_all()
             self._has_room.notify_all()
-        self._pool.close(0.0)
+        self._pool.close(wait_s)
 
     def _run(self) -> None:
         while True:

@@ -57,7 +57,7 @@ class GetMany(ReadMany):
         callback.set_size(len(pairs))
         copies = _Copies(self, callback)
         source = self._looked_up(BatchReads(self.vfs), pairs)
-        found = ahead_of_caller(source, copies.copy, ordered=False, max_bytes=1)
+        found = ahead_of_caller(source, copies.copy, ordered=False, max_bytes=1, close_s=CLOSE_S)
         try:
             for _, error in found:
                 if error is not None:
@@ -89,31 +89,18 @@ class _Copies:
         self._fs = fs
         self._callback = callback
         self._is_stopped = False
-        self._running = 0
-        self.lock = threading.Lock()  # held for each call of a callback; guards _running
-        self._ended = threading.Condition(self.lock)
+        self.lock = threading.Lock()  # held for each call of a callback
 
     def stop(self) -> None:
-        """Let copies that are not complete end without a file; wait for them, within CLOSE_S."""
-        with self._ended:
-            self._is_stopped = True
-            self._ended.wait_for(lambda: not self._running, CLOSE_S)
+        """Let copies that are not complete end without a file."""
+        self._is_stopped = True
 
     def copy(self, pair: _Pair, reserve: Reserve) -> None:
         """Copy one file."""
         del reserve  # a buffer of one block for each thread is little
-        with self._ended:
-            if self._is_stopped:
-                return
-            self._running += 1
-        try:
-            self._copy(*pair)
-        finally:
-            with self._ended:
-                self._running -= 1
-                self._ended.notify_all()
-
-    def _copy(self, source: str, target: Any) -> None:
+        if self._is_stopped:
+            return
+        source, target = pair
         with self._child(source, target) as child:
             if not _is_path(target) or self._fs.isdir(source):
                 self._fs.get_file(source, target, callback=child)
