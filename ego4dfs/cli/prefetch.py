@@ -30,12 +30,12 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
 from ego4dfs.cli.prefetch_windows import WindowsToCache
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
-from ego4dfs.cli.shard_option import add_shard, shard_of
+from ego4dfs.cli.shard_option import add_shard, begin_part, open_journal, shard_of
 from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.cluster import DaskCluster, DaskFetcher
 from ego4dfs.config import Config
-from ego4dfs.copies import Journal, Layout, ShardJournal, open_whole, unusable
+from ego4dfs.copies import Journal, Layout, unusable
 from ego4dfs.datasets import MANIFEST, METADATA, PRIMARY
 from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError
 from ego4dfs.prefetch import (
@@ -189,11 +189,7 @@ class _Command:
                 )
             self._printer.skipped_datasets(refused)
             self._layout.prepare(())
-            journal = (
-                ShardJournal(self._layout.state, self._shard.index, self._shard.count)
-                if self._shard
-                else open_whole(self._layout.state)
-            )
+            journal = open_journal(self._layout, self._shard)
             try:
                 return self._fetch(session, journal, listings, refused)
             finally:
@@ -297,8 +293,7 @@ class _Command:
         self._layout.prepare(())
         wanted = {d.dataset for d in plan.datasets if d.dataset and d.count(*TO_FETCH)}
         with journal.exclusive():
-            if isinstance(journal, ShardJournal) and plan.share is not None:
-                journal.begin_part((item.path for item in plan.items), plan.share.digest)
+            begin_part(journal, plan)
             unwritable = {**unwritable, **self._prepare_datasets(listings, wanted)}
             self._remember(plan)
         fetcher_of: partial[DaskFetcher] | partial[Fetcher]

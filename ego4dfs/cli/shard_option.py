@@ -6,8 +6,9 @@ import argparse
 import re
 from collections.abc import Mapping
 
+from ego4dfs.copies import Journal, Layout, ShardJournal, open_whole
 from ego4dfs.errors import ConfigError
-from ego4dfs.prefetch import Shard
+from ego4dfs.prefetch import Plan, Shard
 
 _TEXT = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -42,6 +43,22 @@ def shard_of(text: str | None, environ: Mapping[str, str]) -> Shard | None:
     if found is None:
         raise ConfigError(f"--shard {text}: must be I/N, such as 0/4, or auto", hint=_HINT)
     return _checked(int(found[1]), int(found[2]), f"--shard {text}")
+
+
+def open_journal(layout: Layout, shard: Shard | None) -> Journal:
+    """Open the journal that a shard, or a run without shards, writes. Raises OutputError."""
+    if shard is None:
+        return open_whole(layout.state)
+    return ShardJournal(layout.state, shard.index, shard.count)
+
+
+def begin_part(journal: Journal, plan: Plan) -> None:
+    """Record which files a shard may write, inside `exclusive`; nothing without a shard.
+
+    Raises OutputError as ShardJournal does.
+    """
+    if isinstance(journal, ShardJournal) and plan.share is not None:
+        journal.begin_part((item.path for item in plan.items), plan.share.digest)
 
 
 def _automatic(environ: Mapping[str, str]) -> Shard:

@@ -22,12 +22,12 @@ from ego4dfs.cli.output import ExitCode, end_process, print_error, say
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
-from ego4dfs.cli.shard_option import add_shard, shard_of
+from ego4dfs.cli.shard_option import add_shard, begin_part, open_journal, shard_of
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.cli.verify_offline import selected_names
 from ego4dfs.cli.verify_report import broken, report, say_unknown
 from ego4dfs.config import Config
-from ego4dfs.copies import Journal, Layout, ShardJournal, open_whole, unusable
+from ego4dfs.copies import Journal, Layout, unusable
 from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
@@ -151,9 +151,7 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace, shard: Sha
         if repair or prunes:
             layout.prepare(config.datasets)
         journal = (
-            _writable_journal(layout, shard)
-            if repair or prunes
-            else _read_only_journal(layout, shard)
+            open_journal(layout, shard) if repair or prunes else _read_only_journal(layout, shard)
         )
         try:
             return _check(layout, config, session, journal, args, shard)
@@ -161,12 +159,6 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace, shard: Sha
             journal.close()
     finally:
         session.close()
-
-
-def _writable_journal(layout: Layout, shard: Shard | None) -> Journal:
-    if shard is None:
-        return open_whole(layout.state)
-    return ShardJournal(layout.state, shard.index, shard.count)
 
 
 def _read_only_journal(layout: Layout, shard: Shard | None) -> Journal:
@@ -239,10 +231,8 @@ def _expected(layout: Layout, config: Config, journal: Journal, shard: Shard | N
 
 
 def _begin_part(journal: Journal, plan: Plan) -> None:
-    """Record which files a shard may repair. Raises OutputError as ShardJournal does."""
-    if isinstance(journal, ShardJournal) and plan.share is not None:
-        with journal.exclusive():
-            journal.begin_part((item.path for item in plan.items), plan.share.digest)
+    with journal.exclusive():
+        begin_part(journal, plan)
 
 
 def _without_refused(
