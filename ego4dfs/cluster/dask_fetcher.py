@@ -138,11 +138,9 @@ class DaskFetcher:
         tasks = {client.submit(fetch_part, p, key=f"ego4dfs-{run}-{p.index}"): p for p in parts}
         try:
             self._wait(client, tasks, tick)
-            if self.report.stopped_by is not None:
-                stop.set()
-                self._collect(client, tasks)
         except KeyboardInterrupt as error:
             self.report.stop(error)
+        if self.report.stopped_by is not None:
             stop.set()
             self._collect(client, tasks)
 

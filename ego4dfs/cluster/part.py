@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from ego4dfs.config import Config
 from ego4dfs.prefetch import TO_FETCH, Item, Plan, Problem, Report, Status
@@ -63,7 +62,10 @@ class PartReport:
 
     @classmethod
     def of(cls, report: Report, attempt: str, *, is_final: bool = False) -> PartReport:
-        """Return the state of a run; its problems and its error only if it has ended."""
+        """Return the state of a run; its problems and its error only if it has ended.
+
+        Without these it has plain values only, as the events of Dask must.
+        """
         return cls(
             attempt,
             report.counts[Status.DONE],
@@ -75,18 +77,6 @@ class PartReport:
             tuple(report.problems) if is_final else (),
             report.stopped_by if is_final else None,
         )
-
-    def message(self) -> dict[str, Any]:
-        """Return it as plain values, without problems."""
-        return {
-            "attempt": self.attempt,
-            "done": self.done,
-            "skipped": self.skipped,
-            "fetched_bytes": self.fetched_bytes,
-            "cached_bytes": self.cached_bytes,
-            "resumed_bytes": self.resumed_bytes,
-            "active": self.active,
-        }
 
 
 def split(plan: Plan, workers: int) -> list[Plan]:

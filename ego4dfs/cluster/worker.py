@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from distributed import Event, get_worker
@@ -148,7 +148,7 @@ def _ticker(part: Part, fetcher: Fetcher, attempt: str) -> Callable[[], None]:
         if now_s < next_s[0]:
             return
         next_s[0] = now_s + _TELL_EVERY_S
-        report = PartReport.of(fetcher.report, attempt).message()
+        report = asdict(PartReport.of(fetcher.report, attempt))
         worker.log_event(part.topic, {"part": part.index, "report": report})
         if stop.is_set():
             raise KeyboardInterrupt
