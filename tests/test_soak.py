@@ -12,6 +12,7 @@ import pytest
 from kit.mounts import mounts_below
 from kit.soak import fuse_timeout, schedule
 from kit.soak.report import HANG_S, Outcome
+from kit.soak.resources import Sample
 
 MINUTES = 0.5  # scripts/soak takes minutes; 5 and more are the long form
 KIT = Path(__file__).parent
@@ -87,3 +88,27 @@ def test_a_broken_promise_is_reported_and_fails_the_run():
     outcome.load.slowest["pread"] = HANG_S + 1
     assert "pread: 51.0 s" in str(outcome)
     assert not outcome.is_right
+
+
+def test_the_change_of_a_process_is_shown_if_it_was_not_started_again():
+    def samples(rss_mib: float, pid: int) -> list[Sample]:
+        return [Sample(0.0, pid, rss_mib, 20, 5, 30)] * 10
+
+    whole = samples(50, 1) + samples(90, 1) + samples(100, 1) + samples(110, 1)
+    again = samples(50, 1) + samples(90, 1) + samples(100, 1) + samples(60, 2)
+    report = str(Outcome("run", samples={"mount 0": whole, "mount 1": again}))
+    [first, second] = [line.split("  ") for line in report.splitlines() if "mount" in line]
+    assert [cell.strip() for cell in first if cell][1:] == [
+        "1",
+        "50 100 110 (+10%)",
+        "20 20 20 (+0%)",
+        "5 5 5 (+0%)",
+        "30 30 30 (+0%)",
+    ]
+    assert [cell.strip() for cell in second if cell][1:] == [
+        "2",
+        "50 100 60",
+        "20 20 20",
+        "5 5 5",
+        "30 30 30",
+    ]

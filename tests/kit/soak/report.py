@@ -12,6 +12,7 @@ from kit.load import Load
 from kit.soak.resources import Sample
 
 HANG_S = ANSWER_S + 10.0  # the deadline of a call, and what a busy machine adds
+USED = {"rss_mib": "RSS MiB", "files": "files", "sockets": "sockets", "threads": "threads"}
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Outcome:
                 *self._errors(),
                 *_table(("fault", "times"), self.faults.items()),
                 *_table(("action", "times"), self.actions.items()),
-                *_table(("process", "RSS MiB", "descriptors", "threads"), self._processes()),
+                *_table(("process", "starts", *USED.values()), self._processes()),
                 *_table(("largest", ""), self.largest.items()),
                 *_table(("broken promises", "count"), promises),
                 *details,
@@ -99,12 +100,21 @@ class Outcome:
         for name, samples in self.samples.items():
             quarter = len(samples) // 4
             parts = (samples[:1], samples[-2 * quarter : -quarter], samples[-quarter:])
-            yield (
-                name,
-                " ".join(f"{median(s.rss_mib for s in part):.0f}" for part in parts if part),
-                " ".join(f"{median(s.descriptors for s in part):.0f}" for part in parts if part),
-                " ".join(f"{median(s.threads for s in part):.0f}" for part in parts if part),
-            )
+            starts = len({sample.pid for sample in samples})
+            yield name, starts, *(_used(what, [p for p in parts if p]) for what in USED)
+
+
+def _used(what: str, parts: Sequence[Sequence[Sample]]) -> str:
+    """Return the median of each part, and the change from the last but one to the last.
+
+    A process that was started again in these two has no change: it grows as at each start.
+    """
+    values = [median(getattr(sample, what) for sample in part) for part in parts]
+    text = " ".join(f"{value:.0f}" for value in values)
+    compared = parts[-2:]
+    if len({sample.pid for part in compared for sample in part}) > 1 or not values[-2:][0]:
+        return text
+    return f"{text} ({values[-1] / values[-2:][0] - 1:+.0%})"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

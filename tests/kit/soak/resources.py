@@ -29,11 +29,13 @@ CACHE_SLACK = 2 << 20  # a block that is being written, and one that a walk has 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one process uses at a moment."""
+    """What one process uses at a moment; `sockets` follow the faults, `files` do not."""
 
     at_s: float
+    pid: int
     rss_mib: float
-    descriptors: int
+    files: int
+    sockets: int
     threads: int
 
 
@@ -71,15 +73,16 @@ class Resources:
     def _sample(self) -> None:
         for name, pid in self._processes().items():
             try:
-                sample = _sample_of(pid, time.monotonic() - self._began_s)
-                connections = self._connections(pid)
+                links = [_link(entry) for entry in os.scandir(f"/proc/{pid}/fd")]
+                sample = _sample_of(pid, links, time.monotonic() - self._began_s)
+                connections = self._connections(pid, links)
             except (OSError, TypeError):  # it has ended, perhaps while it was looked at
                 continue
             self.samples.setdefault(name, []).append(sample)
             self.largest["RSS MiB"] = max(self.largest["RSS MiB"], int(sample.rss_mib))
             self._check(f"{name}: MiB of memory", int(sample.rss_mib), MAX_RSS_MIB)
             self._check(f"{name}: threads", sample.threads, MAX_THREADS)
-            self._check(f"{name}: descriptors", sample.descriptors, MAX_DESCRIPTORS)
+            self._check(f"{name}: descriptors", sample.files + sample.sockets, MAX_DESCRIPTORS)
             for bucket, count in connections.items():
                 self.largest["connections"] = max(self.largest["connections"], count)
                 self._check(f"{name}: connections to {bucket}", count, MAX_CONNECTIONS)
@@ -91,9 +94,8 @@ class Resources:
         if value > bound:
             self.violations[f"{what}: more than {bound}"] += 1
 
-    def _connections(self, pid: int) -> Counter[str]:
+    def _connections(self, pid: int, links: list[str]) -> Counter[str]:
         """Count the connections of a process to the gateway, by bucket."""
-        links = [_link(entry) for entry in os.scandir(f"/proc/{pid}/fd")]
         sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
         bucket_of = self._front.bucket_of
         rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
@@ -101,11 +103,12 @@ class Resources:
         return Counter(bucket_of[port] for port in ports if port in bucket_of)
 
 
-def _sample_of(pid: int, at_s: float) -> Sample:
+def _sample_of(pid: int, links: list[str], at_s: float) -> Sample:
     text = Path(f"/proc/{pid}/status").read_text()
     rss_kib = int(re.search(r"VmRSS:\s+(\d+)", text)[1])
     threads = int(re.search(r"Threads:\s+(\d+)", text)[1])
-    return Sample(at_s, rss_kib / 1024, len(os.listdir(f"/proc/{pid}/fd")), threads)
+    sockets = sum(link.startswith("socket:[") for link in links)
+    return Sample(at_s, pid, rss_kib / 1024, len(links) - sockets, sockets, threads)
 
 
 def _link(entry: os.DirEntry[str]) -> str:
