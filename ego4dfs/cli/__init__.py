@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "verify": "check downloaded files, and repair damaged or missing ones",
     "ls": "list files and sizes without mounting",
     "cat": "write a file, or some bytes of it, to standard output",
+    "serve": "serve the files over HTTP, with ranges: where there is no FUSE, and to browsers",
     "clip": "write some seconds of a video as an MP4; only their bytes are fetched",
     "cache": "show, verify, clear or unpin the cache of fetched blocks",
     "index": "export sizes and manifests to a file, or import them: others need no requests",

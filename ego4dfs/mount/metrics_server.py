@@ -14,8 +14,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, MetricsHandler, ProcessCollector
 
-from ego4dfs.errors import ConfigError
 from ego4dfs.mount.prometheus_metrics import MountCollector
+from ego4dfs.runtime.listen import http_url, listening_socket
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +38,9 @@ class MetricsServer:
 
         Raises ConfigError if the address cannot be used. Starts no thread.
         """
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            family, *_, address = found[0]
-            self._server = _Server(family, address)
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            hint = "choose another address with --metrics HOST:PORT; port 0 finds a free one"
-            raise ConfigError(f"--metrics {shown}: {reason.lower()}", hint=hint) from error
-        bound = shown.rpartition(":")[0]
-        self.url = f"http://{bound}:{self._server.server_address[1]}/metrics"
+        listener = listening_socket(host, port, "--metrics", backlog=MAX_CLIENTS)
+        self._server = _Server(listener)
+        self.url = f"{http_url(host, listener)}/metrics"
 
     def start(self, status: Callable[[], Mapping[str, Any]], about: Mapping[str, str]) -> None:
         """Answer with the metrics of the mount whose counters `status` returns.
@@ -76,17 +68,16 @@ class _Handler(MetricsHandler):
 class _Server(ThreadingMixIn, TCPServer):
     """A thread for each of MAX_CLIENTS connections. `_lock` guards the list of them."""
 
-    allow_reuse_address = True  # an earlier mount may have left connections in TIME_WAIT
     daemon_threads = True
     block_on_close = False
-    request_queue_size = MAX_CLIENTS
 
-    def __init__(self, family: int, address: Any) -> None:
-        self.address_family = family
+    def __init__(self, listener: socket.socket) -> None:
         self._lock = threading.Lock()
         self._clients: list[socket.socket] = []
         self._stopped = False
-        super().__init__(address, _Handler)
+        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()  # the one that the base class has made
+        self.socket = listener
 
     def serve(self) -> None:
         """Accept connections until `stop`."""

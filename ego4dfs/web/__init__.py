@@ -1,0 +1,1 @@
+"""The tree over HTTP: files with ranges, listings for people and for programs."""

@@ -1,0 +1,68 @@
+"""The HTTP server of a tree in a thread, and raw requests to it."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ego4dfs.runtime.listen import listening_socket
+from ego4dfs.vfs import VFS
+from ego4dfs.web.server import server_of
+from kit.processes import wait_until
+
+BASE = "t0ken-of-the-tests"
+
+
+@dataclass
+class Answer:
+    """Status, headers and body of an answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass
+class Client:
+    """Requests below `/TOKEN/`, each on a connection of its own."""
+
+    port: int
+    base: str
+
+    @classmethod
+    def of(cls, url: str) -> Client:
+        """Return a client of a server on this machine."""
+        parts = urlsplit(url)
+        return cls(parts.port, parts.path)
+
+    def get(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
+        """Send a path as it is; `_` in the name of a header is a hyphen."""
+        return self.raw(self.base + path, method=method, **headers)
+
+    def raw(self, target: str, *, method: str = "GET", **headers: str) -> Answer:
+        """Send a target that need not be below the token."""
+        given = {name.replace("_", "-"): text for name, text in headers.items()}
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request(method, target, headers=given)
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read())
+
+
+@contextmanager
+def served(vfs: VFS, token: str = BASE) -> Iterator[Client]:
+    """Serve a tree in a thread until the end of the block."""
+    listener = listening_socket("127.0.0.1", 0, "--bind")
+    server = server_of(vfs, token)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        yield Client(listener.getsockname()[1], f"/{token}/" if token else "/")
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
