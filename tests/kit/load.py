@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 from kit.data import Seeded, read_whole
 
 MAX_LINES = 50
+_bytes_of = lru_cache(maxsize=128)(Seeded)  # to make them takes longer than a read
 
 
 @dataclass
@@ -75,7 +77,9 @@ class Load:
         """Read bytes that are inside the file `name`, and compare them."""
         with self.call(kind):
             found = read_whole(fd, count, offset)
-        self.compare(f"{kind}: {name}: {offset}+{count}", found, Seeded(name).part(offset, count))
+        self.compare(
+            f"{kind}: {name}: {offset}+{count}", found, _bytes_of(name).part(offset, count)
+        )
 
     def compare(self, what: str, found: bytes, wanted: bytes) -> None:
         """Count one read, and compare its bytes."""
