@@ -16,7 +16,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader import BackgroundVerifier, Reader
 from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import CLOSE_S, Deadline
-from ego4dfs.store import ObjectStore, check_profile, open_store
+from ego4dfs.store import ObjectStore, StoreLimits, check_profile, open_store
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,10 @@ def open_configured_store(config: Config, metrics: Metrics) -> ObjectStore:
         profile=config.aws_profile_name,
         transport=config.transport,
         emulation=config.emulate,
+        limits=StoreLimits(
+            bytes_per_s=config.limit_rate_bytes_per_s,
+            requests_per_s=config.limit_requests_per_s,
+        ),
         metrics=metrics,
     )
 

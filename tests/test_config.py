@@ -167,6 +167,8 @@ VALUES = {
     "endpoint_url": "http://x",
     "transport": "s3fs",
     "emulate": "rtt=30ms",
+    "limit_rate": "200MB/s",
+    "limit_requests": "500/s",
     "eviction": "none",
     "verify": "off",
     "skip_s3_checks": True,

@@ -17,6 +17,7 @@ from ego4dfs.errors import StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.store import (
     ObjectStore,
+    StoreLimits,
     bucket_limits,
     obstore_s3,
     resilient,
@@ -276,7 +277,7 @@ def test_a_silent_bucket_with_all_its_slots_taken_stops_no_other(
     versioned: Bucket,
     opened: Callable[..., ObjectStore],
 ) -> None:
-    store = opened(endpoint_url=gateway.url, max_concurrency=3)
+    store = opened(endpoint_url=gateway.url, limits=StoreLimits(concurrency=3))
     healthy = versioned.put("a", DATA)
     silent = [bucket.put(str(number), b"x") for number in range(6)]
     gateway.faults.only, gateway.faults.gate = "store-plain", threading.Event()

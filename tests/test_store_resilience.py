@@ -24,6 +24,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.store import (
     Fetched,
     ObjectStore,
+    StoreLimits,
     breaker,
     bucket_limits,
     obstore_s3,
@@ -234,7 +235,7 @@ def test_no_more_requests_at_once_than_allowed(
     url: str,
     transport: str,
 ) -> None:
-    store = opened(endpoint_url=gateway.url, transport=transport, max_concurrency=3)
+    store = opened(endpoint_url=gateway.url, transport=transport, limits=StoreLimits(concurrency=3))
     gateway.faults.latency_s = 0.05
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda start: store.read_range(url, start, start + 1), range(30)))

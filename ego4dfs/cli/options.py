@@ -174,6 +174,16 @@ def add_store(parser: Parser) -> None:
         help="for trying and testing: make the store slower and make requests fail, e.g."
         " rtt=30ms,rate=80MB/s,fail=503:1%%",
     )
+    group.add_argument(
+        "--limit-rate",
+        metavar="RATE",
+        help="fetch at most so many bytes per second, e.g. 200MB/s",
+    )
+    group.add_argument(
+        "--limit-requests",
+        metavar="RATE",
+        help="send at most so many requests per second to the store, e.g. 500/s",
+    )
 
 
 def add_retry_for(group: argparse._ActionsContainer) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ego4dfs import datasets
-from ego4dfs.config import text_files, values
+from ego4dfs.config import limits, text_files, values
 from ego4dfs.config.emulation import NO_EMULATION, Emulation, emulation
 from ego4dfs.config.values import MIN_CACHE_BYTES, Given, parse_size
 from ego4dfs.errors import ConfigError
@@ -103,6 +103,10 @@ class Config:
     """The library that talks to S3: auto, obstore or s3fs."""
     emulate: Emulation = NO_EMULATION
     """Latency, bandwidth and failures that are added to the store, for trying and testing."""
+    limit_rate_bytes_per_s: int = 0
+    """Most bytes per second that this process fetches; 0 for no limit."""
+    limit_requests_per_s: float = 0.0
+    """Most requests per second that this process sends to the store; 0 for no limit."""
     cache_dir: Path = field(default_factory=default_cache_dir)
     cache_max_bytes: int | None = None
     """Limit of the cache; None for the limit that the cache has, else a share of the free disk."""
@@ -178,6 +182,8 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
 KEYS: Mapping[str, _Key] = {
     **{name: _Key(read, name) for name, read in _READERS.items()},
     "video_uid_file": _Key(values.uid_file, "video_uids"),
+    "limit_rate": _Key(limits.bytes_per_s, "limit_rate_bytes_per_s"),
+    "limit_requests": _Key(limits.requests_per_s, "limit_requests_per_s"),
     "cache_size": _Key(values.cache_bytes, "cache_max_bytes"),
     "bypass_version_check": _Key(values.flag, "bypass_existing"),  # the official name
     "retry_for": _Key(values.duration, "retry_for_s"),

@@ -78,6 +78,8 @@ class Ego4DFileSystem(GetMany):
         source: AnyPath | None = None,
         transport: str | None = None,
         emulate: str | None = None,
+        limit_rate: str | int | None = None,
+        limit_requests: str | float | None = None,
         config_path: AnyPath | None = None,
         output_directory: AnyPath | None = None,
         mountpoint: AnyPath | None = None,
@@ -124,6 +126,8 @@ class Ego4DFileSystem(GetMany):
             source: Directory or fsspec URL in place of S3.
             transport: Library that talks to S3: `auto`, `obstore` or `s3fs`.
             emulate: Latency, bandwidth and failures to add, such as `rtt=30ms,fail=503:1%`.
+            limit_rate: Most bytes per second of this process, such as `200MB/s`.
+            limit_requests: Most requests per second of this process, such as `500/s`.
             config_path: JSON file with further options.
             output_directory: No effect here, as all below; accepted so that configs can be shared.
             mountpoint: See output_directory.

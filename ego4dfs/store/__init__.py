@@ -3,7 +3,7 @@
 from ego4dfs.store.breaker import CircuitOpen
 from ego4dfs.store.classify import TOO_SLOW, Interrupted
 from ego4dfs.store.credentials import check_profile
-from ego4dfs.store.factory import TRANSPORTS, expect_workers, open_store
+from ego4dfs.store.factory import TRANSPORTS, StoreLimits, expect_workers, open_store
 from ego4dfs.store.protocol import (
     MAX_OBJECT_BYTES,
     MAX_TIME_NS,
@@ -26,6 +26,7 @@ __all__ = [
     "ObjectFacts",
     "ObjectStore",
     "Sink",
+    "StoreLimits",
     "WrongSize",
     "check_profile",
     "expect_workers",

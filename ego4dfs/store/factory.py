@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -22,11 +22,26 @@ from ego4dfs.store.fsspec_mirror import FsspecMirror
 from ego4dfs.store.local_mirror import LocalMirror
 from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
 from ego4dfs.store.protocol import Adapter, ObjectStore
+from ego4dfs.store.rate_limit import RateLimit
 from ego4dfs.store.region_cache import Regions
-from ego4dfs.store.resilient import ResilientStore, Transport
+from ego4dfs.store.resilient import Limits, ResilientStore, Transport
 from ego4dfs.store.timeout_adapter import TimeoutAdapter
 from ego4dfs.text import is_http_url, masked
 
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """Limits of one process: requests at a time of a bucket; bytes and requests per second.
+
+    0 per second means no limit.
+    """
+
+    concurrency: int = 128
+    bytes_per_s: float = 0
+    requests_per_s: float = 0
+
+
+NO_LIMITS = StoreLimits()
 TRANSPORTS = ("auto", "obstore", "s3fs")
 _AWS = "s3.amazonaws.com"
 _inherited: set[str] = set()
@@ -42,32 +57,40 @@ def open_store(
     profile: str = "",
     transport: str = "auto",
     emulation: Emulation | None = None,
+    limits: StoreLimits = NO_LIMITS,
     metrics: Metrics,
-    max_concurrency: int = 128,
 ) -> ObjectStore:
     """Return the store that objects are fetched from.
 
     That is S3 at `endpoint_url` (else the one of the environment or the profile, else AWS), or
     with `source` a mirror at any fsspec URL or path, laid out `<source>/<bucket>/<key>`. Keys
     come from `profile`, or from the AWS credential chain when none is named. `emulation` makes
-    the store slower and less reliable. No request is made and no thread started here.
-    Raises ConfigError for a transport that does not exist or is not installed.
+    the store slower and less reliable. `limits` are those of this process. No request is made and
+    no thread started here. Raises ConfigError for a transport that does not exist or is not
+    installed.
     """
     _check(transport)
+
+    def made() -> Limits:
+        return Limits(
+            ConcurrencyLimit(limits.concurrency),
+            Throttle(metrics),
+            RateLimit(limits.bytes_per_s),
+            RateLimit(limits.requests_per_s),
+        )
+
     if source:
         network = NetworkSettings(profile)
         return ResilientStore(
             _mirror(source, network).source,
             metrics,
-            lambda: _emulated(
-                _unsigned(_mirror(source, network), metrics, max_concurrency), emulation
-            ),
+            lambda: _emulated(_unsigned(_mirror(source, network), made()), emulation),
         )
     endpoint = _checked(configured_endpoint(endpoint_url, profile))
     return ResilientStore(
         masked(endpoint) or _AWS,
         metrics,
-        lambda: _emulated(_s3(endpoint, profile, transport, metrics, max_concurrency), emulation),
+        lambda: _emulated(_s3(endpoint, profile, transport, metrics, made()), emulation),
     )
 
 
@@ -113,7 +136,7 @@ def _s3(
     profile: str,
     transport: str,
     metrics: Metrics,
-    max_concurrency: int,
+    limits: Limits,
 ) -> Transport:
     credentials, network = Credentials(profile), NetworkSettings(profile)
     regions = Regions(endpoint, lambda: aws_config_files.region(profile), metrics, network)
@@ -121,8 +144,7 @@ def _s3(
         adapter=_adapter(transport, endpoint, credentials, regions, network),
         credentials=credentials,
         breaker=Breaker(masked(endpoint) or _AWS, one_host=bool(endpoint)),
-        concurrency=ConcurrencyLimit(max_concurrency),
-        throttle=Throttle(metrics),
+        limits=limits,
     )
 
 
@@ -145,13 +167,12 @@ def _mirror(source: str, network: NetworkSettings) -> Adapter:
     return FsspecMirror(source, network)
 
 
-def _unsigned(adapter: Adapter, metrics: Metrics, max_concurrency: int) -> Transport:
+def _unsigned(adapter: Adapter, limits: Limits) -> Transport:
     return Transport(
         adapter=TimeoutAdapter(adapter),
         credentials=None,
         breaker=Breaker(adapter.source),
-        concurrency=ConcurrencyLimit(max_concurrency),
-        throttle=Throttle(metrics),
+        limits=limits,
     )
 
 

@@ -39,12 +39,25 @@ from ego4dfs.store.protocol import (
     Sink,
     WrongSize,
 )
+from ego4dfs.store.rate_limit import RateLimit
 from ego4dfs.store.request_results import counted
 from ego4dfs.store.retry import MANIFESTS, OBJECTS, RetryPolicy
 
 Result = TypeVar("Result")
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+PACED_BYTES = 64 << 10
+"""With a limit of bytes per second, bodies pass in pieces of this size, so that all progress."""
 _MAX_REMEDIES = 2  # one request may meet a wrong region and a renewed key
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What requests wait for before they are sent, and bodies before they are passed on."""
+
+    concurrency: ConcurrencyLimit
+    throttle: Throttle
+    bytes_per_s: RateLimit
+    requests_per_s: RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +67,7 @@ class Transport:
     adapter: Adapter
     credentials: Credentials | None
     breaker: Breaker
-    concurrency: ConcurrencyLimit
-    throttle: Throttle
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,7 @@ class ResilientStore:
             self._check_size(url, size, error, began_s)
             raise
         self._metrics.add_bytes_fetched(len(fetched.data))
+        self._pace(url, len(fetched.data))
         return fetched
 
     def stream_range(
@@ -139,11 +152,12 @@ class ResilientStore:
     ) -> None:
         """See ObjectStore. A retry requests only what was not passed on yet."""
         counting, began_s = _CountingSink(start, sink, self._metrics), time.monotonic()
+        receive = self._paced(url, counting)
 
         def request(store: ObjectStore) -> None:
             if counting.position == stop:  # the attempt that failed had brought all
                 return
-            store.stream_range(url, counting.position, stop, counting, etag=etag, size=size)
+            store.stream_range(url, counting.position, stop, receive, etag=etag, size=size)
 
         try:
             self._with_retries(
@@ -177,9 +191,12 @@ class ResilientStore:
         def request(store: ObjectStore) -> Fetched | None:
             return store.read(url, unless_etag=unless_etag)
 
-        return self._with_retries(
+        fetched = self._with_retries(
             url, MANIFESTS, lambda call: self._send(call, "manifest", url, request)
         )
+        if fetched is not None:
+            self._pace(url, len(fetched.data))
+        return fetched
 
     def renew(self, url: str) -> None:
         """See ObjectStore."""
@@ -262,8 +279,8 @@ class ResilientStore:
         transport, bucket = call.transport, _bucket(url)
         if transport.credentials is not None:
             transport.credentials.keys()  # without a key there is no request to count
-        self._wait_while_throttled(call, bucket, url)
-        slot = transport.concurrency.slot(bucket, url)
+        self._wait_for_turn(call, bucket, url)
+        slot = transport.limits.concurrency.slot(bucket, url)
         try:
             transport.breaker.check(bucket, url)
             result = counted(self._metrics, kind, lambda: request(transport.adapter))
@@ -284,10 +301,33 @@ class ResilientStore:
         self._answered(transport, bucket)
         return result
 
-    def _wait_while_throttled(self, call: _Call, bucket: str, url: str) -> None:
-        """Wait for the bucket's pause, but not past the deadline: then one attempt is left."""
-        pause_s = call.transport.throttle.pause_s(bucket)
-        if pause_s and self._stop.wait(min(pause_s, call.throttled_until.remaining_s)):
+    def _wait_for_turn(self, call: _Call, bucket: str, url: str) -> None:
+        """Wait for the bucket's pause and for the limit of requests.
+
+        But not past the deadline: then one attempt is left.
+        """
+        pause_s = call.transport.limits.throttle.pause_s(bucket)
+        pause_s = max(pause_s, call.transport.limits.requests_per_s.wait_s(1))
+        self._wait(url, min(pause_s, call.throttled_until.remaining_s))
+
+    def _paced(self, url: str, sink: Sink) -> Sink:
+        """Return a sink that takes no more bytes per second than the limit, if there is one."""
+        if not self._transport().limits.bytes_per_s:
+            return sink
+
+        def paced(offset: int, data: memoryview) -> None:
+            for start in range(0, len(data), PACED_BYTES):
+                piece = data[start : start + PACED_BYTES]
+                self._pace(url, len(piece))
+                sink(offset + start, piece)
+
+        return paced
+
+    def _pace(self, url: str, count: int) -> None:
+        self._wait(url, self._transport().limits.bytes_per_s.wait_s(count))
+
+    def _wait(self, url: str, seconds: float) -> None:
+        if seconds and self._stop.wait(seconds):
             raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
 
     def _answered(self, transport: Transport, bucket: str, error: StoreError | None = None) -> None:
@@ -295,9 +335,9 @@ class ResilientStore:
             self._metrics.store = ONLINE
         transport.breaker.answered(bucket)
         if isinstance(error, Throttled):
-            transport.throttle.throttled(bucket, error.retry_after_s)
+            transport.limits.throttle.throttled(bucket, error.retry_after_s)
         else:
-            transport.throttle.answered(bucket)
+            transport.limits.throttle.answered(bucket)
 
     def _transport(self) -> Transport:
         """Return the Transport of this process, made at its first request."""

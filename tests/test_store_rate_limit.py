@@ -1,0 +1,200 @@
+"""`--limit-rate` and `--limit-requests`: what a process fetches in a time, and the right bytes."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+
+from ego4dfs.config import resolve
+from ego4dfs.errors import ConfigError, StoreUnavailable
+from ego4dfs.store import StoreLimits
+from ego4dfs.store.rate_limit import CREDIT_S, RateLimit
+from kit.data import MIB, seeded
+from kit.gateway import Gateway
+
+DATA = seeded("rate", 3 * MIB + 5)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def passed(limit: RateLimit, clock: Clock, amounts, seconds: float, oversleep_s: float) -> float:
+    """Return how much a thread that does nothing else passes in a time."""
+    total, end_s = 0.0, clock.now_s + seconds
+    for amount in amounts:
+        wait_s = limit.wait_s(amount)
+        clock.now_s += wait_s + (oversleep_s if wait_s else 0)
+        if clock.now_s >= end_s:
+            return total
+        total += amount
+    raise AssertionError("too few amounts")
+
+
+@pytest.mark.parametrize("per_s", [1_000_000, 200_000_000, 500])
+@pytest.mark.parametrize("oversleep_s", [0.0, 0.001, 0.02])
+def test_the_rate_is_met_within_5_percent_over_30_s(per_s, oversleep_s):
+    clock, rng = Clock(), random.Random(1)
+    limit = RateLimit(per_s, clock)
+    amounts = iter(lambda: rng.uniform(0.001, 0.06) * per_s, None)
+    assert passed(limit, clock, amounts, 30, oversleep_s) == pytest.approx(30 * per_s, rel=0.05)
+
+
+def test_time_in_which_nothing_was_asked_for_is_not_made_up_for():
+    clock = Clock()
+    limit = RateLimit(100, clock)
+    assert limit.wait_s(10) == 0
+    clock.now_s += 60
+    waits = [limit.wait_s(10) for _ in range(4)]
+    assert waits == pytest.approx([0, 0.1 - CREDIT_S, 0.2 - CREDIT_S, 0.3 - CREDIT_S])
+
+
+def test_without_a_limit_nothing_waits():
+    limit = RateLimit(0)
+    assert not limit
+    assert [limit.wait_s(1e12) for _ in range(3)] == [0, 0, 0]
+
+
+def test_threads_share_the_rate_in_the_order_in_which_they_ask():
+    clock = Clock()
+    limit = RateLimit(100, clock)
+    assert [limit.wait_s(100) for _ in range(4)] == pytest.approx([0, 1, 2, 3])
+
+
+class Waits:
+    """Stands for the event that ends all waits: it notes how long it is waited for."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.seconds.append(seconds)
+        return False
+
+    def set(self) -> None:
+        """End the waits, of which there are none."""
+
+
+@pytest.fixture
+def limited(opened, licensee, server):
+    """Open a store with limits; its waits are noted and take no time."""
+
+    def open_one(**limits):
+        store = opened(endpoint_url=server.endpoint_url, limits=StoreLimits(**limits))
+        store._stop = Waits()
+        return store, store._stop
+
+    return open_one
+
+
+def test_bodies_pass_at_the_rate_with_their_bytes_unchanged(limited, release):
+    store, waits = limited(bytes_per_s=1_000_000)
+    url = release.put("clips/a.mp4", DATA)
+    etag = store.head(url).etag
+    assert waits.seconds == []
+    received = bytearray(len(DATA))
+
+    def sink(offset, data):
+        received[offset : offset + len(data)] = data
+
+    store.stream_range(url, 0, len(DATA), sink, etag=etag)
+    assert bytes(received) == DATA
+    # Each wait is until its piece may pass, as no time passes: the last is that of all before it.
+    assert max(waits.seconds) == pytest.approx(len(DATA) / 1e6, abs=0.2 + CREDIT_S)
+    last = max(waits.seconds)
+    assert store.read_range(url, 5, MIB, etag=etag).data == DATA[5:MIB]
+    assert store.read(url).data == DATA
+    assert max(waits.seconds) > last + 0.5
+
+
+def test_requests_wait_for_their_turn(limited, release):
+    store, waits = limited(requests_per_s=10)
+    url = release.put("clips/a.mp4", DATA)
+    for _ in range(30):
+        store.head(url)
+    assert len(waits.seconds) == pytest.approx(30, abs=3)
+    assert 1.0 < max(waits.seconds) < 3.0
+
+
+def test_a_close_ends_the_wait_for_the_rate(opened, release, licensee, server):
+    store = opened(endpoint_url=server.endpoint_url, limits=StoreLimits(bytes_per_s=1))
+    url = release.put("clips/a.mp4", DATA)
+    errors = []
+
+    def read():
+        try:
+            store.read_range(url, 0, 100)
+            store.read_range(url, 0, 100)
+        except StoreUnavailable as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    while not store._transport().limits.bytes_per_s._free_at_s > time.monotonic() + 50:
+        time.sleep(0.01)
+    store.close()
+    thread.join()
+    assert len(errors) == 1
+    assert "closed" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "field", "value"),
+    [
+        ("limit_rate", "200MB/s", "limit_rate_bytes_per_s", 200_000_000),
+        ("limit_rate", "25 MiB/s", "limit_rate_bytes_per_s", 25 << 20),
+        ("limit_rate", 1_000_000, "limit_rate_bytes_per_s", 1_000_000),
+        ("limit_rate", "", "limit_rate_bytes_per_s", 0),
+        ("limit_requests", "500/s", "limit_requests_per_s", 500.0),
+        ("limit_requests", 12.5, "limit_requests_per_s", 12.5),
+        ("limit_requests", "", "limit_requests_per_s", 0.0),
+    ],
+)
+def test_limits_are_read(key, given, field, value):
+    assert getattr(resolve({key: given}, environ={}), field) == value
+
+
+@pytest.mark.parametrize("given", ["fast", "1KB/s", "0", "-5MB/s", "200M", "5MB/h", True, "9" * 30])
+def test_a_rate_that_is_none_is_an_error(given):
+    with pytest.raises(ConfigError, match="limit_rate: expected a rate of at least 1MB/s"):
+        resolve({"limit_rate": given}, environ={})
+
+
+@pytest.mark.parametrize("given", ["fast", "9", "0", "-5", "10/min", "nan", "inf", True, "1e3"])
+def test_a_number_of_requests_that_is_none_is_an_error(given):
+    with pytest.raises(ConfigError, match="limit_requests: expected at least 10 requests"):
+        resolve({"limit_requests": given}, environ={})
+
+
+@pytest.mark.fuse
+def test_a_mount_with_limits_reads_right_bytes_by_many_programs(mount, release, server, licensee):
+    """16 readers share 4 MB/s: each call ends, and no more bytes are fetched than without it."""
+    files = {f"{number}.mp4": seeded(f"limited{number}", MIB) for number in range(16)}
+    release.dataset("clips", files)
+    with Gateway(server.endpoint_url) as gateway:
+        root = mount(
+            *("--version", release.version, "--datasets", "clips"),
+            *("--limit-rate", "4MB/s", "--limit-requests", "50/s", "--endpoint-url", gateway.url),
+        )
+        found = {}
+
+        def read(name):
+            found[name] = (root / release.version / "clips" / name).read_bytes()
+
+        threads = [threading.Thread(target=read, args=[name]) for name in files]
+        began_s = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took_s = time.monotonic() - began_s
+        assert found == files
+        assert took_s > 16 * MIB / 4e6 - 1.0  # it cannot be faster; slower on a busy machine
+        assert gateway.bytes_sent < 1.1 * 16 * MIB
