@@ -23,6 +23,13 @@ KEY_REFUSED: Final[StoreState] = "key refused"
 
 KINDS: Final[tuple[RequestKind, ...]] = get_args(RequestKind)
 RESULTS: Final[tuple[RequestResult, ...]] = get_args(RequestResult)
+NearState = Literal["off", "ok", "failing"]
+"""State of the near tier: not used, used, or not asked for a while because requests failed."""
+
+NEAR_OFF: Final[NearState] = "off"
+NEAR_OK: Final[NearState] = "ok"
+NEAR_FAILING: Final[NearState] = "failing"
+NEAR_STATES: Final[tuple[NearState, ...]] = get_args(NearState)
 STORE_STATES: Final[tuple[StoreState, ...]] = get_args(StoreState)
 FILE_CALLS: Final[tuple[FileCall, ...]] = get_args(FileCall)
 
@@ -86,6 +93,10 @@ class Metrics:
     bytes_served: int = 0
     bytes_from_cache: int = 0
     bytes_from_copies: int = 0
+    bytes_from_near: int = 0
+    bytes_to_near: int = 0
+    near_failures: int = 0
+    near: NearState = NEAR_OFF
     hits: int = 0
     misses: int = 0
     evictions: int = 0
@@ -134,6 +145,21 @@ class Metrics:
         with self._lock:
             self.bytes_from_copies += count
             self.bytes_served += count
+
+    def add_bytes_from_near(self, count: int) -> None:
+        """Count bytes that came from the near tier, and had their checksum."""
+        with self._lock:
+            self.bytes_from_near += count
+
+    def add_bytes_to_near(self, count: int) -> None:
+        """Count bytes that were written to the near tier."""
+        with self._lock:
+            self.bytes_to_near += count
+
+    def add_near_failure(self) -> None:
+        """Count one request to the near tier that failed, was slow, or brought damaged bytes."""
+        with self._lock:
+            self.near_failures += 1
 
     def add_hit(self) -> None:
         """Count one block or part that was in the cache."""
@@ -194,6 +220,10 @@ class Metrics:
                 "bytes_served": self.bytes_served,
                 "bytes_from_cache": self.bytes_from_cache,
                 "bytes_from_copies": self.bytes_from_copies,
+                "bytes_from_near": self.bytes_from_near,
+                "bytes_to_near": self.bytes_to_near,
+                "near": self.near,
+                "near_failures": self.near_failures,
                 "hits": self.hits,
                 "misses": self.misses,
                 "evictions": self.evictions,

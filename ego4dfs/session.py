@@ -13,10 +13,12 @@ from ego4dfs.config import Config
 from ego4dfs.copies import Copies
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
+from ego4dfs.near import NearStore, NearTier
 from ego4dfs.reader import BackgroundVerifier, Reader
 from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import CLOSE_S, Deadline
 from ego4dfs.store import ObjectStore, StoreLimits, check_profile, open_store
+from ego4dfs.store.bucket import Bucket
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,13 @@ def open_configured_store(config: Config, metrics: Metrics) -> ObjectStore:
     )
 
 
+def open_near_tier(config: Config, metrics: Metrics) -> NearTier:
+    """Open the near tier that a Config names, without a request. Raises ConfigError."""
+    check_profile(config.near_profile)
+    bucket = Bucket(config.near, endpoint_url=config.near_endpoint, profile=config.near_profile)
+    return NearTier(bucket, metrics)
+
+
 def open_session(
     config: Config, *, store: ObjectStore | None = None, share_manifests: bool = False
 ) -> Session:
@@ -118,7 +127,10 @@ def open_session(
 def _checked_store(config: Config, metrics: Metrics) -> ObjectStore:
     if not config.source:
         check_profile(config.aws_profile_name)  # cached manifests would hide a wrong name
-    return open_configured_store(config, metrics)
+    store = open_configured_store(config, metrics)
+    if not config.near:
+        return store
+    return NearStore(store, open_near_tier(config, metrics), fills=config.fill_near)
 
 
 def _catalog(config: Config, manifests: ManifestCache) -> Catalog:

@@ -24,6 +24,7 @@ pytest_plugins = (
     "kit.stores",
     "kit.reader",
     "kit.mirrors",
+    "kit.near",
 )
 
 

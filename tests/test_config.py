@@ -175,6 +175,10 @@ VALUES = {
     "libfuse": 3,
     "metrics": 9785,
     "log_format": "json",
+    "near": "s3://x",
+    "near_endpoint": "http://x",
+    "near_profile": "x",
+    "fill_near": True,
     "cache_size": "1GiB",
     "retry_for": "1h",
 }
@@ -187,7 +191,7 @@ def test_each_filter_and_nothing_else_makes_a_config_filtered(key, tmp_path):
     file = tmp_path / "uids"
     file.write_text("x")
     given = {**VALUES, "video_uid_file": file, "manifest_override_path": file}
-    settled = resolve({"datasets": ["x"], key: given[key]}, environ={})
+    settled = resolve({"datasets": ["x"], "near": "s3://x", key: given[key]}, environ={})
     assert settled.is_filtered is (key in FILTERS)
 
 

@@ -30,6 +30,7 @@ def new_parser():
     options.add_mountpoint(parser)
     options.add_selection(parser)
     options.add_store(parser)
+    options.add_near(parser)
     options.add_cache(parser)
     return parser
 

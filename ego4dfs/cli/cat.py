@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 
-from ego4dfs.cli.options import add_cache, add_selection, add_store, config_from
+from ego4dfs.cli.options import add_cache, add_near, add_selection, add_store, config_from
 from ego4dfs.cli.output import ExitCode
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.streams import write_result_bytes
@@ -31,6 +31,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_selection(parser)
     add_store(parser)
+    add_near(parser)
     add_cache(parser)
 
 

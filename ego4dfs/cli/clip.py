@@ -11,6 +11,7 @@ from ego4dfs.cli.clip_progress import ClipProgress
 from ego4dfs.cli.options import (
     add_cache,
     add_json,
+    add_near,
     add_retry_for,
     add_selection,
     add_store,
@@ -98,6 +99,7 @@ def add_arguments(parser: Parser) -> None:
         output_metavar="FILE",
     )
     add_store(parser)
+    add_near(parser)
     add_cache(parser)
 
 

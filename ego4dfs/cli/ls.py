@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from ego4dfs.cli.options import (
     add_cache,
     add_json,
+    add_near,
     add_selection,
     add_store,
     config_from,
@@ -43,6 +44,7 @@ def add_arguments(parser: Parser) -> None:
     add_json(parser)
     add_selection(parser)
     add_store(parser)
+    add_near(parser)
     add_cache(parser)
 
 

@@ -22,6 +22,7 @@ from ego4dfs.cache import prepare_directory
 from ego4dfs.cli.options import (
     add_cache,
     add_mountpoint,
+    add_near,
     add_selection,
     add_store,
     config_from,
@@ -72,6 +73,7 @@ def add_arguments(parser: Parser) -> None:
     add_mountpoint(parser)
     add_selection(parser, output="the mountpoint, as the official tool names it")
     add_store(parser)
+    add_near(parser)
     add_cache(parser)
     group = parser.add_argument_group("mount")
     group.add_argument(

@@ -186,6 +186,27 @@ def add_store(parser: Parser) -> None:
     )
 
 
+def add_near(parser: Parser) -> None:
+    """Add the options of the near tier: an object store of a lab, which is read before S3."""
+    group = _add_group(
+        parser, "near tier", "an object store near this machine, which is read before S3"
+    )
+    group.add_argument(
+        "--near",
+        metavar="URL",
+        help="s3://bucket/prefix of a SeaweedFS, MinIO, Ceph or other S3 server of your own",
+    )
+    group.add_argument("--near-endpoint", metavar="URL", help="its URL, e.g. http://s3.lab:8333")
+    group.add_argument(
+        "--near-profile", metavar="NAME", help="AWS profile with its key (default: as for S3)"
+    )
+    group.add_argument(
+        "--fill-near",
+        action="store_true",
+        help="write what was fetched from S3 there, so that other machines need not fetch it",
+    )
+
+
 def add_retry_for(group: argparse._ActionsContainer) -> None:
     """Add the option that says how long to retry while the store does not answer."""
     group.add_argument(

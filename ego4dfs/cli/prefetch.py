@@ -17,6 +17,7 @@ from ego4dfs.cli.dask_option import add_dask, cluster_of
 from ego4dfs.cli.options import (
     add_cache,
     add_json,
+    add_near,
     add_retry_for,
     add_selection,
     add_store,
@@ -91,6 +92,7 @@ def add_arguments(parser: Parser) -> None:
     add_json(group, "print the plan or the report as JSON")
     group.add_argument("--quiet", action="store_true", help="print errors only")
     add_store(parser)
+    add_near(parser)
     add_cache(parser)
 
 

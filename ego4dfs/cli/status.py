@@ -13,6 +13,7 @@ from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.store_state import describe_state, state_remedy
 from ego4dfs.files.mountinfo import resolve_path
+from ego4dfs.metrics import NEAR_FAILING, NEAR_OFF
 from ego4dfs.mount import read_status, read_statuses
 from ego4dfs.text import human_size
 
@@ -67,6 +68,8 @@ def _print_one(mountpoint: Path, status: dict[str, Any]) -> None:
         ("verified", _verified(status)),
         ("errors", str(status["errors"])),
     ]
+    if status.get("near", NEAR_OFF) != NEAR_OFF:
+        rows.insert(4, ("near tier", _near(status)))
     if status.get("metrics_url"):
         rows.append(("metrics", status["metrics_url"]))
     if state_remedy(status):
@@ -80,6 +83,12 @@ def _verified(status: dict[str, Any]) -> str:
     wrong = status.get("verify_failures", 0)
     removed = f", {wrong} did not match and were removed" if wrong else ""
     return f"{status.get('verified', 0)} complete objects matched their ETags{removed}"
+
+
+def _near(status: dict[str, Any]) -> str:
+    read, written = human_size(status["bytes_from_near"]), human_size(status["bytes_to_near"])
+    text = f"{read} read, {written} written, {status['near_failures']} failures"
+    return f"{text}; not asked for a while" if status["near"] == NEAR_FAILING else text
 
 
 def _process(status: dict[str, Any]) -> str:

@@ -107,6 +107,13 @@ class Config:
     """Most bytes per second that this process fetches; 0 for no limit."""
     limit_requests_per_s: float = 0.0
     """Most requests per second that this process sends to the store; 0 for no limit."""
+    near: str = ""
+    """The near tier, `s3://bucket/prefix`, which is read before S3; empty for none."""
+    near_endpoint: str = ""
+    near_profile: str = ""
+    """A profile of ~/.aws for the near tier; empty for the default credential chain."""
+    fill_near: bool = False
+    """Whether what was fetched from S3 is written to the near tier."""
     cache_dir: Path = field(default_factory=default_cache_dir)
     cache_max_bytes: int | None = None
     """Limit of the cache; None for the limit that the cache has, else a share of the free disk."""
@@ -166,6 +173,10 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "source": values.source,
     "transport": values.transport,
     "emulate": emulation,
+    "near": values.bucket_url,
+    "near_endpoint": values.endpoint,
+    "near_profile": values.optional_text,
+    "fill_near": values.flag,
     "cache_dir": values.path,
     "eviction": values.eviction,
     "verify": values.verify,
@@ -222,6 +233,7 @@ def resolve(
         fields["cache_dir"] = default_cache_dir(environ)
     config = Config(**fields)
     _check_override(config, chosen)
+    _check_near(config, chosen)
     _warn(config, chosen)
     return config
 
@@ -290,6 +302,13 @@ def _check_override(config: Config, chosen: Mapping[str, Given]) -> None:
         where = chosen["manifest_override_path"].where
         hint = "name the dataset that this manifest belongs to with --datasets"
         raise ConfigError(f"{where}: needs exactly one dataset", hint=hint)
+
+
+def _check_near(config: Config, chosen: Mapping[str, Given]) -> None:
+    for key in ("fill_near", "near_endpoint", "near_profile"):
+        if getattr(config, key) and not config.near:
+            hint = "name its bucket with --near s3://bucket/prefix"
+            raise ConfigError(f"{chosen[key].where}: there is no near tier", hint=hint)
 
 
 def _warn(config: Config, chosen: Mapping[str, Given]) -> None:

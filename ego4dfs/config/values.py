@@ -28,6 +28,7 @@ _PATTERN = re.compile(r"(?:\[!?\]?[^\]]*\]|[^,])+")
 MIN_CACHE_BYTES = 64 * 2**20
 _WHITESPACE = str.maketrans("\n\t\v\f\r\u2028\u2029\ufeff\xa0", " " * 9)
 _ADDRESS = re.compile(r"(?:(?:\[([0-9a-fA-F:.%]+)\]|([^\s:/@\[\]]*)):)?(\d{1,5})", re.ASCII)
+_BUCKET_URL = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._=-]+)*", re.ASCII)
 _MAX_PORT = 65535
 LOOPBACK = "127.0.0.1"
 _PATH_BYTES = 4096  # of Linux
@@ -280,6 +281,15 @@ def endpoint(given: Given) -> str:
     if url and not is_http_url(url):
         raise given.invalid("a URL", "write it like http://127.0.0.1:8333")
     return url.rstrip("/")
+
+
+def bucket_url(given: Given) -> str:
+    """Read the URL of a bucket, or of a prefix in it; an empty string means none."""
+    url = optional_text(given).rstrip("/")
+    if url and _BUCKET_URL.fullmatch(url) is None:
+        hint = "write it like s3://bucket/prefix, with letters, digits and ._=- only"
+        raise given.invalid("the URL of a bucket", hint)
+    return url
 
 
 def listen_address(given: Given) -> tuple[str, int] | None:

@@ -80,6 +80,10 @@ class Ego4DFileSystem(GetMany):
         emulate: str | None = None,
         limit_rate: str | int | None = None,
         limit_requests: str | float | None = None,
+        near: str | None = None,
+        near_endpoint: str | None = None,
+        near_profile: str | None = None,
+        fill_near: bool | None = None,
         config_path: AnyPath | None = None,
         output_directory: AnyPath | None = None,
         mountpoint: AnyPath | None = None,
@@ -128,6 +132,10 @@ class Ego4DFileSystem(GetMany):
             emulate: Latency, bandwidth and failures to add, such as `rtt=30ms,fail=503:1%`.
             limit_rate: Most bytes per second of this process, such as `200MB/s`.
             limit_requests: Most requests per second of this process, such as `500/s`.
+            near: Near tier, `s3://bucket/prefix`, which is read before S3.
+            near_endpoint: URL of its S3 server.
+            near_profile: Profile in ~/.aws with its key.
+            fill_near: Write there what was fetched from S3; False by default.
             config_path: JSON file with further options.
             output_directory: No effect here, as all below; accepted so that configs can be shared.
             mountpoint: See output_directory.

@@ -15,7 +15,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from ego4dfs.metrics import STORE_STATES
+from ego4dfs.metrics import NEAR_STATES, STORE_STATES
 from ego4dfs.text import printable
 
 Status = Mapping[str, Any]
@@ -37,6 +37,7 @@ class MountCollector(Collector):
         yield from self._of_mount(status)
         yield from _of_reads(status)
         yield from _of_store(status)
+        yield from _of_near(status)
         yield from _of_cache(status)
 
     def _of_mount(self, status: Status) -> Iterator[Metric]:
@@ -117,6 +118,30 @@ def _of_store(status: Status) -> Iterator[Metric]:
         "Answers of the store that asked to slow down.",
         status["throttled_answers"],
     )
+
+
+def _of_near(status: Status) -> Iterator[Metric]:
+    yield _counter(
+        "near_received_bytes",
+        "Bytes that came from the near tier, and had their checksum.",
+        status["bytes_from_near"],
+    )
+    yield _counter(
+        "near_sent_bytes", "Bytes that were written to the near tier.", status["bytes_to_near"]
+    )
+    yield _counter(
+        "near_failures",
+        "Requests to the near tier that failed, were slow, or brought damaged bytes.",
+        status["near_failures"],
+    )
+    state = GaugeMetricFamily(
+        "ego4dfs_near_state",
+        "1 for the state of the near tier, 0 for the others.",
+        labels=("state",),
+    )
+    for name in NEAR_STATES:
+        state.add_metric((name,), float(status["near"] == name))
+    yield state
 
 
 def _of_cache(status: Status) -> Iterator[Metric]:

@@ -63,7 +63,8 @@ class SmallFileReader:
         self._report.moved(item.path, fetched=len(fetched.data))
         if facts is None:
             self._facts.record(item.url, fetched.facts)
-        return fetched.data, fetched.facts
+            return fetched.data, fetched.facts
+        return fetched.data, facts.confirmed()  # those of the answer may have no time
 
     def _read_with_retries(self, url: str, facts: ObjectFacts | None) -> Fetched:
         stop, etag = (facts.size, facts.etag) if facts else (SMALL_BYTES, "")

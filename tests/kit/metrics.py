@@ -33,6 +33,9 @@ def of_status(status: Mapping[str, object]) -> Samples:
         "ego4dfs_store_received_bytes_total": "bytes_fetched",
         "ego4dfs_store_throttled": "throttled",
         "ego4dfs_store_throttled_answers_total": "throttled_answers",
+        "ego4dfs_near_received_bytes_total": "bytes_from_near",
+        "ego4dfs_near_sent_bytes_total": "bytes_to_near",
+        "ego4dfs_near_failures_total": "near_failures",
         "ego4dfs_cache_hits_total": "hits",
         "ego4dfs_cache_misses_total": "misses",
         "ego4dfs_cache_evictions_total": "evictions",
@@ -59,6 +62,8 @@ def of_status(status: Mapping[str, object]) -> Samples:
     found[by_name, ("store",)] = status["bytes_served"] - cache - copies
     for state in ("not asked", "online", "offline", "key refused"):
         found["ego4dfs_store_state", (state,)] = float(status["store"] == state)
+    for state in ("off", "ok", "failing"):
+        found["ego4dfs_near_state", (state,)] = float(status["near"] == state)
     found["ego4dfs_cache_index_usable", ()] = float(status["cache_state"] == "ok")
     found["ego4dfs_verified_objects_total", ("match",)] = status["verified"]
     found["ego4dfs_verified_objects_total", ("mismatch",)] = status["verify_failures"]

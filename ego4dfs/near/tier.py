@@ -1,0 +1,112 @@
+"""NearTier: reads and writes of the near tier that cost bounded time and never a wrong byte."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from ego4dfs.errors import ConfigError, StoreError
+from ego4dfs.metrics import NEAR_FAILING, NEAR_OK, Metrics
+from ego4dfs.near import limits as near_limits
+from ego4dfs.near.breaker import NearBreaker
+from ego4dfs.near.chunks import Damaged, decoded, encoded
+from ego4dfs.near.limits import NearLimits
+from ego4dfs.runtime.deadline import call_remaining_s
+from ego4dfs.store.bucket import Bucket, Held
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class NearFailed(Exception):  # noqa: N818 - a state
+    """The near tier was not asked, or has not answered in time."""
+
+
+class NearTier:
+    """The objects of the near tier, checked as they arrive.
+
+    Reads and writes have a breaker each: a full store can still be read. Safe from several threads.
+    """
+
+    def __init__(self, bucket: Bucket, metrics: Metrics, limits: NearLimits | None = None) -> None:
+        """Use the objects of `bucket`, and count in `metrics`."""
+        self.limits = limits or near_limits.DEFAULT
+        self.bucket = bucket
+        self._metrics = metrics
+        self._reads = NearBreaker("reads", self.limits)
+        self._writes = NearBreaker("writes", self.limits)
+        metrics.near = NEAR_OK
+
+    @property
+    def accepts_writes(self) -> bool:
+        """Whether writes do not pause."""
+        return not self._writes.is_open
+
+    def get(self, name: str) -> memoryview | None:
+        """Return the content of an object; None if there is none, or if it is damaged.
+
+        Raises NearFailed.
+        """
+        data = self._timed(self._reads, lambda limit_s: self.bucket.get(name, limit_s))
+        if data is None:
+            return None
+        try:
+            content = decoded(name, data)
+        except Damaged:
+            self._failed(self._reads, "an object does not have its checksum")
+            return None
+        self._metrics.add_bytes_from_near(len(content))
+        return content
+
+    def put(self, name: str, content: memoryview | bytes) -> None:
+        """Write an object. Raises NearFailed."""
+        data = encoded(name, content)
+        self._timed(self._writes, lambda limit_s: self.bucket.put(name, data, limit_s))
+        self._metrics.add_bytes_to_near(len(content))
+
+    def put_if(self, name: str, data: bytes, *, etag: str = "") -> bool:
+        """Write bytes without a header, if there is no such object, or if it has this ETag.
+
+        Raises NearFailed.
+        """
+        return self._timed(
+            self._writes, lambda limit_s: self.bucket.put_if(name, data, limit_s, etag=etag)
+        )
+
+    def held(self, name: str) -> Held | None:
+        """Return ETag and age of an object, or None. Raises NearFailed."""
+        return self._timed(self._reads, lambda limit_s: self.bucket.held(name, limit_s))
+
+    def delete(self, name: str) -> None:
+        """Remove an object. Raises NearFailed."""
+        self._timed(self._writes, lambda limit_s: self.bucket.delete(name, limit_s))
+
+    def _timed(self, breaker: NearBreaker, request: Callable[[float], Result]) -> Result:
+        limit_s = min(self.limits.request_s, call_remaining_s())
+        if limit_s <= 0 or not breaker.allows():
+            raise NearFailed
+        began_s = time.monotonic()
+        try:
+            result = request(limit_s)
+        except (StoreError, ConfigError) as error:
+            self._failed(breaker, str(error))
+            raise NearFailed from error
+        if time.monotonic() - began_s > self.limits.slow_s:
+            self._failed(breaker, f"an answer took more than {self.limits.slow_s:g} s")
+        else:
+            breaker.answered()
+            self._show_state()
+        return result
+
+    def _failed(self, breaker: NearBreaker, reason: str) -> None:
+        log.info("near tier: %s", reason)
+        breaker.failed(reason)
+        self._metrics.add_near_failure()
+        self._show_state()
+
+    def _show_state(self) -> None:
+        fails = self._reads.is_open or self._writes.is_open
+        self._metrics.near = NEAR_FAILING if fails else NEAR_OK
