@@ -168,7 +168,19 @@ def test_a_near_tier_that_is_gone_is_not_asked_for_a_while(near, node, files, fi
     assert counters["bytes_fetched"] >= TOTAL
 
 
-def test_damaged_chunks_are_replaced(near, node, files, filled):
+def test_a_near_tier_that_sends_damaged_bytes_is_not_asked_for_a_while(
+    near, node, files, filled, monkeypatch
+):
+    monkeypatch.setattr(limits, "DEFAULT", replace(PATIENT, failures=2))
+    near.gateway.faults = Faults(flip_byte=True)
+    vfs = node("second")
+    read_all(vfs, files)
+    assert vfs.status()["near"] == "failing"
+    assert vfs.session.metrics.near_failures <= 4
+
+
+def test_damaged_chunks_are_replaced(near, node, files, filled, monkeypatch):
+    monkeypatch.setattr(limits, "DEFAULT", replace(PATIENT, failures=100))
     for key in near.keys("chunks"):
         data = bytearray(near.content(key))
         data[-1] ^= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from ego4dfs.errors import ConfigError, StoreError
@@ -50,15 +51,12 @@ class NearTier:
 
         Raises NearFailed.
         """
-        data = self._timed(self._reads, lambda limit_s: self.bucket.get(name, limit_s))
-        if data is None:
-            return None
         try:
-            content = decoded(name, data)
+            content = self._timed(self._reads, partial(self._read, name))
         except Damaged:
-            self._failed(self._reads, "an object does not have its checksum")
             return None
-        self._metrics.add_bytes_from_near(len(content))
+        if content is not None:
+            self._metrics.add_bytes_from_near(len(content))
         return content
 
     def put(self, name: str, content: memoryview | bytes) -> None:
@@ -84,6 +82,10 @@ class NearTier:
         """Remove an object. Raises NearFailed."""
         self._timed(self._writes, lambda limit_s: self.bucket.delete(name, limit_s))
 
+    def _read(self, name: str, limit_s: float) -> memoryview | None:
+        data = self.bucket.get(name, limit_s)
+        return None if data is None else decoded(name, data)
+
     def _timed(self, breaker: NearBreaker, request: Callable[[float], Result]) -> Result:
         limit_s = min(self.limits.request_s, call_remaining_s())
         if limit_s <= 0 or not breaker.allows():
@@ -94,6 +96,9 @@ class NearTier:
         except (StoreError, ConfigError) as error:
             self._failed(breaker, str(error))
             raise NearFailed from error
+        except Damaged:
+            self._failed(breaker, "an object does not have its checksum")
+            raise
         if time.monotonic() - began_s > self.limits.slow_s:
             self._failed(breaker, f"an answer took more than {self.limits.slow_s:g} s")
         else:
