@@ -13,7 +13,7 @@ from ego4dfs.config import Config
 from ego4dfs.copies import Copies
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
-from ego4dfs.near import NearStore, NearTier
+from ego4dfs.near import NearLimits, NearStore, NearTier
 from ego4dfs.reader import BackgroundVerifier, Reader
 from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import CLOSE_S, Deadline
@@ -79,11 +79,11 @@ def open_configured_store(config: Config, metrics: Metrics) -> ObjectStore:
     )
 
 
-def open_near_tier(config: Config, metrics: Metrics) -> NearTier:
+def open_near_tier(config: Config, metrics: Metrics, limits: NearLimits | None = None) -> NearTier:
     """Open the near tier that a Config names, without a request. Raises ConfigError."""
     check_profile(config.near_profile)
     bucket = Bucket(config.near, endpoint_url=config.near_endpoint, profile=config.near_profile)
-    return NearTier(bucket, metrics)
+    return NearTier(bucket, metrics, limits)
 
 
 def open_session(

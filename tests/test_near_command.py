@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kit.cli import complaint, run_cli
+from kit.cli import complaint
 from kit.gateway import Faults, Reply
 from kit.near import BUCKET, PROFILE, read, written
 
@@ -22,11 +22,11 @@ def filled(near, release):
 
 
 @pytest.fixture
-def run(near, filled):
+def run(near, filled, run_here):
     """Run `ego4dfs near`."""
     options = ["--near", f"s3://{BUCKET}/{near.prefix}", "--near-profile", PROFILE]
     options += ["--near-endpoint", near.gateway.url]
-    return lambda *words, **more: run_cli("near", *words, *options, **more)
+    return lambda *words, **more: run_here("near", *words, *options, **more)
 
 
 def test_info_counts_objects_by_kind(near, run):
@@ -70,8 +70,8 @@ def test_clear_removes_what_is_old_or_all(near, run):
         (["info"], "no near tier was given"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(licensee, words, message):
-    done = run_cli("near", *words, check=False)
+def test_what_cannot_be_meant_is_refused(licensee, run_here, words, message):
+    done = run_here("near", *words, check=False)
     assert done.returncode == 2
     assert message in complaint(done)
 
@@ -82,3 +82,10 @@ def test_a_near_tier_that_refuses_is_an_error_with_its_url(near, run, status, co
     done = run("info", check=False)
     assert done.returncode == code
     assert f"s3://{BUCKET}/{near.prefix}: answers {status}" in complaint(done)
+
+
+def test_a_near_tier_that_is_not_there_is_an_error_with_the_remedy(near, run):
+    near.gateway.faults = Faults(reply=Reply(404, body=b"<Code>NoSuchBucket</Code>"))
+    assert "create the bucket first" in complaint(run("info", check=False))
+    near.gateway.stop()
+    assert "Connection refused\n  hint: check the server" in complaint(run("info", check=False))

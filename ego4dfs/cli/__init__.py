@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "serve": "serve the files over HTTP, with ranges: where there is no FUSE, and to browsers",
     "clip": "write some seconds of a video as an MP4; only their bytes are fetched",
     "cache": "show, verify, clear or unpin the cache of fetched blocks",
+    "mirror": "write the selected files to a near tier, before they are read",
     "near": "show, verify or clear a near tier: a store of the lab that is read before S3",
     "index": "export sizes and manifests to a file, or import them: others need no requests",
     "status": "show live counters of mounts",

@@ -196,14 +196,19 @@ def add_near(parser: Parser) -> None:
         metavar="URL",
         help="s3://bucket/prefix of a SeaweedFS, MinIO, Ceph or other S3 server of your own",
     )
-    group.add_argument("--near-endpoint", metavar="URL", help="its URL, e.g. http://s3.lab:8333")
-    group.add_argument(
-        "--near-profile", metavar="NAME", help="AWS profile with its key (default: as for S3)"
-    )
+    add_near_connection(group)
     group.add_argument(
         "--fill-near",
         action="store_true",
         help="write what was fetched from S3 there, so that other machines need not fetch it",
+    )
+
+
+def add_near_connection(group: argparse._ActionsContainer) -> None:
+    """Add the options that say how to reach a near tier."""
+    group.add_argument("--near-endpoint", metavar="URL", help="its URL, e.g. http://s3.lab:8333")
+    group.add_argument(
+        "--near-profile", metavar="NAME", help="AWS profile with its key (default: as for S3)"
     )
 
 

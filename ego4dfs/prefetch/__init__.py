@@ -5,6 +5,7 @@ from ego4dfs.prefetch.disk_space import disks_of, room_on, without_space
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher
 from ego4dfs.prefetch.head_requests import Revalidator
 from ego4dfs.prefetch.index_warmer import IndexWarmer
+from ego4dfs.prefetch.mirror import Mirror
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
     COMPLETE,
@@ -33,6 +34,7 @@ __all__ = [
     "Fetcher",
     "IndexWarmer",
     "Item",
+    "Mirror",
     "Outage",
     "Plan",
     "Planner",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import io
-import re
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree as ET
 
@@ -20,11 +17,11 @@ from ego4dfs.runtime.deadline import Deadline
 from ego4dfs.store import aws_config_files
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
+from ego4dfs.store.timed_connection import CONNECT_S, Answer, TimedConnection
 
-CONNECT_S = 1.0
 MAX_IDLE = 64
 IDLE_S = 20.0  # servers close idle connections after about this time
-_CODE = re.compile(rb"<Code>([^<]{1,80})</Code>")
+_NO_ANSWER = "check the server, and --near-endpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +39,6 @@ class Held:
 
     etag: str
     age_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        found = _CODE.search(self.body[:4096])
-        return found[1].decode("ascii", "replace") if found else ""
 
 
 class Bucket:
@@ -75,7 +60,7 @@ class Bucket:
         self._endpoint = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
         self._region = region
         self._credentials = Credentials(profile)
-        self._idle: list[tuple[float, _Connection]] = []
+        self._idle: list[tuple[float, TimedConnection]] = []
         self._lock = threading.Lock()
 
     def get(self, key: str, timeout_s: float) -> bytes | None:
@@ -151,7 +136,7 @@ class Bucket:
         *,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
-    ) -> _Answer:
+    ) -> Answer:
         path = f"/{self._bucket}"
         if key is not None:
             path += f"/{self._prefix}/{key}" if self._prefix else f"/{key}"
@@ -165,8 +150,7 @@ class Bucket:
             answer = connection.send_request(method, target, data, signed, deadline)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-            raise StoreUnavailable(f"{self.url}: {reason or type(error).__name__}") from None
+            raise StoreUnavailable(f"{self.url}: {_reason(error)}", hint=_NO_ANSWER) from None
         self._keep(connection)
         return answer
 
@@ -185,7 +169,7 @@ class Bucket:
         S3SigV4Auth(boto_keys, "s3", self._region).add_auth(request)
         return dict(request.headers.items())
 
-    def _connection(self, deadline: Deadline) -> _Connection:
+    def _connection(self, deadline: Deadline) -> TimedConnection:
         with self._lock:
             while self._idle:
                 since_s, connection = self._idle.pop()
@@ -193,100 +177,40 @@ class Bucket:
                     return connection
                 connection.close()
         host, port = self._endpoint.hostname or "", self._endpoint.port
-        timeout_s = min(CONNECT_S, deadline.remaining_s)
+        timeout_s = max(0.001, min(CONNECT_S, deadline.remaining_s))
         if self._endpoint.scheme == "http":
-            return _Connection(http.client.HTTPConnection(host, port, timeout=timeout_s))
+            return TimedConnection(http.client.HTTPConnection(host, port, timeout=timeout_s))
         trust = NetworkSettings(self._profile).trust()
         secure = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=trust)
-        return _Connection(secure)
+        return TimedConnection(secure)
 
-    def _keep(self, connection: _Connection) -> None:
+    def _keep(self, connection: TimedConnection) -> None:
         with self._lock:
             if connection.is_reusable and len(self._idle) < MAX_IDLE:
                 self._idle.append((time.monotonic(), connection))
                 return
         connection.close()
 
-    def _checked(self, answer: _Answer) -> _Answer:
+    def _checked(self, answer: Answer) -> Answer:
         if 200 <= answer.status < 300:
             return answer
         text = f"{self.url}: answers {answer.status} {answer.code}".rstrip()
         if answer.status == 429 or answer.status >= 500:
             raise StoreUnavailable(text)
         if answer.status in {401, 403}:
-            raise AccessDenied(text)
-        raise StoreError(text)
+            raise AccessDenied(text, hint="check the key of --near-profile")
+        is_missing = answer.code == "NoSuchBucket"
+        raise StoreError(text, hint="create the bucket first" if is_missing else "")
 
 
-class _Connection:
-    """One connection. All of an answer arrives before the deadline, or TimeoutError is raised."""
-
-    def __init__(self, inner: http.client.HTTPConnection) -> None:
-        self._inner = inner
-        self._deadline = Deadline.after(0.0)
-        self.is_reusable = False
-        inner.response_class = self._response  # type: ignore[assignment]
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the server has not closed it, and has sent nothing that was not requested."""
-        sock = self._inner.sock
-        try:
-            sock.settimeout(0.0)
-            sock.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return True
-        except (OSError, AttributeError, ValueError):  # ValueError: TLS has no MSG_PEEK
-            return isinstance(self._inner, http.client.HTTPSConnection)
-        return False
-
-    def send_request(
-        self, method: str, target: str, data: bytes, headers: Mapping[str, str], deadline: Deadline
-    ) -> _Answer:
-        """Send a request and return the answer. Raises OSError and HTTPException."""
-        self._deadline, self.is_reusable = deadline, False
-        if self._inner.sock is None:
-            self._inner.connect()
-        self._inner.sock.settimeout(max(0.001, deadline.remaining_s))
-        self._inner.request(method, target, body=data or None, headers=dict(headers))
-        response = self._inner.getresponse()
-        body = response.read()
-        self.is_reusable = not response.will_close
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return _Answer(response.status, found, body)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def _response(self, sock: Any, *args: Any, **named: Any) -> http.client.HTTPResponse:
-        timed: Any = _TimedSocket(sock, self._deadline)
-        return http.client.HTTPResponse(timed, *args, **named)
-
-
-class _TimedSocket(io.RawIOBase):
-    """Reads of a socket that end at a deadline, however slowly bytes arrive."""
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
-
-    def makefile(self, *_: object) -> io.BufferedReader:
-        return io.BufferedReader(self, 1 << 16)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left_s = self._deadline.remaining_s
-        if left_s <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left_s)
-        return self._sock.recv_into(buffer)
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    strerror = error.strerror if isinstance(error, OSError) else ""
+    return strerror or str(error) or type(error).__name__
 
 
 def _listed(found: ET.Element, below: str) -> Listed:
-    from datetime import datetime  # noqa: PLC0415
-
     key, size = found.findtext("{*}Key") or "", int(found.findtext("{*}Size") or 0)
     written = (found.findtext("{*}LastModified") or "").replace("Z", "+00:00")
     return Listed(key.removeprefix(below), size, datetime.fromisoformat(written).timestamp())
