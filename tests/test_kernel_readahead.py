@@ -25,6 +25,12 @@ def readahead(file) -> KernelReadahead:
     return found
 
 
+def bdi(top: Path) -> Path:
+    """Return the file with the read-ahead of a mount."""
+    number = top.stat().st_dev
+    return Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb")
+
+
 def kib(file: Path) -> int:
     return int(file.read_text())
 
@@ -36,6 +42,16 @@ def test_it_is_large_until_videos_were_read_in_windows(file, readahead):
     readahead.video_closed(reads_windows=True)
     readahead.at_open(is_video=True)
     assert kib(file) == SMALL_KIB
+
+
+def test_it_is_small_for_a_video_whose_index_is_recorded_unless_videos_are_read_whole(
+    file, readahead
+):
+    readahead.at_open(is_video=True, has_index=True)
+    assert kib(file) == SMALL_KIB
+    readahead.video_closed(reads_windows=False)
+    readahead.at_open(is_video=True, has_index=True)
+    assert kib(file) == LARGE_KIB
 
 
 def test_it_is_large_for_other_files(file, readahead):
@@ -69,8 +85,7 @@ def test_windows_of_videos_are_opened_with_a_small_one_by_a_mount_of_root(mount,
     release.dataset("full_scale", {f"{name}.mp4": video for name in "abcd"} | {"x.json": b"{}"})
     flags = ("--version", release.version, "--datasets", "full_scale", "--libfuse", libfuse)
     top = mount(*flags) / release.version / "full_scale"
-    number = top.stat().st_dev
-    setting = Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb")
+    setting = bdi(top)
     large = LARGE_KIB if os.geteuid() == 0 and libfuse == "3" else SMALL_KIB
     assert kib(setting) == large
     for name in "abcd":
@@ -83,3 +98,7 @@ def test_windows_of_videos_are_opened_with_a_small_one_by_a_mount_of_root(mount,
     with open(top / "a.mp4", "rb"):
         assert kib(setting) == SMALL_KIB
     assert status(top.parent.parent)["errors"] == 0
+    mount.unmount(top.parent.parent)
+    top = mount(*flags) / release.version / "full_scale"
+    with open(top / "b.mp4", "rb"):  # its index is recorded
+        assert kib(bdi(top)) == SMALL_KIB

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from mmap import PAGESIZE
 
 import pytest
 
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.facts import MediaFacts
 from ego4dfs.reader import VideoWindow, Window
-from ego4dfs.reader.video_window import GROUP_REQUEST_BYTES, MAX_GROUP_BYTES, MAX_RUN_GROUPS
+from ego4dfs.reader.video_window import (
+    AHEAD_BYTES,
+    GROUP_REQUEST_BYTES,
+    MAX_GROUP_BYTES,
+    MAX_RUN_GROUPS,
+    MAX_STEPPED_BYTES,
+)
 from ego4dfs.reader.window import READAHEAD_STEP
 from kit.data import MIB
 
@@ -51,24 +58,41 @@ def read(window: Window, start: int, stop: int) -> list[int]:
     return ends
 
 
-def test_a_seek_fetches_the_whole_group_by_several_requests():
+def most(known: MediaFacts, group: int) -> int:
+    """Return where the bytes end that a seek to a group fetches."""
+    return rounded(known.starts[group] + (known.stops[group] - known.starts[group]) * 3 // 4)
+
+
+def test_a_seek_fetches_most_of_the_group_by_several_requests():
     window = opened()
     start = TEN.starts[4]
     ahead = window.advance(start, start + KERNEL)
-    assert ahead == range(start + KERNEL, rounded(TEN.stops[4]))
+    assert ahead == range(start + KERNEL, most(TEN, 4))
     assert (window.granularity, window.request_bytes) == (PART_SIZE, GROUP_REQUEST_BYTES)
 
 
-def test_the_rest_of_the_group_is_read_without_a_request():
+@pytest.mark.parametrize("before", [1, PAGESIZE - 1])
+def test_the_page_in_which_a_group_begins_may_begin_in_the_group_before(before):
     window = opened()
-    assert read(window, TEN.starts[4], TEN.stops[4]) == [rounded(TEN.stops[4])]
+    start = TEN.starts[4] - before
+    assert window.advance(start, start + KERNEL) is not None
+    assert window.first_byte(start) == start
+    assert window._ahead == rounded(start + (TEN.stops[4] - start) * 3 // 4)
 
 
-def test_the_next_group_is_fetched_in_two_halves_as_the_reader_goes_on():
+def test_most_of_the_group_is_read_without_a_request():
     window = opened()
-    middle = (TEN.starts[5] + TEN.stops[5]) // 2
-    ends = read(window, TEN.starts[4], middle + KERNEL)
-    assert ends == [rounded(end) for end in (TEN.stops[4], middle, TEN.stops[5])]
+    assert read(window, TEN.starts[4], most(TEN, 4) - AHEAD_BYTES) == [most(TEN, 4)]
+
+
+def test_what_follows_is_fetched_by_parts_ahead_of_the_reader_and_then_by_half_groups():
+    window = opened()
+    stepped = TEN.stops[4] + MAX_STEPPED_BYTES
+    ends = read(window, TEN.starts[4], stepped)
+    assert ends == list(range(most(TEN, 4), stepped + 2 * PART_SIZE, PART_SIZE))
+    assert read(window, stepped, stepped + KERNEL) == [rounded(TEN.stops[5])]
+    third = (TEN.starts[6] + TEN.stops[6]) // 2
+    assert read(window, TEN.stops[5], TEN.stops[5] + KERNEL) == [rounded(third)]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +151,7 @@ def test_a_step_back_to_another_group_is_a_seek_even_if_groups_are_short():
     window = opened(known)
     window.advance(known.starts[6], known.starts[6] + KERNEL)
     ahead = window.advance(known.starts[3], known.starts[3] + KERNEL)
-    assert ahead == range(known.starts[3] + KERNEL, rounded(known.stops[3]))
+    assert ahead == range(known.starts[3] + KERNEL, most(known, 3))
 
 
 def test_a_step_back_within_the_group_is_not_a_seek():
@@ -157,8 +181,18 @@ def test_other_reads_are_as_in_any_file(known, start):
         assert videos.first_byte(stop) == plain.first_byte(stop)
 
 
-def test_a_read_of_the_whole_file_is_as_in_any_file():
-    videos, plain = VideoWindow(lambda: TEN), Window()
+def test_facts_that_are_known_at_the_open_are_used_at_the_first_seek():
+    window = VideoWindow(lambda: pytest.fail("they were looked for"), TEN)
+    assert window.has_facts
+    assert not VideoWindow(lambda: TEN).has_facts
+    window.advance(TEN.starts[4], TEN.starts[4] + KERNEL)
+    assert window.advance(TEN.starts[4] + KERNEL, TEN.starts[4] + 2 * KERNEL) is None
+    assert window._ahead == most(TEN, 4)
+
+
+@pytest.mark.parametrize("known", [None, TEN])
+def test_a_read_of_the_whole_file_is_as_in_any_file(known):
+    videos, plain = VideoWindow(lambda: TEN, known), Window()
     for stop in range(KERNEL, TEN.stops[-1], KERNEL):
         assert videos.advance(stop - KERNEL, stop) == plain.advance(stop - KERNEL, stop)
         assert videos.granularity == plain.granularity

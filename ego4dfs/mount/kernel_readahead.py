@@ -18,9 +18,10 @@ _REMEMBERED = 8
 class KernelReadahead:
     """Sets the read-ahead of a mount at each open, because the kernel copies it then.
 
-    It is small for videos if most of those that were read last were read in windows. Only root can
-    change it; for others it stays SMALL_KIB. Of two opens at the same moment, one may get the
-    read-ahead of the other. Safe from several threads.
+    It is small for videos if most of those that were read last were read in windows, and before
+    any was read, for those whose index is recorded: programs that read videos whole do not record
+    it. Only root can change it; for others it stays SMALL_KIB. Of two opens at the same moment,
+    one may get the read-ahead of the other. Safe from several threads.
     """
 
     def __init__(self) -> None:
@@ -35,9 +36,12 @@ class KernelReadahead:
         self._file = file
         self._set(LARGE_KIB)
 
-    def at_open(self, *, is_video: bool) -> None:
-        """Set the read-ahead for a file just before its open is answered."""
-        windows = list(self._windows)
+    def at_open(self, *, is_video: bool, has_index: bool = False) -> None:
+        """Set the read-ahead for a file just before its open is answered.
+
+        `has_index` says whether the index of a video is recorded.
+        """
+        windows = list(self._windows) or [has_index]
         is_small = is_video and sum(windows) > len(windows) / 2
         self._set(SMALL_KIB if is_small else LARGE_KIB)
 

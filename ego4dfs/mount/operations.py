@@ -172,7 +172,9 @@ class Operations:
                 self._metrics.add_read_error("open")
                 raise
             self._kernel.open(handle, fi)
-            self._readahead.at_open(is_video=is_video)
+            window = handle.window
+            has_index = isinstance(window, VideoWindow) and window.has_facts
+            self._readahead.at_open(is_video=is_video, has_index=has_index)
             self._metrics.add_open_files(1)
         fi.fh = next(self._numbers)
         self._handles[fi.fh] = handle

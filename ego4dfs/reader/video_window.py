@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from mmap import PAGESIZE
 
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.facts import MediaFacts
@@ -14,6 +15,13 @@ MAX_GROUP_BYTES = 16 << 20
 """A longer group is read as other files are."""
 MAX_RUN_GROUPS = 3
 """A run of more groups is longer than a window of some seconds."""
+EAGER_SHARE = (3, 4)
+"""How much of the group in which a seek ends is fetched at once: most windows need that much."""
+AHEAD_BYTES = PART_SIZE // 2
+"""How far ahead of its reads a window of some seconds is fetched: at 8 MB/s, with the kernel's
+read-ahead, a request of 30 ms is answered before its bytes are needed."""
+MAX_STEPPED_BYTES = 6 * PART_SIZE
+"""How far after the first group that is so: two seconds, and what kernels read ahead of them."""
 MAX_PREROLL_BYTES = BLOCK_SIZE
 """How far before a seek its group may begin, so that it is fetched from there on."""
 _MAX_SEARCHES = 8  # for media facts; each may parse an index
@@ -24,24 +32,32 @@ FindFacts = Callable[[], MediaFacts | None]
 class VideoWindow(Window):
     """The read-ahead of one open video.
 
-    After a seek in a video with media facts the whole group of pictures is fetched, by several
-    requests at once, and the next groups, each in two halves, as the reader goes on. A run of more
-    than MAX_RUN_GROUPS groups, one from the start of the file, and one in a video without media
-    facts is fetched ahead as by a Window.
+    After a seek in a video with media facts EAGER_SHARE of the group of pictures is fetched, by
+    several requests at once, and what follows as the reader goes on: part by part, AHEAD_BYTES
+    ahead of it, then groups in two halves. A run of more than MAX_RUN_GROUPS groups, one from the
+    start of the file, and one in a video without media facts is fetched ahead as by a Window.
 
     Safe from several threads.
     """
 
     __slots__ = ("_facts", "_find", "_first_group", "_has_long_run", "_searches_left")
 
-    def __init__(self, find: FindFacts) -> None:
-        """Call `find` at seeks until it returns media facts; it makes no request."""
+    def __init__(self, find: FindFacts, facts: MediaFacts | None = None) -> None:
+        """Call `find` at seeks until it returns media facts; it makes no request.
+
+        `facts` are those that are known already.
+        """
         super().__init__()
         self._find = find
-        self._facts: MediaFacts | None = None
+        self._facts = facts
         self._searches_left = _MAX_SEARCHES
         self._first_group: int | None = None  # the one in which this run began
         self._has_long_run = False
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether its groups of pictures are known."""
+        return self._facts is not None
 
     @property
     def reads_windows(self) -> bool:
@@ -64,7 +80,7 @@ class VideoWindow(Window):
         if self._facts is None or group is None or start != self._start:
             return start
         first = self._facts.starts[group]
-        return first if start - first <= MAX_PREROLL_BYTES else start
+        return min(start, first) if start - first <= MAX_PREROLL_BYTES else start
 
     def advance(
         self, start: int, stop: int, *, missed: bool = True, shared: bool = False
@@ -85,7 +101,9 @@ class VideoWindow(Window):
 
     def _seek(self, start: int, stop: int) -> None:
         super()._seek(start, stop)
-        self._first_group = self._facts.group_at(start) if self._facts and start else None
+        # The kernel reads whole pages: the one in which a group begins may begin in another group.
+        sought = min(stop, start + PAGESIZE) - 1
+        self._first_group = self._facts.group_at(sought) if self._facts and start else None
 
     def _target(self) -> int:
         target = self._group_target()
@@ -106,7 +124,11 @@ class VideoWindow(Window):
         stop = facts.stops[group]
         if stop - start > MAX_GROUP_BYTES:
             return None
-        middle = (start + stop) // 2
-        if group > first and self._next <= middle:
+        first_stop = facts.stops[first]
+        if self._next <= first_stop + MAX_STEPPED_BYTES:
+            share, of = EAGER_SHARE
+            eager = self._start + (first_stop - self._start) * share // of
+            stop = max(eager, self._next + AHEAD_BYTES)
+        elif self._next <= (middle := (start + stop) // 2):
             stop = middle
         return -(-stop // PART_SIZE) * PART_SIZE

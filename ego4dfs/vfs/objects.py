@@ -171,9 +171,8 @@ class Objects:
         ref = self._ref(node.url, facts)
         handle = Handle(node.path, ref=ref, copy=copy, drops=self._session.reader.drops(ref))
         if copy is None and node.path.endswith(VIDEO_SUFFIX):
-            handle.window = VideoWindow(partial(self._video_facts.find, ref))
-            if first_offset is None:
-                self._video_facts.fetch_ahead(ref)
+            known = self._video_facts.fetch_ahead(ref) if first_offset is None else None
+            handle.window = VideoWindow(partial(self._video_facts.find, ref), known)
         return handle
 
     def _has_copy(self, node: ObjectFile) -> bool:

@@ -110,19 +110,21 @@ class VideoFacts:
         """Return how many bytes at the start of a video probably hold its index, in whole parts."""
         return -(-self._places_beside(url).head // PART_SIZE) * PART_SIZE
 
-    def fetch_ahead(self, ref: ObjectRef) -> None:
+    def fetch_ahead(self, ref: ObjectRef) -> MediaFacts | None:
         """Request the index of a video that is being opened, if its place is known or probable.
 
         Programs read it before any picture, but must read the start of the file to find it.
+        Returns the facts if they are recorded.
         """
         facts = self._recorded(ref)
         if facts is not None:
             if len(facts.index) <= MAX_PARSED_BYTES:
                 self._fetch(ref, facts.index)
-            return
+            return facts
         places = self._places_beside(ref.url)
         self._fetch(ref, range(min(ref.size, places.head)))
         self._fetch(ref, range(max(0, ref.size - places.tail), ref.size))
+        return None
 
     def _fetch(self, ref: ObjectRef, wanted: range) -> None:
         """Request a range unless the request for the start of the file, which follows, has it."""
