@@ -1,6 +1,7 @@
 """The long form of the fuzzing: `python -m kit.fuzz MINUTES [TARGET...]`, as `scripts/fuzz` does.
 
-All targets get the same time. Each finding is printed as a minimal example; its target then ends.
+All targets get the same time. Each finding is printed, as a minimal example if Hypothesis made it;
+its target then ends.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 import traceback
 from dataclasses import dataclass
 
-from kit.fuzz.target import Target, TooSlow, run
+from kit.fuzz.target import Target, TooSlow, run, run_drawn
 from kit.fuzz.targets import TARGETS
 
 _AT_A_TIME = 200
@@ -36,7 +37,8 @@ class Progress:
         """Check some more inputs."""
         began_s = time.monotonic()
         try:
-            run(self.target, _AT_A_TIME, seed, self.count)
+            checked = run if self.target.draw is None else run_drawn
+            checked(self.target, _AT_A_TIME, seed, self.count)
         except (Exception, TooSlow) as error:  # noqa: BLE001 - a finding
             self.finding = "".join(traceback.format_exception(error)[-12:])
             print(f"=== {self.target.name}, seed {seed}:\n{self.finding}", flush=True)

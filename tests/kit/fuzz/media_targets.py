@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,9 @@ from kit.fuzz.target import Target, assert_clear
 
 CPU_S = 0.1
 """CPU time for one input; all inputs have some KB."""
-_WINDOWS = ((0, 1e-9), (0, 0.5), (0.7, 1.3), (1.9, 1e9), (1e9, 2e9))
+_Windows = tuple[tuple[float, float], ...]
+_Input = tuple[_Windows, bytes]
+_WINDOWS: _Windows = ((0, 1e-9), (0, 0.5), (0.7, 1.3), (1.9, 1e9), (1e9, 2e9))
 _FTYP = media.box("ftyp", b"isom", bytes(4))
 _SAMPLES = 60
 
@@ -54,9 +57,11 @@ def _object(*, in_front: bool) -> bytes:
 
 _NUMBERS = (0, 1, 2, 7, 8, 9, 16, 60, 61, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)
 _OBJECTS = (_object(in_front=True), _object(in_front=False))
-_EDIT_BYTES = 8
-_INPUTS = st.integers(1, 6).flatmap(
-    lambda edits: st.binary(min_size=1 + edits * _EDIT_BYTES, max_size=1 + edits * _EDIT_BYTES)
+_EDIT_BYTES, _MAX_EDITS = 8, 6
+_INPUTS = st.integers(1, _MAX_EDITS).flatmap(
+    lambda edits: st.binary(min_size=1 + edits * _EDIT_BYTES, max_size=1 + edits * _EDIT_BYTES).map(
+        lambda choices: (_WINDOWS, choices)
+    )
 )
 
 
@@ -74,20 +79,27 @@ def _damaged(choices: bytes) -> bytes:
     return edited(_OBJECTS[choices[0] % 2], edits)
 
 
-def _check(choices: bytes, _: Path) -> None:
+def _draw(chance: random.Random) -> _Input:
+    """Return an input with one window: all five take five times as long as the index."""
+    size = 1 + chance.randint(1, _MAX_EDITS) * _EDIT_BYTES
+    return (chance.choice(_WINDOWS),), chance.randbytes(size)
+
+
+def _check(value: _Input, _: Path) -> None:
     """There is an index or a MediaError, within CPU_S, and no byte outside of the object."""
+    windows, choices = value
     data = _damaged(choices)
-    if _cpu_s(data) > CPU_S:
-        assert _cpu_s(data) <= CPU_S  # the first time may have been a garbage collection
+    if _cpu_s(data, windows) > CPU_S:
+        assert _cpu_s(data, windows) <= CPU_S  # the first time may have been a garbage collection
 
 
-def _cpu_s(data: bytes) -> float:
+def _cpu_s(data: bytes, windows: _Windows) -> float:
     start_s = time.process_time()
-    _read(data)
+    _read(data, windows)
     return time.process_time() - start_s
 
 
-def _read(data: bytes) -> None:
+def _read(data: bytes, windows: _Windows) -> None:
     def read(offset: int, length: int) -> bytes:
         assert 0 <= offset < offset + length <= len(data)
         return data[offset : offset + length]
@@ -97,10 +109,10 @@ def _read(data: bytes) -> None:
     except MediaError as error:
         assert_clear(error)
     else:
-        _assert_inside(index, len(data))
+        _assert_inside(index, len(data), windows)
 
 
-def _assert_inside(index: MediaIndex, size: int) -> None:
+def _assert_inside(index: MediaIndex, size: int, windows: _Windows) -> None:
     for track in index.tracks:
         samples = track.samples
         assert samples.offsets.min() >= 0
@@ -109,7 +121,7 @@ def _assert_inside(index: MediaIndex, size: int) -> None:
     frames = media.key_frames(index.video)
     assert len(frames.times) == len(frames.offsets) > 0
     assert frames.stop <= size
-    for start_s, stop_s in _WINDOWS:
+    for start_s, stop_s in windows:
         end = 0
         for place in index.byte_ranges(start_s, stop_s):
             assert end <= place.start < place.stop <= size
@@ -126,4 +138,4 @@ def _assert_usable(made: Cut, size: int) -> None:
     read_index(made.size, lambda at, length: (made.header + bytes(made.size))[at : at + length])
 
 
-TARGETS = (Target("media-index", _INPUTS, _check, examples=400),)
+TARGETS = (Target("media-index", _INPUTS, _check, examples=400, draw=_draw, needs_directory=False),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,19 +20,24 @@ from ego4dfs.errors import Ego4DError
 CPU_S = 5.0
 """CPU time for one input. The largest inputs have 100,000 characters, which takes 0.1 s."""
 _MESSAGE_CHARACTERS = 2000
+_NO_DIRECTORY = Path("/nonexistent")
 
 
 @dataclass(frozen=True)
 class Target:
     """One reader. `check` takes an input and an empty directory, and asserts what must hold.
 
-    `examples` is the number of inputs in one run of the tests.
+    `examples` is the number of inputs in one run of the tests. If there is `draw`, it makes the
+    inputs of the long form, because Hypothesis would take more time than the check.
+    `needs_directory` says whether the check uses its directory: to make one takes 1 ms.
     """
 
     name: str
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any, Path], None]
     examples: int = 100
+    draw: Callable[[random.Random], Any] | None = None
+    needs_directory: bool = True
 
 
 class TooSlow(BaseException):  # not an Exception: the code under test must not catch it
@@ -61,8 +67,30 @@ def run(target: Target, examples: int, number: int, count: Callable[[], None]) -
     check_one()
 
 
+def run_drawn(target: Target, examples: int, number: int, count: Callable[[], None]) -> None:
+    """Check so many inputs that `target.draw` makes from the seed `number`.
+
+    `count` is called for each input. Raises the failure of the first one, with the input as a note:
+    it is not made smaller.
+    """
+    assert target.draw is not None
+    chance = random.Random(number)
+    for _ in range(examples):
+        value = target.draw(chance)
+        count()
+        try:
+            check(target, value)
+        except (Exception, TooSlow) as error:
+            error.add_note(f"Falsifying example: {value!r}")
+            raise
+
+
 def check(target: Target, value: Any) -> None:
-    """Check one input, in a directory of its own and within CPU_S."""
+    """Check one input, in a directory of its own if the target needs one, and within CPU_S."""
+    if not target.needs_directory:
+        with _limited():
+            target.check(value, _NO_DIRECTORY)
+        return
     with tempfile.TemporaryDirectory(prefix="fuzz-") as directory, _limited():
         target.check(value, Path(directory))
 
