@@ -37,7 +37,7 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--libfuse", default="3", choices=("2", "3"))
     parser.addoption("--transport", default="obstore", choices=("obstore", "s3fs"))
-    of = "of test_model.py, test_media_cut.py and test_ego4d.py: examples of each test"
+    of = "of test_model, test_media_cut, test_ego4d and test_mount_decoded: examples of each test"
     parser.addoption("--examples", type=int, help=of)
     parser.addoption("--steps", type=int, help="of test_model.py: steps of each example")
 
