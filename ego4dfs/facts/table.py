@@ -121,7 +121,7 @@ class FactsTable:
             confirmed = set(self.rows_of("confirmed", _CONFIRMED, known)) if known else set()
             for row in rows:
                 facts = ObjectFacts(*row[1:], has_confirmed_size=row[:3] in confirmed)
-                if _is_storable(row[0], facts):
+                if _is_possible(facts):
                     found[row[0]] = facts
         return found
 
@@ -317,13 +317,20 @@ def batches(urls: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _is_storable(url: str, facts: ObjectFacts) -> bool:
-    """Return whether a row can hold these facts, and whether those in a row can be right."""
+    """Return whether a row can hold these facts."""
     try:
-        is_in_range = 0 <= facts.size <= MAX_OBJECT_BYTES and abs(facts.mtime_ns) <= MAX_TIME_NS
         f"{url}{facts.etag}{facts.version_id}".encode()
-    except (TypeError, UnicodeEncodeError):
+    except UnicodeEncodeError:
         return False
-    return is_in_range
+    return _is_possible(facts)
+
+
+def _is_possible(facts: ObjectFacts) -> bool:
+    """Return whether the numbers of these facts can be right."""
+    try:
+        return 0 <= facts.size <= MAX_OBJECT_BYTES and abs(facts.mtime_ns) <= MAX_TIME_NS
+    except TypeError:
+        return False
 
 
 def _checksum(*values: object) -> bytes:

@@ -161,14 +161,18 @@ def _with_attributes(module: Any, session: Any) -> Any:
             directory = path.decode("utf-8", "surrogateescape")
             names = operations.names(directory, fip.contents.fh)
             record = module.c_stat()
+            sent: dict[str, int] = {}
             for number in range(offset, len(names)):
                 entry, found = names[number]
                 known = operations.attributes_for_listing(directory, entry.name, found)
                 if known is None:
                     record.st_mode = stat.S_IFDIR if entry.is_dir else stat.S_IFREG
                     record.st_ino = entry.inode
-                else:
-                    module.set_st_attrs(record, known, use_ns=True)
+                    sent = {}
+                else:  # most have the owner and the mode of the one before
+                    changed = dict(known.items() - sent.items())
+                    module.set_st_attrs(record, changed, use_ns=True)
+                    sent = known
                 flag = _FILL_PLUS if known else 0
                 if filler(buffer, entry.name.encode(), record, number + 1, flag):
                     break

@@ -27,7 +27,7 @@ from ego4dfs.session import Session
 from ego4dfs.vfs.first_get import FirstGets
 from ego4dfs.vfs.index_cache import IndexCache
 from ego4dfs.vfs.objects import Objects
-from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode, object_urls
+from ego4dfs.vfs.tree import Directory, ManifestFile, Node, ObjectFile, Tree, inode
 from ego4dfs.vfs.values import DirEntry, Handle, Origin, Stat, Totals
 from ego4dfs.vfs.video_facts import VideoFacts
 from ego4dfs.vfs.windows import HIDDEN_DIRECTORY, OpenWindow, Windows
@@ -92,10 +92,11 @@ class VFS:
 
     def listdir_known(self, path: str) -> list[tuple[DirEntry, Stat | None]]:
         """Return the names with the attributes that are known without a HEAD request."""
-        children = self._children(path)
-        known = self.session.facts.peek_many(object_urls(children))
+        children = list(self._children(path).items())  # once: nodes are made on access
+        urls = [child.url for _, child in children if isinstance(child, ObjectFile)]
+        known = self.session.facts.peek_many(urls)
         found = []
-        for name, child in children.items():
+        for name, child in children:
             entry = _entry(name, child)
             facts = known.get(child.url) if isinstance(child, ObjectFile) else None
             found.append((entry, Stat.of(entry.inode, facts) if facts else None))
