@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 from ego4dfs.catalog.metadata import Metadata, read_metadata
 from ego4dfs.config import Config, resolve
 from ego4dfs.datasets import METADATA, version_directory
-from ego4dfs.errors import ManifestError, NotFound, StoreError
+from ego4dfs.errors import StoreError
 from ego4dfs.filesystem import description
 from ego4dfs.filesystem.file import Ego4DFile
-from ego4dfs.filesystem.get_many import GetMany
+from ego4dfs.filesystem.find_names import FindNames
 from ego4dfs.filesystem.local_paths import local_path
 from ego4dfs.filesystem.names_only import NamesOnlyFileSystem
 from ego4dfs.filesystem.options import PARAMETERS, misspelt, stripped
@@ -31,13 +31,12 @@ from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.store import expect_workers
 from ego4dfs.vfs import VFS, Stat, named_file, open_vfs
 from ego4dfs.vfs.ranges import read_range
-from ego4dfs.vfs.tree import Directory, Node, inode, join
-from ego4dfs.vfs.windows import OpenWindow
+from ego4dfs.vfs.tree import inode, join
 
 AnyPath = str | os.PathLike[str]
 
 
-class Ego4DFileSystem(GetMany):
+class Ego4DFileSystem(FindNames):
     """Ego4D as an fsspec filesystem. Paths are as in a download: `v2/full_scale/<uid>.mp4`.
 
     Opens lazily: the first use, not the constructor, reads credentials and the network. Safe from
@@ -220,43 +219,12 @@ class Ego4DFileSystem(GetMany):
         except StoreError:
             return Stat(inode(path), is_dir=False, size=0, mtime_ns=0, is_known=False)
 
-    def isdir(self, path: str) -> bool:
-        """Return whether the path is a directory, without a HEAD request."""
-        return isinstance(self._node(path), Directory)
-
-    def isfile(self, path: str) -> bool:
-        """Return whether the path is a file, without a HEAD request."""
-        node = self._node(path)
-        return node is not None and not isinstance(node, Directory)
-
-    def _node(self, path: str) -> Node | OpenWindow | None:
-        try:
-            return self.vfs.resolve(self._strip_protocol(path))
-        except (NotFound, NotADirectoryError, StoreError, ManifestError):
-            return None
-
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """Return name, size, type, mtime, ino and, for objects, ETag and s3_uri of a path."""
         del kwargs
         path = self._strip_protocol(path)
         with as_os_errors(path):
             return {**_info(path, self.vfs.stat(path)), **self._origin(path)}
-
-    def walk(self, path: str, *args: Any, detail: bool = False, **kwargs: Any) -> Any:
-        """Walk as fsspec does; only `detail` costs HEAD requests."""
-        walk = super().walk if detail else NamesOnlyFileSystem(self.vfs).walk
-        return walk(path, *args, detail=detail, **kwargs)
-
-    def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        """Find as fsspec does; only `detail` costs HEAD requests."""
-        detail = kwargs.get("detail") or args[2:3] == (True,)
-        find = super().find if detail else NamesOnlyFileSystem(self.vfs).find
-        return find(path, *args, **kwargs)
-
-    def glob(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        """Glob as fsspec does; only `detail` costs HEAD requests."""
-        glob = super().glob if kwargs.get("detail") else NamesOnlyFileSystem(self.vfs).glob
-        return glob(path, *args, **kwargs)
 
     def du(
         self,
@@ -270,11 +238,6 @@ class Ego4DFileSystem(GetMany):
         found = super().du(path, total=False, maxdepth=maxdepth, withdirs=withdirs, **kwargs)
         sizes = {name: size or 0 for name, size in found.items()}
         return sum(sizes.values()) if total else sizes
-
-    def exists(self, path: str, **kwargs: Any) -> bool:
-        """Return whether the manifest lists the path, without a HEAD request."""
-        del kwargs
-        return self._node(path) is not None
 
     def modified(self, path: str) -> datetime:
         """Return the LastModified time of the store."""
