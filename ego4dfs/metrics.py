@@ -8,6 +8,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
+from ego4dfs.activity import RecentReads, SlowRequests
+
 RequestKind = Literal["head", "get", "manifest"]
 RequestResult = Literal[
     "ok", "missing", "denied", "changed", "throttled", "interrupted", "no answer", "failed"
@@ -110,6 +112,8 @@ class Metrics:
     """Where a Prometheus server can read these counters, or empty."""
     store: StoreState = NOT_ASKED
     throttled_answers: int = 0
+    recent_reads: RecentReads = field(default_factory=RecentReads)
+    slow_requests: SlowRequests = field(default_factory=SlowRequests)
     _throttled_until_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

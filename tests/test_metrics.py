@@ -47,7 +47,7 @@ def test_a_request_that_failed_is_counted_by_its_error(error, result):
         raise error
 
     with pytest.raises(type(error)):
-        counted(metrics, "get", send)
+        counted(metrics, "get", send, "s3://b/k")
     wanted = {**dict.fromkeys(RESULTS, 0), result: 1}
     assert metrics.snapshot()["results"]["get"] == wanted
     assert metrics.snapshot()["durations"]["get"]["buckets"]["+Inf"] == 1
@@ -56,7 +56,7 @@ def test_a_request_that_failed_is_counted_by_its_error(error, result):
 def test_counts_of_several_threads_are_all_there():
     metrics = Metrics()
     work = [
-        threading.Thread(target=lambda: [counted(metrics, "head", int) for _ in range(1000)])
+        threading.Thread(target=lambda: [counted(metrics, "head", int, "") for _ in range(1000)])
         for _ in range(8)
     ]
     for thread in work:

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from ego4dfs.cli.top_table import HEADER, error_lines, rows
+from ego4dfs.cli.top_activity import (
+    FILES_HEADER,
+    REQUESTS_HEADER,
+    REQUESTS_OPTIONAL,
+    file_rows,
+    fitted,
+    request_rows,
+)
+from ego4dfs.cli.top_table import HEADER, OPTIONAL, error_lines, rows
 from ego4dfs.metrics import Metrics
 from kit.cli import EGO4DFS, complaint
 from kit.data import MIB, seeded
@@ -103,10 +111,11 @@ def answered(done):
 def test_without_a_terminal_one_table_is_printed(root, cli):
     # On a busy machine the mount may not answer in time.
     done = wait_until(lambda: answered(cli("top", str(root), "--interval", "0.1", check=False)))
-    header, line = done.stdout.splitlines()
+    header, line, blank, requests, *_ = done.stdout.splitlines()
     assert header.split() == list(HEADER)
     assert line.split()[:5] == [str(root), "0", "B", "0", "B"]
     assert line.split()[-1] == "online"
+    assert (blank, requests.split()[-1]) == ("", "RESULT")
     assert str(root) in cli("top", "--interval", "0.1", check=False).stdout
 
 
@@ -206,4 +215,77 @@ def test_a_mount_that_ends_meanwhile_is_shown_as_unavailable(root, mount):
         wait_until(lambda: "online" in text())
         mount.unmount(root)
         wait_until(lambda: "unavailable" in text())
+        os.write(ours, b"q")
+
+
+LONG = "/v2/full_scale/" + "0" * 60 + "/a.mp4"
+ACTIVITY = {
+    "seconds": 2.0,
+    "files": [
+        {"path": "/v2/b\x1b[31m.mp4", "bytes": MIB, "bytes_missed": MIB},
+        {"path": LONG, "bytes": 4 * MIB, "bytes_missed": MIB},
+        {"path": "/v2/none", "bytes": 0, "bytes_missed": 0},
+    ],
+    "requests": [
+        {"kind": "head", "url": "s3://b/h", "start": 0, "stop": 0, "seconds": 0.2, "result": "ok"},
+        {
+            "kind": "get",
+            "url": f"s3://name:secret@b{LONG}",
+            "start": MIB,
+            "stop": 3 * MIB,
+            "seconds": 12.34,
+            "result": "interrupted",
+        },
+    ],
+}
+
+
+def active(*activities):
+    return {Path(f"/m{n}"): {"activity": one} for n, one in enumerate(activities)}
+
+
+def test_the_files_that_are_read_most_come_first_from_all_mounts():
+    more = {"seconds": 1.0, "files": [{"path": "/x", "bytes": 3 * MIB, "bytes_missed": 0}]}
+    assert file_rows({**active(ACTIVITY, more, {}), Path("/old"): {}}) == [
+        ("/m1/x", "3.0 MiB", "100 %"),
+        (f"/m0{LONG}", "2.0 MiB", "75 %"),
+        ("/m0/v2/b\x1b[31m.mp4", "512.0 KiB", "0 %"),
+        ("/m0/v2/none", "0 B", "-"),
+    ]
+    assert len(file_rows(active(*[ACTIVITY] * 3))) == 5
+
+
+def test_the_slowest_requests_come_first_from_all_mounts_without_passwords():
+    assert request_rows(active(ACTIVITY)) == [
+        (f"s3://b{LONG}", "get", "1.0 MiB", "2.0 MiB", "12.3 s", "interrupted"),
+        ("s3://b/h", "head", "-", "-", "200 ms", "ok"),
+    ]
+    assert len(request_rows(active(*[ACTIVITY] * 3))) == 5
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+def test_tables_are_no_wider_than_the_terminal(columns):
+    wide = document(Metrics(), 3.0, store="key refused")
+    tables = [
+        (rows({}, {Path(LONG): wide[PLACE]}), HEADER, OPTIONAL),
+        (file_rows(active(ACTIVITY)), FILES_HEADER, ()),
+        (request_rows(active(ACTIVITY)), REQUESTS_HEADER, REQUESTS_OPTIONAL),
+    ]
+    for lines, header, optional in tables:
+        shown, names = fitted(lines, header, columns, optional)
+        widths = [max(map(len, column)) for column in zip(names, *shown, strict=True)]
+        assert sum(widths) + 2 * (len(widths) - 1) <= columns
+        assert set(header[1:]) - set(optional) == set(names[1:]) - set(optional)
+        assert all(cell.isprintable() for row in shown for cell in row)
+    assert shown[0][0].endswith("/a.mp4")
+    assert ("KIND" in names, "AT" in names) == (columns > 40, columns > 60)
+
+
+@pytest.mark.fuse
+def test_what_is_read_and_its_requests_are_shown(root, release):
+    with on_terminal("top", str(root), "--interval", "0.2") as (_, ours, text, _):
+        wait_until(lambda: "online" in text())
+        (root / release.version / "annotations/a.bin").read_bytes()
+        wait_until(lambda: f"{release.version}/annotations/a.bin" in text())
+        wait_until(lambda: release.url("annotations/a.bin") in text())
         os.write(ours, b"q")

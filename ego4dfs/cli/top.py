@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ego4dfs.cli.keys import single_keys
 from ego4dfs.cli.mounts import all_mountpoints, check_mounted, document
@@ -13,16 +15,33 @@ from ego4dfs.cli.options import path_of
 from ego4dfs.cli.output import ExitCode, rich_table, say, table
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.signals import terminated_as_interrupted
-from ego4dfs.cli.top_table import HEADER, RIGHT, Statuses, error_lines, rows
+from ego4dfs.cli.top_activity import (
+    FILES_HEADER,
+    FILES_RIGHT,
+    REQUESTS_HEADER,
+    REQUESTS_OPTIONAL,
+    REQUESTS_RIGHT,
+    file_rows,
+    fitted,
+    request_rows,
+)
+from ego4dfs.cli.top_table import HEADER, OPTIONAL, RIGHT, Statuses, error_lines, rows
 from ego4dfs.config.values import Given, duration
 from ego4dfs.files.mountinfo import resolve_path
 from ego4dfs.mount import read_statuses
 from ego4dfs.text import counted, printable
 
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
 _ANSWER_S = 0.5
 """How long one refresh waits for a mount: normally it answers within milliseconds."""
 _MIN_PAUSE_S = 0.05
 _INTERVALS_S = (0.1, 3600.0)
+
+_Words = Sequence[str]
+_Rows = tuple[Sequence[_Words], _Words, _Words, _Words]
 
 
 def add_arguments(parser: Parser) -> None:
@@ -73,7 +92,10 @@ def _print_once(named: list[Path], interval_s: float) -> int:
     if not now:
         say("no ego4dfs is mounted")
         return ExitCode.OK
-    table(rows(before, now), HEADER, right=RIGHT)
+    for number, (lines, header, right, _) in enumerate(_tables(before, now)):
+        if number:
+            say("")
+        table(lines, header, right=right)
     say(*error_lines(now))
     failed = any(status.get("dead") or status.get("silent") for status in now.values())
     return ExitCode.FAILURE if failed else ExitCode.OK
@@ -93,9 +115,12 @@ def _watch(named: list[Path], interval_s: float) -> None:
             next_s = time.monotonic() + interval_s
             now = _read(named)
             title = f"{counted(len(now), 'mount')} of ego4dfs, every {interval_s:g} s; q ends\n"
-            drawn = rich_table(rows(before, now), HEADER, RIGHT)
-            errors = [Text(f"\n{printable(line)}") for line in error_lines(now)]
-            screen.update(Group(Text(title), drawn, *errors), refresh=True)
+            drawn: list[Table | Text] = [Text(title)]
+            for lines, header, right, optional in _tables(before, now):
+                shown = fitted(lines, header, screen.console.width, optional)
+                drawn += [rich_table(*shown, right), Text()]
+            drawn += [Text(printable(line)) for line in error_lines(now)]
+            screen.update(Group(*drawn), refresh=True)
             before = now
             while True:  # once at least: the mounts may have taken the whole interval
                 left_s = next_s - time.monotonic()
@@ -105,6 +130,16 @@ def _watch(named: list[Path], interval_s: float) -> None:
                     break
 
 
+def _tables(before: Statuses, now: Statuses) -> list[_Rows]:
+    """Return the rows, header, right-aligned and optional columns of each table that has rows."""
+    tables = [
+        (rows(before, now), HEADER, RIGHT, OPTIONAL),
+        (file_rows(now), FILES_HEADER, FILES_RIGHT, ()),
+        (request_rows(now), REQUESTS_HEADER, REQUESTS_RIGHT, REQUESTS_OPTIONAL),
+    ]
+    return [one for one in tables if one[0]]
+
+
 def _read(named: list[Path]) -> Statuses:
-    found = read_statuses(named or all_mountpoints(), _ANSWER_S)
+    found = read_statuses(named or all_mountpoints(), _ANSWER_S, activity=True)
     return {path: document(path, result) for path, result in found.items()}

@@ -14,6 +14,8 @@ Statuses = Mapping[Path, Status]
 
 HEADER = ("MOUNT", "READ/S", "FETCHED/S", "HITS", "REQ/S", "GET", "CACHE", "OPEN", "STATE")
 RIGHT = HEADER[1:6] + HEADER[7:8]
+OPTIONAL = ("REQ/S", "OPEN", "GET", "CACHE", "FETCHED/S")
+"""Columns that a narrow terminal does not show; the first is left out first."""
 
 _NONE = "-"
 

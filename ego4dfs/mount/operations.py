@@ -19,7 +19,7 @@ from typing import Any
 from ego4dfs.errors import NotFound, ObjectChanged, StoreError
 from ego4dfs.mount.kernel_cache import KernelCache, is_below_windows
 from ego4dfs.mount.kernel_readahead import KernelReadahead
-from ego4dfs.mount.status import STATUS_PATH, StatusFile
+from ego4dfs.mount.status import StatusFiles
 from ego4dfs.reader import VideoWindow
 from ego4dfs.vfs import VFS, VIDEO_SUFFIX, DirEntry, Handle, Stat, import_parser
 
@@ -81,7 +81,7 @@ class Operations:
         self._caller = caller
         self.is_started = False
         self.owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
-        self._status = StatusFile(vfs)
+        self._status = StatusFiles(vfs)
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, list[tuple[DirEntry, Stat | None]]] = {}
         self._numbers = itertools.count(1)
@@ -163,8 +163,8 @@ class Operations:
 
     def open(self, path: str, fi: Any) -> int:
         """Open a file; keep the pages in the kernel's cache only if the version is the same."""
-        if path == STATUS_PATH:
-            handle = self._status.open()
+        if path in self._status:
+            handle = self._status.open(path)
         else:
             is_video = path.endswith(VIDEO_SUFFIX)
             if is_video:
@@ -187,7 +187,7 @@ class Operations:
     def read_into(self, fh: int, offset: int, view: memoryview) -> int:
         """Fill the kernel's buffer and return how many bytes there were."""
         handle = self._handles[fh]
-        if handle.path == STATUS_PATH:
+        if handle.path in self._status:
             return self._status.read_into(handle, offset, view)
         try:
             return self._read_current(handle, offset, view)
@@ -204,7 +204,7 @@ class Operations:
         """Close an open file."""
         del path
         handle = self._handles.pop(fi.fh, None)
-        if handle is not None and handle.path != STATUS_PATH:
+        if handle is not None and handle.path not in self._status:
             self._metrics.add_open_files(-1)
         if handle is not None:
             self._kernel.release(handle)
@@ -260,7 +260,7 @@ class Operations:
 
     def listxattr(self, path: str) -> list[str]:
         """Return the names of all extended attributes."""
-        return [] if path == STATUS_PATH else list(self._xattrs(path))
+        return [] if path in self._status else list(self._xattrs(path))
 
     def _xattrs(self, path: str) -> dict[str, str]:
         """Return the URL of the object behind a path, and its ETag and version if known."""

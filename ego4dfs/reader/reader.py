@@ -78,6 +78,8 @@ class Reader:
             filled += piece_stop - start
             fetched += missed
         self._metrics.add_bytes_served(filled, from_cache=filled - fetched)
+        if fetched and window is not None:
+            window.add_missed(fetched)
         return filled
 
     def confirm_size(self, ref: ObjectRef) -> None:

@@ -39,7 +39,7 @@ class Window:
     Safe from several threads: kernels read one file by several requests at a time.
     """
 
-    __slots__ = ("_ahead", "_has_missed", "_least", "_lock", "_next", "_runs", "_start")
+    __slots__ = ("_ahead", "_has_missed", "_least", "_lock", "_missed", "_next", "_runs", "_start")
 
     def __init__(self) -> None:
         """Begin with nothing read."""
@@ -48,6 +48,7 @@ class Window:
         self._next = -MAX_FORWARD_STEP - 1  # where the run is expected to continue: nowhere yet
         self._ahead = 0  # end of what was requested so far
         self._has_missed = False  # whether something was not cached in this run
+        self._missed = 0  # bytes, since the last `take_missed`
         self._least = FIRST_AT_START  # bytes fetched at the start of this run
         self._runs = deque([FIRST_AFTER_SEEK] * _RUNS, maxlen=_RUNS)  # lengths of the last runs
 
@@ -101,6 +102,19 @@ class Window:
         """Let a later `advance` return the bytes from `stop` on again: they were not requested."""
         with self._lock:
             self._ahead = max(self._next, min(self._ahead, stop))
+
+    def add_missed(self, count: int) -> None:
+        """Count bytes of a read that were not cached before it."""
+        with self._lock:
+            self._missed += count
+
+    def take_missed(self) -> int:
+        """Return the bytes that were counted since the last call."""
+        if not self._missed:  # as in most reads: without the lock
+            return 0
+        with self._lock:
+            missed, self._missed = self._missed, 0
+            return missed
 
     def _is_seek(self, start: int, max_forward: int = MAX_FORWARD_STEP) -> bool:
         """Return whether a read at `start` begins another run."""

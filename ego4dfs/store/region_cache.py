@@ -104,7 +104,7 @@ class Regions:
             except ProbeError as error:
                 raise self._unavailable(error, bucket) from None
 
-        return counted(self._metrics, "head", request)
+        return counted(self._metrics, "head", request, f"s3://{bucket}")
 
     def _unavailable(self, error: ProbeError, bucket: str) -> StoreError:
         url = f"s3://{bucket}"

@@ -1,8 +1,7 @@
-"""Requests counted by kind, result and duration."""
+"""Requests counted by kind, result and duration, and the slowest of them recorded."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -23,10 +22,19 @@ _RESULTS: Final[tuple[tuple[type[Exception], RequestResult], ...]] = (
 )
 
 
-def counted(metrics: Metrics, kind: RequestKind, send: Callable[[], Result]) -> Result:
-    """Send one request, and count it before, and its result and duration after it."""
+def counted(
+    metrics: Metrics,
+    kind: RequestKind,
+    send: Callable[[], Result],
+    url: str,
+    wanted: range = range(0),
+) -> Result:
+    """Send one request, and count it before, and its result and duration after it.
+
+    `wanted` are the bytes of `url` that it is for, if it is for a range.
+    """
     metrics.add_request(kind)
-    began_s, result = time.monotonic(), _FAILED
+    request, result = metrics.slow_requests.begin(kind, url, wanted), _FAILED
     try:
         answer = send()
         result = "ok"
@@ -34,5 +42,5 @@ def counted(metrics: Metrics, kind: RequestKind, send: Callable[[], Result]) -> 
         result = next((name for one, name in _RESULTS if isinstance(error, one)), _FAILED)
         raise
     finally:
-        metrics.add_result(kind, result, time.monotonic() - began_s)
+        metrics.add_result(kind, result, metrics.slow_requests.end(request, result))
     return answer

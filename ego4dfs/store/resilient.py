@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from ego4dfs.errors import (
@@ -129,9 +130,10 @@ class ResilientStore:
         def request(store: ObjectStore) -> Fetched:
             return store.read_range(url, start, stop, etag=etag, size=size)
 
+        wanted = range(start, stop)
         try:
             fetched = self._with_retries(
-                url, OBJECTS, lambda call: self._send(call, "get", url, request)
+                url, OBJECTS, lambda call: self._send(call, "get", url, request, wanted)
             )
         except StoreError as error:
             self._check_size(url, size, error, began_s)
@@ -163,7 +165,7 @@ class ResilientStore:
             self._with_retries(
                 url,
                 OBJECTS,
-                lambda call: self._send(call, "get", url, request),
+                lambda call: self._send(call, "get", url, request, range(counting.position, stop)),
                 lambda: counting.position,
             )
         except StoreError as error:
@@ -269,11 +271,16 @@ class ResilientStore:
 
     def _facts_of_first_byte(self, call: _Call, url: str) -> ObjectFacts:
         """Return facts by a GET: its answer has headers, and error codes, that a HEAD lacks."""
-        byte = self._send(call, "get", url, lambda store: store.read_range(url, 0, 1))
+        byte = self._send(call, "get", url, lambda store: store.read_range(url, 0, 1), range(1))
         return byte.facts
 
     def _send(
-        self, call: _Call, kind: RequestKind, url: str, request: Callable[[ObjectStore], Result]
+        self,
+        call: _Call,
+        kind: RequestKind,
+        url: str,
+        request: Callable[[ObjectStore], Result],
+        wanted: range = range(0),
     ) -> Result:
         """Send one request within the bucket's limits, and record whether anything answered."""
         transport, bucket = call.transport, _bucket(url)
@@ -283,7 +290,8 @@ class ResilientStore:
         slot = transport.limits.concurrency.slot(bucket, url)
         try:
             transport.breaker.check(bucket, url)
-            result = counted(self._metrics, kind, lambda: request(transport.adapter))
+            send = partial(request, transport.adapter)
+            result = counted(self._metrics, kind, send, url, wanted)
         except CircuitOpen:
             raise
         except Unreachable as error:

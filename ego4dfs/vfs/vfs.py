@@ -151,12 +151,13 @@ class VFS:
             count = self.session.copies.read_into(handle.copy, offset, view)
             if count is not None:
                 self.session.metrics.add_bytes_from_copies(count)
+                self.session.metrics.recent_reads.add(handle.path, count, 0)
                 return count
             handle.copy = None
             if handle.unreachable is not None:
                 raise renewed(handle.unreachable)
         try:
-            return self.session.reader.read_into(handle.ref, offset, view, handle.window)
+            count = self.session.reader.read_into(handle.ref, offset, view, handle.window)
         except ObjectChanged as error:
             self.session.facts.correct(handle.ref.url, error)
             log.info("%s changed in the store while it was open", handle.path)
@@ -164,6 +165,9 @@ class VFS:
         except StoreError as error:
             log.info("%s cannot be read: %s", handle.path, error)
             raise
+        missed = handle.window.take_missed() if handle.window is not None else 0
+        self.session.metrics.recent_reads.add(handle.path, count, missed)
+        return count
 
     def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Return the bytes of [offset, offset + size) that exist."""
