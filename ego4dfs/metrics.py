@@ -8,6 +8,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
+from ego4dfs.access_patterns import AccessPatterns
 from ego4dfs.activity import RecentReads, SlowRequests
 
 RequestKind = Literal["head", "get", "manifest"]
@@ -114,6 +115,7 @@ class Metrics:
     throttled_answers: int = 0
     recent_reads: RecentReads = field(default_factory=RecentReads)
     slow_requests: SlowRequests = field(default_factory=SlowRequests)
+    patterns: AccessPatterns = field(default_factory=AccessPatterns)
     _throttled_until_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

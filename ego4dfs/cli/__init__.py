@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "index": "export sizes and manifests to a file, or import them: others need no requests",
     "status": "show live counters of mounts",
     "top": "show what all mounts do now, as a table that is kept current",
+    "report": "show what mounts have recorded: access patterns, hit rate, advice; as plots too",
     "doctor": "check FUSE, cache, network, credentials and datasets, and suggest fixes",
     "demo": "mount a small sample from a local S3 server; needs no licence",
     "completion": "print a completion script for bash, zsh or fish",

@@ -41,6 +41,7 @@ from ego4dfs.mount import (
     Binding,
     JsonFormatter,
     MountOptions,
+    Recorder,
     RepeatFilter,
     check_mountpoint,
     check_unmounted,
@@ -209,7 +210,12 @@ def _serve(
         if server is not None:
             vfs.session.metrics.metrics_url = server.url
             server.start(vfs.status, {"version": __version__, "mountpoint": str(mountpoint)})
-        url = vfs.session.metrics.metrics_url
+        metrics = vfs.session.metrics
+        inner = prepare_directory(config.cache_dir)
+        recorder = Recorder(inner, mountpoint, vfs.status, metrics.patterns.snapshot)
+        opened.callback(recorder.close)
+        recorder.start()
+        url = metrics.metrics_url
         serve(vfs, mountpoint, binding, options, partial(_started, lock, on_start, url))
 
 

@@ -15,6 +15,7 @@ from ego4dfs.mount.log_format import JsonFormatter
 from ego4dfs.mount.logfile import RepeatFilter, log_to
 from ego4dfs.mount.memory_settings import tune_memory
 from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, lock_mountpoint, unmount
+from ego4dfs.mount.recorder import Recorder
 from ego4dfs.mount.status import (
     STATUS_PATH,
     MountDead,
@@ -30,6 +31,7 @@ __all__ = [
     "MountDead",
     "MountOptions",
     "MountUnresponsive",
+    "Recorder",
     "RepeatFilter",
     "check_device",
     "check_fusermount",

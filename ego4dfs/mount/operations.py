@@ -182,6 +182,8 @@ class Operations:
             self._metrics.add_open_files(1)
         fi.fh = next(self._numbers)
         self._handles[fi.fh] = handle
+        if path not in self._status:
+            self._metrics.patterns.opened(fi.fh, path, handle.size)
         return 0
 
     def read_into(self, fh: int, offset: int, view: memoryview) -> int:
@@ -190,10 +192,12 @@ class Operations:
         if handle.path in self._status:
             return self._status.read_into(handle, offset, view)
         try:
-            return self._read_current(handle, offset, view)
+            count = self._read_current(handle, offset, view)
         except BaseException:  # a panic of obstore is no Exception
             self._metrics.add_read_error("read")
             raise
+        self._metrics.patterns.read(fh, offset, count)
+        return count
 
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
         """Return bytes. The bindings require this method, but sessions call `read_into`."""
@@ -206,6 +210,7 @@ class Operations:
         handle = self._handles.pop(fi.fh, None)
         if handle is not None and handle.path not in self._status:
             self._metrics.add_open_files(-1)
+            self._metrics.patterns.closed(fi.fh)
         if handle is not None:
             self._kernel.release(handle)
             if isinstance(handle.window, VideoWindow):
