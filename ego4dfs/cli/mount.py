@@ -48,6 +48,7 @@ from ego4dfs.mount import (
     load_binding,
     lock_mountpoint,
     log_to,
+    otlp_export,
     read_status,
     run_in_background,
     serve,
@@ -207,14 +208,19 @@ def _serve(
         check_unmounted(mountpoint)  # loading the manifests may have taken a while
         with suppress(RuntimeError):  # no thread can be started: the state is that of the reads
             prober.start()
+        about = {"version": __version__, "mountpoint": str(mountpoint)}
         if server is not None:
             vfs.session.metrics.metrics_url = server.url
-            server.start(vfs.status, {"version": __version__, "mountpoint": str(mountpoint)})
+            server.start(vfs.status, about)
         metrics = vfs.session.metrics
         inner = prepare_directory(config.cache_dir)
         recorder = Recorder(inner, mountpoint, vfs.status, metrics.patterns.snapshot)
         opened.callback(recorder.close)
         recorder.start()
+        otlp = otlp_export(os.environ, vfs.status, about)
+        if otlp is not None:
+            opened.callback(otlp.close)
+            otlp.start()
         url = metrics.metrics_url
         serve(vfs, mountpoint, binding, options, partial(_started, lock, on_start, url))
 

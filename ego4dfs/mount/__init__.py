@@ -15,6 +15,7 @@ from ego4dfs.mount.log_format import JsonFormatter
 from ego4dfs.mount.logfile import RepeatFilter, log_to
 from ego4dfs.mount.memory_settings import tune_memory
 from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, lock_mountpoint, unmount
+from ego4dfs.mount.otlp_settings import otlp_export
 from ego4dfs.mount.recorder import Recorder
 from ego4dfs.mount.status import (
     STATUS_PATH,
@@ -43,6 +44,7 @@ __all__ = [
     "lock_mountpoint",
     "log_to",
     "missing_privilege",
+    "otlp_export",
     "read_status",
     "read_statuses",
     "run_in_background",

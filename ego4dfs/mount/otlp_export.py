@@ -1,0 +1,138 @@
+"""The counters of a mount sent to an OpenTelemetry collector, by OTLP over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExportResult,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from prometheus_client.core import Metric as Family
+from prometheus_client.samples import Sample
+
+from ego4dfs.mount.prometheus_metrics import MountCollector
+
+log = logging.getLogger(__name__)
+
+SEND_S = 10.0
+"""Limit of one attempt, with its retries: the collector may hang."""
+
+_CLOSE_S = 0.5
+
+
+class OtlpExport:
+    """Sends the metrics that Prometheus would read, in a thread of its own, and at the end.
+
+    Where to is said by the variables of OpenTelemetry, such as OTEL_EXPORTER_OTLP_ENDPOINT.
+    Nothing waits for it, except `close` for half a second.
+    """
+
+    def __init__(
+        self,
+        status: Callable[[], Mapping[str, Any]],
+        about: Mapping[str, str],
+        every_s: float,
+    ) -> None:
+        """Send what `status` returns; `about` are labels of the mount. Starts no thread."""
+        self._collector = MountCollector(status, about)
+        self._resource = Resource.create({"service.name": "ego4dfs"})
+        self._scope = InstrumentationScope("ego4dfs", about.get("version"))
+        self._began_ns = time.time_ns()
+        self._every_s = every_s
+        self._exporter = OTLPMetricExporter(timeout=SEND_S)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="otlp", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; without one nothing is sent."""
+        with suppress(RuntimeError):
+            self._thread.start()
+
+    def close(self) -> None:
+        """Send a last time, and wait _CLOSE_S for it at most."""
+        self._end.set()
+        if self._thread.ident is not None:
+            self._thread.join(_CLOSE_S)
+        self._exporter.shutdown()  # ends its retries
+
+    def _run(self) -> None:
+        while not self._end.wait(self._every_s):
+            self.send()
+        self.send()
+
+    def send(self) -> None:
+        """Send once; a failure is logged, and the next time has all that was counted."""
+        try:
+            done = self._exporter.export(self._data())
+        except Exception as error:  # noqa: BLE001 - no failure of the library may end the thread
+            log.warning("metrics cannot be sent by OTLP: %s", type(error).__name__)
+            return
+        if done is not MetricExportResult.SUCCESS:
+            log.warning("metrics cannot be sent by OTLP: the collector did not accept them")
+
+    def _data(self) -> MetricsData:
+        now_ns = time.time_ns()
+        metrics = [_metric(one, self._began_ns, now_ns) for one in self._collector.collect()]
+        scope = ScopeMetrics(self._scope, metrics, "")
+        return MetricsData([ResourceMetrics(self._resource, [scope], "")])
+
+
+def _metric(family: Family, began_ns: int, now_ns: int) -> Metric:
+    """Return a metric with the name by which Prometheus knows it, such as `..._total`."""
+    if family.type == "histogram":
+        points = [_histogram(one, began_ns, now_ns) for one in _by_labels(family.samples)]
+        data: Any = Histogram(points, AggregationTemporality.CUMULATIVE)
+        return Metric(family.name, family.documentation, "s", data)
+    points_of = [
+        NumberDataPoint(dict(sample.labels), began_ns, now_ns, sample.value)
+        for sample in family.samples
+    ]
+    if family.type == "counter":
+        data = Sum(points_of, AggregationTemporality.CUMULATIVE, is_monotonic=True)
+    else:
+        data = Gauge(points_of)
+    return Metric(family.samples[0].name, family.documentation, "", data)
+
+
+def _by_labels(samples: Iterable[Sample]) -> list[list[Sample]]:
+    found: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
+    for sample in samples:
+        key = tuple((name, text) for name, text in sample.labels.items() if name != "le")
+        found.setdefault(key, []).append(sample)
+    return list(found.values())
+
+
+def _histogram(samples: list[Sample], began_ns: int, now_ns: int) -> HistogramDataPoint:
+    """Return one histogram; Prometheus counts what is at most a bound, OTLP what is between two."""
+    buckets = [one for one in samples if "le" in one.labels]
+    totals = [int(one.value) for one in buckets]
+    (size,) = (one.value for one in samples if one.name.endswith("_sum"))
+    return HistogramDataPoint(
+        attributes={name: text for name, text in samples[0].labels.items() if name != "le"},
+        count=totals[-1],
+        sum=size,
+        bucket_counts=[now - before for before, now in zip([0, *totals], totals, strict=False)],
+        explicit_bounds=[float(one.labels["le"]) for one in buckets[:-1]],
+        min=float("inf"),
+        max=float("-inf"),
+        start_time_unix_nano=began_ns,
+        time_unix_nano=now_ns,
+    )
