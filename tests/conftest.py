@@ -16,6 +16,7 @@ pytest_plugins = (
     "kit.server",
     "kit.cli",
     "kit.clips",
+    "kit.dask",
     "kit.mounts",
     "kit.prefetch",
     "kit.official",

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ego4dfs.cluster import worker
-from ego4dfs.cluster.dask_fetcher import _PartState
-from ego4dfs.cluster.part import Part, PartReport, split
+from ego4dfs.cluster import worker, worker_task
+from ego4dfs.cluster.part import Part, split
+from ego4dfs.cluster.part_reports import PartReport, PartState
 from ego4dfs.config import Config
 from ego4dfs.copies import State
 from ego4dfs.errors import OutputError
@@ -92,18 +92,10 @@ def workers(cluster):
 
 
 @pytest.fixture
-def cluster(spawn, front, tmp_path):
+def cluster(dask_cluster, front):
     """A scheduler and four workers as processes of their own; returns its address and both."""
-    known = tmp_path / "scheduler.json"
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    where = ["--port", "0", "--scheduler-file", str(known)]
-    scheduler = spawn([*module, *local, *where], **quiet)
-    address = wait_until(lambda: known.exists() and json.loads(known.read_text())["address"])
-    module = [sys.executable, "-m", "distributed.cli.dask_worker", address]
-    how = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--death-timeout", "20"]
-    return address, scheduler, [spawn([*module, *local, *how], **quiet) for _ in range(4)]
+    processes = [dask_cluster.worker() for _ in range(4)]
+    return dask_cluster.address, dask_cluster.scheduler, processes
 
 
 def test_the_files_of_a_lost_worker_are_taken_over(
@@ -185,6 +177,52 @@ def test_ctrl_c_in_a_terminal_loses_nothing_of_local_workers(
     assert front.bytes_sent - before <= 1.05 * (SIZE - fetched)
 
 
+def test_ctrl_c_while_local_workers_start_prints_no_traceback(written, prefetch, spawn, tmp_path):
+    """Neither from the command nor from the workers, which get the signal, too."""
+    code = (
+        "import distributed, os, signal\n"
+        "class Signalled(distributed.LocalCluster):\n"
+        "    async def _start(self):\n"
+        "        os.killpg(0, signal.SIGINT)\n"
+        "        return await super()._start()\n"
+        "distributed.LocalCluster = Signalled"
+    )
+    options = ["--dask", "local:1"]
+    run = started(spawn, written, tmp_path / "out", *options, code=code, start_new_session=True)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "To continue:" in errors
+
+
+def test_tasks_end_when_their_client_was_killed(written, prefetch, front, workers, spawn, tmp_path):
+    """The next run can begin, although no task was told to end."""
+    front.faults.bytes_per_s = 0.25 * MIB
+    out = tmp_path / "out"
+    run = started(spawn, written, out, "--dask", workers[0])
+    wait_until(lambda: front.bytes_sent > SIZE // 20)
+    run.kill()
+    run.communicate()
+    wait_until(lambda: not list((out / ".ego4dfs").glob("shard-*")))
+    assert front.bytes_sent < SIZE / 2
+    front.faults.bytes_per_s = 0.0
+    prefetch(*DASK, "--dask", workers[0])
+    check_tree(out, written)
+
+
+def test_a_disk_error_before_the_tasks_is_reported_as_such(written, prefetch, spawn, tmp_path):
+    code = (
+        "from ego4dfs.cluster import dask_fetcher\n"
+        "def fails(path, data): raise OSError(28, 'No space left on device', str(path))\n"
+        "dask_fetcher.write_atomic = fails"
+    )
+    run = started(spawn, written, tmp_path / "out", "--dask", "local:1", code=code)
+    printed, errors = run.communicate(timeout=120)
+    assert run.returncode == 1, errors
+    assert "no space left on device" in json.loads(printed)["stopped_by"]
+    assert "hint: make room" in errors
+
+
 @pytest.mark.parametrize(
     ("lost", "text"), [("scheduler", "is lost"), ("workers", "no worker is left")]
 )
@@ -238,7 +276,7 @@ def test_a_password_in_a_url_is_not_sent(written, prefetch):
 
 
 def test_the_reports_of_all_attempts_are_summed_up():
-    state = _PartState()
+    state = PartState()
     state.note(PartReport("a", done=5, fetched_bytes=50))
     state.note(PartReport("b", done=3, skipped=5, fetched_bytes=30, resumed_bytes=10))
     state.note(PartReport("c", skipped=9, fetched_bytes=5, resumed_bytes=90))
@@ -294,7 +332,9 @@ def test_without_dask_the_package_is_named(written, prefetch, tmp_path):
 
 
 def test_a_worker_that_does_not_see_the_directory_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(worker, "get_worker", lambda: SimpleNamespace(address="tcp://10.0.0.7:4"))
+    monkeypatch.setattr(
+        worker_task, "get_worker", lambda: SimpleNamespace(address="tcp://10.0.0.7:4")
+    )
     plan = Plan([])
     part = Part(Config(), tmp_path, plan, 0, 1, "", 8, ".ego4dfs/dask-1", "topic", "stop")
     older = replace(part, release="0.0.1")

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from ego4dfs.blocks import PART_SIZE
-from ego4dfs.copies import Journal, Layout, State
-from ego4dfs.copies import journal as journal_module
+from ego4dfs.copies import Journal, Layout, State, journal_file
 from ego4dfs.copies.checksum import compare_file
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.errors import CredentialsRejected, OutputError, StoreUnavailable
@@ -260,7 +259,7 @@ def test_after_a_reboot_only_what_was_synced_counts(tmp_path, monkeypatch, synce
     begun(journal, tmp_path / "a", (0, MIB), (4 * MIB, 5 * MIB), sync=synced)
     journal.close()
     if rebooted:
-        monkeypatch.setattr(journal_module, "_boot_id", lambda: "another")
+        monkeypatch.setattr(journal_file, "boot_id", lambda: "another")
     journal = Journal(layout.state)
     part = PartFile(Folder.at(tmp_path), "v9/a", "s3://b/a", FACTS, journal)
     kept = [(MIB, 4 * MIB), (5 * MIB, 10 * MIB)]

@@ -557,3 +557,36 @@ def test_a_damaged_plan_of_a_killed_shard_is_ignored(tmp_path):
         open_whole(state).close()
         assert not list(state.glob("shard-*"))
     assert sqlite3.connect(state / "journal.sqlite").execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_shard_of_known_paths_copies_only_their_rows(tmp_path):
+    """Hundreds begin at once, each with the lock of the journal, which has 100,000 rows."""
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    facts = ObjectFacts(1, "e", "", 1)
+    names = ["a", "b", "c.part"]
+    with closing(Journal(state)) as whole:
+        whole.complete((f"v9/{n}", Record(f"s3://b/{n}", "", "v9", facts, "md5")) for n in names)
+        whole.begin("v9/d", "s3://b/d", facts, "d.part")
+        whole.written("v9/d", 0, 1)
+    journal = ShardJournal(state, 0, 2, {"v9/a", "v9/d"})
+    # One whose name is like that of an unfinished copy is known, so that it is not removed.
+    assert sorted(path for path, _ in journal.records()) == ["v9/a", "v9/c.part"]
+    assert journal.partial_download("v9/d").ranges == ((0, 1),)
+    journal.begin_part(["v9/a", "v9/d"], "digest")
+    journal.complete([("v9/d", Record("s3://b/d", "", "v9", facts, "md5"))])
+    journal.close()
+    with closing(open_whole(state)) as whole:
+        assert sorted(path for path, _ in whole.records()) == ["v9/a", "v9/b", "v9/c.part", "v9/d"]
+        assert whole.partial_bytes() == {}
+
+
+def test_more_paths_than_one_statement_takes_are_copied(tmp_path):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    facts = ObjectFacts(1, "e", "", 1)
+    paths = [f"v9/{number}" for number in range(2000)]
+    with closing(Journal(state)) as whole:
+        whole.complete((p, Record(f"s3://b/{p}", "", "v9", facts, "md5")) for p in paths)
+    with closing(ShardJournal(state, 0, 2, paths[1:])) as journal:
+        assert sorted(path for path, _ in journal.records()) == sorted(paths[1:])

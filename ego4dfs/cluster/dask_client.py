@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from contextlib import ExitStack
-from dataclasses import dataclass
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 from ego4dfs.config import Config
@@ -19,8 +22,6 @@ WORKERS_S = 60.0
 """How long to wait for the first worker: a scheduler of a batch system starts them later."""
 _LOCAL = re.compile(r"local:([1-9][0-9]{0,2})", re.ASCII)
 _SCHEDULER = re.compile(r"(tcp|tls)://[^\s/@]+:[0-9]{1,5}", re.ASCII)
-_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-"""For local workers: Ctrl-C in a terminal is sent to them, too; the client ends their tasks."""
 _FORMS = "it is tcp://HOST:PORT of a scheduler, or local:N for N processes on this machine"
 
 
@@ -30,6 +31,18 @@ class DaskCluster:
 
     address: str
     config: Config
+
+    @property
+    def of_parts(self) -> Config:
+        """The Config that a part has: its plan has the files that the other options select."""
+        return replace(
+            self.config,
+            video_uids=(),
+            clip_uids=(),
+            include=(),
+            exclude=(),
+            manifest_override_path=None,
+        )
 
     def check(self) -> None:
         """Raise ConfigError for an address of another form, or if Dask is not installed."""
@@ -52,20 +65,20 @@ class DaskCluster:
         for name in ("distributed", "distributed.client"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is reported
         address: str | LocalCluster = self.address
-        if found := _LOCAL.fullmatch(self.address):
-            address = stack.enter_context(
-                LocalCluster(
-                    n_workers=int(found[1]),
-                    threads_per_worker=1,
-                    host="127.0.0.1",
-                    dashboard_address=None,
-                    preload=[_IGNORE_INTERRUPTS],
-                    memory_limit=0,
-                    silence_logs=logging.ERROR,
-                )
-            )
         try:
-            client: Client = stack.enter_context(Client(address, timeout=_CONNECT_S))
+            with _interrupts_deferred():
+                if found := _LOCAL.fullmatch(self.address):
+                    address = stack.enter_context(
+                        LocalCluster(
+                            n_workers=int(found[1]),
+                            threads_per_worker=1,
+                            host="127.0.0.1",
+                            dashboard_address=None,
+                            memory_limit=0,
+                            silence_logs=logging.ERROR,
+                        )
+                    )
+                client: Client = stack.enter_context(Client(address, timeout=_CONNECT_S))
             client.wait_for_workers(1, timeout=WORKERS_S)
         except (OSError, TimeoutError, ValueError) as error:
             raise ConfigError(
@@ -78,3 +91,26 @@ class DaskCluster:
                 hint="set distributed.comm.tls in the configuration of Dask",
             ) from error
         return client
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Raise KeyboardInterrupt after the block if SIGINT or SIGTERM came during it.
+
+    A LocalCluster that is interrupted while it starts cannot be closed. The processes that are
+    started inherit a mask with SIGINT: Ctrl-C in a terminal is sent to them, too, and the client
+    ends their tasks.
+    """
+    found: list[int] = []
+    ends = (signal.SIGINT, signal.SIGTERM)
+    resource_tracker.ensure_running()  # its start would change the mask of a thread
+    before = {end: signal.signal(end, lambda end, _frame: found.append(end)) for end in ends}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for end, handler in before.items():
+            signal.signal(end, handler)
+    if found:
+        raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Parts: what one Dask task fetches of a plan, and what it reports."""
+"""Parts: what one Dask task fetches of a plan, and the division of plans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ego4dfs.config import Config
-from ego4dfs.prefetch import TO_FETCH, Item, Plan, Problem, Report, Status
+from ego4dfs.prefetch import TO_FETCH, Item, Plan
 from ego4dfs.prefetch.shard import assign
 
 PART_BYTES = 16 << 30
@@ -30,7 +30,9 @@ class Part:
     """One task. It has no credentials: each worker uses those of its own machine.
 
     `root` is the directory of the copies. A worker that does not find `mark` there sees another
-    directory than the client. `digest` is that of the whole plan, `release` the client's version.
+    directory than the client; without a mark the directory is that of the worker's node. `digest`
+    is that of the whole plan, `release` the client's version. The files of `unwritable` datasets
+    fail. Blocks in a cache are pinned with `pin`.
     """
 
     config: Config
@@ -43,40 +45,10 @@ class Part:
     mark: str
     topic: str
     stop: str
+    node: str = ""
+    unwritable: Mapping[str, OSError] = field(default_factory=dict)
+    pin: bool = False
     release: str = field(default_factory=installed)
-
-
-@dataclass(frozen=True, slots=True)
-class PartReport:
-    """What one attempt of a task has done: values of its Report, which the client sums up."""
-
-    attempt: str
-    done: int = 0
-    skipped: int = 0
-    fetched_bytes: int = 0
-    cached_bytes: int = 0
-    resumed_bytes: int = 0
-    active: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
-    stopped_by: BaseException | None = None
-
-    @classmethod
-    def of(cls, report: Report, attempt: str, *, is_final: bool = False) -> PartReport:
-        """Return the state of a run; its problems and its error only if it has ended.
-
-        Without these it has plain values only, as the events of Dask must.
-        """
-        return cls(
-            attempt,
-            report.counts[Status.DONE],
-            report.counts[Status.SKIPPED],
-            report.fetched_bytes,
-            report.cached_bytes,
-            report.resumed_bytes,
-            report.under_way(),
-            tuple(report.problems) if is_final else (),
-            report.stopped_by if is_final else None,
-        )
 
 
 def split(plan: Plan, workers: int) -> list[Plan]:
@@ -87,7 +59,7 @@ def split(plan: Plan, workers: int) -> list[Plan]:
     """
     items = [item for item in plan.items if item.state in TO_FETCH]
     has_sizes = all(item.facts is not None for item in items)
-    sizes = {item.url: item.object_size if has_sizes else 1 for item in items}
+    sizes = {item.url: item.size if has_sizes else 1 for item in items}
     wanted = max(_PARTS_PER_WORKER * workers, sum(sizes.values()) // PART_BYTES)
     count = min(wanted, len(sizes), _MAX_PARTS)
     part_of = assign(sizes, count) if count else {}

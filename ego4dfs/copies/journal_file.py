@@ -265,3 +265,11 @@ def _lock(descriptor: int, wait_s: float) -> None:
             return
         time.sleep(_PAUSE_S)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def boot_id() -> str:
+    """Return the id of the boot of this machine; without one, no other process has the same."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"unknown-{time.time_ns()}"  # only synced bytes count

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ego4dfs.store import ObjectFacts
 
@@ -47,3 +50,9 @@ def _resolution_ns(time_ns: int) -> int:
     while time_ns % (10 * resolution_ns) == 0:
         resolution_ns *= 10
     return resolution_ns
+
+
+def record_of_row(row: Sequence[Any]) -> Record:
+    """Return the record of a row; records share equal strings, because there are many."""
+    source, release, checksum = map(sys.intern, row[2:5])
+    return Record(row[1], source, release, ObjectFacts(*row[7:]), checksum, row[5], row[6])

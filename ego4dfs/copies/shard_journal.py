@@ -1,9 +1,9 @@
 """Journals of shards: several prefetches fill one directory, each with a journal of its own.
 
 SQLite databases cannot be shared by the machines of a cluster, so each shard writes its own, in
-`<root>/.ego4dfs/shard-<index>-of-<count>/`. It begins as a copy of the directory's journal. Its
-rows are moved there when the shard ends or, if it was killed, by the next prefetch or shard. The
-lock of the directory's journal is held only meanwhile.
+`<root>/.ego4dfs/shard-<index>-of-<count>/`. It begins as a copy of the directory's journal, or of
+its own rows there. They are moved back when the shard ends or, if it was killed, by the next
+prefetch or shard. The lock of the directory's journal is held only meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import logging
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,24 +52,38 @@ class ShardJournal(Journal):
     Raises OutputError as Journal does, and on a filesystem without locks.
     """
 
-    def __init__(self, state: Path, index: int, count: int) -> None:
-        """Begin with a copy of the journal in `state`."""
+    def __init__(
+        self, state: Path, index: int, count: int, paths: Collection[str] | None = None
+    ) -> None:
+        """Begin with a copy of the journal in `state`, or only of its rows of `paths`.
+
+        With `paths` the journal was opened and checked just before, by the process that has
+        divided them.
+        """
         self._state = state
         self._directory = state / f"shard-{index}-of-{count}"
         self._own: frozenset[str] = frozenset()
+        self._is_checked = paths is not None
         with journal_file.exclusive(state, WAIT_S):
             pass  # it has locks
-        with closing(Journal(state, wait_s=WAIT_S)) as whole:
+        with closing(self._whole()) as whole:
             for directory in _directories(state):
                 if not _is_running(directory):
                     _join(whole, directory)
             self._directory.mkdir(exist_ok=True)
             super().__init__(self._directory)
-            self.copy_all(whole)
+            if paths is None:
+                self.copy_all(whole)
+            else:
+                wanted = {*paths, *whole.complete_part_names()}
+                self.replace_rows(wanted, whole.rows(wanted))
         try:
             self._note_rows()
         except sqlite3.Error as error:
             raise journal_file.unusable(self._path, error) from error
+
+    def _whole(self) -> Journal:
+        return Journal(self._state, wait_s=WAIT_S, is_checked=self._is_checked)
 
     @property
     def is_shared(self) -> bool:
@@ -111,7 +125,7 @@ class ShardJournal(Journal):
         """Move the rows to the directory's journal, and close this one."""
         try:
             rows = self.rows(self._own)
-            with closing(Journal(self._state, wait_s=WAIT_S)) as whole:
+            with closing(self._whole()) as whole:
                 whole.replace_rows(self._own, rows)
                 whole.sync()
                 super().close()

@@ -1,0 +1,47 @@
+"""A Dask cluster of processes on this machine, with workers on several hosts: 127.0.0.1, .2, ..."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit.processes import wait_until
+
+_QUIET: Mapping[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+@dataclass
+class Cluster:
+    """A scheduler, and a function that starts a worker."""
+
+    address: str
+    scheduler: subprocess.Popen[Any]
+    start: Callable[..., subprocess.Popen[Any]]
+
+    def worker(
+        self, host: str = "127.0.0.1", *, within: Sequence[str] = (), **variables: str
+    ) -> subprocess.Popen[Any]:
+        """Start a worker at an address, by the first words `within` of another command."""
+        module = [sys.executable, "-m", "distributed.cli.dask_worker", self.address]
+        how = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--death-timeout", "60"]
+        command = [*within, *module, "--host", host, "--no-dashboard", *how]
+        return self.start(command, env={**os.environ, **variables}, **_QUIET)
+
+
+@pytest.fixture
+def dask_cluster(spawn: Callable[..., subprocess.Popen[Any]], tmp_path: Path) -> Cluster:
+    """A scheduler without workers."""
+    known = tmp_path / "scheduler.json"
+    module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    where = ["--host", "127.0.0.1", "--no-dashboard", "--port", "0", "--scheduler-file", str(known)]
+    scheduler = spawn([*module, *where], **_QUIET)
+    address = wait_until(lambda: known.exists() and json.loads(known.read_text())["address"])
+    return Cluster(address, scheduler, spawn)
