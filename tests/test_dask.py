@@ -308,11 +308,10 @@ def test_a_key_that_is_refused_ends_the_run_with_its_remedy(
         (["--dask", "8786"], "--dask 8786: not an address"),
         (["--dask", "local:0"], "--dask local:0: not an address"),
         (["--dask", "local:2", "--shard", "0/2"], "--dask and --shard cannot be used together"),
-        (["--dask", "local:2", "--to", "cache"], "--dask cannot be used with --to cache"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(written, prefetch, arguments, text):
-    done = prefetch("-y", *arguments, code=2, out="cache" not in arguments)
+    done = prefetch("-y", *arguments, code=2)
     assert text in complaint(done)
 
 

@@ -19,22 +19,27 @@ def add_dask(group: argparse._ArgumentGroup) -> None:
         " of its scheduler, or local:N for N processes on this machine. What a lost worker has not"
         " finished is taken over by another one",
     )
+    group.add_argument(
+        "--each-node",
+        action="store_true",
+        help="with --dask: each node fetches all files into its own directory at the path of -o,"
+        " and its workers share that work",
+    )
 
 
 def cluster_of(args: argparse.Namespace, config: Config) -> DaskCluster | None:
     """Return the cluster that the option names; None without it. Raises ConfigError."""
     if args.dask is None:
+        if args.each_node:
+            raise ConfigError("--each-node: only for --dask", hint="add --dask ADDRESS")
         return None
     if args.shard is not None:
         raise ConfigError(
             "--dask and --shard cannot be used together",
             hint="leave out --shard: --dask divides the files itself",
         )
-    if args.to == "cache":
-        raise ConfigError(
-            "--dask cannot be used with --to cache",
-            hint="run it with --shard on each machine, or with --dask into a directory",
-        )
+    if args.each_node:
+        _check_each_node(args, config)
     for flag, url in (("--source", config.source), ("--endpoint-url", config.endpoint_url)):
         if masked(url) != url:
             raise ConfigError(
@@ -44,3 +49,12 @@ def cluster_of(args: argparse.Namespace, config: Config) -> DaskCluster | None:
     cluster = DaskCluster(args.dask, config)
     cluster.check()
     return cluster
+
+
+def _check_each_node(args: argparse.Namespace, config: Config) -> None:
+    if args.to == "cache":
+        text = "--each-node: not needed with --to cache"
+        raise ConfigError(text, hint="leave it out: the cache of each node is filled")
+    if config.bypass_existing:
+        text = "--bypass-existing: not allowed with --each-node"
+        raise ConfigError(text, hint="leave it out: files of each node are compared with ETags")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -27,6 +27,7 @@ from ego4dfs.cli.output import ExitCode, end_process
 from ego4dfs.cli.parser import Parser
 from ego4dfs.cli.prefetch_cache import ToCache
 from ego4dfs.cli.prefetch_indexes import IndexesToCache
+from ego4dfs.cli.prefetch_nodes import ToNodes
 from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
 from ego4dfs.cli.prefetch_windows import WindowsToCache
 from ego4dfs.cli.progress import Progress
@@ -42,19 +43,18 @@ from ego4dfs.errors import ConfigError, CredentialsRejected, Ego4DError
 from ego4dfs.prefetch import (
     JOBS,
     TO_FETCH,
+    Destination,
     Fetcher,
     Outage,
     Plan,
     Planner,
     ReleaseFiles,
     Report,
-    Selections,
     Shard,
     disks_of,
     room_on,
     without_space,
 )
-from ego4dfs.prefetch.disk_errors import concerns_process
 from ego4dfs.session import Session
 from ego4dfs.vfs import open_selected_session
 
@@ -127,8 +127,14 @@ def run(args: argparse.Namespace) -> int:
     command = _Command(config, Layout(out, config.version), printer, args, shard, cluster)
     if to_cache:
         with terminated_as_interrupted():
-            into = _into_cache(args)(config, args, printer, command.listings, shard)
+            into = _into_cache(args)(config, args, printer, command.listings, shard, cluster)
             return into.run(lambda state: RetryCommands(parser_of("prefetch"), args, config, state))
+    if cluster is not None and args.each_node:
+        retry = RetryCommands(parser_of("prefetch"), args, config, command.layout.state)
+        with terminated_as_interrupted():
+            return ToNodes(config, command.layout, args, printer, command.listings).run(
+                cluster, retry
+            )
     if args.dry_run:
         return command.show_plan()
     with terminated_as_interrupted():
@@ -156,13 +162,13 @@ class _Command:
         self._config = config
         self._shard = shard
         self._cluster = cluster
-        self._layout = layout
+        self.layout = layout
         self._printer = printer
         self._args = args
 
     def show_plan(self) -> int:
         """Print the plan; nothing is written outside the cache directory."""
-        journal = Journal(self._layout.state, read_only=True)
+        journal = Journal(self.layout.state, read_only=True)
         session = self._open()
         try:
             listings, refused = self.listings(session)
@@ -170,9 +176,9 @@ class _Command:
                 return self._printer.all_refused(refused, ())
             self._printer.skipped_datasets(refused)
             plan = self._plan(session, journal, listings)
-            disks = disks_of(plan, self._layout, journal.partial_bytes())
+            disks = disks_of(plan, self.layout, journal.partial_bytes())
         except OSError as error:
-            raise unusable(error, self._layout.root) from error
+            raise unusable(error, self.layout.root) from error
         finally:
             session.close()
             journal.close()
@@ -190,19 +196,19 @@ class _Command:
                     refused, self._retry(Report(refused=refused), session)
                 )
             self._printer.skipped_datasets(refused)
-            self._layout.prepare(())
-            journal = open_journal(self._layout, self._shard)
+            self.layout.prepare(())
+            journal = open_journal(self.layout, self._shard)
             try:
                 return self._fetch(session, journal, listings, refused)
             finally:
                 journal.close()
         except OSError as error:
-            raise unusable(error, self._layout.root) from error
+            raise unusable(error, self.layout.root) from error
         finally:
             session.close()
 
     def _open(self) -> Session:
-        directory = self._layout.root / self._layout.version_name
+        directory = self.layout.root / self.layout.version_name
         self._printer.start(self._config.datasets, str(directory))
         return open_selected_session(
             self._config, pass_refused=True, must_match=not self._args.manifests_only
@@ -214,7 +220,7 @@ class _Command:
             outage.on_wait = partial(progress.outage, outage)
             planner = Planner(
                 session,
-                self._layout,
+                self.layout,
                 journal,
                 skip_checks=self._config.skip_s3_checks,
                 bypass=self._config.bypass_existing,
@@ -267,9 +273,9 @@ class _Command:
         refused: Mapping[str, Ego4DError],
     ) -> int:
         with suppress(OSError):  # the one in the root is found without it, and fails alone
-            ReleaseFiles(self._layout).offer_metadata()
+            ReleaseFiles(self.layout).offer_metadata()
         plan = self._plan(session, journal, listings)
-        disks = disks_of(plan, self._layout, journal.partial_bytes())
+        disks = disks_of(plan, self.layout, journal.partial_bytes())
         self._printer.plan(plan, disks[0].free_bytes, room=room_on(disks), is_all=False)
         full = without_space(disks)
         self._printer.skipped_datasets({" ".join(disk.datasets): disk.error() for disk in full})
@@ -292,19 +298,22 @@ class _Command:
         refused: Mapping[str, Ego4DError],
     ) -> int:
         """Write the files of the plan, except those of `unwritable` datasets, and report."""
-        self._layout.prepare(())
+        self.layout.prepare(())
+        override = self._config.manifest_override_path
+        destination = Destination(self.layout, writes_manifests=override is None)
         wanted = {d.dataset for d in plan.datasets if d.dataset and d.count(*TO_FETCH)}
         with journal.exclusive():
             begin_part(journal, plan)
-            unwritable = {**unwritable, **self._prepare_datasets(listings, wanted)}
-            self._remember(plan)
+            unwritable = {**unwritable, **destination.prepare(listings, wanted)}
+            is_part = self._config.is_filtered or override or plan.share
+            destination.remember(plan, is_all=not is_part)
         fetcher_of: partial[DaskFetcher] | partial[Fetcher]
         fetcher_of = partial(Fetcher, retry_for_s=self._config.retry_for_s)
         if self._cluster:
             fetcher_of = partial(DaskFetcher, cluster=self._cluster)
         fetcher = fetcher_of(
             session,
-            self._layout,
+            self.layout,
             journal,
             plan,
             jobs=self._args.jobs,
@@ -313,7 +322,7 @@ class _Command:
         fetcher.report.refused.update(refused)
         self._write_top_manifest(session, fetcher.report)
         for dataset in unwritable.keys() - wanted:
-            path = self._layout.relative(dataset, MANIFEST)
+            path = self.layout.relative(dataset, MANIFEST)
             fetcher.report.not_written(path, unwritable[dataset])
         return self._run(session, fetcher)
 
@@ -326,52 +335,11 @@ class _Command:
             end_process(code)
         return code
 
-    def _remember(self, plan: Plan) -> None:
-        """Record the selection: `verify` reports only its files as missing.
-
-        The files of other shards are not recorded: they may be meant for other directories.
-        """
-        config, selections = self._config, Selections(self._layout.state)
-        is_all = not (config.is_filtered or config.manifest_override_path or plan.share)
-        for dataset in plan.datasets:
-            names = None if is_all else [item.name for item in dataset.items]
-            selections.add(config.version, dataset.dataset, names)
-        selections.save()
-
-    def _prepare_datasets(
-        self, listings: Sequence[Listing], wanted: Collection[str]
-    ) -> dict[str, OSError]:
-        """Create the directories and write the manifests; return the error of each that failed.
-
-        The `wanted` datasets have files to fetch; the directory of another one may be read-only.
-        One failure does not stop the others, because each dataset may be on its own disk. Raises
-        OSError if no wanted dataset can be written.
-        """
-        failed: dict[str, OSError] = {}
-        needed = frozenset(wanted or (listing.dataset for listing in listings))
-        for listing in listings:
-            error = self._prepare_dataset(listing, is_wanted=listing.dataset in wanted)
-            if error is not None:
-                failed[listing.dataset] = error
-                if needed <= failed.keys() or concerns_process(error):
-                    raise error
-        return failed
-
-    def _prepare_dataset(self, listing: Listing, *, is_wanted: bool) -> OSError | None:
-        try:
-            if is_wanted:
-                self._layout.prepare_dataset(listing.dataset)
-            if self._config.manifest_override_path is None:
-                ReleaseFiles(self._layout).manifest(listing)
-        except OSError as error:
-            return error
-        return None
-
     def _write_top_manifest(self, session: Session, report: Report) -> None:
         if not self._config.manifest:
             return
         try:
-            path = ReleaseFiles(self._layout).top_manifest(session.catalog.listing(PRIMARY))
+            path = ReleaseFiles(self.layout).top_manifest(session.catalog.listing(PRIMARY))
         except OSError as error:
             report.not_written(MANIFEST, error)
             return
@@ -385,7 +353,7 @@ class _Command:
 
     def _show_metadata(self, report: Report) -> None:
         try:
-            path = ReleaseFiles(self._layout).metadata()
+            path = ReleaseFiles(self.layout).metadata()
         except OSError as error:  # the downloaded files are complete nevertheless
             report.not_written(METADATA, error)
             return
@@ -393,5 +361,5 @@ class _Command:
             self._printer.say(f"Ego4D Metadata: {path}")
 
     def _retry(self, report: Report, session: Session) -> list[str]:
-        retry = RetryCommands(parser_of("prefetch"), self._args, self._config, self._layout.state)
+        retry = RetryCommands(parser_of("prefetch"), self._args, self._config, self.layout.state)
         return retry.commands(report, session.catalog.peek)

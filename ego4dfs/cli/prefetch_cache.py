@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter, plan_code, report_code
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
 from ego4dfs.cli.windows_file import check_windows_file
+from ego4dfs.cluster import DaskCluster, NodeFetcher, Work, blocks_of_nodes
 from ego4dfs.config import Config
-from ego4dfs.errors import CacheError, ConfigError, Ego4DError
-from ego4dfs.prefetch import TO_FETCH, CacheWarmer, Plan, Report, Shard
+from ego4dfs.copies import State
+from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.prefetch import COMPLETE, TO_FETCH, CacheWarmer, Item, Plan, Report, Shard
+from ego4dfs.prefetch.cache_room import bytes_to_fetch, check_disk
 from ego4dfs.session import Session
-from ego4dfs.text import distinct_sizes, human_size
+from ego4dfs.text import human_size
 from ego4dfs.vfs import open_selected_session
 
 _CACHE_ONLY = {
@@ -92,9 +95,14 @@ class ToCache:
         printer: PrefetchPrinter,
         listings: Listings,
         shard: Shard | None,
+        cluster: DaskCluster | None,
     ) -> None:
-        """Fetch what `listings` returns for a session, or its `shard`."""
+        """Fetch what `listings` returns for a session, or its `shard`.
+
+        With a `cluster` it is fetched into the caches of its nodes, not into that of this command.
+        """
         self._shard = shard
+        self._cluster = cluster
         self._config = config
         self._args = args
         self._printer = printer
@@ -133,14 +141,19 @@ class ToCache:
         self._printer.plan(
             plan, self._room_bytes(session), room=self._room(session), refused=refused, is_all=dry
         )
-        warmer.check_room(plan, pin=self._pin)
-        check_disk(session, bytes_to_fetch(plan), self._config.cache_dir)
+        self._check_room(session, warmer, plan)
         if dry:
             return plan_code(plan, refused)
         if not self._is_confirmed(plan):
             return ExitCode.OK
         warmer.report.refused.update(refused)
         return self._run_warmer(session, warmer, plan, retry)
+
+    def _check_room(self, session: Session, warmer: CacheWarmer, plan: Plan) -> None:
+        """Raise CacheError if the cache has no room; nodes check their own caches."""
+        if self._cluster is None:
+            warmer.check_room(plan, pin=self._pin)
+            check_disk(session, bytes_to_fetch(plan), self._config.cache_dir)
 
     def _is_confirmed(self, plan: Plan) -> bool:
         """Ask, unless there is nothing to fetch, or -y was given."""
@@ -158,7 +171,13 @@ class ToCache:
         url = metadata_url(self._config.version) if self._config.metadata else ""
         wanted = [] if self._args.manifests_only else listings
         with self._planning(warmer) as progress:
-            return warmer.plan(wanted, metadata_url=url, on_facts=progress.facts, shard=self._shard)
+            return warmer.plan(
+                wanted,
+                metadata_url=url,
+                on_facts=progress.facts,
+                facts_only=self._cluster is not None,
+                shard=self._shard,
+            )
 
     @contextmanager
     def _planning(self, warmer: CacheWarmer) -> Iterator[Progress]:
@@ -174,6 +193,8 @@ class ToCache:
         return cache.bytes_left_to_pin if self._pin else int(cache.max_bytes * PIN_SHARE)
 
     def _room(self, session: Session) -> str:
+        if self._cluster is not None:
+            return "each node fetches what its cache lacks"
         return f"the cache has room for {human_size(self._room_bytes(session))}"
 
     def _run_warmer(
@@ -187,12 +208,28 @@ class ToCache:
     ) -> int:
         """Fetch a plan; `earlier` is the report of its preparation."""
         began_s = time.monotonic()
+        report = warmer.report
         with Progress(self._printer.progress_stream) as progress:
-            ended = warmer.run(plan, lambda: progress.show(warmer.report), pin=self._pin)
+            if self._cluster is None:
+                ended = warmer.run(plan, lambda: progress.show(report), pin=self._pin)
+            else:
+                fetcher = self._on_nodes(
+                    blocks_of_nodes(self._config, pin=self._pin), plan, self._cluster
+                )
+                fetcher.report.refused.update(report.refused)
+                report = fetcher.report
+                ended = fetcher.run(lambda: progress.show(report))
         seconds = time.monotonic() - began_s
         if earlier is not None:
-            warmer.report.include(earlier)
-        return self._end(session, warmer.report, seconds, retry, ended=ended, **more)
+            report.include(earlier)
+        return self._end(session, report, seconds, retry, ended=ended, **more)
+
+    def _on_nodes(self, work: Work, plan: Plan, cluster: DaskCluster) -> NodeFetcher:
+        """Return what does this work on the nodes of the cluster, whatever this cache has."""
+        found = {d.dataset for d in plan.datasets if d.dataset}
+        names = tuple(name for name in self._config.datasets if name in found)
+        cluster = replace(cluster, config=replace(self._config, datasets=names))
+        return NodeFetcher(as_missing(plan), work, cluster=cluster, jobs=self._args.jobs)
 
     def _end(
         self,
@@ -218,19 +255,14 @@ class ToCache:
         return report_code(report)
 
 
-def bytes_to_fetch(plan: Plan) -> int:
-    """Return how many bytes of a plan are not cached."""
-    return plan.bytes(*TO_FETCH) - plan.partial_bytes
+def as_missing(plan: Plan) -> Plan:
+    """Return a plan whose complete files are to be fetched: other caches may lack them."""
+    return replace(
+        plan,
+        datasets=[replace(d, items=[_wanted(item) for item in d.items]) for d in plan.datasets],
+        partial_bytes=0,
+    )
 
 
-def check_disk(session: Session, needed: int, directory: Path) -> None:
-    """Raise CacheError if the disk has no space for what the cache grows by with `needed` bytes."""
-    disk = os.statvfs(directory)
-    free = disk.f_bavail * disk.f_frsize
-    growth = min(needed, session.cache.admin.max_bytes - session.cache.admin.used_bytes)
-    if growth > free:
-        growth_size, free_size = distinct_sizes(growth, free)
-        raise CacheError(
-            f"{directory}: the cache needs {growth_size} more for this, and {free_size} are free",
-            hint="free some space, select less, or choose another disk with --cache-dir",
-        )
+def _wanted(item: Item) -> Item:
+    return replace(item, state=State.FETCH) if item.state in COMPLETE else item

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ego4dfs.blocks import whole_parts
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode, print_json
-from ego4dfs.cli.prefetch_cache import ToCache, check_disk
+from ego4dfs.cli.prefetch_cache import ToCache
 from ego4dfs.cli.prefetch_printer import QUESTION, plan_code, problems_document, share_document
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.retry_commands import RetryCommands
+from ego4dfs.cluster import indexes_of_nodes
 from ego4dfs.errors import ConfigError, Ego4DError
 from ego4dfs.manifest import Entry, filtered
-from ego4dfs.media import MediaIndex
 from ego4dfs.media.locate import FIRST_READ_BYTES
-from ego4dfs.prefetch import TO_FETCH, CacheWarmer, IndexWarmer, Item, Plan, Report
+from ego4dfs.prefetch import (
+    TO_FETCH,
+    CacheWarmer,
+    IndexTotals,
+    IndexWarmer,
+    Item,
+    Plan,
+    Report,
+)
+from ego4dfs.prefetch.cache_room import check_disk
 from ego4dfs.session import Session
 from ego4dfs.text import counted, human_size
 
@@ -43,14 +51,16 @@ class IndexesToCache(ToCache):
         self._printer.share(plan.share)
         videos = sum(item.facts is not None for item in plan.items)
         size = sum(item.object_size for item in plan.items)
-        needed = sum(map(_estimate, plan.items))
-        missing = sum(_estimate(item) for item in plan.items if _lacks_head(warmer, item))
+        needed = missing = sum(map(_estimate, plan.items))
+        cached = ""
+        if self._cluster is None:
+            missing = sum(_estimate(item) for item in plan.items if _lacks_head(warmer, item))
+            cached = f", of which {human_size(needed - missing)} are cached"
+            check_disk(session, missing, self._config.cache_dir)
         self._printer.say(
             f"{counted(videos, 'video')}, {human_size(size)}; the indexes need about"
-            f" {human_size(needed)}, of which {human_size(needed - missing)} are cached;"
-            f" {self._room(session)}."
+            f" {human_size(needed)}{cached}; {self._room(session)}."
         )
-        check_disk(session, missing, self._config.cache_dir)
         if self._args.dry_run:
             estimates = {"needed_bytes": needed, "needed_cached_bytes": needed - missing}
             self._show_plan(plan, refused, videos=videos, video_bytes=size, **estimates)
@@ -70,42 +80,29 @@ class IndexesToCache(ToCache):
     def _fetch_indexes(
         self, session: Session, plan: Plan, refused: dict[str, Ego4DError], retry: RetryCommands
     ) -> int:
-        totals = _Totals()
-        warmer = IndexWarmer(session, totals.add, retry_for_s=self._config.retry_for_s)
-        report, began_s = warmer.report, time.monotonic()
-        report.refused.update(refused)
+        began_s = time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
-            ended = warmer.run(plan, lambda: progress.show(report), pin=self._pin)
-        self._printer.say(
-            f"{counted(totals.videos, 'index', 'indexes')}, {human_size(totals.index_bytes)};"
-            f" the videos have {human_size(totals.video_bytes)}."
-        )
+            report, totals, ended = self._run_indexes(session, plan, progress)
+        report.refused.update(refused)
+        sizes = human_size(totals["index_bytes"]), human_size(totals["video_bytes"])
+        indexes = counted(totals["videos"], "index", "indexes")
+        self._printer.say(f"{indexes}, {sizes[0]}; the videos have {sizes[1]}.")
         seconds = time.monotonic() - began_s
-        return self._end(
-            session,
-            report,
-            seconds,
-            retry,
-            ended=ended,
-            videos=totals.videos,
-            index_bytes=totals.index_bytes,
-            video_bytes=totals.video_bytes,
-        )
+        return self._end(session, report, seconds, retry, ended=ended, **totals)
 
-
-class _Totals:
-    """Sums over videos. Safe from several threads; `_lock` guards all."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.videos = self.index_bytes = self.video_bytes = 0
-
-    def add(self, _: Item, index: MediaIndex, ranges: Sequence[range]) -> None:
-        """Count a video, and the bytes that were read for its index."""
-        with self._lock:
-            self.videos += 1
-            self.index_bytes += sum(map(len, ranges))
-            self.video_bytes += index.size
+    def _run_indexes(
+        self, session: Session, plan: Plan, progress: Progress
+    ) -> tuple[Report, Mapping[str, int], bool]:
+        """Fetch; return the report, the sums, and whether all threads have ended."""
+        totals = IndexTotals()
+        if self._cluster is None:
+            warmer = IndexWarmer(session, totals.add, retry_for_s=self._config.retry_for_s)
+            ended = warmer.run(plan, lambda: progress.show(warmer.report), pin=self._pin)
+            return warmer.report, totals.document(), ended
+        work = indexes_of_nodes(self._config, pin=self._pin)
+        fetcher = self._on_nodes(work, plan, self._cluster)
+        ended = fetcher.run(lambda: progress.show(fetcher.report))
+        return fetcher.report, {**totals.document(), **fetcher.totals}, ended
 
 
 def _estimate(item: Item) -> int:

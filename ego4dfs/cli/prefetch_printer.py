@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
+from ego4dfs.cli.node_report import node_lines, nodes_document, say_failed_nodes
 from ego4dfs.cli.output import ExitCode, exit_code, print_error, print_json, say, table
 from ego4dfs.copies import State, unusable
 from ego4dfs.errors import ConfigError, Ego4DError
@@ -174,8 +175,9 @@ class PrefetchPrinter:
         if self.as_json:
             print_json({**_report_document(report, seconds, retry, code, self.out), **more})
         elif report.files != report.counts[Status.SKIPPED]:
-            self.say(_report_line(report, seconds))
+            self.say(_report_line(report, seconds), *node_lines(report))
         self.problems(report)
+        say_failed_nodes(report)
         for refusal in report.refused.values():
             print_error(refusal)
         self._end(report, retry)
@@ -228,6 +230,8 @@ def report_code(report: Report) -> int:
         return 128 + signal.SIGINT
     if error is not None:
         return exit_code(error) if isinstance(error, Ego4DError) else ExitCode.FAILURE
+    if any(node.error is not None for node in report.nodes):
+        return ExitCode.PARTIAL
     if not report.problems:
         return ExitCode.PARTIAL if report.refused else ExitCode.OK
     if report.counts[Status.DONE] + report.counts[Status.SKIPPED]:
@@ -376,6 +380,7 @@ def _report_document(
         "stopped_by": None if error is None else str(error) or type(error).__name__,
         **problems_document(report),
         **share_document(report.share),
+        **nodes_document(report),
         "retry": list(retry),
         "exit_code": int(code),
     }

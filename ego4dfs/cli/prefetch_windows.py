@@ -6,7 +6,7 @@ import time
 
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode, print_json
-from ego4dfs.cli.prefetch_cache import ToCache, bytes_to_fetch, check_disk
+from ego4dfs.cli.prefetch_cache import ToCache, as_missing
 from ego4dfs.cli.prefetch_indexes import videos_of
 from ego4dfs.cli.prefetch_printer import problems_document, report_code, share_document
 from ego4dfs.cli.retry_commands import RetryCommands
@@ -53,16 +53,17 @@ class WindowsToCache(ToCache):
         if report.stopped_by is not None or not found.has_ended:
             seconds = time.monotonic() - began_s
             return self._end(session, report, seconds, retry, ended=found.has_ended)
+        if self._cluster is not None:
+            found.plan = as_missing(found.plan)
         self._has_bad_rows = bool(found.bad.count)
         self._show(session, found)
-        warmer.check_room(found.plan, pin=self._pin)
-        check_disk(session, bytes_to_fetch(found.plan), self._config.cache_dir)
+        self._check_room(session, warmer, found.plan)
         if self._args.dry_run:
             self._printer.problems(report)
             return self._code(report)
         if not self._is_confirmed(found.plan):
             return ExitCode.OK
-        if not found.plan.count(*TO_FETCH):
+        if self._cluster is None and not found.plan.count(*TO_FETCH):
             self._printer.say("All that the windows need is cached.")
         return self._run_warmer(session, warmer, found.plan, retry, report, **_document(found))
 

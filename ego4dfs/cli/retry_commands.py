@@ -38,7 +38,7 @@ class RetryCommands:
 
     def commands(self, report: Report, listing: Callable[[str], Listing | None]) -> list[str]:
         """Return the commands that continue this run; none if nothing failed."""
-        if report.stopped_by is not None:
+        if report.stopped_by is not None or any(node.error for node in report.nodes):
             return [self._line(())]
         if self._args.get("shard") and (report.problems or report.refused):
             return [self._line(())]  # fewer files would be split in another way
@@ -51,7 +51,7 @@ class RetryCommands:
         self, problems: Sequence[Problem], listing: Callable[[str], Listing | None]
     ) -> Iterator[str]:
         by_dataset: dict[str, list[Problem]] = {}
-        for problem in problems:
+        for problem in {one.path: one for one in problems}.values():  # on several nodes
             by_dataset.setdefault(problem.dataset, []).append(problem)
         if by_dataset.pop("", None):
             yield self._line(FILTERS, manifests_only=True)

@@ -1,10 +1,11 @@
 """Prefetch: bulk downloads, resumed and compared with ETags, into copies or the block cache."""
 
 from ego4dfs.prefetch.cache_warmer import CacheWarmer
+from ego4dfs.prefetch.destination import Destination
 from ego4dfs.prefetch.disk_space import disks_of, room_on, without_space
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher
 from ego4dfs.prefetch.head_requests import Revalidator
-from ego4dfs.prefetch.index_warmer import IndexWarmer
+from ego4dfs.prefetch.index_warmer import IndexTotals, IndexWarmer
 from ego4dfs.prefetch.mirror import Mirror
 from ego4dfs.prefetch.outage import Outage
 from ego4dfs.prefetch.plan import (
@@ -18,7 +19,7 @@ from ego4dfs.prefetch.plan import (
 )
 from ego4dfs.prefetch.planner import Planner
 from ego4dfs.prefetch.release_files import ReleaseFiles
-from ego4dfs.prefetch.report import Problem, Report, Status
+from ego4dfs.prefetch.report import NodeReport, Problem, Report, Status
 from ego4dfs.prefetch.selection_history import Expected, Selections
 from ego4dfs.prefetch.shard import Shard
 from ego4dfs.prefetch.windows import WindowPlan, WindowPlanner
@@ -30,11 +31,14 @@ __all__ = [
     "UNAVAILABLE",
     "CacheWarmer",
     "DatasetPlan",
+    "Destination",
     "Expected",
     "Fetcher",
+    "IndexTotals",
     "IndexWarmer",
     "Item",
     "Mirror",
+    "NodeReport",
     "Outage",
     "Plan",
     "Planner",

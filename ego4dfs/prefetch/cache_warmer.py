@@ -100,16 +100,19 @@ class CacheWarmer:
         share = None
         if shard is not None:
             datasets, share = shard.of(datasets, by_size=True)
-        if facts_only:
-            return Plan(datasets, share=share)
-        compared = [[self._compared(item) for item in dataset.items] for dataset in datasets]
-        return Plan(
-            [
+        plan = Plan(datasets, share=share)
+        return plan if facts_only else self.compared(plan)
+
+    def compared(self, plan: Plan) -> Plan:
+        """Return a plan with what is cached now of the files that are to be fetched."""
+        compared = [[self._compared(item) for item in dataset.items] for dataset in plan.datasets]
+        return replace(
+            plan,
+            datasets=[
                 replace(dataset, items=[item for item, _ in some])
-                for dataset, some in zip(datasets, compared, strict=True)
+                for dataset, some in zip(plan.datasets, compared, strict=True)
             ],
             partial_bytes=sum(begun for some in compared for _, begun in some),
-            share=share,
         )
 
     def check_room(self, plan: Plan, *, pin: bool) -> None:

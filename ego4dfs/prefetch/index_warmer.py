@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ego4dfs.blocks import total_bytes, whole_parts
@@ -20,6 +20,30 @@ from ego4dfs.session import Session
 
 Use = Callable[[Item, MediaIndex, tuple[range, ...]], None]
 """Gets a video, its index, and the bytes that were read to find it, in whole parts."""
+
+
+class IndexTotals:
+    """Sums over videos. Safe from several threads; `_lock` guards all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._videos = self._index_bytes = self._video_bytes = 0
+
+    def add(self, _: Item, index: MediaIndex, ranges: Sequence[range]) -> None:
+        """Count a video, and the bytes that were read for its index."""
+        with self._lock:
+            self._videos += 1
+            self._index_bytes += sum(map(len, ranges))
+            self._video_bytes += index.size
+
+    def document(self) -> dict[str, int]:
+        """Return the sums for programs."""
+        with self._lock:
+            return {
+                "videos": self._videos,
+                "index_bytes": self._index_bytes,
+                "video_bytes": self._video_bytes,
+            }
 
 
 class IndexWarmer:

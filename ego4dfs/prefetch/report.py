@@ -49,12 +49,26 @@ class Problem:
 
 
 @dataclass(slots=True)
+class NodeReport:
+    """What one node of a cluster has done, and the error that ended it early, if any."""
+
+    name: str
+    files: int = 0
+    counts: Counter[Status] = field(default_factory=Counter)
+    fetched_bytes: int = 0
+    cached_bytes: int = 0
+    resumed_bytes: int = 0
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
 class Report:
     """Files by status, transferred bytes, and the error that ended the run early, if any.
 
     Safe from several threads; `_lock` guards all of it. `active` are the large files in progress,
     as path -> [bytes done, bytes in all]. `refused` are datasets without a manifest. `outage` says
     whether the store answers. `share` is the part of the selection that is fetched, if not all.
+    `nodes` are those of a cluster that each fetch all of it; the counts are their sums.
     """
 
     files: int = 0
@@ -69,6 +83,7 @@ class Report:
     active: dict[str, list[int]] = field(default_factory=dict)
     outage: Outage = field(default_factory=Outage)
     share: Share | None = None
+    nodes: list[NodeReport] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def done(self, status: Status = Status.DONE, count: int = 1) -> None:

@@ -35,6 +35,14 @@ class Cluster:
         command = [*within, *module, "--host", host, "--no-dashboard", *how]
         return self.start(command, env={**os.environ, **variables}, **_QUIET)
 
+    def wait(self, workers: int) -> None:
+        """Wait until so many workers are there."""
+        code = (
+            "from distributed import Client\n"
+            f"with Client({self.address!r}) as client: client.wait_for_workers({workers}, 60)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
 
 @pytest.fixture
 def dask_cluster(spawn: Callable[..., subprocess.Popen[Any]], tmp_path: Path) -> Cluster:
