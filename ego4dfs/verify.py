@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout, Record, State
 from ego4dfs.copies.checksum import compare_file
-from ego4dfs.copies.etag_trust import BucketEtags
+from ego4dfs.copies.etag_trust import BucketEtags, EvidenceRow
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.copies.name_collisions import disk_names, with_disk_names
 from ego4dfs.copies.rule import FileState, is_as_recorded
@@ -59,16 +59,42 @@ class Finding:
     reason: str = ""
 
 
+class Evidence:
+    """What a journal knows of the ETags of buckets; its rows can be sent to another machine."""
+
+    def __init__(self, rows: Sequence[EvidenceRow]) -> None:
+        self.rows = rows
+
+    def evidence(self, _source: str) -> Sequence[EvidenceRow]:
+        """Return the rows."""
+        return self.rows
+
+
+Check = Callable[[Sequence[Item], Evidence], list[Finding]]
+"""Compares files with the facts of their objects: `check_items` for a root, or a cluster."""
+
+
+def check_items(root: Path, items: Sequence[Item], evidence: Evidence) -> list[Finding]:
+    """Read each file below `root` and compare it; return the findings in order."""
+    check = partial(_check_item, root, BucketEtags(evidence))
+    return map_parallel(check, items, threads=_THREADS, name="verify")
+
+
 def check_plan(
-    layout: Layout, plan: Plan, listings: Iterable[Listing], journal: Journal, release: str
+    layout: Layout,
+    plan: Plan,
+    listings: Iterable[Listing],
+    journal: Journal,
+    release: str,
+    check: Check | None = None,
 ) -> list[Finding]:
     """Check every file of a plan, and find files that no row of these manifests lists.
 
     Those of them that prefetch fetched as part of another release, and that are unchanged since,
-    are stale.
+    are stale. Files are read by `check`, else by this process.
     """
-    check = partial(_check_item, layout.root, BucketEtags(journal))
-    findings = map_parallel(check, plan.items, threads=_THREADS, name="verify")
+    check = check or partial(check_items, layout.root)
+    findings = check(list(plan.items), Evidence(journal.evidence("")))
     for listing in listings:
         entries = listing.manifest.entries
         names = disk_names(layout, listing.dataset, entries, writable=journal.writable)
@@ -113,12 +139,13 @@ def check_journal(
     datasets: Sequence[str],
     admitted: Mapping[str, Collection[str]] | None = None,
     shard: Shard | None = None,
+    check: Check | None = None,
 ) -> tuple[list[Finding], Share | None]:
     """Check every file that the journal has in these datasets, without a request.
 
     With `admitted`, which has file names by dataset, only these files are checked. With `shard`
     only that part of them is, and what it is of the whole is returned too; the first part finds the
-    files without a record.
+    files without a record. Files are read by `check`, else by this process.
     """
     known: dict[str, Record] = {}
     recorded: set[str] = set()
@@ -133,8 +160,9 @@ def check_journal(
         files = [(record.url, record.facts.size) for record in known.values()]
         own, share = shard.share_of(files, dict(files))
         known = {path: record for path, record in known.items() if record.url in own}
-    check = partial(_check_record, layout.root, BucketEtags(journal), known)
-    findings = map_parallel(check, known, threads=_THREADS, name="verify")
+    check = check or partial(check_items, layout.root)
+    items = [_recorded(path, record) for path, record in known.items()]
+    findings = check(items, Evidence(journal.evidence("")))
     if shard is None or shard.index == 0:
         findings += extras(layout, datasets, recorded)
     return findings, share
@@ -265,11 +293,10 @@ def _check_item(root: Path, evidence: BucketEtags, item: Item) -> Finding:
     return _check(root / item.path, evidence, item.path, item.url, item.facts)
 
 
-def _check_record(
-    root: Path, evidence: BucketEtags, known: Mapping[str, Record], path: str
-) -> Finding:
-    record = known[path]
-    return _check(root / path, evidence, path, record.url, record.facts)
+def _recorded(path: str, record: Record) -> Item:
+    """Return the file of a record as an item of a plan."""
+    directory, _, name = path.rpartition("/")
+    return Item(directory, name, "", "", record.url, record.facts, State.RIGHT)
 
 
 def _check(file: Path, evidence: BucketEtags, path: str, url: str, facts: ObjectFacts) -> Finding:

@@ -13,7 +13,7 @@ from functools import partial
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli import parser_of, prefetch_cache
 from ego4dfs.cli.copies_directory import copies_directory
-from ego4dfs.cli.dask_option import add_dask, cluster_of
+from ego4dfs.cli.dask_option import add_dask, add_each_node, cluster_for_prefetch
 from ego4dfs.cli.options import (
     add_cache,
     add_json,
@@ -79,7 +79,8 @@ def add_arguments(parser: Parser) -> None:
     )
     prefetch_cache.add_arguments(group)
     add_shard(group, "fetch")
-    add_dask(group)
+    add_dask(group, "fetch")
+    add_each_node(group)
     group.add_argument(
         "--jobs",
         metavar="N",
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         output_is_optional()
     config = config_from(args)
-    cluster, shard = cluster_of(args, config), shard_of(args.shard, os.environ)
+    cluster, shard = cluster_for_prefetch(args, config), shard_of(args.shard, os.environ)
     if shard is not None:
         args.shard = str(shard)  # a command that continues the run may be typed elsewhere
         config = replace(config, metadata=config.metadata and not shard.index)

@@ -57,6 +57,10 @@ class Progress:
         """Show how many sizes were fetched."""
         self._rare_line(f"fetched the sizes of {done} of {total} objects")
 
+    def checked(self, done: int, total: int) -> None:
+        """Show how many files were compared."""
+        self._rare_line(f"compared {done} of {total} files")
+
     def rows(self, count: int) -> None:
         """Show how many rows were read."""
         self._rare_line(f"read {count} rows")

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ego4dfs.catalog import Listing, metadata_url
 from ego4dfs.cli.copies_directory import copies_directory
+from ego4dfs.cli.dask_option import add_dask, cluster_of
 from ego4dfs.cli.options import (
     add_cache,
     add_json,
@@ -24,8 +25,10 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.shard_option import add_shard, begin_part, open_journal, shard_of
 from ego4dfs.cli.streams import output_is_optional
+from ego4dfs.cli.verify_dask import checked_plan, checking
 from ego4dfs.cli.verify_offline import selected_names
 from ego4dfs.cli.verify_report import broken, report, say_unknown
+from ego4dfs.cluster import DaskCluster
 from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, unusable
 from ego4dfs.errors import (
@@ -68,6 +71,7 @@ def add_arguments(parser: Parser) -> None:
         help="remove unchanged files of another release that this release does not list",
     )
     add_shard(parser, "check")
+    add_dask(parser, "read the files of one shared directory")
     add_retry_for(parser)
     add_selection(
         parser,
@@ -84,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.repair or args.prune:
         output_is_optional()
     config = config_from(args)
-    shard = _shard(args)
+    shard, cluster = _shard(args), cluster_of(args, config)
     out = copies_directory(config, example="ego4dfs verify -o ~/ego4d_data")
     layout = Layout(out, config.version)
     unreadable: Mapping[str, str] = {}
@@ -105,10 +109,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.offline:
             _check_offline(args)
-            findings, share = _offline(layout, config, shard)
+            findings, share = _offline(layout, config, shard, cluster)
             code = report(findings, {}, share, as_json=args.json)
         else:
-            code = _online(layout, config, args, shard)
+            code = _online(layout, config, args, shard, cluster)
     except OSError as error:
         raise unusable(error, layout.root) from error
     return ExitCode.PARTIAL if unreadable and code == ExitCode.OK else code
@@ -129,17 +133,24 @@ def _check_offline(args: argparse.Namespace) -> None:
 
 
 def _offline(
-    layout: Layout, config: Config, shard: Shard | None
+    layout: Layout, config: Config, shard: Shard | None, cluster: DaskCluster | None
 ) -> tuple[list[Finding], Share | None]:
     journal = Journal(layout.state, read_only=True)
     try:
         names = selected_names(layout, config)
-        return check_journal(layout, journal, config.datasets, names, shard)
+        with checking(cluster, layout) as check:
+            return check_journal(layout, journal, config.datasets, names, shard, check)
     finally:
         journal.close()
 
 
-def _online(layout: Layout, config: Config, args: argparse.Namespace, shard: Shard | None) -> int:
+def _online(
+    layout: Layout,
+    config: Config,
+    args: argparse.Namespace,
+    shard: Shard | None,
+    cluster: DaskCluster | None,
+) -> int:
     repair, prunes = args.repair, args.prune
     if prunes and config.manifest_override_path is not None:
         raise ConfigError(
@@ -154,7 +165,7 @@ def _online(layout: Layout, config: Config, args: argparse.Namespace, shard: Sha
             open_journal(layout, shard) if repair or prunes else _read_only_journal(layout, shard)
         )
         try:
-            return _check(layout, config, session, journal, args, shard)
+            return _check(layout, config, session, journal, args, shard, cluster)
         finally:
             journal.close()
     finally:
@@ -182,13 +193,14 @@ def _check(
     journal: Journal,
     args: argparse.Namespace,
     shard: Shard | None,
+    cluster: DaskCluster | None,
 ) -> int:
     """Check, repair and remove as `args` say, and report the final state."""
     expected = _expected(layout, config, journal, shard)
     config, refused = _without_refused(session, config, args, shard)
     listings, plan = _plan(layout, config, session, journal, args, expected, shard)
     _begin_part(journal, plan)
-    findings = check_plan(layout, plan, listings, journal, config.version)
+    findings = checked_plan(cluster, layout, plan, listings, journal)
     repaired, ended = 0, True
     stopped_by: BaseException | None = None
     if args.repair and broken(findings):

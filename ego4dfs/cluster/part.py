@@ -60,8 +60,7 @@ def split(plan: Plan, workers: int) -> list[Plan]:
     items = [item for item in plan.items if item.state in TO_FETCH]
     has_sizes = all(item.facts is not None for item in items)
     sizes = {item.url: item.size if has_sizes else 1 for item in items}
-    wanted = max(_PARTS_PER_WORKER * workers, sum(sizes.values()) // PART_BYTES)
-    count = min(wanted, len(sizes), _MAX_PARTS)
+    count = parts_for(sizes, workers)
     part_of = assign(sizes, count) if count else {}
     kept: list[dict[str, list[Item]]] = [defaultdict(list) for _ in range(count)]
     for dataset in plan.datasets:
@@ -72,6 +71,12 @@ def split(plan: Plan, workers: int) -> list[Plan]:
         Plan([replace(d, items=items[d.dataset]) for d in plan.datasets if d.dataset in items])
         for items in kept
     ]
+
+
+def parts_for(sizes: Mapping[str, int], workers: int) -> int:
+    """Return in how many parts workers take things of these sizes."""
+    wanted = max(_PARTS_PER_WORKER * workers, sum(sizes.values()) // PART_BYTES)
+    return min(wanted, len(sizes), _MAX_PARTS)
 
 
 def digest(plans: list[Plan]) -> str:

@@ -64,11 +64,15 @@ class WorkerTask:
             self._next_s = now_s + _TELL_EVERY_S
             latest = replace(PartReport.of(report, self._attempt), totals=dict(totals()))
             said = {"node": self._part.node, "part": self._part.index, "report": asdict(latest)}
-            self._worker.log_event(self._part.topic, said)
+            self.say(said)
             if self.must_end:
                 raise KeyboardInterrupt
 
         return tick
+
+    def say(self, event: dict[str, object]) -> None:
+        """Tell the client something; plain values only."""
+        self._worker.log_event(self._part.topic, event)
 
     def ended(
         self, report: Report | None = None, totals: Mapping[str, int] | None = None

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Sequence
+from typing import Protocol
 
 from ego4dfs.copies.journal import Journal
 from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, is_md5, only_part_size
@@ -20,15 +22,26 @@ OBJECTS_AGAINST = 3
 _AGREED, _PARTS, _DISAGREED = "agreed", "parts", "disagreed"
 
 
+EvidenceRow = tuple[str, str, str]
+"""Bucket, kind and detail."""
+
+
+class KnownEvidence(Protocol):
+    """What earlier runs have recorded."""
+
+    def evidence(self, source: str, /) -> Sequence[EvidenceRow]:
+        """Return the rows about the buckets of `source`, or of all sources."""
+
+
 class BucketEtags:
     """The evidence about buckets, stored in the journal. Safe from several threads.
 
-    Only `agreed` and `disagreed` write to the journal; they raise JournalError.
+    Only `agreed` and `disagreed` write, and only to a Journal; they raise JournalError.
     """
 
-    def __init__(self, journal: Journal, source: str = "") -> None:
+    def __init__(self, journal: KnownEvidence, source: str = "") -> None:
         """Read the evidence of earlier runs about the buckets of `source`, or of all sources."""
-        self._journal = journal
+        self._journal = journal if isinstance(journal, Journal) else None
         self._source = source
         self._evidence = EtagEvidence()
         self._against: dict[str, set[str]] = {}
@@ -77,7 +90,8 @@ class BucketEtags:
             self._against.pop(bucket, None)
         detail = str(found.part_bytes) if found.part_bytes else ""
         kind = _PARTS if found.part_bytes else _AGREED
-        self._journal.note_evidence(self._source, bucket, kind, detail, against=_DISAGREED)
+        if self._journal is not None:
+            self._journal.note_evidence(self._source, bucket, kind, detail, against=_DISAGREED)
 
     def disagreed(self, url: str) -> None:
         """Record that two independent downloads of an object had the same, other checksum."""
@@ -89,7 +103,8 @@ class BucketEtags:
             if url in against or len(against) >= OBJECTS_AGAINST:
                 return
             against.add(url)
-        self._journal.note_evidence(self._source, bucket, _DISAGREED, url)
+        if self._journal is not None:
+            self._journal.note_evidence(self._source, bucket, _DISAGREED, url)
 
     def _is_digest(self, bucket: str, _part_bytes: int) -> bool:
         return self._evidence.is_digest(bucket)
