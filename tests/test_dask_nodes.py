@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kit.cli import EGO4DFS, complaint
+from kit.dask import WITHOUT_KEYS, command
 from kit.data import MIB, seeded
 from kit.namespaces import unshare
 from kit.prefetch import data_of, tree
@@ -33,27 +33,26 @@ def written(release):
 
 
 @pytest.fixture
-def nodes(dask_cluster, front, tmp_path):
-    """Two nodes with two workers each, and with a directory of their own at tmp_path/out."""
+def nodes(request, dask_cluster, front, tmp_path):
+    """Two nodes with `param` workers each, else two, and own directories at tmp_path/out."""
     out = tmp_path / "out"
     out.mkdir()
-    found = {}
+    found, workers = {}, getattr(request, "param", 2)
     for host in HOSTS:
         own = tmp_path / host
         own.mkdir()
         mount = f'mount --bind {own} {out} && exec "$@"'
         within = [*unshare("private"), "sh", "-c", mount, "sh"]
         cache = {"EGO4DFS_CACHE_DIR": str(tmp_path / f"cache-{host}")}
-        found[host] = [dask_cluster.worker(host, within=within, **cache) for _ in range(2)]
-    dask_cluster.wait(4)
+        found[host] = [dask_cluster.worker(host, within=within, **cache) for _ in range(workers)]
+    dask_cluster.wait(2 * workers)
     return found
 
 
 def started(spawn, release, out: Path, *options: str, code: str = "") -> subprocess.Popen:
-    begin = f"{code}\nfrom ego4dfs.cli import main; raise SystemExit(main())"
-    command = [sys.executable, "-c", begin, "prefetch", "-o", str(out), *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return spawn([*command, "--version", release.version, *SELECTED], **pipes)
+    line = ["prefetch", "-o", str(out), *options, "--version", release.version, *SELECTED]
+    return spawn(command(*line, code=code or WITHOUT_KEYS), **pipes)
 
 
 def in_any_order(found: dict[str, bytes]) -> dict[str, object]:
@@ -96,6 +95,7 @@ def test_each_node_has_all_files_although_a_worker_is_lost(
     assert done.stdout == "48 right\n"  # it knows what was selected there
 
 
+@pytest.mark.parametrize("nodes", [1], indirect=True)
 def test_a_node_without_workers_is_named_and_the_others_go_on(
     written, front, nodes, dask_cluster, spawn, tmp_path
 ):
@@ -120,6 +120,7 @@ def test_a_node_without_workers_is_named_and_the_others_go_on(
     check_tree(tree(tmp_path / HOSTS[0]), written)
 
 
+@pytest.mark.parametrize("nodes", [1], indirect=True)
 def test_a_directory_that_a_node_cannot_write_fails_that_node_only(
     written, prefetch, nodes, dask_cluster, tmp_path
 ):

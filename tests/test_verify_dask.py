@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from kit.cli import EGO4DFS
+from kit.dask import command
 from kit.processes import wait_until
 from test_verify import copied, rot  # noqa: F401 - a fixture
 from test_verify_shards import HOW, downloaded, verify  # noqa: F401 - a fixture
@@ -31,7 +32,7 @@ def test_the_report_is_that_of_one_machine_although_a_worker_is_lost(
         assert verify(out, env, *how, "--dask", dask_cluster.address) == found[how]
         assert not list((out / ".ego4dfs").glob("dask-*"))
     workers[0].send_signal(signal.SIGSTOP)  # it has tasks when it is lost
-    line = [*EGO4DFS, "verify", "-o", str(out), "--json", "--dask", dask_cluster.address]
+    line = command("verify", "-o", str(out), "--json", "--dask", dask_cluster.address)
     run = spawn(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: list((out / ".ego4dfs").glob("dask-*")))
     workers[0].kill()

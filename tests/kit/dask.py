@@ -15,6 +15,26 @@ import pytest
 
 from kit.processes import wait_until
 
+WITHOUT_KEYS = """
+import os, distributed
+from distributed.protocol import pickle
+submit = distributed.Client.submit
+def checked(self, function, *arguments, **how):
+    sent = pickle.dumps((function, arguments, how))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert os.environ[name].encode() not in sent, name
+    return submit(self, function, *arguments, **how)
+distributed.Client.submit = checked
+"""
+"""Code for the command's process, which then fails if a task has its key."""
+
+
+def command(*arguments: str, code: str = WITHOUT_KEYS) -> list[str]:
+    """Return a command line of ego4dfs that runs `code` first."""
+    begin = f"{code}\nfrom ego4dfs.cli import main; raise SystemExit(main())"
+    return [sys.executable, "-c", begin, *arguments]
+
+
 _QUIET: Mapping[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -51,5 +71,11 @@ def dask_cluster(spawn: Callable[..., subprocess.Popen[Any]], tmp_path: Path) ->
     module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     where = ["--host", "127.0.0.1", "--no-dashboard", "--port", "0", "--scheduler-file", str(known)]
     scheduler = spawn([*module, *where], **_QUIET)
-    address = wait_until(lambda: known.exists() and json.loads(known.read_text())["address"])
-    return Cluster(address, scheduler, spawn)
+    return Cluster(address_in(known), scheduler, spawn)
+
+
+def address_in(file: Path) -> str:
+    """Return the address that a scheduler writes to a file, once all of it is there."""
+    wait_until(lambda: file.exists() and file.read_text().rstrip().endswith("}"))
+    address: str = json.loads(file.read_text())["address"]
+    return address
