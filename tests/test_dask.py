@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -75,7 +76,13 @@ def test_each_object_is_in_one_part_and_parts_have_equal_sizes():
 
 
 def test_local_workers_write_the_tree_of_one_run(written, prefetch, front, tmp_path):
-    done = json.loads(prefetch(*DASK, "--dask", "local:2").stdout)
+    with socket.socket() as dashboard:  # a port of Dask's that another cluster may have
+        with suppress(OSError):
+            dashboard.bind(("127.0.0.1", 8787))
+            dashboard.listen()
+        run = prefetch(*DASK, "--dask", "local:2")
+    assert "Warning" not in run.stderr
+    done = json.loads(run.stdout)
     check_tree(tmp_path / "out", written)
     assert (done["done"], done["skipped"], done["problems"]) == (72, 0, [])
     assert done["fetched_bytes"] == SIZE

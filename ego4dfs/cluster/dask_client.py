@@ -74,6 +74,7 @@ class DaskCluster:
                             threads_per_worker=1,
                             host="127.0.0.1",
                             dashboard_address=None,
+                            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # any port
                             memory_limit=0,
                             silence_logs=logging.ERROR,
                         )
