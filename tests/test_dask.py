@@ -154,6 +154,7 @@ def test_an_interrupt_ends_all_tasks_and_the_next_run_resumes(
     assert f"--dask {address}" in errors
     fetched = json.loads(text)["fetched_bytes"]
     assert 0 < fetched < SIZE
+    wait_until(lambda: not front.answering)  # it notices late that nobody takes its answers
     before = front.bytes_sent
     front.faults.bytes_per_s = 0.0
     done = json.loads(prefetch(*DASK, "--dask", address).stdout)
@@ -177,6 +178,7 @@ def test_ctrl_c_in_a_terminal_loses_nothing_of_local_workers(
     assert "Traceback" not in errors
     assert "To continue:" in errors
     fetched = json.loads(text)["fetched_bytes"]
+    wait_until(lambda: not front.answering)
     before = front.bytes_sent
     front.faults.bytes_per_s = 0.0
     prefetch(*DASK)

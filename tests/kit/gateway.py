@@ -86,6 +86,7 @@ class Gateway:
         self.arrivals_s: list[float] = []  # of requests, by time.monotonic
         self.bytes_sent = 0
         self.concurrent = 0
+        self.answering = 0  # requests whose answers have not ended
         self.peak = 0
         self.extras_sent = 0  # how often `extra` was sent
         self.abandoned = 0  # how often all connections were abandoned: older ones get no answer
@@ -156,6 +157,7 @@ class Gateway:
             self.methods[method] += 1
             self.arrivals_s.append(time.monotonic())
             self.concurrent += 1
+            self.answering += 1
             self.peak = max(self.peak, self.concurrent)
 
     def record_answer(self, method: str, path: str, status: int) -> None:
@@ -163,6 +165,11 @@ class Gateway:
         with self._lock:
             self.concurrent -= 1
             self.log.append((method, path, status))
+
+    def record_end(self) -> None:
+        """Count an answer as ended: its last byte was sent, or its client is gone."""
+        with self._lock:
+            self.answering -= 1
 
     def record_sent(self, count: int) -> None:
         """Count bytes of bodies."""

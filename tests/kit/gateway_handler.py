@@ -47,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             self._note(0)
+            gateway.record_end()
 
     def _note(self, status: int) -> None:
         if not self.noted:
