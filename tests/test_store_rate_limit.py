@@ -10,10 +10,12 @@ import pytest
 
 from ego4dfs.config import resolve
 from ego4dfs.errors import ConfigError, StoreUnavailable
+from ego4dfs.runtime.deadline import call_within
 from ego4dfs.store import StoreLimits
 from ego4dfs.store.rate_limit import CREDIT_S, RateLimit
 from kit.data import MIB, seeded
 from kit.gateway import Gateway
+from kit.processes import wait_until
 
 DATA = seeded("rate", 3 * MIB + 5)
 
@@ -62,24 +64,29 @@ def test_without_a_limit_nothing_waits():
     assert [limit.wait_s(1e12) for _ in range(3)] == [0, 0, 0]
 
 
+def test_a_request_for_no_bytes_has_no_turn():
+    clock = Clock()
+    limit = RateLimit(100, clock)
+    limit.wait_s(1000)
+    assert [limit.wait_s(0), limit.wait_s(1)] == [0, 10]
+
+
 def test_threads_share_the_rate_in_the_order_in_which_they_ask():
     clock = Clock()
     limit = RateLimit(100, clock)
     assert [limit.wait_s(100) for _ in range(4)] == pytest.approx([0, 1, 2, 3])
 
 
-class Waits:
+class Waits(threading.Event):
     """Stands for the event that ends all waits: it notes how long it is waited for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seconds: list[float] = []
 
-    def wait(self, seconds: float) -> bool:
-        self.seconds.append(seconds)
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
         return False
-
-    def set(self) -> None:
-        """End the waits, of which there are none."""
 
 
 @pytest.fixture
@@ -94,11 +101,10 @@ def limited(opened, licensee, server):
     return open_one
 
 
-def test_bodies_pass_at_the_rate_with_their_bytes_unchanged(limited, release):
+def test_requests_wait_until_their_bytes_are_within_the_rate(limited, release):
     store, waits = limited(bytes_per_s=1_000_000)
     url = release.put("clips/a.mp4", DATA)
     etag = store.head(url).etag
-    assert waits.seconds == []
     received = bytearray(len(DATA))
 
     def sink(offset, data):
@@ -106,12 +112,21 @@ def test_bodies_pass_at_the_rate_with_their_bytes_unchanged(limited, release):
 
     store.stream_range(url, 0, len(DATA), sink, etag=etag)
     assert bytes(received) == DATA
-    # Each wait is until its piece may pass, as no time passes: the last is that of all before it.
-    assert max(waits.seconds) == pytest.approx(len(DATA) / 1e6, abs=0.2 + CREDIT_S)
-    last = max(waits.seconds)
+    assert waits.seconds == []
     assert store.read_range(url, 5, MIB, etag=etag).data == DATA[5:MIB]
     assert store.read(url).data == DATA
-    assert max(waits.seconds) > last + 0.5
+    assert store.read_range(url, 0, 1, etag=etag).data == DATA[:1]
+    before = [len(DATA), len(DATA) + MIB - 5, 2 * len(DATA) + MIB - 5]
+    # The manifest, of unknown size, has no turn of its own, and the next request waits for it.
+    assert waits.seconds == pytest.approx([before[0] / 1e6, before[2] / 1e6], abs=0.9)
+
+
+def test_bytes_that_an_object_does_not_have_are_given_back(limited, release):
+    store, waits = limited(bytes_per_s=1_000_000)
+    url = release.put("clips/small.pt", b"small")
+    for _ in range(50):
+        assert store.read_range(url, 0, MIB).data == b"small"
+    assert sum(waits.seconds) < 1
 
 
 def test_requests_wait_for_their_turn(limited, release):
@@ -123,22 +138,39 @@ def test_requests_wait_for_their_turn(limited, release):
     assert 1.0 < max(waits.seconds) < 3.0
 
 
-def test_a_close_ends_the_wait_for_the_rate(opened, release, licensee, server):
+@pytest.mark.parametrize("limit", ["bytes_per_s", "requests_per_s"])
+def test_a_call_whose_turn_is_after_its_deadline_fails_without_a_request(
+    limited, release, metrics, limit
+):
+    store, waits = limited(**{limit: 0.001})
+    url = release.put("clips/a.mp4", DATA)
+    store.read_range(url, 0, 100)
+    before = dict(metrics.requests)
+    for _ in range(2):  # what was reserved is given back, so it is no later for the others
+        with call_within(60), pytest.raises(StoreUnavailable, match="no turn within"):
+            store.read_range(url, 0, 1)
+    assert dict(metrics.requests) == before
+    assert all(seconds < 60 for seconds in waits.seconds)
+    free_s = store._transport().limits.bytes_per_s.wait_s(1e-9)
+    assert free_s == (pytest.approx(100_000, abs=100) if limit == "bytes_per_s" else 0)
+
+
+def test_a_close_ends_the_wait_for_a_turn(opened, release, licensee, server):
     store = opened(endpoint_url=server.endpoint_url, limits=StoreLimits(bytes_per_s=1))
     url = release.put("clips/a.mp4", DATA)
+    store.read_range(url, 0, 100)
     errors = []
 
     def read():
         try:
-            store.read_range(url, 0, 100)
-            store.read_range(url, 0, 100)
+            store.read_range(url, 0, 1)
         except StoreUnavailable as error:
             errors.append(str(error))
 
     thread = threading.Thread(target=read)
     thread.start()
-    while not store._transport().limits.bytes_per_s._free_at_s > time.monotonic() + 50:
-        time.sleep(0.01)
+    limit = store._transport().limits.bytes_per_s
+    wait_until(lambda: limit.wait_s(1e-9) > 100)  # the thread has reserved its byte
     store.close()
     thread.join()
     assert len(errors) == 1
@@ -162,13 +194,13 @@ def test_limits_are_read(key, given, field, value):
 
 
 @pytest.mark.parametrize("given", ["fast", "1KB/s", "0", "-5MB/s", "200M", "5MB/h", True, "9" * 30])
-def test_a_rate_that_is_none_is_an_error(given):
+def test_an_invalid_rate_is_an_error(given):
     with pytest.raises(ConfigError, match="limit_rate: expected a rate of at least 1MB/s"):
         resolve({"limit_rate": given}, environ={})
 
 
 @pytest.mark.parametrize("given", ["fast", "9", "0", "-5", "10/min", "nan", "inf", True, "1e3"])
-def test_a_number_of_requests_that_is_none_is_an_error(given):
+def test_an_invalid_number_of_requests_is_an_error(given):
     with pytest.raises(ConfigError, match="limit_requests: expected at least 10 requests"):
         resolve({"limit_requests": given}, environ={})
 

@@ -177,12 +177,12 @@ def add_store(parser: Parser) -> None:
     group.add_argument(
         "--limit-rate",
         metavar="RATE",
-        help="fetch at most so many bytes per second, e.g. 200MB/s",
+        help="fetch at most this many bytes per second, e.g. 200MB/s",
     )
     group.add_argument(
         "--limit-requests",
         metavar="RATE",
-        help="send at most so many requests per second to the store, e.g. 500/s",
+        help="send at most this many requests per second to the store, e.g. 500/s",
     )
 
 

@@ -8,9 +8,9 @@ from ego4dfs.config.values import Given, parse_size
 from ego4dfs.errors import ConfigError
 
 MIN_BYTES_PER_S = 1_000_000
-"""With less, readers that share the line would wait longer for their bytes than a call may."""
+"""With less, a request of 8 MiB would be the only one for longer than a call may take."""
 MIN_REQUESTS_PER_S = 10.0
-"""With less, requests would wait longer for their turn than a call may."""
+"""With less, the requests of a few dozen readers would wait longer than a call may take."""
 
 _MAX = 1e15
 _NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,6})?", re.ASCII)

@@ -1,4 +1,4 @@
-"""RateLimit: no more than so much per second, for all threads of a process together."""
+"""RateLimit: at most so many per second, for all threads of a process together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RateLimit:
 
     def wait_s(self, amount: float) -> float:
         """Reserve an amount; return how many seconds to wait before it may pass."""
-        if not self:
+        if not self or not amount:
             return 0.0
         with self._lock:
             now_s = self._clock()
@@ -39,3 +39,9 @@ class RateLimit:
             self._free_at_s = begins_s + amount / self._per_s
         wait_s = begins_s - now_s
         return wait_s if wait_s >= MIN_WAIT_S else 0.0
+
+    def give_back(self, amount: float) -> None:
+        """Let others have an amount that was reserved and does not pass."""
+        if self:
+            with self._lock:
+                self._free_at_s -= amount / self._per_s

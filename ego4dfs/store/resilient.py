@@ -46,8 +46,6 @@ from ego4dfs.store.retry import MANIFESTS, OBJECTS, RetryPolicy
 
 Result = TypeVar("Result")
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
-PACED_BYTES = 64 << 10
-"""With a limit of bytes per second, bodies pass in pieces of this size, so that all progress."""
 _MAX_REMEDIES = 2  # one request may meet a wrong region and a renewed key
 
 
@@ -127,10 +125,13 @@ class ResilientStore:
         """See ObjectStore."""
         began_s = time.monotonic()
 
-        def request(store: ObjectStore) -> Fetched:
-            return store.read_range(url, start, stop, etag=etag, size=size)
-
         wanted = range(start, stop)
+
+        def request(store: ObjectStore) -> Fetched:
+            fetched = store.read_range(url, start, stop, etag=etag, size=size)
+            self._transport().limits.bytes_per_s.give_back(len(wanted) - len(fetched.data))
+            return fetched
+
         try:
             fetched = self._with_retries(
                 url, OBJECTS, lambda call: self._send(call, "get", url, request, wanted)
@@ -139,7 +140,6 @@ class ResilientStore:
             self._check_size(url, size, error, began_s)
             raise
         self._metrics.add_bytes_fetched(len(fetched.data))
-        self._pace(url, len(fetched.data))
         return fetched
 
     def stream_range(
@@ -154,12 +154,11 @@ class ResilientStore:
     ) -> None:
         """See ObjectStore. A retry requests only what was not passed on yet."""
         counting, began_s = _CountingSink(start, sink, self._metrics), time.monotonic()
-        receive = self._paced(url, counting)
 
         def request(store: ObjectStore) -> None:
             if counting.position == stop:  # the attempt that failed had brought all
                 return
-            store.stream_range(url, counting.position, stop, receive, etag=etag, size=size)
+            store.stream_range(url, counting.position, stop, counting, etag=etag, size=size)
 
         try:
             self._with_retries(
@@ -196,8 +195,8 @@ class ResilientStore:
         fetched = self._with_retries(
             url, MANIFESTS, lambda call: self._send(call, "manifest", url, request)
         )
-        if fetched is not None:
-            self._pace(url, len(fetched.data))
+        if fetched is not None:  # its size was not known before: later requests wait for it
+            self._transport().limits.bytes_per_s.wait_s(len(fetched.data))
         return fetched
 
     def renew(self, url: str) -> None:
@@ -286,7 +285,7 @@ class ResilientStore:
         transport, bucket = call.transport, _bucket(url)
         if transport.credentials is not None:
             transport.credentials.keys()  # without a key there is no request to count
-        self._wait_for_turn(call, bucket, url)
+        self._wait_for_turn(call, url, len(wanted))
         slot = transport.limits.concurrency.slot(bucket, url)
         try:
             transport.breaker.check(bucket, url)
@@ -309,33 +308,21 @@ class ResilientStore:
         self._answered(transport, bucket)
         return result
 
-    def _wait_for_turn(self, call: _Call, bucket: str, url: str) -> None:
-        """Wait for the bucket's pause and for the limit of requests.
+    def _wait_for_turn(self, call: _Call, url: str, count: int) -> None:
+        """Wait for the bucket's pause, and for the limits on requests and on `count` bytes.
 
-        But not past the deadline: then one attempt is left.
+        If the store asks to pause past the deadline, one attempt is left. Raises StoreUnavailable
+        if this process has no turn until then.
         """
-        pause_s = call.transport.limits.throttle.pause_s(bucket)
-        pause_s = max(pause_s, call.transport.limits.requests_per_s.wait_s(1))
-        self._wait(url, min(pause_s, call.throttled_until.remaining_s))
-
-    def _paced(self, url: str, sink: Sink) -> Sink:
-        """Return a sink that takes no more bytes per second than the limit, if there is one."""
-        if not self._transport().limits.bytes_per_s:
-            return sink
-
-        def paced(offset: int, data: memoryview) -> None:
-            for start in range(0, len(data), PACED_BYTES):
-                piece = data[start : start + PACED_BYTES]
-                self._pace(url, len(piece))
-                sink(offset + start, piece)
-
-        return paced
-
-    def _pace(self, url: str, count: int) -> None:
-        self._wait(url, self._transport().limits.bytes_per_s.wait_s(count))
-
-    def _wait(self, url: str, seconds: float) -> None:
-        if seconds and self._stop.wait(seconds):
+        limits, left_s = call.transport.limits, call.throttled_until.remaining_s
+        turn_s = max(limits.requests_per_s.wait_s(1), limits.bytes_per_s.wait_s(count))
+        if turn_s > left_s:
+            limits.requests_per_s.give_back(1)
+            limits.bytes_per_s.give_back(count)
+            text = f"{url}: no turn within {left_s:.0f} s, by --limit-rate or --limit-requests"
+            raise StoreUnavailable(text, url=url)
+        wait_s = max(turn_s, min(limits.throttle.pause_s(_bucket(url)), left_s))
+        if wait_s and self._stop.wait(wait_s):
             raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
 
     def _answered(self, transport: Transport, bucket: str, error: StoreError | None = None) -> None:
