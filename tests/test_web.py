@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 from ego4dfs.vfs import VFS
+from ego4dfs.web import server as web_server
 from kit import media
 from kit.data import MIB, seeded
 from kit.gateway import Faults, Gateway, Reply
@@ -340,6 +342,21 @@ def test_a_body_that_cannot_be_finished_ends_its_connection(client, top, gateway
     assert "Traceback" not in caplog.text
 
 
+def test_a_local_error_in_a_body_is_one_line(client, top, vfs, monkeypatch, caplog):
+    read = vfs.read
+
+    def broken(handle, offset, size):
+        if offset:
+            raise OSError(5, "Input/output error", "/cache/7")
+        return read(handle, offset, size)
+
+    monkeypatch.setattr(vfs, "read", broken)
+    with pytest.raises(http.client.IncompleteRead):
+        client.get(f"{top}/large.bin")
+    wait_until(lambda: "an answer ended before its last byte" in caplog.text)
+    assert "Traceback" not in caplog.text
+
+
 def test_slow_clients_keep_no_thread_and_block_nobody(client, top):
     """More clients than threads take nothing of their answers; another one is served."""
     request = f"GET {client.base}{top}/large.bin HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -368,3 +385,21 @@ def test_connections_that_end_at_once_leave_nothing(client, top):
             if number % 2:
                 connection.sendall(f"GET {client.base}{top}/large.bin HTT".encode())
     assert client.get(f"{top}/small.json").body == FILES["small.json"]
+
+
+def test_connections_beyond_the_limit_are_refused(vfs, top, monkeypatch):
+    monkeypatch.setattr(web_server, "CONNECTIONS", 3)
+    with served(vfs) as client:
+        idle = [socket.create_connection(("127.0.0.1", client.port)) for _ in range(2)]
+        wait_until(lambda: client.get(f"{top}/small.json").status == 503)
+        for connection in idle:
+            connection.close()
+        wait_until(lambda: client.get(f"{top}/small.json").status == 200)
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_an_upgrade_is_ignored(client, top, protocol, caplog):
+    given = {"Connection": "Upgrade", "Sec_WebSocket_Version": "13", "Sec_WebSocket_Key": "x"}
+    found = client.get(f"{top}/small.json", Upgrade=protocol, **given)
+    assert (found.status, found.body) == (200, FILES["small.json"])
+    assert "pgrade" not in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,34 +19,49 @@ log = logging.getLogger(__name__)
 
 END_S = 2
 """Seconds in which running answers may end after a signal; then their connections are closed."""
+CONNECTIONS = 1000
+"""Connections at a time. A request on another one is answered with 503."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve_tree(vfs: VFS, listener: socket.socket, token: str) -> None:
     """Serve a tree to the clients of `listener` until SIGINT or SIGTERM."""
-    with _signals_again():
-        server_of(vfs, token).run([listener])
+    server = server_of(vfs, token)
+    with _ended_by_signals(server):
+        server.run([listener])
 
 
 def server_of(vfs: VFS, token: str) -> uvicorn.Server:
     """Return a server that does not run yet; its attribute `should_exit` ends it."""
     config = uvicorn.Config(
         application(vfs, token),
+        http="h11",  # whatever else is installed
+        ws="none",
         lifespan="off",
+        proxy_headers=False,  # the client of a log is the one that is connected
+        limit_concurrency=CONNECTIONS,
         log_config=None,
+        log_level="error",  # its warnings are about what clients send
         access_log=False,  # it would have the token
         server_header=False,
         timeout_graceful_shutdown=END_S,
     )
-    logging.getLogger("uvicorn.error").addFilter(_is_no_error_of_a_file)
+    logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
     return uvicorn.Server(config)
 
 
 @contextmanager
-def _signals_again() -> Iterator[None]:
-    """Ignore the signals that Uvicorn sends again to its process after it has ended by them."""
-    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """End the server also by a signal that comes before Uvicorn handles signals itself.
+
+    Uvicorn sends those that it has handled again to its process; they do nothing then.
+    """
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -53,10 +69,13 @@ def _signals_again() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _is_no_error_of_a_file(record: logging.LogRecord) -> bool:
-    """Replace the traceback of an answer that a read has ended by one line."""
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Replace the traceback of an answer that a read has ended by one line.
+
+    Answers that are cancelled at the end of the server are no errors.
+    """
     error = record.exc_info[1] if record.exc_info else None
-    if not isinstance(error, Ego4DError):
-        return True
-    log.warning("an answer ended before its last byte: %s", error)
-    return False
+    if isinstance(error, (Ego4DError, OSError)):
+        log.warning("an answer ended before its last byte: %s", error)
+        return False
+    return not (isinstance(error, CancelledError) or str(record.msg).startswith("Cancel "))
