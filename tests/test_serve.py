@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import os
 import signal
-import socket
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import av
@@ -58,11 +57,7 @@ def base(arguments, release):
 @contextmanager
 def stalled(url: str, path: str):
     """Ask for a file and take nothing of it but its first bytes."""
-    client = Client.of(url)
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", client.port))
-        connection.sendall(f"GET {client.base}{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    with closing(Client.of(url).sent(path)) as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
         yield
 
@@ -127,7 +122,7 @@ def test_without_a_token_it_serves_at_the_root(arguments, release):
         (["--token", "--no-token"], "not allowed with"),
     ],
 )
-def test_an_address_or_token_that_cannot_be_used_is_said(arguments, words, text, tmp_path):
+def test_an_address_or_token_that_cannot_be_used_is_reported(arguments, words, text, tmp_path):
     file = tmp_path / "token"
     file.write_text("a/b c\n")
     done = run_cli("serve", *arguments, *[w.format(file=file) for w in words], check=False)
@@ -135,7 +130,7 @@ def test_an_address_or_token_that_cannot_be_used_is_said(arguments, words, text,
     assert text in complaint(done).lower()
 
 
-def test_an_address_in_use_is_said_before_anything_is_fetched(arguments, base):
+def test_an_address_in_use_is_reported_before_anything_is_fetched(arguments, base):
     port = base.partition("//")[2].partition(":")[2].partition("/")[0]
     done = run_cli("serve", *arguments, "--bind", port, check=False)
     assert (done.returncode, "address already in use" in complaint(done)) == (2, True)

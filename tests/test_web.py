@@ -7,13 +7,16 @@ import json
 import socket
 import threading
 from contextlib import closing
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 
-from ego4dfs.vfs import VFS
+from ego4dfs.vfs import VFS, DirEntry
+from ego4dfs.web import listing
 from ego4dfs.web import server as web_server
+from ego4dfs.web.app import READS
 from kit import media
 from kit.data import MIB, seeded
 from kit.gateway import Faults, Gateway, Reply
@@ -93,6 +96,7 @@ def test_a_range_is_answered_with_its_bytes(client, top, given, place):
     "given",
     [
         "bytes=5-3",
+        "bytes=-0",
         "bytes",
         "bytes=",
         "bytes=a-b",
@@ -102,7 +106,7 @@ def test_a_range_is_answered_with_its_bytes(client, top, given, place):
         "x" * 999,
     ],
 )
-def test_a_range_that_is_none_is_answered_with_the_file(client, top, given):
+def test_an_invalid_range_is_answered_with_the_file(client, top, given):
     found = client.get(f"{top}/small.json", Range=given.encode().decode("latin-1"))
     assert (found.status, found.body) == (200, FILES["small.json"])
 
@@ -139,6 +143,7 @@ def test_conditions_are_those_of_http(client, top):
         ({"Range": "bytes=1-2", "If_Range": date}, 206),
         ({"Range": "bytes=1-2", "If_Range": '"other"'}, 200),
         ({"Range": "bytes=1-2", "If_Range": f"W/{etag}"}, 200),
+        ({"Range": "bytes=1-2", "If_Range": f"w/{etag}"}, 200),
         ({"Range": "bytes=1-2", "If_Range": future}, 200),
         ({"Range": "bytes=1-2", "If_None_Match": etag}, 304),
     ]
@@ -150,6 +155,7 @@ def test_conditions_are_those_of_http(client, top):
             if status in {304, 412}:
                 assert answer.body == b""
                 assert answer.headers["ETag"] == etag
+                assert answer.headers["Cache-Control"] == found["Cache-Control"]
 
 
 def test_a_manifest_has_a_validator_too(client, release):
@@ -191,7 +197,7 @@ def test_a_directory_lists_its_names_as_links_without_a_request(client, top, vfs
     assert f"{top.partition('/')[0]}/" in page(client, "").targets
     assert gateway.methods["HEAD"] == before
     moved = client.get(top)
-    assert (moved.status, moved.headers["Location"]) == (308, "annotations/")
+    assert (moved.status, moved.headers["Location"]) == (308, f"{client.base}{top}/")
     assert client.get(f"{top}/small.json/").status == 404
 
 
@@ -273,11 +279,73 @@ def test_a_path_may_be_encoded_and_have_several_slashes(client, top):
         assert client.get(path).body == FILES["small.json"]
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+OTHER_METHODS = ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "FOO"]
+
+
+@pytest.mark.parametrize("method", OTHER_METHODS)
 def test_other_methods_are_not_allowed(client, top, method):
     found = client.get(f"{top}/small.json", method=method)
     assert found.status == 405
     assert set(found.headers["Allow"].split(", ")) == {"GET", "HEAD"}
+    refused = client.raw(f"/{top}/small.json", method=method)
+    assert (refused.status, refused.headers["Allow"]) == (403, None)
+
+
+def test_every_answer_has_the_headers_that_protect_a_browser(client, top):
+    answers = [client.get(f"{top}{path}") for path in ("", "/", "/small.json", "/nothing")]
+    answers += [client.raw("/"), client.get(f"{top}/small.json", method="POST")]
+    assert [answer.status for answer in answers] == [308, 200, 200, 404, 403, 405]
+    for answer in answers:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert answer.headers["Cache-Control"] in {"no-store", "private, no-cache"}
+
+
+def test_a_directory_is_moved_to_its_address_with_a_slash(client, top):
+    base = f"{client.base}{top}/"
+    version = top.partition("/")[0]
+    targets = {
+        f"{client.base}{top}?format=json&a=%20": f"{base}?format=json&a=%20",
+        f"{client.base}{version}%2Fannotations": base,
+        f"{client.base}/{version}//annotations": base,
+        f"{client.base[:-1]}?format=json": f"{client.base}?format=json",
+    }
+    found = {target: client.raw(target).headers["Location"] for target in targets}
+    assert found == targets
+
+
+def test_a_target_may_be_a_url(client, top):
+    for host in ("http://x", "http://127.0.0.1:1", "HTTP://[::1]"):
+        assert client.raw(f"{host}{client.base}{top}/small.json").body == FILES["small.json"]
+        assert client.raw(f"{host}/x{client.base}").status == 403
+    assert [client.raw(target).status for target in ("http://x", "*")] == [403, 403]
+
+
+def test_conditions_may_have_several_lines(client, top):
+    etag = client.get(f"{top}/small.json").headers["ETag"]
+    lines = "".join(f"If-None-Match: {known}\r\n" for known in ('"a"', etag, '"b"'))
+    with closing(client.sent(f"{top}/small.json", lines)) as connection:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 304")
+
+
+@pytest.mark.parametrize("mtime_ns", [-(10**30), 10**30])
+def test_a_time_beyond_those_of_http_is_the_nearest(client, top, vfs, mtime_ns, monkeypatch):
+    stat = vfs.stat
+    monkeypatch.setattr(vfs, "stat", lambda path: replace(stat(path), mtime_ns=mtime_ns))
+    found = client.get(f"{top}/small.json")
+    year = "1970" if mtime_ns < 0 else "9999"
+    assert (found.status, found.headers["Last-Modified"].split()[3]) == (200, year)
+
+
+def test_without_a_token_a_page_of_another_name_is_refused(vfs):
+    names = ["localhost", "127.0.0.1", "[::1]", "LOCALHOST:1", "127.0.0.1:1", "[::1]:1"]
+    foreign = ["evil.example", "127.0.0.1.evil.example", "localhost.example:1", "[", ""]
+    with served(vfs, token="") as client:
+        assert [client.get("", Host=name).status for name in names] == [200] * 6
+        assert [client.get("", Host=name).status for name in foreign] == [403] * 5
+    with served(vfs) as client:
+        assert client.get("", Host="evil.example").status == 200
 
 
 REFUSED = Reply(
@@ -355,6 +423,126 @@ def test_a_local_error_in_a_body_is_one_line(client, top, vfs, monkeypatch, capl
         client.get(f"{top}/large.bin")
     wait_until(lambda: "an answer ended before its last byte" in caplog.text)
     assert "Traceback" not in caplog.text
+
+
+def test_an_error_of_this_machine_names_no_path_of_it(client, top, vfs, monkeypatch, caplog):
+    def broken(*_):
+        raise OSError(5, "Input/output error", "/home/me/cache/7")
+
+    monkeypatch.setattr(vfs, "read", broken)
+    found = client.get(f"{top}/small.json")
+    assert (found.status, found.body.decode()) == (500, f"{top}/small.json: Input/output error\n")
+    monkeypatch.setattr(vfs, "listdir_known", broken)
+    assert client.get("%1b%0a/").status == 500
+    assert "\\x1b\\n/: " in caplog.text
+
+
+class Gate:
+    """Reads that wait; how many run, and how many there were."""
+
+    def __init__(self, vfs: VFS, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened = threading.Event()
+        self.running = self.peak = self.reads = 0
+        self._read = vfs.read
+        self._lock = threading.Lock()
+        monkeypatch.setattr(vfs, "read", self.read)
+
+    def read(self, *arguments) -> bytes:
+        with self._lock:
+            self.reads += 1
+            self.running += 1
+            self.peak = max(self.peak, self.running)
+        try:
+            self.opened.wait(60)
+            return self._read(*arguments)
+        finally:
+            with self._lock:
+                self.running -= 1
+
+
+@pytest.fixture
+def gate(vfs, monkeypatch):
+    found = Gate(vfs, monkeypatch)
+    yield found
+    found.opened.set()
+
+
+def test_clients_that_leave_start_no_more_reads(client, top, gate):
+    """A read that hangs has its slot until it ends, and one that waits is not begun."""
+    for running in (100, READS, READS):
+        connections = [client.sent(f"{top}/small.json") for _ in range(100)]
+        wait_until(lambda running=running: gate.running >= running)
+        for connection in connections:
+            connection.close()
+    assert client.get(f"{top}/").status == 200
+    gate.opened.set()
+    assert client.get(f"{top}/small.json").body == FILES["small.json"]
+    assert gate.peak == READS
+    assert gate.reads < 300
+
+
+def test_reads_that_hang_block_no_answer_that_needs_none(client, top, gate):
+    assert client.get(f"{top}/small.json", method="HEAD").status == 200
+    waiting = [client.sent(f"{top}/small.json") for _ in range(READS + 20)]
+    wait_until(lambda: gate.running == READS)
+    assert client.raw("/").status == 403
+    assert client.get(f"{top}/small.json", method="POST").status == 405
+    assert client.get(f"{top}/small.json", method="HEAD").status == 200
+    assert client.get(f"{top}/nothing").status == 404
+    assert client.get(top).status == 308
+    assert client.get(f"{top}/?format=json").status == 200
+    for connection in waiting:
+        connection.close()
+
+
+def test_the_first_bytes_of_a_file_are_freed_when_they_are_sent(client, top, vfs, monkeypatch):
+    """A client that takes nothing has one read in memory, and what its connection holds."""
+    read, made, ended = vfs.read, [], []
+
+    class Counted(bytes):
+        __slots__ = ()
+
+        def __del__(self):
+            ended.append(len(self))
+
+    def counted(*place):
+        made.append(place)
+        return Counted(read(*place))
+
+    monkeypatch.setattr(vfs, "read", counted)
+    with closing(client.sent(f"{top}/large.bin")):
+        wait_until(lambda: len(made) > 1)
+        wait_until(lambda: len(made) - len(ended) == 1, timeout_s=20)
+
+
+def listed(vfs: VFS, monkeypatch: pytest.MonkeyPatch, count: int) -> list[str]:
+    """Let each directory have `count` long names."""
+    names = [f"{number:06}-{'x' * 200}" for number in range(count)]
+    rows = [(DirEntry(name, number, is_dir=False), None) for number, name in enumerate(names)]
+    monkeypatch.setattr(vfs, "listdir_known", lambda _: rows)
+    return names
+
+
+@pytest.mark.parametrize("count", [0, 1, listing.BATCH_ROWS, 2 * listing.BATCH_ROWS + 1])
+def test_a_listing_of_several_parts_is_whole(client, top, vfs, count, monkeypatch):
+    names = listed(vfs, monkeypatch, count)
+    assert [row["name"] for row in json.loads(client.get(f"{top}/?format=json").body)] == names
+    assert page(client, f"{top}/").targets == ["../", *names]
+    head = client.get(f"{top}/", method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+
+
+@pytest.mark.parametrize("query", ["", "?format=json"])
+def test_a_large_listing_is_made_as_it_is_taken(client, top, vfs, query, monkeypatch):
+    names = listed(vfs, monkeypatch, 30_000)
+    made = []
+    batch = listing._batch
+    monkeypatch.setattr(listing, "_batch", lambda *given: made.append(1) or batch(*given))
+    with closing(client.sent(f"{top}/{query}")) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        assert client.get(f"{top}/small.json").status == 200
+        wait_until(lambda: made)
+        assert len(made) < len(names) // listing.BATCH_ROWS
 
 
 def test_slow_clients_keep_no_thread_and_block_nobody(client, top):

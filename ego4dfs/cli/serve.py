@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import re
 import secrets
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
 from ego4dfs.runtime.listen import http_url, listening_socket
 from ego4dfs.vfs import VFS, open_vfs
+from ego4dfs.web.hosts import is_loopback
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
 
@@ -80,17 +80,10 @@ def _address(args: argparse.Namespace) -> tuple[str, int]:
     address = listen_address(Given(args.bind, "--bind"))
     if address is None:
         raise ConfigError("--bind: no address", hint=f"the default is {DEFAULT_ADDRESS}")
-    if not (_is_loopback(address[0]) or args.no_token or args.token is not None):
+    if not (is_loopback(address[0]) or args.no_token or args.token is not None):
         hint = "add --token, so that only those who know the address can read, or --no-token"
         raise ConfigError(f"--bind {args.bind}: others reach this address", hint=hint)
     return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return False
 
 
 def _token(args: argparse.Namespace) -> str:

@@ -6,12 +6,13 @@ import hmac
 import logging
 import os
 from functools import partial
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
-from starlette.applications import Starlette
+import anyio
+from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from ego4dfs.errors import (
     AccessDenied,
@@ -20,86 +21,148 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreUnavailable,
 )
+from ego4dfs.text import printable
 from ego4dfs.vfs import VFS
+from ego4dfs.vfs.windows import HIDDEN_DIRECTORY
 from ego4dfs.web import files, listing
+from ego4dfs.web.hosts import names_loopback
+from ego4dfs.web.threads import Threads
 
 log = logging.getLogger(__name__)
+
+READS = 128
+"""Reads at a time. Another one waits; a client that takes its bytes slowly uses none."""
+LOOKUPS = 16
+"""Listings and lookups at a time that need no request to the store. They wait for no read."""
+
+HEADERS = [
+    ("Content-Security-Policy", listing.CONTENT_SECURITY_POLICY),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+]
+"""Headers of every answer.
+
+A page shows names of others. It may load nothing, run nothing, and tell no one its address, which
+has the token.
+"""
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (NotFound, 404),
     (ObjectMissing, 404),
     (NotADirectoryError, 404),
-    (UnicodeDecodeError, 404),  # no path of the tree has such bytes
     (AccessDenied, 403),
     (StoreUnavailable, 503),
     (Ego4DError, 502),
 )
 _RETRY_AFTER_S = 10
-# A page shows names of others. It may load nothing, run nothing, and tell no one its address,
-# which has the token.
-_HEADERS = {
-    "Content-Security-Policy": listing.CONTENT_SECURITY_POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+_METHODS = ("GET", "HEAD")
 
 
-def application(vfs: VFS, token: str = "") -> Starlette:
-    """Return the application that serves a tree at `/TOKEN/`; without a token, at `/`.
+class Application:
+    """Serves a tree at `/TOKEN/`; without a token, at `/`.
 
-    GET and HEAD. A request without the token is answered with 403, whatever it asks for.
+    GET and HEAD. A request without the token is answered with 403, whatever it asks for. So is,
+    unless `has_any_host`, one whose Host header is not this machine. All reads of the tree are done
+    in threads.
     """
-    tree = _Tree(vfs, os.fsencode(token))
-    return Starlette(routes=[Route("/{path:path}", tree.answer, methods=["GET"])])
 
-
-class _Tree:
-    """Answers requests. All reads of the tree are done in threads."""
-
-    def __init__(self, vfs: VFS, token: bytes) -> None:
+    def __init__(self, vfs: VFS, token: str, *, has_any_host: bool) -> None:
         self._vfs = vfs
         self._token = token
-        self._threads = files.Threads()
+        self._has_any_host = has_any_host
+        self._reads = Threads("ego4dfs-web-read", READS)
+        self._lookups = Threads("ego4dfs-web-lookup", LOOKUPS)
 
-    async def answer(self, request: Request) -> Response:
-        response = await self._threads.run(partial(self._answer, request))
-        response.headers.update(_HEADERS)
-        return response
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. If its client leaves, reads that have not begun are not done."""
+        response: Response | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+            response = await self._answer(Request(scope))
+            group.cancel_scope.cancel()
+        if response is not None:
+            response.headers.setdefault("Cache-Control", "no-store")
+            await response(scope, receive, send)
 
-    def _answer(self, request: Request) -> Response:
-        raw = unquote_to_bytes(request.scope["raw_path"]).removeprefix(b"/")
+    async def _answer(self, request: Request) -> Response:
+        raw, given, slash = _target(request.scope["raw_path"]), b"", b"/"
         if self._token:
             given, slash, raw = raw.partition(b"/")
-            if not hmac.compare_digest(given, self._token):
-                return _text(403, "open the address that `ego4dfs serve` has printed")
-            if not slash:
-                return RedirectResponse(f"{given.decode()}/", 308)
+        refusal = self._refusal(request, given)
+        if refusal is not None:
+            return refusal
         path = os.fsdecode(raw)
         try:
-            return (
-                self._listing(path, request)
-                if path.endswith("/") or not path
-                else self._file(path, request)
-            )
-        except (Ego4DError, OSError, UnicodeDecodeError) as error:
+            if not slash:
+                return self._moved("", request)
+            if path.endswith("/") or not path:
+                return await self._listing(path, request)
+            return await self._file(path, request)
+        except (Ego4DError, OSError) as error:
             return _failure(path, error)
 
-    def _listing(self, path: str, request: Request) -> Response:
-        rows = self._vfs.listdir_known(path)
-        headers = {"Cache-Control": "no-store"}
-        if _wants_json(request):
-            return Response(listing.json_listing(rows), 200, headers, "application/json")
-        page = listing.html_page(path.rstrip("/"), rows)
-        return Response(page, 200, headers, "text/html")
+    def _refusal(self, request: Request, token: bytes) -> Response | None:
+        if not (self._has_any_host or names_loopback(request.headers.get("Host", ""))):
+            return _text(403, "open the address that `ego4dfs serve` has printed, not another name")
+        if not hmac.compare_digest(token, self._token.encode()):
+            return _text(403, "open the address that `ego4dfs serve` has printed")
+        if request.method not in _METHODS:
+            return _text(405, "files can only be read", {"Allow": ", ".join(_METHODS)})
+        return None
 
-    def _file(self, path: str, request: Request) -> Response:
+    async def _listing(self, path: str, request: Request) -> Response:
+        rows = await self._threads(path).run(partial(listing.rows_of, self._vfs, path))
+        form = listing.JSON if _wants_json(request) else listing.page(path.rstrip("/"))
+        if request.method == "HEAD":
+            rows = rows[:0]
+        parts = listing.parts(form, rows, self._lookups)
+        return StreamingResponse(parts, media_type=form.media_type)
+
+    async def _file(self, path: str, request: Request) -> Response:
+        headers = _joined(request.headers)
         try:
-            if request.method == "HEAD":
-                return files.head(self._vfs, path, request.headers)
-            return files.get(self._vfs, path, request.headers, self._threads)
+            version = await self._threads(path).run(partial(files.known_version, self._vfs, path))
         except IsADirectoryError:
-            name = path.rpartition("/")[2]
-            return RedirectResponse(listing.link(name, is_dir=True), 308)
+            return self._moved(path, request)
+        if request.method == "GET":
+            read = partial(files.get, self._vfs, path, headers, self._reads)
+            return await self._reads.run(read)
+        if version is None:
+            version = await self._reads.run(partial(files.current_version, self._vfs, path))
+        return files.head(path, headers, version)
+
+    def _threads(self, path: str) -> Threads:
+        """Return the threads for a lookup of a path: those of reads if it may need a request."""
+        names = [name for name in path.split("/") if name][:2]
+        is_known = len(names) < 2 or self._vfs.session.catalog.peek(names[1]) is not None
+        return self._lookups if is_known and HIDDEN_DIRECTORY not in names else self._reads
+
+    def _moved(self, path: str, request: Request) -> Response:
+        names = [name for name in (self._token, *path.split("/")) if name]
+        url = "".join(f"/{quote(os.fsencode(name), safe='')}" for name in names) + "/"
+        query = request.url.query
+        return RedirectResponse(f"{url}?{query}" if query else url, 308)
+
+
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def _target(raw: bytes) -> bytes:
+    """Return the decoded path of a request without its first slash.
+
+    A client that takes the server for a proxy sends a URL: RFC 9112, section 3.2.2.
+    """
+    if not raw.startswith(b"/"):
+        raw = b"/" + raw.partition(b"://")[2].partition(b"/")[2]
+    return unquote_to_bytes(raw)[1:]
+
+
+def _joined(headers: Headers) -> Headers:
+    """Return headers with one line each: several of one name are one list, says RFC 9110, 5.3."""
+    return Headers({name: ", ".join(headers.getlist(name)) for name in headers})
 
 
 def _wants_json(request: Request) -> bool:
@@ -109,14 +172,13 @@ def _wants_json(request: Request) -> bool:
 
 def _failure(path: str, error: Exception) -> Response:
     status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
-    hint = getattr(error, "hint", "")
-    response = _text(status, f"{error}\n{hint}" if hint else str(error))
-    if status == 503:
-        response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+    text = "\n".join(filter(None, [str(error), getattr(error, "hint", "")]))
+    if isinstance(error, OSError):  # its text may name a file of the cache
+        text = f"{printable(path)}: {error.strerror or 'cannot be read'}"
     if status >= 500:
-        log.warning("%s: %s", path, error)
-    return response
+        log.warning("%s: %s", printable(path), error)
+    return _text(status, text, {"Retry-After": str(_RETRY_AFTER_S)} if status == 503 else None)
 
 
-def _text(status: int, text: str) -> Response:
-    return PlainTextResponse(f"{text}\n", status)
+def _text(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    return PlainTextResponse(f"{text}\n", status, headers)

@@ -23,6 +23,15 @@ from werkzeug.http import (
 _ETAG = re.compile(r"[\x21\x23-\x7e]+", re.ASCII)
 
 
+NS = 1_000_000_000
+_LAST_S = 253_402_300_799  # the end of the year 9999
+
+
+def http_time(seconds: int) -> datetime:
+    """Return a time since 1970 as HTTP can have it: that of a file may be any number."""
+    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_S), timezone.utc)
+
+
 class Failed(enum.IntEnum):
     """The status of an answer to a request whose condition does not hold."""
 
@@ -41,7 +50,7 @@ class Version:
     @property
     def modified(self) -> datetime:
         """When it was modified, in whole seconds, as HTTP has it."""
-        return datetime.fromtimestamp(self.mtime_ns // 1_000_000_000, timezone.utc)
+        return http_time(self.mtime_ns // NS)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -87,4 +96,4 @@ def is_range_valid(headers: Mapping[str, str], version: Version) -> bool:
     wanted = parse_if_range_header(text)
     if wanted.date is not None:
         return bool(wanted.date == version.modified)
-    return wanted.etag == version.etag and not text.startswith("W/")
+    return wanted.etag == version.etag and not text.upper().startswith("W/")

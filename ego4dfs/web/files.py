@@ -2,64 +2,64 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import logging
 import mimetypes
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
-import anyio.to_thread
 from starlette.responses import Response, StreamingResponse
 
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
 from ego4dfs.reader import ExactWindow
 from ego4dfs.vfs import VFS, Handle
-from ego4dfs.web.conditions import Version, failed_condition, is_range_valid, requested_slice
-
-log = logging.getLogger(__name__)
+from ego4dfs.web.conditions import (
+    Failed,
+    Version,
+    failed_condition,
+    is_range_valid,
+    requested_slice,
+)
+from ego4dfs.web.threads import Threads
 
 CHUNK_BYTES = 512 << 10
 """Bytes of one read, and at most held for each client."""
-THREADS = 128
-"""Reads at a time. Another one waits; a client that takes its bytes slowly uses none."""
 
 # What a browser shows without running anything; all else is offered as a download.
 _SHOWN_TYPES = ("video/", "audio/", "image/png", "image/jpeg", "text/csv", "application/json")
-_Result = TypeVar("_Result")
+_CACHED = {"Cache-Control": "private, no-cache"}
 
 
-class Threads:
-    """Threads that read for the event loop, at most THREADS at a time."""
+def known_version(vfs: VFS, path: str) -> Version | None:
+    """Return the version of an object if it is known without a request; None for other files.
 
-    def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(THREADS)
-
-    async def run(self, read: Callable[[], _Result]) -> _Result:
-        """Return what `read` returns. If the client is gone, nothing waits for it."""
-        return await anyio.to_thread.run_sync(read, limiter=self._limiter, abandon_on_cancel=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An open file, its version, the bytes that a request wants, and the first of them."""
-
-    handle: Handle
-    version: Version
-    wanted: range
-    first: bytes
+    Raises IsADirectoryError, and what `VFS.resolve` raises.
+    """
+    origin = vfs.origin(path)
+    if origin is None and vfs.stat(path).is_dir:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    facts = vfs.session.facts.peek(origin.url) if origin is not None else None
+    stat = vfs.stat(path) if facts is not None else None
+    if facts is None or stat is None or not stat.is_known:
+        return None
+    return Version(facts.size, facts.etag, facts.mtime_ns)
 
 
-def head(vfs: VFS, path: str, headers: Mapping[str, str]) -> Response:
-    """Return the headers of a file; of an object, no bytes are fetched.
+def current_version(vfs: VFS, path: str) -> Version:
+    """Return the version of a file; of an object, no bytes are fetched.
 
     Raises what `VFS.open` and `VFS.stat` raise.
     """
-    version = _known_version(vfs, path)
+    vfs.stat(path)
+    return known_version(vfs, path) or _version(vfs, vfs.open(path))
+
+
+def head(path: str, headers: Mapping[str, str], version: Version) -> Response:
+    """Return the headers of a file."""
     failed = failed_condition(headers, version)
     if failed is not None:
-        return Response(status_code=failed, headers=version.headers)
+        return _unsent(failed, version)
     return Response(headers={**_headers(path, version), "Content-Length": str(version.size)})
 
 
@@ -85,25 +85,29 @@ def _get(vfs: VFS, path: str, headers: Mapping[str, str], threads: Threads) -> R
     if not wanted or failed is not None:
         vfs.confirm(handle)
     if failed is not None:
-        return Response(status_code=failed, headers=version.headers)
+        return _unsent(failed, version)
     if is_part and not wanted:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{version.size}"})
     if handle.window is not None and wanted.stop < version.size:
         handle.window = ExactWindow(wanted.stop)
-    opened = Opened(handle, version, wanted, _read(vfs, handle, wanted[:CHUNK_BYTES]))
+    first = [_read(vfs, handle, wanted[:CHUNK_BYTES])]
     sent = {**_headers(path, version), "Content-Length": str(len(wanted))}
     if is_part:
         sent["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{version.size}"
-    return StreamingResponse(_body(vfs, opened, threads), 206 if is_part else 200, sent)
+    body = _body(partial(_read, vfs, handle), wanted, first, threads)
+    return StreamingResponse(body, 206 if is_part else 200, sent)
 
 
-async def _body(vfs: VFS, opened: Opened, threads: Threads) -> AsyncIterator[bytes]:
-    """Yield the bytes; an error after the first ones ends the connection before its last byte."""
-    yield opened.first
-    rest = opened.wanted[len(opened.first) :]
-    for at in range(0, len(rest), CHUNK_BYTES):
-        part = rest[at : at + CHUNK_BYTES]
-        yield await threads.run(partial(_read, vfs, opened.handle, part))
+async def _body(
+    read: Callable[[range], bytes], wanted: range, first: list[bytes], threads: Threads
+) -> AsyncIterator[bytes]:
+    """Yield the bytes; an error after the first ones ends the connection before its last byte.
+
+    The first bytes are taken out of their list, so that they are not held until the end.
+    """
+    yield first.pop()
+    for at in range(CHUNK_BYTES, len(wanted), CHUNK_BYTES):
+        yield await threads.run(partial(read, wanted[at : at + CHUNK_BYTES]))
 
 
 def _read(vfs: VFS, handle: Handle, part: range) -> bytes:
@@ -111,15 +115,6 @@ def _read(vfs: VFS, handle: Handle, part: range) -> bytes:
     if len(data) < len(part):
         raise StoreUnavailable(f"{handle.path}: ends at {part.start + len(data)}")
     return data
-
-
-def _known_version(vfs: VFS, path: str) -> Version:
-    origin = vfs.origin(path)
-    stat = vfs.stat(path) if origin is not None else None
-    facts = vfs.session.facts.peek(origin.url) if origin is not None else None
-    if stat is None or facts is None or not stat.is_known:
-        return _version(vfs, vfs.open(path))
-    return Version(facts.size, facts.etag, facts.mtime_ns)
 
 
 def _version(vfs: VFS, handle: Handle) -> Version:
@@ -135,4 +130,8 @@ def _version(vfs: VFS, handle: Handle) -> Version:
 def _headers(path: str, version: Version) -> dict[str, str]:
     kind = mimetypes.guess_type(path)[0] or ""
     shown = kind if kind.startswith(_SHOWN_TYPES) else "application/octet-stream"
-    return {**version.headers, "Content-Type": shown, "Cache-Control": "private, no-cache"}
+    return {**version.headers, **_CACHED, "Content-Type": shown}
+
+
+def _unsent(status: Failed, version: Version) -> Response:
+    return Response(status_code=status, headers={**version.headers, **_CACHED})

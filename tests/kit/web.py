@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -51,12 +52,21 @@ class Client:
             answer = connection.getresponse()
             return Answer(answer.status, answer.headers, answer.read())
 
+    def sent(self, path: str, lines: str = "") -> socket.socket:
+        """Send a GET request with more header lines; return its connection, with a small buffer."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", self.port))
+        target = self.base + path
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+        return connection
+
 
 @contextmanager
 def served(vfs: VFS, token: str = BASE) -> Iterator[Client]:
     """Serve a tree in a thread until the end of the block."""
     listener = listening_socket("127.0.0.1", 0, "--bind")
-    server = server_of(vfs, token)
+    server = server_of(vfs, listener, token)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
