@@ -76,10 +76,14 @@ def parse_size(text: str) -> int:
 
 
 def closest(word: str, choices: Iterable[str]) -> str:
-    """Return a hint that names the choice that was probably meant, else all choices."""
-    choices = sorted(choices)
-    close = difflib.get_close_matches(word.lower(), choices, n=1)
-    return f"did you mean {close[0]}?" if close else f"choose from: {', '.join(choices)}"
+    """Return a hint that names the choice that was probably meant, else all choices.
+
+    Two are named if both have the word: `profile` may be meant for S3 or for the near tier.
+    """
+    choices, word = sorted(choices), word.lower()
+    close = difflib.get_close_matches(word, choices, n=2)
+    meant = close if all(word in choice.split("_") for choice in close) else close[:1]
+    return f"did you mean {' or '.join(meant)}?" if meant else f"choose from: {', '.join(choices)}"
 
 
 def text(given: Given) -> str:
