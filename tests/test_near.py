@@ -239,3 +239,30 @@ def test_an_object_whose_bytes_disagree_with_its_etag_comes_from_s3(near, node, 
     assert second.session.metrics.bytes_fetched == MIB // 2  # a half came with the open
     written(second)
     assert len(near.keys("chunks")) == before - 1
+
+
+def test_a_first_answer_that_s3_does_not_confirm_is_not_written(near, node, files):
+    """A proxy has answered the first GET of a file with the bytes of another one."""
+    first = node("first")
+    store, far = near_store(first), near_store(first).far
+    one = next(url for url in _urls(first, files) if url.endswith("one.bin"))
+    small = next(url for url in _urls(first, files) if url.endswith("small.pt"))
+
+    class Shifted:
+        """The far store, with the answer for one object sent for the other."""
+
+        source, head, renew, close = far.source, far.head, far.renew, far.close
+
+        def read_range(self, url, start, stop, **pins):
+            return far.read_range(small if url == one else url, start, stop, **pins)
+
+    store.far = Shifted()
+    assert store.read_range(one, 0, 10).data == FILES["small.pt"][:10]
+    assert store.writes.flush(60)
+    store.far = far
+    assert near.keys("chunks") == near.keys("facts") == []
+    assert read(node("second"), files["one.bin"]) == FILES["one.bin"]
+
+
+def _urls(vfs, files):
+    return [vfs.origin(path).url for path in files.values()]

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,7 +27,7 @@ from ego4dfs.near.chunks import (
 from ego4dfs.near.lease import Lease, Leases
 from ego4dfs.near.memory import ChunkMemory, InFlight
 from ego4dfs.near.writes import Writes
-from ego4dfs.store import ObjectFacts
+from ego4dfs.store import ObjectFacts, timed_connection
 from ego4dfs.store.bucket import Bucket
 from kit.clock import Clock
 from kit.gateway import Faults, Reply
@@ -86,7 +87,15 @@ def test_facts_are_read_as_they_were_written():
     assert facts.has_confirmed_size
 
 
-@pytest.mark.parametrize("line", [b"", b"[1]\n", b"x\n", b"null\n", facts_line("s3://b/c", FACTS)])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b"[1]\n", b"x\n", b"null\n", facts_line("s3://b/c", FACTS)),
+        f'["{URL}", "many", "e", "v", 5]\n'.encode(),
+        f'["{URL}", null, "e", "v", 5]\n'.encode(),
+        f'["{URL}", 3, "e", "v", Infinity]\n'.encode(),
+    ],
+)
 def test_facts_of_another_object_are_damage(line):
     with pytest.raises(Damaged):
         parsed_facts(URL, memoryview(line))
@@ -194,6 +203,15 @@ def test_a_connection_that_the_server_has_closed_is_replaced(near, bucket):
         ({"reply": Reply(301, {"Location": "http://127.0.0.1:1/"})}, StoreError),
         ({"reply": Reply(404, body=b"<Error><Code>NoSuchBucket</Code></Error>")}, StoreError),
         ({"garbage": b"\0\n" * 40}, StoreUnavailable),
+        *(
+            ({"garbage": b"HTTP/1.1 200 OK\r\n" + rest}, StoreUnavailable)
+            for rest in (
+                b"Content-Length: 1" + 15 * b"0" + b"\r\n\r\nx",
+                b"Content-Length: 1" + 25 * b"0" + b"\r\n\r\nx",
+                b"Transfer-Encoding: chunked\r\n\r\n" + 30 * b"F" + b"\r\nx",
+                b"Transfer-Encoding: chunked\r\n\r\n-5\r\nx",
+            )
+        ),
         ({"reset_every": 1}, StoreUnavailable),
         ({"cut_body_at": 1}, StoreUnavailable),
     ],
@@ -215,6 +233,25 @@ def test_an_answer_that_does_not_end_in_time_is_an_error(near, bucket, faults):
     near.gateway.faults = Faults(**faults)
     with pytest.raises(StoreUnavailable, match="no answer in time"):
         bucket.get("a", 0.5)
+
+
+def test_an_answer_that_is_too_long_is_an_error(near, bucket, monkeypatch):
+    monkeypatch.setattr(timed_connection, "MAX_BODY_BYTES", 1000)
+    bucket.put("a", bytes(1000), 30)
+    bucket.put("b", bytes(1001), 30)
+    assert len(bucket.get("a", 30)) == 1000
+    with pytest.raises(StoreUnavailable):
+        bucket.get("b", 30)
+
+
+def test_a_probe_that_ends_by_any_exception_has_failed(bucket, monkeypatch):
+    tier = NearTier(bucket, Metrics(), NearLimits(failures=1, pause_s=0))
+    for error in (MemoryError, KeyboardInterrupt):
+        with monkeypatch.context() as patch:
+            patch.setattr(bucket, "get", Mock(side_effect=error))
+            with pytest.raises(error):
+                tier.get("a")
+    assert tier.get("a") is None  # it is asked again
 
 
 def test_a_listing_that_is_none_is_an_error(near, bucket):
@@ -293,6 +330,29 @@ def test_writes_beyond_the_queue_are_dropped_and_the_lease_is_given_back(near, b
     assert near.gateway.methods["DELETE"] == 1
     writes.close()
     assert not writes.put("c", b"1", None)
+
+
+def test_a_lease_is_given_back_if_the_look_for_the_bytes_fails(near, tier):
+    def fail():
+        raise StoreUnavailable("no answer")
+
+    with pytest.raises(StoreUnavailable):
+        Leases(tier).acquire("chunks/a", fail)
+    assert near.keys("leases") == []
+
+
+def test_what_is_removed_is_not_written_afterwards(near, tier):
+    """One of these is being written when it is removed, the others are queued."""
+    writes = Writes(tier)
+    gate = near.gateway.faults.gate = threading.Event()
+    names = [f"ego4dfs-1/chunks/{number}" for number in range(8)]
+    for name in names:
+        assert writes.put(name, b"wrong", None)
+    writes.remove(names[:7])
+    assert [writes.queued(name) for name in names[:7]] == [None] * 7
+    gate.set()
+    assert writes.flush(60)
+    assert [tier.get(name) for name in names] == [None] * 7 + [b"wrong"]
 
 
 def test_memory_keeps_the_last_chunks():

@@ -113,11 +113,11 @@ def parsed_facts(url: str, content: memoryview) -> tuple[ObjectFacts, memoryview
     line, separator, _ = bytes(content[:_MAX_LINE]).partition(b"\n")
     try:
         said_url, size, etag, version_id, mtime_ns = json.loads(line)
-    except (ValueError, TypeError):
+        facts = ObjectFacts(int(size), str(etag), str(version_id), int(mtime_ns))
+    except (ValueError, TypeError, OverflowError):
         raise Damaged from None
     if not separator or said_url != url:
         raise Damaged
-    facts = ObjectFacts(int(size), str(etag), str(version_id), int(mtime_ns))
     return facts.confirmed(), content[len(line) + 1 :]
 
 

@@ -84,7 +84,11 @@ class Leases:
         except NearFailed:
             return None, None
         if isinstance(found, Lease):
-            seen = look()
+            try:
+                seen = look()
+            except BaseException:
+                found.delete()  # others need not wait until it expires
+                raise
             if seen is None:
                 return found, None
             found.delete()

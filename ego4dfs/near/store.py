@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from ego4dfs.blocks import ObjectRef
-from ego4dfs.errors import ObjectChanged, StoreUnavailable
+from ego4dfs.errors import ObjectChanged, StoreError, StoreUnavailable
 from ego4dfs.near.chunks import (
     CHUNK_BYTES,
     Damaged,
@@ -203,7 +203,7 @@ class NearStore:
         facts, reached = fetched.facts, first + len(fetched.data)
         if start >= facts.size:
             return self.far.read_range(url, start, stop)  # which says what is wrong
-        if self._is_kept(url, facts):
+        if self._is_kept(url, facts) and self._is_confirmed(url, facts):
             ref = self._ref(url, facts.size, facts.etag)
             for chunk in chunks_of(ref, first, reached):
                 data = fetched.data[chunk.start - first : chunk.stop - first]
@@ -224,6 +224,18 @@ class NearStore:
         if facts.etag not in self._urls:
             self._urls.put(facts.etag, url)
         return self._urls.get(facts.etag) == url
+
+    def _is_confirmed(self, url: str, facts: ObjectFacts) -> bool:
+        """Return whether a HEAD has the same size and ETag as a first answer.
+
+        Nothing was known that this answer could be compared with, and what is written is read by
+        all nodes.
+        """
+        try:
+            said = self.far.head(url)
+        except StoreError:
+            return False
+        return (said.size, said.etag) == (facts.size, facts.etag)
 
     def _known(self, url: str) -> ObjectFacts | None:
         try:

@@ -99,6 +99,9 @@ class NearTier:
         except Damaged:
             self._failed(breaker, "an object does not have its checksum")
             raise
+        except BaseException:  # else a probe would never end
+            self._failed(breaker, "a request ended by an exception")
+            raise
         if time.monotonic() - began_s > self.limits.slow_s:
             self._failed(breaker, f"an answer took more than {self.limits.slow_s:g} s")
         else:

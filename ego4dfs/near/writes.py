@@ -26,6 +26,7 @@ class Writes:
         self._tier = tier
         self._pool = DaemonThreadPool("near")
         self._queued: dict[str, memoryview] = {}
+        self._removed: set[str] = set()  # never written again by this process
         self._bytes = 0
         self._running = 0
         self._is_closed = False
@@ -57,8 +58,13 @@ class Writes:
         return True
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove objects, after what is queued now."""
-        self._submit(partial(self._remove, list(names)))
+        """Remove objects, and write them no more: what was queued or is being written, too."""
+        removed = list(names)
+        with self._changed:
+            self._removed.update(removed)
+            for name in removed:
+                self._queued.pop(name, None)
+        self._submit(partial(self._remove, removed))
 
     def release(self, lease: Lease | None) -> None:
         """Give a lease back, once all that was queued under it is written."""
@@ -92,7 +98,10 @@ class Writes:
 
     def _write(self, name: str, data: memoryview, lease: Lease | None) -> None:
         try:
-            self._tier.put(name, data)
+            if name not in self._removed:
+                self._tier.put(name, data)
+            if name in self._removed:  # perhaps while it was written
+                self._tier.delete(name)
         except NearFailed:
             pass  # another read of it writes it again
         finally:
@@ -105,8 +114,8 @@ class Writes:
                 self._end(lease)
 
     def _remove(self, names: Iterable[str]) -> None:
-        with suppress(NearFailed):
-            for name in names:
+        for name in names:
+            with suppress(NearFailed):
                 self._tier.delete(name)
 
     def _end(self, lease: Lease) -> None:

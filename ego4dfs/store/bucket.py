@@ -143,12 +143,12 @@ class Bucket:
         target = self._endpoint.path.rstrip("/") + quote(path)
         if query:
             target += "?" + "&".join(f"{k}={quote(v, safe='')}" for k, v in sorted(query.items()))
-        signed = self._signed(method, target, data, headers or {})
         deadline = Deadline.after(timeout_s)
+        signed = self._signed(method, target, data, headers or {})
         connection = self._connection(deadline)
         try:
             answer = connection.send_request(method, target, data, signed, deadline)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
             connection.close()
             raise StoreUnavailable(f"{self.url}: {_reason(error)}", hint=_NO_ANSWER) from None
         self._keep(connection)

@@ -14,6 +14,9 @@ from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import Deadline
 
 CONNECT_S = 3.0
+MAX_BODY_BYTES = 65 << 20
+"""Longer than what a near tier keeps in one object."""
+
 _CODE = re.compile(rb"<Code>([^<]{1,80})</Code>")
 
 
@@ -57,14 +60,17 @@ class TimedConnection:
     def send_request(
         self, method: str, target: str, data: bytes, headers: Mapping[str, str], deadline: Deadline
     ) -> Answer:
-        """Send a request and return the answer. Raises OSError and HTTPException."""
+        """Send a request and return the answer.
+
+        Raises OSError, HTTPException, and ValueError for lengths that are none.
+        """
         self._deadline, self.is_reusable = deadline, False
         if self._inner.sock is None:
             self._connect(min(CONNECT_S, deadline.remaining_s))
         self._inner.sock.settimeout(max(0.001, deadline.remaining_s))
         self._inner.request(method, target, body=data or None, headers=dict(headers))
         response = self._inner.getresponse()
-        body = response.read()
+        body = _whole(response)
         self.is_reusable = not response.will_close
         found = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, found, body)
@@ -83,6 +89,14 @@ class TimedConnection:
     def _response(self, sock: Any, *args: Any, **named: Any) -> http.client.HTTPResponse:
         timed: Any = _TimedSocket(sock, self._deadline)
         return http.client.HTTPResponse(timed, *args, **named)
+
+
+def _whole(response: http.client.HTTPResponse) -> bytes:
+    """Return the whole body. Raises HTTPException if it is cut, or longer than MAX_BODY_BYTES."""
+    body = response.read(MAX_BODY_BYTES)
+    if response.length or response.read(1):
+        raise http.client.IncompleteRead(b"", response.length)
+    return body
 
 
 class _TimedSocket(io.RawIOBase):
