@@ -56,7 +56,7 @@ def read_records(directory: Path) -> list[Record]:
 
 
 def _records(content: bytes) -> Iterator[Record]:
-    return filter(None, map(_record_of, content.splitlines()))
+    return filter(None, map(_record_of, content.split(b"\n")))
 
 
 def _record_of(line: bytes) -> Record | None:

@@ -55,6 +55,8 @@ class Scenario:
         world.scheduler.wait(SETTLE_S)
         for mount in world.mounts:
             while mount.vfs is None:
+                if world.scheduler.failures:  # perhaps the thread that would open it
+                    return
                 world.scheduler.wait(_RETRY_S)
             self._in_process(mount, "check", lambda vfs, m=mount: self._check(m, vfs))
         for mount in world.mounts:

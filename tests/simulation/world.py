@@ -20,8 +20,9 @@ from ego4dfs.store import ObjectStore
 from ego4dfs.store.breaker import Breaker
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.obstore_s3 import ObstoreS3
+from ego4dfs.store.rate_limit import RateLimit
 from ego4dfs.store.region_cache import Regions
-from ego4dfs.store.resilient import ResilientStore, Transport
+from ego4dfs.store.resilient import Limits, ResilientStore, Transport
 from ego4dfs.vfs import VFS
 from simulation.disk import Disk
 from simulation.faults import Faults
@@ -113,8 +114,12 @@ class World:
                 adapter=ObstoreS3(ENDPOINT, CREDENTIALS, regions, NETWORK, Fallback()),
                 credentials=CREDENTIALS,
                 breaker=Breaker(ENDPOINT, lambda: self.scheduler.now_s),
-                concurrency=ConcurrencyLimit(128),
-                throttle=Throttle(metrics, lambda: self.scheduler.now_s),
+                limits=Limits(
+                    ConcurrencyLimit(128),
+                    Throttle(metrics, lambda: self.scheduler.now_s),
+                    RateLimit(0),
+                    RateLimit(0),
+                ),
             )
 
         return ResilientStore(ENDPOINT, metrics, make)
