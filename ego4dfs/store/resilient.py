@@ -51,7 +51,7 @@ _MAX_REMEDIES = 2  # one request may meet a wrong region and a renewed key
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What requests wait for before they are sent, and bodies before they are passed on."""
+    """What requests wait for before they are sent."""
 
     concurrency: ConcurrencyLimit
     throttle: Throttle
