@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from ego4dfs.cli.signals import lost_interrupts_raised_again
 from ego4dfs.cli.streams import OutputLost, print_result, standard_streams
 from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
 from ego4dfs.runtime.resource_limits import limit_reached
@@ -90,7 +91,8 @@ def guard(run: Callable[[], int]) -> int:
 
 def _guarded(run: Callable[[], int]) -> int:
     try:
-        return run()
+        with lost_interrupts_raised_again():
+            return run()
     except SystemExit as done:  # argparse after --help
         return done.code if isinstance(done.code, int) else ExitCode.OK
     except Ego4DError as error:
