@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+from distributed import Client, wait
 
+from ego4dfs.cluster.task_run import Task, TaskRun
 from kit.cli import EGO4DFS, complaint
 from kit.dask import WITHOUT_KEYS, command
 from kit.data import MIB, seeded
@@ -157,3 +160,22 @@ def test_nodes_that_share_the_directory_fill_it_once(written, prefetch, front, d
 def test_what_cannot_be_meant_is_refused(written, prefetch, arguments, text):
     done = prefetch("-y", *arguments, code=2, out="cache" not in arguments)
     assert text in complaint(done)
+
+
+def test_tasks_of_one_node_that_fail_at_once_end_it_once(dask_cluster):
+    dask_cluster.worker()
+    with Client(dask_cluster.address) as client:
+        client.wait_for_workers(1, 60)
+        tasks, futures, errors = TaskRun(client, print), [], []
+
+        def fail(error):
+            errors.append(error)
+            tasks.drop(futures)
+
+        for number in range(4):
+            missing = f"/nonexistent/{number}"
+            futures.append(tasks.submit(os.rmdir, missing, Task(print, fail)))
+        wait(futures, 60)
+        while tasks.is_waiting:
+            tasks.step()
+    assert [type(error) for error in errors] == [FileNotFoundError]

@@ -117,10 +117,6 @@ def test_the_names_and_values_are_those_of_prometheus(collector, monkeypatch):
     others = {name for name, _ in found.keys() - wanted.keys()}
     assert others == {"ego4dfs_mount_info", "ego4dfs_start_time_seconds"}
     assert found["ego4dfs_store_request_duration_seconds_count", ("get",)] == 3
-    resource = {
-        one.key: one.value.string_value for one in request.resource_metrics[0].resource.attributes
-    }
-    assert resource["service.name"] == "ego4dfs"
     by_name = {one.name: one for one in request.resource_metrics[0].scope_metrics[0].metrics}
     counter = by_name["ego4dfs_read_bytes_total"].sum
     assert (counter.is_monotonic, counter.aggregation_temporality) == (True, 2)
@@ -142,10 +138,37 @@ def test_nothing_is_sent_unless_it_was_asked_for(environ):
     assert exporter(environ) is None
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("", 60), ("5000", 5), ("1", 1), ("x", 60)])
-def test_the_interval_is_that_of_the_environment(text, seconds, caplog):
-    one = exporter({ENDPOINT: "http://127.0.0.1:9", "OTEL_METRIC_EXPORT_INTERVAL": text})
-    assert one._every_s == seconds
+def resource(collector, monkeypatch, **environ):
+    """Return the attributes of what an exporter sends as."""
+    for name, text in {ENDPOINT: collector.url, **environ}.items():
+        monkeypatch.setenv(name, text)
+    one = exporter({ENDPOINT: collector.url})
+    one.send()
+    one.close()
+    attributes = collector.received[-1][1].resource_metrics[0].resource.attributes
+    return {one.key: one.value.string_value for one in attributes}
+
+
+def test_each_mount_sends_a_series_of_its_own(collector, monkeypatch):
+    first, second = (resource(collector, monkeypatch) for _ in range(2))
+    assert first["service.name"] == second["service.name"] == "ego4dfs"
+    assert first["service.instance.id"] != second["service.instance.id"]
+    given = {"OTEL_SERVICE_NAME": "lab", "OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=7,a=b"}
+    found = resource(collector, monkeypatch, **given)
+    assert (found["service.name"], found["service.instance.id"], found["a"]) == ("lab", "7", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("", 60), ("5000", 5), ("1", 1), ("x", 60), ("9" * 15, 86400), ("9" * 5000, 86400)],
+)
+def test_the_interval_is_that_of_the_environment(text, seconds, caplog, monkeypatch):
+    found = []
+    monkeypatch.setattr(
+        "ego4dfs.mount.otlp_export.PeriodicThread", lambda _, every_s, **__: found.append(every_s)
+    )
+    exporter({ENDPOINT: "http://127.0.0.1:9", "OTEL_METRIC_EXPORT_INTERVAL": text})
+    assert found == [seconds]
     assert ("OTEL_METRIC_EXPORT_INTERVAL" in caplog.text) == (text == "x")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ def recorder(metrics, tmp_path) -> Recorder:
         return {**metrics.snapshot(), "cache_bytes": 5, "cache_limit_bytes": MIB}
 
     return Recorder(tmp_path, Path("/m"), status, metrics.patterns.snapshot)
+
+
+def is_running():
+    return "recorder" in {thread.name for thread in threading.enumerate()}
 
 
 def lines(directory):
@@ -101,7 +106,7 @@ def test_a_directory_that_cannot_be_written_is_logged_and_ends_nothing(
     recorder.start()
     recorder.close()
     assert "the counters cannot be recorded" in caplog.text
-    assert not recorder._thread.is_alive()
+    assert not is_running()
 
 
 def test_a_link_in_the_place_of_a_file_is_not_followed(recorder, metrics, tmp_path):
@@ -119,7 +124,7 @@ def test_the_end_of_a_mount_is_recorded(recorder, metrics, tmp_path):
     recorder.start()
     metrics.add_bytes_served(1)
     recorder.close()
-    wait_until(lambda: not recorder._thread.is_alive())
+    wait_until(lambda: not is_running())
     assert [one["counters"]["bytes_served"] for one in lines(tmp_path)] == [1]
 
 

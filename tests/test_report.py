@@ -96,6 +96,7 @@ def test_lines_that_cannot_be_used_are_left_out(write):
         for value in (-1, 1.5, "1", None, True, 1 << 70)
     ]
     bad += [[], 5, {**good, "mount": 1}, {**good, "time": 1e400}, {**good, "patterns": []}]
+    bad += [{**good, "time": value} for value in (1 << 33, 10**15, -1)]
     bad += [{**good, "patterns": {"d": {"random": {"opens": 1}}}}, {**good, "results": "x"}]
     inner = write(good, *bad)
     with (inner / "counters/a.jsonl").open("ab") as file:
@@ -119,6 +120,28 @@ def test_counters_that_became_smaller_are_no_negative_step(write):
 def test_amplification_is_that_of_bytes_that_are_no_copies(write):
     inner = write(row(5, bytes_served=30, bytes_from_copies=10, bytes_fetched=50))
     assert summarize(read_records(inner)).amplification == 2.5
+
+
+def test_a_file_whose_pattern_changes_while_it_is_open_is_counted_once(write):
+    inner = write(
+        row(9, patterns=read(500, opens=3, access="windows")),
+        row(
+            8,
+            patterns={
+                "full_scale": {
+                    "windows": {"opens": 2, "bytes": 100},
+                    "whole files": {"opens": 1, "bytes": 950},
+                }
+            },
+        ),
+        row(7, mount="2@2", patterns=read(7, access="windows")),
+    )
+    records = read_records(inner)
+    found = summarize(records)
+    assert found.bytes == {("full_scale", "windows"): 107, ("full_scale", "whole files"): 950}
+    assert found.opens == {("full_scale", "windows"): 3, ("full_scale", "whole files"): 1}
+    later = summarize(records, since_s=NOW_S - 8.5 * 60)
+    assert later.bytes == {("full_scale", "windows"): 7, ("full_scale", "whole files"): 950}
 
 
 def test_steps_are_merged_with_their_neighbours():

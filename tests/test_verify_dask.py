@@ -63,3 +63,20 @@ def test_a_scheduler_that_is_lost_ends_the_command(downloaded, dask_cluster, spa
     assert (run.returncode, printed) == (1, "")
     assert "the connection to the scheduler is lost" in errors
     assert "Traceback" not in errors
+
+
+def test_an_answer_without_all_files_is_an_error(downloaded, dask_cluster):  # noqa: F811
+    """A worker that believes that its client is gone ends its task early."""
+    out, env, _, _ = downloaded
+    dask_cluster.worker()
+    early = """
+from ego4dfs.cluster import verifier
+set_found = verifier.partial
+verifier.partial = lambda function, index: lambda found: set_found(function, index)(found[1:])
+"""
+    words = ("verify", "-o", str(out), "--json", "--dask", dask_cluster.address)
+    line = command(*words, code=early)
+    run = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "not all files were checked" in run.stderr
+    assert "run it again" in run.stderr

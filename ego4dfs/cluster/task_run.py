@@ -80,7 +80,9 @@ class TaskRun:
     def step(self) -> None:
         """Hand over what has ended; wait a moment for it. Raises what `take` and `fail` do."""
         for future in _ended(self._waiting, _TICK_S):
-            self._take(future, self._waiting.pop(future))
+            task = self._waiting.pop(future, None)  # `fail` of another one may have dropped it
+            if task is not None:
+                self._take(future, task)
 
     def drop(self, futures: Collection[Future[Any]]) -> None:
         """Cancel tasks: those that run end themselves, and their results are not taken."""

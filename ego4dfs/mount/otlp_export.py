@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -23,12 +22,13 @@ from opentelemetry.sdk.metrics.export import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Sample
 
 from ego4dfs.mount.prometheus_metrics import MountCollector
+from ego4dfs.runtime.periodic_thread import PeriodicThread
 
 log = logging.getLogger(__name__)
 
@@ -53,30 +53,20 @@ class OtlpExport:
     ) -> None:
         """Send what `status` returns; `about` are labels of the mount. Starts no thread."""
         self._collector = MountCollector(status, about)
-        self._resource = Resource.create({"service.name": "ego4dfs"})
+        self._resource = _resource()
         self._scope = InstrumentationScope("ego4dfs", about.get("version"))
         self._began_ns = time.time_ns()
-        self._every_s = every_s
         self._exporter = OTLPMetricExporter(timeout=SEND_S)
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="otlp", daemon=True)
+        self._thread = PeriodicThread(self.send, every_s, name="otlp")
 
     def start(self) -> None:
         """Start the thread; without one nothing is sent."""
-        with suppress(RuntimeError):
-            self._thread.start()
+        self._thread.start()
 
     def close(self) -> None:
         """Send a last time, and wait _CLOSE_S for it at most."""
-        self._end.set()
-        if self._thread.ident is not None:
-            self._thread.join(_CLOSE_S)
+        self._thread.close(_CLOSE_S)
         self._exporter.shutdown()  # ends its retries
-
-    def _run(self) -> None:
-        while not self._end.wait(self._every_s):
-            self.send()
-        self.send()
 
     def send(self) -> None:
         """Send once; a failure is logged, and the next time has all that was counted."""
@@ -93,6 +83,16 @@ class OtlpExport:
         metrics = [_metric(one, self._began_ns, now_ns) for one in self._collector.collect()]
         scope = ScopeMetrics(self._scope, metrics, "")
         return MetricsData([ResourceMetrics(self._resource, [scope], "")])
+
+
+def _resource() -> Resource:
+    """Return what says whose metrics these are; the variables of OpenTelemetry come first.
+
+    The instance makes the counters of each mount series of their own:
+    https://opentelemetry.io/docs/specs/semconv/resource/service/
+    """
+    ours = Resource({"service.name": "ego4dfs", "service.instance.id": str(uuid.uuid4())})
+    return Resource.create(ours.merge(OTELResourceDetector().detect()).attributes)
 
 
 def _metric(family: Family, began_ns: int, now_ns: int) -> Metric:

@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
-_DEFAULT_MS, _LEAST_MS = 60_000, 1_000
+_DEFAULT_MS, _LEAST_MS, _MOST_MS = 60_000, 1_000, 86_400_000
+_MAX_DIGITS = 18  # Python does not read numbers of thousands of digits
 
 
 def otlp_export(
@@ -53,4 +54,5 @@ def _interval_s(environ: Mapping[str, str]) -> float:
     if not (text.isascii() and text.isdecimal()):
         log.warning("%s=%r is no number of milliseconds; it is %d", _INTERVAL, text, _DEFAULT_MS)
         return _DEFAULT_MS / 1000
-    return max(_LEAST_MS, int(text)) / 1000
+    given_ms = int(text) if len(text) <= _MAX_DIGITS else _MOST_MS
+    return min(max(_LEAST_MS, given_ms), _MOST_MS) / 1000

@@ -10,15 +10,16 @@ import hashlib
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ego4dfs.cache import private_directory
 from ego4dfs.errors import CacheError
+from ego4dfs.runtime.periodic_thread import PeriodicThread
 
 log = logging.getLogger(__name__)
 
@@ -69,25 +70,20 @@ class Recorder:
         self._about = {"mountpoint": str(mountpoint), "mount": f"{os.getpid()}@{time.time_ns()}"}
         self._status, self._patterns = status, patterns
         self._last: Mapping[str, Any] = {}
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread = PeriodicThread(
+            partial(self._guarded, self.record),
+            EVERY_S,
+            name="recorder",
+            begin=partial(self._guarded, self._prepare),
+        )
 
     def start(self) -> None:
         """Start the thread; without one nothing is recorded."""
-        with suppress(RuntimeError):
-            self._thread.start()
+        self._thread.start()
 
     def close(self) -> None:
         """Record a last time, and wait _CLOSE_S for it at most: the disk may hang."""
-        self._end.set()
-        if self._thread.ident is not None:
-            self._thread.join(_CLOSE_S)
-
-    def _run(self) -> None:
-        self._guarded(self._prepare)
-        while not self._end.wait(EVERY_S):
-            self._guarded(self.record)
-        self._guarded(self.record)
+        self._thread.close(_CLOSE_S)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

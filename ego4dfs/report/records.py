@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _NAMES = (*COUNTERS, "requests", "read_errors")
 _MAX_COUNT = 1 << 63
+_MAX_TIME_S = 1 << 33  # year 2242; no date can be made of times that are far later
 
 Totals = Mapping[str, Mapping[str, tuple[int, int]]]
 
@@ -71,7 +72,7 @@ def _record(row: Any) -> Record:
     return Record(
         mountpoint=_text(row["mountpoint"]),
         mount=_text(row["mount"]),
-        time_s=float(_count(int(row["time"]))),
+        time_s=float(_count(int(row["time"]), _MAX_TIME_S)),
         counters={name: _count(row["counters"][name]) for name in _NAMES},
         results={name: _count(row["results"].get(name, 0)) for name in RESULTS},
         patterns={
@@ -86,8 +87,8 @@ def _record(row: Any) -> Record:
     )
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < _MAX_COUNT:
+def _count(value: Any, limit: int = _MAX_COUNT) -> int:
+    if type(value) is not int or not 0 <= value < limit:
         raise ValueError(value)
     return value
 

@@ -64,9 +64,12 @@ def summarize(
 ) -> Summary:
     """Return what happened after `since_s`, a Unix time, at one mountpoint or at all.
 
-    Counters that became smaller are those of a changed file: such a step has nothing of them.
+    Counters that became smaller are those of a changed file: such a step has nothing of them. An
+    open file is counted under the pattern that it had last, so those of a pattern may become
+    smaller while others grow: the differences are of the whole time, not of each step.
     """
     before: dict[str, Record] = {}
+    first: dict[str, Record | None] = {}
     found = Summary()
     for record in records:
         last = before.get(record.mount)
@@ -79,11 +82,17 @@ def summarize(
         )
         found.counters += counters
         found.results += _more(record.results, last.results if last else {})
-        for position, sums in enumerate((found.opens, found.bytes)):
-            sums.update(_more(_flat(record, position), _flat(last, position) if last else {}))
+        first.setdefault(record.mount, last)
         if record.mountpoint not in found.mountpoints:
             found.mountpoints.append(record.mountpoint)
+    for mount, start in first.items():
+        _add_patterns(found, start, before[mount])
     return found
+
+
+def _add_patterns(found: Summary, start: Record | None, end: Record) -> None:
+    for position, sums in enumerate((found.opens, found.bytes)):
+        sums.update(_more(_flat(end, position), _flat(start, position) if start else {}))
 
 
 def merged(steps: Sequence[Step], limit: int) -> list[Step]:
