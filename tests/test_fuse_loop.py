@@ -177,25 +177,6 @@ def test_a_change_of_mounts_needs_no_further_descriptor(tmp_path, monkeypatch):
     loop.run(session)
 
 
-def test_the_main_thread_works_periodically_until_the_loop_ends(tmp_path):
-    turns = threading.Semaphore(0)
-    loop = FuseLoop(tmp_path, lambda: None, every_s=0.01, periodically=turns.release)
-    loop.run(lambda: [turns.acquire() for _ in range(3)])  # it does not return without turns
-
-
-def test_changes_of_mounts_do_not_delay_the_periodic_work(tmp_path):
-    """Each of them wakes the main thread."""
-    turns = threading.Semaphore(0)
-    loop = FuseLoop(tmp_path, lambda: None, every_s=0.2, periodically=turns.release)
-
-    def session():
-        while not turns.acquire(timeout=0.01):
-            for words in (["mount", "-t", "tmpfs", "tmpfs"], ["umount"]):
-                subprocess.run([*words, str(tmp_path)], check=True)
-
-    loop.run(session)
-
-
 def test_a_signal_ends_the_mount_also_where_no_thread_is_available(monkeypatch, tmp_path):
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

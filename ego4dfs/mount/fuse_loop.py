@@ -35,22 +35,10 @@ class FuseLoop:
     abandons workers that do not return within `GRACE_S`.
     """
 
-    def __init__(
-        self,
-        mountpoint: Path,
-        close: Callable[[], None],
-        *,
-        every_s: float = 3600.0,
-        periodically: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Prepare; `close` is called if the process must exit without its workers.
-
-        `periodically` is called every `every_s` seconds, in the main thread.
-        """
+    def __init__(self, mountpoint: Path, close: Callable[[], None]) -> None:
+        """Prepare; `close` is called if the process must exit without its workers."""
         self._mountpoint = mountpoint
         self._close = close
-        self._every_s = every_s
-        self._periodically = periodically
         self._device = ""
         self._exit: Callable[[], object] = lambda: None
         self._error: Exception | None = None
@@ -107,16 +95,9 @@ class FuseLoop:
             poll = select.poll()
             poll.register(self._wake_reader, select.POLLIN)
             poll.register(table, select.POLLPRI)  # set by the kernel when mounts change
-            next_s = time.monotonic() + self._every_s
             while True:
-                events = poll.poll(1000 * max(0.0, next_s - time.monotonic()))
-                if events and events[0][0] != table.fileno():
+                if poll.poll()[0][0] != table.fileno():
                     return
-                if time.monotonic() >= next_s:  # also where mounts change all the time
-                    self._periodically()
-                    next_s = time.monotonic() + self._every_s
-                if not events:
-                    continue
                 # Read through this descriptor: at the limit of open files there is no other one.
                 table.seek(0)
                 found = entries(table.read())
