@@ -1,4 +1,4 @@
-"""nginx with Lua in front of the S3 server: simulates a distant bucket and counts traffic."""
+"""nginx with Lua and TLS before the S3 server: simulates a distant bucket and counts traffic."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ http {{
     keepalive_requests 1000000;
     upstream s3 {{ server {upstream}; keepalive 256; keepalive_requests 1000000; }}
     server {{
-        listen 127.0.0.1:{front} backlog=4096;
+        listen 127.0.0.1:{front} ssl backlog=4096;
+        ssl_certificate {directory}/certificate.pem;
+        ssl_certificate_key {directory}/key.pem;
+        ssl_session_cache shared:sessions:4m;
         client_max_body_size 0;
         limit_rate {rate};
         access_by_lua_block {{ if {delay} > 0 then ngx.sleep({delay}) end }}
@@ -72,6 +75,13 @@ http {{
     }}
 }}
 """
+
+_CERTIFICATE = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30"
+    " -subj /CN=ego4dfs-bench -addext subjectAltName=IP:127.0.0.1"
+    " -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out certificate.pem"
+)
+"""rustls accepts no certificate of an authority as that of a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,8 @@ def missing() -> str:
     """Return which part of nginx is missing, or an empty text."""
     if _nginx() is None:
         return "nginx is not installed"
+    if shutil.which("openssl") is None:
+        return "openssl, which makes the certificate of the distant server, is not installed"
     if not (_MODULES / "ngx_http_lua_module.so").exists():
         return "nginx has no Lua module (libnginx-mod-http-lua)"
     return ""
@@ -123,7 +135,12 @@ class Proxy:
     @property
     def url(self) -> str:
         """The address to give S3 clients."""
-        return f"http://127.0.0.1:{self._ports['front']}"
+        return f"https://127.0.0.1:{self._ports['front']}"
+
+    @property
+    def certificate(self) -> Path:
+        """The file with the certificate that clients must trust."""
+        return self._directory / "certificate.pem"
 
     def counts(self) -> Counts:
         """Return the count of all requests that have ended."""
@@ -139,6 +156,7 @@ class Proxy:
     def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self needs 3.11
         """Start; returns when it answers."""
         self._directory.mkdir(parents=True)
+        subprocess.run(_CERTIFICATE.split(), cwd=self._directory, check=True, capture_output=True)
         for _ in range(_ATTEMPTS):
             if self._launch():
                 return self

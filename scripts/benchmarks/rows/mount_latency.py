@@ -110,13 +110,14 @@ def _check(data: bytes, content: Content, at: int) -> None:
 
 def _store(servers: Servers) -> S3Store:
     identity = servers.s3.licensee
+    certificate = servers.certificate("wan")
     return S3Store(
         CONSORTIUM,
         endpoint=servers.url("wan"),
         access_key_id=identity.access_key,
         secret_access_key=identity.secret_key,
         region=REGION,
-        client_options={"allow_http": True},
+        client_options={"root_certificate": certificate.read_bytes()} if certificate else {},
     )
 
 
