@@ -51,7 +51,7 @@ def rclone() -> Tool:
     """Return rclone."""
     found = _probe("rclone", ("rclone",), "version", hint="apt-get install rclone")
     # It uses RCLONE_CA_CERT; its AWS library refuses to start with the other variable.
-    command = ("env", "-u", "AWS_CA_BUNDLE", *found.command) if found.command else ()
+    command = ("/usr/bin/env", "-u", "AWS_CA_BUNDLE", *found.command) if found.command else ()
     return replace(found, command=command)
 
 
