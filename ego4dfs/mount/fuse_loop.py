@@ -41,6 +41,7 @@ class FuseLoop:
         self._close = close
         self._device = ""
         self._exit: Callable[[], object] = lambda: None
+        self._exit_lock = threading.Lock()
         self._error: Exception | None = None
         self._ended, self._released = threading.Event(), threading.Event()
         self._signalled = False
@@ -49,6 +50,11 @@ class FuseLoop:
     def started(self, device: str, exit_loop: Callable[[], object]) -> None:
         """Set the device (`major:minor`) of the mount, and the function that exits the loop."""
         self._device, self._exit = device, exit_loop
+
+    def destroyed(self) -> None:
+        """Forget the function that exits the loop: libfuse frees what it uses after this call."""
+        with self._exit_lock:
+            self._exit = lambda: None
 
     def run(self, session: Callable[[], object]) -> None:
         """Call `session` and return when it has returned; raise what it raised.
@@ -112,7 +118,8 @@ class FuseLoop:
         """Make the loop exit, and return whether it did within `GRACE_S`."""
         deadline = time.monotonic() + GRACE_S
         while not self._ended.is_set() and time.monotonic() < deadline:
-            self._exit()  # sets a flag that libfuse checks when a signal wakes it
+            with self._exit_lock:
+                self._exit()  # sets a flag that libfuse checks when a signal wakes it
             signal.pthread_kill(thread.ident or 0, signal.SIGUSR1)
             self._ended.wait(_WAKE_EVERY_S)
         return self._ended.is_set()

@@ -74,7 +74,11 @@ def serve(
     adjusted = readahead if binding.version == 3 else None
     started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, adjusted, on_start)
     operations = Operations(
-        vfs, partial(_guarded, started, failures), partial(caller, module), readahead
+        vfs,
+        partial(_guarded, started, failures),
+        partial(caller, module),
+        readahead,
+        loop.destroyed,
     )
     session = partial(
         session_class(module, binding.version, kernel_timeout.call_limit_s()),
