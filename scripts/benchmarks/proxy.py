@@ -7,9 +7,12 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from benchmarks import BenchError
 from ego4dfs.demo import ports
@@ -20,6 +23,8 @@ _ATTEMPTS = 5
 _READY_TIMEOUT_S = 10.0
 # A request is counted when its last byte has been sent; the tool may receive it a moment earlier.
 _LOG_DELAY_S = 0.05
+STALL_S = 5.0
+"""What a stalled request waits for its answer."""
 
 # One process: a master that is killed would leave its workers behind. It transfers 1 GB/s, far more
 # than the shape allows. Host is passed on unchanged because the signature covers it.
@@ -47,7 +52,10 @@ http {{
         ssl_session_cache shared:sessions:4m;
         client_max_body_size 0;
         limit_rate {rate};
-        access_by_lua_block {{ if {delay} > 0 then ngx.sleep({delay}) end }}
+        access_by_lua_block {{
+            if {delay} > 0 then ngx.sleep({delay}) end
+            if math.random() < (ngx.shared.counts:get("stalled") or 0) then ngx.sleep({stall_s}) end
+        }}
         log_by_lua_block {{
             local counts = ngx.shared.counts
             counts:incr("requests", 1, 0)
@@ -65,6 +73,10 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{counter};
+        location /stalled {{ content_by_lua_block {{
+            ngx.shared.counts:set("stalled", tonumber(ngx.var.arg_share))
+            ngx.say("{{}}")
+        }} }}
         location / {{ content_by_lua_block {{
             local counts = ngx.shared.counts
             local function of(name) return counts:get(name) or 0 end
@@ -145,13 +157,25 @@ class Proxy:
     def counts(self) -> Counts:
         """Return the count of all requests that have ended."""
         time.sleep(_LOG_DELAY_S)
+        answer = self._control("/")
+        return Counts(answer["requests"], answer["bytes"], answer["HEAD"], answer["GET"])
+
+    @contextmanager
+    def stalled(self, share: float) -> Iterator[None]:
+        """Answer this share of the requests STALL_S later than the others, during the block."""
+        self._control(f"/stalled?share={share}")
+        try:
+            yield
+        finally:
+            self._control("/stalled?share=0")
+
+    def _control(self, path: str) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._ports["counter"], timeout=10)
         try:
-            connection.request("GET", "/")
-            answer = json.loads(connection.getresponse().read())
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
         finally:
             connection.close()
-        return Counts(answer["requests"], answer["bytes"], answer["HEAD"], answer["GET"])
 
     def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self needs 3.11
         """Start; returns when it answers."""
@@ -207,6 +231,7 @@ class Proxy:
             upstream=self._upstream,
             rate=self._shape.bytes_per_s,
             delay=self._shape.first_byte_s,
+            stall_s=STALL_S,
             **self._ports,
         )
 

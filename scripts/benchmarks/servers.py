@@ -50,6 +50,14 @@ class Servers:
         """Return the requests and bytes so far, or None without the proxy."""
         return self._far.counts() if shape == "wan" and self._far else None
 
+    @contextmanager
+    def stalled(self, share: float) -> Iterator[None]:
+        """Let this share of the requests to the distant server wait, during the block."""
+        if self._far is None:
+            raise BenchError(self.wan_missing)
+        with self._far.stalled(share):
+            yield
+
     def environment(self, shape: str, cache: Path, *, may_list: bool = False) -> dict[str, str]:
         """Return all variables of a tool: keys, endpoint and a home with the keys as a profile.
 
