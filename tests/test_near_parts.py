@@ -182,6 +182,14 @@ def test_an_object_is_written_once_and_replaced_by_its_etag_only(bucket):
     assert not bucket.put_if("b", b"4", 30, etag=held.etag)
 
 
+def test_conditional_writes_are_counted(bucket):
+    metrics = Metrics()
+    tier = NearTier(bucket, metrics, PATIENT)
+    assert tier.put_if("a", b"12")
+    assert not tier.put_if("a", b"345")
+    assert metrics.bytes_to_near == 2
+
+
 def test_one_connection_serves_requests_one_after_the_other(near, bucket):
     for _ in range(5):
         bucket.get("missing", 30)
