@@ -464,6 +464,7 @@ def test_impossible_rows_are_left_out(place, values):
         zlib.compress(b"[]")[:-1],
         zlib.compress(bytes(65 << 20)),
         zlib.compress(b"[" + b"0," * 200_000 + b"0]"),
+        zlib.compress(b"[" + b"[0,0,0,0,0,0,0,0,0,0]," * 160_001 + b"0]"),
     ],
 )
 def test_what_is_no_table_is_damage(content):

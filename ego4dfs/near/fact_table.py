@@ -18,6 +18,7 @@ from ego4dfs.store.response_checks import is_etag
 MAX_ROWS = 200_000
 """How many objects a table has at most; facts of more are not shared."""
 MAX_JSON_BYTES = 64 << 20
+_MAX_COMMAS = 8 * MAX_ROWS
 _DIRECTORIES = 3  # such as public/v2/full_scale
 _MAX_URL = 2048  # keys of S3 have at most 1024 bytes
 
@@ -56,7 +57,8 @@ def unpacked(directory: str, content: bytes) -> dict[str, Row]:
     unpacker = zlib.decompressobj()
     try:
         data = unpacker.decompress(content, MAX_JSON_BYTES)
-        listed = json.loads(data) if unpacker.eof else None
+        is_short = unpacker.eof and data.count(b",") <= _MAX_COMMAS  # else a list may take 1 GiB
+        listed = json.loads(data) if is_short else None
     except (zlib.error, ValueError, RecursionError):
         raise Damaged from None
     if not isinstance(listed, list) or len(listed) > MAX_ROWS:
