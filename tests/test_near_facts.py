@@ -19,6 +19,7 @@ from ego4dfs.vfs.video import open_video
 from kit import media
 from kit.data import MIB, seeded
 from kit.gateway import Faults, Reply
+from kit.locked_sqlite import locked
 from kit.near import BUCKET, PATIENT, PROFILE, near_store, read, written
 
 FILES = {f"{number}.pt": seeded(str(number), 1000 + number) for number in range(150)}
@@ -161,6 +162,25 @@ def test_ego4d_json_is_asked_of_s3_by_each_node(near, release, node, directory, 
     assert near.far.methods["HEAD"] == 1
 
 
+def test_while_the_index_of_facts_is_locked_the_facts_are_used(near, node, directory, known):
+    vfs = node("second")
+    [database] = near.directory.glob("cache-second/**/facts.sqlite")
+    with locked(database):
+        assert vfs.stat(f"{directory}/7.pt").size == len(FILES["7.pt"])
+    assert near.far.methods["HEAD"] == 0
+
+
+def test_facts_of_objects_with_the_same_etag_are_not_shared(near, node, release):
+    """The answer for one of them may have been sent for the other."""
+    release.dataset("clips", {"a.pt": b"same", "b.pt": b"same", "c.pt": b"other"})
+    for name in ("first", "second"):
+        vfs = node(name)
+        assert [vfs.stat(f"/{release.version}/clips/{n}.pt").size for n in "abc"] == [4, 4, 5]
+        written(vfs)
+        heads, _ = near.far.methods["HEAD"], near.far.reset()
+    assert heads == 1
+
+
 # Facts that are wrong
 
 
@@ -229,8 +249,6 @@ def test_bytes_that_were_wrong_take_the_media_facts_with_them(near, node, filmed
     near_store(first).renew(url)
     written(first)
     assert near.keys("media") == []
-    facts = first.session.facts.get(url)
-    assert near_store(first).shared.media(url, facts.size, facts.etag) is None
 
 
 # Videos
@@ -336,6 +354,23 @@ def test_a_table_is_written_after_a_while_without_an_end(near, shared, monkeypat
     while not other.facts([PREFIX + "a"]):
         assert time.monotonic() < ends_s
         time.sleep(0.02)
+
+
+def test_long_tables_are_written_less_often(near, shared, monkeypatch):
+    monkeypatch.setattr(shared_facts, "WRITE_BYTES_PER_S", 1)
+    node = shared()
+    for number in range(2):
+        node.add(f"{PREFIX}{number}", facts_of(number), 100)
+        waits_s = node._timer.interval
+        node.flush()
+    assert waits_s > 2 * shared_facts.WRITE_AFTER_S
+
+
+def test_a_timer_that_a_fork_has_ended_is_started_again(near, shared):
+    node = shared()
+    node._timer = threading.Timer(0, node.write)
+    node.add(PREFIX + "a", FACTS, 100)
+    assert node._timer.is_alive()
 
 
 def test_what_could_not_be_written_is_written_later(near, shared):

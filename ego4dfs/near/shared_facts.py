@@ -108,7 +108,7 @@ class SharedFacts:
     def media(self, url: str, size: int, etag: str) -> bytes | None:
         """Return the media facts of a version of a video, or None; each is requested once."""
         name = media_name(ObjectRef.of(self._source, url, size, etag))
-        if name in self._asked or url in self._distrusted or not pin_of(etag):
+        if name in self._asked or not pin_of(etag):
             return None
         self._asked.put(name, True)
         try:
@@ -119,7 +119,7 @@ class SharedFacts:
 
     def add_media(self, url: str, size: int, etag: str, content: bytes) -> None:
         """Write the media facts of a version of a video in the background."""
-        if self._fills and pin_of(etag) and url not in self._distrusted:
+        if self._fills and pin_of(etag):
             name = media_name(ObjectRef.of(self._source, url, size, etag))
             self._writes.put(name, content, None)
 

@@ -133,7 +133,6 @@ class NearStore:
         if url in self._distrusted:
             return
         self._distrusted.put(url, True)
-        self.shared.distrust(url)
         if not self._fills:
             return
         ref = self._refs.get(url)
