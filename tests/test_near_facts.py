@@ -97,6 +97,7 @@ def test_threads_that_look_at_once_wait_for_one_table(near, node, directory, kno
     near.gateway.reset()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: vfs.stat(f"{directory}/{name}"), names[:20]))
+    assert vfs.session.facts._sweeps.wait(60)
     assert near.far.methods["HEAD"] == 0
     assert near.gateway.requests == 1
 
@@ -233,10 +234,11 @@ def test_facts_that_were_found_wrong_are_not_read_again(near, node, directory, k
     monkeypatch.setattr(shared_facts, "REREAD_S", 0.0)
     vfs = node("second", fill_near=False)
     url = url_in(vfs, directory, "7.pt")
-    vfs.stat(f"{directory}/7.pt")
+    vfs.session.facts.get(url)
     near.far.reset()
     vfs.session.facts.remove(url)
-    vfs.session.facts.get(url)
+    planted(near, vfs, url, facts_of(7))  # another node has replaced the table
+    assert vfs.session.facts.get(url).size == len(FILES["7.pt"])
     assert near.far.methods["HEAD"] == 1
 
 
@@ -419,6 +421,21 @@ def test_a_node_that_does_not_fill_writes_nothing(near, shared):
     node = shared(fills=False)
     node.add(PREFIX + "a", FACTS, 100)
     node.add_media(PREFIX + "a", 3, "abc", b"x")
+    node.flush()
+    assert near.keys("") == []
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        ObjectFacts(0, "abc", "", 5),
+        ObjectFacts(3, "", "", 5),
+        ObjectFacts(3, "abc", "", 5, is_lasting=False),
+    ],
+)
+def test_facts_that_a_get_cannot_confirm_are_not_written(near, shared, facts):
+    node = shared()
+    node.add(PREFIX + "a", facts, 100)
     node.flush()
     assert near.keys("") == []
 
