@@ -15,9 +15,9 @@ from itertools import islice
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.near.chunks import Damaged, encoded, media_name, table_name
 from ego4dfs.near.fact_table import Row, directory_of, merged, packed, unpacked
-from ego4dfs.near.recent import Recent
 from ego4dfs.near.tier import NearFailed, NearTier
 from ego4dfs.near.writes import Writes
+from ego4dfs.runtime.recent import Recent
 from ego4dfs.store import ObjectFacts
 from ego4dfs.store.response_checks import is_etag, pin_of
 
@@ -33,6 +33,8 @@ WRITE_AFTER_S = 5.0
 """Facts are collected for this time before they are written."""
 WRITE_BYTES_PER_S = 200_000
 """The collection takes longer for long tables, so that a node writes not more than this."""
+MAX_KEYS = 4096
+"""How many objects or tables are remembered, for what is known of them."""
 _TRIES = 5
 _BETWEEN_TRIES_S = 0.2
 
@@ -60,9 +62,9 @@ class SharedFacts:
         self._tier = tier
         self._writes = writes
         self._fills = fills
-        self._read: Recent[_Read] = Recent()  # by directory
-        self._asked: Recent[bool] = Recent()  # names of media facts
-        self._distrusted: Recent[bool] = Recent()  # URLs
+        self._read: Recent[_Read] = Recent(MAX_KEYS)  # by directory
+        self._asked: Recent[bool] = Recent(MAX_KEYS)  # names of media facts
+        self._distrusted: Recent[bool] = Recent(MAX_KEYS)  # URLs
         self._unwritten: dict[str, dict[str, Row]] = {}  # by directory, then by URL
         self._longest = 0  # bytes of a table
         self._timer: threading.Timer | None = None

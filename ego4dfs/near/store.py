@@ -20,12 +20,11 @@ from ego4dfs.near.chunks import (
     parsed_facts,
 )
 from ego4dfs.near.lease import Lease, Leases
-from ego4dfs.near.memory import ChunkMemory
-from ego4dfs.near.recent import Recent
-from ego4dfs.near.shared_facts import SharedFacts
+from ego4dfs.near.shared_facts import MAX_KEYS, SharedFacts
 from ego4dfs.near.tier import NearFailed, NearTier
 from ego4dfs.near.transfer import Parts, Transfer
 from ego4dfs.near.writes import Writes
+from ego4dfs.runtime.recent import Recent
 from ego4dfs.store import Fetched, ObjectFacts, ObjectStore, Sink
 from ego4dfs.store.response_checks import pin_of
 
@@ -48,11 +47,11 @@ class NearStore:
         self.tier = tier
         self._fills = fills
         self.writes = Writes(tier)
-        self.parts = Parts(tier, self.writes, Leases(tier), ChunkMemory(tier.limits.memory_bytes))
+        self.parts = Parts(tier, self.writes, Leases(tier), Recent(tier.limits.memory_bytes))
         self.shared = SharedFacts(far.source, tier, self.writes, fills=fills)
-        self._refs: Recent[ObjectRef] = Recent()  # the last versions read, by URL
-        self._distrusted: Recent[bool] = Recent()  # by URL
-        self._urls: Recent[str] = Recent()  # by ETag
+        self._refs: Recent[ObjectRef] = Recent(MAX_KEYS)  # the last versions read, by URL
+        self._distrusted: Recent[bool] = Recent(MAX_KEYS)  # by URL
+        self._urls: Recent[str] = Recent(MAX_KEYS)  # by ETag
 
     @property
     def source(self) -> str:
@@ -225,7 +224,7 @@ class NearStore:
             ref = self._ref(url, facts.size, facts.etag)
             for chunk in chunks_of(ref, first, reached):
                 data = fetched.data[chunk.start - first : chunk.stop - first]
-                self.parts.memory.put(chunk.name, data)
+                self.parts.memory.put(chunk.name, data, len(data))
                 self.writes.put(chunk.name, data, lease)
             self.writes.put(facts_name(self.source, url), facts_line(url, facts), lease)
         data = fetched.data[start - first : min(stop, reached) - first]
