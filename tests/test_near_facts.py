@@ -22,6 +22,8 @@ from kit.gateway import Faults, Reply
 from kit.locked_sqlite import locked
 from kit.near import BUCKET, PATIENT, PROFILE, near_store, read, written
 
+pytestmark = pytest.mark.first_pass
+
 FILES = {f"{number}.pt": seeded(str(number), 1000 + number) for number in range(150)}
 SECONDS = 20
 DIRECTORY = "public/v2/clips"
