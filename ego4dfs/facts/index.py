@@ -153,12 +153,13 @@ class FactsIndex:
         """Record facts that another machine has fetched, of objects about which nothing is known.
 
         What this machine has fetched stays, a refusal that is valid too, even if another process
-        records it meanwhile. Returns the URLs whose facts were added. Raises CacheError, also if
-        another process has locked the table for `wait_s`.
+        records it meanwhile. A size of 0 is not added: no GET would show that it is wrong. Returns
+        the URLs whose facts were added. Raises CacheError, also if another process has locked the
+        table for `wait_s`.
         """
         self.flush()
         known = {*self.peek_many(facts), *self._refused(REFUSAL_VALID_S)}
-        new = ((url, f) for url, f in facts.items() if url not in known)
+        new = ((url, f) for url, f in facts.items() if f.size and url not in known)
         rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in new]
         return self._table.insert("facts", rows, wait_s)
 

@@ -35,7 +35,7 @@ _MEDIA_BATCH = 50  # a row may have 4 MiB
 
 @dataclass(slots=True)
 class Counts:
-    """The rows of one table: added to the cache; kept as the cache has them; refused."""
+    """The rows of one table: added to the cache; kept as the cache has or leaves them; refused."""
 
     added: int = 0
     kept: int = 0
