@@ -151,7 +151,7 @@ def test_a_call_whose_turn_is_after_its_deadline_fails_without_a_request(
             store.read_range(url, 0, 1)
     assert dict(metrics.requests) == before
     assert all(seconds < 60 for seconds in waits.seconds)
-    free_s = store._transport().limits.bytes_per_s.wait_s(1e-9)
+    free_s = store._transport().limiters.bytes_per_s.wait_s(1e-9)
     assert free_s == (pytest.approx(100_000, abs=100) if limit == "bytes_per_s" else 0)
 
 
@@ -169,7 +169,7 @@ def test_a_close_ends_the_wait_for_a_turn(opened, release, licensee, server):
 
     thread = threading.Thread(target=read)
     thread.start()
-    limit = store._transport().limits.bytes_per_s
+    limit = store._transport().limiters.bytes_per_s
     wait_until(lambda: limit.wait_s(1e-9) > 100)  # the thread has reserved its byte
     store.close()
     thread.join()

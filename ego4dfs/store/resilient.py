@@ -50,7 +50,7 @@ _MAX_REMEDIES = 2  # one request may meet a wrong region and a renewed key
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limiters:
     """What requests wait for before they are sent."""
 
     concurrency: ConcurrencyLimit
@@ -66,7 +66,7 @@ class Transport:
     adapter: Adapter
     credentials: Credentials | None
     breaker: Breaker
-    limits: Limits
+    limiters: Limiters
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class ResilientStore:
 
         def request(store: ObjectStore) -> Fetched:
             fetched = store.read_range(url, start, stop, etag=etag, size=size)
-            self._transport().limits.bytes_per_s.give_back(len(wanted) - len(fetched.data))
+            self._transport().limiters.bytes_per_s.give_back(len(wanted) - len(fetched.data))
             return fetched
 
         try:
@@ -196,7 +196,7 @@ class ResilientStore:
             url, MANIFESTS, lambda call: self._send(call, "manifest", url, request)
         )
         if fetched is not None:  # its size was not known before: later requests wait for it
-            self._transport().limits.bytes_per_s.wait_s(len(fetched.data))
+            self._transport().limiters.bytes_per_s.wait_s(len(fetched.data))
         return fetched
 
     def renew(self, url: str) -> None:
@@ -286,7 +286,7 @@ class ResilientStore:
         if transport.credentials is not None:
             transport.credentials.keys()  # without a key there is no request to count
         self._wait_for_turn(call, url, len(wanted))
-        slot = transport.limits.concurrency.slot(bucket, url)
+        slot = transport.limiters.concurrency.slot(bucket, url)
         try:
             transport.breaker.check(bucket, url)
             send = partial(request, transport.adapter)
@@ -314,14 +314,14 @@ class ResilientStore:
         If the store asks to pause past the deadline, one attempt is left. Raises StoreUnavailable
         if this process has no turn until then.
         """
-        limits, left_s = call.transport.limits, call.throttled_until.remaining_s
-        turn_s = max(limits.requests_per_s.wait_s(1), limits.bytes_per_s.wait_s(count))
+        limiters, left_s = call.transport.limiters, call.throttled_until.remaining_s
+        turn_s = max(limiters.requests_per_s.wait_s(1), limiters.bytes_per_s.wait_s(count))
         if turn_s > left_s:
-            limits.requests_per_s.give_back(1)
-            limits.bytes_per_s.give_back(count)
+            limiters.requests_per_s.give_back(1)
+            limiters.bytes_per_s.give_back(count)
             text = f"{url}: no turn within {left_s:.0f} s, by --limit-rate or --limit-requests"
             raise StoreUnavailable(text, url=url)
-        wait_s = max(turn_s, min(limits.throttle.pause_s(_bucket(url)), left_s))
+        wait_s = max(turn_s, min(limiters.throttle.pause_s(_bucket(url)), left_s))
         if wait_s and self._stop.wait(wait_s):
             raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
 
@@ -330,9 +330,9 @@ class ResilientStore:
             self._metrics.store = ONLINE
         transport.breaker.answered(bucket)
         if isinstance(error, Throttled):
-            transport.limits.throttle.throttled(bucket, error.retry_after_s)
+            transport.limiters.throttle.throttled(bucket, error.retry_after_s)
         else:
-            transport.limits.throttle.answered(bucket)
+            transport.limiters.throttle.answered(bucket)
 
     def _transport(self) -> Transport:
         """Return the Transport of this process, made at its first request."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreError
+from ego4dfs.runtime.recent import Recent
 from ego4dfs.session import Session
 from ego4dfs.store import Fetched, ObjectFacts
-from ego4dfs.vfs.recent import Recent
 
 log = logging.getLogger(__name__)
 
