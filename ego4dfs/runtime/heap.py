@@ -8,7 +8,7 @@ import os
 from ego4dfs.runtime.periodic_thread import PeriodicThread
 
 TRIM_EVERY_S = 10.0
-MIN_FREE_BYTES = 64 << 20
+MIN_FREE_BYTES = 32 << 20
 """Less free memory than this is not worth the time to return it."""
 
 _pids: set[int] = set()  # a forked child has none of the threads of its parent
