@@ -71,9 +71,8 @@ class Fetcher:
         plan = replace(plan, datasets=[d for d in plan.datasets if d.dataset not in unwritable])
         self.report.total_bytes = plan.bytes(*TO_FETCH)
         self._session = session
-        self._layout = layout
-        self._journal = journal
-        self._plan = plan
+        self._layout, self._journal, self._plan = layout, journal, plan
+        self._small_jobs = jobs * SMALL_JOBS_PER_JOB
         self._pool = WorkerPool(self._stop)
         self.report.outage = Outage(retry_for_s, self._pool.stopping)
         self._evidence = BucketEtags(journal, session.store.source)
@@ -95,7 +94,7 @@ class Fetcher:
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
         self._failure_limit = FailureLimit(_GIVE_UP_AFTER_FILES)
-        self._pool.add("small", self._take_small, jobs * SMALL_JOBS_PER_JOB)
+        self._pool.add("small", self._take_small, self._small_jobs)
         self._pool.add("range", self._take_range, jobs)
 
     def run(self, tick: Callable[[], None] = lambda: None) -> bool:
@@ -142,6 +141,8 @@ class Fetcher:
         return (item for item in wanted if (item.size <= SMALL_BYTES) == is_small)
 
     def _take_small(self) -> Task | None:
+        if len(self._active) >= self._small_jobs:  # most have turned out to be large
+            return None
         item = next(self._small, None)
         return partial(self._guarded, item, self._fetch_small) if item else None
 
