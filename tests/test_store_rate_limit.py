@@ -13,6 +13,7 @@ from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.runtime.deadline import call_within
 from ego4dfs.store import StoreLimits
 from ego4dfs.store.rate_limit import CREDIT_S, RateLimit
+from ego4dfs.store.resilient import FIRST_BYTES
 from kit.data import MIB, seeded
 from kit.gateway import Gateway
 from kit.processes import wait_until
@@ -127,6 +128,26 @@ def test_bytes_that_an_object_does_not_have_are_given_back(limited, release):
     for _ in range(50):
         assert store.read_range(url, 0, MIB).data == b"small"
     assert sum(waits.seconds) < 1
+
+
+def test_small_objects_of_unknown_size_take_turns_of_their_size(limited, release, monkeypatch):
+    """Not of the 1 MiB that is asked for: many at a time would get a fraction of the rate."""
+    store, _ = limited(bytes_per_s=1e12)
+    url, large = release.put("clips/small.pt", b"small"), release.put("clips/a.mp4", DATA)
+    limit, turns = store._transport().limiters.bytes_per_s, []
+    monkeypatch.setattr(limit, "wait_s", lambda amount: turns.append(amount) or 0.0)
+    given_back = []
+    monkeypatch.setattr(limit, "give_back", given_back.append)
+    for _ in range(90):
+        store.read_range(url, 0, MIB)
+    assert turns[0] == FIRST_BYTES
+    assert turns[-1] == 5
+    for _ in range(90):
+        store.read_range(large, 0, MIB)
+    assert turns[-1] > 0.99 * MIB
+    assert sum(turns) - sum(given_back) == 90 * 5 + 90 * MIB
+    store.read_range(url, 0, 5, etag=store.head(url).etag)
+    assert turns[-1] == 5
 
 
 def test_requests_wait_for_their_turn(limited, release):

@@ -210,15 +210,19 @@ class FactsIndex:
             self._totals = self._table.totals()
         return self._totals
 
+    def unknown(self, urls: Iterable[str], *, refusal_valid_s: float) -> list[str]:
+        """Return the URLs of which neither facts nor a valid refusal are known, each once."""
+        wanted = list(dict.fromkeys(urls))
+        known = {*self.peek_many(wanted), *self._refused(refusal_valid_s)}
+        return [url for url in wanted if url not in known]
+
     def sweep(self, urls: Iterable[str], *, refusal_valid_s: float = REFUSAL_VALID_S) -> None:
         """Fetch all unknown facts by concurrent HEAD requests in the background.
 
         Those that other nodes share are read first. Stops if the store cannot be reached or
         rejects the key: each further request would fail in the same way.
         """
-        wanted = list(dict.fromkeys(urls))
-        known = {*self.peek_many(wanted), *self._refused(refusal_valid_s)}
-        unknown = self._recall([url for url in wanted if url not in known])
+        unknown = self._recall(self.unknown(urls, refusal_valid_s=refusal_valid_s))
         self._sweeps.add(unknown, partial(self._fetch_for_sweep, fetch=self._store.head))
 
     def fetch_ahead(self, url: str, fetch: _Fetch, done: Callable[[], None]) -> bool:

@@ -45,6 +45,9 @@ from ego4dfs.store.request_results import counted
 from ego4dfs.store.retry import MANIFESTS, OBJECTS, RetryPolicy
 
 Result = TypeVar("Result")
+FIRST_BYTES = 64 << 10
+"""What is expected of an object of unknown size, until some were fetched. More is asked for, and
+a limit on bytes that counted all of it would slow down small files by the difference."""
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 _MAX_REMEDIES = 2  # one request may meet a wrong region and a renewed key
 
@@ -98,6 +101,8 @@ class ResilientStore:
         self._make_transport = make_transport
         self._made: Transport | None = None
         self._inherited: list[Transport] = []
+        # A running mean of the bytes in first answers; a race of two threads loses one value.
+        self._first_bytes: float = FIRST_BYTES
         self.renew_lock()
         renew_lock_in_children(self)
 
@@ -124,21 +129,23 @@ class ResilientStore:
     ) -> Fetched:
         """See ObjectStore."""
         began_s = time.monotonic()
-
         wanted = range(start, stop)
+        expected = len(wanted) if etag else min(len(wanted), int(self._first_bytes))
 
         def request(store: ObjectStore) -> Fetched:
             fetched = store.read_range(url, start, stop, etag=etag, size=size)
-            self._transport().limiters.bytes_per_s.give_back(len(wanted) - len(fetched.data))
+            self._transport().limiters.bytes_per_s.give_back(expected - len(fetched.data))
             return fetched
 
         try:
             fetched = self._with_retries(
-                url, OBJECTS, lambda call: self._send(call, "get", url, request, wanted)
+                url, OBJECTS, lambda call: self._send(call, "get", url, request, wanted, expected)
             )
         except StoreError as error:
             self._check_size(url, size, error, began_s)
             raise
+        if not etag:
+            self._first_bytes += (len(fetched.data) - self._first_bytes) / 8
         self._metrics.add_bytes_fetched(len(fetched.data))
         return fetched
 
@@ -280,12 +287,16 @@ class ResilientStore:
         url: str,
         request: Callable[[ObjectStore], Result],
         wanted: range = range(0),
+        expected: int | None = None,
     ) -> Result:
-        """Send one request within the bucket's limits, and record whether anything answered."""
+        """Send one request within the bucket's limits, and record whether anything answered.
+
+        Of the `wanted` bytes, the object may have only those that are `expected`.
+        """
         transport, bucket = call.transport, _bucket(url)
         if transport.credentials is not None:
             transport.credentials.keys()  # without a key there is no request to count
-        self._wait_for_turn(call, url, len(wanted))
+        self._wait_for_turn(call, url, len(wanted) if expected is None else expected)
         slot = transport.limiters.concurrency.slot(bucket, url)
         try:
             transport.breaker.check(bucket, url)
