@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.runtime import heap as heap_module
 from ego4dfs.runtime.heap import MIN_FREE_BYTES, HeapTrimmer, _MallocInfo
 from ego4dfs.runtime.periodic_thread import PeriodicThread
@@ -127,8 +128,13 @@ def test_a_process_has_one_thread_for_it_and_a_forked_child_its_own(trims):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_whatever_opens_a_tree_keeps_its_heap_trimmed(trims, release, open_tree):
-    """A mount, `ego4d://` and `serve` alike."""
-    release.dataset("annotations", {"a.bin": b"a"})
-    open_tree(version=release.version, datasets=["annotations"])
+def test_whatever_fetches_keeps_its_heap_trimmed_but_no_thread_comes_before(
+    trims, release, open_tree
+):
+    """A mount, `ego4d://` and `serve` alike; programs may fork once they have opened a tree."""
+    release.dataset("annotations", {"a.bin": b"a" * BLOCK_SIZE * 2})
+    vfs = open_tree(version=release.version, datasets=["annotations"])
+    assert not heap_module._pids
+    handle = vfs.open(f"{release.version}/annotations/a.bin")
+    vfs.read_into(handle, BLOCK_SIZE, memoryview(bytearray(10)))
     assert wait_until(lambda: trims)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from ego4dfs.runtime.periodic_thread import PeriodicThread
 from kit.processes import wait_until
+
+pytestmark = pytest.mark.first_pass
 
 
 def test_it_begins_once_steps_and_ends_with_a_step():

@@ -6,10 +6,12 @@ import ctypes
 import gc
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
 import weakref
+from contextlib import closing, suppress
 
 import pytest
 
@@ -58,6 +60,13 @@ def in_a_callback_of_c_code(call):
     ctypes.CFUNCTYPE(None)(call)()
 
 
+def in_a_callback_of_sqlite(call):
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.create_function("call", 0, call)
+        with suppress(sqlite3.OperationalError):
+            connection.execute("SELECT call()").fetchall()
+
+
 def in_its_own_code(call):
     call()
 
@@ -77,6 +86,7 @@ def in_its_own_code(call):
         in_a_callback_of_a_weak_reference,
         in_a_callback_of_the_garbage_collector,
         in_a_callback_of_c_code,
+        *([in_a_callback_of_sqlite] if sys.version_info >= (3, 11) else []),
         in_its_own_code,
     ],
 )

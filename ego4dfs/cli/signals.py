@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
+_SQLITE_REPORTS = sys.version_info >= (3, 11)
+"""Whether SQLite's module calls `sys.unraisablehook`, and does not print."""
 _AGAIN_S = 0.01
 """How long after a lost interrupt it is raised again: the destructor must have ended."""
 
@@ -35,7 +38,9 @@ def lost_interrupts_raised_again() -> Iterator[None]:
     """Raise KeyboardInterrupt again if Python dropped it, until the block has ended.
 
     A signal may be handled while a destructor, a callback of a weak reference or one of C code
-    runs. Python prints what is raised there and goes on, and so would the command.
+    runs. Python prints what is raised there and goes on, and so would the command. Callbacks of
+    SQLite are reported like that from Python 3.11 on. Blocks must not be nested: the end of one
+    forgets an interrupt that is to be raised again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread
@@ -50,9 +55,11 @@ def lost_interrupts_raised_again() -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     sys.unraisablehook = raise_again
+    sqlite3.enable_callback_tracebacks(_SQLITE_REPORTS)
     try:
         yield
     finally:
+        sqlite3.enable_callback_tracebacks(False)
         sys.unraisablehook = report
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

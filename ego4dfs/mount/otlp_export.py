@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics.export import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Sample
@@ -90,7 +90,8 @@ class OtlpExport:
 def _without_values(record: logging.LogRecord) -> bool:
     """Keep headers, which may be credentials, out of the log: the library prints malformed ones."""
     record.msg = (
-        "OTEL_EXPORTER_OTLP_HEADERS: an entry that is not name=value, URL-encoded, is not sent"
+        "OTEL_EXPORTER_OTLP_HEADERS or OTEL_EXPORTER_OTLP_METRICS_HEADERS: "
+        "an entry that is not name=value, URL-encoded, is not sent"
     )
     record.args = ()
     return True
@@ -102,8 +103,13 @@ def _resource() -> Resource:
     The instance makes the counters of each mount series of their own:
     https://opentelemetry.io/docs/specs/semconv/resource/service/
     """
-    ours = Resource({"service.name": "ego4dfs", "service.instance.id": str(uuid.uuid4())})
-    return Resource.create(ours.merge(OTELResourceDetector().detect()).attributes)
+    found = Resource.create()
+    ours: dict[str, str] = {}
+    if str(found.attributes["service.name"]).startswith("unknown_service"):  # not given
+        ours["service.name"] = "ego4dfs"
+    if "service.instance.id" not in found.attributes:
+        ours["service.instance.id"] = str(uuid.uuid4())
+    return found.merge(Resource(ours))
 
 
 def _metric(family: Family, began_ns: int, now_ns: int) -> Metric:

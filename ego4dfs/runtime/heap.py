@@ -15,7 +15,10 @@ _pids: set[int] = set()  # a forked child has none of the threads of its parent
 
 
 def keep_heap_trimmed() -> None:
-    """Return freed memory to the kernel every TRIM_EVERY_S, from the first call in a process on."""
+    """Return freed memory to the kernel every TRIM_EVERY_S, from the first call in a process on.
+
+    Where no thread can be started, it is not returned.
+    """
     pid = os.getpid()
     if pid not in _pids:
         _pids.add(pid)
