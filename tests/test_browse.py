@@ -17,6 +17,7 @@ import pytest
 
 from ego4dfs.browse import posters
 from ego4dfs.browse.catalogue import COLUMNS
+from ego4dfs.browse.pages import MEDIA_BYTES
 from kit.browse import (
     CLIP,
     FIRST,
@@ -29,6 +30,7 @@ from kit.browse import (
     described,
     narrated,
 )
+from kit.data import seeded
 from kit.web import BASE
 
 pytestmark = pytest.mark.first_pass
@@ -297,6 +299,34 @@ def test_answers_are_compressed_for_those_who_ask(client):
     packed = client.get("browse/api/catalogue", Accept_Encoding="gzip, br")
     assert packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.body) == plain.body
+
+
+LARGE = seeded("media", 6 << 20)
+
+
+def test_a_player_gets_a_part_of_what_it_asks_for_and_no_more_is_fetched(browse, release):
+    """Players ask for all that follows, and stop reading when they have enough."""
+    url = release.put("video", LARGE)
+    release.manifest("full_scale", f"video_uid,canonical_s3_location\n{FIRST},{url}\n")
+    release.metadata(b"{}")
+    client, vfs = browse(version=release.version, datasets=["full_scale"])
+    before = vfs.session.metrics.snapshot()["bytes_fetched"]
+    found = client.get(f"browse/media?uid={FIRST}", Range="bytes=1000000-")
+    assert (found.status, found.body) == (206, LARGE[1_000_000 : 1_000_000 + MEDIA_BYTES])
+    last = 1_000_000 + MEDIA_BYTES - 1
+    assert found.headers["Content-Range"] == f"bytes 1000000-{last}/{len(LARGE)}"
+    assert found.headers["Content-Type"] == "video/mp4"
+    fetched = vfs.session.metrics.snapshot()["bytes_fetched"] - before
+    assert fetched < 2 * MEDIA_BYTES  # of the 5 MiB that follow
+    etag = found.headers["ETag"]
+    head = client.get(f"browse/media?uid={FIRST}", method="HEAD")
+    assert (head.status, head.headers["ETag"]) == (200, etag)
+    assert head.headers["Content-Length"] == str(len(LARGE))
+    for given, body in [("bytes=5-7", LARGE[5:8]), ("bytes=-4", LARGE[-4:]), ("x", LARGE)]:
+        assert client.get(f"browse/media?uid={FIRST}", Range=given).body == body
+    after = client.get(f"browse/media?uid={FIRST}", Range=f"bytes={len(LARGE)}-")
+    assert after.status == 416
+    assert client.get(f"browse/media?uid={SECOND}").status == 404
 
 
 def test_a_poster_is_the_first_picture_of_the_video(client):

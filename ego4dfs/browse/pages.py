@@ -22,6 +22,7 @@ from ego4dfs.config import Config
 from ego4dfs.errors import MediaError, NotFound
 from ego4dfs.text import printable
 from ego4dfs.vfs import VFS
+from ego4dfs.web import files
 from ego4dfs.web.threads import Threads
 
 CONTENT_SECURITY_POLICY = (
@@ -32,9 +33,12 @@ CONTENT_SECURITY_POLICY = (
 
 RESULTS = 100
 """Results of a search in each annotation, at most."""
+MEDIA_BYTES = 1 << 20
+"""The longest range of a video in one answer: a second or more of full_scale."""
 _WORDS_CHARACTERS = 500
 _QUERIES = 16
 _PICTURES = 4
+_MEDIA_READS = 64
 _TYPES = {
     "html": "text/html",
     "css": "text/css",
@@ -47,7 +51,7 @@ Answer = Callable[[Mapping[str, str]], object]
 
 
 class BrowserPages:
-    """The pages of `ego4dfs browse`. Requests are answered in threads, at most 16 at a time."""
+    """The pages of `ego4dfs browse`, and what they ask for. All of it is read in threads."""
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class BrowserPages:
         self._videos = VideoPage(vfs, config, catalogue, indexes)
         self._static = _static_files()
         self._queries = Threads("ego4dfs-browse-query", _QUERIES)
+        self._media_reads = Threads("ego4dfs-browse-media", _MEDIA_READS)
         self._pictures = Threads("ego4dfs-browse-picture", _PICTURES)
         self._answers: Mapping[str, Answer] = {
             "narrations": self._narrations,
@@ -81,6 +86,8 @@ class BrowserPages:
         if static is not None:
             headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
             return Response(static[0], headers=headers, media_type=static[1])
+        if path == "media":
+            return await self._media(request)
         if path == "api/catalogue":
             content = await self._queries.run(self._catalogue.encoded)
             return _json(content, request)
@@ -96,6 +103,22 @@ class BrowserPages:
             raise NotFound(f"no such page: {printable(path)}")
         given = dict(request.query_params)
         return _json(await self._queries.run(lambda: _encoded(answer(given))), request)
+
+    async def _media(self, request: Request) -> Response:
+        """Return the range of a video that a player asks for, but at most MEDIA_BYTES of it.
+
+        Players ask for all that follows, and stop reading when they have enough: read-ahead would
+        have fetched dozens of MiB by then. After a part they ask for the next one.
+        """
+        uid, headers = request.query_params.get("uid", ""), files.joined(request.headers)
+
+        def read() -> Response:
+            path = self._videos.path(uid)
+            if request.method == "HEAD":
+                return files.head(path, headers, files.current_version(self._vfs, path))
+            return files.get(self._vfs, path, headers, self._media_reads, MEDIA_BYTES)
+
+        return await self._media_reads.run(read)
 
     def _poster(self, uid: str) -> bytes:
         return self._posters.poster(uid, self._videos.path(uid))

@@ -10,7 +10,6 @@ from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes
 
 import anyio
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -134,7 +133,7 @@ class Application:
         return StreamingResponse(parts, media_type=form.media_type)
 
     async def _file(self, path: str, request: Request) -> Response:
-        headers = _joined(request.headers)
+        headers = files.joined(request.headers)
         try:
             version = await self._threads(path).run(partial(files.known_version, self._vfs, path))
         except IsADirectoryError:
@@ -173,11 +172,6 @@ def _target(raw: bytes) -> bytes:
     if not raw.startswith(b"/"):
         raw = b"/" + raw.partition(b"://")[2].partition(b"/")[2]
     return unquote_to_bytes(raw)[1:]
-
-
-def _joined(headers: Headers) -> Headers:
-    """Return headers with one line each: several of one name are one list, says RFC 9110, 5.3."""
-    return Headers({name: ", ".join(headers.getlist(name)) for name in headers})
 
 
 def _wants_json(request: Request) -> bool:

@@ -179,7 +179,7 @@ async function start() {
     segments.show(tracks);
   };
   showTracks(described.tracks);
-  video.src = treeUrl(path);
+  video.src = `media?${new URLSearchParams({ uid })}`;
   let shown = JSON.stringify(described.tracks);
   watchStatus(async () => {
     const { tracks } = await fetchJson("video", { uid });
