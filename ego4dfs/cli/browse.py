@@ -25,6 +25,7 @@ from ego4dfs.config import Config
 from ego4dfs.datasets import VERSION_DEFAULT
 from ego4dfs.files import write_atomic
 from ego4dfs.files.mountinfo import resolve_path
+from ego4dfs.mount import tune_memory
 from ego4dfs.runtime.listen import http_url, listening_socket
 from ego4dfs.text import shell_word
 from ego4dfs.vfs import open_vfs
@@ -52,6 +53,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the pages until Ctrl-C or SIGTERM."""
+    tune_memory()  # 50 clients at once take 200 MiB with it, and 300 without
     output_is_optional()
     config = config_from(args)
     given = _given(config, _mountpoint(args))
