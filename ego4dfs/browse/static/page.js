@@ -12,9 +12,9 @@ export function keepFilter(filter = filterOfPage()) {
   }
 }
 
-/** Show the state of the server until all annotations are read, and call `changed` for each one. */
+/** Keep the state of the server in the header, and call `changed` when annotations are finished. */
 export async function watchStatus(changed = () => {}) {
-  let ready = -1;
+  let finished = -1;
   for (;;) {
     let status;
     try {
@@ -23,10 +23,10 @@ export async function watchStatus(changed = () => {}) {
       byId("status").textContent = "The server has ended.";
       return;
     }
-    const now = status.annotations.filter((one) => one.state === "ready").length;
+    const now = status.annotations.filter((one) => ["ready", "failed"].includes(one.state)).length;
     show(status);
-    if (ready !== now) Promise.resolve(changed(status)).catch(showError);
-    ready = now;
+    if (finished !== now) Promise.resolve(changed(status)).catch(showError);
+    finished = now;
     if (document.hidden) await new Promise((done) => addOnce(document, "visibilitychange", done));
     await new Promise((done) => setTimeout(done, POLL_MS));
   }
@@ -42,4 +42,5 @@ function show(status) {
   const share = total ? Math.floor((100 * read) / total) : 0;
   const text = status.is_done ? "" : `Reading annotations: ${share} % · `;
   byId("status").textContent = `${text}${size(status.bytes_fetched)} fetched`;
+  if (status.problem) showError(new Error(`The annotations cannot be listed: ${status.problem}`));
 }

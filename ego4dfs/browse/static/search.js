@@ -57,6 +57,16 @@ function marked(text, words) {
   return text.split(pattern).map((part, place) => (place % 2 ? el("mark", {}, part) : part));
 }
 
+/** Say which annotations are searched, and why others are not. */
+function showSources(annotations) {
+  const ready = annotations.filter((one) => one.state === "ready").length;
+  const sources = byId("sources");
+  sources.querySelector("summary").textContent = `${ready} of ${counted(annotations.length, "annotation")} searched`;
+  sources.querySelector("ul").replaceChildren(...annotations.map((one) =>
+    el("li", {}, dataText(one.name), el("span", { class: "minor" }, `: ${one.state}`,
+      one.problem && [", ", dataText(one.problem)]))));
+}
+
 /** Offer the results as windows; a narration is a moment, from 1 s before it to 0.5 s after it. */
 function saveWindows() {
   const rows = found.map(([uid, start_s, end_s]) =>
@@ -77,7 +87,10 @@ byId("form").addEventListener("submit", (event) => {
   search();
 });
 byId("save-windows").addEventListener("click", saveWindows);
-watchStatus(search); // again with each annotation that is ready
+watchStatus((status) => {
+  showSources(status.annotations);
+  return search(); // again with each annotation that is ready
+});
 loadCatalogue()
   .then((catalogue) => {
     names = new Map(catalogue.videos.map((video) => [video.uid, video.scenarios[0] || video.uid]));

@@ -3,7 +3,7 @@
 import { clock, dataText, el, svg } from "./dom.js";
 import { colourOf } from "./segments.js";
 
-const LEAST_SHARE = 1 / 500; // of the width, so that short segments can be seen and clicked
+const LEAST_SHARE = 1 / 500; // of what is seen, so that short segments can be seen and clicked
 
 export class Timeline {
   /** Draw in `place`; `hint` shows the text of the segment under the pointer. */
@@ -14,6 +14,7 @@ export class Timeline {
     this.seek = seek;
     this.tracks = [];
     this.duration = 1;
+    this.factor = 1;
     this.cursor = el("div", { class: "cursor" });
     this.rows = el("div", { class: "rows" });
     place.append(this.rows);
@@ -33,8 +34,9 @@ export class Timeline {
   }
 
   zoom(factor) {
+    this.factor = factor;
     this.rows.style.width = `${100 * factor}%`;
-    this.moveTo(this.seconds || 0);
+    this.draw();
     this.place.scrollLeft = this.rows.scrollWidth * ((this.seconds || 0) / this.duration) - this.place.clientWidth / 2;
   }
 
@@ -53,7 +55,7 @@ export class Timeline {
   /** Return the times above the tracks; a click there goes to the second. */
   marks() {
     const steps = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600];
-    const step = steps.find((one) => this.duration / one <= 10) || 7200;
+    const step = steps.find((one) => this.duration / one <= 10 * this.factor) || 7200;
     const marks = [];
     for (let at = 0; at < this.duration; at += step) {
       const mark = el("button", { class: "mark", tabindex: "-1", click: () => this.seek(at) }, clock(at));
@@ -64,7 +66,7 @@ export class Timeline {
   }
 
   strip(track) {
-    const least = this.duration * LEAST_SHARE;
+    const least = (this.duration * LEAST_SHARE) / this.factor;
     const attributes = { viewBox: `0 0 ${this.duration} 1`, preserveAspectRatio: "none", "aria-hidden": "true" };
     const drawn = svg("svg", { ...attributes, class: colourOf(track.name) }, track.segments.map(([start_s, end_s, text]) => {
       const segment = { start_s, end_s, text, track: track.name };
