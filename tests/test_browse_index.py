@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 
@@ -37,6 +38,16 @@ def test_an_index_that_is_not_completed_leaves_nothing(tmp_path):
     with pytest.raises(ConfigError):
         write_index(tmp_path / "x", fail(), "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    old, new, other = (tmp_path / name for name in (".x.aa.part", ".x.bb.part", "y.sqlite"))
+    for file in (old, new, other):
+        file.touch()
+    for file in (old, other):
+        os.utime(file, (1, 1))
+    write_index(tmp_path / "x", rows("a"), "x")
+    assert {path.name for path in tmp_path.iterdir()} == {new.name, other.name, "x"}
 
 
 def test_texts_that_sqlite_cannot_store_are_replaced(tmp_path):

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 CLOSE_S = 5.0
 _DATASET = "annotations"
 _SUFFIX = ".json"
+_INDEX_SUFFIX = ".sqlite"  # another schema needs another one
 _NARRATIONS = "narration"  # the annotation whose rows are counted
 
 State = Literal["waiting", "reading", "ready", "failed"]
@@ -115,7 +116,10 @@ class AnnotationIndexes:
             try:
                 yield use(index)
             except sqlite3.Error as error:
-                self._fail(one, f"its index is damaged: {error}; `ego4dfs cache clear --all`")
+                index.path.unlink(missing_ok=True)
+                self._fail(
+                    one, f"its index was damaged, and is made anew at the next start: {error}"
+                )
 
     def _run(self) -> None:
         try:
@@ -187,7 +191,7 @@ class AnnotationIndexes:
             yield row
 
     def _derived(self, file: TreeFile) -> Derived:
-        return Derived(self._directory, file.url, file.etag, ".sqlite")
+        return Derived(self._directory, file.url, file.etag, _INDEX_SUFFIX)
 
     def _fail(self, one: Annotation, reason: str) -> None:
         one.index, one.problem, one.state = None, reason, "failed"

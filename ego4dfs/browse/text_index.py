@@ -7,8 +7,9 @@ import os
 import re
 import secrets
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ TEXT_CHARACTERS = 2000
 """How much of a text is kept. Those of Ego4D have some hundred characters."""
 MAX_EXAMINED = 100_000
 """Matches that a search looks at, at most, to find some of the selected videos."""
+
+ABANDONED_S = 3600.0
+"""How long an index that is being written is silent until it counts as abandoned."""
 
 _LOCK_WAIT_S = 1.0
 _PASS = re.compile(r"\.narration_pass_([0-9]{1,3})\.")
@@ -69,7 +73,7 @@ class TextIndex:
 
     def __init__(self, path: Path) -> None:
         """Use a file that `write_index` has made."""
-        self._path = path
+        self.path = path
 
     def of_video(self, uid: str) -> list[Segment]:
         """Return the segments of a video."""
@@ -99,7 +103,7 @@ class TextIndex:
 
     def _open(self) -> closing[sqlite3.Connection]:
         # Nobody writes to it, so SQLite need not look for a journal, and takes no locks.
-        uri = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
+        uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
         return closing(sqlite.connect(uri, lock_wait_s=_LOCK_WAIT_S))
 
 
@@ -113,9 +117,11 @@ def match_query(words: str) -> str:
 def write_index(path: Path, rows: Iterable[WindowRow], name: str) -> None:
     """Write the index of the annotation `name`; the file appears when it is complete.
 
-    Rows without a window in a video are left out. Memory does not grow with their number. Raises
-    what `rows` raise, OSError, and sqlite3.Error; then nothing is left.
+    Rows without a window in a video are left out. Memory does not grow with their number. What a
+    process left that was killed meanwhile is removed. Raises what `rows` raise, OSError, and
+    sqlite3.Error; then nothing is left.
     """
+    _remove_abandoned(path.parent)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
@@ -128,6 +134,13 @@ def write_index(path: Path, rows: Iterable[WindowRow], name: str) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _remove_abandoned(directory: Path) -> None:
+    for partial in directory.glob(".*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > ABANDONED_S:
+                partial.unlink()
 
 
 def _fill(connection: sqlite3.Connection, rows: Iterable[WindowRow], name: str) -> None:
