@@ -105,6 +105,11 @@ def test_videos_are_filtered_and_the_filter_is_exported(page: Page):
     page.get_by_label("at least, in minutes").fill("0.01")
     expect(page.locator(".card")).to_have_count(2)
     expect(page.locator("#command")).to_contain_text("--video_uid_file uids.txt")
+    page.goto("?benchmark=--source%3Dx")  # a name in a manifest becomes no option
+    expect(page.locator(".card")).to_have_count(1)
+    assert page.locator("#command").text_content() == (
+        "ego4dfs mount ~/ego4d_data --video_uid_file uids.txt"
+    )
 
 
 @pytest.mark.parametrize("query", ["benchmark=em", "university=cmu", "split=em:val&benchmark=fho"])

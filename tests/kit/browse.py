@@ -76,7 +76,7 @@ def publish(release: Release) -> None:
     rows = [
         (FIRST, "cmu", "train", "[EM|NLQ]"),
         (SECOND, "unict", "val", "[FHO]"),
-        (OTHER, "cmu", "", "[]"),
+        (OTHER, "cmu", "", "[--source=x]"),
     ]
     header = "video_uid,canonical_s3_location,video_source,split_em,benchmarks"
     lines = [f"{uid},{urls[uid]},{source},{split},{tags}" for uid, source, split, tags in rows]

@@ -72,6 +72,9 @@ export function tally(videos, key) {
   return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]));
 }
 
+/** Values of an option that end no list and begin no other option, whoever wrote the manifest. */
+const WORD = /^\w[\w:.+-]*$/;
+
 /**
  * Return the command that mounts the videos of a filter, and whether it needs the file uids.txt.
  *
@@ -83,11 +86,11 @@ export function mountCommand(catalogue, filter) {
   const keys = [...new Set(filter.keys())];
   const isExpressible =
     !catalogue.is_filtered &&
-    keys.every((key) => key in options) &&
+    keys.every((key) => key in options && filter.getAll(key).every((value) => WORD.test(value))) &&
     (catalogue.splits_are_options || !filter.has("split"));
   const words = ["ego4dfs mount ~/ego4d_data", catalogue.version_option, catalogue.datasets_option];
   if (isExpressible) {
-    for (const key of keys) words.push(options[key], ...filter.getAll(key).map(shellWord));
+    for (const key of keys) words.push(options[key], ...filter.getAll(key));
   } else {
     words.push("--video_uid_file uids.txt");
   }
@@ -101,6 +104,7 @@ export function shellWord(text) {
 
 /** Return the windows CSV of `[uid, start, end]` rows, which `prefetch --windows` reads. */
 export function windowsCsv(rows) {
-  const lines = rows.map(([uid, start, end]) => `${uid},${start},${end}`);
+  const cell = (uid) => (/[",]/.test(uid) ? `"${uid.replaceAll('"', '""')}"` : uid);
+  const lines = rows.map(([uid, start, end]) => `${cell(uid)},${start},${end}`);
   return ["video_uid,start_s,end_s", ...lines, ""].join("\n");
 }

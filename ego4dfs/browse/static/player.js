@@ -72,7 +72,8 @@ function setWindow(start, end) {
   byId("save").toggleAttribute("hidden", !isWindow);
   byId("save").href = `../.ego4dfs/windows/${encodeURIComponent(uid)}/${name}.mp4`;
   byId("save").download = `${uid}_${name}.mp4`;
-  const what = path.split("/")[1] === "full_scale" ? uid : path;
+  const isPlain = path.split("/")[1] === "full_scale" && !uid.startsWith("-");
+  const what = isPlain ? uid : path;
   const words = ["ego4dfs clip", shellWord(what), plain(from), plain(to), catalogue.version_option];
   byId("command").textContent = isWindow ? words.filter(Boolean).join(" ") : "The video has no such window.";
 }
