@@ -10,7 +10,7 @@ import pytest
 
 from ego4dfs.api.window_rows import WindowRow
 from ego4dfs.browse import annotations, text_index
-from ego4dfs.browse.text_index import Segment, TextIndex, match_query, write_index
+from ego4dfs.browse.text_index import Segment, TextIndex, match_queries, write_index
 from ego4dfs.errors import ConfigError
 from kit.browse import FIRST, answer
 from kit.processes import wait_until
@@ -86,8 +86,18 @@ def test_an_index_is_never_written(tmp_path):
 
 
 def test_words_become_terms():
-    assert match_query('cut "the  bread" now') == '"cut" "the  bread" "now"*'
-    assert match_query('a"b" ""') == '"ab"*'
+    query = '"cut" "the  bread" "now"'
+    assert match_queries('cut "the  bread" now') == [query, f"{query}*"]
+    assert match_queries('a"b" ""') == ['"ab"']
+    assert match_queries('"" " "') == []
+
+
+def test_the_start_of_a_word_is_searched_if_the_word_is_not_frequent(tmp_path):
+    write_index(tmp_path / "x", rows("cuts", "cut", "cut", "a cutter"), "x")
+    index = TextIndex(tmp_path / "x")
+    assert [row.text for row in index.search("cut", {"v"}, 2)] == ["cut", "cut"]
+    assert [row.text for row in index.search("cut", {"v"}, 9)] == ["cuts", "cut", "cut", "a cutter"]
+    assert index.search("cu", {"v"}, 9) == []
 
 
 def test_the_pages_answer_while_annotations_are_read_and_end_at_once(

@@ -25,6 +25,7 @@ MAX_EXAMINED = 100_000
 ABANDONED_S = 3600.0
 """How long an index that is being written is silent until it counts as abandoned."""
 
+_LEAST_START = 3  # letters; "t" is the start of most texts
 _LOCK_WAIT_S = 1.0
 _PASS = re.compile(r"\.narration_pass_([0-9]{1,3})\.")
 _NARRATION = ".narrations["
@@ -83,15 +84,16 @@ class TextIndex:
     def search(self, words: str, uids: Collection[str], limit: int) -> list[Segment]:
         """Return segments of these videos whose text has all words, at most `limit`, in order.
 
-        Words in quotes must be adjacent, and the last word may be the start of one.
+        Words in quotes must be adjacent. If there are fewer than `limit`, the last word may be the
+        start of one: all words that begin so are merged, which takes 100 ms for "the".
         """
-        query = match_query(words)
         found: list[Segment] = []
         with self._open() as connection:
-            rows = connection.execute(_OF_WORDS, (query,)) if query else ()
-            for row in itertools.islice(rows, MAX_EXAMINED):
-                if row[0] in uids:
-                    found.append(Segment(*row))
+            for query in match_queries(words):
+                rows = connection.execute(_OF_WORDS, (query,))
+                examined = itertools.islice(rows, MAX_EXAMINED)
+                selected = (Segment(*row) for row in examined if row[0] in uids)
+                found = list(itertools.islice(selected, limit))
                 if len(found) == limit:
                     break
         return found
@@ -107,11 +109,17 @@ class TextIndex:
         return closing(sqlite.connect(uri, lock_wait_s=_LOCK_WAIT_S))
 
 
-def match_query(words: str) -> str:
-    """Return the query of FTS5 for what a person writes; nothing of it is an operator."""
+def match_queries(words: str) -> list[str]:
+    """Return the queries of FTS5 for what a person writes; nothing of it is an operator.
+
+    The second one takes the last word for the start of one, if it is not too short for that.
+    """
     found = [quoted or plain for quoted, plain in _WORDS.findall(words.replace("\0", " "))]
-    terms = ['"' + text.replace('"', "") + '"' for text in found if text.strip('" ')]
-    return " ".join(terms) + "*" if terms else ""
+    terms = [text.replace('"', "") for text in found if text.strip('" ')]
+    if not terms:
+        return []
+    query = " ".join(f'"{term}"' for term in terms)
+    return [query, f"{query}*"] if len(terms[-1]) >= _LEAST_START else [query]
 
 
 def write_index(path: Path, rows: Iterable[WindowRow], name: str) -> None:
