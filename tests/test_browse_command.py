@@ -11,7 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from ego4dfs.cli import browse_live
+from ego4dfs.cli import browse as browse_command
+from ego4dfs.cli import browse_live, parser_of
 from kit.browse import FIRST
 from kit.cli import complaint, run_cli, unwarned
 from kit.processes import wait_until
@@ -82,6 +83,12 @@ def test_no_browser_is_opened_without_a_display_or_with_no_open(words, licensee,
 def test_a_mount_that_is_none_is_an_error(words, tmp_path):
     done = run_cli("browse", *words, "--mount", str(tmp_path), check=False)
     assert (done.returncode, "no ego4dfs is mounted there" in complaint(done)) == (5, True)
+
+
+def test_paths_begin_with_the_mount(monkeypatch, tmp_path):
+    monkeypatch.setattr(browse_command, "check_mounted", lambda _: None)
+    given = parser_of("browse").parse(["--mount", f"{tmp_path}/"])
+    assert browse_command._mountpoint(given) == str(tmp_path)
 
 
 def test_the_extra_is_named_if_it_is_missing(words, tmp_path):

@@ -78,6 +78,7 @@ def test_the_printed_command_can_be_run(path: str, monkeypatch: pytest.MonkeyPat
     assert done.stdout.startswith("ego4dfs ")
 
 
+@pytest.mark.first_pass
 def test_the_demo_can_be_browsed_and_leaves_nothing(home: Mapping[str, str], tmp_path: Path):
     code = DEMO.replace('["demo"]', '["demo", "--browse"]')
     line = [sys.executable, "-c", code, str(shared_media())]
