@@ -109,7 +109,8 @@ def open_session(
             inner, metrics, max_bytes=config.cache_max_bytes, eviction=config.eviction
         )
         opened.callback(cache.close)
-        facts = FactsIndex(directory, store)
+        shared = store.shared if isinstance(store, NearStore) else None
+        facts = FactsIndex(directory, store, shared)
         opened.callback(facts.close)
         verifier = None
         if config.verify == "auto":

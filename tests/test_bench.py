@@ -187,6 +187,20 @@ def test_a_small_row_from_the_server_to_the_table(servers):
         assert distant.samples[0]["wire_mib"] > 70_000 / measure.MIB
 
 
+def test_every_tool_trusts_the_distant_server_and_copies_what_a_licensee_may(servers, tmp_path):
+    samples.publish_metadata(servers.s3)
+    videos = samples.publish_videos(servers.s3, "full_scale", [10, 70_000], tmp_path)
+    assert servers.url("wan").startswith("https://")
+    for copier in (one for one in copiers() if not one.tool.missing):
+        out = servers.empty("out")
+        environment = copier.environment(servers, "wan", servers.empty("cache"))
+        identity = servers.s3.admin if copier.lists else servers.s3.licensee
+        assert environment["AWS_ACCESS_KEY_ID"] == identity.access_key
+        found = measure.sample(servers, "wan", copier.command(videos, out), environment)
+        videos.check(out, object_names=copier.object_names)
+        assert found["requests"] >= len(videos.files), copier.name
+
+
 def test_a_run_with_wrong_bytes_has_no_result(servers, tmp_path):
     dataset = samples.publish_files(servers.s3, "one", [10])
     (name,) = dataset.files

@@ -84,6 +84,16 @@ def test_closing_writes_the_queued_blocks(tmp_path):
     again.close()
 
 
+def test_a_block_below_the_limit_costs_few_statements(cache):
+    put(cache, 1)
+    statements, connection = [], cache._index._cache._con
+    connection.set_trace_callback(statements.append)
+    put(cache, 2)
+    connection.set_trace_callback(None)
+    assert len([one for one in statements if one.startswith("BEGIN")]) == 1
+    assert len([one for one in statements if one.startswith("SELECT key FROM Cache")]) == 2
+
+
 def test_a_cache_may_be_opened_before_a_fork(cache):
     """No thread runs before the first hit or put."""
     assert not cache._writer.is_started

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
 import pytest
 
 from ego4dfs.mount.fuse_loop import FuseLoop
+from kit.cli import run_cli
 from kit.data import MIB, seeded
 from kit.gateway import Faults, Gateway
 from kit.mounts import is_mounted, status
@@ -177,23 +179,51 @@ def test_a_change_of_mounts_needs_no_further_descriptor(tmp_path, monkeypatch):
     loop.run(session)
 
 
-def test_the_main_thread_works_periodically_until_the_loop_ends(tmp_path):
-    turns = threading.Semaphore(0)
-    loop = FuseLoop(tmp_path, lambda: None, every_s=0.01, periodically=turns.release)
-    loop.run(lambda: [turns.acquire() for _ in range(3)])  # it does not return without turns
-
-
-def test_changes_of_mounts_do_not_delay_the_periodic_work(tmp_path):
-    """Each of them wakes the main thread."""
-    turns = threading.Semaphore(0)
-    loop = FuseLoop(tmp_path, lambda: None, every_s=0.2, periodically=turns.release)
+def test_the_loop_is_not_asked_to_exit_once_libfuse_frees_its_memory(tmp_path):
+    """`fuse_exit` of libfuse 2 calls a function by a pointer in that memory."""
+    exits, loop = [], FuseLoop(tmp_path, lambda: None)
 
     def session():
-        while not turns.acquire(timeout=0.01):
-            for words in (["mount", "-t", "tmpfs", "tmpfs"], ["umount"]):
-                subprocess.run([*words, str(tmp_path)], check=True)
+        loop.started("0:0", lambda: exits.append(1))
+        os.write(loop._wake_writer, b"s")  # as at a signal
+        wait_until(lambda: exits)
+        loop.destroyed()
+        count = len(exits)
+        time.sleep(0.5)  # several times as long as between two calls
+        assert len(exits) == count
 
     loop.run(session)
+    assert exits
+
+
+SAID_DESTROYED = """
+from ego4dfs.cli import main
+from ego4dfs.mount.fuse_loop import FuseLoop
+forget = FuseLoop.destroyed
+FuseLoop.destroyed = lambda loop: print("destroyed", flush=True) or forget(loop)
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize("ends_by", ["signal", "unmount"])
+def test_each_libfuse_says_that_it_ends(
+    mount, release, spawn, licensee, libfuse, tmp_path, ends_by
+):
+    release.dataset("annotations", {"a.bin": b"a"})
+    mountpoint = tmp_path / "here"
+    mountpoint.mkdir()
+    words = ["mount", "-f", str(mountpoint), "--libfuse", libfuse, "--version", release.version]
+    command = [sys.executable, "-c", SAID_DESTROYED, *words, "--datasets", "annotations"]
+    mount.adopt(mountpoint)
+    run = spawn(command, env={**os.environ, **licensee}, stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: is_mounted(mountpoint), 20)
+    if ends_by == "signal":
+        run.terminate()
+    else:
+        run_cli("unmount", str(mountpoint))
+    output, _ = run.communicate(timeout=20)
+    assert (run.returncode, output.splitlines()[-1]) == (0, "destroyed")
 
 
 def test_a_signal_ends_the_mount_also_where_no_thread_is_available(monkeypatch, tmp_path):

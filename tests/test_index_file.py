@@ -534,6 +534,13 @@ def test_a_row_is_added_and_its_size_is_not_confirmed(cache):
     assert cache.store.heads == cache.store.reads == []
 
 
+def test_a_size_of_zero_is_asked_of_the_store(cache):
+    """An object without bytes is never fetched, so nothing would show that it has some."""
+    report = cache.take(cache.write(facts=[(URL, 0, *FACT[2:])]))
+    assert (report.of(FACTS).added, report.of(FACTS).kept, report.refused) == (0, 1, [])
+    assert cache.facts.peek(URL) is None
+
+
 def test_facts_and_refusals_of_this_machine_stay(cache):
     mine = ObjectFacts(99, "f" * 32, "v2", 1)
     cache.facts.record(URL, mine)

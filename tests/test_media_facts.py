@@ -133,6 +133,62 @@ def test_facts_are_kept_for_one_version_of_an_object(tmp_path, table):
         assert kept.get(URL + "b", SIZE, "etag") is None
 
 
+class Others:
+    """What other nodes share of one video."""
+
+    def __init__(self, content=None):
+        self.content, self.asked, self.added = content, [], []
+
+    def media(self, *version):
+        self.asked.append(version)
+        return self.content
+
+    def add_media(self, *version_and_content):
+        self.added.append(version_and_content)
+
+
+def test_facts_of_other_nodes_are_kept(table):
+    writer, version = Others(), (URL, SIZE, "etag")
+    MediaTable(table, writer).put(*version, FACTS)
+    [(*told, content)] = writer.added
+    assert (tuple(told), writer.asked) == (version, [])
+    table.apply({URL: None}, {})
+    reader = Others(content)
+    kept = MediaTable(table, reader)
+    found = kept.get(*version)
+    assert found == MediaFacts.unpacked(FACTS.index, FACTS.timescale, FACTS.end, FACTS.packed())
+    assert kept.get(*version) == found
+    assert (reader.asked, reader.added) == ([version], [])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null\n",
+        b"[" * 100_000,
+        b"[1]\nx",
+        b'["URL", SIZE, "etag", 32, 100, 30, 9000]\nx',
+        b'["URL", SIZE, "etag", 0.5, 100, 30, 9000]\nPACKED',
+        b'["URL", SIZE, "etag", 32, 100, 30]\nPACKED',
+        b'["URL", SIZE, "other", 32, 100, 30, 9000]\nPACKED',
+        b'["URL", SIZE, "etag", 32, 100, true, 9000]\nPACKED',
+        b'["URL", SIZE, "etag", 32, 99999999999, 30, 9000]\nPACKED',
+        b'["URL", SIZE, "etag", -1, 100, 30, 9000]\nPACKED',
+        b'["URL", SIZE, "etag", 32, 100, 30, 9223372036854775808]\nPACKED',
+    ],
+)
+def test_facts_of_other_nodes_that_cannot_be_right_are_unknown(table, content):
+    right = b'["URL", SIZE, "etag", 32, 100, 30, 9000]\nPACKED'
+    words = ((b"URL", URL.encode()), (b"SIZE", b"1000"), (b"PACKED", FACTS.packed()))
+    for word, value in words:
+        content, right = content.replace(word, value), right.replace(word, value)
+    kept = MediaTable(table, Others(content))
+    assert kept.get(URL, SIZE, "etag") is None
+    assert not list(kept.places("s3://bucket/full_scale/", 10))
+    assert MediaTable(table, Others(right)).get(URL, SIZE, "etag") is not None
+
+
 def test_facts_of_an_object_are_removed_with_its_size(table):
     kept = MediaTable(table)
     kept.put(URL, SIZE, "etag", FACTS)

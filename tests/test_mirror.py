@@ -43,6 +43,17 @@ def test_nodes_read_what_was_mirrored_without_s3(near, release, mirror):
     assert vfs.session.metrics.bytes_fetched == 0
 
 
+def test_nodes_know_the_sizes_of_what_was_mirrored(near, release, mirror):
+    mirror()
+    near.remove("tables")
+    mirror()  # which finds everything there
+    near.far.reset()
+    vfs = near.node("node", version=release.version, datasets=["clips"], metadata=False)
+    for name, data in FILES.items():
+        assert vfs.stat(f"/{release.version}/clips/{name}").size == len(data)
+    assert near.far.methods["HEAD"] == 1  # for the empty file
+
+
 def test_what_is_there_is_not_fetched_again(near, mirror):
     mirror()
     assert mirror().stdout.splitlines()[-1] == "Nothing was missing there."

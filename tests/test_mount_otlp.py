@@ -178,6 +178,14 @@ def test_without_opentelemetry_the_log_names_what_to_install(monkeypatch, caplog
     assert "pip install 'ego4dfs[otlp]'" in caplog.text
 
 
+def test_no_value_of_a_header_is_logged(collector, monkeypatch, caplog):
+    """A header may be a credential; the library would print one that it cannot read."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization Bearer secret,a=b")
+    resource(collector, monkeypatch)
+    assert "secret" not in caplog.text
+    assert "OTEL_EXPORTER_OTLP_HEADERS: an entry that is not name=value" in caplog.text
+
+
 def test_a_collector_that_refuses_is_logged_and_asked_again(collector, monkeypatch, caplog):
     monkeypatch.setenv(ENDPOINT, collector.url)
     collector.answer = 400

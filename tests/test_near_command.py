@@ -32,8 +32,8 @@ def run(near, filled, run_here):
 def test_info_counts_objects_by_kind(near, run):
     found = json.loads(run("info", "--json").stdout)
     assert found["url"] == f"s3://{BUCKET}/{near.prefix}"
-    kinds = ("chunks", "facts", "manifests", "leases")
-    assert [found[kind]["objects"] for kind in kinds] == [1, 1, 1, 0]
+    kinds = ("chunks", "facts", "tables", "media", "manifests", "leases")
+    assert [found[kind]["objects"] for kind in kinds] == [1, 1, 1, 0, 1, 0]
     assert 1000 < found["chunks"]["bytes"] < 1100
     assert found["oldest"].startswith("20")
     lines = run("info").stdout.splitlines()
@@ -46,16 +46,16 @@ def test_verify_removes_what_is_damaged(near, run):
     [key] = near.keys("chunks")
     near.put(key, b"?" + near.content(key)[1:])
     done = run("verify", "--json", check=False)
-    assert (done.returncode, json.loads(done.stdout)) == (1, {"sound": 2, "damaged": 1})
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"sound": 3, "damaged": 1})
     assert near.keys("chunks") == []
     again = run("verify").stdout.splitlines()
-    assert again[1].split() == ["sound", "2"]
+    assert again[1].split() == ["sound", "3"]
 
 
 def test_clear_removes_what_is_old_or_all(near, run):
     assert run("clear", "--older-than", "1h").stdout == "0 objects removed\n"
-    assert len(near.keys("")) == 3
-    assert json.loads(run("clear", "--json").stdout) == {"objects": 3}
+    assert len(near.keys("")) == 4
+    assert json.loads(run("clear", "--json").stdout) == {"objects": 4}
     assert near.keys("") == []
     assert run("info").stdout.splitlines()[1].split() == ["chunks", "0", "0", "B"]
 

@@ -24,8 +24,8 @@ from ego4dfs.near.chunks import (
     manifest_name,
     parsed_facts,
 )
+from ego4dfs.near.in_flight import InFlight
 from ego4dfs.near.lease import Lease, Leases
-from ego4dfs.near.memory import ChunkMemory, InFlight
 from ego4dfs.near.writes import Writes
 from ego4dfs.store import ObjectFacts, timed_connection
 from ego4dfs.store.bucket import Bucket
@@ -180,6 +180,14 @@ def test_an_object_is_written_once_and_replaced_by_its_etag_only(bucket):
     assert bucket.get("a", 30) == b"4"
     assert bucket.held("b", 30) is None
     assert not bucket.put_if("b", b"4", 30, etag=held.etag)
+
+
+def test_conditional_writes_are_counted(bucket):
+    metrics = Metrics()
+    tier = NearTier(bucket, metrics, PATIENT)
+    assert tier.put_if("a", b"12")
+    assert not tier.put_if("a", b"345")
+    assert metrics.bytes_to_near == 2
 
 
 def test_one_connection_serves_requests_one_after_the_other(near, bucket):
@@ -353,15 +361,6 @@ def test_what_is_removed_is_not_written_afterwards(near, tier):
     gate.set()
     assert writes.flush(60)
     assert [tier.get(name) for name in names] == [None] * 7 + [b"wrong"]
-
-
-def test_memory_keeps_the_last_chunks():
-    memory = ChunkMemory(10)
-    for name in "abc":
-        memory.put(name, memoryview(b"1234"))
-    assert [memory.get(name) is not None for name in "abc"] == [False, True, True]
-    memory.put("b", memoryview(b"12345678"))
-    assert [memory.get(name) is not None for name in "abc"] == [False, True, False]
 
 
 def test_a_chunk_is_in_flight_once():

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kit.matrix import Row
+
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "https://github.com/ego4dfs/ego4dfs/blob/main/"
 PARTS = (".ci", "docs", "ego4dfs", "scripts", "tests")
@@ -87,3 +89,18 @@ def test_a_broken_link_fails_the_build_of_the_site(tmp_path):
     assert done.returncode == 1
     assert "gone.md" in done.stderr
     assert "index.md#gone" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("tests", "is_good"),
+    [
+        ("", True),  # not on this machine
+        ("156 passed in 71.74s (0:01:11); 58 passed, 1 warning in 12.73s", True),
+        ("155 passed, 1 error in 312.68s; 58 passed in 19.86s", False),
+        ("156 passed in 71.74s; 1 failed, 57 passed in 12.73s", False),
+        ("156 passed in 71.74s; 57 passed, 1 skipped in 12.73s", False),
+        ("ended by a signal, 11; 58 passed in 1.00s", False),
+    ],
+)
+def test_a_row_of_the_matrix_is_good_if_all_tests_passed(tests, is_good):
+    assert Row("3.10.13", "highest", "40 ms", tests).is_good is is_good

@@ -1,12 +1,14 @@
-"""A prefetch that can start few threads, or none."""
+"""The threads of a prefetch: few, none, or with no task left; and the files that they open."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
-from ego4dfs.prefetch import Status
+from ego4dfs.prefetch import Fetcher, Status
+from ego4dfs.prefetch.worker_pool import WorkerPool
 from kit.data import MIB
 
 FILES = {"large": b"l" * 3 * MIB} | {f"small{number}": bytes([number]) for number in range(20)}
@@ -50,3 +52,38 @@ def test_without_available_threads_the_run_ends_with_the_reason(bench, threads):
     report = bench.fetch()
     assert isinstance(report.stopped_by, OSError)
     assert "no more threads" in str(report.stopped_by)
+
+
+def test_a_thread_without_tasks_takes_those_of_other_queues():
+    """Its own threads may have ended when a file turns out to be large."""
+    pool = WorkerPool(lambda _: None)
+    tasks = [lambda: None]
+    pool.add("none", lambda: None, 1)
+    pool.add("late", lambda: tasks.pop() if tasks else None, 1)
+    assert pool._next(lambda: None) is not None
+    assert not tasks
+
+
+def test_few_files_that_turn_out_to_be_large_are_open_at_a_time(bench, monkeypatch):
+    for module in ("fetcher", "small_files"):
+        monkeypatch.setattr(f"ego4dfs.prefetch.{module}.SMALL_BYTES", 100)
+    bench.put(**{f"n{i}": bytes([i % 251]) * (1000 + i) for i in range(400)})
+    stream = bench.store.stream_range
+
+    def slow(*args, **options):
+        time.sleep(0.001)
+        stream(*args, **options)
+
+    bench.store.stream_range = slow
+    fetcher = Fetcher(bench.session, bench.layout, bench.journal, bench.plan(skip_checks=True))
+    peaks = []
+
+    class Active(list):
+        def append(self, download):
+            super().append(download)
+            peaks.append(len(self))
+
+    fetcher._active = Active()
+    assert fetcher.run()
+    assert fetcher.report.counts[Status.DONE] == 400
+    assert max(peaks) < 2 * 32 + 8

@@ -13,6 +13,7 @@ from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.runtime.deadline import call_within
 from ego4dfs.store import StoreLimits
 from ego4dfs.store.rate_limit import CREDIT_S, RateLimit
+from ego4dfs.store.resilient import FIRST_BYTES
 from kit.data import MIB, seeded
 from kit.gateway import Gateway
 from kit.processes import wait_until
@@ -129,6 +130,26 @@ def test_bytes_that_an_object_does_not_have_are_given_back(limited, release):
     assert sum(waits.seconds) < 1
 
 
+def test_small_objects_of_unknown_size_take_turns_of_their_size(limited, release, monkeypatch):
+    """Not of the 1 MiB that is asked for: many at a time would get a fraction of the rate."""
+    store, _ = limited(bytes_per_s=1e12)
+    url, large = release.put("clips/small.pt", b"small"), release.put("clips/a.mp4", DATA)
+    limit, turns = store._transport().limiters.bytes_per_s, []
+    monkeypatch.setattr(limit, "wait_s", lambda amount: turns.append(amount) or 0.0)
+    given_back = []
+    monkeypatch.setattr(limit, "give_back", given_back.append)
+    for _ in range(90):
+        store.read_range(url, 0, MIB)
+    assert turns[0] == FIRST_BYTES
+    assert turns[-1] == 5
+    for _ in range(90):
+        store.read_range(large, 0, MIB)
+    assert turns[-1] > 0.99 * MIB
+    assert sum(turns) - sum(given_back) == 90 * 5 + 90 * MIB
+    store.read_range(url, 0, 5, etag=store.head(url).etag)
+    assert turns[-1] == 5
+
+
 def test_requests_wait_for_their_turn(limited, release):
     store, waits = limited(requests_per_s=10)
     url = release.put("clips/a.mp4", DATA)
@@ -151,7 +172,7 @@ def test_a_call_whose_turn_is_after_its_deadline_fails_without_a_request(
             store.read_range(url, 0, 1)
     assert dict(metrics.requests) == before
     assert all(seconds < 60 for seconds in waits.seconds)
-    free_s = store._transport().limits.bytes_per_s.wait_s(1e-9)
+    free_s = store._transport().limiters.bytes_per_s.wait_s(1e-9)
     assert free_s == (pytest.approx(100_000, abs=100) if limit == "bytes_per_s" else 0)
 
 
@@ -169,7 +190,7 @@ def test_a_close_ends_the_wait_for_a_turn(opened, release, licensee, server):
 
     thread = threading.Thread(target=read)
     thread.start()
-    limit = store._transport().limits.bytes_per_s
+    limit = store._transport().limiters.bytes_per_s
     wait_until(lambda: limit.wait_s(1e-9) > 100)  # the thread has reserved its byte
     store.close()
     thread.join()

@@ -11,8 +11,8 @@ from ego4dfs.config import Config
 from ego4dfs.datasets import known_names, version_directory
 from ego4dfs.errors import Ego4DError, MediaError, NotFound
 from ego4dfs.media.still import first_picture
+from ego4dfs.runtime.recent import Recent
 from ego4dfs.vfs import VFS
-from ego4dfs.vfs.recent import Recent
 from ego4dfs.vfs.tree import join
 from ego4dfs.vfs.video import ExactFile, current
 from ego4dfs.vfs.window_file import WindowFile

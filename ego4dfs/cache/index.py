@@ -149,7 +149,9 @@ class BlockIndex:
                 if key not in known:
                     expire = PIN_S if is_pinned else None
                     self._cache.set(key, Reservation(length), tag=url, expire=expire)
-        self._cache.reset("size_limit")
+        limit = self._cache.reset("size_limit")
+        if self._cache.volume() <= limit:  # nearly always, and `cull` begins with a transaction
+            return 0
         self._cache.reset("eviction_policy")
         return int(self._cache.cull())
 

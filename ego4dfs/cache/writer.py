@@ -182,10 +182,11 @@ class BlockWriter:
         stored: set[str] = set()
         try:
             rows = [(p.key, len(p.data), p.url, self._is_pinned(p.key)) for p in batch]
-            self._metrics.add_evictions(self._index.reserve(rows))
+            evicted = self._index.reserve(rows)
+            self._metrics.add_evictions(evicted)
             self._note_replacement()
             keys = {put.key for put in batch}
-            wanted = self._index.reserved(keys)
+            wanted = self._index.reserved(keys) if evicted else keys
             written = {p.key for p in batch if p.key in wanted and self._write_one(p)}
             stored = self._index.reserved(written)
             for key in written - stored:

@@ -25,7 +25,7 @@ from ego4dfs.cli.options import (
     config_from,
 )
 from ego4dfs.cli.output import ExitCode, print_json, say, table
-from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.parser import Parser, check_action
 from ego4dfs.config import Config
 from ego4dfs.errors import CacheError, ConfigError
 from ego4dfs.metrics import Metrics
@@ -60,9 +60,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one of the actions."""
-    if args.action not in _ACTIONS:
-        given = f"there is no action {args.action}" if args.action else "no action was given"
-        raise ConfigError(given, hint=f"name an action first: ego4dfs cache {'|'.join(_ACTIONS)}")
+    check_action("cache", args.action, _ACTIONS)
     config = config_from(args)
     as_json = args.json
     inner = prepare_directory(config.cache_dir)

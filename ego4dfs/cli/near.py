@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 from ego4dfs.cli.options import add_json, add_near, add_store, config_from
 from ego4dfs.cli.output import ExitCode, print_json, say, table
-from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.parser import Parser, check_action
 from ego4dfs.config import Config, values
 from ego4dfs.errors import ConfigError
 from ego4dfs.metrics import Metrics
@@ -42,9 +42,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one of the actions."""
-    if args.action not in _ACTIONS:
-        given = f"there is no action {args.action}" if args.action else "no action was given"
-        raise ConfigError(given, hint=f"name an action first: ego4dfs near {'|'.join(_ACTIONS)}")
+    check_action("near", args.action, _ACTIONS)
     older_than_s = 0.0
     if args.older_than is not None:
         if args.action != "clear":

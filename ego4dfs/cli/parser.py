@@ -21,6 +21,13 @@ _OTHER_TOOLS = {
 """Options that users may know from elsewhere, and what to use instead."""
 
 
+def check_action(command: str, given: str | None, actions: Sequence[str]) -> None:
+    """Raise ConfigError unless the first word after a command is one of its actions."""
+    if given not in actions:
+        text = f"there is no action {given}" if given else "no action was given"
+        raise ConfigError(text, hint=f"name an action first: ego4dfs {command} {'|'.join(actions)}")
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of one command."""
 

@@ -44,6 +44,7 @@ from ego4dfs.prefetch import (
     JOBS,
     TO_FETCH,
     Destination,
+    DiskSpace,
     Fetcher,
     Outage,
     Plan,
@@ -166,6 +167,7 @@ class _Command:
         self.layout = layout
         self._printer = printer
         self._args = args
+        self._renamed: dict[str, str] = {}
 
     def show_plan(self) -> int:
         """Print the plan; nothing is written outside the cache directory."""
@@ -215,7 +217,14 @@ class _Command:
             self._config, pass_refused=True, must_match=not self._args.manifests_only
         )
 
-    def _plan(self, session: Session, journal: Journal, listings: Sequence[Listing]) -> Plan:
+    def _plan(
+        self,
+        session: Session,
+        journal: Journal,
+        listings: Sequence[Listing],
+        *,
+        samples: bool = False,
+    ) -> Plan:
         with Progress(self._printer.progress_stream) as progress:
             outage = Outage(self._config.retry_for_s)
             outage.on_wait = partial(progress.outage, outage)
@@ -230,10 +239,12 @@ class _Command:
                 on_facts=progress.facts,
                 outage=outage,
                 shard=self._shard,
+                samples=samples,
             )
             url = metadata_url(self._config.version) if self._config.metadata else ""
             plan = planner.plan([] if self._args.manifests_only else listings, metadata_url=url)
-        if planner.renamed:
+        if planner.renamed != self._renamed:
+            self._renamed = planner.renamed
             path, name = next(iter(planner.renamed.items()))
             self._printer.say(
                 f"On this disk {len(planner.renamed)} names are the same as those of other files;"
@@ -275,8 +286,7 @@ class _Command:
     ) -> int:
         with suppress(OSError):  # the one in the root is found without it, and fails alone
             ReleaseFiles(self.layout).offer_metadata()
-        plan = self._plan(session, journal, listings)
-        disks = disks_of(plan, self.layout, journal.partial_bytes())
+        plan, disks = self._plan_to_fetch(session, journal, listings)
         self._printer.plan(plan, disks[0].free_bytes, room=room_on(disks), is_all=False)
         full = without_space(disks)
         self._printer.skipped_datasets({" ".join(disk.datasets): disk.error() for disk in full})
@@ -288,6 +298,22 @@ class _Command:
             return ExitCode.OK
         unwritable = {name: error for disk in full for name, error in disk.errors().items()}
         return self._write(session, journal, listings, plan, unwritable, refused)
+
+    def _plan_to_fetch(
+        self, session: Session, journal: Journal, listings: Sequence[Listing]
+    ) -> tuple[Plan, list[DiskSpace]]:
+        """Return the plan, and the disks that it writes to.
+
+        Sizes of small files may be left to the run, unless a question, the parts of a shard or of
+        a cluster, or the room on a disk depend on them.
+        """
+        samples = self._config.assume_yes and not (self._shard or self._cluster)
+        plan = self._plan(session, journal, listings, samples=samples)
+        disks = disks_of(plan, self.layout, journal.partial_bytes())
+        if any(disk.may_lack_space for disk in disks):
+            plan = self._plan(session, journal, listings)
+            disks = disks_of(plan, self.layout, journal.partial_bytes())
+        return plan, disks
 
     def _write(
         self,
@@ -325,12 +351,13 @@ class _Command:
         for dataset in unwritable.keys() - wanted:
             path = self.layout.relative(dataset, MANIFEST)
             fetcher.report.not_written(path, unwritable[dataset])
-        return self._run(session, fetcher)
+        return self._run(session, fetcher, plan)
 
-    def _run(self, session: Session, fetcher: Fetcher | DaskFetcher) -> int:
+    def _run(self, session: Session, fetcher: Fetcher | DaskFetcher, plan: Plan) -> int:
         began_s = time.monotonic()
         with Progress(self._printer.progress_stream) as progress:
             ended = fetcher.run(lambda: progress.show(fetcher.report))
+        self._printer.missing(plan, fetcher.report)
         code = self._finish(session, fetcher.report, time.monotonic() - began_s)
         if not ended:
             end_process(code)

@@ -25,6 +25,7 @@ from ego4dfs.prefetch import (
     DatasetPlan,
     Item,
     Plan,
+    Problem,
     Report,
     Share,
     Status,
@@ -99,7 +100,7 @@ class PrefetchPrinter:
         self.share(plan.share)
         for item in plan.items:
             if item.state in UNAVAILABLE:
-                self.say(f"Missing s3 object (ignored for download): {_named(item)}")
+                self.say(_missing(item))
         complete, to_fetch = plan.count(*COMPLETE), plan.count(*TO_FETCH)
         if complete:
             self.say(f"Filtered {complete}/{plan.count(*State)} existing videos for download.")
@@ -114,9 +115,16 @@ class PrefetchPrinter:
             print_json(_plan_document(plan, free, refused))
         elif not self.quiet and (to_fetch or is_all):
             stream = sys.stderr if self.as_json else sys.stdout
-            rows = [_plan_row(dataset) for dataset in plan.datasets]
+            rows = [_plan_row(dataset, is_sampled=plan.is_sampled) for dataset in plan.datasets]
             table(rows, _HEADER, right=_HEADER[1:], stream=stream)
             self.say(*_plan_lines(plan, room))
+
+    def missing(self, plan: Plan, report: Report) -> None:
+        """Print the objects that are not on S3, except those of which the plan knew it."""
+        known = {item.path for item in plan.items if item.state in UNAVAILABLE}
+        for problem in report.problems:
+            if problem.status is not Status.FAILED and problem.path not in known:
+                self.say(_missing(problem))
 
     def confirms(self, plan: Plan) -> bool:
         """Ask for confirmation as the official tool does. Raises ConfigError if stdin is closed."""
@@ -251,14 +259,16 @@ def _question(plan: Plan) -> tuple[str, ...]:
     return (f"Expected size of downloaded files is {size:.4f} GiB. {QUESTION}",)
 
 
-def _named(item: Item) -> str:
-    return f"{item.uid} | {item.name}"
+def _missing(file: Item | Problem) -> str:
+    return f"Missing s3 object (ignored for download): {file.uid} | {file.name}"
 
 
-def _plan_row(dataset: DatasetPlan) -> tuple[str, ...]:
+def _plan_row(dataset: DatasetPlan, *, is_sampled: bool) -> tuple[str, ...]:
     sizes = dataset.bytes(*COMPLETE, *TO_FETCH), dataset.bytes(*TO_FETCH)
-    unknown = any(item.facts is None for item in dataset.items if item.state in TO_FETCH)
-    shown = tuple("?" if unknown else human_size(size) for size in sizes)
+    shown: tuple[str, ...] = tuple(map(human_size, sizes))
+    if any(item.is_unsized for item in dataset.items):
+        expected = dataset.expected_sizes().expected_bytes
+        shown = tuple(f"~{human_size(s + expected)}" if is_sampled else "?" for s in sizes)
     counts = (dataset.count(*State), dataset.count(*COMPLETE), dataset.count(*TO_FETCH))
     missing = str(dataset.count(*UNAVAILABLE))
     name = dataset.dataset or "(ego4d.json)"
@@ -269,7 +279,9 @@ def _plan_lines(plan: Plan, room: str) -> tuple[str, ...]:
     resumed = (
         f", {human_size(plan.partial_bytes)} of it already downloaded" if plan.partial_bytes else ""
     )
-    size = "of unknown size" if plan.unsized else human_size(plan.bytes(*TO_FETCH))
+    size = human_size(plan.bytes(*TO_FETCH) + plan.expected_bytes)
+    if plan.unsized:
+        size = f"about {size}" if plan.is_sampled else "of unknown size"
     count = plan.count(*TO_FETCH)
     line = f"{count} {'file' if count == 1 else 'files'} to fetch, {size}{resumed}; {room}."
     unsure = plan.count(State.CHECK)

@@ -68,7 +68,7 @@ class Progress:
     def show(self, report: Report) -> None:
         """Show the state of a run."""
         self.outage(report.outage)
-        if not self._is_due() or not report.moved_bytes + report.total_bytes:
+        if not self._is_due() or not report.moved_bytes + _total_bytes(report):
             return
         if self._is_terminal:
             self._draw(report)
@@ -109,7 +109,7 @@ class Progress:
 
     def _draw(self, report: Report) -> None:
         bars = self._started_bars()
-        bars.show("", _files(report), report.moved_bytes, report.total_bytes)
+        bars.show("", _files(report), report.moved_bytes, _total_bytes(report))
         under_way = dict(list(report.under_way().items())[:_FILES_SHOWN])
         for path, (done, size) in under_way.items():
             bars.show(path, printable(path.rpartition("/")[2]), done, size)
@@ -128,13 +128,19 @@ class Progress:
 def _state(report: Report, seconds: float) -> str:
     """Return the progress of a run in one line."""
     speed = report.fetched_bytes / max(seconds, 0.001)
-    left = max(0, report.total_bytes - report.moved_bytes)
+    total_bytes = _total_bytes(report)
+    left = max(0, total_bytes - report.moved_bytes)
     time_left = f", {timedelta(seconds=int(left / speed))} left" if speed >= 1 and left else ""
-    total = f" of {human_size(report.total_bytes)}" if report.total_bytes else ""
+    about = "about " if report.expected_bytes else ""
+    total = f" of {about}{human_size(total_bytes)}" if total_bytes else ""
     return (
         f"{_files(report)}, {human_size(report.moved_bytes)}{total},"
         f" {human_size(int(speed))}/s{time_left}"
     )
+
+
+def _total_bytes(report: Report) -> int:
+    return report.total_bytes + report.expected_bytes
 
 
 def _files(report: Report) -> str:

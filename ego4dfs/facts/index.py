@@ -13,7 +13,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ego4dfs.errors import (
     AccessDenied,
+    CacheError,
     CredentialsRejected,
     ObjectChanged,
     ObjectMissing,
@@ -32,9 +33,17 @@ from ego4dfs.errors import (
 )
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.media_table import MediaTable
-from ego4dfs.facts.table import FactsTable
+from ego4dfs.facts.table import INSERT_WAIT_S, LOCK_WAIT_S, FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
-from ego4dfs.runtime.deadline import ANSWER_S, CLOSE_S, THROTTLED_S, Deadline, call_remaining_s
+from ego4dfs.near import SharedFacts
+from ego4dfs.runtime.deadline import (
+    ANSWER_S,
+    CLOSE_S,
+    QUIET_S,
+    THROTTLED_S,
+    Deadline,
+    call_remaining_s,
+)
 from ego4dfs.runtime.range_locks import RangeLocks
 from ego4dfs.runtime.watch import Watches
 from ego4dfs.store import ObjectFacts, ObjectStore, WrongSize
@@ -53,19 +62,27 @@ _Fetch = Callable[[str], ObjectFacts]
 
 
 class FactsIndex:
-    """ObjectFacts by URL: from memory, then from disk, then by one HEAD request.
+    """ObjectFacts by URL: from memory, from disk, from other nodes, or by one HEAD request.
 
     Safe from several threads and processes. One thread of one process fetches the facts of a URL,
     and others wait for its result; what is fetched ahead waits for no other process. What was
     read from disk or by a HEAD request never replaces what another thread has recorded or removed
     since that began. `_lock` guards `_in_flight`, and the changes of `_known` and `_queue`; it is
     never held during I/O. While another process has locked the table, its rows count as unknown,
-    and writes are deferred.
+    and writes are deferred. `_recalling` is held while one thread reads what other nodes share, for
+    a bounded time: else the others would send the requests that this saves.
     """
 
-    def __init__(self, directory: Path, store: ObjectStore) -> None:
-        """Open `facts.sqlite` in the directory of one source. Raises CacheError."""
+    def __init__(
+        self, directory: Path, store: ObjectStore, shared: SharedFacts | None = None
+    ) -> None:
+        """Open `facts.sqlite` in the directory of one source; `shared` are facts of other nodes.
+
+        Raises CacheError.
+        """
         self._store = store
+        self._shared = shared
+        self._recalling = threading.Lock()
         self._known: dict[str, ObjectFacts] = {}
         self._in_flight: dict[str, Future[ObjectFacts]] = {}
         self._lock = threading.Lock()
@@ -75,7 +92,7 @@ class FactsIndex:
         self._table = FactsTable(directory / "facts.sqlite")
         self._queue = WriteQueue(self._table)
         self._requests = RangeLocks(directory / "requests.lock")
-        self.media = MediaTable(self._table)
+        self.media = MediaTable(self._table, shared)
 
     def peek(self, url: str) -> ObjectFacts | None:
         """Return the facts if they are known; never makes a request."""
@@ -109,6 +126,7 @@ class FactsIndex:
             self._read([url])  # another process may have recorded them since
             if was_held:
                 self._raise_if_refused(url, time.time() - asked_s)
+            self._recall([url])
             return self._fetch_once(url, fetch or self._store.head, batch=1)
 
     def get_unread(self, url: str, fetch: Callable[[str], ObjectFacts]) -> ObjectFacts:
@@ -129,17 +147,21 @@ class FactsIndex:
         if unwritten:
             self.flush()
 
-    def add_unknown(self, facts: Mapping[str, ObjectFacts]) -> set[str]:
+    def add_unknown(
+        self, facts: Mapping[str, ObjectFacts], *, wait_s: float = INSERT_WAIT_S
+    ) -> set[str]:
         """Record facts that another machine has fetched, of objects about which nothing is known.
 
         What this machine has fetched stays, a refusal that is valid too, even if another process
-        records it meanwhile. Returns the URLs whose facts were added. Raises CacheError.
+        records it meanwhile. A size of 0 is not added: no GET would show that it is wrong. Returns
+        the URLs whose facts were added. Raises CacheError, also if another process has locked the
+        table for `wait_s`.
         """
         self.flush()
         known = {*self.peek_many(facts), *self._refused(REFUSAL_VALID_S)}
-        new = ((url, f) for url, f in facts.items() if url not in known)
+        new = ((url, f) for url, f in facts.items() if f.size and url not in known)
         rows = [(url, f.size, f.etag, f.version_id, f.mtime_ns) for url, f in new]
-        return self._table.insert("facts", rows)
+        return self._table.insert("facts", rows, wait_s)
 
     def remove(self, url: str) -> None:
         """Remove facts that a response has shown to be wrong."""
@@ -147,6 +169,8 @@ class FactsIndex:
             self._known.pop(url, None)
             self._watches.note(url)
             self._queue.add(url, None)
+        if self._shared is not None:
+            self._shared.distrust(url)
         self.flush()
 
     def correct(self, url: str, error: ObjectChanged) -> None:
@@ -186,15 +210,19 @@ class FactsIndex:
             self._totals = self._table.totals()
         return self._totals
 
+    def unknown(self, urls: Iterable[str], *, refusal_valid_s: float) -> list[str]:
+        """Return the URLs of which neither facts nor a valid refusal are known, each once."""
+        wanted = list(dict.fromkeys(urls))
+        known = {*self.peek_many(wanted), *self._refused(refusal_valid_s)}
+        return [url for url in wanted if url not in known]
+
     def sweep(self, urls: Iterable[str], *, refusal_valid_s: float = REFUSAL_VALID_S) -> None:
         """Fetch all unknown facts by concurrent HEAD requests in the background.
 
-        Stops if the store cannot be reached or rejects the key: each further request would fail
-        in the same way.
+        Those that other nodes share are read first. Stops if the store cannot be reached or
+        rejects the key: each further request would fail in the same way.
         """
-        wanted = list(dict.fromkeys(urls))
-        known = {*self.peek_many(wanted), *self._refused(refusal_valid_s)}
-        unknown = [url for url in wanted if url not in known]
+        unknown = self._recall(self.unknown(urls, refusal_valid_s=refusal_valid_s))
         self._sweeps.add(unknown, partial(self._fetch_for_sweep, fetch=self._store.head))
 
     def fetch_ahead(self, url: str, fetch: _Fetch, done: Callable[[], None]) -> bool:
@@ -299,6 +327,31 @@ class FactsIndex:
             found = self._table.facts([url for url in urls if not self._queue.is_changed(url)])
             with self._lock:
                 self._known |= {url: facts for url, facts in found.items() if url not in changed}
+
+    def _recall(self, urls: Sequence[str]) -> Sequence[str]:
+        """Read what other nodes know of unknown objects; return those that are still unknown.
+
+        Their tables also have objects that were not asked for: they are written to disk, as those
+        of an index file are. What comes from other nodes replaces nothing.
+        """
+        if self._shared is None or not urls:
+            return urls
+        if not self._recalling.acquire(timeout=max(0.0, min(QUIET_S, call_remaining_s()))):
+            return urls
+        try:
+            self._read(urls)  # another thread may have added them since
+            with self._watches.changes() as changed:
+                found = self._shared.facts(url for url in urls if url not in self._known)
+                if found:
+                    with suppress(CacheError):
+                        self.add_unknown(found, wait_s=LOCK_WAIT_S)
+                with self._lock:
+                    for url in urls:
+                        if url in found and url not in changed:
+                            self._known.setdefault(url, found[url])
+        finally:
+            self._recalling.release()
+        return [url for url in urls if url not in self._known]
 
     def _set(self, url: str, facts: ObjectFacts) -> int:
         """Record facts in memory; return how many changes are unwritten. `_lock` is held."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ego4dfs.facts.media_facts import MediaFacts
 from ego4dfs.facts.table import FactsTable, Row, batches, with_checksums
+from ego4dfs.near import SharedFacts
 from ego4dfs.store import MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:  # it imports numpy, which takes 0.1 s
@@ -16,6 +18,7 @@ _COLUMNS = "url, size, etag, index_start, index_stop, timescale, end_ticks, key_
 _VALUES = ", ".join("?" * 9)
 _INSERT = f"INSERT OR REPLACE INTO media ({_COLUMNS}, proof) VALUES ({_VALUES})"  # noqa: S608 - only our own names are inserted
 _MAX_STORED = 1 << 63
+_NUMBERS = 4  # of a row, between the version and the groups
 
 
 class IndexPlace(NamedTuple):
@@ -28,19 +31,26 @@ class IndexPlace(NamedTuple):
 class MediaTable:
     """Media facts by URL; they are valid for one size and ETag. A damaged row counts as missing.
 
-    Costs are those of FactsTable: if the table cannot be used, the facts are unknown.
+    Costs are those of FactsTable: if the table cannot be used, the facts are unknown. Facts that it
+    does not have are read from `shared`, and those that are new are written there.
     """
 
-    def __init__(self, table: FactsTable) -> None:
-        """Use the database of `table`."""
+    def __init__(self, table: FactsTable, shared: SharedFacts | None = None) -> None:
+        """Use the database of `table`, and what other nodes share."""
         self._table = table
+        self._shared = shared
 
     def get(self, url: str, size: int, etag: str) -> MediaFacts | None:
         """Return the facts of this version of an object, or None if they are unknown."""
         for row in self._table.rows_of("media", _COLUMNS, (url,)):
             if row[1:3] == (size, etag):
                 return facts_in(row)
-        return None
+        content = self._shared.media(url, size, etag) if self._shared is not None else None
+        shared = _shared_row((url, size, etag), content) if content is not None else None
+        facts = facts_in(shared) if shared is not None else None
+        if shared is not None and facts is not None:
+            self._write(shared)
+        return facts
 
     def record(self, url: str, size: int, etag: str, index: MediaIndex) -> MediaFacts | None:
         """Record the facts of an index, and return them; None if facts cannot describe it."""
@@ -63,7 +73,13 @@ class MediaTable:
             return
         index = facts.index
         values = (index.start, index.stop, facts.timescale, facts.end, facts.packed())
-        self._table.write((_INSERT, with_checksums([(url, size, etag, *values)])))
+        row = (url, size, etag, *values)
+        self._write(row)
+        if self._shared is not None:
+            self._shared.add_media(url, size, etag, _shared_content(row))
+
+    def _write(self, row: Row) -> None:
+        self._table.write((_INSERT, with_checksums([row])))
 
     def rows(self, urls: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of these objects that have one, as `insert` takes them."""
@@ -98,3 +114,22 @@ def facts_in(row: Row) -> MediaFacts | None:
     except (TypeError, ValueError):
         return None
     return facts if facts.is_within(size) else None
+
+
+def _shared_content(row: Row) -> bytes:
+    """Return a row as a line of JSON, and the packed groups after it."""
+    return json.dumps(row[:-1]).encode() + b"\n" + bytes(row[-1])
+
+
+def _shared_row(version: Row, content: bytes) -> Row | None:
+    """Return the row of a version that `_shared_content` has made, or None if it is none."""
+    line, _, packed = content.partition(b"\n")
+    try:
+        found = tuple(json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    numbers = found[len(version) :]
+    is_right = found[: len(version)] == version and len(numbers) == _NUMBERS
+    if not is_right or not all(type(n) is int and 0 <= n < _MAX_STORED for n in numbers):
+        return None
+    return (*found, packed)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 LOCK_WAIT_S = 0.3
 """How long opening and `totals` wait for another process; other uses wait LOCK_STEP_S."""
 INSERT_WAIT_S = 10.0
-"""How long `insert` waits for another process: a command that the user waits for has no other."""
+"""How long an import waits for another process: a command that the user waits for has no other."""
 LOCKED_S = 3.0
 """How long no use waits after that: facts count as unknown, and writes are deferred."""
 
@@ -148,13 +148,13 @@ class FactsTable:
             ("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?)", with_checksums(sizes)),
         )
 
-    def insert(self, table: str, rows: Sequence[Row]) -> set[str]:
+    def insert(self, table: str, rows: Sequence[Row], wait_s: float = INSERT_WAIT_S) -> set[str]:
         """Insert rows, which begin with a URL, of objects without one; return the URLs inserted.
 
-        Waits for another process, INSERT_WAIT_S. Raises CacheError if they cannot be written.
+        Waits for another process, `wait_s`. Raises CacheError if they cannot be written.
         """
         try:
-            return retry_while_locked(lambda: self._insert(table, rows), wait_s=INSERT_WAIT_S)
+            return retry_while_locked(lambda: self._insert(table, rows), wait_s=wait_s)
         except (sqlite3.Error, OSError) as error:
             raise CacheError(
                 f"facts in {self._path} cannot be written: {error}",

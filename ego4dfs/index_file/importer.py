@@ -16,7 +16,7 @@ from ego4dfs.index_file.schema import FACTS, MANIFESTS, MEDIA, Row, Table
 from ego4dfs.manifest import parse
 from ego4dfs.store import ObjectFacts, split_s3_url
 from ego4dfs.store.etag import Proof
-from ego4dfs.store.response_checks import etag_of, header_of
+from ego4dfs.store.response_checks import is_etag
 from ego4dfs.text import masked
 
 SHOWN = 20
@@ -35,7 +35,7 @@ _MEDIA_BATCH = 50  # a row may have 4 MiB
 
 @dataclass(slots=True)
 class Counts:
-    """The rows of one table: added to the cache; kept as the cache has them; refused."""
+    """The rows of one table: added to the cache; kept as the cache has or leaves them; refused."""
 
     added: int = 0
     kept: int = 0
@@ -172,7 +172,7 @@ class IndexImporter:
             split_s3_url(url)
         except StoreError as error:
             return str(error)
-        if not _is_etag(etag):
+        if not is_etag(etag):
             return "etag is not one that a store sends"
         return "" if version_id.isprintable() else "version_id has unprintable characters"
 
@@ -189,9 +189,3 @@ def _check_manifest(version: str, dataset: str, manifest: CachedManifest, earlie
         raise ManifestError(f"{version}/{dataset} is not the name of a dataset")
     if manifest.etag and manifest.proof is not Proof.RIGHT:
         raise ManifestError("its bytes do not agree with its ETag")
-
-
-def _is_etag(etag: str) -> bool:
-    """Return whether GETs can be pinned to this ETag."""
-    is_text = bool(etag) and etag.isascii() and etag.isprintable()
-    return is_text and etag_of(header_of(etag)) == etag

@@ -35,24 +35,13 @@ class FuseLoop:
     abandons workers that do not return within `GRACE_S`.
     """
 
-    def __init__(
-        self,
-        mountpoint: Path,
-        close: Callable[[], None],
-        *,
-        every_s: float = 3600.0,
-        periodically: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Prepare; `close` is called if the process must exit without its workers.
-
-        `periodically` is called every `every_s` seconds, in the main thread.
-        """
+    def __init__(self, mountpoint: Path, close: Callable[[], None]) -> None:
+        """Prepare; `close` is called if the process must exit without its workers."""
         self._mountpoint = mountpoint
         self._close = close
-        self._every_s = every_s
-        self._periodically = periodically
         self._device = ""
         self._exit: Callable[[], object] = lambda: None
+        self._exit_lock = threading.Lock()
         self._error: Exception | None = None
         self._ended, self._released = threading.Event(), threading.Event()
         self._signalled = False
@@ -61,6 +50,11 @@ class FuseLoop:
     def started(self, device: str, exit_loop: Callable[[], object]) -> None:
         """Set the device (`major:minor`) of the mount, and the function that exits the loop."""
         self._device, self._exit = device, exit_loop
+
+    def destroyed(self) -> None:
+        """Forget the function that exits the loop: libfuse frees what it uses after this call."""
+        with self._exit_lock:
+            self._exit = lambda: None
 
     def run(self, session: Callable[[], object]) -> None:
         """Call `session` and return when it has returned; raise what it raised.
@@ -107,16 +101,9 @@ class FuseLoop:
             poll = select.poll()
             poll.register(self._wake_reader, select.POLLIN)
             poll.register(table, select.POLLPRI)  # set by the kernel when mounts change
-            next_s = time.monotonic() + self._every_s
             while True:
-                events = poll.poll(1000 * max(0.0, next_s - time.monotonic()))
-                if events and events[0][0] != table.fileno():
+                if poll.poll()[0][0] != table.fileno():
                     return
-                if time.monotonic() >= next_s:  # also where mounts change all the time
-                    self._periodically()
-                    next_s = time.monotonic() + self._every_s
-                if not events:
-                    continue
                 # Read through this descriptor: at the limit of open files there is no other one.
                 table.seek(0)
                 found = entries(table.read())
@@ -131,7 +118,8 @@ class FuseLoop:
         """Make the loop exit, and return whether it did within `GRACE_S`."""
         deadline = time.monotonic() + GRACE_S
         while not self._ended.is_set() and time.monotonic() < deadline:
-            self._exit()  # sets a flag that libfuse checks when a signal wakes it
+            with self._exit_lock:
+                self._exit()  # sets a flag that libfuse checks when a signal wakes it
             signal.pthread_kill(thread.ident or 0, signal.SIGUSR1)
             self._ended.wait(_WAKE_EVERY_S)
         return self._ended.is_set()

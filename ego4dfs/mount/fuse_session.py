@@ -28,7 +28,6 @@ from ego4dfs.mount.binding_adapters import (
 )
 from ego4dfs.mount.fuse_loop import FuseLoop
 from ego4dfs.mount.kernel_readahead import KernelReadahead
-from ego4dfs.mount.memory_settings import TRIM_EVERY_S, HeapTrimmer
 from ego4dfs.mount.operations import WORKERS, Operations
 from ego4dfs.mount.processes import set_process_name
 from ego4dfs.mount.stderr_capture import StderrCapture
@@ -68,14 +67,18 @@ def serve(
     stderr = StderrCapture()
     # libfuse changes to `/`, in the foreground too; paths in settings may be relative.
     directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    loop = FuseLoop(mountpoint, vfs.close, every_s=TRIM_EVERY_S, periodically=HeapTrimmer())
+    loop = FuseLoop(mountpoint, vfs.close)
     exit_loop = partial(loop_exit, module)
     readahead = KernelReadahead()
     # libfuse 2 lets the kernel reset it to 128 KiB after `init`.
     adjusted = readahead if binding.version == 3 else None
     started = partial(_started, loop, exit_loop, mountpoint, directory, stderr, adjusted, on_start)
     operations = Operations(
-        vfs, partial(_guarded, started, failures), partial(caller, module), readahead
+        vfs,
+        partial(_guarded, started, failures),
+        partial(caller, module),
+        readahead,
+        loop.destroyed,
     )
     session = partial(
         session_class(module, binding.version, kernel_timeout.call_limit_s()),

@@ -70,14 +70,16 @@ class Operations:
         on_start: Callable[[], None],
         caller: Callable[[], int],
         readahead: KernelReadahead,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Serve `vfs`; `on_start` is called once the kernel has accepted the mount.
 
+        `on_end` is called when the loop has ended, before libfuse frees its memory.
         `caller` returns the thread id of the program for which the present call is made.
         `readahead` is told which files are opened, and how videos were read.
         """
         self._vfs = vfs
-        self._on_start = on_start
+        self._on_start, self._on_end = on_start, on_end
         self._caller = caller
         self.is_started = False
         self.owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
@@ -95,6 +97,11 @@ class Operations:
         del path
         self.is_started = True
         self._on_start()
+
+    def destroy(self, path: str) -> None:
+        """Say that the loop has ended."""
+        del path
+        self._on_end()
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
         """Return the attributes of a path."""

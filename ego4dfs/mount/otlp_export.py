@@ -36,6 +36,7 @@ SEND_S = 10.0
 """Limit of one attempt, with its retries: the collector may hang."""
 
 _CLOSE_S = 0.5
+_HEADERS_LOGGER = "opentelemetry.util.re"
 
 
 class OtlpExport:
@@ -56,6 +57,7 @@ class OtlpExport:
         self._resource = _resource()
         self._scope = InstrumentationScope("ego4dfs", about.get("version"))
         self._began_ns = time.time_ns()
+        logging.getLogger(_HEADERS_LOGGER).addFilter(_without_values)
         self._exporter = OTLPMetricExporter(timeout=SEND_S)
         self._thread = PeriodicThread(self.send, every_s, name="otlp")
 
@@ -83,6 +85,15 @@ class OtlpExport:
         metrics = [_metric(one, self._began_ns, now_ns) for one in self._collector.collect()]
         scope = ScopeMetrics(self._scope, metrics, "")
         return MetricsData([ResourceMetrics(self._resource, [scope], "")])
+
+
+def _without_values(record: logging.LogRecord) -> bool:
+    """Keep headers, which may be credentials, out of the log: the library prints malformed ones."""
+    record.msg = (
+        "OTEL_EXPORTER_OTLP_HEADERS: an entry that is not name=value, URL-encoded, is not sent"
+    )
+    record.args = ()
+    return True
 
 
 def _resource() -> Resource:

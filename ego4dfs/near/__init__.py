@@ -1,7 +1,8 @@
-"""The near tier: chunks of objects on an object store of a lab, which is read before S3."""
+"""The near tier: chunks and facts of objects on a lab's object store, which is read before S3."""
 
 from ego4dfs.near.limits import NearLimits
+from ego4dfs.near.shared_facts import SharedFacts
 from ego4dfs.near.store import NearStore
 from ego4dfs.near.tier import NearTier
 
-__all__ = ["NearLimits", "NearStore", "NearTier"]
+__all__ = ["NearLimits", "NearStore", "NearTier", "SharedFacts"]

@@ -12,7 +12,7 @@ from ego4dfs.near.chunks import FORMAT, LEASES, Damaged, decoded
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.store.bucket import Bucket, Listed
 
-KINDS = ("chunks", "facts", "manifests", "leases")
+KINDS = ("chunks", "facts", "tables", "media", "manifests", "leases")
 REQUEST_S = 30.0
 
 _THREADS = 16

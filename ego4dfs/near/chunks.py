@@ -2,6 +2,8 @@
 
     ego4dfs-1/chunks/<2 digits>/<object id>-<index>    CHUNK_BYTES of one object version, or less
     ego4dfs-1/facts/<2 digits>/<hash>                  facts of one object: a line of JSON
+    ego4dfs-1/tables/<2 digits>/<hash>                 facts of the objects in one directory
+    ego4dfs-1/media/<2 digits>/<object id>             media facts of one version of a video
     ego4dfs-1/manifests/<2 digits>/<hash>              facts of a manifest, then its bytes
     ego4dfs-1/leases/<name>                            who fetches what belongs to this name now
 
@@ -64,6 +66,16 @@ def chunks_of(ref: ObjectRef, start: int, stop: int) -> Iterator[Chunk]:
 def facts_name(source: str, url: str) -> str:
     """Return the name of the facts of the object at `url`."""
     return _named("facts", source, url)
+
+
+def table_name(source: str, directory: str) -> str:
+    """Return the name of the facts of the objects in a directory of the store."""
+    return _named("tables", source, directory)
+
+
+def media_name(ref: ObjectRef) -> str:
+    """Return the name of the media facts of a version of a video."""
+    return f"{FORMAT}/media/{ref.object_id[:2]}/{ref.object_id}"
 
 
 def manifest_name(source: str, url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from ego4dfs.store.response_checks import pin_of
 
 PATIENT = NearLimits(request_s=60.0, slow_s=60.0, failures=1 << 30)
 """Limits for a program that only fills a near tier: it waits, and reports each failure."""
+
+_UNKNOWN_TIME_S = 0.0  # the plan may have them from an earlier run
 
 Result = TypeVar("Result")
 
@@ -64,6 +67,7 @@ class Filler:
                 self._write(chunk.name, data)
             yield Moved(stop - start, 0)
         self._write(facts_name(self._store.source, url), facts_line(url, facts))
+        self._store.shared.add(url, facts, time.time() if missing else _UNKNOWN_TIME_S)
 
     def _fetch(self, ref: ObjectRef, start: int, stop: int) -> Fetched:
         return self._store.far.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)

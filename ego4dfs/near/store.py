@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -15,14 +16,15 @@ from ego4dfs.near.chunks import (
     facts_line,
     facts_name,
     manifest_name,
+    media_name,
     parsed_facts,
 )
 from ego4dfs.near.lease import Lease, Leases
-from ego4dfs.near.memory import ChunkMemory
-from ego4dfs.near.recent import Recent
+from ego4dfs.near.shared_facts import MAX_KEYS, SharedFacts
 from ego4dfs.near.tier import NearFailed, NearTier
 from ego4dfs.near.transfer import Parts, Transfer
 from ego4dfs.near.writes import Writes
+from ego4dfs.runtime.recent import Recent
 from ego4dfs.store import Fetched, ObjectFacts, ObjectStore, Sink
 from ego4dfs.store.response_checks import pin_of
 
@@ -45,10 +47,11 @@ class NearStore:
         self.tier = tier
         self._fills = fills
         self.writes = Writes(tier)
-        self.parts = Parts(tier, self.writes, Leases(tier), ChunkMemory(tier.limits.memory_bytes))
-        self._refs: Recent[ObjectRef] = Recent()  # the last versions read, by URL
-        self._distrusted: Recent[bool] = Recent()  # by URL
-        self._urls: Recent[str] = Recent()  # by ETag
+        self.parts = Parts(tier, self.writes, Leases(tier), Recent(tier.limits.memory_bytes))
+        self.shared = SharedFacts(far.source, tier, self.writes, fills=fills)
+        self._refs: Recent[ObjectRef] = Recent(MAX_KEYS)  # the last versions read, by URL
+        self._distrusted: Recent[bool] = Recent(MAX_KEYS)  # by URL
+        self._urls: Recent[str] = Recent(MAX_KEYS)  # by ETag
 
     @property
     def source(self) -> str:
@@ -56,15 +59,21 @@ class NearStore:
         return self.far.source
 
     def head(self, url: str) -> ObjectFacts:
-        """See ObjectStore. The near tier is asked only if the far store does not answer."""
+        """See ObjectStore. The near tier is asked only if the far store does not answer.
+
+        Its answer is shared with other nodes.
+        """
         try:
-            return self.far.head(url)
+            facts = self.far.head(url)
         except StoreUnavailable:
             known = self._known(url)
             if known is None:
                 raise
             log.info("%s: the store does not answer; its facts are those of the near tier", url)
             return known
+        if self._is_kept(url, facts):
+            self.shared.add(url, facts, time.time())
+        return facts
 
     def read_range(
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
@@ -128,11 +137,19 @@ class NearStore:
         ref = self._refs.get(url)
         chunks = chunks_of(ref, 0, ref.size) if ref is not None else ()
         names = [chunk.name for chunk in chunks]
+        if ref is not None:
+            names.append(media_name(ref))
         self.writes.remove([facts_name(self.source, url), manifest_name(self.source, url), *names])
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all is written to the near tier; return whether it was in time."""
+        self.shared.write()
+        return self.writes.flush(timeout_s)
 
     def close(self) -> None:
         """See ObjectStore. Writes are finished within a bounded time."""
         self.far.close()
+        self.shared.close()
         self.writes.close()
         self.tier.bucket.close()
 
@@ -207,7 +224,7 @@ class NearStore:
             ref = self._ref(url, facts.size, facts.etag)
             for chunk in chunks_of(ref, first, reached):
                 data = fetched.data[chunk.start - first : chunk.stop - first]
-                self.parts.memory.put(chunk.name, data)
+                self.parts.memory.put(chunk.name, data, len(data))
                 self.writes.put(chunk.name, data, lease)
             self.writes.put(facts_name(self.source, url), facts_line(url, facts), lease)
         data = fetched.data[start - first : min(stop, reached) - first]
@@ -235,7 +252,10 @@ class NearStore:
             said = self.far.head(url)
         except StoreError:
             return False
-        return (said.size, said.etag) == (facts.size, facts.etag)
+        if (said.size, said.etag) != (facts.size, facts.etag):
+            return False
+        self.shared.add(url, said, time.time())
+        return True
 
     def _known(self, url: str) -> ObjectFacts | None:
         try:

@@ -15,7 +15,7 @@ from ego4dfs.near.breaker import NearBreaker
 from ego4dfs.near.chunks import Damaged, decoded, encoded
 from ego4dfs.near.limits import NearLimits
 from ego4dfs.runtime.deadline import call_remaining_s
-from ego4dfs.store.bucket import Bucket, Held
+from ego4dfs.store.bucket import Bucket, Held, Version
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,23 @@ class NearTier:
             self._metrics.add_bytes_from_near(len(content))
         return content
 
+    def get_version(self, name: str, *, unless_etag: str = "") -> Version | None:
+        """Return what `Bucket.get_version` does, with the content as bytes.
+
+        Raises NearFailed, and Damaged.
+        """
+
+        def request(limit_s: float) -> Version | None:
+            found = self.bucket.get_version(name, limit_s, unless_etag=unless_etag)
+            if found is None or found.data is None:
+                return found
+            return Version(bytes(decoded(name, found.data)), found.etag)
+
+        found = self._timed(self._reads, request)
+        if found is not None and found.data is not None:
+            self._metrics.add_bytes_from_near(len(found.data))
+        return found
+
     def put(self, name: str, content: memoryview | bytes) -> None:
         """Write an object. Raises NearFailed."""
         data = encoded(name, content)
@@ -70,9 +87,12 @@ class NearTier:
 
         Raises NearFailed.
         """
-        return self._timed(
+        is_written = self._timed(
             self._writes, lambda limit_s: self.bucket.put_if(name, data, limit_s, etag=etag)
         )
+        if is_written:
+            self._metrics.add_bytes_to_near(len(data))
+        return is_written
 
     def held(self, name: str) -> Held | None:
         """Return ETag and age of an object, or None. Raises NearFailed."""

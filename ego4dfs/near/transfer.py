@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreError
 from ego4dfs.near.chunks import CHUNK_BYTES, Chunk, chunk_of
+from ego4dfs.near.in_flight import InFlight
 from ego4dfs.near.lease import Lease, Leases
-from ego4dfs.near.memory import ChunkMemory, InFlight
 from ego4dfs.near.tier import NearFailed, NearTier
 from ego4dfs.near.writes import Writes
 from ego4dfs.runtime.deadline import QUIET_S
+from ego4dfs.runtime.recent import Recent
 from ego4dfs.store import Sink
 
 RUN_CHUNKS = 8
@@ -29,7 +30,8 @@ class Parts:
     tier: NearTier
     writes: Writes
     leases: Leases
-    memory: ChunkMemory
+    memory: Recent[memoryview]
+    """Chunks by name; sizes are bytes."""
     in_flight: InFlight = field(default_factory=InFlight)
 
 
@@ -82,14 +84,14 @@ class Transfer:
         if data is None or len(data) != chunk.stop - chunk.start:
             return None
         if self._position > chunk.start or self._stop < chunk.stop:
-            self._parts.memory.put(chunk.name, data)  # the next read needs the rest
+            self._parts.memory.put(chunk.name, data, len(data))  # the next read needs the rest
         return data
 
     def _look_ahead(self, chunk: Chunk) -> memoryview | None:
         """Return a chunk as `_look` does, and keep it until it is its turn."""
         data = self._look(chunk)
         if data is not None:
-            self._parts.memory.put(chunk.name, data)
+            self._parts.memory.put(chunk.name, data, len(data))
         return data
 
     def _missing(self, first: Chunk) -> list[Chunk]:
@@ -168,5 +170,5 @@ class _Collector:
             if self._count == size:
                 self._left.pop()
                 self._count = 0
-                self._parts.memory.put(chunk.name, self._buffer)
+                self._parts.memory.put(chunk.name, self._buffer, size)
                 self._parts.writes.put(chunk.name, self._buffer, self._lease)

@@ -54,7 +54,7 @@ class Writes:
             self._queued[name] = data
         if lease is not None:
             lease.hold()
-        self._submit(partial(self._write, name, data, lease))
+        self.submit(partial(self._write, name, data, lease))
         return True
 
     def remove(self, names: Iterable[str]) -> None:
@@ -64,12 +64,12 @@ class Writes:
             self._removed.update(removed)
             for name in removed:
                 self._queued.pop(name, None)
-        self._submit(partial(self._remove, removed))
+        self.submit(partial(self._remove, removed))
 
     def release(self, lease: Lease | None) -> None:
         """Give a lease back, once all that was queued under it is written."""
         if lease is not None and lease.let_go():
-            self._submit(partial(self._end, lease))
+            self.submit(partial(self._end, lease))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all is written; return whether it was in time."""
@@ -82,11 +82,12 @@ class Writes:
             self._is_closed = True
         self._pool.close(self._tier.limits.flush_s if self._tier.accepts_writes else 0.0)
 
-    def _submit(self, task: partial[None]) -> None:
+    def submit(self, task: partial[None]) -> None:
+        """Run `task` in one of the threads, or here if none can be started or this is closed."""
         with self._changed:
             self._running += 1
         if not self._pool.submit(partial(self._run, task), limit=THREADS):
-            self._run(task)  # no thread can be started: the caller's own
+            self._run(task)
 
     def _run(self, task: partial[None]) -> None:
         try:

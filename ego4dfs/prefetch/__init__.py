@@ -2,7 +2,7 @@
 
 from ego4dfs.prefetch.cache_warmer import CacheWarmer
 from ego4dfs.prefetch.destination import Destination
-from ego4dfs.prefetch.disk_space import disks_of, room_on, without_space
+from ego4dfs.prefetch.disk_space import DiskSpace, disks_of, room_on, without_space
 from ego4dfs.prefetch.fetcher import JOBS, Fetcher
 from ego4dfs.prefetch.head_requests import Revalidator
 from ego4dfs.prefetch.index_warmer import IndexTotals, IndexWarmer
@@ -32,6 +32,7 @@ __all__ = [
     "CacheWarmer",
     "DatasetPlan",
     "Destination",
+    "DiskSpace",
     "Expected",
     "Fetcher",
     "IndexTotals",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ego4dfs.copies import Layout
 from ego4dfs.errors import OutputError
+from ego4dfs.prefetch.disk_errors import is_of_own_disk
 from ego4dfs.prefetch.plan import TO_FETCH, Plan
 from ego4dfs.text import distinct_sizes, human_size
 
@@ -20,18 +21,27 @@ class DiskSpace:
     """One disk: a directory on it, the datasets that are written to it, and its free space.
 
     `free_bytes` is None where the filesystem does not say. `needed_bytes` are also those of
-    ego4d.json, which belongs to no dataset: it fails alone.
+    ego4d.json, which belongs to no dataset: it fails alone. `expected_bytes` are those of files
+    whose size is unknown.
     """
 
     directory: str
     free_bytes: int | None
     needed_bytes: int = 0
     datasets: tuple[str, ...] = ()
+    expected_bytes: int = 0
 
     @property
     def lacks_space(self) -> bool:
         """Whether the files of the plan do not fit."""
         return self.free_bytes is not None and self.needed_bytes > self.free_bytes
+
+    @property
+    def may_lack_space(self) -> bool:
+        """Whether unknown sizes decide if the files fit: they do at twice the expected bytes."""
+        if self.free_bytes is None or not self.expected_bytes:
+            return False
+        return self.needed_bytes + 2 * self.expected_bytes > self.free_bytes
 
     @property
     def room(self) -> str:
@@ -71,9 +81,27 @@ def disks_of(plan: Plan, layout: Layout, partial: Mapping[str, int]) -> list[Dis
             continue
         disk = found.setdefault(device, DiskSpace(str(layout.root / where), free))
         disk.needed_bytes += sum(max(0, i.size - partial.get(i.path, 0)) for i in items)
+        if plan.is_sampled:
+            disk.expected_bytes += dataset.expected_sizes().expected_bytes
         if dataset.dataset:
             disk.datasets += (dataset.dataset,)
     return list(found.values())
+
+
+def check_room(layout: Layout, directory: str, expected_bytes: int) -> None:
+    """Raise OutputError if so many bytes do not fit into a directory, or OSError of its own disk.
+
+    The disk of the root ends a run; another one ends only what is written to it.
+    """
+    free = layout.free_bytes(directory)
+    if free is None or expected_bytes <= free:
+        return
+    path = layout.root / directory
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    if is_of_own_disk(full, path, layout.root):
+        raise full
+    needed, left = distinct_sizes(expected_bytes, free)
+    raise OutputError(f"{path}: about {needed} more are needed, and {left} are free", hint=_HINT)
 
 
 def room_on(disks: Sequence[DiskSpace]) -> str:

@@ -19,15 +19,16 @@ from ego4dfs.errors import (
 from ego4dfs.files import Folders
 from ego4dfs.prefetch.commit import Committer
 from ego4dfs.prefetch.disk_errors import DiskErrors, is_of_own_disk
+from ego4dfs.prefetch.disk_space import check_room
 from ego4dfs.prefetch.etag_check import ATTEMPTS, EtagChecker
 from ego4dfs.prefetch.failure_limit import FailureLimit
 from ego4dfs.prefetch.finalize import Finalizer, closing
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
 from ego4dfs.prefetch.part_file import PartFile
-from ego4dfs.prefetch.plan import COMPLETE, TO_FETCH, Item, Plan
+from ego4dfs.prefetch.plan import COMPLETE, SMALL_BYTES, TO_FETCH, Item, Plan
 from ego4dfs.prefetch.ranged_download import Download, RangeFetcher, Stopped
 from ego4dfs.prefetch.report import Report
-from ego4dfs.prefetch.small_files import SMALL_BYTES, SmallFileReader
+from ego4dfs.prefetch.small_files import SmallFileReader
 from ego4dfs.prefetch.worker_pool import Task, Ticks, WorkerPool
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
@@ -40,6 +41,8 @@ _SAVE_EVERY_S = 15.0
 _END_S = 0.5
 _DRAIN_S = 30.0
 _GIVE_UP_AFTER_FILES = 16
+_FILES_PER_CHECK = 32
+"""Files of unknown size that are begun between two checks of the room on the disk."""
 
 
 class Fetcher:
@@ -69,11 +72,12 @@ class Fetcher:
         self.report = Report(plan.count(*State), share=plan.share)
         self.report.leave_out(plan, unwritable)
         plan = replace(plan, datasets=[d for d in plan.datasets if d.dataset not in unwritable])
-        self.report.total_bytes = plan.bytes(*TO_FETCH)
+        self._sized_bytes = plan.bytes(*TO_FETCH)
+        self._sizes = {d.dataset: d.expected_sizes() for d in plan.datasets}
+        self._count_bytes()
         self._session = session
-        self._layout = layout
-        self._journal = journal
-        self._plan = plan
+        self._layout, self._journal, self._plan = layout, journal, plan
+        self._small_jobs = jobs * SMALL_JOBS_PER_JOB
         self._pool = WorkerPool(self._stop)
         self.report.outage = Outage(retry_for_s, self._pool.stopping)
         self._evidence = BucketEtags(journal, session.store.source)
@@ -86,7 +90,7 @@ class Fetcher:
         )
         self._ranges = RangeFetcher(session.store, session.cache, self.report, self._pool)
         self._small_files = SmallFileReader(
-            session.store, session.facts, self._ranges, self.report, self._pool
+            session, self._ranges, self.report, self._pool, self._sizes
         )
         self._active: list[Download] = []
         self._disk_errors = DiskErrors(layout.root)
@@ -95,7 +99,7 @@ class Fetcher:
         self._small = self._items(is_small=True)
         self._large = self._items(is_small=False)
         self._failure_limit = FailureLimit(_GIVE_UP_AFTER_FILES)
-        self._pool.add("small", self._take_small, jobs * SMALL_JOBS_PER_JOB)
+        self._pool.add("small", self._take_small, self._small_jobs)
         self._pool.add("range", self._take_range, jobs)
 
     def run(self, tick: Callable[[], None] = lambda: None) -> bool:
@@ -106,10 +110,20 @@ class Fetcher:
         """
         try:
             self._committer.adopt_all(item for item in self._plan.items if item.state in COMPLETE)
-            self._pool.run(Ticks(tick, self._committer.flush, _SAVE_EVERY_S))
+            self._pool.run(Ticks(partial(self._show, tick), self._committer.flush, _SAVE_EVERY_S))
         except (KeyboardInterrupt, OSError) as error:
             self._stop(error)
         return self._end()
+
+    def _show(self, tick: Callable[[], None]) -> None:
+        self._count_bytes()
+        tick()
+
+    def _count_bytes(self) -> None:
+        """Sum up the bytes to fetch: more and more sizes are known."""
+        sizes = self._sizes.values()
+        self.report.total_bytes = self._sized_bytes + sum(one.learnt_bytes for one in sizes)
+        self.report.expected_bytes = sum(one.expected_bytes for one in sizes)
 
     def _end(self) -> bool:
         self._pool.stop()
@@ -129,6 +143,7 @@ class Fetcher:
             for download in self._active:
                 download.part.close()
             self._folders.close()
+        self.report.arrange(item.path for item in self._plan.items)
         return ended
 
     def _stop(self, error: BaseException) -> None:
@@ -142,6 +157,8 @@ class Fetcher:
         return (item for item in wanted if (item.size <= SMALL_BYTES) == is_small)
 
     def _take_small(self) -> Task | None:
+        if len(self._active) >= self._small_jobs:  # most have turned out to be large
+            return None
         item = next(self._small, None)
         return partial(self._guarded, item, self._fetch_small) if item else None
 
@@ -201,8 +218,16 @@ class Fetcher:
         if known is not None:
             raise OSError(known.errno, known.strerror, str(self._layout.root / item.directory))
 
+    def _check_room(self, item: Item) -> None:
+        """Raise an error if the files of unknown size are not expected to fit on their disk."""
+        sizes = self._sizes[item.dataset]
+        if sizes.begin() % _FILES_PER_CHECK == 0 and self._plan.is_sampled:
+            check_room(self._layout, item.directory, sizes.expected_bytes)
+
     def _fetch_small(self, item: Item) -> None:
         self._check_disk(item)
+        if item.facts is None:
+            self._check_room(item)
         if item.state is not State.CHECK or not self._is_right(item):
             self._read_whole(item)
 
@@ -255,6 +280,7 @@ class Fetcher:
         found: str = "",
     ) -> None:
         """Resume or start a large file; `head` are bytes that were fetched already."""
+        self._small_files.note(item, facts)
         part = self._part(item, facts)
         if head is not None and part.missing == [(0, facts.size)]:
             part.write(0, 0, head)

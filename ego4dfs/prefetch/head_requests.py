@@ -9,6 +9,7 @@ from ego4dfs.errors import CredentialsRejected, StoreError, StoreUnavailable
 from ego4dfs.facts import FactsIndex
 from ego4dfs.prefetch.failure_limit import FailureLimit
 from ego4dfs.prefetch.outage import Outage
+from ego4dfs.prefetch.plan import SMALL_BYTES
 from ego4dfs.store import ObjectFacts
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,9 @@ REFUSAL_VALID_S = 60.0
 """How long an object counts as refused without another request: enough for two runs in a row."""
 
 _AT_ONCE = 2000
+_SAMPLE = 16
+_SAMPLED_FROM = 4 * _SAMPLE
+"""Of fewer files all are asked for: that takes one round trip."""
 _GIVE_UP_AFTER = 8
 
 
@@ -56,6 +60,23 @@ class Revalidator:
                 known[url] = answer
             self._on_facts(first + len(some), len(urls))
         return known
+
+    def fetch_sample(
+        self, urls: Sequence[str], absent: Sequence[str]
+    ) -> dict[str, ObjectFacts | StoreError]:
+        """Return the facts as `fetch_facts` does, but of many `absent` objects that are small.
+
+        Of these only a sample is asked for: the first GET of each of the others brings its facts.
+        They are small if the mean of the sample is.
+        """
+        unknown = self._facts.unknown(absent, refusal_valid_s=REFUSAL_VALID_S)
+        if len(unknown) < _SAMPLED_FROM:
+            return self.fetch_facts(urls)
+        known = self.fetch_facts(unknown[:: len(unknown) // _SAMPLE][:_SAMPLE])
+        sizes = [facts.size for facts in known.values() if isinstance(facts, ObjectFacts)]
+        are_small = sizes and sum(sizes) <= SMALL_BYTES * len(sizes)
+        asked = {*known, *(unknown if are_small else ())}
+        return known | self.fetch_facts([url for url in urls if url not in asked])
 
     def revalidate(
         self, old: Mapping[str, ObjectFacts], *, raise_if_rejected: bool = False

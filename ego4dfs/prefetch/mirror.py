@@ -35,7 +35,7 @@ class Mirror:
         """Write the manifests of datasets, unless they are there. Raises StoreError."""
         for dataset in datasets:
             self._store.read(manifest_url(version, dataset))
-        self._store.writes.flush(_END_S)
+        self._store.flush(_END_S)
 
     def run(self, plan: Plan, tick: Callable[[], None]) -> bool:
         """Write what is missing; return whether all threads have ended. See CacheRun.run."""
@@ -44,7 +44,10 @@ class Mirror:
         self.report.leave_out(plan)
         tasks = (partial(self._write, item) for item in plan.items if item.state in TO_FETCH)
         self._threads.pool.add("near-fill", lambda: next(tasks, None), _THREADS)
-        return self._threads.run(tick, lambda: 0.5 if self.report.stopped_by else _END_S)
+        has_ended = self._threads.run(tick, lambda: 0.5 if self.report.stopped_by else _END_S)
+        self._store.shared.close()
+        self._store.writes.flush(0.5 if self.report.stopped_by else _END_S)
+        return has_ended
 
     def _stop(self, error: BaseException) -> None:
         self.report.stop(error)

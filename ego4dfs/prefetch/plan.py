@@ -6,7 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ego4dfs.copies import State
+from ego4dfs.prefetch.expected_sizes import ExpectedSizes
 from ego4dfs.store import ObjectFacts
+
+SMALL_BYTES = 1 << 20
+"""The maximum size of a small file, which one request fetches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,11 @@ class Item:
         return self.object_size
 
     @property
+    def is_unsized(self) -> bool:
+        """Whether it is to be fetched and its size is unknown."""
+        return self.facts is None and self.state in TO_FETCH
+
+    @property
     def object_size(self) -> int:
         """The bytes of the whole object, as far as they are known."""
         return self.facts.size if self.facts else 0
@@ -65,6 +74,11 @@ class DatasetPlan:
     def bytes(self, *states: State) -> int:
         """Sum the known sizes of the files in any of the states."""
         return sum(item.size for item in self.items if item.state in states)
+
+    def expected_sizes(self) -> ExpectedSizes:
+        """Return what the files to fetch whose size is unknown are expected to have."""
+        known = [item.object_size for item in self.items if item.facts is not None]
+        return ExpectedSizes(known, sum(item.is_unsized for item in self.items))
 
 
 TO_FETCH = (State.FETCH, State.CHECK)
@@ -105,6 +119,8 @@ class Plan:
     """Number of files to fetch whose size is unknown."""
     share: Share | None = None
     """Which part of the selection this is; None if it is all of it."""
+    is_sampled: bool = False
+    """Whether files of unknown size are in datasets of which a sample of files was small."""
 
     @property
     def items(self) -> Iterator[Item]:
@@ -118,3 +134,10 @@ class Plan:
     def bytes(self, *states: State) -> int:
         """Sum the known sizes of the files in any of the states."""
         return sum(dataset.bytes(*states) for dataset in self.datasets)
+
+    @property
+    def expected_bytes(self) -> int:
+        """The bytes that the files to fetch of unknown size are expected to have, by a sample."""
+        if not self.is_sampled:
+            return 0
+        return sum(dataset.expected_sizes().expected_bytes for dataset in self.datasets)

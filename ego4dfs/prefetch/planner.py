@@ -42,7 +42,8 @@ class Planner:
     `skip_unreadable` plans to fetch all files of a directory that cannot be read.
     `on_facts` is called with the objects checked so far, and all; `outage` says how long to wait
     for a store that does not answer. With `shard` the plan has that part of the files, by number
-    of files if not all sizes are asked for.
+    of files if not all sizes are asked for. `samples` leaves sizes unknown of files that are not
+    on disk, in datasets of which a sample of files is small.
     """
 
     session: Session
@@ -57,6 +58,8 @@ class Planner:
     """After `plan`: the names of files whose own names equal those of other files on this disk."""
     outage: Outage = field(default_factory=Outage)
     shard: Shard | None = None
+    samples: bool = False
+    _partial: dict[str, int] = field(init=False, default_factory=dict)  # bytes on disk, by path
 
     def plan(self, listings: Iterable[Listing], *, metadata_url: str = "") -> Plan:
         """Return the plan of these datasets, and of ego4d.json if its URL is given.
@@ -65,7 +68,7 @@ class Planner:
         answers any more, or a shard needs a size that is not known; a refusal of one object is its
         own state.
         """
-        downloaded = self.journal.partial_bytes()
+        self._partial = self.journal.partial_bytes()
         evidence = BucketEtags(self.journal, self.session.store.source)
         datasets = [self._metadata(metadata_url, evidence)] if metadata_url else []
         for listing in listings:
@@ -90,9 +93,10 @@ class Planner:
         to_get = [item for d in datasets for item in d.items if item.state in TO_FETCH]
         return Plan(
             datasets,
-            partial_bytes=sum(min(downloaded.get(item.path, 0), item.size) for item in to_get),
-            unsized=sum(item.facts is None for item in to_get),
+            partial_bytes=sum(min(self._partial.get(i.path, 0), i.size) for i in to_get),
+            unsized=sum(item.is_unsized for item in to_get),
             share=share,
+            is_sampled=self.samples and not self.skip_checks,
         )
 
     def _metadata(self, url: str, evidence: BucketEtags) -> DatasetPlan:
@@ -139,15 +143,26 @@ class Planner:
                     old[entry.url] = facts
         if not self.skip_checks:
             revalidator = Revalidator(self.session.facts, self.on_facts, self.outage)
-            unknown = (e for e in entries if e.url not in known)
-            known |= revalidator.fetch_facts(
-                [e.url for e in unknown if not (self.bypass and e.name in inventory.files)]
-            )
+            unknown = [e for e in entries if e.url not in known]
+            known |= self._fetched(revalidator, inventory, unknown)
             if old and not self.bypass:
                 known |= self._revalidated(
                     revalidator, inventory, entries, old, raise_if_rejected=not kept_s
                 )
         return [self._item(entry, inventory, known.get(entry.url)) for entry in entries]
+
+    def _fetched(
+        self, revalidator: Revalidator, inventory: Inventory, unknown: Sequence[Entry]
+    ) -> dict[str, ObjectFacts | StoreError]:
+        """Fetch the facts that the plan needs; a file that is on disk is compared with them."""
+        present = inventory.files
+        urls = [e.url for e in unknown if not (self.bypass and e.name in present)]
+        if not self.samples:
+            return revalidator.fetch_facts(urls)
+        absent = (e for e in unknown if e.name not in present)
+        return revalidator.fetch_sample(
+            urls, [e.url for e in absent if inventory.path(e.name) not in self._partial]
+        )
 
     def _recorded(self, entry: Entry, inventory: Inventory) -> ObjectFacts | None:
         """Return the facts of the copy's own record, for an index that was cleared."""

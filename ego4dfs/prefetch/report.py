@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -67,12 +67,14 @@ class Report:
 
     Safe from several threads; `_lock` guards all of it. `active` are the large files in progress,
     as path -> [bytes done, bytes in all]. `refused` are datasets without a manifest. `outage` says
-    whether the store answers. `share` is the part of the selection that is fetched, if not all.
+    whether the store answers. `expected_bytes` are those of files of unknown size, beside
+    `total_bytes`. `share` is the part of the selection that is fetched, if not all.
     `nodes` are those of a cluster that each fetch all of it; the counts are their sums.
     """
 
     files: int = 0
     total_bytes: int = 0
+    expected_bytes: int = 0
     counts: Counter[Status] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     fetched_bytes: int = 0
@@ -131,6 +133,15 @@ class Report:
             self.fetched_bytes += earlier.fetched_bytes
             # It was found in the cache since then.
             self.resumed_bytes = max(0, self.resumed_bytes - earlier.fetched_bytes)
+
+    def arrange(self, paths: Iterable[str]) -> None:
+        """Put the problems in the order of these paths: first the objects that are not on S3."""
+        with self._lock:
+            if self.problems:
+                places = {path: place for place, path in enumerate(paths)}
+                self.problems.sort(
+                    key=lambda one: (one.status is Status.FAILED, places.get(one.path, -1))
+                )
 
     def moved(self, path: str, *, fetched: int = 0, cached: int = 0, resumed: int = 0) -> None:
         """Count bytes from the store, from the cache, or from an earlier run."""

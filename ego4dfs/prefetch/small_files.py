@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
 from ego4dfs.blocks import ObjectRef
-from ego4dfs.errors import (
-    AccessDenied,
-    ObjectChanged,
-    ObjectMissing,
-    StoreError,
-    StoreUnavailable,
-)
-from ego4dfs.facts import FactsIndex
-from ego4dfs.prefetch.plan import Item
+from ego4dfs.errors import StoreUnavailable
+from ego4dfs.prefetch.expected_sizes import ExpectedSizes
+from ego4dfs.prefetch.plan import SMALL_BYTES, Item
 from ego4dfs.prefetch.ranged_download import RangeFetcher, Stopped
 from ego4dfs.prefetch.report import Report
 from ego4dfs.prefetch.worker_pool import WorkerPool
-from ego4dfs.store import Fetched, ObjectFacts, ObjectStore
+from ego4dfs.session import Session
+from ego4dfs.store import Fetched, ObjectFacts
+from ego4dfs.vfs.first_get import FirstGets
 
-SMALL_BYTES = 1 << 20
-"""The maximum size of a small file."""
+Result = TypeVar("Result")
 
 
 class SmallFileReader:
@@ -26,53 +25,70 @@ class SmallFileReader:
 
     def __init__(
         self,
-        store: ObjectStore,
-        facts: FactsIndex,
+        session: Session,
         ranges: RangeFetcher,
         report: Report,
         pool: WorkerPool,
+        sizes: Mapping[str, ExpectedSizes],
     ) -> None:
-        """Read the cache through `ranges`, count into `report`, and end with the pool."""
-        self._store = store
-        self._facts = facts
+        """Read the cache through `ranges`, count into `report`, and end with the pool.
+
+        `sizes` are those of each dataset.
+        """
+        self._store = session.store
+        self._facts = session.facts
+        self._first_gets = FirstGets(session)
         self._ranges = ranges
         self._report = report
         self._pool = pool
+        self._sizes = sizes
 
     def read(self, item: Item, *, past_cache: bool) -> tuple[memoryview, ObjectFacts]:
         """Return a small file's bytes, or the first ones of a file that turns out to be large."""
         facts = item.facts
-        if facts is not None and not facts.size:
+        if facts is None:
+            return self._read_unknown(item, past_cache=past_cache)
+        if not facts.size:
             return memoryview(b""), facts
-        if facts is not None and not past_cache:
+        self.note(item, facts)
+        if not past_cache:
             ref = ObjectRef.of(self._store.source, item.url, facts.size, facts.etag)
             cached = self._ranges.read_cached(ref)
             if cached is not None:
                 self._report.moved(item.path, cached=len(cached))
                 return cached, facts
-        try:
-            fetched = self._read_with_retries(item.url, facts)
-        except (AccessDenied, ObjectChanged, ObjectMissing, StoreUnavailable):
-            raise
-        except StoreError:
-            # An empty object has no first byte to request.
-            empty = self._report.outage.attempt(lambda: self._facts.get(item.url))
-            if empty.size:
-                raise
-            return memoryview(b""), empty
+        size, etag = facts.size, facts.etag
+        fetched = self._with_retries(
+            lambda: self._store.read_range(item.url, 0, size, etag=etag, size=size)
+        )
         self._report.moved(item.path, fetched=len(fetched.data))
-        if facts is None:
-            self._facts.record(item.url, fetched.facts)
-            return fetched.data, fetched.facts
         return fetched.data, facts.confirmed()  # those of the answer may have no time
 
-    def _read_with_retries(self, url: str, facts: ObjectFacts | None) -> Fetched:
-        stop, etag = (facts.size, facts.etag) if facts else (SMALL_BYTES, "")
-        size = facts.size if facts else None
+    def note(self, item: Item, facts: ObjectFacts) -> None:
+        """Remember the ETag of a file, with which later first answers are compared."""
+        self._first_gets.note(item.url, facts.etag)
+
+    def _read_unknown(self, item: Item, *, past_cache: bool) -> tuple[memoryview, ObjectFacts]:
+        """Fetch the facts of a file together with its first bytes.
+
+        They may come without bytes: of an empty object, by another thread, or by a HEAD request if
+        the answer had the ETag of another object.
+        """
+        fetched: list[Fetched] = []
+
+        def fetch(url: str) -> ObjectFacts:
+            return self._first_gets.fetch_uncached(url, range(SMALL_BYTES), fetched.append)
+
+        facts = self._with_retries(lambda: self._facts.get_unread(item.url, fetch))
+        self._sizes[item.dataset].learn(facts.size)
+        if not fetched:
+            return self.read(replace(item, facts=facts), past_cache=past_cache)
+        self._report.moved(item.path, fetched=len(fetched[0].data))
+        return fetched[0].data, facts
+
+    def _with_retries(self, request: Callable[[], Result]) -> Result:
         try:
-            return self._report.outage.attempt(
-                lambda: self._store.read_range(url, 0, stop, etag=etag, size=size)
-            )
+            return self._report.outage.attempt(request)
         except StoreUnavailable as error:
             if self._pool.stopping.is_set():
                 raise Stopped from error

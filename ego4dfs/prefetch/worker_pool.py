@@ -17,8 +17,9 @@ class WorkerPool:
 
     A queue is a function that returns the next task. It is called under one lock, so it may use
     shared lists. If it returns None, its threads wait as long as any task is running, because
-    that may add more. The threads are daemons because a running request cannot be interrupted,
-    and Ctrl-C must not wait for it.
+    that may add more. If none is running, they take the tasks of the other queues, whose own
+    threads may have ended before these were added. The threads are daemons because a running
+    request cannot be interrupted, and Ctrl-C must not wait for it.
     """
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
@@ -29,12 +30,14 @@ class WorkerPool:
         self.stopping = threading.Event()  # no further tasks
         self.abandoned = threading.Event()  # and running ones end as soon as they can
         self._pool: list[list[threading.Thread]] = []
+        self._queues: list[Next] = []
         # Python 3.10 and 3.11 count a thread as ended if Ctrl-C interrupts its `join`.
         self._ends = threading.Condition()  # guards _running
         self._running = 0
 
     def add(self, name: str, take: Next, count: int) -> None:
         """Serve a queue with `count` threads, once `run` is called."""
+        self._queues.append(take)
         self._pool.append(
             [
                 threading.Thread(target=self._work, args=(take,), name=f"{name}-{i}", daemon=True)
@@ -108,7 +111,8 @@ class WorkerPool:
     def _next(self, take: Next) -> Task | None:
         with self._changed:
             while not self.stopping.is_set():
-                task = take()
+                queues = (take,) if self._busy else (take, *self._queues)
+                task = next(filter(None, (each() for each in queues)), None)
                 if task is not None:
                     self._busy += 1
                     return task

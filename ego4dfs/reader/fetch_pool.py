@@ -12,6 +12,7 @@ from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget, Flights
+from ego4dfs.reader.hedge import Hedge
 from ego4dfs.reader.response_sink import ResponseSink
 from ego4dfs.runtime.daemon_threads import DaemonThreadPool
 from ego4dfs.runtime.deadline import CLOSE_S
@@ -54,6 +55,7 @@ class FetchPool:
         self._budget = budget
         self._locks = locks
         self._on_complete = on_complete
+        self._hedge = Hedge()
         self._workers = DaemonThreadPool("fetch")
         self._recent_failures: dict[str, tuple[float, StoreUnavailable]] = {}
         self._lock = threading.Lock()
@@ -97,7 +99,7 @@ class FetchPool:
         try:
             self._check_open(ref)
             start = self._locks.wait(ref, start, stop, partial(_taken, request, sink))
-            request.start()
+            request.start(self._hedge, stop - start)
             for piece, data in self._locks.pieces(ref, start, stop):
                 if data is not None:
                     sink.add_cached(data)
@@ -113,13 +115,14 @@ class FetchPool:
         self, ref: ObjectRef, piece: range, sink: ResponseSink, *, is_streamed: bool
     ) -> None:
         self._check_open(ref)
-        start, stop = piece.start, piece.stop
+        start, stop, began_s = piece.start, piece.stop, time.monotonic()
         if is_streamed:
             self._store.stream_range(ref.url, start, stop, sink, etag=ref.etag, size=ref.size)
         else:
             # Half the CPU time of a stream, which copies each byte and wakes us for each piece.
             fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
             sink.take_all(fetched.start, stop, fetched.data)
+        self._hedge.note(len(piece), time.monotonic() - began_s)
 
     def _check_open(self, ref: ObjectRef) -> None:
         if self.closed:  # no reader waits for what is still in the queue

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
 
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import StoreError, StoreUnavailable, detach, renewed
+from ego4dfs.reader.hedge import Hedge
 from ego4dfs.runtime.deadline import (
     ANSWER_S,
     FLOOR_BYTES,
@@ -24,13 +26,21 @@ OVERDUE_S = 3.0
 
 
 class GivenUpError(StoreError):
-    """A reader has waited for a request for as long as one may: it ends, and can be sent again."""
+    """A request has taken too long for a reader: its bytes can be requested again."""
 
 
 class Request:
     """The state that the flights of one GET share. The fetching thread and readers change it."""
 
-    __slots__ = ("_on_give_up", "expedite", "flights", "is_given_up", "is_started")
+    __slots__ = (
+        "_hedge",
+        "_late_at_s",
+        "_on_give_up",
+        "expedite",
+        "flights",
+        "is_given_up",
+        "is_started",
+    )
 
     def __init__(
         self, flights: Iterable[Flight] = (), on_give_up: Callable[[], None] = lambda: None
@@ -39,14 +49,39 @@ class Request:
         self.flights = list(flights)
         self._on_give_up = on_give_up
         self.expedite: Callable[[], None] | None = None  # called when a reader waits for it
+        self._hedge: Hedge | None = None
+        self._late_at_s = math.inf
         self.is_started = False  # whether it has left the queue
-        self.is_given_up = False  # whether a reader has waited for it for as long as one may
+        self.is_given_up = False  # whether its bytes must be requested again
         for flight in self.flights:
             flight.request = self
 
-    def start(self) -> None:
-        """Record that it is being sent."""
+    def start(self, hedge: Hedge | None = None, size: int = 0) -> None:
+        """Record that it is being sent, for `size` bytes; `hedge` says when it is late."""
+        late_s = hedge.late_s(size) if hedge is not None else None
+        if late_s is not None:
+            self._hedge, self._late_at_s = hedge, time.monotonic() + late_s
         self.is_started, self.expedite = True, None
+
+    @property
+    def late_in_s(self) -> float:
+        """Seconds until it is late; infinite for one that is not sent again."""
+        return self._late_at_s - time.monotonic()
+
+    def replace_if_late(self) -> bool:
+        """Give it up if it is late, nothing has arrived, and it may be sent again; say whether.
+
+        Its answer is still cached if it comes after all.
+        """
+        if self._hedge is None or self.late_in_s > 0:
+            return False
+        hedge, self._hedge, self._late_at_s = self._hedge, None, math.inf
+        if any(flight.has_arrived(1) for flight in self.flights) or not hedge.take():
+            return False
+        self.is_given_up = True
+        for flight in self.flights:
+            flight.notify()
+        return True
 
     def end(self) -> None:
         """Forget the flights, which have ended: they refer to this, and have large buffers."""
@@ -161,11 +196,12 @@ class Flight:
 
         Raises the error of the flight; StoreUnavailable at the deadline, by default that of a read
         of this length, so that neither a library that hangs nor a slow connection blocks readers
-        for ever; and GivenUpError if another reader of the same request has reached its deadline.
+        for ever; and GivenUpError if another reader of the same request has reached its deadline,
+        or if the request is late, as its Hedge says.
         """
         stop = start + len(view)
         if self._arrived < stop:
-            self._wait_for(stop, deadline or read_deadline(len(view)))
+            self._wait_for(stop, deadline or read_deadline(len(view)), hedged=True)
         view[:] = self._data[start:stop]
 
     def wait_stored(self, timeout_s: float) -> bool:
@@ -182,13 +218,18 @@ class Flight:
             self._changed.wait_for(lambda: self._is_stored is not None, timeout_s)
             return bool(self._is_stored)
 
-    def _wait_for(self, stop: int, deadline: Deadline) -> None:
+    def _wait_for(self, stop: int, deadline: Deadline, *, hedged: bool = False) -> None:
         expedite = self.request.expedite
         if expedite is not None:
             expedite()
-        with self._changed:
-            if self._arrives(stop, deadline):
-                return
+        while True:
+            with self._changed:
+                if self._arrives(stop, deadline, hedged=hedged):
+                    return
+            if not hedged or self.request.late_in_s > 0:
+                break
+            if self.request.replace_if_late():
+                raise GivenUpError(TOO_SLOW)
         # Others may have more time than this call; and a request that has just begun, after this
         # reader had waited for another one or for the queue, is not slow.
         is_slow = deadline.has_passed and self.age_s >= ANSWER_S
@@ -196,8 +237,11 @@ class Flight:
             self.request.give_up()
         raise StoreUnavailable(TOO_SLOW)
 
-    def _arrives(self, stop: int, deadline: Deadline) -> bool:
-        """Wait for bytes up to `stop`; return False at the deadline. `_changed` is held."""
+    def _arrives(self, stop: int, deadline: Deadline, *, hedged: bool) -> bool:
+        """Wait for bytes up to `stop`. `_changed` is held.
+
+        Returns False at the deadline, and if `hedged` when the request is late.
+        """
         start = Deadline.after(ANSWER_S)  # from now on: it may have waited in the queue for longer
         while self._arrived < stop:
             if self._error is not None:
@@ -209,7 +253,10 @@ class Flight:
                 return False
             if self.request.is_given_up:
                 raise GivenUpError(TOO_SLOW)
-            self._changed.wait(left_s)
+            late_in_s = self.request.late_in_s if hedged else math.inf
+            if late_in_s <= 0:
+                return False
+            self._changed.wait(min(left_s, late_in_s))
         return True
 
     def _progress(self, arrived: int) -> None:

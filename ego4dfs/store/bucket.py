@@ -34,6 +34,14 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """The bytes and the ETag of an object; no bytes if it still has the ETag of the request."""
+
+    data: bytes | None
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """An object that is there: its ETag, and how long ago it was written by the server's clock."""
 
@@ -65,10 +73,21 @@ class Bucket:
 
     def get(self, key: str, timeout_s: float) -> bytes | None:
         """Return the bytes of an object, None if there is none."""
-        answer = self._send("GET", key, timeout_s)
+        found = self.get_version(key, timeout_s)
+        return None if found is None else found.data
+
+    def get_version(self, key: str, timeout_s: float, *, unless_etag: str = "") -> Version | None:
+        """Return the bytes and ETag of an object, without bytes if it still has `unless_etag`.
+
+        None if there is none.
+        """
+        condition = {"If-None-Match": f'"{unless_etag}"'} if unless_etag else {}
+        answer = self._send("GET", key, timeout_s, headers=condition)
+        if answer.status == 304 and unless_etag:
+            return Version(None, unless_etag)
         if answer.status == 404 and answer.code != "NoSuchBucket":
             return None
-        return self._checked(answer).body
+        return Version(self._checked(answer).body, _etag_of(answer))
 
     def put(self, key: str, data: bytes, timeout_s: float) -> None:
         """Write an object."""
@@ -94,7 +113,7 @@ class Bucket:
             age = now - parsedate_to_datetime(headers["last-modified"])
         except (KeyError, ValueError, TypeError):
             raise StoreError(f"{self.url}: an answer without times") from None
-        return Held(headers.get("etag", "").strip('"'), age.total_seconds())
+        return Held(_etag_of(answer), age.total_seconds())
 
     def delete(self, key: str, timeout_s: float) -> None:
         """Remove an object, if there is one."""
@@ -201,6 +220,10 @@ class Bucket:
             raise AccessDenied(text, hint="check the key of --near-profile")
         is_missing = answer.code == "NoSuchBucket"
         raise StoreError(text, hint="create the bucket first" if is_missing else "")
+
+
+def _etag_of(answer: Answer) -> str:
+    return answer.headers.get("etag", "").strip('"')
 
 
 def _reason(error: Exception) -> str:

@@ -24,7 +24,7 @@ from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
 from ego4dfs.store.protocol import Adapter, ObjectStore
 from ego4dfs.store.rate_limit import RateLimit
 from ego4dfs.store.region_cache import Regions
-from ego4dfs.store.resilient import Limits, ResilientStore, Transport
+from ego4dfs.store.resilient import Limiters, ResilientStore, Transport
 from ego4dfs.store.timeout_adapter import TimeoutAdapter
 from ego4dfs.text import is_http_url, masked
 
@@ -71,8 +71,8 @@ def open_store(
     """
     _check(transport)
 
-    def made() -> Limits:
-        return Limits(
+    def made() -> Limiters:
+        return Limiters(
             ConcurrencyLimit(limits.concurrency),
             Throttle(metrics),
             RateLimit(limits.bytes_per_s),
@@ -136,7 +136,7 @@ def _s3(
     profile: str,
     transport: str,
     metrics: Metrics,
-    limits: Limits,
+    limiters: Limiters,
 ) -> Transport:
     credentials, network = Credentials(profile), NetworkSettings(profile)
     regions = Regions(endpoint, lambda: aws_config_files.region(profile), metrics, network)
@@ -144,7 +144,7 @@ def _s3(
         adapter=_adapter(transport, endpoint, credentials, regions, network),
         credentials=credentials,
         breaker=Breaker(masked(endpoint) or _AWS, one_host=bool(endpoint)),
-        limits=limits,
+        limiters=limiters,
     )
 
 
@@ -167,12 +167,12 @@ def _mirror(source: str, network: NetworkSettings) -> Adapter:
     return FsspecMirror(source, network)
 
 
-def _unsigned(adapter: Adapter, limits: Limits) -> Transport:
+def _unsigned(adapter: Adapter, limiters: Limiters) -> Transport:
     return Transport(
         adapter=TimeoutAdapter(adapter),
         credentials=None,
         breaker=Breaker(adapter.source),
-        limits=limits,
+        limiters=limiters,
     )
 
 

@@ -41,7 +41,7 @@ class RateLimit:
         return wait_s if wait_s >= MIN_WAIT_S else 0.0
 
     def give_back(self, amount: float) -> None:
-        """Let others have an amount that was reserved and does not pass."""
+        """Let others have an amount that was reserved and does not pass; less than 0 takes more."""
         if self:
             with self._lock:
                 self._free_at_s -= amount / self._per_s

@@ -45,12 +45,15 @@ from ego4dfs.store.request_results import counted
 from ego4dfs.store.retry import MANIFESTS, OBJECTS, RetryPolicy
 
 Result = TypeVar("Result")
+FIRST_BYTES = 64 << 10
+"""What is expected of an object of unknown size, until some were fetched. More is asked for, and
+a limit on bytes that counted all of it would slow down small files by the difference."""
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 _MAX_REMEDIES = 2  # one request may meet a wrong region and a renewed key
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limiters:
     """What requests wait for before they are sent."""
 
     concurrency: ConcurrencyLimit
@@ -66,7 +69,7 @@ class Transport:
     adapter: Adapter
     credentials: Credentials | None
     breaker: Breaker
-    limits: Limits
+    limiters: Limiters
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class ResilientStore:
         self._make_transport = make_transport
         self._made: Transport | None = None
         self._inherited: list[Transport] = []
+        # A running mean of the bytes in first answers; a race of two threads loses one value.
+        self._first_bytes: float = FIRST_BYTES
         self.renew_lock()
         renew_lock_in_children(self)
 
@@ -124,21 +129,23 @@ class ResilientStore:
     ) -> Fetched:
         """See ObjectStore."""
         began_s = time.monotonic()
-
         wanted = range(start, stop)
+        expected = len(wanted) if etag else min(len(wanted), int(self._first_bytes))
 
         def request(store: ObjectStore) -> Fetched:
             fetched = store.read_range(url, start, stop, etag=etag, size=size)
-            self._transport().limits.bytes_per_s.give_back(len(wanted) - len(fetched.data))
+            self._transport().limiters.bytes_per_s.give_back(expected - len(fetched.data))
             return fetched
 
         try:
             fetched = self._with_retries(
-                url, OBJECTS, lambda call: self._send(call, "get", url, request, wanted)
+                url, OBJECTS, lambda call: self._send(call, "get", url, request, wanted, expected)
             )
         except StoreError as error:
             self._check_size(url, size, error, began_s)
             raise
+        if not etag:
+            self._first_bytes += (len(fetched.data) - self._first_bytes) / 8
         self._metrics.add_bytes_fetched(len(fetched.data))
         return fetched
 
@@ -196,7 +203,7 @@ class ResilientStore:
             url, MANIFESTS, lambda call: self._send(call, "manifest", url, request)
         )
         if fetched is not None:  # its size was not known before: later requests wait for it
-            self._transport().limits.bytes_per_s.wait_s(len(fetched.data))
+            self._transport().limiters.bytes_per_s.wait_s(len(fetched.data))
         return fetched
 
     def renew(self, url: str) -> None:
@@ -280,13 +287,17 @@ class ResilientStore:
         url: str,
         request: Callable[[ObjectStore], Result],
         wanted: range = range(0),
+        expected: int | None = None,
     ) -> Result:
-        """Send one request within the bucket's limits, and record whether anything answered."""
+        """Send one request within the bucket's limits, and record whether anything answered.
+
+        Of the `wanted` bytes, the object may have only those that are `expected`.
+        """
         transport, bucket = call.transport, _bucket(url)
         if transport.credentials is not None:
             transport.credentials.keys()  # without a key there is no request to count
-        self._wait_for_turn(call, url, len(wanted))
-        slot = transport.limits.concurrency.slot(bucket, url)
+        self._wait_for_turn(call, url, len(wanted) if expected is None else expected)
+        slot = transport.limiters.concurrency.slot(bucket, url)
         try:
             transport.breaker.check(bucket, url)
             send = partial(request, transport.adapter)
@@ -314,14 +325,14 @@ class ResilientStore:
         If the store asks to pause past the deadline, one attempt is left. Raises StoreUnavailable
         if this process has no turn until then.
         """
-        limits, left_s = call.transport.limits, call.throttled_until.remaining_s
-        turn_s = max(limits.requests_per_s.wait_s(1), limits.bytes_per_s.wait_s(count))
+        limiters, left_s = call.transport.limiters, call.throttled_until.remaining_s
+        turn_s = max(limiters.requests_per_s.wait_s(1), limiters.bytes_per_s.wait_s(count))
         if turn_s > left_s:
-            limits.requests_per_s.give_back(1)
-            limits.bytes_per_s.give_back(count)
+            limiters.requests_per_s.give_back(1)
+            limiters.bytes_per_s.give_back(count)
             text = f"{url}: no turn within {left_s:.0f} s, by --limit-rate or --limit-requests"
             raise StoreUnavailable(text, url=url)
-        wait_s = max(turn_s, min(limits.throttle.pause_s(_bucket(url)), left_s))
+        wait_s = max(turn_s, min(limiters.throttle.pause_s(_bucket(url)), left_s))
         if wait_s and self._stop.wait(wait_s):
             raise StoreUnavailable(f"{url}: the filesystem is closed", url=url)
 
@@ -330,9 +341,9 @@ class ResilientStore:
             self._metrics.store = ONLINE
         transport.breaker.answered(bucket)
         if isinstance(error, Throttled):
-            transport.limits.throttle.throttled(bucket, error.retry_after_s)
+            transport.limiters.throttle.throttled(bucket, error.retry_after_s)
         else:
-            transport.limits.throttle.answered(bucket)
+            transport.limiters.throttle.answered(bucket)
 
     def _transport(self) -> Transport:
         """Return the Transport of this process, made at its first request."""

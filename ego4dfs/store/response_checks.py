@@ -21,6 +21,12 @@ def etag_of(header: str) -> str:
     return header if is_weak(header) else header.strip('"')
 
 
+def is_etag(etag: str) -> bool:
+    """Return whether a store can have sent this ETag, so that a GET can be pinned to it."""
+    is_text = bool(etag) and etag.isascii() and etag.isprintable()
+    return is_text and etag_of(header_of(etag)) == etag
+
+
 def is_weak(etag: str) -> bool:
     """Return whether an ETag is weak: it cannot be the condition of a ranged GET."""
     return etag.startswith("W/")

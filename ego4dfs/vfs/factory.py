@@ -29,6 +29,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
+from ego4dfs.runtime.heap import keep_heap_trimmed
 from ego4dfs.session import Session, open_session
 from ego4dfs.store import ObjectStore
 from ego4dfs.vfs.tree import Tree, join
@@ -66,6 +67,7 @@ def open_vfs(
         share_manifests=share_manifests,
     )
     tree = _tree(config, config.datasets or datasets.known_names())
+    keep_heap_trimmed()
     return VFS(session, tree, config.datasets or datasets.VIDEO_DATASETS)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreError
+from ego4dfs.runtime.recent import Recent
 from ego4dfs.session import Session
 from ego4dfs.store import Fetched, ObjectFacts
-from ego4dfs.vfs.recent import Recent
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,30 @@ class FirstGets:
 
         The parts are cached, and `keep` is called with them. Raises StoreError.
         """
+
+        def cache(fetched: Fetched) -> None:
+            source, facts = self._session.store.source, fetched.facts
+            ref = ObjectRef.of(source, url, facts.size, facts.etag)
+            self._session.reader.put(ref, wanted.start, fetched.data)
+            if keep is not None:
+                keep(fetched)
+
+        return self.fetch_uncached(url, wanted, cache)
+
+    def fetch_uncached(
+        self, url: str, wanted: range, keep: Callable[[Fetched], None]
+    ) -> ObjectFacts:
+        """Fetch a range of an object, and return the facts that come with it.
+
+        `keep` is called with the bytes; not if the range is after the end. Raises StoreError.
+        """
         store = self._session.store
         try:
             fetched = store.read_range(url, wanted.start, wanted.stop)
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
-            return store.head(url)  # the parts may be after the end
+            return store.head(url)  # the range may be after the end
         facts = fetched.facts
         if self.note(url, facts.etag) != url:
             log.info("%s: its ETag is that of another object; a HEAD request decides", url)
@@ -50,10 +67,7 @@ class FirstGets:
             said = store.head(url)
             if (said.size, said.etag) != (facts.size, facts.etag):
                 return said
-        ref = ObjectRef.of(store.source, url, facts.size, facts.etag)
-        self._session.reader.put(ref, wanted.start, fetched.data)
-        if keep is not None:
-            keep(fetched)
+        keep(fetched)
         return facts.confirmed()
 
     def note(self, url: str, etag: str) -> str:

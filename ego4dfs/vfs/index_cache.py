@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ego4dfs.errors import MediaError, StoreUnavailable, detach, renewed
 from ego4dfs.runtime.deadline import ANSWER_S, Deadline
-from ego4dfs.vfs.recent import Recent
+from ego4dfs.runtime.recent import Recent
 
 if TYPE_CHECKING:
     from ego4dfs.media import Cut, MediaIndex, Read

@@ -14,7 +14,7 @@ from ego4dfs.errors import MediaError
 from ego4dfs.facts import MediaFacts, MediaTable
 from ego4dfs.reader import FIRST_AT_START, GROUP_REQUEST_BYTES, Reader
 from ego4dfs.reader.window import READAHEAD_STEP
-from ego4dfs.vfs.recent import Recent
+from ego4dfs.runtime.recent import Recent
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,9 @@ from benchmarks.servers import RAM_DISK, serving
 
 _ABOUT = """\
 Measure ego4dfs and other tools at the same work, one after the other in the same run, against an S3
-server on this machine: near (lan), or with 30 ms to the first byte and 80 MB/s a connection (wan).
-Every run starts cold, and its bytes are checked. The table goes to stdout, progress to stderr."""
+server on this machine: near (lan), or over TLS with 30 ms to the first byte and 80 MB/s a
+connection (wan). Every run starts cold, and its bytes are checked. The table goes to stdout,
+progress to stderr."""
 _MORE = """\
 examples:
   scripts/bench --list

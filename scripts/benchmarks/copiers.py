@@ -13,19 +13,23 @@ from benchmarks.servers import Servers
 
 # As many streams as ego4dfs has by default for small files, for a tool that takes a number.
 STREAMS = 32
+RCLONE_AS_LICENSEE = f"rclone copy --files-from, --transfers {STREAMS}"
+"""rclone without the right to list: it is given the names, and sends a HEAD for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copier:
-    """A tool with arguments. `lists` tools request a listing instead of reading manifests.
+    """A tool with arguments.
 
-    They need an identity that may list, which licensees of Ego4D may not. They write files under
-    the names of the objects, directly into the given directory.
+    Those with `object_names` know no manifests: they write files under the names of the objects,
+    directly into the given directory. Of these, `lists` tools request a listing, and need an
+    identity that may list, which licensees of Ego4D may not.
     """
 
     name: str
     tool: Tool
     arguments: Callable[[Dataset, Path], list[str]]
+    object_names: bool = False
     lists: bool = False
 
     def command(self, dataset: Dataset, out: Path) -> list[str]:
@@ -42,10 +46,15 @@ def copiers() -> tuple[Copier, ...]:
     return (
         Copier("ego4dfs prefetch", peers.ego4dfs(), _ego4dfs),
         Copier("official ego4d", peers.official(), _official),
-        Copier("rclone copy", peers.rclone(), _rclone, lists=True),
-        Copier(f"rclone copy --transfers {STREAMS}", peers.rclone(), _rclone_wide, lists=True),
-        Copier("aws s3 sync", peers.aws(), _aws, lists=True),
+        Copier(RCLONE_AS_LICENSEE, peers.rclone(), _rclone_named, object_names=True),
+        _lister("rclone copy", peers.rclone(), _rclone),
+        _lister(f"rclone copy --transfers {STREAMS}", peers.rclone(), _rclone_wide),
+        _lister("aws s3 sync", peers.aws(), _aws),
     )
+
+
+def _lister(name: str, tool: Tool, arguments: Callable[[Dataset, Path], list[str]]) -> Copier:
+    return Copier(name, tool, arguments, object_names=True, lists=True)
 
 
 def _ego4dfs(dataset: Dataset, out: Path) -> list[str]:
@@ -63,6 +72,12 @@ def _rclone(dataset: Dataset, out: Path) -> list[str]:
 def _rclone_wide(dataset: Dataset, out: Path) -> list[str]:
     streams = str(STREAMS)
     return [*_rclone(dataset, out), "--transfers", streams, "--checkers", streams]
+
+
+def _rclone_named(dataset: Dataset, out: Path) -> list[str]:
+    names = out.with_name(f"{out.name}.names")
+    names.write_text("".join(f"{name}\n" for name in dataset.objects))
+    return [*_rclone_wide(dataset, out), "--files-from-raw", str(names), "--no-traverse"]
 
 
 def _aws(dataset: Dataset, out: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ SHORT = Clip(number=7, duration_s=60)
 
 @dataclass(frozen=True, slots=True)
 class Films:
-    """A published dataset of one video under several keys, each read at another position."""
+    """A published dataset of one video under several keys, each read at another position.
+
+    Each object ends with a box of its own, so that no two have the same ETag.
+    """
 
     dataset: str
     clip: Clip
@@ -51,8 +55,9 @@ def publish(servers: Servers, dataset: str, count: int, clip: Clip) -> Films:
     """Make and publish a video under `count` keys, once in a run of the benchmark."""
     local = media.make_all([clip], servers.directory / "films")[clip]  # made once for all rows
     uids = [f"{dataset}_{number:02}" for number in range(count)]
-    for uid in uids:
-        servers.s3.put(CONSORTIUM, samples.key(dataset, uid), local)
+    for number, uid in enumerate(uids):
+        own = struct.pack(">I4sQ", 16, b"free", number)
+        servers.s3.put(CONSORTIUM, samples.key(dataset, uid), local.read_bytes() + own)
     samples.publish_manifest(servers, dataset, uids)
     return Films(dataset, clip, local, uids, random_begins(clip, count))
 

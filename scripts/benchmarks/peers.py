@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -49,7 +49,10 @@ def aws() -> Tool:
 @cache
 def rclone() -> Tool:
     """Return rclone."""
-    return _probe("rclone", ("rclone",), "version", hint="apt-get install rclone")
+    found = _probe("rclone", ("rclone",), "version", hint="apt-get install rclone")
+    # It uses RCLONE_CA_CERT; its AWS library refuses to start with the other variable.
+    command = ("/usr/bin/env", "-u", "AWS_CA_BUNDLE", *found.command) if found.command else ()
+    return replace(found, command=command)
 
 
 @cache

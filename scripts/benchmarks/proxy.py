@@ -1,4 +1,4 @@
-"""nginx with Lua in front of the S3 server: simulates a distant bucket and counts traffic."""
+"""nginx with Lua and TLS before the S3 server: simulates a distant bucket and counts traffic."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from benchmarks import BenchError
 from ego4dfs.demo import ports
@@ -20,6 +23,8 @@ _ATTEMPTS = 5
 _READY_TIMEOUT_S = 10.0
 # A request is counted when its last byte has been sent; the tool may receive it a moment earlier.
 _LOG_DELAY_S = 0.05
+STALL_S = 5.0
+"""What a stalled request waits for its answer."""
 
 # One process: a master that is killed would leave its workers behind. It transfers 1 GB/s, far more
 # than the shape allows. Host is passed on unchanged because the signature covers it.
@@ -41,10 +46,16 @@ http {{
     keepalive_requests 1000000;
     upstream s3 {{ server {upstream}; keepalive 256; keepalive_requests 1000000; }}
     server {{
-        listen 127.0.0.1:{front} backlog=4096;
+        listen 127.0.0.1:{front} ssl backlog=4096;
+        ssl_certificate {directory}/certificate.pem;
+        ssl_certificate_key {directory}/key.pem;
+        ssl_session_cache shared:sessions:4m;
         client_max_body_size 0;
         limit_rate {rate};
-        access_by_lua_block {{ if {delay} > 0 then ngx.sleep({delay}) end }}
+        access_by_lua_block {{
+            if {delay} > 0 then ngx.sleep({delay}) end
+            if math.random() < (ngx.shared.counts:get("stalled") or 0) then ngx.sleep({stall_s}) end
+        }}
         log_by_lua_block {{
             local counts = ngx.shared.counts
             counts:incr("requests", 1, 0)
@@ -62,6 +73,10 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{counter};
+        location /stalled {{ content_by_lua_block {{
+            ngx.shared.counts:set("stalled", tonumber(ngx.var.arg_share))
+            ngx.say("{{}}")
+        }} }}
         location / {{ content_by_lua_block {{
             local counts = ngx.shared.counts
             local function of(name) return counts:get(name) or 0 end
@@ -72,6 +87,13 @@ http {{
     }}
 }}
 """
+
+_CERTIFICATE = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30"
+    " -subj /CN=ego4dfs-bench -addext subjectAltName=IP:127.0.0.1"
+    " -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out certificate.pem"
+)
+"""rustls accepts no certificate of an authority as that of a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +127,8 @@ def missing() -> str:
     """Return which part of nginx is missing, or an empty text."""
     if _nginx() is None:
         return "nginx is not installed"
+    if shutil.which("openssl") is None:
+        return "openssl, which makes the certificate of the distant server, is not installed"
     if not (_MODULES / "ngx_http_lua_module.so").exists():
         return "nginx has no Lua module (libnginx-mod-http-lua)"
     return ""
@@ -123,22 +147,40 @@ class Proxy:
     @property
     def url(self) -> str:
         """The address to give S3 clients."""
-        return f"http://127.0.0.1:{self._ports['front']}"
+        return f"https://127.0.0.1:{self._ports['front']}"
+
+    @property
+    def certificate(self) -> Path:
+        """The file with the certificate that clients must trust."""
+        return self._directory / "certificate.pem"
 
     def counts(self) -> Counts:
         """Return the count of all requests that have ended."""
         time.sleep(_LOG_DELAY_S)
+        answer = self._control("/")
+        return Counts(answer["requests"], answer["bytes"], answer["HEAD"], answer["GET"])
+
+    @contextmanager
+    def stalled(self, share: float) -> Iterator[None]:
+        """Answer this share of the requests STALL_S later than the others, during the block."""
+        self._control(f"/stalled?share={share}")
+        try:
+            yield
+        finally:
+            self._control("/stalled?share=0")
+
+    def _control(self, path: str) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._ports["counter"], timeout=10)
         try:
-            connection.request("GET", "/")
-            answer = json.loads(connection.getresponse().read())
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
         finally:
             connection.close()
-        return Counts(answer["requests"], answer["bytes"], answer["HEAD"], answer["GET"])
 
     def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self needs 3.11
         """Start; returns when it answers."""
         self._directory.mkdir(parents=True)
+        subprocess.run(_CERTIFICATE.split(), cwd=self._directory, check=True, capture_output=True)
         for _ in range(_ATTEMPTS):
             if self._launch():
                 return self
@@ -189,6 +231,7 @@ class Proxy:
             upstream=self._upstream,
             rate=self._shape.bytes_per_s,
             delay=self._shape.first_byte_s,
+            stall_s=STALL_S,
             **self._ports,
         )
 

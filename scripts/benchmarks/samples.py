@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -26,10 +26,14 @@ _BATCH = 2_000
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published dataset; `files` has size and checksum by local name."""
+    """A published dataset; `files` has size and checksum by local name.
+
+    `suffix` is the end of the local names that the names of the objects do not have.
+    """
 
     name: str
     files: Mapping[str, tuple[int, str]]
+    suffix: str = ""
 
     @property
     def prefix(self) -> str:
@@ -41,14 +45,19 @@ class Dataset:
         """Bytes of all files."""
         return sum(size for size, _ in self.files.values())
 
-    def check(self, root: Path, *, suffix: str = "") -> None:
+    @property
+    def objects(self) -> list[str]:
+        """The names of the objects below the prefix."""
+        return [name.removesuffix(self.suffix) for name in self.files]
+
+    def check(self, root: Path, *, object_names: bool = False) -> None:
         """Raise RunError unless each file is somewhere below `root`, complete and correct.
 
-        `suffix` is the part of the names that tools which keep the object's own name leave out.
+        With `object_names` the files have the names of the objects.
         """
         found = {path.name: path for path in root.rglob("*") if path.is_file()}
         for name, (size, checksum) in self.files.items():
-            path = found.get(name.removesuffix(suffix) if suffix else name)
+            path = found.get(name.removesuffix(self.suffix) if object_names else name)
             if path is None:
                 raise RunError(f"{name} was not copied")
             if path.stat().st_size != size or file_checksum(path) != checksum:
@@ -92,7 +101,7 @@ def publish_videos(server: S3Server, name: str, sizes: Iterable[int], scratch: P
         path.unlink()
         location = f"s3://{CONSORTIUM}/{key}"
         manifest.add({"video_uid": uid, "canonical_s3_location": location}, f"{uid}.mp4")
-    return _published(server, name, manifest, files)
+    return replace(_published(server, name, manifest, files), suffix=".mp4")
 
 
 def publish_metadata(server: S3Server) -> None:

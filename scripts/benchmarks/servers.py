@@ -22,10 +22,12 @@ FAR = Shape(first_byte_s=0.030, bytes_per_s=80_000_000)
 SHAPES = ("lan", "wan")
 
 _PREFIX = "ego4dfs-bench-"
+_TRUST = ("AWS_CA_BUNDLE", "RCLONE_CA_CERT", "CURL_CA_BUNDLE")
+"""For ego4dfs, botocore and aws; for rclone; for s3fs-fuse."""
 
 
 class Servers:
-    """The S3 server (`lan`: as it is, uncounted) and the proxy in front of it (`wan`: counted).
+    """The S3 server (`lan`: as it is, uncounted) and the proxy before it (`wan`: TLS, counted).
 
     Use it as the context manager `serving`. `wan_missing` says why there is no proxy.
     """
@@ -47,6 +49,14 @@ class Servers:
     def counts(self, shape: str) -> Counts | None:
         """Return the requests and bytes so far, or None without the proxy."""
         return self._far.counts() if shape == "wan" and self._far else None
+
+    @contextmanager
+    def stalled(self, share: float) -> Iterator[None]:
+        """Let this share of the requests to the distant server wait, during the block."""
+        if self._far is None:
+            raise BenchError(self.wan_missing)
+        with self._far.stalled(share):
+            yield
 
     def environment(self, shape: str, cache: Path, *, may_list: bool = False) -> dict[str, str]:
         """Return all variables of a tool: keys, endpoint and a home with the keys as a profile.
@@ -74,7 +84,17 @@ class Servers:
             "RCLONE_S3_PROVIDER": "SeaweedFS",
             "RCLONE_S3_ENV_AUTH": "true",
             "RCLONE_S3_ENDPOINT": self.url(shape),
+            **self._trust(shape),
         }
+
+    def certificate(self, shape: str) -> Path | None:
+        """Return the file with the certificate to trust, or None where there is no TLS."""
+        return self._far.certificate if shape == "wan" and self._far else None
+
+    def _trust(self, shape: str) -> dict[str, str]:
+        """Return the variables by which each tool trusts the distant server."""
+        certificate = self.certificate(shape)
+        return dict.fromkeys(_TRUST, str(certificate)) if certificate else {}
 
     def empty(self, name: str) -> Path:
         """Return an empty directory of this name in the RAM disk; its old content is removed."""

@@ -110,8 +110,8 @@ CASES = (
     ),
     Case("duckdb", "`read_parquet('path')`", tables.duckdb_unregistered, PARQUET, 6, "IOException"),
     Case(
-        *("duckdb", "the same after `register_filesystem(fs)`"),
-        *(tables.duckdb_query, PARQUET, None, 6),
+        *("duckdb", "of a pyarrow dataset"),
+        *(tables.duckdb_of_pyarrow, PARQUET, None, 6),
     ),
     Case("dask", "`read_parquet(path)`", tables.dask_read_parquet, PARQUET, 6, 6, needs="pyarrow"),
     Case("dask", "`read_csv(path, blocksize=…)`", tables.dask_read_csv, CSV, 4, 4, needs="pyarrow"),

@@ -79,13 +79,14 @@ def polars_pyarrow_dataset(path: str) -> Any:
     return frame.select(COLUMN).collect()[COLUMN].to_numpy()
 
 
-def duckdb_query(path: str) -> Any:
+def duckdb_of_pyarrow(path: str) -> Any:
     import duckdb
+    from pyarrow import dataset
 
+    fs, name = fsspec.url_to_fs(path)
     with duckdb.connect() as connection:
-        if "://" in path:
-            connection.register_filesystem(fsspec.filesystem("ego4d"))
-        return connection.sql(f"SELECT {COLUMN} FROM read_parquet('{path}')").fetchall()  # noqa: S608
+        connection.register("rows", dataset.dataset(name, filesystem=fs))
+        return connection.sql(f"SELECT {COLUMN} FROM rows ORDER BY {COLUMN}").fetchall()  # noqa: S608
 
 
 def duckdb_unregistered(path: str) -> Any:

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +24,7 @@ from kit.dask import address_in
 from kit.data import MIB, seeded
 from kit.gateway import Gateway
 from kit.namespaces import unshare
+from kit.network_namespaces import Network
 from kit.prefetch import tree
 from kit.processes import wait_until
 from kit.server import SHARING, environment, shared_media
@@ -35,7 +33,6 @@ DATASET = "omnivore_video_swinl"
 OBJECT_BYTES = 58_000  # about that of a feature file
 EGO4DFS = [sys.executable, "-m", "ego4dfs"]
 QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-NETWORK = "10.77.44"
 
 
 def main() -> None:
@@ -60,10 +57,9 @@ class Proof:
         self.front = stack.enter_context(Gateway(server.endpoint_url))
         self.env = environment(server, self.home / "user", "obstore")
         self.env["AWS_ENDPOINT_URL"] = self.front.url
-        self.host = "127.0.0.1"
         self.nodes = ["one", "two"] if each_node else [""]
-        if each_node:
-            self.host = stack.enter_context(network(self.nodes))
+        self.network = stack.enter_context(Network(self.nodes)) if each_node else None
+        self.host = self.network.host if self.network else "127.0.0.1"
 
     def run(self) -> dict[str, object]:
         """Fetch by one machine, then by the cluster; compare."""
@@ -146,30 +142,19 @@ class Proof:
         """Start a worker, in the namespaces of a node if one is named."""
         module = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard"]
         how = ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--death-timeout", "60"]
-        if not node:
+        if self.network is None:
             return self.start([*module, *how, "--host", self.host], env=self.env, **QUIET)
         out, own = self.home / "out", self.home / node / "out"
         out.mkdir(exist_ok=True)
         own.mkdir(parents=True, exist_ok=True)
         mount = f'mount --bind {own} {out} && exec "$@"'
-        within = [
-            "ip",
-            "netns",
-            "exec",
-            f"ego-{node}",
-            *unshare("private"),
-            "sh",
-            "-c",
-            mount,
-            "sh",
-        ]
-        port = self.stack.enter_context(relayed(self.host, self.front.url))
+        within = [*self.network.within(node), *unshare("private"), "sh", "-c", mount, "sh"]
         env = {
             **self.env,
-            "AWS_ENDPOINT_URL": f"http://{self.host}:{port}",
+            "AWS_ENDPOINT_URL": self.network.relay(self.front.url),
             "EGO4DFS_CACHE_DIR": str(self.home / node / "cache"),
         }
-        host = f"{NETWORK}.{self.nodes.index(node) + 2}"
+        host = self.network.address(node)
         return self.start([*within, *module, *how, "--host", host], env=env, **QUIET)
 
 
@@ -191,75 +176,6 @@ def comparable(root: Path) -> dict[str, object]:
         path: sorted(data.splitlines()) for path, data in found.items() if path.endswith(".ver")
     }
     return {**found, **rows}
-
-
-@contextmanager
-def network(nodes: Sequence[str]) -> Iterator[str]:
-    """Create a namespace for each node and a bridge to them; yield the address of this side."""
-    bridge = "ego-bridge"
-    try:
-        ip("link", "add", bridge, "type", "bridge")
-        ip("addr", "add", f"{NETWORK}.1/24", "dev", bridge)
-        ip("link", "set", bridge, "up")
-        for number, node in enumerate(nodes):
-            space = f"ego-{node}"
-            ip("netns", "add", space)
-            ip(
-                "link",
-                "add",
-                f"ego-{number}",
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "eth0",
-                "netns",
-                space,
-            )
-            ip("link", "set", f"ego-{number}", "master", bridge)
-            ip("link", "set", f"ego-{number}", "up")
-            ip("-n", space, "addr", "add", f"{NETWORK}.{number + 2}/24", "dev", "eth0")
-            ip("-n", space, "link", "set", "eth0", "up")
-            ip("-n", space, "link", "set", "lo", "up")
-        yield f"{NETWORK}.1"
-    finally:
-        for node in nodes:
-            subprocess.run([shutil.which("ip") or "ip", "netns", "del", f"ego-{node}"], check=False)
-        subprocess.run([shutil.which("ip") or "ip", "link", "del", bridge], check=False)
-
-
-def ip(*words: str) -> None:
-    subprocess.run([shutil.which("ip") or "ip", *words], check=True)
-
-
-@contextmanager
-def relayed(host: str, url: str) -> Iterator[int]:
-    """Forward connections to `host`, which the namespaces reach, to a server on loopback."""
-    target = ("127.0.0.1", int(url.rpartition(":")[2]))
-    with socket.create_server((host, 0)) as listening:
-        threading.Thread(target=_accept, args=(listening, target), daemon=True).start()
-        yield listening.getsockname()[1]
-
-
-def _accept(listening: socket.socket, target: tuple[str, int]) -> None:
-    while True:
-        try:
-            near, _ = listening.accept()
-        except OSError:  # the end
-            return
-        far = socket.create_connection(target)
-        for source, sink in ((near, far), (far, near)):
-            threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        for end in (source, sink):
-            end.close()
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Near:
         return vfs
 
     def keys(self, kind: str) -> list[str]:
-        """Return the keys of one kind, chunks, facts, manifests or leases; or of all."""
+        """Return the keys of one kind, such as chunks; or of all."""
         prefix = f"{self.prefix}/{f'ego4dfs-1/{kind}/' if kind else ''}"
         pages = obstore.list(self.server.store(BUCKET), prefix=prefix)
         return [meta["path"] for page in pages for meta in page]
@@ -88,7 +88,7 @@ def near_store(vfs: VFS) -> NearStore:
 
 def written(vfs: VFS) -> None:
     """Wait until all is written to the near tier."""
-    assert near_store(vfs).writes.flush(60)
+    assert near_store(vfs).flush(60)
 
 
 def read(vfs: VFS, path: str) -> bytes:

@@ -1,8 +1,8 @@
 """Three nodes that read the same files at once with a near tier, whatever happens to it.
 
 `python -m kit.near_epoch FILES` prints a table; `scripts/near-epoch` sets up first. Bytes are
-counted at the gateway in front of S3. Each node is a process with a cache of its own; both servers
-are real ones, S3 has 30 ms to the first byte.
+counted at the gateway in front of S3. Each node is a process with a cache of its own, as root in a
+network namespace of its own; both servers are real ones, S3 has 30 ms to the first byte.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ego4dfs.demo.server import S3Server
 from kit.data import MIB, seeded
 from kit.gateway import Faults, Gateway, Reply
 from kit.near import BUCKET, PROFILE
+from kit.network_namespaces import Network
 from kit.processes import wait_until
 from kit.server import SHARING, Release, environment
 
@@ -47,9 +49,15 @@ class Epochs:
     far: Gateway
     near: Gateway
     directory: Path
+    network: Network | None
     version: str = "v77"
     sizes: dict[str, int] = field(default_factory=dict)
     number: int = 0
+
+    def __post_init__(self) -> None:
+        """Forward connections from the namespaces, if there are any."""
+        relay = self.network.relay if self.network else str
+        self.far_url, self.near_url = relay(self.far.url), relay(self.near.url)
 
     def publish(self, files: int) -> None:
         """Put small files and videos: one of 20 files is a video of 8 to 16 MiB."""
@@ -75,7 +83,7 @@ class Epochs:
         """Start a node with an empty cache; without a prefix it has no near tier."""
         self.number += 1
         home = self.directory / f"node-{self.number}"
-        env = environment(self.far_server, home, "auto", AWS_ENDPOINT_URL=self.far.url)
+        env = environment(self.far_server, home, "auto", AWS_ENDPOINT_URL=self.far_url)
         env["EGO4DFS_CACHE_SIZE"] = "4GiB"
         env["PYTHONPATH"] = os.pathsep.join(sys.path)
         keys = self.near_server.admin
@@ -86,11 +94,14 @@ class Epochs:
         )
         if prefix:
             env["EGO4DFS_NEAR"] = f"s3://{BUCKET}/{prefix}"
-            env["EGO4DFS_NEAR_ENDPOINT"] = self.near.url
+            env["EGO4DFS_NEAR_ENDPOINT"] = self.near_url
             env["EGO4DFS_NEAR_PROFILE"] = PROFILE
             env["EGO4DFS_FILL_NEAR"] = "1"
         digests = str(self.directory / "digests.json")
         command = [sys.executable, "-m", "kit.near_node", self.version, digests, str(self.number)]
+        if self.network:
+            node = self.network.nodes[self.number % NODES]
+            command = [*self.network.within(node), *command]
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
         return subprocess.Popen(command, env=env, stdout=pipe, stderr=null, text=True)
 
@@ -132,9 +143,9 @@ class Epochs:
 
 def run(epochs: Epochs) -> None:
     """Print a row for each epoch."""
-    print(
-        f"{len(epochs.sizes)} files, {epochs.unique_bytes / MIB:.0f} MiB, {NODES} nodes at once\n"
-    )
+    where = "in network namespaces" if epochs.network else "as processes"
+    mib = epochs.unique_bytes / MIB
+    print(f"{len(epochs.sizes)} files, {mib:.0f} MiB, {NODES} nodes at once, {where}\n")
     print("| | S3 / unique bytes | wrong files | errors | s | / without | near failures |")
     print("|---|---|---|---|---|---|---|", flush=True)
     epochs.far.faults = Faults(latency_s=LATENCY_S)
@@ -157,16 +168,24 @@ def main(arguments: Iterable[str] | None = None) -> None:
     """Parse arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", type=int, nargs="?", default=400)
-    files = parser.parse_args(arguments).files
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        with S3Server(directory / "s3") as far_server, S3Server(directory / "near") as near_server:
-            far_server.create_bucket(SHARING)
-            near_server.create_bucket(BUCKET)
-            with Gateway(far_server.endpoint_url) as far, Gateway(near_server.endpoint_url) as near:
-                epochs = Epochs(far_server, near_server, far, near, directory)
-                epochs.publish(files)
-                run(epochs)
+    parser.add_argument(
+        "--processes", action="store_true", help="as root, too, use no network namespaces"
+    )
+    args = parser.parse_args(arguments)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        far_server = stack.enter_context(S3Server(directory / "s3"))
+        near_server = stack.enter_context(S3Server(directory / "near"))
+        far_server.create_bucket(SHARING)
+        near_server.create_bucket(BUCKET)
+        far = stack.enter_context(Gateway(far_server.endpoint_url))
+        near = stack.enter_context(Gateway(near_server.endpoint_url))
+        network = None
+        if not args.processes and os.geteuid() == 0:
+            network = stack.enter_context(Network([f"node{n}" for n in range(NODES)]))
+        epochs = Epochs(far_server, near_server, far, near, directory, network)
+        epochs.publish(args.files)
+        run(epochs)
 
 
 if __name__ == "__main__":

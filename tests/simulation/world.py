@@ -22,7 +22,7 @@ from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.obstore_s3 import ObstoreS3
 from ego4dfs.store.rate_limit import RateLimit
 from ego4dfs.store.region_cache import Regions
-from ego4dfs.store.resilient import Limits, ResilientStore, Transport
+from ego4dfs.store.resilient import Limiters, ResilientStore, Transport
 from ego4dfs.vfs import VFS
 from simulation.disk import Disk
 from simulation.faults import Faults
@@ -114,7 +114,7 @@ class World:
                 adapter=ObstoreS3(ENDPOINT, CREDENTIALS, regions, NETWORK, Fallback()),
                 credentials=CREDENTIALS,
                 breaker=Breaker(ENDPOINT, lambda: self.scheduler.now_s),
-                limits=Limits(
+                limiters=Limiters(
                     ConcurrencyLimit(128),
                     Throttle(metrics, lambda: self.scheduler.now_s),
                     RateLimit(0),

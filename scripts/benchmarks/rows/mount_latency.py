@@ -6,17 +6,21 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
 import obstore
 from obstore.store import S3Store
 
-from benchmarks import RunError, samples
+from benchmarks import RunError, mounts, samples
 from benchmarks.goals import MEMORY, at_most, at_most_times
 from benchmarks.mount_reads import MIB, Reading, measured
-from benchmarks.mounts import OBJECTS, RCLONE, S3FS, Mounted, cold
+from benchmarks.mounts import OBJECTS, OURS, RCLONE, S3FS, Mounted, cold
+from benchmarks.proxy import STALL_S
 from benchmarks.row import Column, Contender, Row, Sample
 from benchmarks.rows.mount_speed import COLD_BYTES
 from benchmarks.samples import Content
@@ -28,6 +32,9 @@ FILES, FILE_BYTES = 16, 32 * MIB
 _FIRST_BYTES = 64 << 10
 _READS, _READ_BYTES = 60, 256 << 10
 _BARE = "one ranged GET"
+_MANY_READS, _READERS, _STALLED = 600, 8, 0.01
+_STALLS = f"{_STALLED:.0%} of the requests stalled by {STALL_S:.0f} s".replace("%", " %")
+_OURS_STALLED = f"{OURS}, {_STALLS}"
 _COSTS = (
     Column("peak_mib", "peak MiB", digits=0),
     Column("requests", "requests", digits=0),
@@ -86,6 +93,42 @@ def _random(servers: Servers) -> Iterator[Sequence[Contender]]:
     yield cold(servers, "wan", videos.name, reads, rounds={S3FS: 3})  # it fetches all of it
 
 
+@contextmanager
+def _stalls(servers: Servers) -> Iterator[Sequence[Contender]]:
+    """Read at random places with many threads, without and with requests that wait for seconds."""
+    videos = samples.publish(servers, "mount_one", 1, COLD_BYTES)
+    (content,) = videos.contents
+    rng = random.Random("many places")
+    places = [rng.randrange(COLD_BYTES - _READ_BYTES) for _ in range(_MANY_READS)]
+
+    def reads(mount: Mounted, share: float) -> Sample:
+        waits: list[float] = []
+
+        def work() -> Reading:
+            with (
+                mount.path(content.name).open("rb", buffering=0) as file,
+                ThreadPoolExecutor(_READERS) as pool,
+            ):
+                read = partial(_one_place, file.fileno(), content)
+                waits.extend(pool.map(read, places))
+            return Reading(sum(waits), _READ_BYTES * len(waits))
+
+        with servers.stalled(share):
+            found = measured(mount, work)
+        late = quantiles(waits, n=100)
+        return found | {"wait_ms": median(waits) * 1e3, "late_ms": late[-1] * 1e3}
+
+    healthy, stalled = (partial(reads, share=share) for share in (0.0, _STALLED))
+    through = partial(cold, servers, "wan", videos.name)
+    ours, theirs = mounts.ego4dfs(), mounts.rclone()
+    yield [
+        *through(healthy, mounters=[ours]),
+        *through(stalled, mounters=[replace(ours, name=_OURS_STALLED)]),
+        *through(healthy, mounters=[theirs]),
+        *through(stalled, mounters=[replace(theirs, name=f"{RCLONE}, {_STALLS}")]),
+    ]
+
+
 def _first_bytes(mount: Mounted, content: Content) -> float:
     begin = time.perf_counter()
     with mount.path(content.name).open("rb", buffering=0) as file:
@@ -110,13 +153,14 @@ def _check(data: bytes, content: Content, at: int) -> None:
 
 def _store(servers: Servers) -> S3Store:
     identity = servers.s3.licensee
+    certificate = servers.certificate("wan")
     return S3Store(
         CONSORTIUM,
         endpoint=servers.url("wan"),
         access_key_id=identity.access_key,
         secret_access_key=identity.secret_key,
         region=REGION,
-        client_options={"allow_http": True},
+        client_options={"root_certificate": certificate.read_bytes()} if certificate else {},
     )
 
 
@@ -153,6 +197,25 @@ ROWS = (
             at_most_times("p50 at most 1.15 × rclone's", "wait_ms", 1.15, RCLONE),
             at_most("at most 8 × as much fetched as read", "fetched", 8),
             MEMORY,
+        ],
+    ),
+    Row(
+        "mount-stalls",
+        "mount",
+        f"{_MANY_READS} reads of 256 KiB at random places of 1 GiB by {_READERS} threads, cold, "
+        "distant server",
+        (
+            Column("late_ms", "p99 ms", digits=0, spread=True),
+            Column("wait_ms", "p50 ms", digits=1),
+            *_COSTS,
+        ),
+        _stalls,
+        needs_wan=True,
+        goals=[
+            at_most_times("p99 with stalls at most 3 ×", "late_ms", 3, OURS, _OURS_STALLED),
+            at_most_times(
+                "bytes with stalls at most 1.02 ×", "wire_mib", 1.02, OURS, _OURS_STALLED
+            ),
         ],
     ),
 )

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 from benchmarks import measure, samples
-from benchmarks.copiers import STREAMS, Copier, copiers
+from benchmarks.copiers import RCLONE_AS_LICENSEE, STREAMS, Copier, copiers
 from benchmarks.goals import times_as_good
 from benchmarks.row import Contender, Row, Sample
 from benchmarks.samples import Dataset
@@ -33,11 +33,8 @@ def _videos(servers: Servers) -> Dataset:
     return samples.publish_videos(servers.s3, "full_scale", sizes, servers.empty("scratch"))
 
 
-def _copies(shape: str, publish: Callable[[Servers], Dataset], suffix: str = "") -> _Prepare:
-    """Return the `prepare` of a row in which each tool copies a dataset to an empty directory.
-
-    `suffix` is the part of the local names that the names of the objects do not have.
-    """
+def _copies(shape: str, publish: Callable[[Servers], Dataset]) -> _Prepare:
+    """Return the `prepare` of a row in which each tool copies a dataset to an empty directory."""
 
     @contextmanager
     def prepare(servers: Servers) -> Iterator[Sequence[Contender]]:
@@ -48,7 +45,7 @@ def _copies(shape: str, publish: Callable[[Servers], Dataset], suffix: str = "")
             out = servers.empty("out")
             environment = copier.environment(servers, shape, servers.empty("cache"))
             found = measure.sample(servers, shape, copier.command(dataset, out), environment)
-            dataset.check(out, suffix=suffix if copier.lists else "")
+            dataset.check(out, object_names=copier.object_names)
             return found
 
         yield [
@@ -64,6 +61,7 @@ _AS_FAST = (
     times_as_good(f"rclone copy --transfers {STREAMS}"),
     times_as_good("aws s3 sync"),
 )
+"""These tools list, which a licensee may not; the goals of the row come before them."""
 ROWS = (
     *(
         Row(
@@ -73,7 +71,11 @@ ROWS = (
             measure.COLUMNS,
             _copies(shape, _small),
             needs_wan=shape == "wan",
-            goals=[times_as_good("official ego4d", 10), *_AS_FAST],
+            goals=[
+                times_as_good("official ego4d", 10),
+                times_as_good(RCLONE_AS_LICENSEE, 1.5),
+                *_AS_FAST,
+            ],
         )
         for shape, words in _SHAPES.items()
     ),
@@ -83,9 +85,9 @@ ROWS = (
             "prefetch",
             f"copy 10 videos, 700 MB, {words} server",
             measure.COLUMNS,
-            _copies(shape, _videos, ".mp4"),
+            _copies(shape, _videos),
             needs_wan=shape == "wan",
-            goals=[times_as_good("official ego4d"), *_AS_FAST],
+            goals=[times_as_good("official ego4d"), times_as_good(RCLONE_AS_LICENSEE), *_AS_FAST],
         )
         for shape, words in _SHAPES.items()
     ),

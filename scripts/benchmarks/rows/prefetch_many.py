@@ -46,7 +46,7 @@ def _again(servers: Servers) -> Iterator[Sequence[Contender]]:
 
     def again(copier: Copier) -> Sample:
         place = copies[copier.name]
-        out = place / VERSION.partition("_")[0] / dataset.name if copier.lists else place
+        out = place / VERSION.partition("_")[0] / dataset.name if copier.object_names else place
         environment = copier.environment(servers, "wan", cache_dir)
         found = measure.sample(servers, "wan", copier.command(dataset, out), environment)
         dataset.check(place)

@@ -53,8 +53,12 @@ class Event:
 
 
 def faults(seed: int, seconds: float) -> list[Event]:
-    """Return the faults: all kinds in a random order, then all kinds in another order."""
-    return _timeline(random.Random(f"faults {seed}"), FAULTS, FAULT_S, seconds)
+    """Return the faults: all kinds in a random order, then all kinds in another order.
+
+    The last one ends like the others: reads rightly wait for minutes under some of them.
+    """
+    found = _timeline(random.Random(f"faults {seed}"), FAULTS, FAULT_S, seconds)
+    return [*found, Event(min(found[-1].at_s + FAULT_S[1], 0.95 * seconds), "none")]
 
 
 def actions(seed: int, seconds: float) -> list[Event]:

@@ -1,46 +1,11 @@
-"""Chunks in memory: those of which only a part was read, and which are being fetched."""
+"""InFlight: the chunks that this process is fetching, so that each of them is fetched once."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from ego4dfs.near.chunks import Chunk
-
-
-class ChunkMemory:
-    """The last chunks, of at most `max_bytes`. Safe from several threads."""
-
-    def __init__(self, max_bytes: int) -> None:
-        """Begin without a chunk."""
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[str, memoryview] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, name: str) -> memoryview | None:
-        """Return a chunk, or None."""
-        with self._lock:
-            return self._kept.get(name)
-
-    def put(self, name: str, data: memoryview) -> None:
-        """Keep a chunk in place of the oldest ones."""
-        with self._lock:
-            self._drop(name)
-            self._kept[name] = data
-            self._bytes += len(data)
-            while self._bytes > self._max_bytes:
-                self._drop(next(iter(self._kept)))
-
-    def drop(self, name: str) -> None:
-        """Forget a chunk."""
-        with self._lock:
-            self._drop(name)
-
-    def _drop(self, name: str) -> None:
-        data = self._kept.pop(name, None)
-        self._bytes -= len(data) if data is not None else 0
 
 
 class InFlight:

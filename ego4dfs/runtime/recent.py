@@ -10,14 +10,17 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Value]):
-    """The last used values, of at most `max_bytes`. Safe from several threads."""
+    """The last used values whose sizes are at most `limit` in all. Safe from several threads."""
 
-    def __init__(self, max_bytes: int) -> None:
-        """Begin with no value."""
-        self._max_bytes = max_bytes
-        self._bytes = 0
+    def __init__(self, limit: int) -> None:
+        """Begin with no value; `limit` is in the unit of the sizes."""
+        self._limit = limit
+        self._used = 0
         self._kept: OrderedDict[str, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._kept
 
     def get(self, key: str) -> Value | None:
         """Return the value of a key, or None."""
@@ -28,13 +31,14 @@ class Recent(Generic[Value]):
             self._kept.move_to_end(key)
             return found[0]
 
-    def put(self, key: str, value: Value, size: int) -> Value:
-        """Keep a value of `size` bytes, unless the key has one, and return it."""
+    def put(self, key: str, value: Value, size: int = 1) -> Value:
+        """Keep a value in place of those used longest ago, and return it."""
         with self._lock:
-            if size <= self._max_bytes and key not in self._kept:
+            self._used -= self._kept.pop(key, (None, 0))[1]
+            if size <= self._limit:
                 self._kept[key] = value, size
-                self._bytes += size
-            while self._bytes > self._max_bytes:
+                self._used += size
+            while self._used > self._limit:
                 _, (_, freed) = self._kept.popitem(last=False)
-                self._bytes -= freed
+                self._used -= freed
         return value
