@@ -26,6 +26,7 @@ pytest_plugins = (
     "kit.reader",
     "kit.mirrors",
     "kit.near",
+    "kit.browse",
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,8 +17,9 @@ import pytest
 from ego4dfs.demo.walkthrough import own_command
 from kit.cli import run_cli
 from kit.mounts import mounts_below
-from kit.processes import processes_with
+from kit.processes import processes_with, wait_until
 from kit.server import shared_media
+from kit.web import Client
 
 pytestmark = pytest.mark.fuse
 
@@ -73,6 +76,26 @@ def test_the_printed_command_can_be_run(path: str, monkeypatch: pytest.MonkeyPat
     line = f"{own_command()} --version"
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ego4dfs ")
+
+
+@pytest.mark.first_pass
+def test_the_demo_can_be_browsed_and_leaves_nothing(home: Mapping[str, str], tmp_path: Path):
+    code = DEMO.replace('["demo"]', '["demo", "--browse"]')
+    line = [sys.executable, "-c", code, str(shared_media())]
+    with subprocess.Popen(line, env=home, stdout=subprocess.PIPE, text=True) as process:
+        url = next(one for one in process.stdout if one.startswith("Ego4D is at ")).split()[-1]
+        client = Client.of(url)
+        wait_until(lambda: json.loads(client.get("api/status").body)["is_done"])
+        uid = json.loads(client.get("api/catalogue").body)["videos"][0][0]
+        tracks = json.loads(client.get(f"api/video?uid={uid}").body)["tracks"]
+        assert {"narration pass 1", "narration pass 2", "fho_main", "nlq_train", "clips"} <= {
+            track["name"] for track in tracks
+        }
+        assert client.get(f"api/poster?uid={uid}").body.startswith(b"\xff\xd8")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert_nothing_left(tmp_path)
+    assert list(tmp_path.glob("ego4dfs-demo-*")) == []
 
 
 def test_a_demo_with_keep_can_be_read_and_stopped(home: Mapping[str, str], tmp_path: Path):

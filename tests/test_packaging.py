@@ -57,13 +57,16 @@ def test_the_description_is_one_that_pypi_can_show(sdist):
     assert "PASSED" in run("-m", "twine", "check", "--strict", sdist, cwd=sdist.parent)
 
 
-def test_the_wheel_installs_the_man_pages_where_man_looks(sdist, tmp_path):
+def test_the_wheel_has_pages_and_installs_man_pages_where_man_looks(sdist, tmp_path):
     """`man` looks for share/man beside the bin/ that a command of PATH is in."""
     run("-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, cwd=sdist.parents[1])
     (wheel,) = tmp_path.iterdir()
     names = {Path(name) for name in zipfile.ZipFile(wheel).namelist()}
     pages = {name.name for name in names if name.match("*.data/data/share/man/man1/*.1")}
     assert pages == {path.name for path in (ROOT / "docs" / "man").iterdir()}
+    static = {path.relative_to(ROOT) for path in (ROOT / "ego4dfs/browse/static").iterdir()}
+    assert static
+    assert static <= names
 
 
 def test_links_of_the_readme_work_on_pypi():

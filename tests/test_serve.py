@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import signal
@@ -15,9 +16,9 @@ import fsspec
 import pytest
 
 from kit import media
-from kit.cli import EGO4DFS, complaint, run_cli, unwarned
+from kit.cli import complaint, run_cli, unwarned
 from kit.data import MIB, seeded
-from kit.web import Client
+from kit.web import Client, server_process
 
 pytestmark = pytest.mark.first_pass
 
@@ -31,21 +32,7 @@ def arguments(licensee, release) -> list[str]:
     return ["--version", release.version, "--datasets", "full_scale"]
 
 
-@contextmanager
-def serving(*words: str, prints: str = "Ego4D is at "):
-    """Run the command; yield the process and the address that it prints."""
-    process = subprocess.Popen(
-        [*EGO4DFS, "serve", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        line = process.stdout.readline()
-        assert line.startswith(prints), line + process.stderr.read()
-        yield process, line.removeprefix(prints).strip()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+serving = functools.partial(server_process, "serve")
 
 
 @pytest.fixture

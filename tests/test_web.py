@@ -12,7 +12,9 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
+from starlette.responses import PlainTextResponse
 
+from ego4dfs.errors import NotFound
 from ego4dfs.vfs import VFS, DirEntry
 from ego4dfs.web import listing
 from ego4dfs.web import server as web_server
@@ -591,3 +593,25 @@ def test_an_upgrade_is_ignored(client, top, protocol, caplog):
     found = client.get(f"{top}/small.json", Upgrade=protocol, **given)
     assert (found.status, found.body) == (200, FILES["small.json"])
     assert "pgrade" not in caplog.text
+
+
+def test_pages_are_beside_the_tree_and_have_a_policy_of_their_own(vfs, top):
+    class Echo:
+        async def answer(self, path, request):
+            if path == "missing":
+                raise NotFound("no such page")
+            return PlainTextResponse(path, headers={"Content-Security-Policy": "its own"})
+
+    with served(vfs, pages=Echo()) as client:
+        found = client.get("browse/a/b%20c?x=1")
+        assert (found.status, found.body) == (200, b"a/b c")
+        assert found.headers.get_all("Content-Security-Policy") == ["its own"]
+        assert found.headers["X-Content-Type-Options"] == "nosniff"
+        assert client.get("browse/missing").status == 404
+        moved = client.get("browse?x=1")
+        assert (moved.status, moved.headers["Location"]) == (308, f"{client.base}browse/?x=1")
+        assert client.get(f"{top}/small.json").body == FILES["small.json"]
+        assert client.get("browse/", method="POST").status == 405
+        assert client.raw("/browse/").status == 403
+    with served(vfs) as client:
+        assert client.get("browse/").status == 404

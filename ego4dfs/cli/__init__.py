@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "ls": "list files and sizes without mounting",
     "cat": "write a file, or some bytes of it, to standard output",
     "serve": "serve the files over HTTP, with ranges: where there is no FUSE, and to browsers",
+    "browse": "see the videos with narrations and annotations in a browser, and search them",
     "clip": "write some seconds of a video as an MP4; only their bytes are fetched",
     "cache": "show, verify, clear or unpin the cache of fetched blocks",
     "mirror": "write the selected files to a near tier, before they are read",

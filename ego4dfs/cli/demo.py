@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ego4dfs.cli.output import ExitCode, say
 from ego4dfs.cli.parser import Parser
+from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import default_cache_dir
 from ego4dfs.errors import ConfigError, MountError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ego4dfs.demo.keeper import RunningDemo
 
 _NEEDED = ("av", "numpy")
+_NEEDED_TO_BROWSE = (*_NEEDED, "starlette", "uvicorn", "werkzeug")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -30,6 +32,11 @@ def add_arguments(parser: Parser) -> None:
         "--keep",
         action="store_true",
         help="keep the server and the mount running, to try things out",
+    )
+    group.add_argument(
+        "--browse",
+        action="store_true",
+        help="do not mount the sample, but show it in a browser until Ctrl-C: `ego4dfs browse`",
     )
     group.add_argument(
         "--stop", action="store_true", help="stop and remove a demo started with --keep"
@@ -42,20 +49,26 @@ def run(args: argparse.Namespace) -> int:
     if args.stop:
         _stop()
         return ExitCode.OK
-    _check_needs()
+    _check_needs(_NEEDED_TO_BROWSE if args.browse else _NEEDED)
+    if not args.browse:
+        load_binding()
     if args.keep:
         _keep()
         return ExitCode.OK
     from ego4dfs.demo.walkthrough import Walkthrough  # noqa: PLC0415 - it needs the extra packages
 
     with tempfile.TemporaryDirectory(prefix="ego4dfs-demo-", ignore_cleanup_errors=True) as name:
-        Walkthrough(Path(name).resolve()).run()
+        walkthrough = Walkthrough(Path(name).resolve())
+        if args.browse:
+            with terminated_as_interrupted():
+                walkthrough.browse()
+        else:
+            walkthrough.run()
     return ExitCode.OK
 
 
-def _check_needs() -> None:
-    load_binding()
-    if any(importlib.util.find_spec(module) is None for module in _NEEDED):
+def _check_needs(modules: tuple[str, ...]) -> None:
+    if any(importlib.util.find_spec(module) is None for module in modules):
         raise ConfigError(
             "the demo needs packages that are not installed",
             hint="pip install 'ego4dfs[demo]', or scripts/demo in a clone",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import secrets
-from collections.abc import Callable
-from contextlib import closing
-from socket import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from ego4dfs.cli.options import add_cache, add_selection, add_store, config_from, path_of
 from ego4dfs.cli.output import ExitCode, say
@@ -19,10 +18,12 @@ from ego4dfs.config.values import Given, listen_address
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError
 from ego4dfs.runtime.listen import http_url, listening_socket
-from ego4dfs.vfs import VFS, open_vfs
+from ego4dfs.vfs import open_vfs
 from ego4dfs.web.hosts import is_loopback
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
+
+WHO_CAN_READ = "Everybody who knows this address can read what you can."
 
 _NEW_TOKEN = ""
 _TOKEN_BYTES = 16
@@ -34,12 +35,17 @@ def add_arguments(parser: Parser) -> None:
     add_selection(parser)
     add_store(parser)
     add_cache(parser)
+    add_server(parser, DEFAULT_ADDRESS)
+
+
+def add_server(parser: Parser, default: str) -> None:
+    """Add the options of a server, which listens at the address `default`."""
     group = parser.add_argument_group("server")
     group.add_argument(
         "--bind",
         metavar="[HOST:]PORT",
-        default=DEFAULT_ADDRESS,
-        help=f"address to listen at (default: {DEFAULT_ADDRESS}; HOST: 127.0.0.1 if omitted; port"
+        default=default,
+        help=f"address to listen at (default: {default}; HOST: 127.0.0.1 if omitted; port"
         " 0: a free one). An address that others reach needs --token or --no-token",
     )
     choice = group.add_mutually_exclusive_group()
@@ -63,9 +69,10 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     output_is_optional()
     config = config_from(args)
-    host, port = _address(args)
-    token = _token(args)
-    serve_tree = _server()
+    host, port = address_of(args)
+    token = token_of(args)
+    with extra("serve"):
+        from ego4dfs.web.server import serve_tree  # noqa: PLC0415 - it is an extra
     with closing(listening_socket(host, port, "--bind")) as listener:
         try:
             with terminated_as_interrupted(), closing(open_vfs(config)) as vfs:
@@ -76,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _address(args: argparse.Namespace) -> tuple[str, int]:
+def address_of(args: argparse.Namespace) -> tuple[str, int]:
+    """Return the host and the port to listen at. Raises ConfigError."""
     address = listen_address(Given(args.bind, "--bind"))
     if address is None:
         raise ConfigError("--bind: no address", hint=f"the default is {DEFAULT_ADDRESS}")
@@ -86,8 +94,8 @@ def _address(args: argparse.Namespace) -> tuple[str, int]:
     return address
 
 
-def _token(args: argparse.Namespace) -> str:
-    """Return the token of the addresses; empty for none."""
+def token_of(args: argparse.Namespace) -> str:
+    """Return the token of the addresses; empty for none. Raises ConfigError."""
     if args.no_token:
         return ""
     if not args.token:
@@ -103,22 +111,27 @@ def _token(args: argparse.Namespace) -> str:
     return token
 
 
-def _server() -> Callable[[VFS, socket, str], None]:
+@contextmanager
+def extra(command: str) -> Iterator[None]:
+    """Raise a ConfigError that names the extra if the web server cannot be imported."""
     try:
-        # Imported late: it is an extra.
-        from ego4dfs.web.server import serve_tree  # noqa: PLC0415
+        yield
     except ImportError as error:
         hint = "pip install 'ego4dfs[browse]'"
-        text = f"serve needs {error.name}, which is not installed"
+        text = f"{command} needs {error.name}, which is not installed"
         raise ConfigError(text, hint=hint) from error
-    return serve_tree
+
+
+def base_url(url: str, token: str) -> str:
+    """Return the address of the tree, with a slash at its end."""
+    return f"{url}/{token}/" if token else f"{url}/"
 
 
 def _say(url: str, token: str, version: str) -> None:
-    base = f"{url}/{token}/" if token else f"{url}/"
+    base = base_url(url, token)
     say(f"Ego4D is at {base}")
     say(f"  list      curl '{base}{version}/?format=json'")
     say(f"  read      ffmpeg -ss 600 -i {base}{version}/full_scale/VIDEO_UID.mp4 -t 2 window.mp4")
     say("  stop      Ctrl-C", flush=True)
     if token:
-        say("Everybody who knows this address can read what you can.", flush=True)
+        say(WHO_CAN_READ, flush=True)

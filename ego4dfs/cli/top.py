@@ -85,14 +85,14 @@ def _interval_s(text: str) -> float:
 
 
 def _print_once(named: list[Path], interval_s: float) -> int:
-    before = _read(named)
+    before = read_mounts(named)
     if before:
         time.sleep(interval_s)
-    now = _read(named)
+    now = read_mounts(named)
     if not now:
         say("no ego4dfs is mounted")
         return ExitCode.OK
-    for number, (lines, header, right, _) in enumerate(_tables(before, now)):
+    for number, (lines, header, right, _) in enumerate(tables(before, now)):
         if number:
             say("")
         table(lines, header, right=right)
@@ -113,10 +113,10 @@ def _watch(named: list[Path], interval_s: float) -> None:
     with single_keys() as keys, screen:
         while True:
             next_s = time.monotonic() + interval_s
-            now = _read(named)
+            now = read_mounts(named)
             title = f"{counted(len(now), 'mount')} of ego4dfs, every {interval_s:g} s; q ends\n"
             drawn: list[Table | Text] = [Text(title)]
-            for lines, header, right, optional in _tables(before, now):
+            for lines, header, right, optional in tables(before, now):
                 shown = fitted(lines, header, screen.console.width, optional)
                 drawn += [rich_table(*shown, right), Text()]
             drawn += [Text(printable(line)) for line in error_lines(now)]
@@ -130,7 +130,7 @@ def _watch(named: list[Path], interval_s: float) -> None:
                     break
 
 
-def _tables(before: Statuses, now: Statuses) -> list[_Rows]:
+def tables(before: Statuses, now: Statuses) -> list[_Rows]:
     """Return the rows, header, right-aligned and optional columns of each table that has rows."""
     tables = [
         (rows(before, now), HEADER, RIGHT, OPTIONAL),
@@ -140,6 +140,7 @@ def _tables(before: Statuses, now: Statuses) -> list[_Rows]:
     return [one for one in tables if one[0]]
 
 
-def _read(named: list[Path]) -> Statuses:
+def read_mounts(named: list[Path]) -> Statuses:
+    """Return what mounts say, by default all of this machine; waits half a second at most."""
     found = read_statuses(named or all_mountpoints(), _ANSWER_S, activity=True)
     return {path: document(path, result) for path, result in found.items()}

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
@@ -19,6 +20,7 @@ from ego4dfs.errors import Ego4DError, starting_process
 from ego4dfs.text import human_size, printable, shell_word
 
 DATASETS = ("full_scale", "clips", "annotations", "imu", "slowfast8x8_r101_k400")
+BROWSED = ("full_scale", "clips", "annotations", "viz")
 CACHE_SIZE = "1GiB"
 _SETTLE_S = 0.25
 _CLIP_START, _CLIP_END = "0:10", "0:12"
@@ -45,16 +47,7 @@ class Walkthrough:
 
     def run(self) -> None:
         """Run all steps, and leave nothing mounted or running."""
-        self._next("Start a local S3 server and fill it with a sample in Ego4D's layout")
-        with S3Server(self._directory / "s3") as server:
-            sample = build(server, self._directory / "media")
-            credentials = self._directory / "credentials"
-            write_credentials(credentials, server.licensee)
-            environment = {
-                "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
-                "AWS_ENDPOINT_URL": server.endpoint_url,
-            }
-            self._describe_sample(sample, server.endpoint_url)
+        with self._started_server() as (server, environment):
             try:
                 first = self._mount_and_read(environment)
                 self._next("Unmount, stop the S3 server, and mount again: only the cache is left")
@@ -72,6 +65,44 @@ class Walkthrough:
         print(f"\nDone in {seconds:.0f} s; nothing is left behind. With your own keys:")
         self._say(f"$ mkdir -p ~/ego4d_data && {own_command()} mount ~/ego4d_data")
         print()
+
+    def browse(self) -> None:
+        """Serve the pages of the sample until Ctrl-C or SIGTERM, and leave nothing running.
+
+        Raises Ego4DError if they end by themselves.
+        """
+        with self._started_server() as (_, environment):
+            self._next("Look at it in a browser; Ctrl-C ends and removes everything")
+            words = ["browse", "--datasets", *BROWSED]
+            self._command(f"ego4dfs {' '.join(words)}")
+            env = self._environment({**environment, "EGO4DFS_CACHE_SIZE": CACHE_SIZE})
+            with starting_process():
+                process = subprocess.Popen(self._line(words), env=env, stdin=subprocess.DEVNULL)
+            try:
+                process.wait()
+            except KeyboardInterrupt:  # a terminal has sent it to both
+                process.terminate()
+            finally:
+                process.wait()
+            if process.returncode > 0:
+                raise Ego4DError("the pages of the sample are not served; the reason is above")
+
+    @contextmanager
+    def _started_server(self) -> Iterator[tuple[S3Server, Mapping[str, str]]]:
+        """Yield a server with the sample, and the variables that make ego4dfs use it."""
+        self._next("Start a local S3 server and fill it with a sample in Ego4D's layout")
+        with S3Server(self._directory / "s3") as server:
+            sample = build(server, self._directory / "media")
+            credentials = self._directory / "credentials"
+            write_credentials(credentials, server.licensee)
+            self._describe_sample(sample, server.endpoint_url)
+            yield (
+                server,
+                {
+                    "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+                    "AWS_ENDPOINT_URL": server.endpoint_url,
+                },
+            )
 
     def show(self, running: RunningDemo) -> None:
         """Mount a server that keeps running, read from it, and print how to use and stop it."""
@@ -170,12 +201,10 @@ class Walkthrough:
 
     def _run(self, arguments: list[str], environment: Mapping[str, str]) -> str:
         """Run `ego4dfs` and return its output. Raises Ego4DError with its message if it fails."""
-        # Only the demo's own keys and settings, not those of the user.
-        own = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EGO4DFS_"))}
         with starting_process():
             done = subprocess.run(
-                [sys.executable, "-m", "ego4dfs", *arguments],
-                env={**own, **environment, "EGO4DFS_CACHE_DIR": str(self._directory / "cache")},
+                self._line(arguments),
+                env=self._environment(environment),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -185,6 +214,14 @@ class Walkthrough:
             message, _, rest = done.stderr.strip().removeprefix("ego4dfs: ").partition("\n")
             raise Ego4DError(message, hint=rest.strip().removeprefix("hint: "))
         return done.stdout
+
+    def _line(self, arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", "ego4dfs", *arguments]
+
+    def _environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the demo's own keys and settings, not those of the user."""
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EGO4DFS_"))}
+        return {**own, **environment, "EGO4DFS_CACHE_DIR": str(self._directory / "cache")}
 
     def _is_mounted(self) -> bool:
         return os.path.ismount(self._mountpoint)

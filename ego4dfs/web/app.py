@@ -6,10 +6,10 @@ import hmac
 import logging
 import os
 from functools import partial
+from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes
 
 import anyio
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -35,16 +35,17 @@ READS = 128
 LOOKUPS = 16
 """Listings and lookups at a time that need no request to the store. They wait for no read."""
 
-HEADERS = [
-    ("Content-Security-Policy", listing.CONTENT_SECURITY_POLICY),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
-]
-"""Headers of every answer.
+HEADERS = [("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")]
+"""Headers of every answer: a page may tell no one its address, which has the token."""
 
-A page shows names of others. It may load nothing, run nothing, and tell no one its address, which
-has the token.
-"""
+_DEFAULTS = {
+    "Cache-Control": "no-store",
+    # A page shows names of others. It may load nothing and run nothing.
+    "Content-Security-Policy": listing.CONTENT_SECURITY_POLICY,
+}
+
+PAGES_DIRECTORY = "browse"
+"""Where the pages of `ego4dfs browse` are, beside the tree."""
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (NotFound, 404),
@@ -58,16 +59,26 @@ _RETRY_AFTER_S = 10
 _METHODS = ("GET", "HEAD")
 
 
+class Pages(Protocol):
+    """What is served below PAGES_DIRECTORY."""
+
+    async def answer(self, path: str, request: Request) -> Response:
+        """Answer a GET or HEAD request for a path below the directory. Raises Ego4DError."""
+
+
 class Application:
-    """Serves a tree at `/TOKEN/`; without a token, at `/`.
+    """Serves a tree at `/TOKEN/`, with `pages` if there are some; without a token, at `/`.
 
     GET and HEAD. A request without the token is answered with 403, whatever it asks for. So is,
     unless `has_any_host`, one whose Host header is not this machine. All reads of the tree are done
     in threads.
     """
 
-    def __init__(self, vfs: VFS, token: str, *, has_any_host: bool) -> None:
+    def __init__(
+        self, vfs: VFS, token: str, pages: Pages | None = None, *, has_any_host: bool
+    ) -> None:
         self._vfs = vfs
+        self._pages = pages
         self._token = token
         self._has_any_host = has_any_host
         self._reads = Threads("ego4dfs-web-read", READS)
@@ -81,7 +92,8 @@ class Application:
             response = await self._answer(Request(scope))
             group.cancel_scope.cancel()
         if response is not None:
-            response.headers.setdefault("Cache-Control", "no-store")
+            for name, value in _DEFAULTS.items():
+                response.headers.setdefault(name, value)
             await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -93,8 +105,10 @@ class Application:
             return refusal
         path = os.fsdecode(raw)
         try:
-            if not slash:
-                return self._moved("", request)
+            if not slash or (self._pages is not None and path == PAGES_DIRECTORY):
+                return self._moved(path, request)
+            if self._pages is not None and path.startswith(f"{PAGES_DIRECTORY}/"):
+                return await self._pages.answer(path.partition("/")[2], request)
             if path.endswith("/") or not path:
                 return await self._listing(path, request)
             return await self._file(path, request)
@@ -119,7 +133,7 @@ class Application:
         return StreamingResponse(parts, media_type=form.media_type)
 
     async def _file(self, path: str, request: Request) -> Response:
-        headers = _joined(request.headers)
+        headers = files.joined(request.headers)
         try:
             version = await self._threads(path).run(partial(files.known_version, self._vfs, path))
         except IsADirectoryError:
@@ -158,11 +172,6 @@ def _target(raw: bytes) -> bytes:
     if not raw.startswith(b"/"):
         raw = b"/" + raw.partition(b"://")[2].partition(b"/")[2]
     return unquote_to_bytes(raw)[1:]
-
-
-def _joined(headers: Headers) -> Headers:
-    """Return headers with one line each: several of one name are one list, says RFC 9110, 5.3."""
-    return Headers({name: ", ".join(headers.getlist(name)) for name in headers})
 
 
 def _wants_json(request: Request) -> bool:

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 
+from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
@@ -29,6 +30,11 @@ CHUNK_BYTES = 512 << 10
 # What a browser shows without running anything; all else is offered as a download.
 _SHOWN_TYPES = ("video/", "audio/", "image/png", "image/jpeg", "text/csv", "application/json")
 _CACHED = {"Cache-Control": "private, no-cache"}
+
+
+def joined(headers: Headers) -> Headers:
+    """Return headers with one line each: several of one name are one list, says RFC 9110, 5.3."""
+    return Headers({name: ", ".join(headers.getlist(name)) for name in headers})
 
 
 def known_version(vfs: VFS, path: str) -> Version | None:
@@ -63,19 +69,27 @@ def head(path: str, headers: Mapping[str, str], version: Version) -> Response:
     return Response(headers={**_headers(path, version), "Content-Length": str(version.size)})
 
 
-def get(vfs: VFS, path: str, headers: Mapping[str, str], threads: Threads) -> Response:
-    """Return a file, or the range of it that a request wants.
+def get(
+    vfs: VFS,
+    path: str,
+    headers: Mapping[str, str],
+    threads: Threads,
+    most_bytes: int | None = None,
+) -> Response:
+    """Return a file, or the range of it that a request wants, or the first `most_bytes` of that.
 
     The first bytes are read here, so that a file that cannot be read has the status of its error.
     Raises what `VFS.open` and `VFS.read` raise.
     """
     try:
-        return _get(vfs, path, headers, threads)
+        return _get(vfs, path, headers, threads, most_bytes)
     except ObjectChanged:  # or its size was wrong; nothing was sent yet
-        return _get(vfs, path, headers, threads)
+        return _get(vfs, path, headers, threads, most_bytes)
 
 
-def _get(vfs: VFS, path: str, headers: Mapping[str, str], threads: Threads) -> Response:
+def _get(
+    vfs: VFS, path: str, headers: Mapping[str, str], threads: Threads, most_bytes: int | None
+) -> Response:
     asked = requested_slice(headers)
     handle = vfs.open(path, first_offset=(asked.start or 0) if asked else 0)
     version = _version(vfs, handle)
@@ -88,6 +102,8 @@ def _get(vfs: VFS, path: str, headers: Mapping[str, str], threads: Threads) -> R
         return _unsent(failed, version)
     if is_part and not wanted:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{version.size}"})
+    if is_part:
+        wanted = wanted[:most_bytes]
     if handle.window is not None and wanted.stop < version.size:
         handle.window = ExactWindow(wanted.stop)
     first = [_read(vfs, handle, wanted[:CHUNK_BYTES])]

@@ -13,7 +13,7 @@ import uvicorn
 
 from ego4dfs.errors import Ego4DError
 from ego4dfs.vfs import VFS
-from ego4dfs.web.app import HEADERS, Application
+from ego4dfs.web.app import HEADERS, Application, Pages
 from ego4dfs.web.hosts import is_loopback
 
 log = logging.getLogger(__name__)
@@ -26,18 +26,20 @@ CONNECTIONS = 1000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def serve_tree(vfs: VFS, listener: socket.socket, token: str) -> None:
+def serve_tree(vfs: VFS, listener: socket.socket, token: str, pages: Pages | None = None) -> None:
     """Serve a tree to the clients of `listener` until SIGINT or SIGTERM."""
-    server = server_of(vfs, listener, token)
+    server = server_of(vfs, listener, token, pages)
     with _ended_by_signals(server):
         server.run([listener])
 
 
-def server_of(vfs: VFS, listener: socket.socket, token: str) -> uvicorn.Server:
+def server_of(
+    vfs: VFS, listener: socket.socket, token: str, pages: Pages | None = None
+) -> uvicorn.Server:
     """Return a server that does not run yet; its attribute `should_exit` ends it."""
     has_any_host = bool(token) or not is_loopback(listener.getsockname()[0])
     config = uvicorn.Config(
-        Application(vfs, token, has_any_host=has_any_host),
+        Application(vfs, token, pages, has_any_host=has_any_host),
         headers=HEADERS,
         http="h11",  # whatever else is installed
         ws="none",

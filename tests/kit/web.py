@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -12,7 +13,9 @@ from urllib.parse import urlsplit
 
 from ego4dfs.runtime.listen import listening_socket
 from ego4dfs.vfs import VFS
+from ego4dfs.web.app import Pages
 from ego4dfs.web.server import server_of
+from kit.cli import EGO4DFS
 from kit.processes import wait_until
 
 BASE = "t0ken-of-the-tests"
@@ -63,10 +66,29 @@ class Client:
 
 
 @contextmanager
-def served(vfs: VFS, token: str = BASE) -> Iterator[Client]:
+def server_process(
+    command: str, *words: str, prints: str = "Ego4D is at ", env: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `serve` or `browse`; yield the process and the address that it prints."""
+    line = [*EGO4DFS, command, *words]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=env)
+    try:
+        first = process.stdout.readline()
+        assert first.startswith(prints), first + process.stderr.read()
+        yield process, first.removeprefix(prints).strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@contextmanager
+def served(vfs: VFS, token: str = BASE, pages: Pages | None = None) -> Iterator[Client]:
     """Serve a tree in a thread until the end of the block."""
     listener = listening_socket("127.0.0.1", 0, "--bind")
-    server = server_of(vfs, listener, token)
+    server = server_of(vfs, listener, token, pages)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:

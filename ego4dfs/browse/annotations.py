@@ -1,0 +1,202 @@
+"""AnnotationIndexes: the indexes of the selected annotations, built in the background."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from ego4dfs.annotations import read_windows
+from ego4dfs.api.video_files import VideoFiles
+from ego4dfs.api.window_rows import WindowRow, WindowRows
+from ego4dfs.browse.derived import Derived
+from ego4dfs.browse.text_index import Segment, TextIndex, write_index
+from ego4dfs.browse.tree_file import TreeFile
+from ego4dfs.catalog import Selection
+from ego4dfs.config import Config
+from ego4dfs.datasets import known_names, version_directory
+from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.text import printable
+from ego4dfs.vfs import VFS
+from ego4dfs.vfs.tree import join
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 5.0
+_DATASET = "annotations"
+_SUFFIX = ".json"
+_INDEX_SUFFIX = ".sqlite"  # another schema needs another one
+_NARRATIONS = "narration"  # the annotation whose rows are counted
+
+State = Literal["waiting", "reading", "ready", "failed"]
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class Annotation:
+    """One annotation, and how far its index is."""
+
+    name: str
+    path: str
+    state: State = "waiting"
+    problem: str = ""
+    file: TreeFile | None = None
+    index: TextIndex | None = None
+
+
+class AnnotationIndexes:
+    """The annotations of a selection: their segments by video, and a search in their texts.
+
+    A thread builds what is not kept from an earlier run: small files first, each once for its
+    ETag. What is complete is used meanwhile. Safe from several threads: the thread sets `index`,
+    and then `state`, of each annotation, and a request reads them.
+    """
+
+    def __init__(self, vfs: VFS, config: Config, directory: Path) -> None:
+        """Keep indexes in `directory`; `start` begins to build them."""
+        self._vfs = vfs
+        self._config = config
+        self._directory = directory
+        self._annotations: list[Annotation] = []
+        self._problem = ""
+        self._is_listed = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ego4dfs-annotations", daemon=True)
+
+    def start(self) -> None:
+        """Begin to build."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; an index that is not complete is built again by the next start."""
+        self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join(CLOSE_S)
+
+    def progress(self) -> dict[str, object]:
+        """Return how far each annotation is, in bytes, and whether all are finished."""
+        found = [
+            {
+                "name": printable(one.name),
+                "state": one.state,
+                "problem": printable(one.problem),
+                "read_bytes": one.file.read_bytes if one.file else 0,
+                "bytes": one.file.size if one.file else 0,
+            }
+            for one in self._annotations
+        ]
+        is_done = self._is_listed and all(one["state"] in {"ready", "failed"} for one in found)
+        return {"annotations": found, "is_done": is_done, "problem": printable(self._problem)}
+
+    def of_video(self, uid: str) -> list[Segment]:
+        """Return the segments of a video in all annotations that are ready."""
+        return [found for one in self._each(lambda index: index.of_video(uid)) for found in one]
+
+    def search(self, words: str, uids: Collection[str], limit: int) -> list[list[Segment]]:
+        """Return what each annotation that is ready has, at most `limit` segments of each."""
+        return list(self._each(lambda index: index.search(words, uids, limit)))
+
+    def narration_counts(self) -> Mapping[str, int]:
+        """Return the number of narrations by video; empty until they are ready."""
+        total = Counter[str]()
+        for counts in self._each(TextIndex.counts, only=_NARRATIONS):
+            total.update(counts)
+        return total
+
+    def _each(self, use: Callable[[TextIndex], _Result], only: str = "") -> Iterator[_Result]:
+        for one in list(self._annotations):
+            index = one.index
+            if index is None or (only and one.name != only):
+                continue
+            try:
+                yield use(index)
+            except sqlite3.Error as error:
+                index.path.unlink(missing_ok=True)
+                self._fail(
+                    one, f"its index was damaged, and is made anew at the next start: {error}"
+                )
+
+    def _run(self) -> None:
+        try:
+            self._annotations = self._listed()
+        except Ego4DError as error:
+            self._problem = str(error)
+        self._is_listed = True
+        waiting = [one for one in self._annotations if self._open(one)]
+        for one in sorted(waiting, key=lambda one: one.file.size if one.file else 0):
+            if self._stopped.is_set():
+                return
+            self._build(one)
+
+    def _listed(self) -> list[Annotation]:
+        if _DATASET not in (self._config.datasets or known_names()):
+            return []
+        directory = join(version_directory(self._config.version), _DATASET)
+        entries = self._vfs.session.catalog.listing(_DATASET).entries
+        names = sorted(entry.name for entry in entries if entry.name.endswith(_SUFFIX))
+        return [Annotation(name.removesuffix(_SUFFIX), join(directory, name)) for name in names]
+
+    def _open(self, one: Annotation) -> bool:
+        """Open an annotation, and return whether its index must be built."""
+        try:
+            if not self._stopped.is_set():
+                one.file = TreeFile(self._vfs, one.path)
+        except (Ego4DError, OSError) as error:
+            self._fail(one, str(error))
+        if one.file is None:
+            return False
+        path = self._derived(one.file).path
+        if path.exists():
+            self._set_ready(one, path)
+        return one.index is None
+
+    def _build(self, one: Annotation) -> None:
+        if one.file is None:
+            return
+        one.state = "reading"
+        kept = self._derived(one.file)
+        catalog = self._vfs.session.with_selection(Selection()).catalog
+        # Without datasets of videos no row is left out: an index is for every selection.
+        rows = WindowRows(catalog, VideoFiles(catalog, ()))
+        try:
+            windows = rows.of(read_windows(one.file.chunks()))
+            write_index(kept.path, self._until_stopped(windows), one.name)
+            kept.remove_older()
+        except _Stopped:
+            return
+        except ConfigError as error:  # it is of another kind, such as a taxonomy
+            one.problem, one.state = str(error), "failed"
+            log.info("%s is not searched: %s", one.path, error)
+            return
+        except (Ego4DError, OSError, sqlite3.Error) as error:
+            self._fail(one, str(error))
+            return
+        self._set_ready(one, kept.path)
+
+    def _set_ready(self, one: Annotation, path: Path) -> None:
+        if one.file is not None:
+            one.file.read_bytes = one.file.size
+        one.index = TextIndex(path)
+        one.state = "ready"
+
+    def _until_stopped(self, rows: Iterable[WindowRow]) -> Iterator[WindowRow]:
+        for row in rows:
+            if self._stopped.is_set():
+                raise _Stopped
+            yield row
+
+    def _derived(self, file: TreeFile) -> Derived:
+        return Derived(self._directory, file.url, file.etag, _INDEX_SUFFIX)
+
+    def _fail(self, one: Annotation, reason: str) -> None:
+        one.index, one.problem, one.state = None, reason, "failed"
+        log.warning("%s is not searched: %s", one.path, reason)
+
+
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """The server ends."""

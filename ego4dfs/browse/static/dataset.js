@@ -1,0 +1,83 @@
+/** The page of numbers and plots of all videos, or of those of the filter. */
+
+import { GROUPS, filterOfPage, filtered, loadCatalogue, pageWith, tally } from "./catalogue.js";
+import { barChart } from "./chart.js";
+import { byId, count, duration, el, fetchJson, showError } from "./dom.js";
+import { keepFilter, watchStatus } from "./page.js";
+
+const MINUTES = [0, 1, 5, 10, 20, 30, 60, 120];
+const MOST = 20;
+
+const filter = filterOfPage();
+let videos = [];
+
+function showNumbers() {
+  const narrations = videos.reduce((sum, video) => sum + (video.narrations || 0), 0);
+  const numbers = [
+    ["Videos", count(videos.length)],
+    ["Length", duration(videos.reduce((sum, video) => sum + (video.duration_s || 0), 0))],
+    ["Universities", count(tally(videos, "university").length)],
+    ["Scenarios", count(tally(videos, "scenario").length)],
+    ...tally(videos, "has").map(([name, number]) => [`With ${GROUPS.has.label(name)}`, count(number)]),
+    ...(narrations ? [["Narrations", count(narrations)]] : []),
+  ];
+  byId("numbers").replaceChildren(...numbers.map(([name, number]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, number))));
+}
+
+/** Return bars of the number of videos with each value of a group. */
+function barsOf(key) {
+  return tally(videos, key).slice(0, MOST).map(([value, number]) => ({
+    label: GROUPS[key].label(value),
+    number,
+    href: pageWith("index.html", restricted({ [key]: value })),
+  }));
+}
+
+function durationBars() {
+  return MINUTES.map((from, place) => {
+    const to = MINUTES[place + 1];
+    const isInside = ({ duration_s }) =>
+      duration_s !== null && duration_s >= from * 60 && !(duration_s >= to * 60);
+    const limits = to === undefined ? { min: from } : { min: from, max: to };
+    return {
+      label: to === undefined ? `${from} min and more` : `${from} – ${to} min`,
+      number: videos.filter(isInside).length,
+      href: pageWith("index.html", restricted(limits)),
+    };
+  });
+}
+
+/** Return the filter with other values of some keys. */
+function restricted(values) {
+  const found = new URLSearchParams(filter);
+  for (const [key, value] of Object.entries(values)) found.set(key, value);
+  return found;
+}
+
+function showCharts() {
+  const charts = [["Duration", durationBars()]];
+  for (const key of ["benchmark", "university", "split", "scenario"]) {
+    charts.push([GROUPS[key].title, barsOf(key)]);
+  }
+  byId("charts").replaceChildren(...charts.filter(([, bars]) => bars.length).map(([title, bars]) =>
+    el("figure", {}, el("figcaption", {}, title, el("span", { class: "minor" }, " videos")), barChart(title, bars))));
+}
+
+try {
+  keepFilter(filter);
+  const catalogue = await loadCatalogue();
+  if (catalogue.problem) showError(new Error(catalogue.problem));
+  videos = filtered(catalogue.videos, filter);
+  byId("filter-text").replaceChildren(...(String(filter)
+    ? [`Only the ${count(videos.length)} videos of the filter. `, el("a", { href: "dataset.html" }, "All videos")] : []));
+  showNumbers();
+  showCharts();
+  watchStatus(async () => {
+    const counts = await fetchJson("narrations");
+    catalogue.videos.forEach((video, place) => (video.narrations = counts[place]));
+    showNumbers();
+  });
+} catch (error) {
+  showError(error);
+}

@@ -1,0 +1,111 @@
+/**
+ * Elements, and the forms in which numbers are shown.
+ *
+ * Every text becomes a text node or an attribute, so nothing of the data is ever markup. Positions
+ * are set with `element.style`, which the Content-Security-Policy of the pages allows.
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Return an element; attributes that are functions are listeners, those that are null are left out. */
+export function el(name, attributes = {}, ...children) {
+  return filled(document.createElement(name), attributes, children);
+}
+
+/** Return an SVG element, as `el` does. */
+export function svg(name, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, name), attributes, children);
+}
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (value !== null && value !== undefined && value !== false) {
+      element.setAttribute(name, value === true ? "" : value);
+    }
+  }
+  element.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== ""));
+  return element;
+}
+
+/** Return the element with an id. */
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+/** Return a text of the data as an element that keeps its writing direction to itself. */
+export function dataText(text, attributes = {}) {
+  return el("bdi", attributes, text);
+}
+
+/** Return what the server answers to `api/<name>`. Throws an Error with the text of a refusal. */
+export async function fetchJson(name, parameters = {}) {
+  const query = new URLSearchParams(parameters);
+  const answer = await fetch(`api/${name}?${query}`);
+  if (!answer.ok) throw new Error((await answer.text()).trim() || `HTTP ${answer.status}`);
+  return answer.json();
+}
+
+/** Show an error in the element `message` of the page. */
+export function showError(error) {
+  const place = byId("message");
+  place.hidden = false;
+  place.textContent = error.message || String(error);
+}
+
+/** Return seconds as `1:02:03`, with tenths if there are some and `exact` is set. */
+export function clock(seconds, exact = false) {
+  const tenths = exact ? Math.floor(seconds * 10 + 1e-6) : Math.floor(seconds) * 10;
+  const whole = Math.floor(tenths / 10);
+  const parts = [Math.floor(whole / 60) % 60, whole % 60].map((n) => String(n).padStart(2, "0"));
+  const hours = Math.floor(whole / 3600);
+  const text = hours ? `${hours}:${parts.join(":")}` : parts.join(":").replace(/^0/, "");
+  return exact ? `${text}.${tenths % 10}` : text;
+}
+
+/** Return seconds as hours or minutes for people. */
+export function duration(seconds) {
+  if (seconds >= 36000) return `${count(Math.round(seconds / 3600))} h`;
+  if (seconds >= 3600) return `${(seconds / 3600).toFixed(1)} h`;
+  return seconds >= 60 ? `${(seconds / 60).toFixed(1)} min` : `${seconds.toFixed(0)} s`;
+}
+
+/** Return a number with its thousands apart. */
+export function count(number) {
+  return number.toLocaleString("en");
+}
+
+/** Return a number and what it counts. */
+export function counted(number, name) {
+  return `${count(number)} ${name}${number === 1 ? "" : "s"}`;
+}
+
+/** Return a number of bytes in binary units. */
+export function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let value = bytes;
+  while (value >= 1024 && units.length > 1) {
+    value /= 1024;
+    units.shift();
+  }
+  return units[0] === "B" ? `${value} B` : `${value.toFixed(1)} ${units[0]}`;
+}
+
+/** Offer a text as a file. */
+export function download(name, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** Copy a text, and say so on the button for a second; without the right to copy, select it. */
+export async function copy(text, button, source) {
+  try {
+    await navigator.clipboard.writeText(text);
+    const before = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = before), 1200);
+  } catch {
+    getSelection().selectAllChildren(source);
+  }
+}

@@ -1,0 +1,150 @@
+/** The page of all videos: cards, a page of them at a time, and the filter beside them. */
+
+import {
+  GROUPS, filterOfPage, filtered, loadCatalogue, mountCommand, pageWith, windowsCsv,
+} from "./catalogue.js";
+import { byId, clock, copy, count, counted, dataText, download, duration, el, fetchJson, showError } from "./dom.js";
+import { groupFields } from "./facets.js";
+import { keepFilter, watchStatus } from "./page.js";
+
+const PAGE_SIZE = 60;
+const ORDERS = {
+  longest: (a, b) => (b.duration_s || 0) - (a.duration_s || 0),
+  shortest: (a, b) => (a.duration_s || 0) - (b.duration_s || 0),
+};
+
+let catalogue;
+let filter = filterOfPage();
+let shown = [];
+let page = pageOfAddress();
+
+function pageOfAddress() {
+  return Math.max(1, Math.floor(Number(new URLSearchParams(location.search).get("page"))) || 1);
+}
+
+/** Show the videos of the filter, and put it into the address. */
+function show({ addsHistory = false } = {}) {
+  const order = ORDERS[byId("sort").value];
+  const found = filtered(catalogue.videos, filter);
+  shown = order ? found.toSorted(order) : found;
+  const pages = Math.max(1, Math.ceil(shown.length / PAGE_SIZE));
+  page = Math.min(page, pages);
+  const address = new URLSearchParams(filter);
+  if (byId("sort").value) address.set("sort", byId("sort").value);
+  if (page > 1) address.set("page", page);
+  const url = pageWith("index.html", address);
+  if (addsHistory) history.pushState(null, "", url);
+  else history.replaceState(null, "", url);
+  keepFilter(filter);
+  const hours = shown.reduce((sum, video) => sum + (video.duration_s || 0), 0);
+  byId("total").textContent = `${counted(shown.length, "video")}, ${duration(hours)}`;
+  byId("cards").replaceChildren(
+    ...shown.slice((page - 1) * PAGE_SIZE, page * PAGE_SIZE).map(card),
+  );
+  byId("place").textContent = `Page ${count(page)} of ${count(pages)}`;
+  byId("previous").disabled = page === 1;
+  byId("next").disabled = page === pages;
+  showCommand();
+  groupFields(byId("groups"), catalogue.videos, filter);
+}
+
+/** Return the card of a video. */
+function card(video) {
+  const link = new URLSearchParams([...filter, ["uid", video.uid]]);
+  const narrations = video.narrations ? counted(video.narrations, "narration") : null;
+  const tags = [...video.benchmarks.map(GROUPS.benchmark.label), ...video.has.map(GROUPS.has.label)];
+  return el("li", {},
+    el("a", { class: "card", href: `video.html?${link}` },
+      el("span", { class: "poster" }, poster(video),
+        el("span", { class: "badge" }, video.duration_s === null ? "?" : clock(video.duration_s))),
+      dataText(video.scenarios[0] || "No scenario", { class: "name" }),
+      el("span", { class: "minor" }, dataText(video.universities.join(", ")), narrations && el("span", {}, narrations)),
+      el("span", { class: "tags" }, tags.map((tag) => dataText(tag, { class: "tag" }))),
+      dataText(video.uid, { class: "uid" })));
+}
+
+/** Return the picture of a video; one that there is none of is removed. */
+function poster(video) {
+  const address = new URLSearchParams({ uid: video.uid });
+  const attributes = { src: `api/poster?${address}`, alt: "", loading: "lazy", decoding: "async" };
+  return el("img", { ...attributes, error: (event) => event.target.remove() });
+}
+
+function showCommand() {
+  const { command, needsFile } = mountCommand(catalogue, filter);
+  byId("command").textContent = command;
+  byId("command-note").textContent = needsFile
+    ? "The same videos as a mount, with uids.txt in the working directory:"
+    : "The same videos as a mount:";
+}
+
+/** Take the filter from its fields. */
+function readFields() {
+  const given = new FormData(byId("filter"));
+  filter = new URLSearchParams([...given].filter(([, value]) => value !== ""));
+  page = 1;
+  show();
+}
+
+function fillFields() {
+  for (const name of ["text", "min", "max"]) byId("filter").elements[name].value = filter.get(name) || "";
+}
+
+function turn(step) {
+  page += step;
+  show({ addsHistory: true });
+  scrollTo(0, 0);
+  byId("cards").querySelector("a")?.focus({ preventScroll: true });
+}
+
+/** Add the numbers of narrations, which are known when they have been read. */
+async function addNarrations() {
+  const counts = await fetchJson("narrations");
+  if (!counts.length || catalogue.hasNarrations) return;
+  catalogue.hasNarrations = true;
+  catalogue.videos.forEach((video, place) => (video.narrations = counts[place]));
+  show();
+}
+
+function listen() {
+  byId("filter").addEventListener("input", readFields);
+  byId("filter").addEventListener("submit", (event) => event.preventDefault());
+  byId("filter").addEventListener("reset", (event) => {
+    event.preventDefault();
+    filter = new URLSearchParams();
+    page = 1;
+    fillFields();
+    show();
+  });
+  byId("sort").addEventListener("change", () => show());
+  byId("previous").addEventListener("click", () => turn(-1));
+  byId("next").addEventListener("click", () => turn(1));
+  addEventListener("popstate", () => {
+    filter = filterOfPage();
+    page = pageOfAddress();
+    fillFields();
+    show();
+  });
+  byId("save-uids").addEventListener("click", () =>
+    download("uids.txt", shown.map((video) => `${video.uid}\n`).join("")));
+  byId("save-windows").addEventListener("click", () => {
+    const known = shown.filter((video) => video.duration_s !== null);
+    download("windows.csv", windowsCsv(known.map((video) => [video.uid, 0, video.duration_s])));
+  });
+  byId("copy-command").addEventListener("click", (event) =>
+    copy(byId("command").textContent, event.target, byId("command")));
+}
+
+try {
+  if (matchMedia("(max-width: 50rem)").matches) byId("sidebar").open = false;
+  byId("sort").value = new URLSearchParams(location.search).get("sort") || "";
+  catalogue = await loadCatalogue();
+  if (catalogue.problem) showError(new Error(catalogue.problem));
+  fillFields();
+  listen();
+  show();
+  watchStatus(() => addNarrations().catch(showError));
+} catch (error) {
+  byId("total").textContent = "No videos";
+  showError(error);
+}

@@ -1,0 +1,31 @@
+/** The page of what the mounts of this machine do: the tables of `ego4dfs top`, kept current. */
+
+import { byId, dataText, el, fetchJson, showError } from "./dom.js";
+import { keepFilter, watchStatus } from "./page.js";
+
+const PAUSE_MS = 1000;
+
+function show({ tables, errors }) {
+  byId("none").hidden = tables.length > 0;
+  byId("tables").replaceChildren(...tables.map(table));
+  byId("errors").replaceChildren(...errors.map((line) => el("li", {}, dataText(line))));
+}
+
+function table({ header, right, rows }) {
+  const side = (place) => (right[place] ? "right" : null);
+  return el("div", { class: "scroll" }, el("table", {},
+    el("thead", {}, el("tr", {}, header.map((name, place) => el("th", { scope: "col", class: side(place) }, name)))),
+    el("tbody", {}, rows.map((row) =>
+      el("tr", {}, row.map((cell, place) => el("td", { class: side(place) }, dataText(cell))))))));
+}
+
+keepFilter();
+watchStatus();
+try {
+  for (;;) {
+    if (!document.hidden) show(await fetchJson("mounts"));
+    await new Promise((done) => setTimeout(done, PAUSE_MS));
+  }
+} catch (error) {
+  showError(error);
+}

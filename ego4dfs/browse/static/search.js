@@ -1,0 +1,99 @@
+/** The page of the search in narrations and annotations; each result leads to its second. */
+
+import { loadCatalogue, windowsCsv } from "./catalogue.js";
+import { byId, clock, count, counted, dataText, download, el, fetchJson, showError } from "./dom.js";
+import { keepFilter, watchStatus } from "./page.js";
+import { colourOf, inOrder } from "./segments.js";
+
+const PAUSE_MS = 150;
+const BEFORE_S = 1; // as `prefetch --windows` has it for narrations
+const AFTER_S = 0.5;
+
+let names = new Map();
+let found = [];
+let asked = 0;
+
+/** Search for what is written, and put it into the address. */
+async function search() {
+  const words = byId("words").value.trim();
+  history.replaceState(null, "", words ? `search.html?${new URLSearchParams({ q: words })}` : "search.html");
+  const number = ++asked;
+  if (!words) return show({ tracks: {} }, "");
+  try {
+    const answer = await fetchJson("search", { q: words });
+    if (number === asked) show(answer, words); // else a later question was answered before
+  } catch (error) {
+    showError(error);
+  }
+}
+
+function show({ tracks, limit }, words) {
+  const named = inOrder(Object.keys(tracks).map((name) => ({ name }))).map(({ name }) => [name, tracks[name]]);
+  found = named.flatMap(([, rows]) => rows);
+  byId("total").textContent = words ? `${counted(found.length, "result")} in ${counted(named.length, "track")}` : "";
+  byId("save-windows").hidden = !found.length;
+  byId("results").replaceChildren(...named.map(([name, rows]) => {
+    const more = rows.length >= limit ? ` (the first ${count(limit)})` : "";
+    return el("section", { class: `result ${colourOf(name)}` },
+      el("h2", {}, el("span", { class: "dot" }), dataText(name), el("span", { class: "minor" }, ` ${count(rows.length)}${more}`)),
+      el("ul", {}, rows.map((row) => result(row, words))));
+  }));
+}
+
+function result([uid, start_s, end_s, text], words) {
+  const link = `video.html?${new URLSearchParams({ uid })}#t=${Math.round(start_s * 1000) / 1000}`;
+  const poster = el("img", { src: `api/poster?${new URLSearchParams({ uid })}`, alt: "", loading: "lazy", error: (event) => event.target.remove() });
+  const times = end_s > start_s ? `${clock(start_s)} – ${clock(end_s)}` : clock(start_s);
+  return el("li", {}, el("a", { href: link }, el("span", { class: "thumb" }, poster),
+    el("span", {}, el("bdi", {}, marked(text, words)),
+      el("span", { class: "minor" }, `${times} · `, dataText(names.get(uid) || uid)))));
+}
+
+/** Return a text with the words that were searched marked. */
+function marked(text, words) {
+  const terms = words.match(/[\p{L}\p{N}]+/gu) || [];
+  if (!terms.length) return [text];
+  const pattern = new RegExp(`(${terms.join("|")})`, "giu");
+  return text.split(pattern).map((part, place) => (place % 2 ? el("mark", {}, part) : part));
+}
+
+/** Say which annotations are searched, and why others are not. */
+function showSources(annotations) {
+  const ready = annotations.filter((one) => one.state === "ready").length;
+  const sources = byId("sources");
+  sources.querySelector("summary").textContent = `${ready} of ${counted(annotations.length, "annotation")} searched`;
+  sources.querySelector("ul").replaceChildren(...annotations.map((one) =>
+    el("li", {}, dataText(one.name), el("span", { class: "minor" }, `: ${one.state}`,
+      one.problem && [", ", dataText(one.problem)]))));
+}
+
+/** Offer the results as windows; a narration is a moment, from 1 s before it to 0.5 s after it. */
+function saveWindows() {
+  const rows = found.map(([uid, start_s, end_s]) =>
+    end_s > start_s ? [uid, start_s, end_s] : [uid, Math.max(0, start_s - BEFORE_S), start_s + AFTER_S]);
+  download("windows.csv", windowsCsv(rows));
+}
+
+keepFilter();
+byId("words").value = new URLSearchParams(location.search).get("q") || "";
+byId("words").focus();
+let timer = 0;
+byId("words").addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(search, PAUSE_MS);
+});
+byId("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  search();
+});
+byId("save-windows").addEventListener("click", saveWindows);
+watchStatus((status) => {
+  showSources(status.annotations);
+  return search(); // again with each annotation that is ready
+});
+loadCatalogue()
+  .then((catalogue) => {
+    names = new Map(catalogue.videos.map((video) => [video.uid, video.scenarios[0] || video.uid]));
+    return search();
+  })
+  .catch(showError);

@@ -1,0 +1,88 @@
+"""VideoPage: what the page of one video shows: its path, its tracks, and its other files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cached_property
+
+from ego4dfs.browse.annotations import AnnotationIndexes
+from ego4dfs.browse.catalogue import Catalogue
+from ego4dfs.catalog import parents_of_clips
+from ego4dfs.config import Config
+from ego4dfs.datasets import CLIPS, known_names, version_directory
+from ego4dfs.errors import Ego4DError, NotFound
+from ego4dfs.text import printable
+from ego4dfs.vfs import VFS
+from ego4dfs.vfs.tree import join
+
+_SUFFIXES = (".mp4", ".csv", ".pt", "_small.jpg")
+
+Clip = tuple[float, float, str]
+
+
+class VideoPage:
+    """Describes videos. Safe from several threads: two that load the clips make equal objects."""
+
+    def __init__(
+        self, vfs: VFS, config: Config, catalogue: Catalogue, indexes: AnnotationIndexes
+    ) -> None:
+        """Describe the videos of `catalogue`."""
+        self._vfs = vfs
+        self._version = version_directory(config.version)
+        self._datasets = config.datasets or known_names()
+        self._catalogue = catalogue
+        self._indexes = indexes
+
+    def path(self, uid: str) -> str:
+        """Return the path of a video. Raises NotFound for one that is not selected."""
+        found = self._catalogue.paths().get(uid)
+        if found is None:
+            raise NotFound(f"no such video is selected: {printable(uid)}")
+        return found
+
+    def described(self, uid: str) -> Mapping[str, object]:
+        """Return the path of a video, and its tracks: lists of start, end and text.
+
+        Raises NotFound as `path` does.
+        """
+        path = self.path(uid)
+        tracks = defaultdict[str, list[Clip]](list)
+        for found in self._indexes.of_video(uid):
+            row = (round(found.start_s, 3), round(found.end_s, 3), printable(found.text))
+            tracks[printable(found.track)].append(row)
+        if CLIPS in self._datasets:
+            tracks[CLIPS] += self._clips.get(uid, [])
+        named = [
+            {"name": name, "segments": sorted(tracks[name])} for name in tracks if tracks[name]
+        ]
+        return {"uid": uid, "path": path, "tracks": named}
+
+    def files(self, uid: str) -> list[Mapping[str, str]]:
+        """Return the files of a video in all selected datasets. Manifests are loaded for that.
+
+        Raises NotFound as `path` does. A dataset that cannot be loaded has none.
+        """
+        self.path(uid)
+        return [
+            {"dataset": dataset, "path": path}
+            for dataset in self._datasets
+            for suffix in _SUFFIXES
+            if self._exists(path := join(join(self._version, dataset), f"{uid}{suffix}"))
+        ]
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self._vfs.resolve(path)
+        except Ego4DError:
+            return False
+        return True
+
+    @cached_property
+    def _clips(self) -> Mapping[str, list[Clip]]:
+        """The clips of each video."""
+        found = defaultdict[str, list[Clip]](list)
+        for uid, parent in parents_of_clips(self._vfs.session.catalog).items():
+            if parent.window is not None:
+                found[parent.uid].append((*parent.window, printable(uid)))
+        return dict(found)

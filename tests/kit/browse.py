@@ -1,0 +1,126 @@
+"""A release with videos, narrations and annotations, and the pages of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from ego4dfs.browse import open_pages
+from ego4dfs.config import resolve
+from ego4dfs.vfs import VFS, open_vfs
+from kit import media
+from kit.processes import wait_until
+from kit.server import Release
+from kit.web import Client, served
+
+FIRST, SECOND, OTHER, CLIP = (f"0000000{n}-0000-4000-8000-000000000000" for n in "abcd")
+HOSTILE = "<script>alert('1')</script><img src=x onerror=alert(2)>&\"\u202e"
+LONG = "long " + "x" * (1 << 20)
+MOUNTS = {"tables": [{"header": ["MOUNT"], "right": [False], "rows": [[HOSTILE]]}], "errors": []}
+GIVEN = {"version_option": "", "datasets_option": "", "mountpoint": "/mnt/ego4d"}
+
+
+def narrated(*sentences: tuple[float, str]) -> dict[str, Any]:
+    """Return one pass of narrations."""
+    return {"narrations": [{"timestamp_sec": at, "narration_text": text} for at, text in sentences]}
+
+
+NARRATIONS = {
+    FIRST: {
+        "narration_pass_1": narrated((0.5, "#C C picks up the knife"), (2.5, "#C C cuts bread")),
+        "narration_pass_2": narrated((1.25, "#C C holds a knife")),
+    },
+    SECOND: {"narration_pass_1": narrated((1, HOSTILE), (2, LONG))},
+    OTHER: {"narration_pass_1": narrated((1, "#C C washes a knife"))},
+}
+QUERY = {
+    "clip_start_sec": 0.5,
+    "clip_end_sec": 1.5,
+    "video_start_sec": 1.5,
+    "video_end_sec": 2.5,
+    "query": "Where was the knife?",
+}
+NLQ = {
+    "videos": [
+        {
+            "video_uid": FIRST,
+            "split": "train",
+            "clips": [{"clip_uid": CLIP, "annotations": [{"language_queries": [QUERY]}]}],
+        }
+    ]
+}
+ANNOTATIONS = {"narration.json": NARRATIONS, "nlq_train.json": NLQ, "taxonomy.json": {"nouns": []}}
+
+
+def described(uid: str, scenario: str, *, has_audio: bool = False) -> dict[str, Any]:
+    """Return the video of ego4d.json."""
+    codec = "aac" if has_audio else None
+    return {
+        "video_uid": uid,
+        "duration_sec": float(media.SECONDS),
+        "scenarios": [scenario],
+        "video_metadata": {"fps": 30.0, "audio_codec": codec},
+        "has_imu": has_audio,
+        "has_gaze": False,
+    }
+
+
+def publish(release: Release) -> None:
+    """Publish three videos of 4 s: FIRST is VP9, SECOND has hostile texts, OTHER is no MP4."""
+    videos = {FIRST: media.form("vp9"), SECOND: media.form("vp9"), OTHER: b"no video" * 1000}
+    urls = {uid: release.put(f"full_scale/{uid}", data) for uid, data in videos.items()}
+    rows = [
+        (FIRST, "cmu", "train", "[EM|NLQ]"),
+        (SECOND, "unict", "val", "[FHO]"),
+        (OTHER, "cmu", "", "[--source=x]"),
+    ]
+    header = "video_uid,canonical_s3_location,video_source,split_em,benchmarks"
+    lines = [f"{uid},{urls[uid]},{source},{split},{tags}" for uid, source, split, tags in rows]
+    release.manifest("full_scale", "\n".join([header, *lines, ""]))
+    header = "exported_clip_uid,parent_video_uid,parent_start_sec,parent_end_sec,s3_path"
+    release.manifest("clips", f"{header}\n{CLIP},{FIRST},1,3,{release.put('clip', b'')}\n")
+    header = "file_uid,annotation,type,canonical_s3_location"
+    lines = [
+        f"{number},{name.partition('.')[0]},file,{release.put(name, json.dumps(content).encode())}"
+        for number, (name, content) in enumerate(ANNOTATIONS.items())
+    ]
+    release.manifest("annotations", "\n".join([header, *lines, ""]))
+    found = [described(FIRST, "Cooking", has_audio=True), described(SECOND, HOSTILE)]
+    release.metadata(json.dumps({"videos": found, "clips": []}).encode())
+
+
+@pytest.fixture
+def published(release: Release) -> Release:
+    publish(release)
+    return release
+
+
+@pytest.fixture
+def browse(licensee: dict[str, str]) -> Iterator[Callable[..., tuple[Client, VFS]]]:
+    """Serve the pages of options until the test ends; by default all annotations have been read."""
+    del licensee
+    with ExitStack() as stack:
+
+        def start(*, waits: bool = True, **options: object) -> tuple[Client, VFS]:
+            options.setdefault("datasets", ["full_scale", "clips", "annotations"])
+            config = resolve(options)
+            vfs = open_vfs(config)
+            stack.callback(vfs.close)
+            pages = stack.enter_context(open_pages(vfs, config, GIVEN, MOUNTS.copy))
+            client = stack.enter_context(served(vfs, pages=pages))
+            if waits:
+                wait_until(lambda: answer(client, "status")["is_done"])
+            return client, vfs
+
+        yield start
+
+
+def answer(client: Client, name: str) -> Any:
+    """Return the JSON of `api/<name>`, which may have a query."""
+    found = client.get(f"browse/api/{name}")
+    assert (found.status, found.headers["Content-Type"]) == (200, "application/json"), found
+    return json.loads(found.body)

@@ -1,0 +1,157 @@
+"""The index of an annotation: complete or absent, and what a search of it looks at."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+
+import pytest
+
+from ego4dfs.api.window_rows import WindowRow
+from ego4dfs.browse import annotations, text_index
+from ego4dfs.browse.text_index import Segment, TextIndex, match_queries, write_index
+from ego4dfs.errors import ConfigError
+from kit.browse import FIRST, answer
+from kit.processes import wait_until
+
+pytestmark = pytest.mark.first_pass
+
+
+def rows(*texts: str, uid: str = "v"):
+    return [WindowRow(f"r{n}", {}, "", uid, n, n + 1, text=text) for n, text in enumerate(texts)]
+
+
+def test_rows_without_a_window_are_left_out(tmp_path):
+    given = [*rows("good"), WindowRow("r", {}, "bad", "v", 1, 2), WindowRow("r", {}, "", None)]
+    write_index(tmp_path / "x", given, "nlq_train")
+    index = TextIndex(tmp_path / "x")
+    assert index.of_video("v") == [Segment("v", "nlq_train", 0, 1, "good")]
+    assert (index.of_video("w"), index.counts()) == ([], {"v": 1})
+
+
+def test_an_index_that_is_not_completed_leaves_nothing(tmp_path):
+    def fail():
+        yield from rows("a", "b")
+        raise ConfigError("damaged")
+
+    with pytest.raises(ConfigError):
+        write_index(tmp_path / "x", fail(), "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    old, new, other = (tmp_path / name for name in (".x.aa.part", ".x.bb.part", "y.sqlite"))
+    for file in (old, new, other):
+        file.touch()
+    for file in (old, other):
+        os.utime(file, (1, 1))
+    write_index(tmp_path / "x", rows("a"), "x")
+    assert {path.name for path in tmp_path.iterdir()} == {new.name, other.name, "x"}
+
+
+def test_texts_that_sqlite_cannot_store_are_replaced(tmp_path):
+    write_index(tmp_path / "x", rows("\ud800 knife", "a\0b knife", uid="\udfff"), "x")
+    found = TextIndex(tmp_path / "x").search("knife", ["?"], 9)
+    assert [row.text for row in found] == ["? knife", "a\0b knife"]
+
+
+def test_a_search_looks_at_a_bounded_number_of_matches(tmp_path, monkeypatch):
+    write_index(tmp_path / "x", [*rows(*["a"] * 50), *rows("a", uid="w")], "x")
+    index = TextIndex(tmp_path / "x")
+    assert [row.uid for row in index.search("a", {"w"}, 5)] == ["w"]
+    assert len(index.search("a", {"v", "w"}, 5)) == 5
+    monkeypatch.setattr(text_index, "MAX_EXAMINED", 50)
+    assert index.search("a", {"w"}, 5) == []
+
+
+def test_many_threads_may_search(tmp_path):
+    write_index(tmp_path / "x", rows(*["a b"] * 500), "x")
+    index, found = TextIndex(tmp_path / "x"), []
+    threads = [
+        threading.Thread(target=lambda: found.append(len(index.search("b", {"v"}, 400))))
+        for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [400] * 16
+
+
+def test_an_index_is_never_written(tmp_path):
+    write_index(tmp_path / "x", rows("a"), "x")
+    with TextIndex(tmp_path / "x")._open() as connection, pytest.raises(sqlite3.OperationalError):
+        connection.execute("DELETE FROM windows")
+
+
+def test_words_become_terms():
+    query = '"cut" "the  bread" "now"'
+    assert match_queries('cut "the  bread" now') == [query, f"{query}*"]
+    assert match_queries('a"b" ""') == ['"ab"']
+    assert match_queries('"" " "') == []
+
+
+def test_the_start_of_a_word_is_searched_if_the_word_is_not_frequent(tmp_path):
+    write_index(tmp_path / "x", rows("cuts", "cut", "cut", "a cutter"), "x")
+    index = TextIndex(tmp_path / "x")
+    assert [row.text for row in index.search("cut", {"v"}, 2)] == ["cut", "cut"]
+    assert [row.text for row in index.search("cut", {"v"}, 9)] == ["cuts", "cut", "cut", "a cutter"]
+    assert index.search("cu", {"v"}, 9) == []
+
+
+def test_the_pages_answer_while_annotations_are_read_and_end_at_once(
+    browse, published, monkeypatch, tmp_path
+):
+    """An index that was stopped is built by the next start."""
+    reading, go_on = threading.Event(), threading.Event()
+    read = annotations.read_windows
+
+    def slow(chunks):
+        for row in read(chunks):
+            if "narration_pass_1" in row.row:
+                reading.set()
+                go_on.wait(60)
+            yield row
+
+    monkeypatch.setattr(annotations, "read_windows", slow)
+    client, vfs = browse(waits=False, version=published.version)
+    assert reading.wait(60)
+    states = {one["name"]: one["state"] for one in answer(client, "status")["annotations"]}
+    assert states["narration"] == "reading"
+    assert not answer(client, "status")["is_done"]
+    assert answer(client, "narrations") == []
+    wait_until(lambda: answer(client, "search?q=where")["tracks"])  # small files come first
+    tracks = [track["name"] for track in answer(client, f"video?uid={FIRST}")["tracks"]]
+    assert tracks == ["nlq_train", "clips"]
+    del vfs
+    go_on.set()
+    wait_until(lambda: answer(client, "status")["is_done"])
+
+
+def test_reading_is_stopped_by_the_end_of_the_server(published, licensee, tmp_path, monkeypatch):
+    from ego4dfs.browse import open_pages
+    from ego4dfs.config import resolve
+    from ego4dfs.vfs import open_vfs
+
+    reading = threading.Event()
+
+    def endless(_):
+        for number in range(10**9):
+            reading.set()
+            yield read_row(number)
+
+    monkeypatch.setattr(annotations, "read_windows", endless)
+    config = resolve({"version": published.version, "datasets": ["annotations"]})
+    vfs = open_vfs(config)
+    with open_pages(vfs, config, {}, dict):
+        assert reading.wait(60)
+    vfs.close()
+    assert not [one for one in threading.enumerate() if one.name == "ego4dfs-annotations"]
+    assert list((tmp_path / "cache").rglob("*.part")) == []
+
+
+def read_row(number: int):
+    from ego4dfs.annotations import Part, Window
+
+    return Window("r", Part("v", number, number + 1), None, "text")

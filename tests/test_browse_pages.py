@@ -1,0 +1,229 @@
+"""The pages of `ego4dfs browse` in Debian's Chromium: what a person does with them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from ego4dfs.api.video_files import VideoFiles
+from ego4dfs.cli import parser_of
+from kit.browse import FIRST, HOSTILE, LONG, SECOND
+from kit.processes import wait_until
+from kit.web import Client
+
+pytestmark = [pytest.mark.first_pass, pytest.mark.program("chromium")]
+
+SHOWN_HOSTILE = "<script>alert('1')</script><img src=x onerror=alert(2)>&\"\\u202e"
+# Whether the picture that the video shows has more than one colour.
+PAINTED = """
+video => {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 16;
+    const context = canvas.getContext("2d");
+    context.drawImage(video, 0, 0, 16, 16);
+    return new Set(context.getImageData(0, 0, 16, 16).data).size > 4;
+}
+"""
+
+
+def wait_for_video(page: Page, condition: str) -> None:
+    """Wait until a property of the video is as said. The policy of the pages forbids `eval`."""
+    wait_until(lambda: page.locator("video").evaluate(f"one => one.{condition}"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def client(browse, published) -> Client:
+    return browse(version=published.version)[0]
+
+
+@pytest.fixture
+def page(chromium: Browser, client: Client) -> Iterator[Page]:
+    """A page whose errors, dialogs and requests to others fail the test."""
+    base = f"http://127.0.0.1:{client.port}{client.base}"
+    found: list[str] = []
+    context = chromium.new_context(
+        base_url=f"{base}browse/", viewport={"width": 1280, "height": 900}
+    )
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.on(
+        "console", lambda one: found.append(one.text) if one.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("dialog", lambda dialog: found.append(dialog.message))
+    page.on(
+        "request",
+        lambda one: None if one.url.startswith((base, "blob:")) else found.append(one.url),
+    )
+    yield page
+    context.close()
+    assert found == []
+
+
+def test_videos_are_filtered_and_the_filter_is_exported(page: Page):
+    page.goto("")
+    expect(page.locator("#total")).to_have_text("3 videos, 8 s")
+    expect(page.locator(".card")).to_have_count(3)
+    expect(page.locator(".card").first).to_contain_text("Cooking")
+    expect(page.locator(".card").first).to_contain_text("3 narrations")
+    page.locator("input[value=cmu]").check()
+    page.locator("input[value=em]").check()
+    expect(page.locator(".card")).to_have_count(1)
+    assert page.url.endswith("?benchmark=em&university=cmu")
+    page.reload()
+    expect(page.locator("#total")).to_have_text("1 video, 4 s")
+    page.locator("#export summary").click()
+    assert page.locator("#command").inner_text() == (
+        "ego4dfs mount ~/ego4d_data --benchmarks em --universities cmu"
+    )
+    with page.expect_download() as saved:
+        page.locator("#save-uids").click()
+    assert Path(saved.value.path()).read_text() == f"{FIRST}\n"
+    with page.expect_download() as saved:
+        page.locator("#save-windows").click()
+    assert Path(saved.value.path()).read_text() == f"video_uid,start_s,end_s\n{FIRST},0,4\n"
+    page.get_by_label("uid contains").fill("0000b-")
+    expect(page.locator(".card")).to_have_count(0)
+    page.get_by_role("button", name="Clear the filter").click()
+    expect(page.locator(".card")).to_have_count(3)
+    page.get_by_label("at least, in minutes").fill("0.01")
+    expect(page.locator(".card")).to_have_count(2)
+    expect(page.locator("#command")).to_contain_text("--video_uid_file uids.txt")
+    page.goto("?benchmark=--source%3Dx")  # a name in a manifest becomes no option
+    expect(page.locator(".card")).to_have_count(1)
+    assert page.locator("#command").text_content() == (
+        "ego4dfs mount ~/ego4d_data --video_uid_file uids.txt"
+    )
+
+
+@pytest.mark.parametrize("query", ["benchmark=em", "university=cmu", "split=em:val&benchmark=fho"])
+def test_the_command_of_a_filter_selects_the_same_videos(page: Page, open_tree, published, query):
+    page.goto(f"?{query}")
+    expect(page.locator("#total")).to_contain_text("video")
+    shown = {one.inner_text() for one in page.locator(".card .uid").all()}
+    page.locator("#export summary").click()
+    words = shlex.split(page.locator("#command").inner_text())
+    given = parser_of("mount").parse(words[2:])
+    options = {key: value for key, value in vars(given).items() if key != "mountpoint"}
+    options = {**options, "version": published.version, "datasets": ["full_scale"]}
+    keys = ("version", "datasets", "benchmarks", "universities", "splits")
+    vfs = open_tree(**{key: options[key] for key in keys if key in options})
+    selected = VideoFiles(vfs.session.catalog, ["full_scale"]).each(has_clips=False)
+    assert shown == {uid for uid, _, _ in selected}
+    assert shown
+
+
+def test_a_narration_is_searched_and_its_window_is_cut(page: Page):
+    page.goto("search.html")
+    page.get_by_label("Words of narrations").fill("cuts bre")
+    result = page.locator(".result li")
+    expect(result).to_have_count(1)
+    expect(result.locator("mark").first).to_have_text("cuts")
+    page.locator("#sources summary").click()
+    expect(page.locator("#sources summary")).to_have_text("2 of 3 annotations searched")
+    expect(page.locator("#sources li").last).to_have_text("taxonomy: failed, it has no windows")
+    result.locator("a").click()
+    assert page.url.endswith(f"?uid={FIRST}#t=2.5")
+    wait_for_video(page, "readyState >= 2")
+    wait_for_video(page, "currentTime == 2.5")
+    video = page.locator("video")
+    assert video.evaluate(PAINTED)
+    lit = page.locator("#segments [aria-current]")
+    expect(lit).to_have_count(2)
+    expect(lit.last).to_contain_text("#C C cuts bread")
+    page.keyboard.press(".")
+    wait_for_video(page, "currentTime > 2.52")
+    assert video.evaluate("one => one.currentTime") == pytest.approx(76.5 / 30, abs=1e-3)
+    page.get_by_role("button", name="picks up the knife").click()
+    wait_for_video(page, "currentTime == 0.5")
+    expect(page.locator("#command")).to_contain_text(f"ego4dfs clip {FIRST} 0.5 2.5")
+    page.locator("#end").fill("1.5")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Download MP4").click()
+    assert saved.value.suggested_filename == f"{FIRST}_0.5-1.5.mp4"
+    with av.open(io.BytesIO(Path(saved.value.path()).read_bytes())) as clip:
+        assert sum(1 for _ in clip.decode(video=0)) == 30
+
+
+def test_tracks_can_be_pointed_at_clicked_and_listed(page: Page):
+    page.goto(f"video.html?uid={FIRST}")
+    query = page.locator(".strip", has_text="nlq_train").locator("rect")
+    query.hover()
+    expect(page.locator("#hint")).to_contain_text("Where was the knife?")
+    query.click()
+    wait_for_video(page, "currentTime == 1.5")
+    expect(page.locator("#command")).to_contain_text("1.5 2.5")
+    page.locator("#zoom").select_option("4")
+    timeline = page.locator("#timeline")
+    seen = timeline.evaluate("one => one.clientWidth")
+    assert timeline.evaluate("one => one.scrollWidth") == pytest.approx(4 * seen, abs=4)
+    chip = page.get_by_role("button", name="nlq_train")
+    expect(chip).to_have_attribute("aria-pressed", "false")
+    chip.press("Enter")
+    expect(page.locator("#segments li")).to_have_count(4)
+    page.keyboard.press("ArrowLeft")
+    wait_for_video(page, "currentTime == 0")
+    page.locator("#files summary").click()
+    expect(page.locator("#file-list a")).to_have_text(re.compile(r"/mnt/ego4d/v.*/full_scale/"))
+
+
+def test_texts_of_others_are_shown_as_texts(page: Page):
+    page.goto("")
+    expect(page.locator(".card .name").nth(1)).to_have_text(SHOWN_HOSTILE)
+    expect(page.locator(".options")).to_contain_text([SHOWN_HOSTILE], use_inner_text=False)
+    page.goto("dataset.html")
+    expect(page.locator(".chart a[aria-label^='<script>']")).to_have_count(1)
+    page.goto("live.html")
+    expect(page.locator("td bdi")).to_have_text(HOSTILE)
+    page.goto("search.html?q=script")
+    expect(page.locator(".result bdi").nth(1)).to_have_text(SHOWN_HOSTILE)
+    page.goto(f"video.html?uid={SECOND}#t=2")
+    expect(page.locator("h1")).to_have_text(SHOWN_HOSTILE)
+    segments = page.locator("#segments bdi")
+    expect(segments.nth(0)).to_have_text(SHOWN_HOSTILE)
+    expect(segments.nth(1)).to_have_text(LONG[:2000])
+    assert page.locator("img[src=x], script:not([type=module])").count() == 0
+
+
+def test_the_dataset_page_counts_what_the_filter_admits(page: Page):
+    page.goto("dataset.html")
+    expect(page.locator("#numbers")).to_contain_text("Narrations6")
+    page.get_by_role("link", name="cmu: 2 videos").click()
+    expect(page.locator(".card")).to_have_count(2)
+    page.get_by_role("link", name="Dataset").click()
+    expect(page.locator("#filter-text")).to_contain_text("Only the 2 videos of the filter.")
+
+
+def test_pages_fit_a_phone_and_need_no_mouse(page: Page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    for name in ("index.html", f"video.html?uid={SECOND}", "dataset.html", "search.html?q=x"):
+        page.goto(name)
+        expect(page.locator("#status")).to_contain_text("fetched")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, name
+    page.goto("")
+    expect(page.locator(".card")).to_have_count(3)
+    page.locator("#sidebar summary").press("Enter")
+    page.locator("input[value=nlq]").press("Space")
+    expect(page.locator(".card")).to_have_count(1)
+    expect(page.locator("input[value=nlq]")).to_be_focused()
+    page.locator(".card").press("Enter")
+    expect(page.locator("h1")).to_have_text("Cooking")
+    page.get_by_role("link", name="Videos").press("Enter")
+    expect(page.locator(".card")).to_have_count(1)  # the filter is kept
