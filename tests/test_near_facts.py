@@ -17,6 +17,7 @@ from ego4dfs.store import MAX_OBJECT_BYTES, MAX_TIME_NS, ObjectFacts
 from ego4dfs.store.bucket import Bucket
 from ego4dfs.vfs.video import open_video
 from kit import media
+from kit.cli import run_cli
 from kit.data import MIB, seeded
 from kit.gateway import Faults, Reply
 from kit.locked_sqlite import locked
@@ -534,3 +535,54 @@ def test_what_was_said_later_wins(monkeypatch):
     monkeypatch.setattr("ego4dfs.near.fact_table.MAX_ROWS", 1)
     assert merged({"a": old}, {"b": new}) == {"a": old}
     assert merged({"a": old}, {"a": new}) == {"a": new}
+
+
+def copied(near, release, out, *options, cache):
+    """Run prefetch as a node without a cache; return the requests that S3 got, by method."""
+    near.far.reset()
+    place = ("--near", f"s3://{BUCKET}/{near.prefix}", "--near-endpoint", near.gateway.url)
+    run_cli(
+        *("prefetch", "-y", "--no-metadata", "-o", str(out), "--datasets", "clips", *place),
+        *("--near-profile", PROFILE, "--version", release.version, *options),
+        *("--endpoint-url", near.far.url, "--cache-dir", str(cache)),
+    )
+    return near.far.methods
+
+
+def test_a_copy_on_a_new_node_asks_for_no_size(near, release, node, directory, tmp_path):
+    """Nor for one in a sample, nor to confirm what it puts into the near tier."""
+    know_all(node("first"), directory)
+    found = copied(near, release, tmp_path / "out", "--fill-near", cache=tmp_path / "cache")
+    assert (found["HEAD"], found["GET"]) == (0, len(FILES) + 1)  # and the manifest
+
+
+def know_all(vfs, directory):
+    for name in FILES:
+        vfs.stat(f"{directory}/{name}")
+    vfs.session.facts._sweeps.wait(60)
+    written(vfs)
+
+
+def test_facts_of_other_nodes_prove_no_file_of_another_program(
+    near, release, node, directory, tmp_path
+):
+    know_all(node("first"), directory)
+    new = seeded("new", len(FILES["7.pt"]))
+    release.put("clips/7.pt", new)
+    files = tmp_path / "out" / release.version / "clips"
+    files.mkdir(parents=True)
+    for name, data in FILES.items():
+        (files / name).write_bytes(data)
+    found = copied(near, release, tmp_path / "out", cache=tmp_path / "cache")
+    assert found["HEAD"] == len(FILES)
+    assert (files / "7.pt").read_bytes() == new
+
+
+def test_a_row_that_was_said_in_the_future_is_left_out():
+    """No true facts would replace it."""
+    now_s = int(time.time())
+    rows = {PREFIX + name: Row(FACTS, now_s + ahead_s) for name, ahead_s in TIMES.items()}
+    assert list(unpacked(DIRECTORY, packed(rows))) == [PREFIX + "old", PREFIX + "soon"]
+
+
+TIMES = {"old": -(10**6), "soon": 3600, "far": 10**6}

@@ -15,7 +15,7 @@ import pytest
 
 from ego4dfs.cli.progress import Progress
 from ego4dfs.copies import Journal, Layout, State
-from ego4dfs.errors import AccessDenied, OutputError
+from ego4dfs.errors import AccessDenied, OutputError, StoreError
 from ego4dfs.prefetch import Fetcher, Report, Status, disk_space, disks_of
 from ego4dfs.prefetch.disk_space import DiskSpace, check_room
 from ego4dfs.prefetch.expected_sizes import ExpectedSizes
@@ -341,3 +341,33 @@ def test_a_shard_needs_all_sizes(prefetch, release, front):
     release.dataset("viz", SMALL)
     prefetch(*FLAGS, "--shard", "0/2")
     assert asked(front)["HEAD"] == COUNT
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_large_file_is_fetched_by_ranges_whatever_said_its_size(bench, is_known):
+    """A HEAD that is wrong, or the HEAD after a refused first GET: nothing is read whole."""
+    data = seeded("large", 40 * MIB)
+    if not is_known:  # by a sample of small files
+        bench.put(**{f"n{number:02}": bytes([number]) * 100 for number in range(90)})
+    bench.put(zz=data)
+    read, head, ranges = bench.store.read_range, bench.store.head, []
+
+    def read_range(url, start, stop, *, etag="", size=None):
+        if url.endswith("zz.mp4"):
+            ranges.append(stop - start)
+            if not (is_known or etag):
+                raise StoreError("a range that the store does not answer", url=url)
+        return read(url, start, stop, etag=etag, size=size)
+
+    def wrong(url):
+        return replace(head(url), size=39 * MIB)
+
+    bench.store.read_range = read_range
+    if is_known:
+        bench.store.head = wrong
+    plan = bench.plan(samples=not is_known)
+    bench.store.head = head
+    report = bench.fetch(plan)
+    assert not report.problems
+    assert (bench.directory / "zz.mp4").read_bytes() == data
+    assert max(ranges) < len(data) / 2

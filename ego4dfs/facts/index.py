@@ -216,6 +216,10 @@ class FactsIndex:
         known = {*self.peek_many(wanted), *self._refused(refusal_valid_s)}
         return [url for url in wanted if url not in known]
 
+    def recall(self, urls: Iterable[str]) -> None:
+        """Read what other nodes share of unknown objects, and send no request to the store."""
+        self._recall([url for url in urls if url not in self._known])
+
     def sweep(self, urls: Iterable[str], *, refusal_valid_s: float = REFUSAL_VALID_S) -> None:
         """Fetch all unknown facts by concurrent HEAD requests in the background.
 

@@ -7,6 +7,7 @@ modification in ns, and when the store said so, in seconds since the epoch.
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ MAX_ROWS = 200_000
 MAX_JSON_BYTES = 64 << 20
 _MAX_COMMAS = 8 * MAX_ROWS
 _DIRECTORIES = 3  # such as public/v2/full_scale
+_MAX_AHEAD_S = 86400  # clocks of nodes differ
 _MAX_URL = 2048  # keys of S3 have at most 1024 bytes
 
 
@@ -52,7 +54,8 @@ def packed(rows: Mapping[str, Row]) -> bytes:
 def unpacked(directory: str, content: bytes) -> dict[str, Row]:
     """Return the rows of the table of a directory by URL, except impossible ones. Raises Damaged.
 
-    A size of 0 is impossible too: no GET would show that it is wrong.
+    A size of 0 is impossible too: no GET would show that it is wrong. So is what was said in the
+    future: no true facts would replace it.
     """
     unpacker = zlib.decompressobj()
     try:
@@ -88,6 +91,7 @@ def _possible(listed: list[Any]) -> Iterator[tuple[str, Row]]:
             is_right = is_right and url.isprintable() and len(url) <= _MAX_URL
             facts = ObjectFacts(int(size), etag, version_id, int(mtime_ns))
             row = Row(facts, int(said_s))
+            is_right = is_right and row.said_s <= time.time() + _MAX_AHEAD_S
         except (TypeError, ValueError, AttributeError, OverflowError):
             continue
         if is_right:

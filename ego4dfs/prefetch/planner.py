@@ -114,6 +114,7 @@ class Planner:
         *,
         kept_s: float = CHECK_VALID_S,
     ) -> list[Item]:
+        self.session.facts.recall(entry.url for entry in entries)
         peeked = self.session.facts.peek_many(entry.url for entry in entries)
         inventory = Inventory.scan(
             self.layout,

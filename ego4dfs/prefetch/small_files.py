@@ -82,6 +82,8 @@ class SmallFileReader:
         facts = self._with_retries(lambda: self._facts.get_unread(item.url, fetch))
         self._sizes[item.dataset].learn(facts.size)
         if not fetched:
+            if facts.size > SMALL_BYTES:  # fetched by ranges, and not held in memory
+                return memoryview(b""), facts
             return self.read(replace(item, facts=facts), past_cache=past_cache)
         self._report.moved(item.path, fetched=len(fetched[0].data))
         return fetched[0].data, facts
