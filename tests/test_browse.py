@@ -7,17 +7,20 @@ import http.client
 import io
 import json
 import re
+import sqlite3
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
 import av
+import obstore
 import pytest
 
 from ego4dfs.browse import posters
 from ego4dfs.browse.catalogue import COLUMNS
 from ego4dfs.browse.pages import MEDIA_BYTES
+from ego4dfs.browse.video_page import seconds
 from kit.browse import (
     CLIP,
     FIRST,
@@ -31,6 +34,7 @@ from kit.browse import (
     narrated,
 )
 from kit.data import seeded
+from kit.server import SHARING
 from kit.web import BASE
 
 pytestmark = pytest.mark.first_pass
@@ -191,11 +195,54 @@ def test_a_search_finds_texts_with_all_words(browse, published):
         assert sorted(row[3] for rows in tracks.values() for row in rows) == sorted(found), words
 
 
-def test_a_search_returns_as_many_as_it_says(client, monkeypatch):
+def test_a_search_says_of_which_annotations_it_returns_only_the_first(client, monkeypatch):
+    assert answer(client, "search?q=knife")["limited"] == []
     monkeypatch.setattr("ego4dfs.browse.pages.RESULTS", 1)
     found = answer(client, "search?q=knife")
-    assert (found["limit"], len(found["tracks"])) == (1, 2)
+    assert len(found["tracks"]) == 2
+    assert found["limited"] == sorted(found["tracks"])
     assert all(len(rows) == 1 for rows in found["tracks"].values())
+
+
+def test_a_selection_by_a_manifest_of_its_own_is_a_filter(browse, published, tmp_path):
+    """No option of a mount selects its videos."""
+    own = tmp_path / "own.csv"
+    own.write_bytes(b"".join(row + b"\n" for row in manifest_of(published)[:2]))
+    client, _ = browse(
+        version=published.version,
+        datasets=["full_scale"],
+        manifest_override_path=str(own),
+    )
+    found = answer(client, "catalogue")
+    assert (len(found["videos"]), found["is_filtered"]) == (1, True)
+
+
+def manifest_of(published):
+    """Return the rows of the manifest of the videos, with its header."""
+    key = f"public/{published.version}/full_scale/manifest.csv"
+    return obstore.get(published.server.store(SHARING), key).bytes().to_bytes().split(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("time_s", "shown_s"),
+    [(31 / 30, 1.034), (1.033, 1.033), (0.0, 0.0), (-0.1, 0.0), (7 / 3, 2.334)],
+)
+def test_a_link_leads_to_the_picture_at_its_time_and_not_to_the_one_before(time_s, shown_s):
+    assert seconds(time_s) == shown_s
+
+
+def test_an_index_outlives_errors_that_pass(browse, published, tmp_path, monkeypatch):
+    client, _ = browse(version=published.version)
+    files = kept(tmp_path, ".sqlite")
+    with monkeypatch.context() as patch:
+
+        def refuse(*_, **__):
+            raise sqlite3.OperationalError("unable to open database file")
+
+        patch.setattr("ego4dfs.browse.text_index.sqlite.connect", refuse)
+        assert answer(client, "search?q=knife")["tracks"] == {}
+    assert kept(tmp_path, ".sqlite") == files
+    assert len(answer(client, "search?q=knife")["tracks"]) == 3
 
 
 def test_annotations_that_are_not_selected_are_not_read(browse, published):
@@ -245,7 +292,7 @@ def test_a_damaged_index_is_reported_and_the_others_are_searched(browse, publish
     client, _ = browse(version=published.version)
     assert list(answer(client, "search?q=knife")["tracks"]) == ["nlq_train"]
     problems = [one["problem"] for one in answer(client, "status")["annotations"]]
-    assert any("made anew" in problem for problem in problems)
+    assert any("its index was damaged" in problem for problem in problems)
     client, _ = browse(version=published.version)
     assert answer(client, "narrations") == [3, 2, 1]
 
@@ -253,7 +300,7 @@ def test_a_damaged_index_is_reported_and_the_others_are_searched(browse, publish
 def test_without_the_token_nothing_is_shown(client):
     for target in ("/browse/", "/browse/api/catalogue", f"/{BASE}x/browse/grid.js"):
         found = client.raw(target)
-        assert (found.status, b"ego4dfs serve" in found.body) == (403, True)
+        assert (found.status, b"that ego4dfs has printed" in found.body) == (403, True)
         assert client.raw(target, method="POST").status == 403
 
 

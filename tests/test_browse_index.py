@@ -65,6 +65,12 @@ def test_a_search_looks_at_a_bounded_number_of_matches(tmp_path, monkeypatch):
     assert index.search("a", {"w"}, 5) == []
 
 
+def test_what_has_the_word_is_kept_if_too_much_begins_with_it(tmp_path, monkeypatch):
+    write_index(tmp_path / "x", [*rows(*["cuts"] * 50), *rows("cut", uid="w")], "x")
+    monkeypatch.setattr(text_index, "MAX_EXAMINED", 20)
+    assert [row.uid for row in TextIndex(tmp_path / "x").search("cut", {"w"}, 5)] == ["w"]
+
+
 def test_many_threads_may_search(tmp_path):
     write_index(tmp_path / "x", rows(*["a b"] * 500), "x")
     index, found = TextIndex(tmp_path / "x"), []

@@ -258,7 +258,7 @@ def test_names_are_text_in_a_page_and_no_file_is_a_page(open_tree, release, lice
 def test_nothing_is_said_without_the_token(client, top, target):
     found = client.raw(target.format(top=top, token=client.base.strip("/")))
     assert found.status == 403
-    assert b"ego4dfs serve" in found.body
+    assert b"that ego4dfs has printed" in found.body
     assert b"annotations" not in found.body
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -21,6 +22,7 @@ from ego4dfs.catalog import Selection
 from ego4dfs.config import Config
 from ego4dfs.datasets import known_names, version_directory
 from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.sqlite import is_damaged
 from ego4dfs.text import printable
 from ego4dfs.vfs import VFS
 from ego4dfs.vfs.tree import join
@@ -116,10 +118,14 @@ class AnnotationIndexes:
             try:
                 yield use(index)
             except sqlite3.Error as error:
-                index.path.unlink(missing_ok=True)
-                self._fail(
-                    one, f"its index was damaged, and is made anew at the next start: {error}"
-                )
+                if is_damaged(error):
+                    with suppress(OSError):
+                        index.path.unlink()
+                    self._fail(
+                        one, f"its index was damaged; the next start makes a new one: {error}"
+                    )
+                else:  # such as too many open files: it is complete, and is used again
+                    log.warning("the index of %s cannot be read: %s", one.name, error)
 
     def _run(self) -> None:
         try:

@@ -86,7 +86,8 @@ class Catalogue:
         document = {
             "version": self._config.version,
             **{name: printable(text) for name, text in self._given.items()},
-            "is_filtered": self._config.is_filtered,
+            "is_filtered": self._config.is_filtered
+            or self._config.manifest_override_path is not None,
             # Else --splits, which knows those of the manifest only, would select others.
             "splits_are_options": has_splits,
             "problem": printable(problem),

@@ -17,7 +17,7 @@ from ego4dfs.browse.annotations import AnnotationIndexes
 from ego4dfs.browse.catalogue import Catalogue
 from ego4dfs.browse.derived import derived_directory
 from ego4dfs.browse.posters import Posters
-from ego4dfs.browse.video_page import VideoPage
+from ego4dfs.browse.video_page import VideoPage, seconds
 from ego4dfs.config import Config
 from ego4dfs.errors import MediaError, NotFound
 from ego4dfs.text import printable
@@ -132,10 +132,12 @@ class BrowserPages:
         words = given.get("q", "")[:_WORDS_CHARACTERS]
         found = self._indexes.search(words, self._catalogue.paths().keys(), RESULTS)
         tracks = defaultdict[str, list[object]](list)
-        for segment in (segment for one in found for segment in one):
-            row = (segment.uid, segment.start_s, segment.end_s, printable(segment.text))
-            tracks[printable(segment.track)].append(row)
-        return {"limit": RESULTS, "tracks": tracks}
+        for one in (one for rows in found for one in rows):
+            row = (one.uid, seconds(one.start_s), seconds(one.end_s), printable(one.text))
+            tracks[printable(one.track)].append(row)
+        # Of such an annotation more is found than is sent, in other tracks of it, too.
+        limited = {printable(one.track) for rows in found if len(rows) == RESULTS for one in rows}
+        return {"limited": sorted(limited), "tracks": tracks}
 
     def _status(self, _: Mapping[str, str]) -> object:
         fetched = self._vfs.session.metrics.snapshot()["bytes_fetched"]

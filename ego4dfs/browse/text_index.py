@@ -93,7 +93,8 @@ class TextIndex:
                 rows = connection.execute(_OF_WORDS, (query,))
                 examined = itertools.islice(rows, MAX_EXAMINED)
                 selected = (Segment(*row) for row in examined if row[0] in uids)
-                found = list(itertools.islice(selected, limit))
+                more = list(itertools.islice(selected, limit))
+                found = max(more, found, key=len)  # of many others not all could be examined
                 if len(found) == limit:
                     break
         return found

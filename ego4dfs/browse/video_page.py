@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import cached_property
@@ -19,6 +20,8 @@ from ego4dfs.vfs.tree import join
 _SUFFIXES = (".mp4", ".csv", ".pt", "_small.jpg")
 
 Clip = tuple[float, float, str]
+
+_LESS_THAN_A_MS = 1e-6  # what the arithmetic of floats may add
 
 
 class VideoPage:
@@ -49,7 +52,7 @@ class VideoPage:
         path = self.path(uid)
         tracks = defaultdict[str, list[Clip]](list)
         for found in self._indexes.of_video(uid):
-            row = (round(found.start_s, 3), round(found.end_s, 3), printable(found.text))
+            row = (seconds(found.start_s), seconds(found.end_s), printable(found.text))
             tracks[printable(found.track)].append(row)
         if CLIPS in self._datasets:
             tracks[CLIPS] += self._clips.get(uid, [])
@@ -86,3 +89,8 @@ class VideoPage:
             if parent.window is not None:
                 found[parent.uid].append((*parent.window, printable(uid)))
         return dict(found)
+
+
+def seconds(time_s: float) -> float:
+    """Return a time in whole ms, rounded up: a moment before a picture shows the one before it."""
+    return max(0.0, math.ceil(time_s * 1000 - _LESS_THAN_A_MS) / 1000)

@@ -117,9 +117,9 @@ class Application:
 
     def _refusal(self, request: Request, token: bytes) -> Response | None:
         if not (self._has_any_host or names_loopback(request.headers.get("Host", ""))):
-            return _text(403, "open the address that `ego4dfs serve` has printed, not another name")
+            return _text(403, "open the address that ego4dfs has printed, not another name")
         if not hmac.compare_digest(token, self._token.encode()):
-            return _text(403, "open the address that `ego4dfs serve` has printed")
+            return _text(403, "open the address that ego4dfs has printed")
         if request.method not in _METHODS:
             return _text(405, "files can only be read", {"Allow": ", ".join(_METHODS)})
         return None

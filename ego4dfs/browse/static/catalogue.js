@@ -58,7 +58,7 @@ export function filtered(videos, filter, except = "") {
   const minutes = ["min", "max"].map((key) => (filter.has(key) ? Number(filter.get(key)) : NaN));
   if (!Number.isNaN(minutes[0])) tests.push((video) => video.duration_s >= minutes[0] * 60);
   if (!Number.isNaN(minutes[1])) {
-    tests.push((video) => video.duration_s !== null && video.duration_s <= minutes[1] * 60);
+    tests.push((video) => video.duration_s !== null && video.duration_s < minutes[1] * 60);
   }
   return tests.length ? videos.filter((video) => tests.every((test) => test(video))) : videos;
 }

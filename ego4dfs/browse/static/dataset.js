@@ -9,6 +9,7 @@ const MINUTES = [0, 1, 5, 10, 20, 30, 60, 120];
 const MOST = 20;
 
 const filter = filterOfPage();
+let all = [];
 let videos = [];
 
 function showNumbers() {
@@ -25,9 +26,9 @@ function showNumbers() {
     el("div", {}, el("dt", {}, name), el("dd", {}, number))));
 }
 
-/** Return bars of the number of videos with each value of a group. */
+/** Return bars of the videos with each value of a group; a bar replaces what the filter says of it. */
 function barsOf(key) {
-  return tally(videos, key).slice(0, MOST).map(([value, number]) => ({
+  return tally(filtered(all, filter, key), key).slice(0, MOST).map(([value, number]) => ({
     label: GROUPS[key].label(value),
     number,
     href: pageWith("index.html", restricted({ [key]: value })),
@@ -35,23 +36,29 @@ function barsOf(key) {
 }
 
 function durationBars() {
+  const others = new URLSearchParams(filter);
+  others.delete("min");
+  others.delete("max");
+  const counted = filtered(all, others);
   return MINUTES.map((from, place) => {
     const to = MINUTES[place + 1];
     const isInside = ({ duration_s }) =>
       duration_s !== null && duration_s >= from * 60 && !(duration_s >= to * 60);
-    const limits = to === undefined ? { min: from } : { min: from, max: to };
     return {
       label: to === undefined ? `${from} min and more` : `${from} – ${to} min`,
-      number: videos.filter(isInside).length,
-      href: pageWith("index.html", restricted(limits)),
+      number: counted.filter(isInside).length,
+      href: pageWith("index.html", restricted({ min: from, max: to })),
     };
   });
 }
 
-/** Return the filter with other values of some keys. */
+/** Return the filter with other values of some keys; undefined removes one. */
 function restricted(values) {
   const found = new URLSearchParams(filter);
-  for (const [key, value] of Object.entries(values)) found.set(key, value);
+  for (const [key, value] of Object.entries(values)) {
+    found.delete(key);
+    if (value !== undefined) found.set(key, value);
+  }
   return found;
 }
 
@@ -68,7 +75,8 @@ try {
   keepFilter(filter);
   const catalogue = await loadCatalogue();
   if (catalogue.problem) showError(new Error(catalogue.problem));
-  videos = filtered(catalogue.videos, filter);
+  all = catalogue.videos;
+  videos = filtered(all, filter);
   byId("filter-text").replaceChildren(...(String(filter)
     ? [`Only the ${count(videos.length)} videos of the filter. `, el("a", { href: "dataset.html" }, "All videos")] : []));
   showNumbers();

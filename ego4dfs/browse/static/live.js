@@ -21,11 +21,12 @@ function table({ header, right, rows }) {
 
 keepFilter();
 watchStatus();
-try {
-  for (;;) {
+for (;;) {
+  try {
     if (!document.hidden) show(await fetchJson("mounts"));
-    await new Promise((done) => setTimeout(done, PAUSE_MS));
+  } catch (error) {
+    showError(error);
+    if (error instanceof TypeError) break; // of fetch: the server has ended
   }
-} catch (error) {
-  showError(error);
+  await new Promise((done) => setTimeout(done, PAUSE_MS));
 }

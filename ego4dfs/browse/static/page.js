@@ -19,9 +19,13 @@ export async function watchStatus(changed = () => {}) {
     let status;
     try {
       status = await fetchJson("status");
-    } catch {
-      byId("status").textContent = "The server has ended.";
-      return;
+    } catch (error) {
+      if (error instanceof TypeError) { // of fetch: there is no connection
+        byId("status").textContent = "The server has ended.";
+        return;
+      }
+      await new Promise((done) => setTimeout(done, POLL_MS)); // it is busy
+      continue;
     }
     const now = status.annotations.filter((one) => ["ready", "failed"].includes(one.state)).length;
     show(status);

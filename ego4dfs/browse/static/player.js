@@ -78,9 +78,13 @@ function setWindow(start, end) {
   byId("command").textContent = isWindow ? words.filter(Boolean).join(" ") : "The video has no such window.";
 }
 
-/** Return seconds with at most three decimals, as paths of windows have them. */
+/**
+ * Return seconds with at most three decimals, as paths of windows have them.
+ *
+ * They are rounded up: a moment before a picture shows the one before it.
+ */
 function plain(seconds) {
-  return String(Math.max(0, Math.round(seconds * 1000) / 1000));
+  return String(Math.max(0, Math.ceil(seconds * 1000 - 1e-6) / 1000));
 }
 
 function secondOfAddress() {

@@ -18,7 +18,7 @@ async function search() {
   const words = byId("words").value.trim();
   history.replaceState(null, "", words ? `search.html?${new URLSearchParams({ q: words })}` : "search.html");
   const number = ++asked;
-  if (!words) return show({ tracks: {} }, "");
+  if (!words) return show({ tracks: {}, limited: [] }, "");
   try {
     const answer = await fetchJson("search", { q: words });
     if (number === asked) show(answer, words); // else a later question was answered before
@@ -27,13 +27,13 @@ async function search() {
   }
 }
 
-function show({ tracks, limit }, words) {
+function show({ tracks, limited }, words) {
   const named = inOrder(Object.keys(tracks).map((name) => ({ name }))).map(({ name }) => [name, tracks[name]]);
   found = named.flatMap(([, rows]) => rows);
-  byId("total").textContent = words ? `${counted(found.length, "result")} in ${counted(named.length, "track")}` : "";
+  byId("total").textContent = words ? `${limited.length ? "The first " : ""}${counted(found.length, "result")} in ${counted(named.length, "track")}` : "";
   byId("save-windows").hidden = !found.length;
   byId("results").replaceChildren(...named.map(([name, rows]) => {
-    const more = rows.length >= limit ? ` (the first ${count(limit)})` : "";
+    const more = limited.includes(name) ? " or more" : "";
     return el("section", { class: `result ${colourOf(name)}` },
       el("h2", {}, el("span", { class: "dot" }), dataText(name), el("span", { class: "minor" }, ` ${count(rows.length)}${more}`)),
       el("ul", {}, rows.map((row) => result(row, words))));
@@ -41,7 +41,7 @@ function show({ tracks, limit }, words) {
 }
 
 function result([uid, start_s, end_s, text], words) {
-  const link = `video.html?${new URLSearchParams({ uid })}#t=${Math.round(start_s * 1000) / 1000}`;
+  const link = `video.html?${new URLSearchParams({ uid })}#t=${start_s}`;
   const poster = el("img", { src: `api/poster?${new URLSearchParams({ uid })}`, alt: "", loading: "lazy", error: (event) => event.target.remove() });
   const times = end_s > start_s ? `${clock(start_s)} – ${clock(end_s)}` : clock(start_s);
   return el("li", {}, el("a", { href: link }, el("span", { class: "thumb" }, poster),
