@@ -125,7 +125,7 @@ def test_an_import_has_key_frames_and_no_bytes(servers, films):
 
 
 def test_sizes_that_were_imported_are_listed_without_a_head_request(servers):
-    dataset = samples.publish_files(servers.s3, "many", [10, 0, 7_000])
+    dataset = samples.publish_files(servers.s3, "many", [10, 1, 7_000])
 
     def lists(mount: Mounted) -> dict[str, float]:
         return dict(list_long(mount, dataset))

@@ -12,7 +12,7 @@ from ego4dfs.mount.kernel_readahead import KernelReadahead
 from ego4dfs.mount.operations import Operations
 from ego4dfs.store import ObjectFacts
 
-FILES = {f"{number:03}.json": bytes(number) for number in range(40)}
+FILES = {f"{number:03}.json": bytes(1 + number) for number in range(40)}
 UNKNOWN = "020.json"
 
 
