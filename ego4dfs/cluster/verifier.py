@@ -56,7 +56,8 @@ class DaskVerifier:
         if report.stopped_by is not None:
             raise report.stopped_by
         by_path = {one.path: one for found in self._found.values() for one in found}
-        if len(by_path) < len(items):  # a worker that lost this client ended its task early
+        # A worker that lost this client has ended its task early.
+        if any(item.path not in by_path for item in items):
             text = f"--dask {self.cluster.address}: not all files were checked"
             raise OutputError(text, hint=RUN_AGAIN)
         return [by_path[item.path] for item in items]
