@@ -135,12 +135,13 @@ def test_a_process_whose_cache_cannot_be_written_lets_nobody_wait(
 def test_the_blocks_of_a_long_request_are_taken_as_they_are_stored(make_reader, pool):
     """A process that waits reads what there is: it does not wait for the end of the request."""
     ref = CountingStore().put(URL, DATA)
-    hold = threading.Event()
+    begun, hold = threading.Event(), threading.Event()
 
     class Halting(CountingStore):
         def stream_range(self, url, start, stop, sink, **version) -> None:
             data = memoryview(DATA)
             sink(start, data[start : start + BLOCK_SIZE])
+            begun.set()
             assert hold.wait(60)
             sink(start + BLOCK_SIZE, data[start + BLOCK_SIZE : stop])
 
@@ -149,7 +150,7 @@ def test_the_blocks_of_a_long_request_are_taken_as_they_are_stored(make_reader, 
         make_reader(fast := CountingStore({URL: DATA})),
     )
     held = pool.submit(read, holder, ref, 0, SIZE)
-    wait_until(lambda: holder.downloads.in_flight)
+    assert begun.wait(60)  # a flight is claimed before its range is locked
     awaited = pool.submit(read, other, ref, 0, SIZE)
     wait_until(lambda: other.downloads.in_flight)
     assert read(other, ref, 0, BLOCK_SIZE) == DATA[:BLOCK_SIZE]
