@@ -23,7 +23,12 @@ from torch.utils.data import DataLoader  # noqa: E402
 from ego4dfs.torch import FeatureDataset, WindowDataset, WindowStream  # noqa: E402
 
 DATASET = "omnivore_video_swinl_fp16"
-FORMS = {"aaaa": "index in front", "bbbb": "b-frames", "cccc": "pictures begin later"}
+FORMS = {
+    "aaaa": "index in front",
+    "bbbb": "b-frames",
+    "cccc": "pictures begin later",
+    "dddd": "uneven times",
+}
 UIDS = [f"{number:032x}" for number in range(20)]
 WINDOWS = [(uid, n / 4, n / 4 + 0.5, f"{uid} {n}") for n in range(4, 8) for uid in FORMS]
 WORKERS = [(0, None), *((4, method) for method in ("fork", "spawn", "forkserver"))]

@@ -29,11 +29,13 @@ def encode(
     movflags: str = "",
     options: Mapping[str, str] | None = None,
     first_picture_s: float = 0,
+    lost_every: int | None = None,
     file_format: str = "mp4",
 ) -> bytes:
     """Return a video of SECONDS, 64x48, with a key frame every 12 frames, and noise as sound.
 
-    `first_picture_s` is when the pictures begin; the sound begins at 0.
+    `first_picture_s` is when the pictures begin; the sound begins at 0. Without each picture of
+    `lost_every`, they are not evenly spaced.
     """
     random = np.random.default_rng(1)
     slope = np.add.outer(np.arange(72), np.arange(64)) * 2
@@ -48,6 +50,8 @@ def encode(
             sound = container.add_stream("aac", rate=16_000, layout="mono") if audio else None
             for number in range(SECONDS * RATE):
                 picture = slope + 3 * number + random.integers(0, 8, slope.shape)
+                if lost_every and number % lost_every == 1:
+                    continue
                 frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="yuv420p")
                 frame.pts = number + round(first_picture_s * RATE)
                 container.mux(video.encode(frame))
@@ -75,6 +79,7 @@ FORMS: Mapping[str, Callable[[], bytes]] = {
     "negative offsets": functools.partial(
         encode, "libx264", movflags="+negative_cts_offsets", options={"preset": "veryfast"}
     ),
+    "uneven times": functools.partial(encode, lost_every=3),
     "pictures begin later": functools.partial(encode, first_picture_s=0.7),
     "quicktime": functools.partial(encode, file_format="mov"),
     "co64": lambda: with_co64(form("index at the end")),
