@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ego4dfs.metrics import Metrics
-from ego4dfs.near import NearTier, SharedFacts, shared_facts
+from ego4dfs.near import NearTier, SharedFacts, fact_table, shared_facts
 from ego4dfs.near.chunks import Damaged, encoded, table_name
 from ego4dfs.near.fact_table import Row, directory_of, merged, packed, unpacked
 from ego4dfs.near.writes import Writes
@@ -441,6 +441,24 @@ def test_facts_that_a_get_cannot_confirm_are_not_written(near, shared, facts):
     node.add(PREFIX + "a", facts, 100)
     node.flush()
     assert near.keys("") == []
+
+
+@pytest.mark.parametrize("url", [PREFIX + "x" * 2048, PREFIX + "a\nb", PREFIX + "\x7f"])
+def test_a_row_that_no_node_would_read_is_not_written(near, shared, url):
+    node = shared()
+    node.add(url, FACTS, 100)
+    node.flush()
+    assert near.keys("") == []
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_JSON_BYTES", 100), ("_MAX_COMMAS", 13)])
+def test_a_table_that_no_node_would_read_is_not_written(near, shared, monkeypatch, limit, value):
+    monkeypatch.setattr(fact_table, limit, value)
+    node = shared()
+    for name in ("a", "b,,,"):
+        node.add(PREFIX + name, FACTS, 100)
+        node.flush()
+    assert shared().facts([PREFIX + "a"]) == {PREFIX + "a": FACTS}
 
 
 def test_memory_and_tables_are_limited(near, shared, monkeypatch):

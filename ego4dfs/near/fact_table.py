@@ -10,6 +10,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ego4dfs.near.chunks import Damaged
@@ -43,12 +44,13 @@ def directory_of(url: str) -> str:
     return "/".join(parts[:-1]) if len(parts) > _DIRECTORIES and parts[-1] else ""
 
 
-def packed(rows: Mapping[str, Row]) -> bytes:
-    """Return rows by URL as the content of a table."""
+def packed(rows: Mapping[str, Row]) -> bytes | None:
+    """Return rows by URL as the content of a table, or None if `unpacked` would refuse it."""
     listed = [
         (url, f.size, f.etag, f.version_id, f.mtime_ns, said_s) for url, (f, said_s) in rows.items()
     ]
-    return zlib.compress(json.dumps(listed, separators=(",", ":")).encode())
+    data = json.dumps(listed, separators=(",", ":")).encode()
+    return zlib.compress(data) if _is_short(data) else None
 
 
 def unpacked(directory: str, content: bytes) -> dict[str, Row]:
@@ -60,8 +62,7 @@ def unpacked(directory: str, content: bytes) -> dict[str, Row]:
     unpacker = zlib.decompressobj()
     try:
         data = unpacker.decompress(content, MAX_JSON_BYTES)
-        is_short = unpacker.eof and data.count(b",") <= _MAX_COMMAS  # else a list may take 1 GiB
-        listed = json.loads(data) if is_short else None
+        listed = json.loads(data) if unpacker.eof and _is_short(data) else None
     except (zlib.error, ValueError, RecursionError):
         raise Damaged from None
     if not isinstance(listed, list) or len(listed) > MAX_ROWS:
@@ -82,17 +83,28 @@ def merged(stored: Mapping[str, Row], new: Mapping[str, Row]) -> dict[str, Row]:
     return found
 
 
+def is_possible(url: str, row: Row) -> bool:
+    """Return whether `unpacked` returns a row, of any values."""
+    facts, said_s = row
+    return (
+        0 < facts.size <= MAX_OBJECT_BYTES
+        and 0 <= facts.mtime_ns <= MAX_TIME_NS
+        and is_etag(facts.etag)
+        and facts.version_id.isprintable()
+        and url.isprintable()
+        and len(url) <= _MAX_URL
+        and said_s <= time.time() + _MAX_AHEAD_S
+    )
+
+
+def _is_short(data: bytes) -> bool:
+    return len(data) <= MAX_JSON_BYTES and data.count(b",") <= _MAX_COMMAS  # a list may take 1 GiB
+
+
 def _possible(listed: list[Any]) -> Iterator[tuple[str, Row]]:
     for values in listed:
-        try:
+        with suppress(TypeError, ValueError, AttributeError):
             url, size, etag, version_id, mtime_ns, said_s = values
-            is_right = 0 < size <= MAX_OBJECT_BYTES and 0 <= mtime_ns <= MAX_TIME_NS
-            is_right = is_right and is_etag(etag) and version_id.isprintable()
-            is_right = is_right and url.isprintable() and len(url) <= _MAX_URL
-            facts = ObjectFacts(int(size), etag, version_id, int(mtime_ns))
-            row = Row(facts, int(said_s))
-            is_right = is_right and row.said_s <= time.time() + _MAX_AHEAD_S
-        except (TypeError, ValueError, AttributeError, OverflowError):
-            continue
-        if is_right:
-            yield url, row
+            row = Row(ObjectFacts(size, etag, version_id, mtime_ns), said_s)
+            if type(size) is type(mtime_ns) is type(said_s) is int and is_possible(url, row):
+                yield url, row

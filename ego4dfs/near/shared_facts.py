@@ -14,12 +14,12 @@ from itertools import islice
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.near.chunks import Damaged, encoded, media_name, table_name
-from ego4dfs.near.fact_table import Row, directory_of, merged, packed, unpacked
+from ego4dfs.near.fact_table import Row, directory_of, is_possible, merged, packed, unpacked
 from ego4dfs.near.tier import NearFailed, NearTier
 from ego4dfs.near.writes import Writes
 from ego4dfs.runtime.recent import Recent
 from ego4dfs.store import ObjectFacts
-from ego4dfs.store.response_checks import is_etag, pin_of
+from ego4dfs.store.response_checks import pin_of
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +90,13 @@ class SharedFacts:
         """Write facts later that the store said at `said_s`, in seconds since the epoch.
 
         Facts that the table has are not replaced by those that were said before. Not written are
-        those of empty objects, whose size no GET confirms, and those that name no version.
+        those of empty objects, whose size no GET confirms, those that name no version, and those
+        that a reader of the table would refuse.
         """
-        directory = directory_of(url)
-        is_useful = directory and facts.size and facts.is_lasting and is_etag(facts.etag)
+        directory, row = directory_of(url), Row(facts, int(said_s))
+        is_useful = directory and facts.is_lasting and is_possible(url, row)
         if not (self._fills and is_useful):
             return
-        row = Row(facts, int(said_s))
         with self._lock:
             if self._is_closed or sum(map(len, self._unwritten.values())) >= MAX_UNWRITTEN:
                 return
@@ -204,6 +204,9 @@ class SharedFacts:
             if new == stored:
                 return True
             content = packed(new)
+            if content is None:
+                log.info("near tier: the facts of %s are too long to be shared", directory)
+                return True
             etag = found.etag if found is not None else ""
             if self._tier.put_if(name, encoded(name, content), etag=etag):
                 with self._lock:
