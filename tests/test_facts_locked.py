@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -130,6 +131,19 @@ def test_close_does_not_wait_for_a_response_that_never_comes(tmp_path, monkeypat
     facts.close()  # returns although the store does not answer before `gate` is set
     assert all(t.daemon for t in threading.enumerate() if t.name == "facts-head")
     store.gate.set()
+
+
+def test_a_response_after_the_close_is_returned_without_a_warning(tmp_path, caplog):
+    store = StallingStore({URLS[0]: b"abc"})
+    facts = FactsIndex(tmp_path, store)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(facts.get, URLS[0])
+        assert store.requested.wait(10)
+        facts.close()
+        store.gate.set()
+        assert waiting.result(60).size == 3
+    assert facts.peek(URLS[0]) == waiting.result()
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 @pytest.mark.parametrize("away", ["removed", "renamed"])

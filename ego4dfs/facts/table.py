@@ -220,7 +220,7 @@ class FactsTable:
         return not self.is_locked
 
     def close(self) -> None:
-        """Close the table; later uses fail."""
+        """Close the table; later uses find nothing and write nothing."""
         with fork_lock:
             self.disconnect()
             self._closed = True
@@ -304,6 +304,8 @@ class FactsTable:
             raise
 
     def _warn(self, error: Exception, what: str) -> None:
+        if self._closed:
+            return  # a request that ended after `close` is no fault of the index
         if is_locked(error) and what == "opened":
             self._locked_until_s = dict.fromkeys(self._locked_until_s, time.monotonic() + LOCKED_S)
         self._unusable.warning("the facts index cannot be %s: %s", what, error)
