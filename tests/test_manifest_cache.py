@@ -330,9 +330,15 @@ def test_a_manifest_that_was_imported_is_asked_for(tmp_path, store):
 
 def test_those_that_ask_at_the_same_moment_share_one_request(tmp_path):
     store = StallingStore({manifest_url("v2", "clips"): MANIFEST})
+    ready = threading.Barrier(4)  # so that no thread begins after the answer
+
+    def fetch(keeper):
+        ready.wait(60)
+        return keeper.fetch("v2", "clips")
+
     with ThreadPoolExecutor(4) as pool:
         keepers = [ManifestCache(tmp_path, store) for _ in range(4)]
-        found = [pool.submit(keeper.fetch, "v2", "clips") for keeper in keepers]
+        found = [pool.submit(fetch, keeper) for keeper in keepers]
         assert store.requested.wait(60)
         time.sleep(0.2)
         store.gate.set()

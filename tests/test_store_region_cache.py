@@ -223,8 +223,15 @@ def test_threads_that_wait_for_one_answer_share_its_failure(
 
     monkeypatch.setattr(NetworkSettings, "head", head)
     where = Regions("", lambda: "", Metrics())
+    ready = threading.Barrier(17)  # so that no thread begins after the answer
+
+    def region() -> str:
+        ready.wait(60)
+        return where.of("bucket")
+
     with ThreadPoolExecutor(16) as pool:
-        answers = [pool.submit(where.of, "bucket") for _ in range(16)]
+        answers = [pool.submit(region) for _ in range(16)]
+        ready.wait(60)
         time.sleep(0.3)
         gate.set()
         assert all(isinstance(answer.exception(30), StoreUnavailable) for answer in answers)
