@@ -102,6 +102,59 @@ def test_connections_do_not_grow_with_the_number_of_buckets(
     wait_until(lambda: gateway.connections <= 128)
 
 
+@pytest.mark.parametrize(
+    ("transport", "bound"),
+    [("obstore", "obstore_s3.MAX_IDLE"), ("s3fs", "s3fs_s3.MAX_CONNECTIONS")],
+)
+def test_idle_connections_are_kept_up_to_a_bound(
+    transport: str,
+    bound: str,
+    licensed: Aws,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"ego4dfs.store.{bound}", READERS)
+    monkeypatch.setattr("ego4dfs.store.obstore_s3.IDLE_TIMEOUT_S", 600)  # it closes none of them
+    url = bucket.put("a.bin", DATA)
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    gateway.faults.latency_s = 0.05  # so that requests run at the same time
+
+    def read(start: int) -> bool:
+        return bytes(store.read_range(url, start, start + 10).data) == DATA[start : start + 10]
+
+    with ThreadPoolExecutor(8 * READERS) as readers:
+        assert all(readers.map(read, range(32 * READERS)))
+    if transport == "obstore":
+        assert gateway.peak > READERS
+    wait_until(lambda: gateway.connections <= READERS, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("transport", "timeout"),
+    [
+        ("obstore", "ego4dfs.store.obstore_s3.IDLE_TIMEOUT_S"),
+        ("s3fs", "aiobotocore.config.DEFAULT_KEEPALIVE_TIMEOUT"),
+    ],
+)
+def test_idle_connections_are_closed_after_a_while(
+    transport: str,
+    timeout: str,
+    licensed: Aws,
+    gateway: Gateway,
+    bucket: Bucket,
+    opened: Callable[..., ObjectStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timeout, 1)
+    url = bucket.put("a.bin", DATA)
+    store = opened(endpoint_url=gateway.url, transport=transport)
+    assert store.head(url).size == len(DATA)
+    assert gateway.connections == 1
+    wait_until(lambda: gateway.connections == 0, 10.0)
+
+
 def test_many_failures_at_once_renew_a_client_once() -> None:
     made: list[float] = []
     clients: ClientPool[int] = ClientPool(lambda: 20.0)

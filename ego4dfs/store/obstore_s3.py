@@ -62,7 +62,8 @@ WHOLE_TIMEOUT_S = ATTEMPT_S
 """obstore's calls cannot be interrupted: this ends a body that arrives too slowly."""
 WATCHED_TIMEOUT_S = 6 * 3600.0
 """Slow bodies are read as they arrive, and abandoned below the minimum throughput."""
-IDLE_TIMEOUT_S = 20  # S3 closes idle connections after about this time
+IDLE_TIMEOUT_S = 20  # S3 closes idle connections after about this time; the pool looks as often
+MAX_IDLE = 128  # as many as the requests of a bucket: fewer would be closed between two bursts
 STREAM_PIECE_BYTES = 256 << 10  # a killed download loses this much of each connection
 SHORT_BYTES, SHORT_PIECE_BYTES = 1 << 20, 64 << 10  # a reader waits for the first bytes
 
@@ -334,6 +335,7 @@ def _client_options(
         "read_timeout": timedelta(seconds=read_timeout_s),
         "timeout": timedelta(seconds=whole_s),
         "pool_idle_timeout": timedelta(seconds=IDLE_TIMEOUT_S),
+        "pool_max_idle_per_host": str(MAX_IDLE),
         # Requests to any host but the endpoint, as after a redirect, fail here.
         "proxy_url": f"http://{NOWHERE}",
         "proxy_excludes": urlsplit(endpoint).hostname or "",
