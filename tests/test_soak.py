@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kit.mounts import mounts_below
 from kit.soak import fuse_timeout, schedule
+from kit.soak.flat import USED
 from kit.soak.report import HANG_S, Outcome
 from kit.soak.resources import Sample
 
@@ -100,15 +103,49 @@ def test_the_change_of_a_process_is_shown_if_it_was_not_started_again():
     [first, second] = [line.split("  ") for line in report.splitlines() if "mount" in line]
     assert [cell.strip() for cell in first if cell][1:] == [
         "1",
-        "50 100 110 (+10%)",
-        "20 20 20 (+0%)",
-        "5 5 5 (+0%)",
-        "30 30 30 (+0%)",
+        "50 100 110 (+10%) ≤110",
+        "20 20 20 (+0%) ≤20",
+        "5 5 5 (+0%) ≤5",
+        "30 30 30 (+0%) ≤30",
     ]
     assert [cell.strip() for cell in second if cell][1:] == [
         "2",
-        "50 100 60",
-        "20 20 20",
-        "5 5 5",
-        "30 30 30",
+        "50 100 60 ≤100",
+        "20 20 20 ≤20",
+        "5 5 5 ≤5",
+        "30 30 30 ≤30",
     ]
+
+
+def used(minutes: float, seed: int, leaks: str = "", per_minute: float = 0.0) -> list[Sample]:
+    """Return samples as those of a mount: what is used follows faults of seconds."""
+    rng = random.Random(seed)
+    busy, found = 0, []
+    for second in range(int(minutes * 60)):
+        if second % 2 == 0:  # another fault: of three in forty, all connections end
+            busy = 0 if rng.random() < 3 / 40 else max(0, min(23, busy + rng.randint(-6, 6)))
+        sample = Sample(second, 1, 118 + busy * rng.random(), 21 + (busy > 20), 2 + busy, 42)
+        kept = int(per_minute * second / 60)
+        found.append(replace(sample, **{leaks: getattr(sample, leaks) + kept}) if leaks else sample)
+    return found
+
+
+@pytest.mark.parametrize("minutes", [7.1, 20.0])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_leak_is_found_and_the_effect_of_faults_is_none(minutes, seed):
+    """One socket or file in a minute is found; of threads and memory, 5 % in a quarter."""
+    assert Outcome("run", samples={"mount 0": used(minutes, seed)}).is_right
+    leaks = {"sockets": 1, "files": 1, "threads": 12 / minutes, "rss_mib": 40 / minutes}
+    for what, per_minute in leaks.items():
+        outcome = Outcome("run", samples={"mount 0": used(minutes, seed, what, per_minute)})
+        [line] = outcome.broken["not flat in the second half"]
+        assert line.startswith(f"mount 0: {USED[what]}: ")
+        assert not outcome.is_right
+
+
+def test_what_a_process_uses_is_compared_in_long_runs_of_one_process_only():
+    long = used(7.1, 1, "sockets", 1)
+    assert not Outcome("run", samples={"mount 0": long}).is_right
+    assert Outcome("run", samples={"mount 0": long[: len(long) // 2]}).is_right
+    again = [*long[:-1], replace(long[-1], pid=2)]
+    assert Outcome("run", samples={"mount 0": again}).is_right

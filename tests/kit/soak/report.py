@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 
 from ego4dfs.runtime.deadline import ANSWER_S
 from kit.load import Load
+from kit.soak.flat import USED, growing, kept
 from kit.soak.resources import Sample
 
 HANG_S = ANSWER_S + 10.0  # the deadline of a call, and what a busy machine adds
-USED = {"rss_mib": "RSS MiB", "files": "files", "sockets": "sockets", "threads": "threads"}
 
 
 @dataclass
@@ -50,6 +49,7 @@ class Outcome:
             f"hangs (calls over {HANG_S:.0f} s)": self.hangs + slow,
             "aborted connections": self.aborted,
             "bound violations": self.violations,
+            "not flat in the second half": list(growing(self.samples)),
             "unreadable after the faults": self.unreadable,
             "actions that failed": self.failed,
             "left behind": self.left,
@@ -93,28 +93,10 @@ class Outcome:
         yield "reads compared", load.reads, "", ""
 
     def _processes(self) -> Iterable[tuple[object, ...]]:
-        """Yield what each process used: at the begin, and the medians of the last two quarters.
-
-        A single sample says little: it has the bytes of the reads that are in progress.
-        """
+        """Yield what each process used: first, least in the last two quarters, and at most."""
         for name, samples in self.samples.items():
-            quarter = len(samples) // 4
-            parts = (samples[:1], samples[-2 * quarter : -quarter], samples[-quarter:])
             starts = len({sample.pid for sample in samples})
-            yield name, starts, *(_used(what, [p for p in parts if p]) for what in USED)
-
-
-def _used(what: str, parts: Sequence[Sequence[Sample]]) -> str:
-    """Return the median of each part, and the change from the last but one to the last.
-
-    A process that was started again in these two has no change: it grows as at each start.
-    """
-    values = [median(getattr(sample, what) for sample in part) for part in parts]
-    text = " ".join(f"{value:.0f}" for value in values)
-    compared = parts[-2:]
-    if len({sample.pid for part in compared for sample in part}) > 1 or not values[-2:][0]:
-        return text
-    return f"{text} ({values[-1] / values[-2:][0] - 1:+.0%})"
+            yield name, starts, *(kept(samples, what) for what in USED)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -29,7 +29,10 @@ CACHE_SLACK = 2 << 20  # a block that is being written, and one that a walk has 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one process uses at a moment; `sockets` follow the faults, `files` do not."""
+    """What one process uses at a moment.
+
+    `sockets` are the two of a loop that wakes itself, and connections, which follow the faults.
+    """
 
     at_s: float
     pid: int
@@ -64,6 +67,14 @@ class Resources:
         self._over.set()
         self._thread.join()
 
+    def connections(self) -> int:
+        """Count the connections to the gateway that the processes have now."""
+        count = 0
+        for pid in self._processes().values():
+            with suppress(OSError):  # it has ended
+                count += self._connections(pid, _links(pid)).total()
+        return count
+
     def _run(self) -> None:
         while not self._over.is_set():
             self._sample()
@@ -73,7 +84,7 @@ class Resources:
     def _sample(self) -> None:
         for name, pid in self._processes().items():
             try:
-                links = [_link(entry) for entry in os.scandir(f"/proc/{pid}/fd")]
+                links = _links(pid)
                 sample = _sample_of(pid, links, time.monotonic() - self._began_s)
                 connections = self._connections(pid, links)
             except (OSError, TypeError):  # it has ended, perhaps while it was looked at
@@ -109,6 +120,11 @@ def _sample_of(pid: int, links: list[str], at_s: float) -> Sample:
     threads = int(re.search(r"Threads:\s+(\d+)", text)[1])
     sockets = sum(link.startswith("socket:[") for link in links)
     return Sample(at_s, pid, rss_kib / 1024, len(links) - sockets, sockets, threads)
+
+
+def _links(pid: int) -> list[str]:
+    """Return what the descriptors of a process refer to."""
+    return [_link(entry) for entry in os.scandir(f"/proc/{pid}/fd")]
 
 
 def _link(entry: os.DirEntry[str]) -> str:

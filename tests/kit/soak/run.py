@@ -18,6 +18,7 @@ from kit.random_reads import read_all
 from kit.soak import fuse_timeout, schedule
 from kit.soak.actions import REQUEST_TIMEOUT_S, Injector
 from kit.soak.files import publish
+from kit.soak.flat import COMPARED_FROM_S
 from kit.soak.network import Network
 from kit.soak.reader_process import Task
 from kit.soak.readers import ReadingProcess
@@ -28,6 +29,7 @@ CACHE_MIB = 64
 FSSPEC_PROCESSES = 4
 THREADS_OF_MOUNT, THREADS_OF_FSSPEC = 3, 1
 START_S = 180.0  # for the readers on a busy machine
+IDLE_S = 60.0  # pools close idle connections after 40 s at most
 PROGRESS_EVERY_S = 10.0
 ABORTED = ("ENOTCONN", "ECONNABORTED")
 
@@ -56,6 +58,8 @@ def run(
         _sum_up(outcome, injector, readers)
         read_all(injector.roots[0] / "v1/clips", outcome.load, outcome.unreadable)
         resources.stop()
+        if seconds >= COMPARED_FROM_S:
+            outcome.violations += _idle_connections(resources)
         outcome.samples, outcome.largest = resources.samples, resources.largest
         outcome.violations += [f"{what} ({n} times)" for what, n in resources.violations.items()]
         outcome.largest["evictions"] = status(injector.roots[0])["evictions"]
@@ -185,6 +189,15 @@ def _sum_up(outcome: Outcome, injector: Injector, readers: Sequence[ReadingProce
     outcome.aborted += injector.aborted
     outcome.failed += injector.failed
     outcome.faults, outcome.actions = injector.faults, injector.actions
+
+
+def _idle_connections(resources: Resources) -> list[str]:
+    """Return the connections that the mounts keep without a request: a pool must close them."""
+    try:
+        wait_until(lambda: not resources.connections(), IDLE_S)
+    except AssertionError:
+        return [f"{resources.connections()} connections are open after {IDLE_S:.0f} s without use"]
+    return []
 
 
 def _unmount(injector: Injector) -> list[str]:
