@@ -212,6 +212,17 @@ def test_results_of_a_sweep_are_on_disk_when_it_ends(open_index, monkeypatch):
     assert len(other.peek_many(URLS)) == len(URLS)
 
 
+def test_facts_that_came_with_bytes_are_on_disk_after_a_flush(open_index):
+    """`get_unread` reads no disk: the facts in memory are used, and else those of the request."""
+    store = CountingStore(objects())
+    index = open_index(store)
+    facts = {url: index.get_unread(url, store.head) for url in URLS[:3]}
+    assert facts == {url: index.get_unread(url, store.head) for url in URLS[:3]}
+    assert store.heads == URLS[:3]
+    index.flush()
+    assert open_index(CountingStore({})).peek_many(URLS) == facts
+
+
 def test_a_sweep_without_threads_requests_nothing_and_ends(open_index, monkeypatch):
     def refuse(_thread):
         raise RuntimeError("can't start new thread")

@@ -12,7 +12,7 @@ import pytest
 
 from ego4dfs import text
 from ego4dfs.errors import Ego4DError
-from ego4dfs.text import distinct_sizes
+from ego4dfs.text import counted, distinct_sizes
 from kit.data import HOSTILE
 
 
@@ -126,3 +126,14 @@ def test_a_program_without_a_last_handler_gets_no_output(monkeypatch):
 )
 def test_two_sizes_that_differ_look_different(sizes, shown):
     assert distinct_sizes(*sizes) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1000, "1000 files")]
+)
+def test_what_is_counted_has_its_plural(count, shown):
+    assert counted(count, "file") == shown
+
+
+def test_an_irregular_plural_is_given():
+    assert [counted(n, "is", "are") for n in (1, 2)] == ["1 is", "2 are"]

@@ -34,14 +34,18 @@ SOURCES = {
 
 TESTS = {
     "errors": ["test_errors.py", "test_hostile_text.py", "test_output.py", "test_text.py"],
-    "facts": ["test_facts*.py", "test_sqlite.py", "test_forks.py"],
+    "facts": [
+        *("test_facts*.py", "test_sqlite.py", "test_forks.py", "test_media_facts.py"),
+        *("test_near_facts.py", "test_index_file.py"),
+    ],
     "cache": [
         *("test_cache*.py", "test_edited_databases.py", "test_eviction.py", "test_forks.py"),
         "test_prefetch_to_cache.py",
     ],
     "reader": [
         *("test_reader*.py", "test_flights.py", "test_window.py", "test_background_verifier.py"),
-        *("test_etag_verifier.py", "test_blocks.py", "test_deadlines.py"),
+        *("test_etag_verifier.py", "test_blocks.py", "test_deadlines.py", "test_video_window.py"),
+        *("test_video_reads.py", "test_shared_fetches.py", "test_window_costs.py"),
     ],
     "store-errors": [
         *("test_store_classify.py", "test_store_re*.py", "test_store_breaker.py"),
