@@ -6,14 +6,18 @@ import os
 import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kit.mounts import mounts_below
+from kit.processes import wait_until
 from kit.soak import fuse_timeout, schedule
 from kit.soak.flat import USED
+from kit.soak.reader_process import Task
+from kit.soak.readers import ReadingProcess
 from kit.soak.report import HANG_S, Outcome
 from kit.soak.resources import Sample
 
@@ -94,58 +98,87 @@ def test_a_broken_promise_is_reported_and_fails_the_run():
 
 
 def test_the_change_of_a_process_is_shown_if_it_was_not_started_again():
-    def samples(rss_mib: float, pid: int) -> list[Sample]:
-        return [Sample(0.0, pid, rss_mib, 20, 5, 30)] * 10
+    def sample(at_s: float, rss_mib: float, pid: int = 1) -> Sample:
+        return Sample(at_s, pid, rss_mib, 20, 5, 30)
 
-    whole = samples(50, 1) + samples(90, 1) + samples(100, 1) + samples(110, 1)
-    again = samples(50, 1) + samples(90, 1) + samples(100, 1) + samples(60, 2)
-    report = str(Outcome("run", samples={"mount 0": whole, "mount 1": again}))
-    [first, second] = [line.split("  ") for line in report.splitlines() if "mount" in line]
-    assert [cell.strip() for cell in first if cell][1:] == [
+    whole = [sample(*one) for one in ((0, 50), (1, 130), (2, 100), (3, 105), (4, 111), (5, 110))]
+    again = [sample(0, 50), sample(2, 100), sample(4, 60, 2)]
+    rests = [(2.0, 3.0), (4.0, 5.0)]
+    report = str(Outcome("run", samples={"mount 0": whole, "mount 1": again}, rests=rests))
+    rows = [line.split("  ") for line in report.splitlines() if line.startswith("mount")]
+    [first, second] = [[cell.strip() for cell in row if cell][1:] for row in rows]
+    assert first == [
         "1",
-        "50 100 110 (+10%) ≤110",
+        "50 100 110 (+10%) ≤130",
         "20 20 20 (+0%) ≤20",
         "5 5 5 (+0%) ≤5",
         "30 30 30 (+0%) ≤30",
     ]
-    assert [cell.strip() for cell in second if cell][1:] == [
-        "2",
-        "50 100 60 ≤100",
-        "20 20 20 ≤20",
-        "5 5 5 ≤5",
-        "30 30 30 ≤30",
-    ]
+    assert second == ["2", "50 100 60 ≤100", "20 20 20 ≤20", "5 5 5 ≤5", "30 30 30 ≤30"]
+    short = str(Outcome("run", samples={"mount 0": whole}))
+    assert "50 ≤130" in short
 
 
 def used(minutes: float, seed: int, leaks: str = "", per_minute: float = 0.0) -> list[Sample]:
-    """Return samples as those of a mount: what is used follows faults of seconds."""
+    """Return samples as those of a mount: what it uses follows the faults, except at rest."""
     rng = random.Random(seed)
     busy, found = 0, []
     for second in range(int(minutes * 60)):
         if second % 2 == 0:  # another fault: of three in forty, all connections end
             busy = 0 if rng.random() < 3 / 40 else max(0, min(23, busy + rng.randint(-6, 6)))
-        sample = Sample(second, 1, 118 + busy * rng.random(), 21 + (busy > 20), 2 + busy, 42)
+        now = 0 if any(start <= second <= stop for start, stop in rests_of(minutes)) else busy
+        sample = Sample(second, 1, 118 + now + rng.random(), 21 + now // 8, 2 + now, 15 + now)
         kept = int(per_minute * second / 60)
         found.append(replace(sample, **{leaks: getattr(sample, leaks) + kept}) if leaks else sample)
     return found
 
 
-@pytest.mark.parametrize("minutes", [7.1, 20.0])
+def rests_of(minutes: float) -> list[tuple[float, float]]:
+    return [(30 * minutes - 15, 30 * minutes), (60 * minutes - 15, 60 * minutes)]
+
+
+@pytest.mark.parametrize("minutes", [5, 20])
 @pytest.mark.parametrize("seed", range(20))
 def test_a_leak_is_found_and_the_effect_of_faults_is_none(minutes, seed):
-    """One socket or file in a minute is found; of threads and memory, 5 % in a quarter."""
-    assert Outcome("run", samples={"mount 0": used(minutes, seed)}).is_right
-    leaks = {"sockets": 1, "files": 1, "threads": 12 / minutes, "rss_mib": 40 / minutes}
+    """One in a minute; of memory, a twentieth of it from one rest to the other."""
+    rests = rests_of(minutes)
+    assert Outcome("run", samples={"mount 0": used(minutes, seed)}, rests=rests).is_right
+    leaks = {"sockets": 1, "files": 1, "threads": 1, "rss_mib": 20 / minutes}
     for what, per_minute in leaks.items():
-        outcome = Outcome("run", samples={"mount 0": used(minutes, seed, what, per_minute)})
-        [line] = outcome.broken["not flat in the second half"]
+        samples = {"mount 0": used(minutes, seed, what, per_minute)}
+        outcome = Outcome("run", samples=samples, rests=rests)
+        [line] = outcome.broken["growth from rest to rest"]
         assert line.startswith(f"mount 0: {USED[what]}: ")
         assert not outcome.is_right
 
 
-def test_what_a_process_uses_is_compared_in_long_runs_of_one_process_only():
-    long = used(7.1, 1, "sockets", 1)
-    assert not Outcome("run", samples={"mount 0": long}).is_right
-    assert Outcome("run", samples={"mount 0": long[: len(long) // 2]}).is_right
-    again = [*long[:-1], replace(long[-1], pid=2)]
-    assert Outcome("run", samples={"mount 0": again}).is_right
+def test_what_a_process_keeps_is_compared_if_it_is_one_process():
+    leaking = used(5, 1, "sockets", 1)
+    assert Outcome("run", samples={"mount 0": leaking}).is_right
+    again = [replace(sample, pid=1 + (sample.at_s > 200)) for sample in leaking]
+    assert Outcome("run", samples={"mount 0": again}, rests=rests_of(5)).is_right
+
+
+def test_a_reading_process_begins_nothing_while_it_rests(tmp_path):
+    """Its operations fail at once here, for lack of a mount, and are counted."""
+    env = {**os.environ, "PYTHONPATH": f"{KIT}:{KIT.parent}"}
+    reader = ReadingProcess(Task("reader", str(tmp_path), 1, 1, "", 5.0, False), env)
+
+    def operations() -> int:
+        return sum(reader.found()[-1]["operations"].values())
+
+    def has_stopped() -> bool:
+        before = operations()
+        time.sleep(2.5)  # it reports each second
+        return operations() == before
+
+    try:
+        wait_until(operations)
+        reader.rest()
+        wait_until(has_stopped)
+        rested = operations()
+        reader.read_on()
+        wait_until(lambda: operations() > rested)
+        assert reader.end()
+    finally:
+        reader.close()

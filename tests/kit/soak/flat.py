@@ -1,8 +1,8 @@
-"""What the processes of a soak run keep: the least that each used in a quarter of the run.
+"""What the processes of a soak run keep at rest: in the middle of the run and at its end.
 
-What a process uses above that belongs to calls that run: the connections of a mount are twenty
-under one fault and none under the next, so their mean follows the faults, and a single sample even
-more. What leaks is never given back, so it raises the least.
+What a process uses while it reads belongs to calls that run, and to pools that keep threads and
+connections for as long as they may be needed again: both follow the faults, so neither a sample nor
+the mean of minutes shows a leak. At rest there is nothing but what is kept.
 """
 
 from __future__ import annotations
@@ -13,53 +13,53 @@ from dataclasses import dataclass
 from kit.soak.resources import Sample
 
 USED = {"rss_mib": "RSS MiB", "files": "files", "sockets": "sockets", "threads": "threads"}
-MAX_GROWTH = 0.05  # from the third quarter to the fourth
-COMPARED_FROM_S = 420.0
-"""Of shorter runs nothing is compared: memory and threads grow until they were needed once, and a
-quarter has to be longer than the minute in which one leaks."""
+MAX_GROWTH = 0.05  # from the first rest to the second
+Rest = tuple[float, float]
+"""The seconds of a run from which to which its processes rest and pools have ended what is idle."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What one process used: at the begin, least in the last two quarters, and at most."""
+    """What one process used: at the begin, least in each rest, and at most."""
 
     begin: float
-    third: float
-    fourth: float
+    rests: tuple[float, ...]
     largest: float
-    is_one_process: bool  # one that was started again in these quarters grows as at each start
+    is_one_process: bool  # one that was started again between two rests grows as at each start
 
     @property
     def growth(self) -> float:
-        """The growth from the third quarter to the fourth, as a share."""
-        return self.fourth / self.third - 1 if self.third else float(self.fourth > 0)
+        """The growth from the first rest to the last one, as a share."""
+        first, last = self.rests[0], self.rests[-1]
+        return last / first - 1 if first else float(last > 0)
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there are two rests of one process."""
+        return self.is_one_process and len(self.rests) > 1
 
     def __str__(self) -> str:
-        values = f"{self.begin:.0f} {self.third:.0f} {self.fourth:.0f}"
-        change = f" ({self.growth:+.0%})" if self.is_one_process else ""
+        values = " ".join(f"{value:.0f}" for value in (self.begin, *self.rests))
+        change = f" ({self.growth:+.0%})" if self.is_compared else ""
         return f"{values}{change} ≤{self.largest:.0f}"
 
 
-def kept(samples: Sequence[Sample], what: str) -> Kept:
+def kept(samples: Sequence[Sample], rests: Sequence[Rest], what: str) -> Kept:
     """Return what the samples of one process show of `what`, a key of USED."""
-    quarter = max(1, len(samples) // 4)
-    last, third = samples[-quarter:], samples[-2 * quarter : -quarter] or samples[:1]
+    parts = [[s for s in samples if start <= s.at_s <= stop] for start, stop in rests]
     values = [getattr(sample, what) for sample in samples]
     return Kept(
         values[0],
-        min(getattr(sample, what) for sample in third),
-        min(getattr(sample, what) for sample in last),
+        tuple(min(getattr(sample, what) for sample in part) for part in parts if part),
         max(values),
-        len({sample.pid for sample in (*third, *last)}) == 1,
+        len({sample.pid for part in parts for sample in part}) == 1,
     )
 
 
-def growing(samples: Mapping[str, Sequence[Sample]]) -> Iterator[str]:
-    """Yield what grew from the third quarter to the fourth by more than MAX_GROWTH."""
+def growing(samples: Mapping[str, Sequence[Sample]], rests: Sequence[Rest]) -> Iterator[str]:
+    """Yield what grew from one rest to the other by more than MAX_GROWTH."""
     for name, some in samples.items():
-        if some[-1].at_s - some[0].at_s < COMPARED_FROM_S:
-            continue
         for what, title in USED.items():
-            found = kept(some, what)
-            if found.is_one_process and found.growth > MAX_GROWTH:
+            found = kept(some, rests, what)
+            if found.is_compared and found.growth > MAX_GROWTH:
                 yield f"{name}: {title}: {found}"

@@ -1,6 +1,7 @@
 """A reading process of a soak run: `python -m kit.soak.reader_process JSON`.
 
-It prints what it has found as a line of JSON each second, and ends when its input is closed.
+It prints what it has found as a line of JSON each second. The lines of its input are REST and
+CONTINUE; it ends when its input is closed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from kit.soak.fsspec_reader import FsspecReader
 from kit.soak.mount_reader import MountReader
 from kit.soak.schedule import operation
 
+REST, CONTINUE = b"rest\n", b"continue\n"
 REPORT_EVERY_S = 1.0
 PAUSE_S = 0.05  # before the next operation if one fails at once: the mount may be dead
 
@@ -54,15 +56,18 @@ def main() -> int:
     """Read until the input is closed; always ends, even if calls hang."""
     task = Task(**json.loads(sys.argv[1]))
     logging.disable()  # the faults are expected; what they lead to is in the report
-    load, over = Load(), threading.Event()
+    load, over, may_read = Load(), threading.Event(), threading.Event()
+    may_read.set()
     shared = None if task.root else FsspecReader(load)
     threads = [
-        threading.Thread(target=_read, args=(task, number, load, over, shared), daemon=True)
+        threading.Thread(
+            target=_read, args=(task, number, load, over, may_read, shared), daemon=True
+        )
         for number in range(task.threads)
     ]
     for thread in threads:
         thread.start()
-    threading.Thread(target=_wait_for_end, args=(over,), daemon=True).start()
+    threading.Thread(target=_follow_input, args=(over, may_read), daemon=True).start()
     while not over.wait(REPORT_EVERY_S):
         _print(load)
     until = time.monotonic() + task.ends_after_s
@@ -74,11 +79,19 @@ def main() -> int:
     os._exit(0)
 
 
-def _read(task: Task, number: int, load: Load, over: threading.Event, shared: Reader) -> None:
+def _read(
+    task: Task,
+    number: int,
+    load: Load,
+    over: threading.Event,
+    may_read: threading.Event,
+    shared: Reader,
+) -> None:
     reader = shared or MountReader(
         Path(task.root), load, task.video_digest, always_there=task.always_there
     )
     for index in itertools.count():
+        may_read.wait()
         if over.is_set():
             break
         failed = load.failed.total()
@@ -90,9 +103,14 @@ def _read(task: Task, number: int, load: Load, over: threading.Event, shared: Re
         reader.close()
 
 
-def _wait_for_end(over: threading.Event) -> None:
-    sys.stdin.read()
+def _follow_input(over: threading.Event, may_read: threading.Event) -> None:
+    for line in sys.stdin.buffer:
+        if line == REST:
+            may_read.clear()
+        else:
+            may_read.set()
     over.set()
+    may_read.set()
 
 
 def _print(load: Load) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from kit.load import Load
-from kit.soak.reader_process import Task
+from kit.soak.reader_process import CONTINUE, REST, Task
 
 
 class ReadingProcess:
@@ -45,6 +45,14 @@ class ReadingProcess:
         self.kills += 1
         self._start()
 
+    def rest(self) -> None:
+        """Let it begin no operation until `read_on`."""
+        self._tell(REST)
+
+    def read_on(self) -> None:
+        """End its rest."""
+        self._tell(CONTINUE)
+
     def end(self) -> bool:
         """Let its calls end, and end it; return whether it has ended by itself."""
         self._process.stdin.close()
@@ -66,6 +74,10 @@ class ReadingProcess:
     def found(self) -> list[dict[str, Any]]:
         """Return the last report of each run."""
         return list(self._reports)
+
+    def _tell(self, line: bytes) -> None:
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
 
     def _start(self) -> None:
         task = replace(self._task, name=f"{self._task.name}-{self.kills}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ego4dfs.runtime.deadline import ANSWER_S
 from kit.load import Load
-from kit.soak.flat import USED, growing, kept
+from kit.soak.flat import USED, Rest, growing, kept
 from kit.soak.resources import Sample
 
 HANG_S = ANSWER_S + 10.0  # the deadline of a call, and what a busy machine adds
@@ -31,6 +31,7 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+    rests: list[Rest] = field(default_factory=list)
     largest: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -49,7 +50,7 @@ class Outcome:
             f"hangs (calls over {HANG_S:.0f} s)": self.hangs + slow,
             "aborted connections": self.aborted,
             "bound violations": self.violations,
-            "not flat in the second half": list(growing(self.samples)),
+            "growth from rest to rest": list(growing(self.samples, self.rests)),
             "unreadable after the faults": self.unreadable,
             "actions that failed": self.failed,
             "left behind": self.left,
@@ -93,10 +94,10 @@ class Outcome:
         yield "reads compared", load.reads, "", ""
 
     def _processes(self) -> Iterable[tuple[object, ...]]:
-        """Yield what each process used: first, least in the last two quarters, and at most."""
+        """Yield what each process used: at the begin, least in each rest, and at most."""
         for name, samples in self.samples.items():
             starts = len({sample.pid for sample in samples})
-            yield name, starts, *(kept(samples, what) for what in USED)
+            yield name, starts, *(kept(samples, self.rests, what) for what in USED)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -67,6 +67,11 @@ class Resources:
         self._over.set()
         self._thread.join()
 
+    @property
+    def now_s(self) -> float:
+        """The time since the first sample."""
+        return time.monotonic() - self._began_s
+
     def connections(self) -> int:
         """Count the connections to the gateway that the processes have now."""
         count = 0
@@ -85,7 +90,7 @@ class Resources:
         for name, pid in self._processes().items():
             try:
                 links = _links(pid)
-                sample = _sample_of(pid, links, time.monotonic() - self._began_s)
+                sample = _sample_of(pid, links, self.now_s)
                 connections = self._connections(pid, links)
             except (OSError, TypeError):  # it has ended, perhaps while it was looked at
                 continue
