@@ -11,7 +11,7 @@ import pytest
 
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
 from ego4dfs.store import MAX_TIME_NS, ObjectStore, WrongSize, breaker
-from ego4dfs.store.response_checks import header_of, missing_headers, pin_of, time_ns
+from ego4dfs.store.response_checks import header_of, is_etag, missing_headers, pin_of, time_ns
 from kit.gateway import Gateway, Reply
 
 if TYPE_CHECKING:
@@ -244,3 +244,13 @@ def test_a_session_token_is_not_sent_to_another_port_either(
         with pytest.raises(StoreUnavailable):
             call()
     assert elsewhere.seen == []
+
+
+@pytest.mark.parametrize("etag", ["5f-1", 'W/"5f"', "with blanks", "*"])
+def test_a_recorded_etag_that_a_store_can_have_sent_is_used(etag: str) -> None:
+    assert is_etag(etag)
+
+
+@pytest.mark.parametrize("etag", ["", '"quoted"', "line\nend", "ä", "\0"])
+def test_another_recorded_text_is_no_etag(etag: str) -> None:
+    assert not is_etag(etag)

@@ -228,3 +228,17 @@ def test_the_store_decides_how_long_a_pause_is_within_a_limit(pauses, retry_afte
     assert throttle.pause_s("a") == pause_s
     throttle.throttled("a", 0.1)
     assert throttle.pause_s("a") == pause_s
+
+
+def test_a_stop_during_a_wait_ends_it_and_no_further_attempt_is_made(clock, monkeypatch):
+    stop = Event()
+
+    def stopped(*_: float) -> float:
+        stop.set()
+        return 3600.0
+
+    monkeypatch.setattr(retry.random, "uniform", stopped)
+    request = Request(clock, *errors(2))
+    with pytest.raises(StoreUnavailable, match="failure 0"):
+        request.sent(POLICY, stop)
+    assert request.attempts == 1
