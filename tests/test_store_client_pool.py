@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 
 from ego4dfs.errors import StoreError
 from ego4dfs.store import ObjectStore, client_pool
+from ego4dfs.store import bucket as store_bucket
 from ego4dfs.store.client_pool import ClientPool
 from kit.gateway import Gateway
 from kit.processes import wait_until
@@ -153,6 +155,31 @@ def test_idle_connections_are_closed_after_a_while(
     assert store.head(url).size == len(DATA)
     assert gateway.connections == 1
     wait_until(lambda: gateway.connections == 0, 10.0)
+
+
+def test_idle_connections_of_a_bucket_of_the_lab_are_closed_at_a_later_request(
+    licensed: Aws, gateway: Gateway, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its requests use the connection that was used last."""
+    bucket.put("a.bin", DATA)
+    name, prefix = bucket.name, bucket.prefix.rstrip("/")
+    lab = store_bucket.Bucket(f"s3://{name}/{prefix}", endpoint_url=gateway.url)
+    gateway.faults.gate = threading.Event()
+
+    def read(_: int = 0) -> bool:
+        return lab.get("a.bin", 60.0) == DATA
+
+    with ThreadPoolExecutor(READERS) as readers:
+        reads = readers.map(read, range(READERS))
+        wait_until(lambda: gateway.concurrent == READERS)
+        gateway.faults.gate.set()
+        assert all(reads)
+    assert gateway.connections == READERS
+    monkeypatch.setattr(store_bucket, "IDLE_S", 0.0)
+    assert read()
+    wait_until(lambda: gateway.connections == 1, 20.0)
+    lab.close()
+    wait_until(lambda: gateway.connections == 0, 20.0)
 
 
 def test_many_failures_at_once_renew_a_client_once() -> None:

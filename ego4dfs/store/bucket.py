@@ -204,11 +204,20 @@ class Bucket:
         return TimedConnection(secure)
 
     def _keep(self, connection: TimedConnection) -> None:
+        """Keep a connection for later requests, and close those that were idle for too long.
+
+        The one that was used last is used first, so those of a burst would be kept for ever.
+        """
+        now_s, ended = time.monotonic(), []
         with self._lock:
+            while self._idle and now_s - self._idle[0][0] >= IDLE_S:
+                ended.append(self._idle.pop(0)[1])
             if connection.is_reusable and len(self._idle) < MAX_IDLE:
-                self._idle.append((time.monotonic(), connection))
-                return
-        connection.close()
+                self._idle.append((now_s, connection))
+            else:
+                ended.append(connection)
+        for one in ended:
+            one.close()
 
     def _checked(self, answer: Answer) -> Answer:
         if 200 <= answer.status < 300:
