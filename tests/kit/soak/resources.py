@@ -32,6 +32,8 @@ class Sample:
     """What one process uses at a moment.
 
     `sockets` are the two of a loop that wakes itself, and connections, which follow the faults.
+    `threads` are without the workers of libfuse that wait for the next request: it keeps some of
+    those that it has needed.
     """
 
     at_s: float
@@ -40,6 +42,7 @@ class Sample:
     files: int
     sockets: int
     threads: int
+    waiting_workers: int = 0
 
 
 class Resources:
@@ -97,7 +100,8 @@ class Resources:
             self.samples.setdefault(name, []).append(sample)
             self.largest["RSS MiB"] = max(self.largest["RSS MiB"], int(sample.rss_mib))
             self._check(f"{name}: MiB of memory", int(sample.rss_mib), MAX_RSS_MIB)
-            self._check(f"{name}: threads", sample.threads, MAX_THREADS)
+            threads = sample.threads + sample.waiting_workers
+            self._check(f"{name}: threads", threads, MAX_THREADS)
             self._check(f"{name}: descriptors", sample.files + sample.sockets, MAX_DESCRIPTORS)
             for bucket, count in connections.items():
                 self.largest["connections"] = max(self.largest["connections"], count)
@@ -124,7 +128,23 @@ def _sample_of(pid: int, links: list[str], at_s: float) -> Sample:
     rss_kib = int(re.search(r"VmRSS:\s+(\d+)", text)[1])
     threads = int(re.search(r"Threads:\s+(\d+)", text)[1])
     sockets = sum(link.startswith("socket:[") for link in links)
-    return Sample(at_s, pid, rss_kib / 1024, len(links) - sockets, sockets, threads)
+    workers = min(threads - 1, _waiting_workers(pid))
+    files = len(links) - sockets
+    return Sample(at_s, pid, rss_kib / 1024, files, sockets, threads - workers, workers)
+
+
+def _waiting_workers(pid: int) -> int:
+    """Count the threads that are in a system call on /dev/fuse."""
+    devices = {
+        f"{int(entry.name):#x}"
+        for entry in os.scandir(f"/proc/{pid}/fd")
+        if _link(entry) == "/dev/fuse"
+    }
+    found = 0
+    for task in Path(f"/proc/{pid}/task").iterdir() if devices else ():
+        with suppress(OSError):  # it has ended
+            found += (task / "syscall").read_text().split()[1:2] in [[one] for one in devices]
+    return found
 
 
 def _links(pid: int) -> list[str]:
