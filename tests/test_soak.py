@@ -140,10 +140,12 @@ def rests_of(minutes: float) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("minutes", [5, 20])
 @pytest.mark.parametrize("seed", range(20))
 def test_a_leak_is_found_and_the_effect_of_faults_is_none(minutes, seed):
-    """One in a minute; of memory, a twentieth of it from one rest to the other."""
+    """One in a minute; of memory, in long runs, a twentieth of it from one rest to the other."""
     rests = rests_of(minutes)
     assert Outcome("run", samples={"mount 0": used(minutes, seed)}, rests=rests).is_right
-    leaks = {"sockets": 1, "files": 1, "threads": 1, "rss_mib": 20 / minutes}
+    leaks = {"sockets": 1, "files": 1, "threads": 1}
+    if minutes == 20:
+        leaks["rss_mib"] = 1
     for what, per_minute in leaks.items():
         samples = {"mount 0": used(minutes, seed, what, per_minute)}
         outcome = Outcome("run", samples=samples, rests=rests)

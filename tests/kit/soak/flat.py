@@ -14,6 +14,9 @@ from kit.soak.resources import Sample
 
 USED = {"rss_mib": "RSS MiB", "files": "files", "sockets": "sockets", "threads": "threads"}
 MAX_GROWTH = 0.05  # from the first rest to the second
+MEMORY_AFTER_S = 600.0
+"""Memory is compared if the rests are so far apart: in its first minutes a process still grows, to
+the most that its calls have needed at one moment."""
 Rest = tuple[float, float]
 """The seconds of a run from which to which its processes rest and pools have ended what is idle."""
 
@@ -58,8 +61,10 @@ def kept(samples: Sequence[Sample], rests: Sequence[Rest], what: str) -> Kept:
 
 def growing(samples: Mapping[str, Sequence[Sample]], rests: Sequence[Rest]) -> Iterator[str]:
     """Yield what grew from one rest to the other by more than MAX_GROWTH."""
+    is_short = bool(rests) and rests[-1][0] - rests[0][0] < MEMORY_AFTER_S
+    compared = {what: title for what, title in USED.items() if what != "rss_mib" or not is_short}
     for name, some in samples.items():
-        for what, title in USED.items():
+        for what, title in compared.items():
             found = kept(some, rests, what)
             if found.is_compared and found.growth > MAX_GROWTH:
                 yield f"{name}: {title}: {found}"
