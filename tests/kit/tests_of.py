@@ -55,7 +55,7 @@ TESTS = {
     "copies": [
         *("test_copies*.py", "test_journal*.py", "test_foreign_records.py", "test_prefetch_p*.py"),
         *("test_prefetch_names.py", "test_prefetch_state.py", "test_name_collisions.py"),
-        "test_folder.py",
+        *("test_folder.py", "test_prefetch_shards.py", "test_verify_shards.py"),
     ],
     "media": [
         *("test_media_*.py", "test_video.py", "test_window_file.py", "test_clip.py"),
