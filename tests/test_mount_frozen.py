@@ -209,7 +209,7 @@ def test_another_mount_namespace_that_uses_a_mount_is_named(mount, arguments, mo
     root = mount(*arguments)
     pid = status(root)["pid"]
     line = "echo ready; exec sleep 600"
-    with held(*unshare("private"), "sh", "-c", line) as holder:
+    with held(*unshare("private", keep=root), "sh", "-c", line) as holder:
         with pytest.raises(MountError) as caught:
             unmount(root)
         text = str(caught.value)
@@ -220,6 +220,14 @@ def test_another_mount_namespace_that_uses_a_mount_is_named(mount, arguments, mo
         assert is_running(pid)
         assert not is_mounted(root)
     wait_until(lambda: not is_running(pid))
+
+
+def test_a_namespace_of_a_test_holds_no_mount_of_another_test(mount, arguments):
+    root = mount(*arguments)
+    pid = status(root)["pid"]
+    with held(*unshare("private"), "sh", "-c", "echo ready; exec sleep 600"):
+        unmount(root)
+        assert not is_running(pid)
 
 
 def test_a_bind_mount_that_uses_a_mount_is_named(mount, arguments, tmp_path, monkeypatch):

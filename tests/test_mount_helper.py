@@ -11,6 +11,7 @@ import pytest
 
 from kit.cli import complaint, without
 from kit.mounts import is_mounted
+from kit.namespaces import unshare
 
 HELPER = [sys.executable, "-c", "from ego4dfs.cli import mount_helper as m; exit(m.main())"]
 # A namespace in which /sbin has the helper too; mount(8) searches nowhere else.
@@ -58,7 +59,7 @@ def test_mount_of_an_fstab_line_and_umount(release, licensee, tmp_path, libfuse)
     where = str(mountpoint).replace(" ", r"\040")
     table = tmp_path / "fstab"
     table.write_text(f"ego4d {where} fuse.ego4dfs {','.join(options)} 0 0\n")
-    line = ["unshare", "--mount", "sh", "-c", IN_NAMESPACE.replace('" $3 ', '" $5 '), "sh"]
+    line = [*unshare("private"), "sh", "-c", IN_NAMESPACE.replace('" $3 ', '" $5 '), "sh"]
     words = [str(sbin), str(table), str(mountpoint), f"{release.version}/clips/b.json", where]
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(

@@ -22,9 +22,10 @@ PACKAGE = Path(__file__).parents[2]
 
 # What `unshare --mount --propagation WHICH` does, in a chroot too: there "/" is no mount whose
 # propagation could be changed, but entering the namespace that one is in leads to its real root.
+# The FUSE mounts of other tests are detached: it would hold them after they were unmounted.
 _UNSHARE = """
-import ctypes, os, sys
-NEWNS, RECURSIVE = 0x20000, 0x4000
+import ctypes, os, re, sys
+NEWNS, RECURSIVE, DETACH = 0x20000, 0x4000, 2
 FLAGS = {"slave": 0x80000, "private": 0x40000}
 libc = ctypes.CDLL(None, use_errno=True)
 def check(result):
@@ -34,16 +35,24 @@ check(libc.unshare(NEWNS))
 root = os.open("/", os.O_RDONLY)
 check(libc.setns(os.open("/proc/self/ns/mnt", os.O_RDONLY), NEWNS))
 check(libc.mount(None, b"/", None, FLAGS[sys.argv[1]] | RECURSIVE, None))
+for line in open("/proc/self/mountinfo", "rb"):
+    place, kind = line.split()[4], line.split(b" - ")[1]
+    path = re.sub(rb"\\\\(\\d{3})", lambda code: bytes([int(code[1], 8)]), place)
+    if kind.startswith(b"fuse") and path != os.fsencode(sys.argv[2]):
+        libc.umount2(path, DETACH)
 os.fchdir(root)
 os.chroot(".")
 os.chdir("/")
-os.execvp(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
-def unshare(propagation: str) -> tuple[str, ...]:
-    """Return the first words of a command that runs in a mount namespace of its own."""
-    return (sys.executable, "-c", _UNSHARE, propagation)
+def unshare(propagation: str, keep: Path | str = "") -> tuple[str, ...]:
+    """Return the first words of a command that runs in a mount namespace of its own.
+
+    It has the mounts that there are, but of those by FUSE only the one at `keep`.
+    """
+    return (sys.executable, "-c", _UNSHARE, propagation, str(keep))
 
 
 class Namespace:
@@ -134,11 +143,6 @@ def _reachable(directory: Path) -> str:
     for number, path in enumerate(inside):
         quoted = shlex.quote(str(path))
         lines.append(f"mkdir -p {quoted} && mount --bind $stage/{number} {quoted}")
-    # The namespace has copies of outside mounts, which would keep them busy.
-    lines.append(
-        "awk '/ - fuse.ego4dfs / {print $5}' /proc/self/mountinfo"
-        ' | while read -r path; do umount -l "$(printf %b "$path")" 2>/dev/null || true; done'
-    )
     # A minimal system has no /etc/mtab, which fusermount requires.
     lines.append(
         "[ -e /etc/mtab ] || { cp -a /etc $stage/own-etc && mount --bind $stage/own-etc /etc"

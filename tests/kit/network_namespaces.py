@@ -33,8 +33,11 @@ class Network:
         return f"{self._net}.{self.nodes.index(node) + 2}"
 
     def within(self, node: str) -> list[str]:
-        """Return the first words of a command that runs on a node."""
-        return [_ip(), "netns", "exec", self._name(node)]
+        """Return the first words of a command that runs on a node.
+
+        `ip netns exec` would hold all mounts in another mount namespace until the command ends.
+        """
+        return ["nsenter", f"--net=/run/netns/{self._name(node)}"]
 
     def relay(self, url: str) -> str:
         """Forward connections to a server on loopback; return the URL that the nodes use.
