@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from ego4dfs.cli import browse as browse_command
-from ego4dfs.cli import browse_live, parser_of
+from ego4dfs.cli import browse_live, browse_redirect, parser_of
+from ego4dfs.cli.browse_redirect import redirect_file
 from kit.browse import FIRST
 from kit.cli import complaint, run_cli, unwarned
 from kit.processes import wait_until
@@ -46,23 +47,61 @@ def test_the_commands_of_the_pages_select_the_same_datasets(words, published):
     assert '"datasets_option":"--datasets full_scale annotations"' in text
 
 
-def test_a_browser_is_opened_without_the_token_in_its_arguments(words, licensee, tmp_path):
-    """It gets a private file that leads to the address, and that ends with the server."""
-    browser = tmp_path / "browser"
-    browser.write_text(
+@pytest.fixture
+def browser(licensee, tmp_path) -> dict[str, str]:
+    """The environment with a browser that writes its arguments into the file `told`."""
+    program = tmp_path / "browser"
+    program.write_text(
         f'#!/bin/sh\necho "$@" >{tmp_path}/told.part\nmv {tmp_path}/told.part {tmp_path}/told\n'
     )
-    browser.chmod(0o755)
-    env = {**licensee, "BROWSER": str(browser)}
-    with server_process("browse", *words, env=env) as (process, url):
+    program.chmod(0o755)
+    return {**licensee, "BROWSER": str(program)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_browser_is_opened_without_the_token_in_its_arguments(words, browser, tmp_path, number):
+    """It gets a private file that leads to the address, and that ends with the server."""
+    with server_process("browse", *words, env=browser) as (process, url):
         told = tmp_path / "told"
         wait_until(told.exists)
         file = Path(unquote(urlsplit(told.read_text().strip()).path))
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert re.findall('url=([^"]+)"', file.read_text()) == [url]
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(60) == 0
     assert not file.exists()
+
+
+def test_the_file_of_a_killed_process_is_removed_by_the_next_one(words, browser, tmp_path):
+    def files():
+        return set((tmp_path / "cache").rglob("ego4dfs-browse-*.html"))
+
+    with server_process("browse", *words, env=browser) as (_, _url):
+        wait_until((tmp_path / "told").exists)
+    [left] = files()  # it was killed
+    with redirect_file("http://used", left.parent) as used:
+        assert files() == {used}
+        with redirect_file("http://other", left.parent) as other:
+            assert files() == {used, other}
+    assert files() == set()
+
+
+def test_where_browsers_are_snaps_the_file_is_where_they_can_read(monkeypatch, tmp_path):
+    """They see no hidden directory of the home directory."""
+    home, cache, snaps = tmp_path / "home", tmp_path / "home" / ".cache", tmp_path / "snap"
+    for directory in (home, cache, snaps):
+        directory.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(browse_redirect, "_SNAPS", (snaps,))
+    with redirect_file("http://x", cache) as page:
+        assert (page.parent, stat.S_IMODE(page.stat().st_mode)) == (home, 0o600)
+    monkeypatch.setenv("HOME", str(tmp_path / "absent"))
+    with redirect_file("http://x", cache) as page:
+        assert page.parent == cache
+    snaps.rmdir()
+    monkeypatch.setenv("HOME", str(home))
+    with redirect_file("http://x", cache) as page:
+        assert page.parent == cache
 
 
 def test_no_browser_is_opened_without_a_display_or_with_no_open(words, licensee, tmp_path):
@@ -77,7 +116,7 @@ def test_no_browser_is_opened_without_a_display_or_with_no_open(words, licensee,
         with server_process("browse", *words, *more, env=env) as (_, url):
             assert Client.of(url).get("").status == 200
     assert not told.exists()
-    assert list((tmp_path / "cache").rglob("browse-*.html")) == []
+    assert list((tmp_path / "cache").rglob("*.html")) == []
 
 
 def test_a_mount_that_is_none_is_an_error(words, tmp_path):

@@ -60,7 +60,7 @@ def test_it_ends_by_a_signal_while_a_client_takes_nothing(arguments, release, nu
         assert unwarned(process.stderr.read()) == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_ends_by_a_signal_after_its_last_line(arguments, number):
     """Before the server handles signals."""
     for _ in range(2):
@@ -70,6 +70,15 @@ def test_it_ends_by_a_signal_after_its_last_line(arguments, number):
             process.send_signal(number)
             assert process.wait(60) == 0
             assert unwarned(process.stderr.read()) == ""
+
+
+def test_a_server_that_nohup_has_started_outlives_its_terminal(arguments):
+    ignoring = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
+    with serving(*arguments, "--bind", "0", before=ignoring) as (process, url):
+        process.send_signal(signal.SIGHUP)
+        assert Client.of(url).get("").status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 def test_the_address_has_a_token_that_no_list_of_processes_shows(arguments, tmp_path):

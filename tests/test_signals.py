@@ -73,12 +73,12 @@ def in_its_own_code(call):
 
 @pytest.mark.fault(
     area="processes",
-    fault="Ctrl-C or SIGTERM while Python runs code from which nothing can be raised",
+    fault="Ctrl-C, SIGTERM or SIGHUP while Python runs code from which nothing can be raised",
     face="every command",
     sees="the end of the command, as at any other moment",
     deadline="at once",
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     "where",
     [
@@ -102,6 +102,17 @@ def test_an_interrupt_ends_a_command_wherever_it_comes(where, number, capfd):
     assert guard(run) == 130
     assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == before
     assert capfd.readouterr().err == ""
+
+
+def test_a_command_that_ignores_sighup_goes_on():
+    """As one that nohup has started."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminated_as_interrupted():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_other_errors_of_such_code_are_reported_as_python_does(monkeypatch):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import html
+import logging
 import os
-import secrets
 import threading
 import webbrowser
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager
 
 from ego4dfs.cache import prepare_directory
 from ego4dfs.cli.browse_live import LiveTables
+from ego4dfs.cli.browse_redirect import redirect_file
 from ego4dfs.cli.mounts import check_mounted
 from ego4dfs.cli.options import add_cache, add_selection, add_store, config_from, path_of
 from ego4dfs.cli.output import ExitCode, say
@@ -23,17 +22,17 @@ from ego4dfs.cli.signals import terminated_as_interrupted
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
 from ego4dfs.datasets import VERSION_DEFAULT
-from ego4dfs.files import write_atomic
 from ego4dfs.files.mountinfo import resolve_path
 from ego4dfs.mount import tune_memory
 from ego4dfs.runtime.listen import http_url, listening_socket
 from ego4dfs.text import shell_word
 from ego4dfs.vfs import open_vfs
 
+log = logging.getLogger(__name__)
+
 DEFAULT_ADDRESS = "127.0.0.1:0"
 
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-_REDIRECT = '<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={}">\n'
 
 
 def add_arguments(parser: Parser) -> None:
@@ -52,7 +51,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve the pages until Ctrl-C or SIGTERM."""
+    """Serve the pages until Ctrl-C, SIGTERM or SIGHUP."""
     tune_memory()  # 50 clients at once take 200 MiB with it, and 300 without
     output_is_optional()
     config = config_from(args)
@@ -108,13 +107,14 @@ def _opened(url: str, config: Config, *, is_wanted: bool) -> Iterator[None]:
     if not is_wanted or not any(os.environ.get(name) for name in _DISPLAYS):
         yield
         return
-    page = prepare_directory(config.cache_dir) / f"browse-{secrets.token_hex(8)}.html"
-    write_atomic(page, _REDIRECT.format(html.escape(url)).encode())
-    threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
-    try:
+    with ExitStack() as stack:
+        try:
+            page = stack.enter_context(redirect_file(url, prepare_directory(config.cache_dir)))
+        except OSError as error:
+            log.warning("no browser is opened: %s", error)
+        else:
+            threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
         yield
-    finally:
-        Path(page).unlink(missing_ok=True)
 
 
 def _say(url: str, *, has_token: bool) -> None:

@@ -66,7 +66,7 @@ def add_server(parser: Parser, default: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C, SIGTERM or SIGHUP."""
     output_is_optional()
     config = config_from(args)
     host, port = address_of(args)

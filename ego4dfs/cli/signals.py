@@ -21,16 +21,27 @@ _AGAIN_S = 0.01
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which batch schedulers send, end a run as Ctrl-C does."""
+    """Let SIGTERM, which batch schedulers send, end a run as Ctrl-C does.
+
+    So does SIGHUP, which a terminal sends when it is closed, unless it is ignored, as by nohup.
+    """
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _ending_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    """Return SIGTERM, and SIGHUP unless this process ignores it."""
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        return (signal.SIGTERM,)
+    return (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager

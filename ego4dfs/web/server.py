@@ -23,11 +23,11 @@ END_S = 2
 CONNECTIONS = 1000
 """Connections at a time. A request on another one is answered with 503."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve_tree(vfs: VFS, listener: socket.socket, token: str, pages: Pages | None = None) -> None:
-    """Serve a tree to the clients of `listener` until SIGINT or SIGTERM."""
+    """Serve a tree to the clients of `listener` until SIGINT, SIGTERM, or SIGHUP if not ignored."""
     server = server_of(vfs, listener, token, pages)
     with _ended_by_signals(server):
         server.run([listener])
@@ -66,7 +66,11 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
     def end(*_: object) -> None:
         server.should_exit = True
 
-    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    before = {
+        number: signal.signal(number, end)
+        for number in _SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # by nohup
+    }
     try:
         yield
     finally:

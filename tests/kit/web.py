@@ -6,7 +6,7 @@ import http.client
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -67,10 +67,17 @@ class Client:
 
 @contextmanager
 def server_process(
-    command: str, *words: str, prints: str = "Ego4D is at ", env: Mapping[str, str] | None = None
+    command: str,
+    *words: str,
+    prints: str = "Ego4D is at ",
+    env: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `serve` or `browse`; yield the process and the address that it prints."""
-    line = [*EGO4DFS, command, *words]
+    """Run `serve` or `browse`; yield the process and the address that it prints.
+
+    `before` is a program that runs the command which follows it.
+    """
+    line = [*before, *EGO4DFS, command, *words]
     pipe = subprocess.PIPE
     process = subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=env)
     try:
