@@ -350,6 +350,21 @@ def test_answers_are_compressed_for_those_who_ask(client):
     assert gzip.decompress(packed.body) == plain.body
 
 
+@pytest.mark.parametrize(
+    ("accepted", "is_packed"),
+    [
+        *(("gzip;q=0", False), ("gzip; q=0.0, *", False), ("br", False), ("", False)),
+        *(("GZIP;q=0.1", True), ("br, *;q=0.5", True), ("*;q=0", False), ("gzip;q=x", False)),
+    ],
+)
+def test_gzip_is_sent_to_those_who_accept_it_only(client, accepted, is_packed):
+    found = client.get("browse/api/mounts", Accept_Encoding=accepted)
+    assert ("Content-Encoding" in found.headers, found.headers["Vary"]) == (
+        is_packed,
+        "Accept-Encoding",
+    )
+
+
 LARGE = seeded("media", 6 << 20)
 
 

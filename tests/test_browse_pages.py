@@ -79,7 +79,7 @@ def page(chromium: Browser, client: Client) -> Iterator[Page]:
 
 def test_videos_are_filtered_and_the_filter_is_exported(page: Page):
     page.goto("")
-    expect(page.locator("#total")).to_have_text("3 videos, 8 s")
+    expect(page.locator("#total")).to_have_text("3 videos, 8 s, 1 of unknown length")
     expect(page.locator(".card")).to_have_count(3)
     expect(page.locator(".card").first).to_contain_text("Cooking")
     expect(page.locator(".card").first).to_contain_text("3 narrations")
@@ -209,6 +209,49 @@ def test_the_dataset_page_counts_what_the_filter_admits(page: Page):
     expect(page.locator(".card")).to_have_count(2)
     page.get_by_role("link", name="Dataset").click()
     expect(page.locator("#filter-text")).to_contain_text("Only the 2 videos of the filter.")
+
+
+def test_videos_of_unknown_length_are_left_out_of_lengths_and_counted(page: Page):
+    page.goto("dataset.html")
+    expect(page.locator("#numbers")).to_contain_text("Length8 sOf unknown length1")
+    caption = page.locator("figcaption", has_text="Duration")
+    expect(caption).to_have_text("Duration videos, without 1 video of unknown length")
+    bar = page.get_by_role("link", name="0 – 1 min: 2 videos")
+    bar.click()
+    expect(page.locator("#total")).to_have_text("2 videos, 8 s")
+    for order in ("longest", "shortest"):
+        page.goto(f"?sort={order}")
+        expect(page.locator(".card .badge").last).to_have_text("?")
+
+
+@pytest.mark.parametrize(
+    "query", ["benchmark=EM", "university=Cmu&scenario=cooking", "split=EM:VAL"]
+)
+def test_the_case_of_a_filter_in_an_address_does_not_matter(page: Page, query):
+    for name in ("", "dataset.html"):
+        page.goto(f"{name}?{query}")
+        expect(page.locator("#total, #filter-text")).to_contain_text("1 video")
+    page.goto(f"?{query}")
+    checked = page.locator("#groups input:checked")
+    expect(checked).to_have_count(query.count("="))
+
+
+def test_a_button_says_that_it_has_copied_for_a_moment(page: Page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("")
+    page.locator("#export summary").click()
+    button = page.locator("#copy-command")
+    button.click()
+    expect(button).to_have_text("Copied")
+    button.click()
+    expect(button).to_have_text("Copy")
+    assert page.evaluate("navigator.clipboard.readText()").startswith("ego4dfs mount")
+
+
+def test_every_page_has_one_heading_of_the_first_level(page: Page):
+    for name in ("index", "dataset", "search", "live", "video"):
+        page.goto(f"{name}.html?uid={FIRST}")
+        expect(page.locator("h1")).to_have_count(1)
 
 
 def test_pages_fit_a_phone_and_need_no_mouse(page: Page):

@@ -12,6 +12,7 @@ from importlib import resources
 
 from starlette.requests import Request
 from starlette.responses import Response
+from werkzeug.http import parse_accept_header
 
 from ego4dfs.browse.annotations import AnnotationIndexes
 from ego4dfs.browse.catalogue import Catalogue
@@ -179,7 +180,14 @@ def _encoded(document: object) -> bytes:
 
 
 def _json(compressed: bytes, request: Request) -> Response:
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
-        headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    headers = {"Vary": "Accept-Encoding"}
+    if _accepts_gzip(", ".join(request.headers.getlist("Accept-Encoding"))):
+        headers["Content-Encoding"] = "gzip"
         return Response(compressed, headers=headers, media_type="application/json")
-    return Response(gzip.decompress(compressed), media_type="application/json")
+    return Response(gzip.decompress(compressed), headers=headers, media_type="application/json")
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Return whether Accept-Encoding admits gzip: by its name, else by `*`, and not with q=0."""
+    qualities = {name.lower(): quality for name, quality in parse_accept_header(header)}
+    return qualities.get("gzip", qualities.get("*", 0.0)) > 0

@@ -38,6 +38,17 @@ export function filterOfPage() {
   return new URLSearchParams([...given].filter(([key, value]) => KEYS.includes(key) && value));
 }
 
+/** Return a filter with its values spelled as those of the videos: an address may have EM for em. */
+export function spelled(videos, filter) {
+  const known = Object.fromEntries(Object.entries(GROUPS).map(([key, { of }]) => {
+    const values = videos.flatMap(of);
+    // A value is also its own spelling, where two differ in their case only.
+    return [key, new Map([...values.map((value) => [value.toLowerCase(), value]), ...values.map((value) => [value, value])])];
+  }));
+  const spelling = (key, value) => known[key]?.get(value) ?? known[key]?.get(value.toLowerCase()) ?? value;
+  return new URLSearchParams([...filter].map(([key, value]) => [key, spelling(key, value)]));
+}
+
 /** Return the address of a page of this server with a filter. */
 export function pageWith(page, filter) {
   return String(filter) ? `${page}?${filter}` : page;
@@ -56,11 +67,17 @@ export function filtered(videos, filter, except = "") {
   const text = (filter.get("text") || "").trim().toLowerCase();
   if (text) tests.push((video) => video.uid.includes(text));
   const minutes = ["min", "max"].map((key) => (filter.has(key) ? Number(filter.get(key)) : NaN));
-  if (!Number.isNaN(minutes[0])) tests.push((video) => video.duration_s >= minutes[0] * 60);
+  if (!Number.isNaN(minutes[0])) tests.push((video) => video.duration_s !== null && video.duration_s >= minutes[0] * 60);
   if (!Number.isNaN(minutes[1])) {
     tests.push((video) => video.duration_s !== null && video.duration_s < minutes[1] * 60);
   }
   return tests.length ? videos.filter((video) => tests.every((test) => test(video))) : videos;
+}
+
+/** Return the length of the videos in seconds, and how many have an unknown one that is left out. */
+export function lengthOf(videos) {
+  const known = videos.filter((video) => video.duration_s !== null);
+  return { seconds: known.reduce((sum, video) => sum + video.duration_s, 0), unknown: videos.length - known.length };
 }
 
 /** Return the number of videos with each value of a group, the most frequent first. */

@@ -1,22 +1,24 @@
 /** The page of numbers and plots of all videos, or of those of the filter. */
 
-import { GROUPS, filterOfPage, filtered, loadCatalogue, pageWith, tally } from "./catalogue.js";
+import { GROUPS, filterOfPage, filtered, lengthOf, loadCatalogue, pageWith, spelled, tally } from "./catalogue.js";
 import { barChart } from "./chart.js";
-import { byId, count, duration, el, fetchJson, showError } from "./dom.js";
+import { byId, count, counted, duration, el, fetchJson, showError } from "./dom.js";
 import { keepFilter, watchStatus } from "./page.js";
 
 const MINUTES = [0, 1, 5, 10, 20, 30, 60, 120];
 const MOST = 20;
 
-const filter = filterOfPage();
+let filter = filterOfPage();
 let all = [];
 let videos = [];
 
 function showNumbers() {
   const narrations = videos.reduce((sum, video) => sum + (video.narrations || 0), 0);
+  const { seconds, unknown } = lengthOf(videos);
   const numbers = [
     ["Videos", count(videos.length)],
-    ["Length", duration(videos.reduce((sum, video) => sum + (video.duration_s || 0), 0))],
+    ["Length", duration(seconds)],
+    ...(unknown ? [["Of unknown length", count(unknown)]] : []),
     ["Universities", count(tally(videos, "university").length)],
     ["Scenarios", count(tally(videos, "scenario").length)],
     ...tally(videos, "has").map(([name, number]) => [`With ${GROUPS.has.label(name)}`, count(number)]),
@@ -35,18 +37,22 @@ function barsOf(key) {
   }));
 }
 
-function durationBars() {
+/** Return the videos that the filter admits, whatever it says of their length. */
+function ofAnyLength() {
   const others = new URLSearchParams(filter);
   others.delete("min");
   others.delete("max");
-  const counted = filtered(all, others);
+  return filtered(all, others);
+}
+
+function durationBars(found) {
   return MINUTES.map((from, place) => {
     const to = MINUTES[place + 1];
     const isInside = ({ duration_s }) =>
       duration_s !== null && duration_s >= from * 60 && !(duration_s >= to * 60);
     return {
       label: to === undefined ? `${from} min and more` : `${from} – ${to} min`,
-      number: counted.filter(isInside).length,
+      number: found.filter(isInside).length,
       href: pageWith("index.html", restricted({ min: from, max: to })),
     };
   });
@@ -63,12 +69,15 @@ function restricted(values) {
 }
 
 function showCharts() {
-  const charts = [["Duration", durationBars()]];
+  const found = ofAnyLength();
+  const { unknown } = lengthOf(found);
+  const note = unknown ? `, without ${counted(unknown, "video")} of unknown length` : "";
+  const charts = [["Duration", durationBars(found), note]];
   for (const key of ["benchmark", "university", "split", "scenario"]) {
-    charts.push([GROUPS[key].title, barsOf(key)]);
+    charts.push([GROUPS[key].title, barsOf(key), ""]);
   }
-  byId("charts").replaceChildren(...charts.filter(([, bars]) => bars.length).map(([title, bars]) =>
-    el("figure", {}, el("figcaption", {}, title, el("span", { class: "minor" }, " videos")), barChart(title, bars))));
+  byId("charts").replaceChildren(...charts.filter(([, bars]) => bars.length).map(([title, bars, note]) =>
+    el("figure", {}, el("figcaption", {}, title, el("span", { class: "minor" }, ` videos${note}`)), barChart(title, bars))));
 }
 
 try {
@@ -76,9 +85,10 @@ try {
   const catalogue = await loadCatalogue();
   if (catalogue.problem) showError(new Error(catalogue.problem));
   all = catalogue.videos;
+  filter = spelled(all, filter);
   videos = filtered(all, filter);
   byId("filter-text").replaceChildren(...(String(filter)
-    ? [`Only the ${count(videos.length)} videos of the filter. `, el("a", { href: "dataset.html" }, "All videos")] : []));
+    ? [`Only the ${counted(videos.length, "video")} of the filter. `, el("a", { href: "dataset.html" }, "All videos")] : []));
   showNumbers();
   showCharts();
   watchStatus(async () => {

@@ -5,6 +5,8 @@
  * are set with `element.style`, which the Content-Security-Policy of the pages allows.
  */
 
+const COPIED_MS = 1200;
+const copied = new WeakMap(); // buttons, with their own text and the timer that restores it
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Return an element; attributes that are functions are listeners, those that are null are left out. */
@@ -102,10 +104,17 @@ export function download(name, text) {
 export async function copy(text, button, source) {
   try {
     await navigator.clipboard.writeText(text);
-    const before = button.textContent;
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = before), 1200);
   } catch {
     getSelection().selectAllChildren(source);
+    return;
   }
+  // After a second click the text is "Copied" already.
+  const { label = button.textContent, timer } = copied.get(button) || {};
+  clearTimeout(timer);
+  button.textContent = "Copied";
+  const restore = () => {
+    button.textContent = label;
+    copied.delete(button);
+  };
+  copied.set(button, { label, timer: setTimeout(restore, COPIED_MS) });
 }

@@ -1,16 +1,16 @@
 /** The page of all videos: cards, a page of them at a time, and the filter beside them. */
 
 import {
-  GROUPS, filterOfPage, filtered, loadCatalogue, mountCommand, pageWith, windowsCsv,
+  GROUPS, filterOfPage, filtered, lengthOf, loadCatalogue, mountCommand, pageWith, spelled, windowsCsv,
 } from "./catalogue.js";
 import { byId, clock, copy, count, counted, dataText, download, duration, el, fetchJson, showError } from "./dom.js";
 import { groupFields } from "./facets.js";
 import { keepFilter, watchStatus } from "./page.js";
 
 const PAGE_SIZE = 60;
-const ORDERS = {
-  longest: (a, b) => (b.duration_s || 0) - (a.duration_s || 0),
-  shortest: (a, b) => (a.duration_s || 0) - (b.duration_s || 0),
+const ORDERS = { // those of unknown length are last
+  longest: (a, b) => (b.duration_s ?? -1) - (a.duration_s ?? -1),
+  shortest: (a, b) => (a.duration_s ?? 1e9) - (b.duration_s ?? 1e9),
 };
 
 let catalogue;
@@ -36,8 +36,9 @@ function show({ addsHistory = false } = {}) {
   if (addsHistory) history.pushState(null, "", url);
   else history.replaceState(null, "", url);
   keepFilter(filter);
-  const hours = shown.reduce((sum, video) => sum + (video.duration_s || 0), 0);
-  byId("total").textContent = `${counted(shown.length, "video")}, ${duration(hours)}`;
+  const { seconds, unknown } = lengthOf(shown);
+  const others = unknown ? `, ${count(unknown)} of unknown length` : "";
+  byId("total").textContent = `${counted(shown.length, "video")}, ${duration(seconds)}${others}`;
   byId("cards").replaceChildren(
     ...shown.slice((page - 1) * PAGE_SIZE, page * PAGE_SIZE).map(card),
   );
@@ -120,7 +121,7 @@ function listen() {
   byId("previous").addEventListener("click", () => turn(-1));
   byId("next").addEventListener("click", () => turn(1));
   addEventListener("popstate", () => {
-    filter = filterOfPage();
+    filter = spelled(catalogue.videos, filterOfPage());
     page = pageOfAddress();
     fillFields();
     show();
@@ -140,6 +141,7 @@ try {
   byId("sort").value = new URLSearchParams(location.search).get("sort") || "";
   catalogue = await loadCatalogue();
   if (catalogue.problem) showError(new Error(catalogue.problem));
+  filter = spelled(catalogue.videos, filter);
   fillFields();
   listen();
   show();

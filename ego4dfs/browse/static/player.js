@@ -100,7 +100,7 @@ function describe() {
   const facts = found
     ? [
         found.universities.join(", "),
-        duration(found.duration_s || 0),
+        found.duration_s === null ? "" : duration(found.duration_s),
         ...found.benchmarks.map(GROUPS.benchmark.label),
         ...found.splits,
       ]
