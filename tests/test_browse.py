@@ -195,6 +195,16 @@ def test_a_search_finds_texts_with_all_words(browse, published):
         assert sorted(row[3] for rows in tracks.values() for row in rows) == sorted(found), words
 
 
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [("BA==", [2]), ("BQ==", [0, 2]), ("_w==", [0, 1, 2]), ("AA==", []), ("x", []), ("", [])],
+)
+def test_a_search_is_of_the_videos_at_places_of_the_catalogue(client, places, found):
+    searched = [answer(client, f"search?q={word}&videos={places}") for word in ("knife", "alert")]
+    rows = [row for one in searched for rows in one["tracks"].values() for row in rows]
+    assert {row[0] for row in rows} == {(FIRST, SECOND, OTHER)[place] for place in found}
+
+
 def test_a_search_says_of_which_annotations_it_returns_only_the_first(client, monkeypatch):
     assert answer(client, "search?q=knife")["limited"] == []
     monkeypatch.setattr("ego4dfs.browse.pages.RESULTS", 1)

@@ -162,6 +162,23 @@ def test_a_narration_is_searched_and_its_window_is_cut(page: Page):
         assert sum(1 for _ in clip.decode(video=0)) == 30
 
 
+def test_a_search_is_within_the_filter_and_says_so(page: Page):
+    page.goto("?university=CMU&benchmark=em")
+    expect(page.locator(".card")).to_have_count(1)
+    page.get_by_role("link", name="Search").click()
+    expect(page.locator("#filter-text")).to_contain_text("Only in the 1 video of the filter.")
+    page.get_by_label("Words of narrations").fill("knife")
+    expect(page.locator(".result li")).to_have_count(3)
+    assert page.url.endswith("search.html?university=cmu&benchmark=em&q=knife")
+    page.reload()
+    expect(page.locator(".result li")).to_have_count(3)
+    expect(page.locator(".result a").first).to_have_attribute("href", re.compile("benchmark=em"))
+    page.get_by_role("link", name="All videos").click()
+    expect(page.locator(".result li")).to_have_count(4)
+    assert page.url.endswith("search.html?q=knife")
+    expect(page.locator("#filter-text")).to_be_empty()
+
+
 def test_tracks_can_be_pointed_at_clicked_and_listed(page: Page):
     page.goto(f"video.html?uid={FIRST}")
     query = page.locator(".strip", has_text="nlq_train").locator("rect")

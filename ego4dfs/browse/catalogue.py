@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import logging
 import threading
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,19 @@ class Catalogue:
         """Return the catalogue as JSON, compressed with gzip. Raises as `paths` does."""
         self.paths()
         return self._encoded
+
+    def at_places(self, places: str) -> AbstractSet[str]:
+        """Return the uids of some videos, given as a bit for each of the catalogue, in base64.
+
+        The filter of a page is applied in the browser. Bits after the last video count as none, and
+        so does what is no base64. Raises as `paths` does.
+        """
+        try:
+            bits = base64.urlsafe_b64decode(places)
+        except ValueError:
+            bits = b""
+        videos = zip(range(8 * len(bits)), self.paths(), strict=False)
+        return {uid for place, uid in videos if bits[place >> 3] >> (place & 7) & 1}
 
     def _load(self) -> None:
         datasets = self._config.datasets or VIDEO_DATASETS

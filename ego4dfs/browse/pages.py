@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib import resources
@@ -130,8 +130,12 @@ class BrowserPages:
         return [counts.get(uid, 0) for uid in self._catalogue.paths()] if counts else []
 
     def _search(self, given: Mapping[str, str]) -> object:
+        """Return what has the words `q`; with `videos`, only in those of these places."""
         words = given.get("q", "")[:_WORDS_CHARACTERS]
-        found = self._indexes.search(words, self._catalogue.paths().keys(), RESULTS)
+        uids: Collection[str] = self._catalogue.paths().keys()
+        if "videos" in given:
+            uids = self._catalogue.at_places(given["videos"])
+        found = self._indexes.search(words, uids, RESULTS)
         tracks = defaultdict[str, list[object]](list)
         for one in (one for rows in found for one in rows):
             row = (one.uid, seconds(one.start_s), seconds(one.end_s), printable(one.text))

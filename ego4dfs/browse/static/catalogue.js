@@ -80,6 +80,16 @@ export function lengthOf(videos) {
   return { seconds: known.reduce((sum, video) => sum + video.duration_s, 0), unknown: videos.length - known.length };
 }
 
+/** Return which videos of all a filter admits: a bit for each, in base64, as `api/search` takes it. */
+export function placesOf(videos, found) {
+  const bits = new Uint8Array(Math.ceil(videos.length / 8));
+  const admitted = new Set(found);
+  videos.forEach((video, place) => {
+    if (admitted.has(video)) bits[place >> 3] |= 1 << (place & 7);
+  });
+  return btoa(Array.from(bits, (byte) => String.fromCharCode(byte)).join("")).replaceAll("+", "-").replaceAll("/", "_");
+}
+
 /** Return the number of videos with each value of a group, the most frequent first. */
 export function tally(videos, key) {
   const counts = new Map();

@@ -1,6 +1,6 @@
 /** The page of the search in narrations and annotations; each result leads to its second. */
 
-import { loadCatalogue, windowsCsv } from "./catalogue.js";
+import { filterOfPage, filtered, loadCatalogue, pageWith, placesOf, spelled, windowsCsv } from "./catalogue.js";
 import { byId, clock, count, counted, dataText, download, el, fetchJson, showError } from "./dom.js";
 import { keepFilter, watchStatus } from "./page.js";
 import { colourOf, inOrder } from "./segments.js";
@@ -9,6 +9,9 @@ const PAUSE_MS = 150;
 const BEFORE_S = 1; // as `prefetch --windows` has it for narrations
 const AFTER_S = 0.5;
 
+let filter = filterOfPage();
+let only = {}; // the parameter of the videos that the filter admits
+let isLoaded = false; // before, it is not known which ones these are
 let names = new Map();
 let found = [];
 let asked = 0;
@@ -16,11 +19,14 @@ let asked = 0;
 /** Search for what is written, and put it into the address. */
 async function search() {
   const words = byId("words").value.trim();
-  history.replaceState(null, "", words ? `search.html?${new URLSearchParams({ q: words })}` : "search.html");
+  history.replaceState(null, "", pageWith("search.html", new URLSearchParams([...filter, ...(words ? [["q", words]] : [])])));
+  const all = byId("filter-text").querySelector("a");
+  if (all) all.href = pageWith("search.html", new URLSearchParams(words ? { q: words } : {}));
+  if (!isLoaded) return;
   const number = ++asked;
   if (!words) return show({ tracks: {}, limited: [] }, "");
   try {
-    const answer = await fetchJson("search", { q: words });
+    const answer = await fetchJson("search", { q: words, ...only });
     if (number === asked) show(answer, words); // else a later question was answered before
   } catch (error) {
     showError(error);
@@ -41,7 +47,7 @@ function show({ tracks, limited }, words) {
 }
 
 function result([uid, start_s, end_s, text], words) {
-  const link = `video.html?${new URLSearchParams({ uid })}#t=${start_s}`;
+  const link = `video.html?${new URLSearchParams([...filter, ["uid", uid]])}#t=${start_s}`;
   const poster = el("img", { src: `api/poster?${new URLSearchParams({ uid })}`, alt: "", loading: "lazy", error: (event) => event.target.remove() });
   const times = end_s > start_s ? `${clock(start_s)} – ${clock(end_s)}` : clock(start_s);
   return el("li", {}, el("a", { href: link }, el("span", { class: "thumb" }, poster),
@@ -65,6 +71,16 @@ function showSources(annotations) {
   sources.querySelector("ul").replaceChildren(...annotations.map((one) =>
     el("li", {}, dataText(one.name), el("span", { class: "minor" }, `: ${one.state}`,
       one.problem && [", ", dataText(one.problem)]))));
+}
+
+/** Search the videos of the filter only, and say so. */
+function showFilter(videos) {
+  filter = spelled(videos, filter);
+  if (!String(filter)) return;
+  const found = filtered(videos, filter);
+  only = { videos: placesOf(videos, found) };
+  byId("filter-text").replaceChildren(`Only in the ${counted(found.length, "video")} of the filter. `,
+    el("a", { href: "search.html" }, "All videos"));
 }
 
 /** Offer the results as windows; a narration is a moment, from 1 s before it to 0.5 s after it. */
@@ -93,6 +109,8 @@ watchStatus((status) => {
 });
 loadCatalogue()
   .then((catalogue) => {
+    showFilter(catalogue.videos);
+    isLoaded = true;
     names = new Map(catalogue.videos.map((video) => [video.uid, video.scenarios[0] || video.uid]));
     return search();
   })
