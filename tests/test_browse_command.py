@@ -40,10 +40,14 @@ def test_it_serves_the_pages_and_the_tree_until_a_signal(words, published):
         assert unwarned(process.stderr.read()) == ""
 
 
-def test_the_commands_of_the_pages_select_the_same_datasets(words, published):
-    with server_process("browse", *words, "--no-open") as (_, url):
+def test_the_commands_of_the_pages_select_the_same_store_and_datasets(words, published, licensee):
+    """The store is named even if a variable of this process has named it."""
+    store = ["--endpoint-url", licensee["AWS_ENDPOINT_URL"]]
+    env = {**licensee, "EGO4DFS_AWS_PROFILE_NAME": "default"}
+    with server_process("browse", *words, *store, "--no-open", env=env) as (_, url):
         text = Client.of(url).get("api/catalogue").body.decode()
     assert f'"version_option":"--version {published.version}"' in text
+    assert f'"store_options":"--aws_profile_name default {" ".join(store)}"' in text
     assert '"datasets_option":"--datasets full_scale annotations"' in text
 
 

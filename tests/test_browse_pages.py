@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.cli import parser_of
-from kit.browse import FIRST, HOSTILE, LONG, SECOND
+from kit.browse import FIRST, HOSTILE, LONG, SECOND, STORE
 from kit.processes import wait_until
 from kit.web import Client
 
@@ -91,7 +91,7 @@ def test_videos_are_filtered_and_the_filter_is_exported(page: Page):
     expect(page.locator("#total")).to_have_text("1 video, 4 s")
     page.locator("#export summary").click()
     assert page.locator("#command").inner_text() == (
-        "ego4dfs mount ~/ego4d_data --benchmarks em --universities cmu"
+        f"ego4dfs mount ~/ego4d_data {STORE} --benchmarks em --universities cmu"
     )
     with page.expect_download() as saved:
         page.locator("#save-uids").click()
@@ -109,7 +109,7 @@ def test_videos_are_filtered_and_the_filter_is_exported(page: Page):
     page.goto("?benchmark=--source%3Dx")  # a name in a manifest becomes no option
     expect(page.locator(".card")).to_have_count(1)
     assert page.locator("#command").text_content() == (
-        "ego4dfs mount ~/ego4d_data --video_uid_file uids.txt"
+        f"ego4dfs mount ~/ego4d_data {STORE} --video_uid_file uids.txt"
     )
 
 
@@ -153,7 +153,7 @@ def test_a_narration_is_searched_and_its_window_is_cut(page: Page):
     assert video.evaluate("one => one.currentTime") == pytest.approx(76.5 / 30, abs=1e-3)
     page.get_by_role("button", name="picks up the knife").click()
     wait_for_video(page, "currentTime == 0.5")
-    expect(page.locator("#command")).to_contain_text(f"ego4dfs clip {FIRST} 0.5 2.5")
+    expect(page.locator("#command")).to_have_text(f"ego4dfs clip {FIRST} 0.5 2.5 {STORE}")
     page.locator("#end").fill("1.5")
     with page.expect_download() as saved:
         page.get_by_role("link", name="Download MP4").click()

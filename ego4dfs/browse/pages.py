@@ -155,9 +155,9 @@ def open_pages(
 ) -> Iterator[BrowserPages]:
     """Yield the pages of a selection, and read its annotations in the background meanwhile.
 
-    `given` is what the printed commands need: `version_option` and `datasets_option`, which select
-    the same version and datasets, and `mountpoint`, where paths begin. `mounts` returns what the
-    live page shows, as JSON has it. Raises CacheError.
+    `given` is what the printed commands need: `version_option`, `store_options` and
+    `datasets_option`, which select the same version, store and datasets, and `mountpoint`, where
+    paths begin. `mounts` returns what the live page shows, as JSON has it. Raises CacheError.
     """
     directory = derived_directory(vfs.session, config)
     indexes = AnnotationIndexes(vfs, config, directory)

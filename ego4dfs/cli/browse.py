@@ -90,8 +90,15 @@ def _given(config: Config, mountpoint: str) -> dict[str, str]:
     """Return what the commands on the pages need."""
     version = [] if config.version == VERSION_DEFAULT else ["--version", config.version]
     datasets = ["--datasets", *config.datasets] if config.datasets else []
+    store = {
+        "--aws_profile_name": config.aws_profile_name,
+        "--endpoint-url": config.endpoint_url,
+        "--source": config.source,
+    }
+    given = [word for option, value in store.items() if value for word in (option, value)]
     return {
         "version_option": " ".join(map(shell_word, version)),
+        "store_options": " ".join(map(shell_word, given)),
         "datasets_option": " ".join(map(shell_word, datasets)),
         "mountpoint": mountpoint,
     }

@@ -21,7 +21,13 @@ FIRST, SECOND, OTHER, CLIP = (f"0000000{n}-0000-4000-8000-000000000000" for n in
 HOSTILE = "<script>alert('1')</script><img src=x onerror=alert(2)>&\"\u202e"
 LONG = "long " + "x" * (1 << 20)
 MOUNTS = {"tables": [{"header": ["MOUNT"], "right": [False], "rows": [[HOSTILE]]}], "errors": []}
-GIVEN = {"version_option": "", "datasets_option": "", "mountpoint": "/mnt/ego4d"}
+STORE = "--endpoint-url http://127.0.0.1:1"
+GIVEN = {
+    "version_option": "",
+    "store_options": STORE,
+    "datasets_option": "",
+    "mountpoint": "/mnt/ego4d",
+}
 
 
 def narrated(*sentences: tuple[float, str]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ export function mountCommand(catalogue, filter) {
     !catalogue.is_filtered &&
     keys.every((key) => key in options && filter.getAll(key).every((value) => WORD.test(value))) &&
     (catalogue.splits_are_options || !filter.has("split"));
-  const words = ["ego4dfs mount ~/ego4d_data", catalogue.version_option, catalogue.datasets_option];
+  const words = ["ego4dfs mount ~/ego4d_data", catalogue.version_option, catalogue.store_options, catalogue.datasets_option];
   if (isExpressible) {
     for (const key of keys) words.push(options[key], ...filter.getAll(key));
   } else {

@@ -74,7 +74,7 @@ function setWindow(start, end) {
   byId("save").download = `${uid}_${name}.mp4`;
   const isPlain = path.split("/")[1] === "full_scale" && !uid.startsWith("-");
   const what = isPlain ? uid : path;
-  const words = ["ego4dfs clip", shellWord(what), plain(from), plain(to), catalogue.version_option];
+  const words = ["ego4dfs clip", shellWord(what), plain(from), plain(to), catalogue.version_option, catalogue.store_options];
   byId("command").textContent = isWindow ? words.filter(Boolean).join(" ") : "The video has no such window.";
 }
 
