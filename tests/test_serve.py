@@ -6,9 +6,10 @@ import functools
 import io
 import os
 import signal
+import socket
 import subprocess
 import threading
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ import pytest
 from kit import media
 from kit.cli import complaint, run_cli, unwarned
 from kit.data import MIB, seeded
+from kit.processes import wait_until
 from kit.web import Client, server_process
 
 pytestmark = pytest.mark.first_pass
@@ -79,6 +81,33 @@ def test_a_server_that_nohup_has_started_outlives_its_terminal(arguments):
         assert Client.of(url).get("").status == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+@pytest.mark.fault(
+    area="processes",
+    fault="the limit of open files is reached by connections",
+    face="serve, browse",
+    sees="503 or a closed connection for the others, one line on standard error, and answers again"
+    " after connections were closed",
+    deadline="a second",
+)
+def test_connections_beyond_the_limit_of_open_files_are_refused(arguments):
+    limited = ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh"]
+    with serving(*arguments, "--bind", "0", before=limited) as (process, url):
+        client = Client.of(url)
+        assert client.get("").status == 200
+        with ExitStack() as stack:
+            for _ in range(120):
+                address = ("127.0.0.1", client.port)
+                stack.enter_context(closing(socket.create_connection(address)))
+            for _ in range(2):
+                assert client.get("").status == 503
+        wait_until(lambda: client.get("").status == 200)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        [line] = unwarned(process.stderr.read()).strip().split("\n")
+    assert "connections are refused: too many open files" in line
+    assert "ulimit -n" in line
 
 
 def test_the_address_has_a_token_that_no_list_of_processes_shows(arguments, tmp_path):

@@ -21,6 +21,8 @@ from ego4dfs.errors import (
     ObjectMissing,
     StoreUnavailable,
 )
+from ego4dfs.runtime.resource_limits import limit_reached
+from ego4dfs.runtime.throttled_log import ThrottledLog
 from ego4dfs.text import printable
 from ego4dfs.vfs import VFS
 from ego4dfs.vfs.windows import HIDDEN_DIRECTORY
@@ -29,6 +31,7 @@ from ego4dfs.web.hosts import names_loopback
 from ego4dfs.web.threads import Threads
 
 log = logging.getLogger(__name__)
+_limits = ThrottledLog(log)
 
 READS = 128
 """Reads at a time. Another one waits; a client that takes its bytes slowly uses none."""
@@ -184,7 +187,11 @@ def _failure(path: str, error: Exception) -> Response:
     text = "\n".join(filter(None, [str(error), getattr(error, "hint", "")]))
     if isinstance(error, OSError):  # its text may name a file of the cache
         text = f"{printable(path)}: {error.strerror or 'cannot be read'}"
-    if status >= 500:
+    limit = limit_reached(error)
+    if limit is not None:  # all requests fail then
+        status, text = 503, f"{limit}\n{limit.hint}"
+        _limits.warning("requests fail: %s; %s", limit, limit.hint)
+    elif status >= 500:
         log.warning("%s: %s", printable(path), error)
     return _text(status, text, {"Retry-After": str(_RETRY_AFTER_S)} if status == 503 else None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -15,6 +16,7 @@ from ego4dfs.errors import Ego4DError
 from ego4dfs.vfs import VFS
 from ego4dfs.web.app import HEADERS, Application, Pages
 from ego4dfs.web.hosts import is_loopback
+from ego4dfs.web.refuser import BACKLOG, Refuser
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ def server_of(
         Application(vfs, token, pages, has_any_host=has_any_host),
         headers=HEADERS,
         http="h11",  # whatever else is installed
+        loop="asyncio",
+        backlog=1,  # asyncio tries as often again to accept if it cannot
         ws="none",
         lifespan="off",
         proxy_headers=False,  # the client of a log is the one that is connected
@@ -53,7 +57,27 @@ def server_of(
         timeout_graceful_shutdown=END_S,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
-    return uvicorn.Server(config)
+    return _Server(config, Refuser(listener))
+
+
+class _Server(uvicorn.Server):
+    """A server whose event loop reports errors to a Refuser."""
+
+    def __init__(self, config: uvicorn.Config, refuser: Refuser) -> None:
+        super().__init__(config)
+        self._refuser = refuser
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        asyncio.get_running_loop().set_exception_handler(self._refuser.handle)
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close all connections."""
+        await super().shutdown(sockets)
+        self._refuser.close()
 
 
 @contextmanager
