@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 
@@ -13,6 +14,7 @@ from ego4dfs.browse import annotations, text_index
 from ego4dfs.browse.text_index import Segment, TextIndex, match_queries, write_index
 from ego4dfs.errors import ConfigError
 from kit.browse import FIRST, answer
+from kit.cli import run_cli
 from kit.processes import wait_until
 
 pytestmark = pytest.mark.first_pass
@@ -155,6 +157,34 @@ def test_reading_is_stopped_by_the_end_of_the_server(published, licensee, tmp_pa
     vfs.close()
     assert not [one for one in threading.enumerate() if one.name == "ego4dfs-annotations"]
     assert list((tmp_path / "cache").rglob("*.part")) == []
+
+
+def test_an_index_that_was_removed_is_made_again(browse, published, tmp_path, licensee):
+    """As by `ego4dfs cache clear --all` while the pages are served."""
+    client, _ = browse(version=published.version)
+    assert len(answer(client, "search?q=knife")["tracks"]) == 3
+    run_cli("cache", "clear", "--all", env=licensee)
+    assert list((tmp_path / "cache").rglob("*.sqlite")) == []
+    assert answer(client, "search?q=knife")["tracks"] == {}
+    wait_until(lambda: answer(client, "status")["is_done"])
+    assert len(answer(client, "search?q=knife")["tracks"]) == 3
+    assert answer(client, "narrations") == [3, 2, 1]
+
+
+def test_an_index_that_is_removed_while_it_is_written_is_made_again(
+    browse, published, monkeypatch, tmp_path
+):
+    write, removed = annotations.write_index, []
+
+    def write_once_removed(path, rows, name):
+        if name == "narration" and not removed:
+            removed.append(shutil.rmtree(path.parent))
+        write(path, rows, name)
+
+    monkeypatch.setattr(annotations, "write_index", write_once_removed)
+    client, _ = browse(version=published.version)
+    wait_until(lambda: answer(client, "narrations") == [3, 2, 1])
+    assert len(removed) == 1
 
 
 def read_row(number: int):

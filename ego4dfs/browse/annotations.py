@@ -10,18 +10,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Literal, TypeVar
 
 from ego4dfs.annotations import read_windows
 from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.api.window_rows import WindowRow, WindowRows
-from ego4dfs.browse.derived import Derived
+from ego4dfs.browse.derived import Derived, derived_directory
 from ego4dfs.browse.text_index import Segment, TextIndex, write_index
 from ego4dfs.browse.tree_file import TreeFile
 from ego4dfs.catalog import Selection
 from ego4dfs.config import Config
 from ego4dfs.datasets import known_names, version_directory
-from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.errors import CacheError, ConfigError, Ego4DError
 from ego4dfs.sqlite import is_damaged
 from ego4dfs.text import printable
 from ego4dfs.vfs import VFS
@@ -55,15 +56,17 @@ class AnnotationIndexes:
     """The annotations of a selection: their segments by video, and a search in their texts.
 
     A thread builds what is not kept from an earlier run: small files first, each once for its
-    ETag. What is complete is used meanwhile. Safe from several threads: the thread sets `index`,
-    and then `state`, of each annotation, and a request reads them.
+    ETag, and again if it was removed, as by `ego4dfs cache clear --all`. What is complete is used
+    meanwhile. Safe from several threads: the thread sets `index`, and then `state`, of each
+    annotation, and a request reads them.
     """
 
-    def __init__(self, vfs: VFS, config: Config, directory: Path) -> None:
-        """Keep indexes in `directory`; `start` begins to build them."""
+    def __init__(self, vfs: VFS, config: Config) -> None:
+        """Describe the annotations of `config`; `start` begins to build their indexes."""
         self._vfs = vfs
         self._config = config
-        self._directory = directory
+        self._waiting: SimpleQueue[Annotation | None] = SimpleQueue()
+        self._lock = threading.Lock()
         self._annotations: list[Annotation] = []
         self._problem = ""
         self._is_listed = False
@@ -77,21 +80,13 @@ class AnnotationIndexes:
     def close(self) -> None:
         """Stop; an index that is not complete is built again by the next start."""
         self._stopped.set()
+        self._waiting.put(None)
         if self._thread.ident is not None:
             self._thread.join(CLOSE_S)
 
     def progress(self) -> dict[str, object]:
         """Return how far each annotation is, in bytes, and whether all are finished."""
-        found = [
-            {
-                "name": printable(one.name),
-                "state": one.state,
-                "problem": printable(one.problem),
-                "read_bytes": one.file.read_bytes if one.file else 0,
-                "bytes": one.file.size if one.file else 0,
-            }
-            for one in self._annotations
-        ]
+        found = [_described(one) for one in self._annotations]
         is_done = self._is_listed and all(one["state"] in {"ready", "failed"} for one in found)
         return {"annotations": found, "is_done": is_done, "problem": printable(self._problem)}
 
@@ -124,8 +119,18 @@ class AnnotationIndexes:
                     self._fail(
                         one, f"its index was damaged; the next start makes a new one: {error}"
                     )
+                elif not index.path.exists():
+                    self._build_again(one, index)
                 else:  # such as too many open files: it is complete, and is used again
                     log.warning("the index of %s cannot be read: %s", one.name, error)
+
+    def _build_again(self, one: Annotation, removed: TextIndex) -> None:
+        with self._lock:
+            if one.index is not removed:  # another request has found it before
+                return
+            one.index, one.file, one.state = None, None, "waiting"
+        log.warning("the index of %s was removed, and is made again", one.name)
+        self._waiting.put(one)
 
     def _run(self) -> None:
         try:
@@ -135,9 +140,10 @@ class AnnotationIndexes:
         self._is_listed = True
         waiting = [one for one in self._annotations if self._open(one)]
         for one in sorted(waiting, key=lambda one: one.file.size if one.file else 0):
-            if self._stopped.is_set():
-                return
-            self._build(one)
+            self._waiting.put(one)
+        while (found := self._waiting.get()) is not None and not self._stopped.is_set():
+            if found.file is not None or self._open(found):
+                self._build(found)
 
     def _listed(self) -> list[Annotation]:
         if _DATASET not in (self._config.datasets or known_names()):
@@ -156,7 +162,11 @@ class AnnotationIndexes:
             self._fail(one, str(error))
         if one.file is None:
             return False
-        path = self._derived(one.file).path
+        try:
+            path = self._derived(one.file).path
+        except CacheError as error:
+            self._fail(one, str(error))
+            return False
         if path.exists():
             self._set_ready(one, path)
         return one.index is None
@@ -165,11 +175,11 @@ class AnnotationIndexes:
         if one.file is None:
             return
         one.state = "reading"
-        kept = self._derived(one.file)
         catalog = self._vfs.session.with_selection(Selection()).catalog
         # Without datasets of videos no row is left out: an index is for every selection.
         rows = WindowRows(catalog, VideoFiles(catalog, ()))
         try:
+            kept = self._derived(one.file)
             windows = rows.of(read_windows(one.file.chunks()))
             write_index(kept.path, self._until_stopped(windows), one.name)
             kept.remove_older()
@@ -178,6 +188,10 @@ class AnnotationIndexes:
         except ConfigError as error:  # it is of another kind, such as a taxonomy
             one.problem, one.state = str(error), "failed"
             log.info("%s is not searched: %s", one.path, error)
+            return
+        except FileNotFoundError:  # it was removed before it was complete
+            one.file = None
+            self._waiting.put(one)
             return
         except (Ego4DError, OSError, sqlite3.Error) as error:
             self._fail(one, str(error))
@@ -197,11 +211,23 @@ class AnnotationIndexes:
             yield row
 
     def _derived(self, file: TreeFile) -> Derived:
-        return Derived(self._directory, file.url, file.etag, _INDEX_SUFFIX)
+        directory = derived_directory(self._vfs.session, self._config)  # it may have been removed
+        return Derived(directory, file.url, file.etag, _INDEX_SUFFIX)
 
     def _fail(self, one: Annotation, reason: str) -> None:
         one.index, one.problem, one.state = None, reason, "failed"
         log.warning("%s is not searched: %s", one.path, reason)
+
+
+def _described(one: Annotation) -> Mapping[str, object]:
+    file = one.file
+    return {
+        "name": printable(one.name),
+        "state": one.state,
+        "problem": printable(one.problem),
+        "read_bytes": file.read_bytes if file else 0,
+        "bytes": file.size if file else 0,
+    }
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error

@@ -160,7 +160,7 @@ def open_pages(
     paths begin. `mounts` returns what the live page shows, as JSON has it. Raises CacheError.
     """
     directory = derived_directory(vfs.session, config)
-    indexes = AnnotationIndexes(vfs, config, directory)
+    indexes = AnnotationIndexes(vfs, config)
     catalogue = Catalogue(vfs, config, directory, given)
     pages = BrowserPages(vfs, config, catalogue, indexes, mounts)
     indexes.start()
