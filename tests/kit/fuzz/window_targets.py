@@ -10,6 +10,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from ego4dfs.annotations import BadRow, read_windows
+from ego4dfs.annotations.boxes import boxes_of, phases_of
 from ego4dfs.annotations.rows import NO_FIELDS, Row
 from ego4dfs.errors import ConfigError
 from kit.fuzz.inputs import damaged, texts
@@ -22,7 +23,9 @@ _TIMES = {
     "clip_start_sec": 0.0,
     "clip_end_sec": 4.5,
 }
-_FRAMES = [{"frame_number": 100, "video_frame_number": 3600}]
+_FRAMES = [
+    {"x": 1, "y": 2, "width": 3, "height": 4, "frame_number": 100, "video_frame_number": 3600}
+]
 _CLIPS = [
     {"annotations": [{"language_queries": [{"query": "Where?", **_TIMES}]}]},
     {"annotations": [{"query_sets": {"1": {"is_valid": True, "response_track": _FRAMES}}}]},
@@ -40,7 +43,14 @@ _DOCUMENTS = (
     {"videos": [{"video_uid": UID, "annotated_intervals": [{"narrated_actions": [_ACTION]}]}]},
     {"videos": [{"video_uid": UID, "segments": [_STEP]}]},
     {"clips": [{"clip_uid": UID, "action_clip_start_sec": 1, "action_clip_end_sec": 2}]},
-    {"clips": [{"video_uid": UID, "frames": [{"pre_45": {"frame": 90, "clip_frame": 9}}]}]},
+    {
+        "clips": [
+            {
+                "video_uid": UID,
+                "frames": [{"pre_45": {"frame": 90, "boxes": [{"left_hand": [1, 2]}]}}],
+            }
+        ]
+    },
     {"clips": [{"video_uid": UID, "pnr_frame": {"frame_number": 60, "clip_frame_number": 6}}]},
     {"annotations": [{"video_id": UID, "frame": 90, "clip_uid": UID, "clip_frame": 9}]},
     {UID: {"narration_pass_1": _MOMENTS, "status": "complete"}},
@@ -96,8 +106,13 @@ def _check(value: tuple[bytes, list[int]], _: Path) -> None:
 
 def _read(chunks: Iterable[bytes]) -> list[Row] | str:
     try:
+        rows = list(read_windows(chunks))
+        for row in rows:
+            numbers = [number for box in boxes_of(row.record) for number in box[1:]]
+            numbers += [number for phase in phases_of(row.record) for number in phase[1:]]
+            assert all(map(math.isfinite, numbers))
         # Records may have NaN, which is not equal to itself.
-        return [row._replace(record=NO_FIELDS) for row in read_windows(chunks)]
+        return [row._replace(record=NO_FIELDS) for row in rows]
     except ConfigError as error:
         assert_clear(error)
         return str(error)
