@@ -17,7 +17,7 @@ import av
 import obstore
 import pytest
 
-from ego4dfs.browse import posters
+from ego4dfs.browse import posters, text_index
 from ego4dfs.browse.catalogue import COLUMNS
 from ego4dfs.browse.pages import MEDIA_BYTES
 from ego4dfs.browse.video_page import seconds
@@ -147,8 +147,63 @@ def test_a_video_has_its_tracks_in_order(client):
         "narration pass 1": [[0.5, 0.5, "#C C picks up the knife"], [2.5, 2.5, "#C C cuts bread"]],
         "narration pass 2": [[1.25, 1.25, "#C C holds a knife"]],
         "nlq_train": [[1.5, 2.5, "Where was the knife?"]],
+        "redacted": [[3.5, 4.0, ""]],
         "clips": [[1.0, 3.0, CLIP]],
     }
+    assert (found["objects"], found["more"]) == ([], [])
+
+
+def test_a_video_has_the_objects_that_move_in_it_and_the_phases_of_its_actions(browse, boxed):
+    """Boxes are shares of the picture if its size is known, else pixels."""
+    client, _ = browse(version=boxed.version)
+    found = answer(client, f"video?uid={FIRST}")
+    assert found["objects"] == [
+        {
+            "track": "fho_hands_train",
+            "label": "left hand",
+            "in_pixels": True,
+            "boxes": [[2.5, 16, 12, 0, 0], [3.0, 32, 36, 0, 0]],
+        },
+        {
+            "track": "vq_train",
+            "label": SHOWN_HOSTILE,
+            "in_pixels": False,
+            "boxes": [[1.0, 0.1, 0.1, 0.2, 0.2], [2.0, 0.3, 0.3, 0.1, 0.4]],
+        },
+    ]
+    tracks = {track["name"]: track["segments"] for track in found["tracks"]}
+    assert tracks["fho_hands_train pre"] == [[2.5, 3.0, ""]]
+    assert tracks["fho_hands_train pnr"] == [[3.0, 3.034, ""]]
+    assert tracks["fho_hands_train post"] == [[3.0, 3.5, ""]]
+    assert answer(client, f"video?uid={SECOND}")["objects"] == []
+
+
+def test_boxes_of_a_picture_of_unknown_size_are_those_of_ego4d_json(browse, boxed):
+    sizes = {"display_resolution_width": 64, "display_resolution_height": 48}
+    video = described(FIRST, "x")
+    video["video_metadata"] |= sizes
+    boxed.metadata(json.dumps({"videos": [video]}).encode())
+    client, _ = browse(version=boxed.version)
+    hand = answer(client, f"video?uid={FIRST}")["objects"][0]
+    assert (hand["in_pixels"], hand["boxes"][0]) == (False, [2.5, 0.25, 0.25, 0, 0])
+
+
+def test_what_is_left_out_of_a_video_is_said(browse, boxed, monkeypatch):
+    monkeypatch.setattr(text_index, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(text_index, "MAX_BOXES", 1)
+    client, _ = browse(version=boxed.version)
+    found = answer(client, f"video?uid={FIRST}")
+    assert found["more"] == [
+        {"name": "fho_hands_train", "segments": 0, "has_boxes": True},
+        {"name": "narration", "segments": 1, "has_boxes": False},
+        {"name": "vq_train", "segments": 0, "has_boxes": True},
+    ]
+    assert [len(one["boxes"]) for one in found["objects"]] == [1, 1]
+    monkeypatch.setattr(text_index, "MAX_SEGMENTS", 9)
+    monkeypatch.setattr(text_index, "MAX_CHARACTERS", 30)
+    assert {"name": "narration", "segments": 2, "has_boxes": False} in answer(
+        client, f"video?uid={FIRST}"
+    )["more"]
 
 
 def test_hostile_texts_are_printable_and_bounded(client):

@@ -11,7 +11,9 @@ import pytest
 
 from ego4dfs.api.window_rows import WindowRow
 from ego4dfs.browse import annotations, text_index
-from ego4dfs.browse.text_index import Segment, TextIndex, match_queries, write_index
+from ego4dfs.browse.derived import Derived
+from ego4dfs.browse.index_writer import SUFFIX, write_index
+from ego4dfs.browse.text_index import OfVideo, Segment, TextIndex, match_queries
 from ego4dfs.errors import ConfigError
 from kit.browse import FIRST, answer
 from kit.cli import run_cli
@@ -28,8 +30,8 @@ def test_rows_without_a_window_are_left_out(tmp_path):
     given = [*rows("good"), WindowRow("r", {}, "bad", "v", 1, 2), WindowRow("r", {}, "", None)]
     write_index(tmp_path / "x", given, "nlq_train")
     index = TextIndex(tmp_path / "x")
-    assert index.of_video("v") == [Segment("v", "nlq_train", 0, 1, "good")]
-    assert (index.of_video("w"), index.counts()) == ([], {"v": 1})
+    assert index.of_video("v") == OfVideo([Segment("v", "nlq_train", 0, 1, "good")], [], [])
+    assert (index.of_video("w"), index.counts()) == (OfVideo([], [], []), {"v": 1})
 
 
 def test_an_index_that_is_not_completed_leaves_nothing(tmp_path):
@@ -50,6 +52,16 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
         os.utime(file, (1, 1))
     write_index(tmp_path / "x", rows("a"), "x")
     assert {path.name for path in tmp_path.iterdir()} == {new.name, other.name, "x"}
+
+
+def test_an_index_of_an_older_form_is_removed(tmp_path):
+    kept = Derived(tmp_path, "s3://b/narration.json", "etag", SUFFIX)
+    older = kept.path.with_name(kept.path.name.replace(SUFFIX, ".sqlite"))
+    other = Derived(tmp_path, "s3://b/other.json", "etag", ".sqlite").path
+    for path in (kept.path, older, other):
+        path.touch()
+    kept.remove_older()
+    assert set(tmp_path.iterdir()) == {kept.path, other}
 
 
 def test_texts_that_sqlite_cannot_store_are_replaced(tmp_path):
@@ -131,7 +143,7 @@ def test_the_pages_answer_while_annotations_are_read_and_end_at_once(
     assert answer(client, "narrations") == []
     wait_until(lambda: answer(client, "search?q=where")["tracks"])  # small files come first
     tracks = [track["name"] for track in answer(client, f"video?uid={FIRST}")["tracks"]]
-    assert tracks == ["nlq_train", "clips"]
+    assert tracks == ["nlq_train", "redacted", "clips"]
     del vfs
     go_on.set()
     wait_until(lambda: answer(client, "status")["is_done"])

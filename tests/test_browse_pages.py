@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -53,9 +54,9 @@ def client(browse, published) -> Client:
     return browse(version=published.version)[0]
 
 
-@pytest.fixture
-def page(chromium: Browser, client: Client) -> Iterator[Page]:
-    """A page whose errors, dialogs and requests to others fail the test."""
+@contextmanager
+def page_of(chromium: Browser, client: Client) -> Iterator[Page]:
+    """Yield a page whose errors, dialogs and requests to others fail the test."""
     base = f"http://127.0.0.1:{client.port}{client.base}"
     found: list[str] = []
     context = chromium.new_context(
@@ -75,6 +76,19 @@ def page(chromium: Browser, client: Client) -> Iterator[Page]:
     yield page
     context.close()
     assert found == []
+
+
+@pytest.fixture
+def page(chromium: Browser, client: Client) -> Iterator[Page]:
+    with page_of(chromium, client) as page:
+        yield page
+
+
+@pytest.fixture
+def boxed_page(chromium: Browser, browse, boxed) -> Iterator[Page]:
+    """A page of the release with boxes."""
+    with page_of(chromium, browse(version=boxed.version)[0]) as page:
+        yield page
 
 
 def test_videos_are_filtered_and_the_filter_is_exported(page: Page):
@@ -199,6 +213,89 @@ def test_tracks_can_be_pointed_at_clicked_and_listed(page: Page):
     wait_for_video(page, "currentTime == 0")
     page.locator("#files summary").click()
     expect(page.locator("#file-list a")).to_have_text(re.compile(r"/mnt/ego4d/v.*/full_scale/"))
+
+
+PLACES = """
+video => {
+    const outer = video.getBoundingClientRect();
+    const scale = Math.min(outer.width / video.videoWidth, outer.height / video.videoHeight);
+    const [width, height] = [video.videoWidth * scale, video.videoHeight * scale];
+    const left = outer.left + (outer.width - width) / 2;
+    const top = outer.top + (outer.height - height) / 2;
+    const shapes = [...document.querySelectorAll("#boxes rect, #boxes circle")];
+    return shapes.map((shape) => {
+        const box = shape.getBoundingClientRect();
+        const across = [box.left - left, box.width].map((one) => one / width);
+        const down = [box.top - top, box.height].map((one) => one / height);
+        return [across[0], down[0], across[1], down[1]];
+    });
+}
+"""
+
+
+def places(page: Page) -> list[list[float]]:
+    """Return left, top, width and height of each drawn box, as shares of the picture."""
+    return page.locator("video").evaluate(PLACES)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_boxes_are_drawn_where_they_are_annotated_and_between_these_moments(
+    boxed_page: Page, width
+):
+    page = boxed_page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"video.html?uid={FIRST}#t=1")
+    shapes = page.locator("#boxes rect, #boxes circle")
+    wait_for_video(page, "currentTime == 1 && one.readyState >= 2")
+    expect(shapes).to_have_count(1)
+    assert places(page) == [pytest.approx([0.1, 0.1, 0.2, 0.2], abs=0.004)]
+    expect(page.locator("#boxes text")).to_have_text(SHOWN_HOSTILE)
+    expect(page.locator("#boxes-now")).to_have_text(SHOWN_HOSTILE)
+    expect(page.locator("#boxes")).to_have_attribute("aria-hidden", "true")
+    for at, box in [(1.5, [0.2, 0.2, 0.15, 0.3]), (2, [0.3, 0.3, 0.1, 0.4])]:
+        page.evaluate(f"document.querySelector('video').currentTime = {at}")
+        wait_until(lambda box=box: places(page) == [pytest.approx(box, abs=0.004)])
+    page.evaluate("document.querySelector('video').currentTime = 2.8")  # a hand: a position
+    expect(page.locator("#boxes circle")).to_have_count(1)
+    wait_until(lambda: places(page)[0][1] > 0.5)
+    left, top, across, down = places(page)[0]
+    assert (left + across / 2, top + down / 2) == pytest.approx((0.4, 0.55), abs=0.004)
+    page.evaluate("document.querySelector('video').currentTime = 3.5")
+    expect(shapes).to_have_count(0)
+    expect(page.locator("#boxes-now")).to_be_empty()
+
+
+def test_boxes_can_be_switched_off_by_key_and_are_in_nobodys_way(boxed_page: Page):
+    page = boxed_page
+    page.goto(f"video.html?uid={FIRST}#t=1")
+    expect(page.locator("#boxes rect")).to_have_count(1)
+    toggle = page.get_by_label("Boxes")
+    page.keyboard.press("b")
+    expect(toggle).not_to_be_checked()
+    expect(page.locator("#boxes rect")).to_have_count(0)
+    toggle.press("Space")
+    expect(page.locator("#boxes rect")).to_have_count(1)
+    middle = "one => document.elementFromPoint(one.getBoundingClientRect().x + 5,"
+    middle += " one.getBoundingClientRect().y + 5).id"
+    assert page.locator("#boxes rect").evaluate(middle) == "video"
+    names = page.locator(".strip-name").all_inner_texts()
+    assert [name for name in names if name.startswith(("fho", "redacted"))] == [
+        *("fho_hands_train", "fho_hands_train pre", "fho_hands_train pnr", "fho_hands_train post"),
+        "redacted",
+    ]
+    page.goto(f"video.html?uid={SECOND}")
+    expect(page.locator("#segments li")).to_have_count(2)
+    expect(toggle).to_be_hidden()
+
+
+def test_what_is_left_out_of_a_video_is_said(page: Page, monkeypatch):
+    monkeypatch.setattr("ego4dfs.browse.text_index.MAX_SEGMENTS", 1)
+    page.goto(f"video.html?uid={FIRST}")
+    expect(page.locator("#more")).to_have_text("narration: 2 more segments that are not shown.")
+    monkeypatch.undo()
+    page.reload()
+    expect(page.locator("#segments li")).to_have_count(3)
+    expect(page.locator("#more")).to_be_hidden()
 
 
 def test_texts_of_others_are_shown_as_texts(page: Page):

@@ -17,7 +17,8 @@ from ego4dfs.annotations import read_windows
 from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.api.window_rows import WindowRow, WindowRows
 from ego4dfs.browse.derived import Derived, derived_directory
-from ego4dfs.browse.text_index import Segment, TextIndex, write_index
+from ego4dfs.browse.index_writer import SUFFIX, write_index
+from ego4dfs.browse.text_index import OfVideo, Segment, TextIndex
 from ego4dfs.browse.tree_file import TreeFile
 from ego4dfs.catalog import Selection
 from ego4dfs.config import Config
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 CLOSE_S = 5.0
 _DATASET = "annotations"
 _SUFFIX = ".json"
-_INDEX_SUFFIX = ".sqlite"  # another schema needs another one
 _NARRATIONS = "narration"  # the annotation whose rows are counted
 
 State = Literal["waiting", "reading", "ready", "failed"]
@@ -90,28 +90,30 @@ class AnnotationIndexes:
         is_done = self._is_listed and all(one["state"] in {"ready", "failed"} for one in found)
         return {"annotations": found, "is_done": is_done, "problem": printable(self._problem)}
 
-    def of_video(self, uid: str) -> list[Segment]:
-        """Return the segments of a video in all annotations that are ready."""
-        return [found for one in self._each(lambda index: index.of_video(uid)) for found in one]
+    def of_video(self, uid: str) -> list[tuple[str, OfVideo]]:
+        """Return what each annotation that is ready has of a video, with its name."""
+        return list(self._each(lambda index: index.of_video(uid)))
 
     def search(self, words: str, uids: Collection[str], limit: int) -> list[list[Segment]]:
         """Return what each annotation that is ready has, at most `limit` segments of each."""
-        return list(self._each(lambda index: index.search(words, uids, limit)))
+        return [found for _, found in self._each(lambda index: index.search(words, uids, limit))]
 
     def narration_counts(self) -> Mapping[str, int]:
         """Return the number of narrations by video; empty until they are ready."""
         total = Counter[str]()
-        for counts in self._each(TextIndex.counts, only=_NARRATIONS):
+        for _, counts in self._each(TextIndex.counts, only=_NARRATIONS):
             total.update(counts)
         return total
 
-    def _each(self, use: Callable[[TextIndex], _Result], only: str = "") -> Iterator[_Result]:
+    def _each(
+        self, use: Callable[[TextIndex], _Result], only: str = ""
+    ) -> Iterator[tuple[str, _Result]]:
         for one in list(self._annotations):
             index = one.index
             if index is None or (only and one.name != only):
                 continue
             try:
-                yield use(index)
+                yield one.name, use(index)
             except sqlite3.Error as error:
                 if is_damaged(error):
                     with suppress(OSError):
@@ -212,7 +214,7 @@ class AnnotationIndexes:
 
     def _derived(self, file: TreeFile) -> Derived:
         directory = derived_directory(self._vfs.session, self._config)  # it may have been removed
-        return Derived(directory, file.url, file.etag, _INDEX_SUFFIX)
+        return Derived(directory, file.url, file.etag, SUFFIX)
 
     def _fail(self, one: Annotation, reason: str) -> None:
         one.index, one.problem, one.state = None, reason, "failed"

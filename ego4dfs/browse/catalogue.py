@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import logging
+import math
 import threading
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -32,10 +33,14 @@ COLUMNS = (
     *("uid", "duration_s", "scenarios", "universities", "benchmarks", "splits"),
     *("has_audio", "has_imu", "has_gaze"),
 )
-_KEPT = ("duration_s", "scenarios", *SPLITS, "has_audio", "has_imu", "has_gaze")
+_KEPT = (
+    *("duration_s", "scenarios", *SPLITS, "has_audio", "has_imu", "has_gaze"),
+    *("width", "height", "redacted_intervals"),
+)
 _MAX_BYTES = 64 << 20
 _NAME_CHARACTERS = 200
 _SHOWN_SCENARIOS = 20
+_MAX_INTERVALS = 1000
 
 
 class Catalogue:
@@ -54,6 +59,7 @@ class Catalogue:
         self._lock = threading.Lock()
         self._paths: Mapping[str, str] | None = None
         self._encoded = b""
+        self._described: Mapping[str, Fields] = {}
 
     def paths(self) -> Mapping[str, str]:
         """Return the paths of the videos in the tree, by uid, in the order of the manifest.
@@ -69,6 +75,27 @@ class Catalogue:
         """Return the catalogue as JSON, compressed with gzip. Raises as `paths` does."""
         self.paths()
         return self._encoded
+
+    def size(self, uid: str) -> tuple[float, float]:
+        """Return width and height of the pictures of a video; 0 if ego4d.json does not say them."""
+        found = self._described.get(uid, {})
+        width, height = (number(found.get(name)) or 0.0 for name in ("width", "height"))
+        return (width, height) if width >= 1 and height >= 1 else (0.0, 0.0)
+
+    def redacted(self, uid: str) -> list[tuple[float, float]]:
+        """Return the start and end of each part of a video that was made unrecognisable."""
+        found = self._described.get(uid, {}).get("redacted_intervals")
+        intervals = found[:_MAX_INTERVALS] if isinstance(found, list) else []
+        times = (
+            tuple(number(one.get(name)) for name in ("start_sec", "end_sec"))
+            for one in intervals
+            if isinstance(one, dict)
+        )
+        return [
+            (start_s, end_s)
+            for start_s, end_s in times
+            if start_s is not None and end_s is not None and 0 <= start_s < end_s < math.inf
+        ]
 
     def at_places(self, places: str) -> AbstractSet[str]:
         """Return the uids of some videos, given as a bit for each of the catalogue, in base64.
@@ -92,10 +119,10 @@ class Catalogue:
                 f"no videos are selected in {' '.join(datasets)}",
                 hint=f"name a dataset that has some, such as --datasets {PRIMARY} annotations",
             )
-        described, problem = self._described()
+        self._described, problem = self._read()
         has_splits = any(entry.splits for _, _, entry in found)
         videos = [
-            _row(uid, entry, described.get(uid, {}), has_splits=has_splits)
+            _row(uid, entry, self._described.get(uid, {}), has_splits=has_splits)
             for uid, _, entry in found
         ]
         document = {
@@ -113,7 +140,7 @@ class Catalogue:
         self._encoded = gzip.compress(text.encode(), compresslevel=1)
         self._paths = {uid: path for uid, path, _ in found}
 
-    def _described(self) -> tuple[Mapping[str, Fields], str]:
+    def _read(self) -> tuple[Mapping[str, Fields], str]:
         """Return what ego4d.json says of each video, and why nothing, if it cannot be read."""
         try:
             file = TreeFile(self._vfs, join(version_directory(self._config.version), METADATA))

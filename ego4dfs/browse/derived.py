@@ -33,8 +33,8 @@ class Derived:
         return self.directory / f"{_digest(self.url)}-{_digest(self.etag)}{self.suffix}"
 
     def remove_older(self) -> None:
-        """Remove the files that were made from other versions of the object."""
-        for path in self.directory.glob(f"{_digest(self.url)}-*{self.suffix}"):
+        """Remove the files that were made from other versions of the object, or in another form."""
+        for path in self.directory.glob(f"{_digest(self.url)}-*"):
             if path != self.path:
                 path.unlink(missing_ok=True)
 

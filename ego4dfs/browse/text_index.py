@@ -1,53 +1,48 @@
-"""TextIndex: the windows of one annotation in a SQLite database, by video and by words (FTS5)."""
+"""TextIndex: the windows of one annotation in a SQLite database, by video and by words (FTS5).
+
+`index_writer.py` has its schema.
+"""
 
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import secrets
 import sqlite3
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ego4dfs import sqlite
-from ego4dfs.annotations.rows import AFTER_MOMENT_S
-from ego4dfs.api.window_rows import WindowRow
+from ego4dfs.annotations.boxes import Box
 
-TEXT_CHARACTERS = 2000
-"""How much of a text is kept. Those of Ego4D have some hundred characters."""
+MAX_SEGMENTS = 10_000
+"""Segments of a video that are returned at most. The longest videos of Ego4D have about as many."""
+MAX_CHARACTERS = 4 << 20
+"""Characters of all their texts, at most."""
+MAX_BOXES = 20_000
+"""Boxes of a video that are returned at most."""
 MAX_EXAMINED = 100_000
 """Matches that a search looks at, at most, to find some of the selected videos."""
 
-ABANDONED_S = 3600.0
-"""How long an index that is being written is silent until it counts as abandoned."""
-
 _LEAST_START = 3  # letters; "t" is the start of most texts
 _LOCK_WAIT_S = 1.0
-_PASS = re.compile(r"\.narration_pass_([0-9]{1,3})\.")
-_NARRATION = ".narrations["
 _WORDS = re.compile(r'"([^"]*)"|(\S+)')
-_SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-CREATE TABLE videos (id INTEGER PRIMARY KEY, uid TEXT, windows INTEGER);
-CREATE TABLE tracks (id INTEGER PRIMARY KEY, name TEXT);
-CREATE TABLE windows (
-    id INTEGER PRIMARY KEY, video INTEGER, track INTEGER, start_s REAL, end_s REAL, text TEXT);
-CREATE VIRTUAL TABLE words USING fts5 (text, content = 'windows', content_rowid = 'id');
-"""
-_COMPLETE = """
-INSERT INTO words (words) VALUES ('rebuild');
-CREATE INDEX by_video ON windows (video);
-"""
 _SELECT = """
 SELECT uid, name, start_s, end_s, text FROM windows
 JOIN videos ON videos.id = video JOIN tracks ON tracks.id = track
 """
 _OF_VIDEO = f"{_SELECT} WHERE videos.id = (SELECT id FROM videos WHERE uid = ?)"  # noqa: S608
+_IN_VIDEO = "WHERE windows.video = (SELECT id FROM videos WHERE uid = ?1)"
+_PHASES = f"""
+SELECT ?1, tracks.name || ' ' || phases.name, phases.start_s, phases.end_s, text
+FROM windows JOIN phases ON phases.window = windows.id JOIN tracks ON tracks.id = track {_IN_VIDEO}
+"""  # noqa: S608
+_BOXES = f"""
+SELECT tracks.name, windows.id, label, time_s, x, y, width, height, picture_width, picture_height
+FROM windows JOIN boxes ON boxes.window = windows.id JOIN tracks ON tracks.id = track {_IN_VIDEO}
+ORDER BY windows.id, label, time_s
+"""  # noqa: S608
 _OF_WORDS = (
     "SELECT uid, name, start_s, end_s, windows.text FROM words"
     " JOIN windows ON windows.id = words.rowid"
@@ -66,6 +61,28 @@ class Segment(NamedTuple):
     text: str
 
 
+class Moved(NamedTuple):
+    """An object that moves: its track, what it is, and its boxes in the order of their times."""
+
+    track: str
+    label: str
+    boxes: list[Box]
+
+
+class OfVideo(NamedTuple):
+    """What an annotation has of one video.
+
+    `phases` are segments of tracks of their own. `more` and `more_boxes` say how many segments, and
+    whether boxes, are left out because there are too many.
+    """
+
+    segments: list[Segment]
+    phases: list[Segment]
+    moved: list[Moved]
+    more: int = 0
+    more_boxes: bool = False
+
+
 class TextIndex:
     """A complete index, which never changes. Safe from several threads.
 
@@ -76,10 +93,23 @@ class TextIndex:
         """Use a file that `write_index` has made."""
         self.path = path
 
-    def of_video(self, uid: str) -> list[Segment]:
-        """Return the segments of a video."""
+    def of_video(self, uid: str) -> OfVideo:
+        """Return the segments and boxes of a video, the first ones if there are very many."""
         with self._open() as connection:
-            return [Segment(*row) for row in connection.execute(_OF_VIDEO, (uid,))]
+            rows = connection.execute(_OF_VIDEO, (uid,))
+            segments = list(_bounded(Segment(*row) for row in rows))
+            total = connection.execute(
+                "SELECT windows FROM videos WHERE uid = ?", (uid,)
+            ).fetchone()
+            phases = connection.execute(_PHASES, (uid,))
+            boxes = connection.execute(_BOXES, (uid,)).fetchmany(MAX_BOXES + 1)
+            return OfVideo(
+                segments,
+                [Segment(*row) for row in itertools.islice(phases, MAX_SEGMENTS)],
+                _moved(boxes[:MAX_BOXES]),
+                total[0] - len(segments) if total else 0,
+                len(boxes) > MAX_BOXES,
+            )
 
     def search(self, words: str, uids: Collection[str], limit: int) -> list[Segment]:
         """Return segments of these videos whose text has all words, at most `limit`, in order.
@@ -110,6 +140,23 @@ class TextIndex:
         return closing(sqlite.connect(uri, lock_wait_s=_LOCK_WAIT_S))
 
 
+def _bounded(segments: Iterator[Segment]) -> Iterator[Segment]:
+    characters = 0
+    for segment in itertools.islice(segments, MAX_SEGMENTS):
+        characters += len(segment.text)
+        if characters > MAX_CHARACTERS:
+            return
+        yield segment
+
+
+def _moved(rows: list[tuple[Any, ...]]) -> list[Moved]:
+    """Return the objects whose boxes are rows of _BOXES, in its order."""
+    return [
+        Moved(track, label, [Box(*row[2:]) for row in found])
+        for (track, _, label), found in itertools.groupby(rows, key=lambda row: row[:3])
+    ]
+
+
 def match_queries(words: str) -> list[str]:
     """Return the queries of FTS5 for what a person writes; nothing of it is an operator.
 
@@ -121,77 +168,3 @@ def match_queries(words: str) -> list[str]:
         return []
     query = " ".join(f'"{term}"' for term in terms)
     return [query, f"{query}*"] if len(terms[-1]) >= _LEAST_START else [query]
-
-
-def write_index(path: Path, rows: Iterable[WindowRow], name: str) -> None:
-    """Write the index of the annotation `name`; the file appears when it is complete.
-
-    Rows without a window in a video are left out. Memory does not grow with their number. What a
-    process left that was killed meanwhile is removed. Raises what `rows` raise, OSError, and
-    sqlite3.Error; then nothing is left.
-    """
-    _remove_abandoned(path.parent)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    try:
-        with closing(sqlite.connect(partial, lock_wait_s=_LOCK_WAIT_S)) as connection:
-            connection.executescript(_SCHEMA)
-            with sqlite.transaction(connection):
-                _fill(connection, rows, name)
-            connection.executescript(_COMPLETE)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _remove_abandoned(directory: Path) -> None:
-    for partial in directory.glob(".*.part"):
-        with suppress(FileNotFoundError):
-            if time.time() - partial.stat().st_mtime > ABANDONED_S:
-                partial.unlink()
-
-
-def _fill(connection: sqlite3.Connection, rows: Iterable[WindowRow], name: str) -> None:
-    videos, tracks, counts = _Numbers(), _Numbers(), list[int]()
-
-    def values() -> Iterator[tuple[int, int, float, float, str]]:
-        for row in rows:
-            if row.problem or row.video_uid is None:
-                continue
-            video = videos.of(row.video_uid)
-            counts.extend([0] * (video == len(counts)))
-            counts[video] += 1
-            start_s = row.end_s - AFTER_MOMENT_S if _NARRATION in row.row else row.start_s
-            end_s = start_s if _NARRATION in row.row else row.end_s
-            track = tracks.of(_track(row.row, name))
-            yield video, track, start_s, end_s, _storable(row.text)
-
-    connection.executemany(
-        "INSERT INTO windows (video, track, start_s, end_s, text) VALUES (?, ?, ?, ?, ?)", values()
-    )
-    connection.executemany("INSERT INTO tracks VALUES (?, ?)", enumerate(tracks.texts))
-    connection.executemany(
-        "INSERT INTO videos VALUES (?, ?, ?)",
-        ((number, uid, counts[number]) for number, uid in enumerate(videos.texts)),
-    )
-
-
-class _Numbers:
-    """Numbers for texts, from 0 on."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, int] = {}
-
-    def of(self, text: str) -> int:
-        return self.texts.setdefault(_storable(text), len(self.texts))
-
-
-def _track(row: str, name: str) -> str:
-    found = _PASS.search(row)
-    return f"narration pass {found[1]}" if found else name
-
-
-def _storable(text: str) -> str:
-    """Return a text as SQLite can store it: a JSON file may have lone surrogates."""
-    return text[:TEXT_CHARACTERS].encode("utf-8", "replace").decode()

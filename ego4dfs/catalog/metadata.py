@@ -47,7 +47,12 @@ def read_metadata(chunks: Iterable[bytes]) -> Metadata:
 
 def _video(value: Fields) -> Fields:
     own = {name: value.get(name) for name in OF_VIDEO}
-    return {**own, "duration_s": value.get("duration_sec"), **_streams(value, "video_metadata")}
+    return {
+        **own,
+        "duration_s": value.get("duration_sec"),
+        "redacted_intervals": value.get("redacted_intervals"),
+        **_streams(value, "video_metadata"),
+    }
 
 
 def _clip(value: Fields) -> Fields:

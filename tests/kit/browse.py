@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -59,6 +59,51 @@ NLQ = {
         }
     ]
 }
+
+
+def tracked(frame: int, **box: float) -> dict[str, Any]:
+    """Return a box of a response track, in a picture of 640 x 480."""
+    size = {"original_width": 640, "original_height": 480}
+    return {**box, **size, "frame_number": frame, "video_frame_number": frame}
+
+
+RESPONSE = [
+    tracked(30, x=64, y=48, width=128, height=96),
+    tracked(60, x=192, y=144, width=64, height=192),
+]
+VQ = {
+    "videos": [
+        {
+            "video_uid": FIRST,
+            "split": "train",
+            "clips": [
+                {
+                    "clip_uid": CLIP,
+                    "annotations": [
+                        {"query_sets": {"1": {"object_title": HOSTILE, "response_track": RESPONSE}}}
+                    ],
+                }
+            ],
+        }
+    ]
+}
+HANDS = {
+    "clips": [
+        {
+            "video_uid": FIRST,
+            "clip_uid": CLIP,
+            "frames": [
+                {
+                    "action_start_sec": 2.0,
+                    "action_end_sec": 4.0,
+                    "pre_frame": {"frame": 75, "boxes": [{"left_hand": [16, 12]}]},
+                    "pnr_frame": {"frame": 90, "boxes": [{"left_hand": [32, 36]}]},
+                    "post_frame": {"frame": 105, "boxes": []},
+                }
+            ],
+        }
+    ]
+}
 ANNOTATIONS = {"narration.json": NARRATIONS, "nlq_train.json": NLQ, "taxonomy.json": {"nouns": []}}
 
 
@@ -75,7 +120,7 @@ def described(uid: str, scenario: str, *, has_audio: bool = False) -> dict[str, 
     }
 
 
-def publish(release: Release) -> None:
+def publish(release: Release, annotations: Mapping[str, object] = ANNOTATIONS) -> None:
     """Publish three videos of 4 s: FIRST is VP9, SECOND has hostile texts, OTHER is no MP4."""
     videos = {FIRST: media.form("vp9"), SECOND: media.form("vp9"), OTHER: b"no video" * 1000}
     urls = {uid: release.put(f"full_scale/{uid}", data) for uid, data in videos.items()}
@@ -92,16 +137,25 @@ def publish(release: Release) -> None:
     header = "file_uid,annotation,type,canonical_s3_location"
     lines = [
         f"{number},{name.partition('.')[0]},file,{release.put(name, json.dumps(content).encode())}"
-        for number, (name, content) in enumerate(ANNOTATIONS.items())
+        for number, (name, content) in enumerate(annotations.items())
     ]
     release.manifest("annotations", "\n".join([header, *lines, ""]))
-    found = [described(FIRST, "Cooking", has_audio=True), described(SECOND, HOSTILE)]
+    redacted = [{"start_sec": 3.5, "end_sec": 4.0}, {"start_sec": 2}, "x"]
+    first = described(FIRST, "Cooking", has_audio=True)
+    found = [{**first, "redacted_intervals": redacted}, described(SECOND, HOSTILE)]
     release.metadata(json.dumps({"videos": found, "clips": []}).encode())
 
 
 @pytest.fixture
 def published(release: Release) -> Release:
     publish(release)
+    return release
+
+
+@pytest.fixture
+def boxed(release: Release) -> Release:
+    """The release with annotations that have boxes of FIRST."""
+    publish(release, {**ANNOTATIONS, "vq_train.json": VQ, "fho_hands_train.json": HANDS})
     return release
 
 

@@ -1,7 +1,8 @@
 /** The page of one video: the player, its keys, the link to a second, and the window to cut. */
 
 import { GROUPS, loadCatalogue, shellWord } from "./catalogue.js";
-import { byId, clock, copy, dataText, duration, el, fetchJson, showError } from "./dom.js";
+import { Boxes } from "./boxes.js";
+import { byId, clock, copy, count, dataText, duration, el, fetchJson, showError } from "./dom.js";
 import { keepFilter, watchStatus } from "./page.js";
 import { SegmentList, inOrder } from "./segments.js";
 import { Timeline } from "./timeline.js";
@@ -20,10 +21,15 @@ function seek(seconds) {
   video.currentTime = Math.max(0, Math.min(seconds, end));
 }
 
+/** Return the number of the picture that is shown. */
+function picture() {
+  return Math.floor(video.currentTime * RATE + 1e-3);
+}
+
 /** Go to the middle of another picture, so that rounding does not show the one before it. */
 function step(pictures) {
   video.pause();
-  seek((Math.floor(video.currentTime * RATE + 1e-3) + pictures + 0.5) / RATE);
+  seek((picture() + pictures + 0.5) / RATE);
 }
 
 function changeSpeed(places) {
@@ -47,6 +53,7 @@ const ACTIONS = {
   ".": () => step(1),
   "<": () => changeSpeed(-1),
   ">": () => changeSpeed(1),
+  b: () => byId("show-boxes").click(),
   "[": () => setWindow(video.currentTime, null),
   "]": () => setWindow(null, video.currentTime),
 };
@@ -108,12 +115,13 @@ function describe() {
   byId("facts").replaceChildren(...facts.filter(Boolean).map((fact) => dataText(fact, { class: "tag" })), dataText(uid, { class: "uid" }));
 }
 
-function listen(timeline, segments) {
+function listen(timeline, segments, boxes) {
   const moved = () => {
     byId("now").textContent = clock(video.currentTime, true);
     byId("link").href = `#t=${plain(video.currentTime)}`;
     timeline.moveTo(video.currentTime);
     segments.moveTo(video.currentTime);
+    boxes.moveTo(picture() / RATE);
   };
   for (const name of ["timeupdate", "seeking", "seeked"]) video.addEventListener(name, moved);
   video.addEventListener("ratechange", () => (byId("speed").value = String(video.playbackRate)));
@@ -137,6 +145,13 @@ function listen(timeline, segments) {
   byId("copy-command").addEventListener("click", (event) =>
     copy(byId("command").textContent, event.target, byId("command")));
   byId("files").addEventListener("toggle", showFiles, { once: true });
+}
+
+/** Say what the server has left out, because a video has too much of it. */
+function showMore(more) {
+  byId("more").hidden = !more.length;
+  byId("more").replaceChildren(...more.map(({ name, segments, has_boxes }) =>
+    el("span", {}, dataText(name), `: ${segments ? `${count(segments)} more segments` : "more boxes"}${segments && has_boxes ? " and boxes" : ""} that are not shown. `)));
 }
 
 /** Load the list of this video's files in all datasets, which may fetch their manifests. */
@@ -170,7 +185,8 @@ async function start() {
   };
   const timeline = new Timeline(byId("timeline"), byId("hint"), goTo, seek);
   const segments = new SegmentList(byId("segments"), byId("chips"), byId("follow"), goTo);
-  listen(timeline, segments);
+  const boxes = new Boxes(video, byId("boxes"), byId("boxes-now"), byId("show-boxes"));
+  listen(timeline, segments, boxes);
   setWindow(start_s, start_s + 2);
   const length_s = catalogue.videos.find((one) => one.uid === uid)?.duration_s;
   video.addEventListener("loadedmetadata", () => {
@@ -179,17 +195,19 @@ async function start() {
   });
   video.addEventListener("loadedmetadata", () => start_s && seek(start_s), { once: true });
   const showTracks = (given) => {
-    const tracks = inOrder(given);
+    const tracks = inOrder(given.tracks);
     timeline.show(tracks, length_s || 1);
     segments.show(tracks);
+    boxes.show(given.objects);
+    showMore(given.more);
   };
-  showTracks(described.tracks);
+  showTracks(described);
   video.src = `media?${new URLSearchParams({ uid })}`;
-  let shown = JSON.stringify(described.tracks);
+  let shown = JSON.stringify(described);
   watchStatus(async () => {
-    const { tracks } = await fetchJson("video", { uid });
-    if (JSON.stringify(tracks) !== shown) showTracks(tracks);
-    shown = JSON.stringify(tracks);
+    const found = await fetchJson("video", { uid });
+    if (JSON.stringify(found) !== shown) showTracks(found);
+    shown = JSON.stringify(found);
   });
 }
 

@@ -4,10 +4,13 @@ import { byId, clock, count, dataText, el } from "./dom.js";
 
 const COLOURS = 8;
 const KINDS = ["narration pass 1", "narration pass 2", "nlq", "moments", "vq", "fho", "goalstep", "clips"];
-const SHOWN = 3000; // elements; a video has fewer segments, unless its annotations are damaged
+const SPECIAL = { " pre": 1, " pnr": 4, " post": 2, redacted: 7 }; // ends of names, and their colours
+const SHOWN = 3000; // elements; most videos have fewer segments
 
 /** Return the class of the colour of a track: that of its kind, whatever its split. */
 export function colourOf(name) {
+  const special = Object.keys(SPECIAL).find((end) => name.endsWith(end));
+  if (special) return `colour-${SPECIAL[special]}`;
   const known = KINDS.findIndex((kind) => name.startsWith(kind));
   if (known >= 0) return `colour-${known}`;
   let sum = 0;
@@ -17,8 +20,10 @@ export function colourOf(name) {
 
 /** Order tracks: narrations, then the known kinds, then others. */
 export function inOrder(tracks) {
+  const phases = ["pre", "pnr", "post"]; // of an action, in their order
+  const sorted = ({ name }) => name.replace(/ (pre|pnr|post)$/, (_, phase) => ` ${phases.indexOf(phase)}`);
   const rank = ({ name }) => KINDS.findIndex((kind) => name.startsWith(kind)) >>> 0; // -1 is last
-  return tracks.toSorted((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
+  return tracks.toSorted((a, b) => rank(a) - rank(b) || sorted(a).localeCompare(sorted(b)));
 }
 
 export class SegmentList {
@@ -71,8 +76,10 @@ export class SegmentList {
     })));
     segments.sort((a, b) => a.start_s - b.start_s);
     this.rows = segments.slice(0, SHOWN).map((segment) => ({ segment, element: this.row(segment) }));
+    const more = segments.length - this.rows.length;
     const empty = this.tracks.length ? "Choose a track above." : "No annotations of this video have been read.";
     this.place.replaceChildren(...(this.rows.length ? this.rows.map((row) => row.element) : [el("li", { class: "minor" }, empty)]));
+    if (more > 0) this.place.append(el("li", { class: "minor" }, `${count(more)} more. Choose fewer tracks to see them.`));
     this.moveTo(this.seconds);
   }
 
