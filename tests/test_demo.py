@@ -87,10 +87,19 @@ def test_the_demo_can_be_browsed_and_leaves_nothing(home: Mapping[str, str], tmp
         client = Client.of(url)
         wait_until(lambda: json.loads(client.get("api/status").body)["is_done"])
         uid = json.loads(client.get("api/catalogue").body)["videos"][0][0]
-        tracks = json.loads(client.get(f"api/video?uid={uid}").body)["tracks"]
-        assert {"narration pass 1", "narration pass 2", "fho_main", "nlq_train", "clips"} <= {
-            track["name"] for track in tracks
+        found = json.loads(client.get(f"api/video?uid={uid}").body)
+        assert {track["name"] for track in found["tracks"]} == {
+            *("narration pass 1", "narration pass 2", "nlq_train", "moments_train", "vq_train"),
+            *("fho_main", "fho_main pre", "fho_main pnr", "fho_main post", "goalstep_train"),
+            *("fho_hands_train", "fho_hands_train pre", "fho_hands_train pnr"),
+            *("fho_hands_train post", "clips", "redacted", "all_narrations_redacted"),
         }
+        assert {(one["track"], one["label"]) for one in found["objects"]} == {
+            *(("vq_train", "knife"), ("fho_main", "left hand")),
+            ("fho_main", "object of change knife (knife, machete)"),
+            *(("fho_hands_train", "left hand"), ("fho_hands_train", "right hand")),
+        }
+        assert not any(one["in_pixels"] for one in found["objects"])
         assert client.get(f"api/poster?uid={uid}").body.startswith(b"\xff\xd8")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0

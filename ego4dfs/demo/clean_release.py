@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs.demo import content
+from ego4dfs.demo.annotations import hands, moments, speech, steps, visual_queries
 from ego4dfs.demo.media import FRAME_RATE, Clip
 from ego4dfs.demo.metadata import ego4d_json
 from ego4dfs.demo.release import FULL_SCALE_HEADER, Release
@@ -216,6 +217,11 @@ def _annotations(made: SampleMedia) -> dict[str, Files]:
         ),
         "nlq_train.json": content.as_json(content.queries(made.clips[:half], "train")),
         "nlq_val.json": content.as_json(content.queries(made.clips[half:], "val")),
+        "vq_train.json": content.as_json(visual_queries(made.clips)),
+        "moments_train.json": content.as_json(moments(made.clips)),
+        "av_train.json": content.as_json(speech(made.clips[half:])),
+        "goalstep_train.json": content.as_json(steps([made.videos[0]])),
+        "fho_hands_train.json": content.as_json(hands(made.videos[:3])),
     }
     # A v2 manifest that points at a v1 object, as the real one does.
     taxonomy = {"narration_noun_taxonomy.csv": b"label,group\n0,\"['knife_(knife, machete)']\"\n"}

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
+from ego4dfs.demo.annotations import action_boxes, critical_frames
 from ego4dfs.demo.features import tensor_file
 from ego4dfs.demo.media import FRAME_RATE, Clip
 from ego4dfs.demo.videos import CLIP_S, Cut, Recording, derived_uid
@@ -223,6 +224,8 @@ def _action(video: Recording, second: int) -> dict[str, Any]:
         "is_rejected": False,
         "narration_text": "#C C picks up the knife",
         "narration_timestamp_sec": float(second),
+        "critical_frames": critical_frames(second, stop_s),
+        "frames": action_boxes(second, stop_s, video.media),
     }
 
 

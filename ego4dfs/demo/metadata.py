@@ -30,6 +30,7 @@ def ego4d_json(version: str, videos: Sequence[Recording], clips: Sequence[Cut]) 
 
 
 def _video(video: Recording) -> dict[str, Any]:
+    redacted = _redacted(video)
     imu = f"s3://{video.bucket}/public/v1/imu/canonical/{video.uid}.csv"
     return {
         "video_uid": video.uid,
@@ -63,10 +64,19 @@ def _video(video: Recording) -> dict[str, Any]:
             }
         ],
         "concurrent_sets": None,
-        "has_redacted_regions": False,
-        "redacted_intervals": [],
+        "has_redacted_regions": bool(redacted),
+        "redacted_intervals": redacted,
         "gaps": [],
     }
+
+
+def _redacted(video: Recording) -> list[dict[str, Any]]:
+    """Return the parts that would be unrecognisable: the last seconds of the long video."""
+    if video.index:
+        return []
+    start_s, end_s = video.media.duration_s - 6, video.media.duration_s - 3
+    times = {"start_sec": float(start_s), "end_sec": float(end_s)}
+    return [{**times, "start_frame": start_s * FRAME_RATE, "end_frame": end_s * FRAME_RATE}]
 
 
 def _clip(clip: Cut) -> dict[str, Any]:
