@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.row import Row
 from benchmarks.rows import (
+    browse,
     mount_epochs,
     mount_features,
     mount_latency,
@@ -33,5 +34,6 @@ _MODULES = (
     windows_epoch,
     torch_epoch,
     url_features,
+    browse,
 )
 ROWS: tuple[Row, ...] = tuple(row for module in _MODULES for row in module.ROWS)
