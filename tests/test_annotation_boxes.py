@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ego4dfs.annotations.boxes import MAX_BOXES, Box, Phase, boxes_of, phases_of
+from ego4dfs.annotations.boxes import MAX_BOXES, Box, Phase, boxes_of, has_parts, phases_of
 
 pytestmark = pytest.mark.first_pass
 
@@ -86,6 +86,11 @@ def test_scod_and_sta():
 )
 def test_what_is_damaged_has_no_box(record):
     assert boxes_of(record) == []
+
+
+def test_most_records_have_no_part():
+    assert not has_parts({"timestamp_sec": 1.0, "narration_text": "#C C cuts"})
+    assert has_parts({"critical_frames": None})
 
 
 def test_a_record_has_a_bounded_number_of_boxes():

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ego4dfs import sqlite
-from ego4dfs.annotations.boxes import boxes_of, phases_of
+from ego4dfs.annotations.boxes import boxes_of, has_parts, phases_of
 from ego4dfs.annotations.rows import AFTER_MOMENT_S, Record
 from ego4dfs.api.window_rows import WindowRow
 
@@ -91,7 +91,8 @@ def _fill(connection: sqlite3.Connection, rows: Iterable[WindowRow], name: str) 
             start_s = row.end_s - AFTER_MOMENT_S if _NARRATION in row.row else row.start_s
             end_s = start_s if _NARRATION in row.row else row.end_s
             track = tracks.of(_track(row.row, name))
-            _add_parts(connection, place, row.record)
+            if has_parts(row.record):
+                _add_parts(connection, place, row.record)
             yield place, video, track, start_s, end_s, _storable(row.text)
 
     connection.executemany(
