@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ego4dfs.mount.kernel_readahead import LARGE_KIB, SMALL_KIB, KernelReadahead
+from ego4dfs.mount.kernel_readahead import KERNEL_KIB, LARGE_KIB, SMALL_KIB, KernelReadahead
 from kit import media
 from kit.data import MIB
 from kit.mounts import status
@@ -86,7 +86,8 @@ def test_windows_of_videos_are_opened_with_a_small_one_by_a_mount_of_root(mount,
     flags = ("--version", release.version, "--datasets", "full_scale", "--libfuse", libfuse)
     top = mount(*flags) / release.version / "full_scale"
     setting = bdi(top)
-    large = LARGE_KIB if os.geteuid() == 0 and libfuse == "3" else SMALL_KIB
+    is_set = os.geteuid() == 0 and libfuse == "3"
+    large, small = (LARGE_KIB, SMALL_KIB) if is_set else (KERNEL_KIB, KERNEL_KIB)
     assert kib(setting) == large
     for name in "abcd":
         with open(top / f"{name}.mp4", "rb") as opened:
@@ -96,9 +97,9 @@ def test_windows_of_videos_are_opened_with_a_small_one_by_a_mount_of_root(mount,
     (top / "x.json").read_bytes()
     assert kib(setting) == large
     with open(top / "a.mp4", "rb"):
-        assert kib(setting) == SMALL_KIB
+        assert kib(setting) == small
     assert status(top.parent.parent)["errors"] == 0
     mount.unmount(top.parent.parent)
     top = mount(*flags) / release.version / "full_scale"
     with open(top / "b.mp4", "rb"):  # its index is recorded
-        assert kib(bdi(top)) == SMALL_KIB
+        assert kib(bdi(top)) == small

@@ -11,14 +11,17 @@ from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.facts import MediaFacts
 from ego4dfs.reader import VideoWindow, Window
 from ego4dfs.reader.video_window import (
-    AHEAD_BYTES,
     GROUP_REQUEST_BYTES,
+    KERNEL_AHEAD_BYTES,
+    MAX_AHEAD_BYTES,
     MAX_GROUP_BYTES,
     MAX_RUN_GROUPS,
     MAX_STEPPED_BYTES,
+    MIN_AHEAD_BYTES,
 )
 from ego4dfs.reader.window import READAHEAD_STEP
 from kit.data import MIB
+from kit.page_cache import Clock
 
 KIB = 1 << 10
 
@@ -38,9 +41,14 @@ def facts(*sizes: int, sound_bytes: int = 0, head: int = HEAD) -> MediaFacts:
 TEN = facts(*[GROUP] * 10)
 
 
+def still() -> float:
+    """Return the time of a reader whose pace is not known."""
+    return 0.0
+
+
 def opened(known: MediaFacts = TEN) -> VideoWindow:
     """Return the window of a program that has read the start of the file."""
-    window = VideoWindow(lambda: known)
+    window = VideoWindow(lambda: known, clock=still)
     window.advance(0, KERNEL)
     return window
 
@@ -82,7 +90,7 @@ def test_the_page_in_which_a_group_begins_may_begin_in_the_group_before(before):
 
 def test_most_of_the_group_is_read_without_a_request():
     window = opened()
-    assert read(window, TEN.starts[4], most(TEN, 4) - AHEAD_BYTES) == [most(TEN, 4)]
+    assert read(window, TEN.starts[4], most(TEN, 4) - MIN_AHEAD_BYTES) == [most(TEN, 4)]
 
 
 def test_what_follows_is_fetched_by_parts_ahead_of_the_reader_and_then_by_half_groups():
@@ -93,6 +101,35 @@ def test_what_follows_is_fetched_by_parts_ahead_of_the_reader_and_then_by_half_g
     assert read(window, stepped, stepped + KERNEL) == [rounded(TEN.stops[5])]
     third = (TEN.starts[6] + TEN.stops[6]) // 2
     assert read(window, TEN.stops[5], TEN.stops[5] + KERNEL) == [rounded(third)]
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "ahead"),
+    [(1e6, MIN_AHEAD_BYTES), (8 * MIB, 320 * KIB - KERNEL_AHEAD_BYTES), (1e9, MAX_AHEAD_BYTES)],
+)
+def test_what_follows_is_fetched_as_far_ahead_as_the_reader_goes_on_during_a_request(
+    bytes_per_s, ahead
+):
+    clock = Clock()
+    window = VideoWindow(lambda: TEN, TEN, clock)
+    start, waited_s = TEN.starts[4], 40 * KIB / MIB
+    for at in range(start, TEN.stops[4], KERNEL):
+        window.advance(at, at + KERNEL)
+        clock.now_s += waited_s if at == start else KERNEL / bytes_per_s
+    clock.now_s += waited_s / 2  # a shorter wait, or work of its own
+    stop = TEN.stops[4] + KERNEL
+    window.advance(TEN.stops[4], stop)
+    assert rounded(stop) <= window._ahead <= rounded(stop + ahead)
+    assert window._ahead >= rounded(stop + ahead * 9 // 10)
+
+
+def test_a_reader_that_stops_for_long_has_no_more_fetched_than_the_fastest():
+    clock = Clock()
+    window = VideoWindow(lambda: TEN, TEN, clock)
+    for at in range(TEN.starts[4], TEN.stops[4], KERNEL):
+        window.advance(at, at + KERNEL)
+        clock.now_s += 3600 if at == TEN.starts[4] + 4 * KERNEL else 0.01
+    assert window._ahead <= rounded(TEN.stops[4] + KERNEL + MAX_AHEAD_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +208,7 @@ def test_a_step_back_within_the_group_is_not_a_seek():
     ids=["unknown", "after the last group", "before the first group", "a group that is too long"],
 )
 def test_other_reads_are_as_in_any_file(known, start):
-    videos, plain = VideoWindow(lambda: known), Window()
+    videos, plain = VideoWindow(lambda: known, clock=still), Window()
     for window in (videos, plain):
         window.advance(0, KERNEL)
     for stop in range(start + KERNEL, start + 6 * MIB, KERNEL):
@@ -192,7 +229,7 @@ def test_facts_that_are_known_at_the_open_are_used_at_the_first_seek():
 
 @pytest.mark.parametrize("known", [None, TEN])
 def test_a_read_of_the_whole_file_is_as_in_any_file(known):
-    videos, plain = VideoWindow(lambda: TEN, known), Window()
+    videos, plain = VideoWindow(lambda: TEN, known, still), Window()
     for stop in range(KERNEL, TEN.stops[-1], KERNEL):
         assert videos.advance(stop - KERNEL, stop) == plain.advance(stop - KERNEL, stop)
         assert videos.granularity == plain.granularity

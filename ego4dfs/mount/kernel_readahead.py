@@ -9,9 +9,11 @@ from pathlib import Path
 
 LARGE_KIB = 1024
 """For files that are read to their end: fewer requests of the kernel, a third less CPU."""
-SMALL_KIB = 128
-"""The kernel's default. For windows of videos: what it reads ahead after the last picture of a
-window is fetched for nothing, half as many bytes again with LARGE_KIB."""
+SMALL_KIB = 64
+"""For windows of videos: what the kernel reads ahead after an index, and after the last picture of
+a window, is fetched for nothing; with LARGE_KIB half as many bytes again as are needed."""
+KERNEL_KIB = 128
+"""The kernel's default."""
 _REMEMBERED = 8
 
 
@@ -20,7 +22,7 @@ class KernelReadahead:
 
     It is small for videos if most of those that were read last were read in windows, and before
     any was read, for those whose index is recorded: programs that read videos whole do not record
-    it. Only root can change it; for others it stays SMALL_KIB. Of two opens at the same moment,
+    it. Only root can change it; for others it stays KERNEL_KIB. Of two opens at the same moment,
     one may get the read-ahead of the other. Safe from several threads.
     """
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from mmap import PAGESIZE
 
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.facts import MediaFacts
+from ego4dfs.reader.pace import Pace
 from ego4dfs.reader.window import MAX_FORWARD_STEP, READAHEAD_STEP, Window
 
 GROUP_REQUEST_BYTES = 3 * PART_SIZE
@@ -17,9 +19,13 @@ MAX_RUN_GROUPS = 3
 """A run of more groups is longer than a window of some seconds."""
 EAGER_SHARE = (3, 4)
 """How much of the group in which a seek ends is fetched at once: most windows need that much."""
-AHEAD_BYTES = PART_SIZE // 2
-"""How far ahead of its reads a window of some seconds is fetched: at 8 MB/s, with the kernel's
-read-ahead, a request of 30 ms is answered before its bytes are needed."""
+MIN_AHEAD_BYTES, MAX_AHEAD_BYTES = PART_SIZE // 2, 2 * PART_SIZE
+"""How far ahead of its reads a window of some seconds is fetched: as far as the reader gets while a
+request is answered, less KERNEL_AHEAD_BYTES. With requests of 30 ms the least is enough for 5 MB/s,
+and the most for 15 MB/s; to spare faster readers their waits, 1.5 times the needed bytes would be
+fetched."""
+KERNEL_AHEAD_BYTES = 64 << 10
+"""How far ahead of a program a kernel reads at least."""
 MAX_STEPPED_BYTES = 6 * PART_SIZE
 """How far after the first group that is so: two seconds, and what kernels read ahead of them."""
 MAX_PREROLL_BYTES = BLOCK_SIZE
@@ -33,19 +39,33 @@ class VideoWindow(Window):
     """The read-ahead of one open video.
 
     After a seek in a video with media facts EAGER_SHARE of the group of pictures is fetched, by
-    several requests at once, and what follows as the reader goes on: part by part, AHEAD_BYTES
-    ahead of it, then groups in two halves. A run of more than MAX_RUN_GROUPS groups, one from the
-    start of the file, and one in a video without media facts is fetched ahead as by a Window.
+    several requests at once, and what follows as the reader goes on: part by part, so far ahead
+    that it does not wait at the pace at which it has read the group; then groups in two halves.
+    A run of more than MAX_RUN_GROUPS groups, one from the start of the file, and one in a video
+    without media facts is fetched ahead as by a Window.
 
     Safe from several threads.
     """
 
-    __slots__ = ("_facts", "_find", "_first_group", "_has_long_run", "_searches_left")
+    __slots__ = (
+        "_clock",
+        "_facts",
+        "_find",
+        "_first_group",
+        "_has_long_run",
+        "_pace",
+        "_searches_left",
+    )
 
-    def __init__(self, find: FindFacts, facts: MediaFacts | None = None) -> None:
+    def __init__(
+        self,
+        find: FindFacts,
+        facts: MediaFacts | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Call `find` at seeks until it returns media facts; it makes no request.
 
-        `facts` are those that are known already.
+        `facts` are those that are known already. `clock` returns seconds.
         """
         super().__init__()
         self._find = find
@@ -53,6 +73,8 @@ class VideoWindow(Window):
         self._searches_left = _MAX_SEARCHES
         self._first_group: int | None = None  # the one in which this run began
         self._has_long_run = False
+        self._clock = clock
+        self._pace = Pace()
 
     @property
     def has_facts(self) -> bool:
@@ -101,9 +123,14 @@ class VideoWindow(Window):
 
     def _seek(self, start: int, stop: int) -> None:
         super()._seek(start, stop)
+        self._pace.restart(self._clock())
         # The kernel reads whole pages: the one in which a group begins may begin in another group.
         sought = min(stop, start + PAGESIZE) - 1
         self._first_group = self._facts.group_at(sought) if self._facts and start else None
+
+    def _go_on(self, stop: int) -> None:
+        super()._go_on(stop)
+        self._pace.add(self._clock())
 
     def _target(self) -> int:
         target = self._group_target()
@@ -127,8 +154,13 @@ class VideoWindow(Window):
         first_stop = facts.stops[first]
         if self._next <= first_stop + MAX_STEPPED_BYTES:
             share, of = EAGER_SHARE
-            eager = self._start + (first_stop - self._start) * share // of
-            stop = max(eager, self._next + AHEAD_BYTES)
+            stop = self._start + (first_stop - self._start) * share // of
         elif self._next <= (middle := (start + stop) // 2):
             stop = middle
+        stop = max(stop, self._next + self._ahead_bytes())
         return -(-stop // PART_SIZE) * PART_SIZE
+
+    def _ahead_bytes(self) -> int:
+        """Return how far ahead of a window of some seconds to fetch."""
+        passed = self._pace.bytes_in_a_wait(self._next - self._start) - KERNEL_AHEAD_BYTES
+        return max(MIN_AHEAD_BYTES, min(MAX_AHEAD_BYTES, passed))

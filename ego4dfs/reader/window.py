@@ -88,8 +88,7 @@ class Window:
             max_forward = MAX_WINDOW if shared else MAX_FORWARD_STEP
             if self._is_seek(start, max_forward):
                 self._seek(start, stop)
-            self._next = max(self._next, stop)
-            self._ahead = max(self._ahead, self._next)
+            self._go_on(stop)
             self._has_missed |= missed
             target = self._target() if self._has_missed else 0
             if target <= self._ahead:
@@ -128,6 +127,10 @@ class Window:
         self._least = max(FIRST_AT_START, wanted) if start else FIRST_AT_START
         self._start, self._next, self._ahead = start, stop, stop
         self._has_missed = False
+
+    def _go_on(self, stop: int) -> None:
+        self._next = max(self._next, stop)
+        self._ahead = max(self._ahead, self._next)
 
     def _target(self) -> int:
         """Return the end of what should have been requested by now."""

@@ -20,10 +20,22 @@ _MAX_READ_BYTES = 128 << 10
 
 
 @dataclass
+class Clock:
+    """Virtual time, for a window that measures how fast it is read."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+
+@dataclass
 class Network:
     """What is requested for the reads of one open file, and when it arrives."""
 
     window: Window
+    clock: Clock = field(default_factory=Clock)
     arrivals: dict[int, float] = field(default_factory=dict)
     """When each part that was requested arrives."""
     requests: int = 0
@@ -35,6 +47,7 @@ class Network:
 
     def read(self, now_s: float, start: int, stop: int) -> float:
         """Do as a Reader does with a read; return when its bytes are there."""
+        self.clock.now_s = now_s
         parts = _units(range(start, stop), PART_SIZE)
         missed = any(self.arrivals.get(part, now_s + 1) > now_s for part in parts)
         ahead = self.window.advance(start, stop, missed=missed)
