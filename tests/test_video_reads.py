@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ego4dfs.blocks import PART_SIZE, ObjectRef
+from ego4dfs.blocks import PART_SIZE, ObjectRef, whole_parts
 from ego4dfs.errors import MediaError, ObjectChanged
 from ego4dfs.facts import IndexPlace, MediaFacts
 from ego4dfs.media import read_index
@@ -148,6 +148,24 @@ def test_the_index_of_the_next_video_is_fetched_when_it_is_opened(open_vfs, top,
     # At the end: the answer to one of the two requests may confirm the size before the other.
     assert read(vfs, handle, 0, KERNEL) == expected[:KERNEL]
     assert gets(vfs) - before == (1 if place == "front" else 2)
+
+
+@PLACES
+@pytest.mark.parametrize("number", [0, 1], ids=["recorded", "probable"])
+def test_of_the_start_of_a_video_only_its_index_is_fetched_if_its_place_is_known(
+    open_vfs, top, place, number
+):
+    """Or one part, if the index is at the end."""
+    vfs = open_vfs()
+    fetched(vfs, opened(vfs, f"{top}/{place}0.mp4"), FACTS[f"{place}0.mp4"].starts[3], 7 * MIB)
+    vfs.session.cache.admin.clear()
+    vfs.close()
+    again = open_vfs()
+    path = f"{top}/{place}{number}.mp4"
+    handle = opened(again, path)
+    needed = whole_parts([range(KERNEL), FACTS[f"{place}{number}.mp4"].index], handle.size)
+    assert again.session.metrics.bytes_fetched == sum(map(len, needed))
+    assert gets(again) == len(needed)
 
 
 def test_the_place_of_indexes_is_known_to_the_next_process(open_vfs, top):

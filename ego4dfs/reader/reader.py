@@ -82,12 +82,12 @@ class Reader:
             window.add_missed(fetched)
         return filled
 
-    def confirm_size(self, ref: ObjectRef) -> None:
+    def confirm_size(self, ref: ObjectRef, first_bytes: int = FIRST_AT_START) -> None:
         """Wait until bytes of the object have confirmed that it has the size of `ref`.
 
-        Cached bytes confirm it: they arrived with that size. If none are cached, what a first read
-        would fetch is fetched now, and cached. Raises StoreError if the store does not send it, and
-        ObjectChanged if the object has another size or version.
+        Cached bytes confirm it: they arrived with that size. If none are cached, the first
+        `first_bytes`, which a program reads next, are fetched now, and cached. Raises StoreError if
+        the store does not send them, and ObjectChanged if the object has another size or version.
         """
         if not ref.size:
             return
@@ -98,8 +98,8 @@ class Reader:
                 return
             if ref.size > PART_SIZE and self._cache.has_any(ref.object_id):
                 return
-            first = range(min(FIRST_AT_START, ref.size))
-            begun = self.downloads.fetch(ref, first, PART_SIZE, FIRST_AT_START)
+            first = range(min(first_bytes, ref.size))
+            begun = self.downloads.fetch(ref, first, PART_SIZE, first_bytes)
         self._await(ref, Span(0, 0, 1), memoryview(bytearray(1)), begun)
 
     def read_cached(self, ref: ObjectRef, offset: int, length: int) -> bytes | None:

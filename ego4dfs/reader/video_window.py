@@ -9,7 +9,7 @@ from mmap import PAGESIZE
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
 from ego4dfs.facts import MediaFacts
 from ego4dfs.reader.pace import Pace
-from ego4dfs.reader.window import MAX_FORWARD_STEP, READAHEAD_STEP, Window
+from ego4dfs.reader.window import FIRST_AT_START, MAX_FORWARD_STEP, READAHEAD_STEP, Window
 
 GROUP_REQUEST_BYTES = 3 * PART_SIZE
 """The longest request for a group: one of average length arrives by four connections at once."""
@@ -62,12 +62,15 @@ class VideoWindow(Window):
         find: FindFacts,
         facts: MediaFacts | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        first_at_start: int = FIRST_AT_START,
     ) -> None:
         """Call `find` at seeks until it returns media facts; it makes no request.
 
-        `facts` are those that are known already. `clock` returns seconds.
+        `facts` are those that are known already. `clock` returns seconds. `first_at_start` is the
+        least to fetch at the start of the file.
         """
-        super().__init__()
+        super().__init__(first_at_start)
         self._find = find
         self._facts = facts
         self._searches_left = _MAX_SEARCHES

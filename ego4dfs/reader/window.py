@@ -39,17 +39,28 @@ class Window:
     Safe from several threads: kernels read one file by several requests at a time.
     """
 
-    __slots__ = ("_ahead", "_has_missed", "_least", "_lock", "_missed", "_next", "_runs", "_start")
+    __slots__ = (
+        "_ahead",
+        "_has_missed",
+        "_least",
+        "_lock",
+        "_missed",
+        "_next",
+        "_runs",
+        "_start",
+        "first_at_start",
+    )
 
-    def __init__(self) -> None:
-        """Begin with nothing read."""
+    def __init__(self, first_at_start: int = FIRST_AT_START) -> None:
+        """Begin with nothing read; `first_at_start` is the least to fetch at the file's start."""
+        self.first_at_start = first_at_start
         self._lock = threading.Lock()
         self._start = 0  # of the sequential run
         self._next = -MAX_FORWARD_STEP - 1  # where the run is expected to continue: nowhere yet
         self._ahead = 0  # end of what was requested so far
         self._has_missed = False  # whether something was not cached in this run
         self._missed = 0  # bytes, since the last `take_missed`
-        self._least = FIRST_AT_START  # bytes fetched at the start of this run
+        self._least = first_at_start  # bytes fetched at the start of this run
         self._runs = deque([FIRST_AFTER_SEEK] * _RUNS, maxlen=_RUNS)  # lengths of the last runs
 
     @property
@@ -124,7 +135,7 @@ class Window:
             self._runs.append(self._next - self._start)
         wanted = min(MAX_FIRST_AFTER_SEEK, _next_power_of_two(max(self._runs)))
         # At 0 a program reads an index, or everything.
-        self._least = max(FIRST_AT_START, wanted) if start else FIRST_AT_START
+        self._least = max(FIRST_AT_START, wanted) if start else self.first_at_start
         self._start, self._next, self._ahead = start, stop, stop
         self._has_missed = False
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from ego4dfs.blocks import BLOCK_SIZE, ObjectRef
+from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE, ObjectRef
 from ego4dfs.errors import (
     AccessDenied,
     CredentialsRejected,
@@ -102,7 +102,8 @@ class Objects:
         if facts is not None and is_current and facts.has_confirmed_size:
             return
         try:
-            self._session.reader.confirm_size(ref)
+            first_bytes = handle.window.first_at_start if handle.window else FIRST_AT_START
+            self._session.reader.confirm_size(ref, first_bytes)
         except ObjectChanged as error:
             self._session.facts.correct(ref.url, error)
             raise
@@ -172,7 +173,9 @@ class Objects:
         handle = Handle(node.path, ref=ref, copy=copy, drops=self._session.reader.drops(ref))
         if copy is None and node.path.endswith(VIDEO_SUFFIX):
             known = self._video_facts.fetch_ahead(ref) if first_offset is None else None
-            handle.window = VideoWindow(partial(self._video_facts.find, ref), known)
+            start_bytes = PART_SIZE if known is not None else self._video_facts.start_bytes(ref.url)
+            find = partial(self._video_facts.find, ref)
+            handle.window = VideoWindow(find, known, first_at_start=start_bytes)
         return handle
 
     def _has_copy(self, node: ObjectFile) -> bool:
@@ -201,7 +204,7 @@ class Objects:
         start = (first_offset or 0) // BLOCK_SIZE * BLOCK_SIZE
         stop = start + BLOCK_SIZE
         if not start and node.path.endswith(VIDEO_SUFFIX):
-            stop = max(FIRST_AT_START, self._video_facts.head_bytes(node.url))
+            stop = self._video_facts.start_bytes(node.url)
         elif first_offset is None and not self._readahead.has_small_files(node.path):
             stop = FIRST_AT_START
         return lambda url: self._first_gets.fetch(url, range(start, stop))

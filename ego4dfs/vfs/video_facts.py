@@ -106,9 +106,15 @@ class VideoFacts:
             if len(wanted) <= READAHEAD_STEP:
                 self._reader.request_parts(ref, [wanted], GROUP_REQUEST_BYTES)
 
-    def head_bytes(self, url: str) -> int:
-        """Return how many bytes at the start of a video probably hold its index, in whole parts."""
-        return -(-self._places_beside(url).head // PART_SIZE) * PART_SIZE
+    def start_bytes(self, url: str) -> int:
+        """Return how many bytes to request first at the start of a video, in whole parts.
+
+        That is what probably holds its index, if the index is at the start, else one part.
+        """
+        places = self._places_beside(url)
+        if not (places.head or places.tail):
+            return FIRST_AT_START
+        return max(PART_SIZE, -(-places.head // PART_SIZE) * PART_SIZE)
 
     def fetch_ahead(self, ref: ObjectRef) -> MediaFacts | None:
         """Request the index of a video that is being opened, if its place is known or probable.
@@ -127,9 +133,9 @@ class VideoFacts:
         return None
 
     def _fetch(self, ref: ObjectRef, wanted: range) -> None:
-        """Request a range unless the request for the start of the file, which follows, has it."""
-        if wanted.stop > FIRST_AT_START and wanted:
-            start = wanted.start if wanted.start > FIRST_AT_START else 0
+        """Request a range; from the start of the file on, if it begins in the first part."""
+        if wanted:
+            start = wanted.start if wanted.start > PART_SIZE else 0
             self._reader.request_parts(ref, [range(start, wanted.stop)])
 
     def _recorded(self, ref: ObjectRef) -> MediaFacts | None:
