@@ -22,7 +22,7 @@ from ego4dfs.reader import FIRST_AT_START
 from ego4dfs.reader.video_window import MAX_AHEAD_BYTES
 from ego4dfs.reader.window import SEQUENTIAL_AFTER
 from ego4dfs.vfs import VFS, Handle, video_facts
-from ego4dfs.vfs.video import current
+from ego4dfs.vfs.video import current, open_video
 from ego4dfs.vfs.window_file import WindowFile
 from kit import media
 from kit.data import MIB
@@ -166,6 +166,20 @@ def test_of_the_start_of_a_video_only_its_index_is_fetched_if_its_place_is_known
     needed = whole_parts([range(KERNEL), FACTS[f"{place}{number}.mp4"].index], handle.size)
     assert again.session.metrics.bytes_fetched == sum(map(len, needed))
     assert gets(again) == len(needed)
+
+
+@PLACES
+def test_an_index_that_was_read_for_a_window_says_where_those_of_other_videos_are(
+    open_vfs, top, place
+):
+    vfs = open_vfs()
+    open_video(vfs, f"{top}/{place}0.mp4")
+    quiet(vfs)
+    before, name = vfs.session.metrics.bytes_fetched, f"{place}1.mp4"
+    video = open_video(vfs, f"{top}/{name}")
+    quiet(vfs)
+    needed = whole_parts([range(KERNEL), video.index.place], len(VIDEOS[name]))
+    assert vfs.session.metrics.bytes_fetched - before == sum(map(len, needed))
 
 
 def test_the_place_of_indexes_is_known_to_the_next_process(open_vfs, top):

@@ -74,7 +74,7 @@ class ExactFile:
     def _record_facts(self, index: MediaIndex) -> None:
         ref = self.handle.ref
         if ref is not None:
-            self.vfs.session.facts.media.record(ref.url, ref.size, ref.etag, index)
+            self.vfs.video_facts.record(ref, index)
 
     @property
     def _version(self) -> str:

@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ego4dfs.blocks import PART_SIZE, ObjectRef
 from ego4dfs.errors import MediaError
@@ -15,6 +16,9 @@ from ego4dfs.facts import MediaFacts, MediaTable
 from ego4dfs.reader import FIRST_AT_START, GROUP_REQUEST_BYTES, Reader
 from ego4dfs.reader.window import READAHEAD_STEP
 from ego4dfs.runtime.recent import Recent
+
+if TYPE_CHECKING:
+    from ego4dfs.media import MediaIndex  # numpy takes 0.1 s
 
 log = logging.getLogger(__name__)
 
@@ -88,11 +92,16 @@ class VideoFacts:
             facts = self._recorded(ref)
             if facts is None and not self._unusable.get(ref.object_id):
                 facts = self._parse(ref)
-                if facts is not None:
-                    self._keep(ref, facts)
         except Exception:  # such as too little memory
             log.debug("%s is read without its index", ref.url, exc_info=True)
             return None
+        return facts
+
+    def record(self, ref: ObjectRef, index: MediaIndex) -> MediaFacts | None:
+        """Record the facts of an index, and return them; None if facts cannot describe it."""
+        facts = self._table.record(ref.url, ref.size, ref.etag, index)
+        if facts is not None:
+            self._keep(ref, facts)
         return facts
 
     def request_window(self, ref: ObjectRef, start_s: float, end_s: float) -> None:
@@ -153,8 +162,7 @@ class VideoFacts:
         try:
             found = find_index(ref.size, lambda *place: self._cached(ref, *place))
             with self._parsing:
-                index = parse_index(found)
-                facts = self._table.record(ref.url, ref.size, ref.etag, index)
+                facts = self.record(ref, parse_index(found))
         except _NotCachedError:
             return None
         except MediaError as error:
