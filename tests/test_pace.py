@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ego4dfs.reader.pace import Pace
 
 
-def test_a_run_of_one_read_has_no_pace():
+def pace_of(*times_s: float) -> Pace:
     pace = Pace()
-    pace.restart(5.0)
-    assert pace.bytes_in_a_wait(1000) == 0
-    pace.add(6.0)  # all of the time may have been a wait
-    assert pace.bytes_in_a_wait(1000) == 0
-
-
-def test_the_longest_time_between_reads_is_a_wait_and_the_rest_is_work():
-    pace = Pace()
-    pace.restart(10.0)
-    for now_s in (12.0, 12.5, 13.0):
+    for now_s in times_s:
         pace.add(now_s)
-    assert pace.bytes_in_a_wait(1000) == 2000
+    return pace
+
+
+@pytest.mark.parametrize("times_s", [(), (5.0,), (5.0, 6.0), (5.0, 5.0, 5.0), (5.0, 6.0, 6.0)])
+def test_a_run_whose_reader_has_done_no_work_has_no_pace(times_s):
+    assert pace_of(*times_s).bytes_in_a_wait(1000) == 0
+
+
+def test_the_time_to_the_second_read_is_a_wait_and_the_rest_is_work():
+    assert pace_of(10.0, 12.0, 12.5, 13.0).bytes_in_a_wait(1000) == 2000
+
+
+def test_a_reader_that_waits_later_is_slower():
+    assert pace_of(10.0, 12.0, 13.0, 16.0).bytes_in_a_wait(1000) == 500
+
+
+def test_reads_that_are_sent_together_do_not_wait():
+    assert pace_of(10.0, 10.0, 12.0).bytes_in_a_wait(1000) == 0
 
 
 def test_another_run_has_a_pace_of_its_own():
-    pace = Pace()
-    pace.restart(10.0)
-    pace.add(20.0)
-    pace.restart(30.0)
-    pace.add(31.0)
-    pace.add(33.0)
-    assert pace.bytes_in_a_wait(1000) == 2000
-
-
-def test_reads_at_the_same_moment_have_no_pace():
-    pace = Pace()
-    pace.restart(10.0)
-    pace.add(10.0)
-    assert pace.bytes_in_a_wait(1000) == 0
+    pace = pace_of(10.0, 20.0, 30.0)
+    pace.restart()
+    for now_s in (40.0, 41.0, 43.0):
+        pace.add(now_s)
+    assert pace.bytes_in_a_wait(1000) == 500

@@ -6,24 +6,28 @@ from __future__ import annotations
 class Pace:
     """The pace of one sequential run of reads. Used under the lock of its window.
 
-    The longest time between two reads is taken for a wait for the store, and the rest of the time
-    for the reader's own work, such as decoding.
+    The time from the first read to the second is taken for a wait for the store, and the time after
+    that for the reader's own work, such as decoding: later waits make a reader slower.
     """
 
-    __slots__ = ("_began_s", "_last_s", "_wait_s")
+    __slots__ = ("_began_s", "_last_s", "_second_s")
 
     def __init__(self) -> None:
         """Begin with no read."""
-        self.restart(0.0)
+        self.restart()
 
-    def restart(self, now_s: float) -> None:
-        """Forget the run: the first read of another one arrives now."""
-        self._began_s = self._last_s = now_s
-        self._wait_s = 0.0
+    def restart(self) -> None:
+        """Forget the run: the next read is the first of another one."""
+        self._began_s: float | None = None
+        self._second_s: float | None = None
+        self._last_s = 0.0
 
     def add(self, now_s: float) -> None:
         """Record a read that arrives now."""
-        self._wait_s = max(self._wait_s, now_s - self._last_s)
+        if self._began_s is None:
+            self._began_s = now_s
+        elif self._second_s is None:
+            self._second_s = now_s
         self._last_s = now_s
 
     def bytes_in_a_wait(self, read_bytes: int) -> int:
@@ -31,5 +35,7 @@ class Pace:
 
         0 until its pace is known.
         """
-        busy_s = self._last_s - self._began_s - self._wait_s
-        return int(read_bytes / busy_s * self._wait_s) if busy_s > 0 else 0
+        if self._began_s is None or self._second_s is None or self._last_s <= self._second_s:
+            return 0
+        wait_s, busy_s = self._second_s - self._began_s, self._last_s - self._second_s
+        return int(read_bytes / busy_s * wait_s)

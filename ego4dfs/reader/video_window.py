@@ -126,7 +126,7 @@ class VideoWindow(Window):
 
     def _seek(self, start: int, stop: int) -> None:
         super()._seek(start, stop)
-        self._pace.restart(self._clock())
+        self._pace.restart()
         # The kernel reads whole pages: the one in which a group begins may begin in another group.
         sought = min(stop, start + PAGESIZE) - 1
         self._first_group = self._facts.group_at(sought) if self._facts and start else None
