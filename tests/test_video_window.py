@@ -143,6 +143,20 @@ def test_a_reader_of_a_few_groups_after_a_seek_reads_windows(groups, expected):
     assert window.reads_windows == expected
 
 
+def test_what_a_kernel_reads_ahead_at_the_start_is_no_seek_to_the_first_group():
+    """The index is at the end, and programs read it after the first pages of the file."""
+    known = facts(*[GROUP] * 4, head=48)
+    window = VideoWindow(lambda: known, known, still, first_at_start=PART_SIZE)
+    window.advance(0, KERNEL // 2)
+    window.advance(known.stops[-1], known.stops[-1] + KERNEL)
+    for start in (KERNEL // 2, KERNEL):
+        window.advance(start, start + KERNEL // 2)
+    assert window._ahead <= PART_SIZE
+    assert not window.reads_windows
+    window.advance(known.starts[2], known.starts[2] + KERNEL)
+    assert window._ahead == most(known, 2)
+
+
 def test_a_reader_of_the_whole_file_reads_no_windows():
     window = opened()
     read(window, KERNEL, TEN.stops[-1])

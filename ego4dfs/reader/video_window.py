@@ -127,9 +127,13 @@ class VideoWindow(Window):
     def _seek(self, start: int, stop: int) -> None:
         super()._seek(start, stop)
         self._pace.restart()
-        # The kernel reads whole pages: the one in which a group begins may begin in another group.
-        sought = min(stop, start + PAGESIZE) - 1
-        self._first_group = self._facts.group_at(sought) if self._facts and start else None
+        self._first_group = None
+        if start < self.first_at_start:
+            # A kernel goes on to read ahead at the start when a program has left it for the index.
+            self._least = self.first_at_start
+        elif self._facts:
+            # It reads whole pages: the one in which a group begins may begin in another group.
+            self._first_group = self._facts.group_at(min(stop, start + PAGESIZE) - 1)
 
     def _go_on(self, stop: int) -> None:
         super()._go_on(stop)
