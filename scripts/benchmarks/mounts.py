@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -20,6 +21,7 @@ from benchmarks.samples import VERSION
 from benchmarks.servers import Servers, mountpoints, unmount
 from ego4dfs.demo.child_process import end, spawn
 from ego4dfs.demo.videos import CONSORTIUM
+from ego4dfs.metrics import NOT_ASKED
 
 OURS, S3FS, RCLONE = "ego4dfs mount", "s3fs-fuse", "rclone mount"
 BINDFS = "bindfs of a local directory"
@@ -152,6 +154,8 @@ def mounted(
     try:
         running.pid = child.pid
         _wait(child, mountpoint, log)
+        if not mounter.lists:
+            _await_probe(mountpoint)
         yield running
     finally:
         _remove_mount(child, mountpoint)
@@ -187,6 +191,16 @@ def _wait(child: subprocess.Popen[bytes], mountpoint: Path, log: Path) -> None:
         if child.poll() is not None or time.monotonic() > deadline:
             output = log.read_text(errors="replace").strip()[-_SHOWN_CHARS:]
             raise RunError(f"did not mount: {output}")
+        time.sleep(_LOOK_S)
+
+
+def _await_probe(mountpoint: Path) -> None:
+    """Wait until ego4dfs knows whether the store answers: its HEAD request is no part of a row."""
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    status = mountpoint / ".ego4dfs/status.json"
+    while status.exists() and json.loads(status.read_bytes())["store"] == NOT_ASKED:
+        if time.monotonic() > deadline:
+            raise RunError("it has not asked the store")
         time.sleep(_LOOK_S)
 
 
