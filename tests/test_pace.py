@@ -31,6 +31,19 @@ def test_reads_that_are_sent_together_do_not_wait():
     assert pace_of(10.0, 10.0, 12.0).bytes_in_a_wait(1000) == 0
 
 
+def test_a_run_may_end_while_its_pace_is_taken():
+    """Another read of the same file seeks meanwhile."""
+    pace = pace_of(10.0, 12.0)
+
+    class Ending(float):
+        def __le__(self, other: float) -> bool:
+            pace.restart()
+            return super().__le__(other)
+
+    pace.add(Ending(13.0))
+    assert pace.bytes_in_a_wait(1000) == 2000
+
+
 def test_another_run_has_a_pace_of_its_own():
     pace = pace_of(10.0, 20.0, 30.0)
     pace.restart()

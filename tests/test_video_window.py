@@ -157,6 +157,14 @@ def test_what_a_kernel_reads_ahead_at_the_start_is_no_seek_to_the_first_group():
     assert window._ahead == most(known, 2)
 
 
+def test_a_seek_near_the_start_is_one_if_other_videos_have_a_long_index():
+    known = facts(*[GROUP] * 4, head=48)
+    window = VideoWindow(lambda: known, known, still, first_at_start=8 * BLOCK_SIZE)
+    read(window, known.starts[2], known.starts[2] + KERNEL)
+    assert window.reads_windows
+    assert window._ahead == most(known, 2)
+
+
 def test_a_reader_of_the_whole_file_reads_no_windows():
     window = opened()
     read(window, KERNEL, TEN.stops[-1])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class Pace:
-    """The pace of one sequential run of reads. Used under the lock of its window.
+    """The pace of one sequential run of reads.
+
+    It changes under the lock of its window; `bytes_in_a_wait` needs no lock.
 
     The time from the first read to the second is taken for a wait for the store, and the time after
     that for the reader's own work, such as decoding: later waits make a reader slower.
@@ -35,7 +37,7 @@ class Pace:
 
         0 until its pace is known.
         """
-        if self._began_s is None or self._second_s is None or self._last_s <= self._second_s:
+        began_s, second_s, last_s = self._began_s, self._second_s, self._last_s
+        if began_s is None or second_s is None or last_s <= second_s:
             return 0
-        wait_s, busy_s = self._second_s - self._began_s, self._last_s - self._second_s
-        return int(read_bytes / busy_s * wait_s)
+        return int(read_bytes / (last_s - second_s) * max(0.0, second_s - began_s))

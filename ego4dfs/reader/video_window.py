@@ -128,7 +128,7 @@ class VideoWindow(Window):
         super()._seek(start, stop)
         self._pace.restart()
         self._first_group = None
-        if start < self.first_at_start:
+        if start < min(self.first_at_start, FIRST_AT_START):
             # A kernel goes on to read ahead at the start when a program has left it for the index.
             self._least = self.first_at_start
         elif self._facts:
