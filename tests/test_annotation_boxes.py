@@ -98,6 +98,12 @@ def test_a_record_has_a_bounded_number_of_boxes():
     assert len(boxes_of({"response_track": track})) == MAX_BOXES
 
 
+def test_labels_are_bounded():
+    track = [{**PLACE, "video_frame_number": 1}]
+    [box] = boxes_of({"object_title": "x" * 2000, "response_track": track})
+    assert len(box.label) == 200
+
+
 BEFORE, AT, AFTER = Phase("pre", 1.0, 2.0), Phase("pnr", 2.0, 61 / 30), Phase("post", 2.0, 3.0)
 
 

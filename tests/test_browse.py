@@ -6,6 +6,7 @@ import gzip
 import http.client
 import io
 import json
+import math
 import re
 import sqlite3
 from contextlib import closing
@@ -188,13 +189,22 @@ def test_boxes_of_a_picture_of_unknown_size_are_those_of_ego4d_json(browse, boxe
     assert (hand["in_pixels"], hand["boxes"][0]) == (False, [2.5, 0.25, 0.25, 0, 0])
 
 
+def test_an_impossible_size_is_unknown(browse, boxed):
+    sizes = {"display_resolution_width": math.inf, "display_resolution_height": 48}
+    video = described(FIRST, "x")
+    video["video_metadata"] |= sizes
+    boxed.metadata(json.dumps({"videos": [video]}).encode())
+    client, _ = browse(version=boxed.version)
+    assert answer(client, f"video?uid={FIRST}")["objects"][0]["in_pixels"]
+
+
 def test_what_is_left_out_of_a_video_is_said(browse, boxed, monkeypatch):
     monkeypatch.setattr(text_index, "MAX_SEGMENTS", 2)
     monkeypatch.setattr(text_index, "MAX_BOXES", 1)
     client, _ = browse(version=boxed.version)
     found = answer(client, f"video?uid={FIRST}")
     assert found["more"] == [
-        {"name": "fho_hands_train", "segments": 0, "has_boxes": True},
+        {"name": "fho_hands_train", "segments": 2, "has_boxes": True},
         {"name": "narration", "segments": 1, "has_boxes": False},
         {"name": "vq_train", "segments": 0, "has_boxes": True},
     ]

@@ -30,8 +30,8 @@ def test_rows_without_a_window_are_left_out(tmp_path):
     given = [*rows("good"), WindowRow("r", {}, "bad", "v", 1, 2), WindowRow("r", {}, "", None)]
     write_index(tmp_path / "x", given, "nlq_train")
     index = TextIndex(tmp_path / "x")
-    assert index.of_video("v") == OfVideo([Segment("v", "nlq_train", 0, 1, "good")], [], [])
-    assert (index.of_video("w"), index.counts()) == (OfVideo([], [], []), {"v": 1})
+    assert index.of_video("v") == OfVideo([Segment("v", "nlq_train", 0, 1, "good")], [])
+    assert (index.of_video("w"), index.counts()) == (OfVideo([], []), {"v": 1})
 
 
 def test_an_index_that_is_not_completed_leaves_nothing(tmp_path):
@@ -197,6 +197,26 @@ def test_an_index_that_is_removed_while_it_is_written_is_made_again(
     client, _ = browse(version=published.version)
     wait_until(lambda: answer(client, "narrations") == [3, 2, 1])
     assert len(removed) == 1
+
+
+def test_an_index_that_is_removed_again_and_again_is_given_up(
+    browse, published, monkeypatch, tmp_path
+):
+    write, removed = annotations.write_index, []
+
+    def write_removed(path, rows, name):
+        if name == "narration":
+            removed.append(shutil.rmtree(path.parent))
+        write(path, rows, name)
+
+    monkeypatch.setattr(annotations, "write_index", write_removed)
+    client, _ = browse(version=published.version)
+
+    def states():
+        return {one["state"] for one in answer(client, "status")["annotations"]}
+
+    wait_until(lambda: "failed" in states())
+    assert len(removed) == 5
 
 
 def read_row(number: int):

@@ -17,6 +17,7 @@ MAX_BOXES = 5000
 """Boxes of one record. A response track of VQ has some hundred."""
 
 _MOST = 1e9  # pixels and frames
+_MAX_LABEL = 200  # characters; each box has its label
 _UNNAMED = "object"
 _PRE, _PNR, _POST = "pre_frame", "pnr_frame", "post_frame"
 _MOMENTS = ("pre_45", "pre_30", "pre_15", _PRE, "contact_frame", _PNR, _POST)
@@ -153,7 +154,7 @@ def _box(label: Any, time_s: float | None, place: Record, picture: Record) -> It
         return
     if width >= 0 and height >= 0:
         name = label.replace("_", " ") if isinstance(label, str) and label else _UNNAMED
-        yield Box(name, time_s, x, y, width, height, *_size(picture))
+        yield Box(name[:_MAX_LABEL], time_s, x, y, width, height, *_size(picture))
 
 
 def _size(picture: Record) -> tuple[float, float]:

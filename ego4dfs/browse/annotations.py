@@ -35,6 +35,7 @@ CLOSE_S = 5.0
 _DATASET = "annotations"
 _SUFFIX = ".json"
 _NARRATIONS = "narration"  # the annotation whose rows are counted
+_MAX_INTERRUPTED = 5
 
 State = Literal["waiting", "reading", "ready", "failed"]
 _Result = TypeVar("_Result")
@@ -50,6 +51,7 @@ class Annotation:
     problem: str = ""
     file: TreeFile | None = None
     index: TextIndex | None = None
+    interrupted: int = 0  # how often its index was removed before it was complete
 
 
 class AnnotationIndexes:
@@ -58,7 +60,7 @@ class AnnotationIndexes:
     A thread builds what is not kept from an earlier run: small files first, each once for its
     ETag, and again if it was removed, as by `ego4dfs cache clear --all`. What is complete is used
     meanwhile. Safe from several threads: the thread sets `index`, and then `state`, of each
-    annotation, and a request reads them.
+    annotation, and requests read them, and reset both if the index was removed.
     """
 
     def __init__(self, vfs: VFS, config: Config) -> None:
@@ -191,9 +193,13 @@ class AnnotationIndexes:
             one.problem, one.state = str(error), "failed"
             log.info("%s is not searched: %s", one.path, error)
             return
-        except FileNotFoundError:  # it was removed before it was complete
+        except FileNotFoundError as error:  # it was removed before it was complete
             one.file = None
-            self._waiting.put(one)
+            one.interrupted += 1
+            if one.interrupted < _MAX_INTERRUPTED:
+                self._waiting.put(one)
+            else:
+                self._fail(one, str(error))
             return
         except (Ego4DError, OSError, sqlite3.Error) as error:
             self._fail(one, str(error))

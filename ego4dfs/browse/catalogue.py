@@ -41,6 +41,7 @@ _MAX_BYTES = 64 << 20
 _NAME_CHARACTERS = 200
 _SHOWN_SCENARIOS = 20
 _MAX_INTERVALS = 1000
+_MAX_SIDE = 1e6  # pixels
 
 
 class Catalogue:
@@ -80,12 +81,13 @@ class Catalogue:
         """Return width and height of the pictures of a video; 0 if ego4d.json does not say them."""
         found = self._described.get(uid, {})
         width, height = (number(found.get(name)) or 0.0 for name in ("width", "height"))
-        return (width, height) if width >= 1 and height >= 1 else (0.0, 0.0)
+        is_possible = 1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE
+        return (width, height) if is_possible else (0.0, 0.0)
 
     def redacted(self, uid: str) -> list[tuple[float, float]]:
         """Return the start and end of each part of a video that was made unrecognisable."""
         found = self._described.get(uid, {}).get("redacted_intervals")
-        intervals = found[:_MAX_INTERVALS] if isinstance(found, list) else []
+        intervals = found if isinstance(found, list) else []
         times = (
             tuple(number(one.get(name)) for name in ("start_sec", "end_sec"))
             for one in intervals
@@ -161,9 +163,15 @@ def _read_kept(kept: Derived) -> dict[str, Fields]:
         return {}
 
 
+def _short(value: Any) -> Any:
+    return value[:_MAX_INTERVALS] if isinstance(value, list) else value
+
+
 def _make_kept(kept: Derived, file: TreeFile) -> Mapping[str, Fields]:
     read = read_metadata(file.chunks()).videos
-    found = {uid: {name: fields.get(name) for name in _KEPT} for uid, fields in read.items()}
+    found = {
+        uid: {name: _short(fields.get(name)) for name in _KEPT} for uid, fields in read.items()
+    }
     rows = {uid: list(fields.values()) for uid, fields in found.items()}
     try:
         write_atomic(kept.path, json.dumps(rows).encode())

@@ -38,6 +38,10 @@ _PHASES = f"""
 SELECT ?1, tracks.name || ' ' || phases.name, phases.start_s, phases.end_s, text
 FROM windows JOIN phases ON phases.window = windows.id JOIN tracks ON tracks.id = track {_IN_VIDEO}
 """  # noqa: S608
+_COUNT = f"""
+SELECT (SELECT COUNT(*) FROM windows {_IN_VIDEO})
+  + (SELECT COUNT(*) FROM windows JOIN phases ON phases.window = windows.id {_IN_VIDEO})
+"""  # noqa: S608
 _BOXES = f"""
 SELECT tracks.name, windows.id, label, time_s, x, y, width, height, picture_width, picture_height
 FROM windows JOIN boxes ON boxes.window = windows.id JOIN tracks ON tracks.id = track {_IN_VIDEO}
@@ -72,12 +76,11 @@ class Moved(NamedTuple):
 class OfVideo(NamedTuple):
     """What an annotation has of one video.
 
-    `phases` are segments of tracks of their own. `more` and `more_boxes` say how many segments, and
-    whether boxes, are left out because there are too many.
+    The phases of actions are segments of tracks of their own, after the others. `more` and
+    `more_boxes` say how many segments, and whether boxes, are left out because there are too many.
     """
 
     segments: list[Segment]
-    phases: list[Segment]
     moved: list[Moved]
     more: int = 0
     more_boxes: bool = False
@@ -96,18 +99,14 @@ class TextIndex:
     def of_video(self, uid: str) -> OfVideo:
         """Return the segments and boxes of a video, the first ones if there are very many."""
         with self._open() as connection:
-            rows = connection.execute(_OF_VIDEO, (uid,))
-            segments = list(_bounded(Segment(*row) for row in rows))
-            total = connection.execute(
-                "SELECT windows FROM videos WHERE uid = ?", (uid,)
-            ).fetchone()
-            phases = connection.execute(_PHASES, (uid,))
+            queries = [connection.execute(query, (uid,)) for query in (_OF_VIDEO, _PHASES)]
+            segments = list(_bounded(Segment(*row) for row in itertools.chain(*queries)))
+            (total,) = connection.execute(_COUNT, (uid,)).fetchone()
             boxes = connection.execute(_BOXES, (uid,)).fetchmany(MAX_BOXES + 1)
             return OfVideo(
                 segments,
-                [Segment(*row) for row in itertools.islice(phases, MAX_SEGMENTS)],
                 _moved(boxes[:MAX_BOXES]),
-                total[0] - len(segments) if total else 0,
+                total - len(segments),
                 len(boxes) > MAX_BOXES,
             )
 

@@ -57,10 +57,10 @@ class VideoPage:
         path = self.path(uid)
         tracks = defaultdict[str, list[Clip]](list)
         parts = self._indexes.of_video(uid)
-        for one in (one for _, found in parts for one in (*found.segments, *found.phases)):
+        for one in (one for _, found in parts for one in found.segments):
             row = (seconds(one.start_s), seconds(one.end_s), printable(one.text))
             tracks[printable(one.track)].append(row)
-        tracks[REDACTED] = [
+        tracks[REDACTED] += [
             (start_s, end_s, "") for start_s, end_s in self._catalogue.redacted(uid)
         ]
         if CLIPS in self._datasets:
