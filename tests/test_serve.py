@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from contextlib import ExitStack, closing, contextmanager
@@ -101,6 +102,11 @@ def test_connections_beyond_the_limit_of_open_files_are_refused(arguments):
                 address = ("127.0.0.1", client.port)
                 stack.enter_context(closing(socket.create_connection(address)))
             for _ in range(2):
+                for _ in range(3):  # ended without an answer: the next client gets one
+                    with socket.create_connection(("127.0.0.1", client.port)) as ended:
+                        ended.setsockopt(
+                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                        )
                 assert client.get("").status == 503
         wait_until(lambda: client.get("").status == 200)
         process.send_signal(signal.SIGTERM)

@@ -65,9 +65,9 @@ class Refuser:
 
     def _refuse(self) -> None:
         connection, _ = self._listener.accept()
-        with closing(connection):
+        with closing(connection), suppress(OSError):  # the client may have ended it
             connection.setblocking(False)
-            with suppress(OSError):
+            with suppress(BlockingIOError):
                 connection.recv(_REQUEST_BYTES)  # a close with unread bytes would drop the answer
             connection.send(_ANSWER)
 
