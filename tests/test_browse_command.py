@@ -88,6 +88,9 @@ def test_the_file_of_a_killed_process_is_removed_by_the_next_one(words, browser,
         with redirect_file("http://other", left.parent) as other:
             assert files() == {used, other}
     assert files() == set()
+    os.mkfifo(left)
+    with redirect_file("http://used", left.parent) as used:
+        assert files() == {used}
 
 
 def test_where_browsers_are_snaps_the_file_is_where_they_can_read(monkeypatch, tmp_path):

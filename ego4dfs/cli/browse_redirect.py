@@ -75,7 +75,7 @@ def _remove_dead(directory: Path) -> None:
     """Remove the files that no process has locked."""
     for path in directory.glob(_NAME.format("?" * 16)):
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)  # as locks on NFS need
         except OSError:
             continue
         try:
