@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[2]
 
 # What `unshare --mount --propagation WHICH` does, in a chroot too: there "/" is no mount whose
 # propagation could be changed, but entering the namespace that one is in leads to its real root.
-# The FUSE mounts of other tests are detached: it would hold them after they were unmounted.
+# The mounts of other tests are detached: it would hold them after they were unmounted.
 _UNSHARE = """
 import ctypes, os, re, sys
 NEWNS, RECURSIVE, DETACH = 0x20000, 0x4000, 2
@@ -35,10 +35,10 @@ check(libc.unshare(NEWNS))
 root = os.open("/", os.O_RDONLY)
 check(libc.setns(os.open("/proc/self/ns/mnt", os.O_RDONLY), NEWNS))
 check(libc.mount(None, b"/", None, FLAGS[sys.argv[1]] | RECURSIVE, None))
-for line in open("/proc/self/mountinfo", "rb"):
-    place, kind = line.split()[4], line.split(b" - ")[1]
+for line in list(open("/proc/self/mountinfo", "rb")):
+    (_, _, device, _, place, *_), kind = line.split(), line.split(b" - ")[1]
     path = re.sub(rb"\\\\(\\d{3})", lambda code: bytes([int(code[1], 8)]), place)
-    if kind.startswith(b"fuse") and path != os.fsencode(sys.argv[2]):
+    if kind.startswith(b"fuse.ego4dfs ") and device.decode() != sys.argv[2]:
         libc.umount2(path, DETACH)
 os.fchdir(root)
 os.chroot(".")
@@ -47,12 +47,14 @@ os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
-def unshare(propagation: str, keep: Path | str = "") -> tuple[str, ...]:
+def unshare(propagation: str, keep: Path | None = None) -> tuple[str, ...]:
     """Return the first words of a command that runs in a mount namespace of its own.
 
-    It has the mounts that there are, but of those by FUSE only the one at `keep`.
+    It has the mounts that there are, but of those of ego4dfs only the one at `keep`.
     """
-    return (sys.executable, "-c", _UNSHARE, propagation, str(keep))
+    device = keep.stat().st_dev if keep else 0
+    kept = f"{os.major(device)}:{os.minor(device)}"
+    return (sys.executable, "-c", _UNSHARE, propagation, kept)
 
 
 class Namespace:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -76,8 +77,9 @@ class ReadingProcess:
         return list(self._reports)
 
     def _tell(self, line: bytes) -> None:
-        self._process.stdin.write(line)
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has died, which `end` reports
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
 
     def _start(self) -> None:
         task = replace(self._task, name=f"{self._task.name}-{self.kills}")
