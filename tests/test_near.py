@@ -61,6 +61,7 @@ def test_a_second_node_fetches_no_byte_from_s3(near, node, files):
     near.far.reset()
     second = node("second")
     read_all(second, files)
+    written(second)
     counters = second.status()
     assert counters["bytes_fetched"] == 0
     assert counters["bytes_from_near"] >= TOTAL
