@@ -13,6 +13,7 @@ from ego4dfs.blocks import BLOCK_SIZE
 from ego4dfs.runtime import heap as heap_module
 from ego4dfs.runtime.heap import MIN_FREE_BYTES, HeapTrimmer, _MallocInfo
 from ego4dfs.runtime.periodic_thread import PeriodicThread
+from kit.data import MIB
 from kit.processes import wait_until
 
 pytestmark = pytest.mark.first_pass
@@ -75,16 +76,32 @@ def test_a_heap_is_trimmed_once_until_it_changes(trimmer):
     use(trimmer, heap)
     trimmer()
     trimmer()
-    assert heap.trims == 1
     heap.used += 1
     trimmer()
     assert heap.trims == 2
 
 
-def test_a_heap_with_little_free_memory_is_not_trimmed(trimmer):
+def test_little_free_memory_is_returned_by_an_idle_process_only(trimmer):
     heap = Heap(MIN_FREE_BYTES - 1)
     use(trimmer, heap)
+    for _ in range(3):
+        heap.used += MIB
+        trimmer()
+    assert not heap.trims
+    for _ in range(3):
+        heap.used += 1000  # by a thread that looks from time to time
+        trimmer()
+    assert heap.trims == 1
+    heap.free -= 2 * MIB
     trimmer()
+    assert heap.trims == 2
+
+
+def test_an_idle_process_with_hardly_any_free_memory_is_left_as_it_is(trimmer):
+    heap = Heap(MIB - 1)
+    use(trimmer, heap)
+    for _ in range(3):
+        trimmer()
     assert not heap.trims
 
 

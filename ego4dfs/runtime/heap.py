@@ -9,7 +9,9 @@ from ego4dfs.runtime.periodic_thread import PeriodicThread
 
 TRIM_EVERY_S = 10.0
 MIN_FREE_BYTES = 32 << 20
-"""Less free memory than this is not worth the time to return it."""
+"""Less free memory than this is not worth the time to return it, while it is used again."""
+_MIN_IDLE_BYTES = 1 << 20
+"""The same for a process that is idle: one in which the memory in use has changed by less."""
 
 _pids: set[int] = set()  # a forked child has none of the threads of its parent
 
@@ -41,16 +43,26 @@ class HeapTrimmer:
         if self._info is not None:
             self._info.restype = _MallocInfo
         self._trimmed: tuple[int, int] | None = None
+        self._used = 0  # at the last call
 
     def __call__(self) -> None:
-        """Return free memory, if there is much and the heap has changed since the last time."""
+        """Return free memory, if there is much, or some and the process is idle."""
         if self._trim is None or self._info is None:
             return
         info = self._info()
-        heap = (int(info.fordblks), int(info.uordblks))
-        if heap[0] >= MIN_FREE_BYTES and heap != self._trimmed:
+        free, used = int(info.fordblks), int(info.uordblks)
+        if free >= MIN_FREE_BYTES:
+            is_due = (free, used) != self._trimmed
+        else:
+            is_due = free >= _MIN_IDLE_BYTES > abs(used - self._used) and self._has_changed(free)
+        if is_due:
             self._trim(0)
-            self._trimmed = heap
+            self._trimmed = free, used
+        self._used = used
+
+    def _has_changed(self, free: int) -> bool:
+        """Return whether another amount is free than was returned the last time, which counts."""
+        return self._trimmed is None or abs(free - self._trimmed[0]) >= _MIN_IDLE_BYTES
 
 
 class _MallocInfo(ctypes.Structure):
