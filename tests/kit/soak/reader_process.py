@@ -25,6 +25,7 @@ from kit.soak.schedule import operation
 
 REST, CONTINUE = b"rest\n", b"continue\n"
 REPORT_EVERY_S = 1.0
+_ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 PAUSE_S = 0.05  # before the next operation if one fails at once: the mount may be dead
 
 
@@ -56,6 +57,8 @@ class Reader(Protocol):
 def main() -> int:
     """Read until the input is closed; always ends, even if calls hang."""
     task = Task(**json.loads(sys.argv[1]))
+    libc = ctypes.CDLL(None)
+    getattr(libc, "mallopt", lambda *_: 0)(_ARENA_MAX, 1)  # malloc_trim skips the end of others
     logging.disable()  # the faults are expected; what they lead to is in the report
     load, over, may_read = Load(), threading.Event(), threading.Event()
     may_read.set()
@@ -69,7 +72,7 @@ def main() -> int:
     for thread in threads:
         thread.start()
     threading.Thread(target=_follow_input, args=(over, may_read), daemon=True).start()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)
+    trim = getattr(libc, "malloc_trim", lambda _: 0)
     while not over.wait(REPORT_EVERY_S):
         if not may_read.is_set():
             trim(0)  # at rest only what is used counts, not up to 32 MiB that are free
