@@ -200,19 +200,15 @@ def _torchcodec(ego4d: Ego4D, uid: str, start_s: float, end_s: float) -> torch.T
         decoder = VideoDecoder(file, seek_mode="approximate", **_TORCHCODEC)
         shown = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds
         found = decoder.get_frames_played_in_range(*shown)
-        if _are_equal(found.pts_seconds + start_s, times):
+        seconds = found.pts_seconds + start_s
+        if len(seconds) == len(times) and torch.allclose(
+            seconds, times, rtol=0, atol=_TIME_TOLERANCE_S
+        ):
             return found.data
     with ego4d.fs.open(ego4d.path(uid)) as file:
         mappings = ego4d.frame_mappings(uid)
         decoder = VideoDecoder(file, custom_frame_mappings=mappings, **_TORCHCODEC)
         return decoder.get_frames_played_at(times + _TIME_TOLERANCE_S).data
-
-
-def _are_equal(seconds: torch.Tensor, others: torch.Tensor) -> bool:
-    """Return whether pictures have the same times."""
-    return len(seconds) == len(others) and bool(
-        ((seconds - others).abs() < _TIME_TOLERANCE_S).all()
-    )
 
 
 def _decord(ego4d: Ego4D, uid: str, start_s: float, end_s: float) -> torch.Tensor:
