@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 DATA = bytes(range(256)) * 64
 READERS = 4
+
+
+def is_right(store: ObjectStore, url: str, start: int) -> bool:
+    """Return whether the store sends the right bytes of DATA from `start` on."""
+    return bytes(store.read_range(url, start, start + 10).data) == DATA[start : start + 10]
 
 
 @pytest.mark.fault(
@@ -50,9 +56,7 @@ def test_dead_connections_are_replaced_by_new_ones_after_the_first_time_out(
         timed_out.append(name)
         true(pool, name)
 
-    def read(start: int) -> bool:
-        return bytes(store.read_range(url, start, start + 10).data) == DATA[start : start + 10]
-
+    read = partial(is_right, store, url)
     with ThreadPoolExecutor(READERS) as readers:
         gateway.faults.latency_s = 0.05  # so that each reader has a connection of its own
         assert all(readers.map(read, range(READERS)))
@@ -123,9 +127,7 @@ def test_idle_connections_are_kept_up_to_a_bound(
     store = opened(endpoint_url=gateway.url, transport=transport)
     gateway.faults.latency_s = 0.05  # so that requests run at the same time
 
-    def read(start: int) -> bool:
-        return bytes(store.read_range(url, start, start + 10).data) == DATA[start : start + 10]
-
+    read = partial(is_right, store, url)
     with ThreadPoolExecutor(8 * READERS) as readers:
         assert all(readers.map(read, range(32 * READERS)))
     if transport == "obstore":
