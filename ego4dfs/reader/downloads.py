@@ -30,6 +30,7 @@ from ego4dfs.store import ObjectStore
 MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
 MAX_SPECULATIVE_BLOCKS = 16  # fewer than the threads, so that no reader waits behind them
 MAX_UNSTORED_BLOCKS = 64  # read-ahead must stay in memory until it is read
+MAX_UNSTORED_AHEAD = 2 * READAHEAD_STEP  # of one reader: a quarter, so that four can share it
 
 OnArrival = Callable[[str, int, str], None]
 
@@ -151,6 +152,17 @@ class Downloads:
                 return request[0].start
             self._submit(ref, request, self._claim(ref, request), stream_before, urgent=False)
         return wanted.stop
+
+    def bound_ahead(self, ahead: range, stop: int) -> range:
+        """Return what of `ahead` can wait in memory for a reader that has reached `stop`.
+
+        All of it while the cache keeps what is fetched. Otherwise more would displace the blocks
+        that this reader needs next, and each would be requested twice.
+        """
+        if not self._unstored:
+            return ahead
+        limit = (stop + MAX_UNSTORED_AHEAD) // READAHEAD_STEP * READAHEAD_STEP
+        return range(ahead.start, max(ahead.start, min(ahead.stop, limit)))
 
     def prefetch_small(self, ref: ObjectRef) -> bool:
         """Request an object of one block that may be read next; False if there is no memory."""

@@ -180,7 +180,7 @@ class Reader:
             stream_before = stop + STREAM_AHEAD
             end = self.downloads.fetch_ahead(
                 ref,
-                ahead,
+                self.downloads.bound_ahead(ahead, stop),
                 window.granularity,
                 stream_before,
                 request_bytes=window.request_bytes,
