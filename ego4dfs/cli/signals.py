@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from ego4dfs.runtime.signals import handled_by
+
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
@@ -29,19 +31,8 @@ def terminated_as_interrupted() -> Iterator[None]:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in _ending_signals()}
-    try:
+    with handled_by(interrupt, signal.SIGTERM, signal.SIGHUP):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ending_signals() -> tuple[signal.Signals, ...]:
-    """Return SIGTERM, and SIGHUP unless this process ignores it."""
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        return (signal.SIGTERM,)
-    return (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ego4dfs.files.mountinfo import entries, mounts
 from ego4dfs.mount.umount import umount
+from ego4dfs.runtime.signals import set_handler
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,7 @@ class FuseLoop:
 
         Exits the process instead if workers do not return. Main thread only.
         """
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._note_signal)
+        set_handler(self._note_signal, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         signal.signal(signal.SIGUSR1, lambda *_: None)
         thread = threading.Thread(target=self._call, args=[session], name="fuse", daemon=True)
         thread.start()

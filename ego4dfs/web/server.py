@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from ego4dfs.errors import Ego4DError
+from ego4dfs.runtime.signals import handled_by
 from ego4dfs.vfs import VFS
 from ego4dfs.web.app import HEADERS, Application, Pages
 from ego4dfs.web.hosts import is_loopback
@@ -24,8 +25,6 @@ END_S = 2
 """Seconds in which running answers may end after a signal; then their connections are closed."""
 CONNECTIONS = 1000
 """Connections at a time. A request on another one is answered with 503."""
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve_tree(vfs: VFS, listener: socket.socket, token: str, pages: Pages | None = None) -> None:
@@ -90,16 +89,8 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
     def end(*_: object) -> None:
         server.should_exit = True
 
-    before = {
-        number: signal.signal(number, end)
-        for number in _SIGNALS
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # by nohup
-    }
-    try:
+    with handled_by(end, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
