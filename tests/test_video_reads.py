@@ -164,7 +164,9 @@ def test_of_the_start_of_a_video_only_its_index_is_fetched_if_its_place_is_known
     path = f"{top}/{place}{number}.mp4"
     handle = opened(again, path)
     needed = whole_parts([range(KERNEL), FACTS[f"{place}{number}.mp4"].index], handle.size)
-    assert again.session.metrics.bytes_fetched == sum(map(len, needed))
+    unneeded = again.session.metrics.bytes_fetched - sum(map(len, needed))
+    is_suffix = place == "end" and number == 1  # its size was not known: less than a part too much
+    assert 0 < unneeded < PART_SIZE if is_suffix else not unneeded
     assert gets(again) == len(needed)
 
 
@@ -179,7 +181,8 @@ def test_an_index_that_was_read_for_a_window_says_where_those_of_other_videos_ar
     video = open_video(vfs, f"{top}/{name}")
     quiet(vfs)
     needed = whole_parts([range(KERNEL), video.index.place], len(VIDEOS[name]))
-    assert vfs.session.metrics.bytes_fetched - before == sum(map(len, needed))
+    unneeded = vfs.session.metrics.bytes_fetched - before - sum(map(len, needed))
+    assert 0 < unneeded < PART_SIZE if place == "end" else not unneeded
 
 
 def test_the_place_of_indexes_is_known_to_the_next_process(open_vfs, top):

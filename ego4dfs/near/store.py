@@ -25,12 +25,13 @@ from ego4dfs.near.tier import NearFailed, NearTier
 from ego4dfs.near.transfer import Parts, Transfer
 from ego4dfs.near.writes import Writes
 from ego4dfs.runtime.recent import Recent
-from ego4dfs.store import Fetched, ObjectFacts, ObjectStore, Sink
+from ego4dfs.store import Fetched, ObjectFacts, ObjectStore, Sink, place_of
 from ego4dfs.store.response_checks import pin_of
 
 log = logging.getLogger(__name__)
 
 MAX_MANIFEST_BYTES = 64 << 20
+_SUFFIX_LEASE = "-suffix"
 
 
 class NearStore:
@@ -81,9 +82,10 @@ class NearStore:
         """See ObjectStore. Facts of bytes that were all near have no time, if `etag` is given."""
         if not etag:
             return self._first(url, start, stop)
-        if size is None or start >= size or not self._serves(url, etag):
+        place = place_of(start, stop, size or 0)
+        if size is None or not place or not self._serves(url, etag):
             return self.far.read_range(url, start, stop, etag=etag, size=size)
-        return self._pinned(self._ref(url, size, etag), start, min(stop, size))
+        return self._pinned(self._ref(url, size, etag), place.start, place.stop)
 
     def stream_range(
         self,
@@ -193,7 +195,8 @@ class NearStore:
             return found
         if not self._fills:
             return self.far.read_range(url, start, stop)
-        name = facts_name(self.source, url)
+        # Nodes that fetch the first bytes do not wait for those that fetch the last ones.
+        name = facts_name(self.source, url) + (_SUFFIX_LEASE if start < 0 else "")
         look = partial(self._first_near, url, start, stop)
         lease, found = self.parts.leases.acquire(name, look)
         if found is not None:
@@ -205,30 +208,35 @@ class NearStore:
 
     def _first_near(self, url: str, start: int, stop: int) -> Fetched | None:
         known = self._known(url)
-        if known is None or start >= known.size or not self._serves(url, known.etag):
+        if known is None or not self._serves(url, known.etag):
+            return None
+        place = place_of(start, stop, known.size)
+        if not place:
             return None
         ref = self._ref(url, known.size, known.etag)
         try:
-            return replace(self._pinned(ref, start, min(stop, known.size)), facts=known)
+            return replace(self._pinned(ref, place.start, place.stop), facts=known)
         except ObjectChanged:
             return None  # the facts are those of an older version
 
     def _first_far(self, url: str, start: int, stop: int, lease: Lease | None) -> Fetched:
         """Fetch whole chunks, write them and the facts, and return what was asked for."""
-        first = start // CHUNK_BYTES * CHUNK_BYTES
+        first = start // CHUNK_BYTES * CHUNK_BYTES if start >= 0 else start - CHUNK_BYTES
         fetched = self.far.read_range(url, first, -(-stop // CHUNK_BYTES) * CHUNK_BYTES)
-        facts, reached = fetched.facts, first + len(fetched.data)
-        if start >= facts.size:
+        facts, first = fetched.facts, fetched.start
+        reached = first + len(fetched.data)
+        place = place_of(start, stop, facts.size)
+        if not place:
             return self.far.read_range(url, start, stop)  # which says what is wrong
         if self._is_kept(url, facts) and self._is_confirmed(url, facts):
             ref = self._ref(url, facts.size, facts.etag)
-            for chunk in chunks_of(ref, first, reached):
+            for chunk in chunks_of(ref, -(-first // CHUNK_BYTES) * CHUNK_BYTES, reached):
                 data = fetched.data[chunk.start - first : chunk.stop - first]
                 self.parts.memory.put(chunk.name, data, len(data))
                 self.writes.put(chunk.name, data, lease)
             self.writes.put(facts_name(self.source, url), facts_line(url, facts), lease)
-        data = fetched.data[start - first : min(stop, reached) - first]
-        return Fetched(data, start, facts)
+        data = fetched.data[place.start - first : min(place.stop, reached) - first]
+        return Fetched(data, place.start, facts)
 
     def _is_kept(self, url: str, facts: ObjectFacts) -> bool:
         """Return whether an answer may be written for other nodes.

@@ -12,6 +12,7 @@ from ego4dfs.store.protocol import (
     ObjectStore,
     Sink,
     WrongSize,
+    place_of,
 )
 from ego4dfs.store.s3_url import split_s3_url
 
@@ -31,5 +32,6 @@ __all__ = [
     "check_profile",
     "expect_workers",
     "open_store",
+    "place_of",
     "split_s3_url",
 ]

@@ -36,6 +36,7 @@ from ego4dfs.store.protocol import (
     ObjectFacts,
     Sink,
     check_whole,
+    place_of,
     stream_by_ranges,
 )
 from ego4dfs.store.response_checks import check_version, etag_of, is_web_page
@@ -87,9 +88,10 @@ class FsspecMirror:
         """See ObjectStore."""
         before = self.head(url)
         check_version(url, before, etag=etag, size=size)
-        if start >= before.size:
+        place = place_of(start, stop, before.size)
+        if not place:
             raise past_end(url)
-        return self._read(url, before, start, min(stop, before.size))
+        return self._read(url, before, place.start, place.stop)
 
     def stream_range(
         self,

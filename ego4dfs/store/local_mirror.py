@@ -17,6 +17,7 @@ from ego4dfs.store.protocol import (
     ObjectFacts,
     Sink,
     check_whole,
+    place_of,
     stream_by_ranges,
 )
 from ego4dfs.store.response_checks import check_version
@@ -53,9 +54,10 @@ class LocalMirror:
         with self._open(url) as descriptor:
             before = _facts(descriptor)
             check_version(url, before, etag=etag, size=size)
-            if start >= before.size:
+            place = place_of(start, stop, before.size)
+            if not place:
                 raise past_end(url)
-            return _read(descriptor, url, before, start, min(stop, before.size))
+            return _read(descriptor, url, before, place.start, place.stop)
 
     def stream_range(
         self,

@@ -37,6 +37,7 @@ from ego4dfs.store.protocol import (
     ObjectFacts,
     Sink,
     check_whole,
+    place_of,
 )
 from ego4dfs.store.region_cache import Regions
 from ego4dfs.store.response_checks import (
@@ -117,10 +118,11 @@ class ObstoreS3:
             return self._fallback.read_range(url, start, stop, etag=etag, size=size)
         facts = _facts(result, url)
         check_version(url, facts, etag=etag, size=size)
-        if result.range[0] != start:
+        place = place_of(start, stop, facts.size)
+        if result.range[0] != place.start:
             raise StoreError(f"{url}: the store sent another range than requested", url=url)
-        data = self._whole(result, url, min(stop, facts.size) - start, is_slow)
-        return Fetched(data, start, facts)
+        data = self._whole(result, url, len(place), is_slow)
+        return Fetched(data, place.start, facts)
 
     def stream_range(
         self,
@@ -347,7 +349,8 @@ def _client_options(
 
 def _ranged(start: int, stop: int, etag: str) -> GetOptions:
     pin = pin_of(etag)
-    return {"range": (start, stop), "if_match": pin} if pin else {"range": (start, stop)}
+    options: GetOptions = {"range": (start, stop) if start >= 0 else {"suffix": -start}}
+    return {**options, "if_match": pin} if pin else options
 
 
 def _facts(result: GetResult, url: str) -> ObjectFacts:

@@ -82,6 +82,8 @@ class ObjectStore(Protocol):
     ) -> Fetched:
         """Fetch bytes [start, stop), cut at the object's end; `stop > start`.
 
+        A negative `start`, with a `stop` of 0, means the last `-start` bytes, or all if the object
+        has fewer: a suffix range (RFC 9110, 14.1.2).
         With `etag` the bytes are of exactly that version, or `ObjectChanged` is raised; with
         `size` the object has exactly that size, or `WrongSize` is raised with the true facts.
         A truncated response is never returned as if it were complete. Raises `StoreError` when
@@ -135,6 +137,13 @@ def check_whole(url: str, size: int) -> None:
             f"{url}: has {human_size(size)}; a manifest has at most {human_size(MAX_WHOLE_BYTES)}",
             url=url,
         )
+
+
+def place_of(start: int, stop: int, size: int) -> range:
+    """Return which bytes of an object of `size` bytes the range of a `read_range` means."""
+    if start < 0:
+        return range(max(0, size + start), size)
+    return range(start, min(stop, size))
 
 
 RANGE_BYTES = 8 << 20

@@ -23,7 +23,14 @@ from ego4dfs.store.classify import (
 from ego4dfs.store.client_pool import ClientPool
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.network_settings import NetworkSettings
-from ego4dfs.store.protocol import MAX_WHOLE_BYTES, Fetched, ObjectFacts, Sink, check_whole
+from ego4dfs.store.protocol import (
+    MAX_WHOLE_BYTES,
+    Fetched,
+    ObjectFacts,
+    Sink,
+    check_whole,
+    place_of,
+)
 from ego4dfs.store.region_cache import Regions
 from ego4dfs.store.response_checks import (
     check_version,
@@ -117,10 +124,10 @@ class S3fsS3:
         answer, data = self._call("get_object", url, **_ranged(start, stop, etag))
         facts = _ranged_facts(answer, url, start, stop)
         check_version(url, facts, etag=etag, size=size)
-        wanted = min(stop, facts.size) - start
-        if len(data) != wanted:
-            raise truncated(url, len(data), wanted)
-        return Fetched(memoryview(data), start, facts)
+        place = place_of(start, stop, facts.size)
+        if len(data) != len(place):
+            raise truncated(url, len(data), len(place))
+        return Fetched(memoryview(data), place.start, facts)
 
     def stream_range(
         self,
@@ -238,14 +245,16 @@ class S3fsS3:
 
 def _ranged(start: int, stop: int, etag: str) -> dict[str, str]:
     pin = pin_of(etag)
-    return {"Range": f"bytes={start}-{stop - 1}", **({"IfMatch": pin} if pin else {})}
+    place = f"{start}-{stop - 1}" if start >= 0 else f"{start}"
+    return {"Range": f"bytes={place}", **({"IfMatch": pin} if pin else {})}
 
 
 def _ranged_facts(answer: dict[str, Any], url: str, start: int, stop: int) -> ObjectFacts:
     """Return the facts in the response to a ranged GET, if it is the requested range."""
     span = _SPAN.fullmatch(answer.get("ContentRange", ""))
     facts = _facts(answer, url, int(span[3]) if span else 0)
-    if span is None or int(span[1]) != start or int(span[2]) >= stop:
+    place = place_of(start, stop, facts.size)
+    if span is None or int(span[1]) != place.start or int(span[2]) >= place.stop:
         raise StoreError(f"{url}: the store sent another range than requested", url=url)
     length = int(span[2]) + 1 - int(span[1])
     if answer.get("ContentLength", length) != length:

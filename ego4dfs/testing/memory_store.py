@@ -7,7 +7,7 @@ import threading
 import time
 
 from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
-from ego4dfs.store import Fetched, ObjectFacts, Sink, WrongSize, split_s3_url
+from ego4dfs.store import Fetched, ObjectFacts, Sink, WrongSize, place_of, split_s3_url
 
 
 class MemoryStore:
@@ -49,9 +49,10 @@ class MemoryStore:
             raise ObjectChanged(f"{url}: has another ETag", url=url)
         if size is not None and size != facts.size:
             raise WrongSize(url, size, facts.confirmed())
-        if start >= facts.size:
+        place = place_of(start, stop, facts.size)
+        if not place:
             raise StoreError(f"{url}: starts at or past the object's end", url=url)
-        return Fetched(memoryview(data)[start:stop], start, facts.confirmed())
+        return Fetched(memoryview(data)[place.start : place.stop], place.start, facts.confirmed())
 
     def stream_range(
         self,

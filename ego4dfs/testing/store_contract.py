@@ -88,6 +88,25 @@ class StoreContract:
         found = under_test.store.read_range(under_test.put("a.bin", DATA), start, 10 * len(DATA))
         assert bytes(found.data) == DATA[start:]
 
+    @pytest.mark.parametrize("count", [1, 300, len(DATA) - 1, len(DATA), 10 * len(DATA)])
+    def test_a_negative_start_counts_from_the_end(
+        self, under_test: StoreUnderTest, count: int
+    ) -> None:
+        url = under_test.put("a.bin", DATA)
+        found = under_test.store.read_range(url, -count, 0)
+        assert (bytes(found.data), found.start) == (DATA[-count:], max(0, len(DATA) - count))
+        assert found.facts == under_test.store.head(url)
+
+    def test_a_pinned_range_from_the_end_is_of_the_pinned_version(
+        self, under_test: StoreUnderTest
+    ) -> None:
+        url = under_test.put("a.bin", DATA)
+        facts = under_test.store.head(url)
+        found = under_test.store.read_range(url, -9, 0, etag=facts.etag, size=facts.size)
+        assert (bytes(found.data), found.start) == (DATA[-9:], len(DATA) - 9)
+        with pytest.raises(ObjectChanged):
+            under_test.store.read_range(url, -9, 0, etag="0" * 32)
+
     @pytest.mark.parametrize("start", [len(DATA), len(DATA) + 1])
     def test_a_range_that_starts_at_the_end_is_refused(
         self, under_test: StoreUnderTest, start: int
@@ -107,9 +126,10 @@ class StoreContract:
 
     def test_an_empty_object_has_no_range(self, under_test: StoreUnderTest) -> None:
         url = under_test.put("empty", b"")
-        with pytest.raises(StoreError) as caught:
-            under_test.store.read_range(url, 0, 1)
-        assert type(caught.value) is StoreError
+        for start, stop in ((0, 1), (-1, 0)):
+            with pytest.raises(StoreError) as caught:
+                under_test.store.read_range(url, start, stop)
+            assert type(caught.value) is StoreError
 
     def test_a_pinned_range_is_of_the_pinned_version(self, under_test: StoreUnderTest) -> None:
         url = under_test.put("a.bin", DATA)

@@ -25,6 +25,7 @@ from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
 from ego4dfs.vfs.directory_readahead import MAX_FILE_BYTES, DirectoryReadahead
 from ego4dfs.vfs.first_get import FirstGets
+from ego4dfs.vfs.last_bytes import LastBytes
 from ego4dfs.vfs.lookups import Lookups
 from ego4dfs.vfs.tree import ObjectFile, Tree, inode, object_urls
 from ego4dfs.vfs.values import Handle, Stat
@@ -46,6 +47,7 @@ class Objects:
         """Use the parts of `session`, and read ahead in the directories of `tree`."""
         self._session = session
         self._first_gets = first_gets
+        self._last_bytes = LastBytes(session)
         self._tree = tree
         self._video_facts = video_facts
         self._lookups = Lookups()
@@ -108,6 +110,10 @@ class Objects:
             self._session.facts.correct(ref.url, error)
             raise
         self._session.facts.confirm(ref.url, ref.size, ref.etag)
+
+    def close(self) -> None:
+        """Send no more requests ahead of reads."""
+        self._last_bytes.close()
 
     def _facts_of_lookup(self, node: ObjectFile, caller: int | None) -> ObjectFacts:
         if self._readahead.is_requested(node.path):
@@ -200,11 +206,21 @@ class Objects:
         """Return a function that fetches the facts of an object together with its first bytes.
 
         `first_offset` is where it is read first, if that is known; then a whole block is fetched.
+        The last bytes of a video are fetched as well, if its index is probably there.
         """
         start = (first_offset or 0) // BLOCK_SIZE * BLOCK_SIZE
-        stop = start + BLOCK_SIZE
+        stop, last = start + BLOCK_SIZE, 0
         if not start and node.path.endswith(VIDEO_SUFFIX):
             stop = self._video_facts.start_bytes(node.url)
+            last = self._video_facts.last_bytes(node.url)
         elif first_offset is None and not self._readahead.has_small_files(node.path):
             stop = FIRST_AT_START
-        return lambda url: self._first_gets.fetch(url, range(start, stop))
+
+        def fetch(url: str) -> ObjectFacts:
+            keep = self._last_bytes.request(url, last) if last else None
+            facts = self._first_gets.fetch(url, range(start, stop))
+            if keep is not None:
+                keep(facts)
+            return facts
+
+        return fetch

@@ -226,6 +226,7 @@ class VFS:
 
     def close(self) -> None:
         """Close the session."""
+        self._objects.close()
         self.session.close()
 
     def _children(self, path: str) -> Mapping[str, Node]:

@@ -125,6 +125,14 @@ class VideoFacts:
             return FIRST_AT_START
         return max(PART_SIZE, -(-places.head // PART_SIZE) * PART_SIZE)
 
+    def last_bytes(self, url: str) -> int:
+        """Return how many bytes at the end of a video probably hold its index, as whole parts.
+
+        0 if the indexes of the other videos of its directory are at the start, or unknown.
+        """
+        tail = self._places_beside(url).tail
+        return tail + PART_SIZE if tail else 0  # a part more: where parts begin is not known
+
     def fetch_ahead(self, ref: ObjectRef) -> MediaFacts | None:
         """Request the index of a video that is being opened, if its place is known or probable.
 

@@ -11,7 +11,7 @@ from collections import Counter
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import ObjectChanged, ObjectMissing, StoreError
-from ego4dfs.store import Fetched, ObjectFacts, Sink, WrongSize
+from ego4dfs.store import Fetched, ObjectFacts, Sink, WrongSize, place_of
 
 MTIME_NS = 1_600_000_000 * 10**9
 
@@ -56,6 +56,9 @@ class CountingStore:
     def read_range(
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
     ) -> Fetched:
+        if start < 0:
+            place = place_of(start, stop, len(self.objects[url]))
+            start, stop = place.start, place.stop
         with self._lock:
             self.gets.append((url, start, stop))
             self.in_flight += stop - start

@@ -18,6 +18,7 @@ from typing import Any
 from obstore.exceptions import BaseError, GenericError, NotModifiedError, PreconditionError
 
 from ego4dfs.store.classify import foreign
+from ego4dfs.store.protocol import place_of
 from simulation.faults import Faults
 from simulation.scheduler import EPOCH_S, Scheduler
 
@@ -182,8 +183,10 @@ class FakeObstore:
         return version
 
     def _answer(self, exchange: Exchange, version: Version, options: dict[str, Any]) -> Result:
-        start, stop = options.get("range", (0, version.size))
-        if "range" in options and start >= version.size:
+        wanted = options.get("range", (0, version.size))
+        start, stop = (-wanted["suffix"], 0) if isinstance(wanted, dict) else wanted
+        place = place_of(start, stop, version.size)
+        if "range" in options and not place:
             raise exchange.status(416, "InvalidRange")
         if "range" in options and self.fault("whole object", exchange.url):
             raise GenericError("Generic S3 error\n\nDebug source:\nsource: NotPartial")
@@ -203,7 +206,7 @@ class FakeObstore:
         return Result(
             exchange,
             version,
-            range(start, min(stop, version.size)),
+            place,
             meta={
                 "e_tag": None if lacks else (etag if etag.startswith("W/") else f'"{etag}"'),
                 "last_modified": modified,
