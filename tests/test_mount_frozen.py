@@ -18,7 +18,7 @@ from ego4dfs.files.child_call import ChildCall, call_in_child
 from ego4dfs.files.mountinfo import mounted_at, resolve_path
 from ego4dfs.mount import MountUnresponsive, read_status, unmount
 from kit.cli import complaint
-from kit.mounts import is_mounted, status
+from kit.mounts import frozen, is_mounted, status
 from kit.namespaces import unshare
 from kit.own_process import pipes
 from kit.processes import is_running, wait_until
@@ -30,18 +30,6 @@ pytestmark = pytest.mark.fuse
 def arguments(release) -> list[str]:
     release.dataset("annotations", {"narration.json": b"{}\n"})
     return ["--version", release.version, "--datasets", "annotations"]
-
-
-@contextmanager
-def frozen(root):
-    """Stop the process of a mount, and continue it at the end; yields its pid."""
-    pid = status(root)["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield pid
-    finally:
-        if is_running(pid):
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.fault(

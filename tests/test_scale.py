@@ -20,7 +20,7 @@ import pytest
 from ego4dfs.demo.server import S3Server
 from kit.cli import run_cli
 from kit.data import MIB, Seeded, seeded
-from kit.mounts import Mounts, status
+from kit.mounts import Mounts, frozen, status
 from kit.server import SHARING, Release, environment
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
@@ -132,8 +132,13 @@ def usage(directory: Path) -> int:
     return int(done.stdout.split()[0])
 
 
-def watched(readers: Sequence[subprocess.Popen], cache: Path, env) -> tuple[list[int], list[int]]:
-    """Return what `du` and `ego4dfs cache info` said until the readers had ended."""
+def watched(readers: Sequence[subprocess.Popen], root: Path, env) -> tuple[list[int], list[int]]:
+    """Return what `du` and `ego4dfs cache info` said until the readers had ended.
+
+    The mount is stopped during `du`, which would otherwise count a block that is evicted meanwhile
+    and those that are written in its place.
+    """
+    cache = Path(env["EGO4DFS_CACHE_DIR"])
     used: list[int] = []
     reported: list[int] = []
 
@@ -145,7 +150,9 @@ def watched(readers: Sequence[subprocess.Popen], cache: Path, env) -> tuple[list
     with ThreadPoolExecutor(1) as pool:  # on a busy machine a command takes as long as the readers
         reporting = pool.submit(report)
         while any(reader.poll() is None for reader in readers):
-            used.append(usage(cache))
+            with frozen(root):
+                used.append(usage(cache))
+            time.sleep(0.1)
             if reporting.done():
                 reporting.result()
                 reporting = pool.submit(report)
@@ -154,7 +161,6 @@ def watched(readers: Sequence[subprocess.Popen], cache: Path, env) -> tuple[list
 
 
 def test_the_cache_keeps_its_limit_while_eight_processes_read_all(big, env, mounts):
-    cache = Path(env["EGO4DFS_CACHE_DIR"])
     env = {**env, "EGO4DFS_CACHE_SIZE": str(BOUND)}
     root = mounts(*big.arguments, env=env)
     paths = [str(root / "v1/full_scale" / name) for name in SIZES]
@@ -166,7 +172,7 @@ def test_the_cache_keeps_its_limit_while_eight_processes_read_all(big, env, moun
         for words in commands
     ]
     try:
-        used, reported = watched(started, cache, env)
+        used, reported = watched(started, root, env)
     finally:
         for reader in started:
             reader.kill()

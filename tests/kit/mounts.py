@@ -8,6 +8,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,18 @@ def kill_mount(mountpoint: Path) -> None:
     pid = status(mountpoint)["pid"]
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_running(pid))
+
+
+@contextmanager
+def frozen(mountpoint: Path) -> Iterator[int]:
+    """Stop the process of a mount, and continue it at the end; yields its pid."""
+    pid = status(mountpoint)["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        if is_running(pid):
+            os.kill(pid, signal.SIGCONT)
 
 
 def is_mounted(mountpoint: Path) -> bool:
