@@ -32,6 +32,7 @@ ARGUMENTS = ("--version", "v1", "--datasets", *READ_DATASETS)
 COPIES = ("--version", "v1", "--datasets", *COPIED_DATASETS)
 END_S = 20.0  # for the end of a mount by SIGTERM: 5 s, and what a busy machine adds
 PREFETCH_S = 240.0
+LOG_CHARACTERS = 4000
 
 
 class Keys:
@@ -120,10 +121,14 @@ class Injector:
             self.failed.append(f"{name}: {error}")
 
     def check_mounts(self) -> None:
-        """Note the mounts whose process has ended by itself."""
+        """Note the mounts whose process has ended by itself, with the end of their log."""
         for number, pid in enumerate(self.pids):
-            if not is_running(pid):
-                self.aborted.append(f"mount {number}: the process {pid} has ended")
+            name = f"mount {number}: the process {pid} has ended"
+            is_noted = any(note.startswith(name) for note in self.aborted)
+            if not is_noted and not is_running(pid):
+                [log] = self._stand.cache.rglob(f"logs/{self.roots[number].name}-*.log")
+                end = log.read_text(errors="replace")[-LOG_CHARACTERS:]
+                self.aborted.append(f"{name}; the end of its log:\n{end}")
 
     def _kill_of_a_mount(self, rng: random.Random) -> None:
         self.check_mounts()
