@@ -5,20 +5,25 @@ Each index has locks of its own, as those of two processes have.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
-from ego4dfs.errors import AccessDenied, ObjectMissing
+from ego4dfs.errors import AccessDenied, ObjectMissing, StoreUnavailable
 from ego4dfs.facts import FactsIndex
-from ego4dfs.runtime.range_locks import LockWait
+from ego4dfs.runtime.range_locks import LockWait, RangeLocks
 from kit.fakes import CountingStore, StallingStore
 from kit.processes import wait_until
 
 pytestmark = pytest.mark.first_pass
 
 URL = "s3://b/k"
+MANY = {f"s3://b/{number}": b"data" for number in range(450)}
 
 
 @pytest.fixture
@@ -118,3 +123,94 @@ def test_a_refused_object_is_not_fetched_ahead_and_its_refusal_gets_no_newer(
     with pytest.raises(ObjectMissing):
         index.get(URL, refusal_valid_s=4)
     assert store.heads == [URL, URL]
+
+
+def swept(index: FactsIndex) -> bool:
+    return index._sweeps.wait(60)
+
+
+def test_processes_that_sweep_the_same_objects_send_one_head_for_each(open_index):
+    """Each takes groups that no other one fetches now, and reads what others have recorded."""
+    store = StallingStore(MANY)
+    indexes = [open_index(store) for _ in range(3)]
+    for number, index in enumerate(indexes, 1):
+        index.sweep(MANY)
+        wait_until(lambda most=number: len(store.heads) >= min(len(MANY), 96 * most))
+    store.gate.set()
+    assert all(map(swept, indexes))
+    assert Counter(store.heads) == Counter(list(MANY))
+    for index in indexes:
+        assert set(index.peek_many(MANY)) == set(MANY)
+
+
+def test_a_stat_waits_for_the_sweep_of_another_process(open_index):
+    store = StallingStore(MANY)
+    first, second = open_index(store), open_index(store)
+    first.sweep(MANY)
+    wait_until(lambda: len(store.heads) == 96)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(second.get, next(iter(MANY)))
+        store.gate.set()
+        assert found.result(60) == store.facts_of(next(iter(MANY)))
+    assert swept(first)
+    assert Counter(store.heads) == Counter(list(MANY))
+
+
+def test_a_stat_that_joins_a_sweep_of_its_process_unlocks_nothing(open_index, monkeypatch):
+    """Else another process requests the object again before its facts are on disk."""
+    store = StallingStore(MANY)
+    index, url = open_index(store), next(iter(MANY))
+    index.sweep(MANY)
+    wait_until(lambda: len(store.heads) == 96)
+    joins = threading.Event()
+    fetch_once = index._fetch_once
+
+    def joined(*arguments, **options):
+        joins.set()
+        return fetch_once(*arguments, **options)
+
+    monkeypatch.setattr(index, "_fetch_once", joined)
+    monkeypatch.delattr(RangeLocks, "held")
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(index.get, url)
+        assert joins.wait(60)
+        store.gate.set()
+        assert found.result(60) == store.facts_of(url)
+    assert swept(index)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("no network"), AccessDenied("no")])
+def test_a_sweep_that_has_ended_has_unlocked_all(open_index, error):
+    store = StallingStore()
+    store.fail(error)
+    first, second = open_index(store), open_index(store)
+    first.sweep(MANY)
+    wait_until(lambda: len(store.heads) == 96)
+    assert not second._requests.acquire_name(store.heads[0])
+    store.gate.set()
+    assert swept(first)
+    assert all(second._requests.acquire_name(url) for url in MANY)
+
+
+LOOK = """
+import sys
+import fsspec
+
+fs = fsspec.filesystem("ego4d", version=sys.argv[1], datasets=[sys.argv[2]], metadata=False)
+names = [name for name in fs.ls(f"{sys.argv[1]}/{sys.argv[2]}", detail=False) if ".pt" in name]
+print(sum(fs.info(name)["size"] for name in names))
+"""
+
+
+def test_workers_that_look_at_all_files_send_one_request_for_each(front, release):
+    dataset, files = "slowfast8x8_r101_k400", {f"{n:03}.pt": bytes(n) for n in range(1, 250)}
+    release.dataset(dataset, files)
+    command = [sys.executable, "-c", LOOK, release.version, dataset]
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            for _ in range(8)
+        ]
+        totals = {worker.communicate()[0].strip() for worker in workers}
+    assert totals == {str(sum(map(len, files.values())))}
+    assert Counter(front.methods) == {"GET": 1, "HEAD": len(files)}

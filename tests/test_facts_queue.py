@@ -119,3 +119,35 @@ def test_after_the_close_nothing_is_deferred(table, queue):
     queue.add("b", FACTS)
     queue.flush()
     assert queue._timer is None
+
+
+def test_a_function_is_called_once_the_changes_of_its_urls_are_written(table, queue):
+    called = []
+    queue.when_written(["a"], lambda: called.append("nothing is unwritten"))
+    queue.add("a", FACTS)
+    queue.when_written(["b"], lambda: called.append("nothing of b is"))
+    queue.when_written(["a", "b"], lambda: called.append("a is written"))
+    table.is_locked = True
+    queue.flush()
+    assert called == ["nothing is unwritten", "nothing of b is"]
+    table.is_locked = False
+    queue.flush()
+    assert called[2:] == ["a is written"]
+    queue.flush()
+    assert len(called) == 3
+
+
+def test_a_function_waits_for_a_change_during_a_write(table, queue):
+    called = []
+
+    def change() -> None:
+        queue.add("a", NEWER)
+        queue.when_written(["a"], lambda: called.append(len(table.writes)))
+        table.during = lambda: None
+
+    table.during = change
+    queue.add("a", FACTS)
+    queue.flush()
+    assert called == []
+    queue.flush()
+    assert called == [2]

@@ -128,6 +128,20 @@ def test_a_name_is_awaited_and_the_second_is_told_so(path):
     one.close()
 
 
+@pytest.mark.parametrize("way", ["held", "held_if_free"])
+def test_a_name_may_stay_locked_after_the_block(path, way):
+    one, other = RangeLocks(path), RangeLocks(path)
+    unlocks = []
+    with getattr(one, way)("facts", unlocks.append):
+        assert unlocks == []
+    assert not other.acquire_name("facts")
+    [unlock] = unlocks
+    unlock()
+    assert other.acquire_name("facts")
+    one.close()
+    other.close()
+
+
 def test_a_wait_that_failed_is_not_repeated(path, monkeypatch):
     """The other process may be stopped: each name would cost the wait."""
     monkeypatch.setattr(range_locks, "WAIT_S", 0.05)

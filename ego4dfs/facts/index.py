@@ -13,7 +13,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -33,6 +33,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.media_table import MediaTable
+from ego4dfs.facts.shared_sweep import GROUP_URLS, SharedSweep
 from ego4dfs.facts.table import INSERT_WAIT_S, LOCK_WAIT_S, FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
 from ego4dfs.near import SharedFacts
@@ -56,7 +57,8 @@ REFUSAL_VALID_S = 3600.0
 CLOSE_WAIT_S = CLOSE_S / 4
 """How long `close` waits for HEAD requests in progress."""
 
-_SWEEP_BATCH = 100  # rows; after a kill at most this many requests are repeated
+_BATCH = 100  # rows; after a kill at most this many requests are repeated
+_UNWRITTEN_IN_SWEEPS = 2 * GROUP_URLS  # rows; each group of a sweep is written at its end
 
 _Fetch = Callable[[str], ObjectFacts]
 
@@ -121,8 +123,10 @@ class FactsIndex:
         if facts is not None:
             return facts
         self._raise_if_refused(url, refusal_valid_s)
+        if url in self._in_flight:  # by a sweep, which has locked it until it is on disk
+            return self._fetch_once(url, fetch or self._store.head, batch=1)
         asked_s = time.time()
-        with self._requests.held(url) as was_held:
+        with self._requests.held(url, partial(self._queue.when_written, [url])) as was_held:
             self._read([url])  # another process may have recorded them since
             if was_held:
                 self._raise_if_refused(url, time.time() - asked_s)
@@ -134,7 +138,7 @@ class FactsIndex:
 
         They are written with a later batch, or by `flush`. Raises what `fetch` raises.
         """
-        return self._fetch_once(url, fetch, batch=_SWEEP_BATCH)
+        return self._fetch_once(url, fetch, batch=_BATCH)
 
     def flush(self) -> None:
         """Write what is unwritten now, or later if another process has locked the table."""
@@ -197,8 +201,8 @@ class FactsIndex:
             self._known[url] = confirmed = facts.confirmed()
             self._watches.note(url)
             unwritten = self._queue.confirm(url, confirmed) if confirmed.is_lasting else 0
-        if unwritten >= _SWEEP_BATCH:
-            self._queue.write_batches(_SWEEP_BATCH)
+        if unwritten >= _BATCH:
+            self._queue.write_batches(_BATCH)
 
     def totals(self) -> tuple[int, int]:
         """Return how many objects are known, and the sum of their bytes.
@@ -223,11 +227,15 @@ class FactsIndex:
     def sweep(self, urls: Iterable[str], *, refusal_valid_s: float = REFUSAL_VALID_S) -> None:
         """Fetch all unknown facts by concurrent HEAD requests in the background.
 
-        Those that other nodes share are read first. Stops if the store cannot be reached or
+        Those that other nodes share are read first, and what other processes fetch at the moment is
+        left to them. Stops if the store cannot be reached or
         rejects the key: each further request would fail in the same way.
         """
-        unknown = self._recall(self.unknown(urls, refusal_valid_s=refusal_valid_s))
-        self._sweeps.add(unknown, partial(self._fetch_for_sweep, fetch=self._store.head))
+        unread = partial(self.unknown, refusal_valid_s=refusal_valid_s)
+        fetch = partial(self._fetch_for_sweep, fetch=self._store.head, batch=_UNWRITTEN_IN_SWEEPS)
+        unknown = self._recall(unread(urls))
+        sweep = SharedSweep(unknown, self._requests, unread, fetch, self._write)
+        self._sweeps.add(unknown, sweep.run)
 
     def fetch_ahead(self, url: str, fetch: _Fetch, done: Callable[[], None]) -> bool:
         """Fetch unknown facts in the background by `fetch`, unless they were refused lately.
@@ -239,7 +247,8 @@ class FactsIndex:
 
         def run(url: str) -> bool:
             try:
-                with self._requests.held_if_free(url) as is_free:
+                until = partial(self._queue.when_written, [url])
+                with self._requests.held_if_free(url, until) as is_free:
                     if not is_free or self.peek(url) or self._refusal(url, REFUSAL_VALID_S):
                         return True
                     return self._fetch_for_sweep(url, fetch, batch=1)
@@ -255,7 +264,11 @@ class FactsIndex:
         self._table.close()
         self._requests.close()
 
-    def _fetch_for_sweep(self, url: str, fetch: _Fetch, *, batch: int = _SWEEP_BATCH) -> bool:
+    def _write(self, urls: Collection[str], done: Callable[[], None]) -> None:
+        self.flush()
+        self._queue.when_written(urls, done)
+
+    def _fetch_for_sweep(self, url: str, fetch: _Fetch, *, batch: int) -> bool:
         """Fetch the facts of one URL; return False if each further request would fail as well."""
         try:
             self._fetch_once(url, fetch, batch=batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ class WriteQueue:
         self._table = table
         self._changes: dict[str, ObjectFacts | None] = {}
         self._confirmed: dict[str, ObjectFacts] = {}
+        self._waiting: list[tuple[Collection[str], Callable[[], None]]] = []
         self._timer: threading.Timer | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -58,6 +59,18 @@ class WriteQueue:
     def is_changed(self, url: str) -> bool:
         """Return whether the row on disk is waiting to be replaced or deleted."""
         return url in self._changes
+
+    def when_written(self, urls: Collection[str], call: Callable[[], None]) -> None:
+        """Call a function once no change of these URLs is unwritten: now, or after a later write.
+
+        It is never called if the queue is closed before that.
+        """
+        with self._lock:
+            is_written = self._changes.keys().isdisjoint(urls)
+            if not is_written:
+                self._waiting.append((urls, call))
+        if is_written:
+            call()
 
     def flush(self) -> None:
         """Write all changes now, or later if another process has locked the table."""
@@ -93,6 +106,9 @@ class WriteQueue:
             with self._lock:
                 _remove(changes, self._changes)
                 _remove(confirmed, self._confirmed)
+                waiting, self._waiting = self._waiting, []
+            for urls, call in waiting:
+                self.when_written(urls, call)
         return is_written
 
     def close(self) -> None:

@@ -10,8 +10,9 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ego4dfs.runtime.deadline import CONNECT_S, QUIET_S, Deadline
@@ -30,6 +31,13 @@ lock after an error."""
 _SET_LOCK = getattr(fcntl, "F_OFD_SETLK", None)  # only Linux has it
 _HELD = (errno.EAGAIN, errno.EACCES)
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.001, 0.02
+
+
+Until = Callable[[Callable[[], None]], None]
+
+
+def _now(unlock: Callable[[], None]) -> None:
+    unlock()
 
 
 class RangeLocks:
@@ -79,10 +87,12 @@ class RangeLocks:
             self._close_file()
 
     @contextmanager
-    def held(self, name: str) -> Iterator[bool]:
+    def held(self, name: str, until: Until = _now) -> Iterator[bool]:
         """Run the block with a name locked; yield whether another process had locked it before.
 
-        If that one does not release it within NAME_WAIT_S, the block runs without the lock.
+        After it, `until` is called with a function that unlocks the name, and calls that now or
+        later. If another process does not unlock the name within NAME_WAIT_S, the block runs
+        without the lock.
         """
         number = _number(name)
         wait = LockWait(self, NAME_WAIT_S)
@@ -94,18 +104,29 @@ class RangeLocks:
             yield was_held
         finally:
             if is_locked:
-                self.release(number)
+                until(partial(self.release, number))
 
     @contextmanager
-    def held_if_free(self, name: str) -> Iterator[bool]:
-        """Run the block with a name locked, without a wait; yield False if another one has it."""
+    def held_if_free(self, name: str, until: Until = _now) -> Iterator[bool]:
+        """Run the block with a name locked, without a wait; yield False if another one has it.
+
+        `until` is that of `held`.
+        """
         number = _number(name)
         is_locked = self.acquire(number)
         try:
             yield is_locked
         finally:
             if is_locked:
-                self.release(number)
+                until(partial(self.release, number))
+
+    def acquire_name(self, name: str) -> bool:
+        """Lock a name now; return False while another process has locked it."""
+        return self.acquire(_number(name))
+
+    def release_name(self, name: str) -> None:
+        """Unlock a name, whether it is locked or not."""
+        self.release(_number(name))
 
     @property
     def may_wait(self) -> bool:
