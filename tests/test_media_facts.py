@@ -228,18 +228,40 @@ def test_a_row_that_was_changed_counts_as_missing(tmp_path, table, change):
         "index_start = -1",
     ],
 )
-def test_a_row_with_impossible_values_counts_as_missing(tmp_path, table, change):
-    """Its checksum is right: another program, or a fault of ours, has written it."""
+def test_a_row_with_impossible_values_counts_as_missing(table, change):
     kept = MediaTable(table)
     kept.put(URL, SIZE, "etag", FACTS)
-    columns = "url, size, etag, index_start, index_stop, timescale, end_ticks, key_frames"
-    with closing(FactsTable(tmp_path / "facts.sqlite")) as other:
-        other.write(
-            (f"UPDATE media SET {change}", [()]),  # noqa: S608
-            (f"UPDATE media SET proof = proof({columns})", [()]),  # noqa: S608
-        )
-        assert other.rows_of("media", columns, (URL,))
+    change_row(table, change)
     assert kept.get(URL, SIZE, "etag") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "index_start = -1",
+        "index_start = index_stop",
+        "index_start = 0.5",
+        "index_stop = 'x'",
+        "index_stop = 2000",
+        "size = 1000.5",
+    ],
+)
+def test_an_impossible_place_is_left_out(table, change):
+    kept = MediaTable(table)
+    kept.put(f"{URL}1", SIZE, "etag", FACTS)
+    kept.put(URL, SIZE, "etag", FACTS)
+    change_row(table, change)
+    assert list(kept.places("s3://bucket/full_scale/", 10)) == [IndexPlace(SIZE, FACTS.index)]
+
+
+def change_row(table, change):
+    """Change the row of URL as another program, or a fault of ours: its checksum is right."""
+    columns = "url, size, etag, index_start, index_stop, timescale, end_ticks, key_frames"
+    table.write(
+        (f"UPDATE media SET {change} WHERE url = ?", [(URL,)]),  # noqa: S608
+        (f"UPDATE media SET proof = proof({columns})", [()]),  # noqa: S608
+    )
+    assert table.rows_of("media", columns, (URL,))
 
 
 def test_facts_that_sqlite_cannot_store_are_not_recorded(table):

@@ -98,11 +98,8 @@ class MediaTable:
         """Yield the places of some indexes of objects whose URL is `directory_url` and a name."""
         for row in self._table.rows_below("media", _COLUMNS, directory_url, limit):
             size, start, stop = row[1], row[3], row[4]
-            try:
-                is_possible = 0 <= start < stop <= size
-            except TypeError:
-                continue
-            if is_possible:
+            is_whole = all(type(number) is int for number in (size, start, stop))
+            if is_whole and 0 <= start < stop <= size:
                 yield IndexPlace(size, range(start, stop))
 
 
