@@ -37,8 +37,8 @@ def objects() -> dict[str, bytes]:
 def open_index(tmp_path):
     opened = []
 
-    def open_one(store) -> FactsIndex:
-        opened.append(FactsIndex(tmp_path, store))
+    def open_one(store, shared=None) -> FactsIndex:
+        opened.append(FactsIndex(tmp_path, store, shared))
         return opened[-1]
 
     yield open_one
@@ -463,6 +463,34 @@ def test_sweeps_share_their_threads(open_index):
     store.gate.set()
     assert index._sweeps.wait(30)
     assert sorted(store.heads) == sorted(URLS)
+
+
+class StallingNodes:
+    """Other nodes: what they know is read once `gate` is set."""
+
+    def __init__(self):
+        self.asked, self.gate = threading.Event(), threading.Event()
+
+    def facts(self, urls):
+        self.asked.set()
+        assert self.gate.wait(600), "the test never opened the gate"
+        return {URLS[1]: ObjectFacts(99, "e", "v", 7)}
+
+
+def test_a_stat_does_not_wait_long_for_what_another_thread_reads_of_other_nodes(
+    open_index, monkeypatch
+):
+    monkeypatch.setattr("ego4dfs.facts.index.QUIET_S", 0)
+    store, nodes = CountingStore(objects()), StallingNodes()
+    index = open_index(store, nodes)
+    with ThreadPoolExecutor(1) as pool:
+        recalled = pool.submit(index.recall, URLS[:2])
+        assert nodes.asked.wait(60)
+        facts = index.get(URLS[0])
+        nodes.gate.set()
+        recalled.result(60)
+    assert (facts, store.heads) == (store.facts_of(URLS[0]), URLS[:1])
+    assert index.peek(URLS[1]).size == 99
 
 
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path):
