@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE
+from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE, block_key
 from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader import Window
@@ -179,6 +180,28 @@ def test_a_block_that_came_with_the_facts_is_awaited_until_it_is_stored(
     hold.set()
     assert awaited.result(60) == DATA[:10]
     assert store.gets == []
+
+
+def test_a_damaged_block_of_another_process_is_fetched_and_no_other(
+    make_reader, tmp_path, monkeypatch
+):
+    """It was stored after the look at the cache, so it is read first when the request begins."""
+    ref = CountingStore().put(URL, DATA)
+    holder, other = (
+        make_reader(CountingStore({URL: DATA})),
+        make_reader(store := CountingStore({URL: DATA})),
+    )
+    assert read(holder, ref, 0, SIZE) == DATA
+    settle(holder)
+    key = block_key(ref.object_id, 1)
+    Path(tmp_path, "v1/blocks", key[:2], key[2:]).write_bytes(b"damaged")
+    monkeypatch.setattr(other.downloads, "has", lambda _key: False)
+    other.downloads.fetch(ref, range(SIZE), BLOCK_SIZE)
+    settle(other)
+    assert store.gets == [(URL, BLOCK_SIZE, 2 * BLOCK_SIZE)]
+    monkeypatch.undo()
+    assert read(other, ref, 0, SIZE) == DATA
+    assert len(store.gets) == 1
 
 
 def test_a_reader_that_is_closed_does_not_wait_for_another_process(make_reader, pool, stalled):

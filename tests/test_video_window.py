@@ -181,6 +181,15 @@ def test_a_long_run_is_read_ahead_as_other_files_are():
     assert all(end % READAHEAD_STEP == 0 for end in ends)
 
 
+def test_what_follows_the_last_group_is_read_as_in_any_file():
+    window = opened()
+    read(window, TEN.starts[9], TEN.stops[9])
+    assert window.request_bytes == GROUP_REQUEST_BYTES
+    window.advance(TEN.stops[9], TEN.stops[9] + KERNEL)
+    assert window.request_bytes == READAHEAD_STEP
+    assert window.reads_windows
+
+
 def test_what_is_cached_is_not_fetched():
     window = opened()
     for first in range(TEN.starts[4], TEN.stops[5], KERNEL):
