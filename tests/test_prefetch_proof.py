@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from ego4dfs.copies import Record, State
-from ego4dfs.copies.etag_trust import OBJECTS_AGAINST, BucketEtags
+from ego4dfs.copies.etag_trust import OBJECTS_AGAINST, RecordedBucketEtags
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import Report, Status
 from ego4dfs.reader import Reader
@@ -187,11 +187,11 @@ def test_bytes_changed_on_disk_are_no_evidence_about_a_bucket(bench):
 
 
 def test_a_part_size_that_another_object_proved_is_used(bench):
-    evidence = BucketEtags(bench.journal, "memory")
+    evidence = RecordedBucketEtags(bench.journal, "memory")
     unknown, etag = Comparison(Proof.UNKNOWN), f"{'0' * 32}-3"
     assert evidence.proof("s3://b/y", 20 * MIB, etag, unknown) is Proof.UNKNOWN
     evidence.agreed("s3://b/x", Comparison(Proof.RIGHT, "e", 8 * MIB))
-    for seen in (evidence, BucketEtags(bench.journal, "memory")):
+    for seen in (evidence, RecordedBucketEtags(bench.journal, "memory")):
         assert seen.proof("s3://b/y", 20 * MIB, etag, unknown) is not Proof.RIGHT
         assert seen.proof("s3://other/y", 20 * MIB, etag, unknown) is Proof.UNKNOWN
 
@@ -207,7 +207,7 @@ def test_a_journal_of_an_earlier_version_proves_its_buckets(bench):
             )
         ]
     )
-    evidence = BucketEtags(bench.journal, "memory")
+    evidence = RecordedBucketEtags(bench.journal, "memory")
     for number in range(OBJECTS_AGAINST):
         evidence.disagreed(f"s3://b/{number}")
     assert evidence.are_checksums("s3://b/z")

@@ -34,15 +34,10 @@ class KnownEvidence(Protocol):
 
 
 class BucketEtags:
-    """The evidence about buckets, stored in the journal. Safe from several threads.
-
-    Only `agreed` and `disagreed` write, and only to a Journal; they raise JournalError.
-    """
+    """The evidence about buckets that earlier runs have recorded. Safe from several threads."""
 
     def __init__(self, journal: KnownEvidence, source: str = "") -> None:
         """Read the evidence of earlier runs about the buckets of `source`, or of all sources."""
-        self._journal = journal if isinstance(journal, Journal) else None
-        self._source = source
         self._evidence = EtagEvidence()
         self._against: dict[str, set[str]] = {}
         self._lock = threading.Lock()  # guards `_against`
@@ -79,6 +74,19 @@ class BucketEtags:
                 return Proof.WRONG  # only this part size is possible, and with it the ETag differs
         return found.proof
 
+
+class RecordedBucketEtags(BucketEtags):
+    """The evidence about buckets, and what downloads show of it, which the journal keeps.
+
+    Safe from several threads. `agreed` and `disagreed` raise JournalError.
+    """
+
+    def __init__(self, journal: Journal, source: str) -> None:
+        """Read the evidence of earlier runs about the buckets of `source`, and add to it."""
+        super().__init__(journal, source)
+        self._journal = journal
+        self._source = source
+
     def agreed(self, url: str, found: Comparison) -> None:
         """Record that an object agrees with its ETag."""
         bucket = _bucket(url)
@@ -90,8 +98,7 @@ class BucketEtags:
             self._against.pop(bucket, None)
         detail = str(found.part_bytes) if found.part_bytes else ""
         kind = _PARTS if found.part_bytes else _AGREED
-        if self._journal is not None:
-            self._journal.note_evidence(self._source, bucket, kind, detail, against=_DISAGREED)
+        self._journal.note_evidence(self._source, bucket, kind, detail, against=_DISAGREED)
 
     def disagreed(self, url: str) -> None:
         """Record that two independent downloads of an object had the same, other checksum."""
@@ -103,8 +110,7 @@ class BucketEtags:
             if url in against or len(against) >= OBJECTS_AGAINST:
                 return
             against.add(url)
-        if self._journal is not None:
-            self._journal.note_evidence(self._source, bucket, _DISAGREED, url)
+        self._journal.note_evidence(self._source, bucket, _DISAGREED, url)
 
     def _is_digest(self, bucket: str, _part_bytes: int) -> bool:
         return self._evidence.is_digest(bucket)

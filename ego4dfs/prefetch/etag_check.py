@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ego4dfs.blocks import ObjectRef, block_extents, part_extents
 from ego4dfs.cache import BlockCache
-from ego4dfs.copies.etag_trust import BucketEtags
+from ego4dfs.copies.etag_trust import RecordedBucketEtags
 from ego4dfs.errors import StoreError
 from ego4dfs.prefetch.ranged_download import Download
 from ego4dfs.store import ObjectStore
@@ -43,7 +43,9 @@ class Outcome:
 class EtagChecker:
     """Decides by the ETag of an object and the evidence about its bucket. Thread-safe."""
 
-    def __init__(self, store: ObjectStore, cache: BlockCache, evidence: BucketEtags) -> None:
+    def __init__(
+        self, store: ObjectStore, cache: BlockCache, evidence: RecordedBucketEtags
+    ) -> None:
         """Remove blocks that may be wrong from `cache`."""
         self._store = store
         self._cache = cache

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies.checksum import compare_bytes, compare_file
-from ego4dfs.copies.etag_trust import BucketEtags
+from ego4dfs.copies.etag_trust import RecordedBucketEtags
 from ego4dfs.errors import (
     CredentialsRejected,
     ObjectChanged,
@@ -80,7 +80,7 @@ class Fetcher:
         self._small_jobs = jobs * SMALL_JOBS_PER_JOB
         self._pool = WorkerPool(self._stop)
         self.report.outage = Outage(retry_for_s, self._pool.stopping)
-        self._evidence = BucketEtags(journal, session.store.source)
+        self._evidence = RecordedBucketEtags(journal, session.store.source)
         checker = EtagChecker(session.store, session.cache, self._evidence)
         self._folders = Folders(layout.root)
         self._data_names = frozenset(i.path for i in plan.items if i.name.endswith(".part"))
