@@ -503,31 +503,140 @@ def _open_files_below(directory: Path) -> list[str]:
     return [path for path in found if path.startswith(f"{directory}/")]
 
 
-def test_shards_keep_the_rows_of_each_other_in_manifest_ver(tmp_path, monkeypatch):
-    layout = Layout(tmp_path, "v2")
-    layout.prepare(("d",))
-    items = {
-        name: Item("v2/d", name, "d", name, f"s3://b/{name}", FACTS, State.ADOPT) for name in "abc"
-    }
-    for name in items:
-        (layout.dataset("d") / name).write_bytes(b"abc")
+ITEMS = {
+    name: Item("v2/d", name, "d", name, f"s3://b/{name}", FACTS, State.ADOPT) for name in "abc"
+}
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """A directory with files that have no record yet."""
+    made = Layout(tmp_path, "v2")
+    made.prepare(("d",))
+    for name in ITEMS:
+        (made.dataset("d") / name).write_bytes(b"abc")
+    return made
+
+
+def committer(layout, folders, journal):
+    origin = {"source": "s", "release": "v2"}
+    return Committer(layout, folders, journal, Report(), lambda _: False, **origin)
+
+
+def test_a_run_that_is_alone_reads_manifest_ver_once(layout, monkeypatch):
+    read = []
+
+    def counted(directory):
+        read.append(directory)
+        return VersionFile(directory)
+
+    monkeypatch.setattr("ego4dfs.prefetch.commit.VersionFile", counted)
+    with closing(Folders(layout.root)) as folders, closing(Journal(layout.state)) as journal:
+        alone = committer(layout, folders, journal)
+        for item in ITEMS.values():
+            alone.adopt(item, FACTS, "md5")
+            alone.flush()
+    assert read == [layout.dataset("d")]
+    assert [row.uid for row in VersionFile(layout.dataset("d")).all()] == ["a", "b", "c"]
+
+
+def test_shards_keep_the_rows_of_each_other_in_manifest_ver(layout, monkeypatch):
     journals = [ShardJournal(layout.state, index, 2) for index in range(2)]
     with closing(Folders(layout.root)) as folders:
-        origin = {"source": "s", "release": "v2"}
-        committers = [
-            Committer(layout, folders, journal, Report(), lambda _: False, **origin)
-            for journal in journals
-        ]
+        committers = [committer(layout, folders, journal) for journal in journals]
         for name, part in (("a", 0), ("b", 1), ("c", 0)):
-            committers[part].adopt(items[name], FACTS, "md5")
+            committers[part].adopt(ITEMS[name], FACTS, "md5")
             committers[part].flush()
         monkeypatch.setattr(shard_journal, "WAIT_S", 0.2)
-        committers[1].adopt(items["b"], FACTS, "md5")
+        committers[1].adopt(ITEMS["b"], FACTS, "md5")
         with journals[0].exclusive(), pytest.raises(JournalError, match="another prefetch"):
             committers[1].flush()
     for journal in journals:
         journal.close()
     assert [row.uid for row in VersionFile(layout.dataset("d")).all()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "call", "error"),
+    [
+        (None, "copy_database", sqlite3.OperationalError("disk I/O error")),
+        (["a"], "Journal.replace_rows", JournalError(5, "disk I/O error")),
+    ],
+    ids=["all rows", "its own rows"],
+)
+def test_a_shard_that_cannot_begin_can_be_begun_again_by_the_same_process(
+    tmp_path, monkeypatch, paths, call, error
+):
+    """A worker of Dask lives on: what it kept locked would look like a shard that is running."""
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    with closing(open_whole(state)) as whole:
+        whole.complete([("a", Record("s3://b/a", "s", "v2", FACTS, "md5"))])
+
+    def fail(*_arguments, **_options):
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(f"ego4dfs.copies.journal.{call}", fail)
+        with pytest.raises(JournalError, match="disk I/O error"):
+            ShardJournal(state, 0, 2, paths)
+    assert not _open_files_below(state)
+    with closing(ShardJournal(state, 0, 2, paths)) as journal:
+        assert [path for path, _ in journal.records()] == ["a"]
+
+
+def test_a_shard_moves_the_rows_of_one_that_was_killed(tmp_path):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    killed = ShardJournal(state, 0, 2)
+    with killed.exclusive():
+        killed.begin_part(["a"], "d")
+    killed.complete([("a", Record("s3://b/a", "s", "v2", FACTS, "md5"))])
+    Journal.close(killed)
+    with closing(ShardJournal(state, 1, 2)) as journal:
+        assert [path for path, _ in journal.records()] == ["a"]
+        assert [path.name for path in state.glob("shard-*")] == ["shard-1-of-2"]
+
+
+def test_a_shard_that_cannot_move_its_rows_says_so_and_the_next_prefetch_moves_them(
+    tmp_path, monkeypatch, caplog
+):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    journal = ShardJournal(state, 0, 2)
+    with journal.exclusive():
+        journal.begin_part(["a"], "d")
+    journal.complete([("a", Record("s3://b/a", "s", "v2", FACTS, "md5"))])
+    monkeypatch.setattr(shard_journal, "WAIT_S", 0.1)
+    with closing(Journal(state)):  # another shard moves its own
+        journal.close()
+    assert "shard-0-of-2: " in caplog.text
+    assert "the next prefetch moves the records" in caplog.text
+    with closing(open_whole(state)) as whole:
+        assert [path for path, _ in whole.records()] == ["a"]
+
+
+def test_a_running_shard_refuses_other_splits_and_whole_runs(tmp_path):
+    state = tmp_path / ".ego4dfs"
+    state.mkdir()
+    with closing(ShardJournal(state, 0, 2)) as running:
+        with running.exclusive():
+            running.begin_part(["a"], "one split")
+        with closing(ShardJournal(state, 1, 2)) as same:
+            same.begin_part(["b"], "one split")
+        with (
+            closing(ShardJournal(state, 1, 3)) as other,
+            pytest.raises(OutputError, match="shard-0-of-2 of another selection"),
+        ):
+            other.begin_part(["a"], "another split")
+        with pytest.raises(journal_file.InUse):
+            open_whole(state)
+        Journal(state).close()  # nothing of it is still locked
+
+
+def test_a_shard_in_a_directory_that_does_not_exist_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(OutputError, match=r"\.ego4dfs: no such file or directory"):
+        ShardJournal(tmp_path / ".ego4dfs", 0, 2)
 
 
 def test_a_filesystem_without_locks_is_refused(tmp_path, monkeypatch):

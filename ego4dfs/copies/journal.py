@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -77,20 +77,20 @@ class Journal:
             self._db = journal_file.open_to_look(self._path)
         else:
             self._held, self._db = journal_file.open_to_write(self._path, wait_s)
-        try:
-            if read_only and not self._names():  # none, or an empty one
-                self._db.close()
-                self._db = connect(":memory:", lock_wait_s=0)
-            elif read_only:
-                journal_file.check(self._db)
-            if read_only:
-                self._show_valid_rows()
-            else:
-                self._create(is_checked=is_checked)
+        with ExitStack() as failed:
+            failed.callback(Journal.close, self)
+            with self._usable():
+                if read_only and not self._names():  # none, or an empty one
+                    self._db.close()
+                    self._db = connect(":memory:", lock_wait_s=0)
+                elif read_only:
+                    journal_file.check(self._db)
+                if read_only:
+                    self._show_valid_rows()
+                else:
+                    self._create(is_checked=is_checked)
             self._note_rows()
-        except sqlite3.Error as error:
-            self._release()
-            raise journal_file.unusable(self._path, error) from error
+            failed.pop_all()
 
     @property
     def writable(self) -> bool:
@@ -263,7 +263,10 @@ class Journal:
         return [path for (path,) in self._all("SELECT path FROM files WHERE path GLOB '*.part*'")]
 
     def replace_rows(self, paths: Collection[str], rows: Mapping[str, list[Any]]) -> None:
-        """Replace all rows of these paths, and add the evidence. Raises JournalError."""
+        """Replace all rows of these paths, and add the evidence.
+
+        Raises JournalError, and OutputError.
+        """
         for table, new in rows.items():
             verb = "INSERT OR IGNORE" if table == "evidence" else "REPLACE"
             if table != "evidence":
@@ -274,14 +277,18 @@ class Journal:
         self._note_rows()
 
     def _note_rows(self) -> None:
-        self._partial = self._paths("SELECT path FROM downloads UNION SELECT path FROM ranges")
-        self._has_times = self._knows_times()
+        """Keep in memory what nearly all calls find to be empty. Raises OutputError."""
+        unfinished = "SELECT path FROM downloads UNION SELECT path FROM ranges"
+        self._partial = {path for (path,) in self._all(unfinished)} if self.writable else set()
+        self._has_times = bool(self._all("SELECT 1 FROM times LIMIT 1"))
 
     def close(self) -> None:
         """Close the journal, and release the lock of the directory."""
         with self._lock:
             self._db.close()
-            self._release()
+            if self.writable:
+                os.close(self._held)
+                self._held = -1
 
     def _create(self, *, is_checked: bool) -> None:
         """Create the tables; move the rows of tables that have their former name.
@@ -322,15 +329,6 @@ class Journal:
         rows = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         return frozenset(name for (name,) in rows)
 
-    def _paths(self, query: str) -> set[str]:
-        """Return the paths that a query finds; none for a journal that is read-only."""
-        if not self.writable:
-            return set()
-        return {path for (path,) in self._db.execute(query)}
-
-    def _knows_times(self) -> bool:
-        return self._db.execute("SELECT 1 FROM times LIMIT 1").fetchone() is not None
-
     def _done(self, path: str, record: Record) -> Iterator[tuple[str, tuple[object, ...]]]:
         """Yield the statements that record a complete copy; small files need thousands a second."""
         facts = record.facts
@@ -347,30 +345,25 @@ class Journal:
             yield from _forgotten(path)
 
     def _select(self, query: str, row: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        with self._lock:
-            try:
-                return self._db.execute(query, row)
-            except sqlite3.Error as error:
-                raise journal_file.unusable(self._path, error) from error
+        with self._usable():
+            return self._db.execute(query, row)
 
     def _all(self, query: str, row: tuple[object, ...] = ()) -> list[Any]:
-        with self._lock:
-            try:
-                return self._db.execute(query, row).fetchall()
-            except sqlite3.Error as error:
-                raise journal_file.unusable(self._path, error) from error
+        with self._usable():
+            return self._db.execute(query, row).fetchall()
 
     def _fetch(self, rows: sqlite3.Cursor) -> list[Any]:
+        with self._usable():
+            return rows.fetchmany(_AT_ONCE)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Hold the lock, and raise OutputError for an error of SQLite."""
         with self._lock:
             try:
-                return rows.fetchmany(_AT_ONCE)
+                yield
             except sqlite3.Error as error:
                 raise journal_file.unusable(self._path, error) from error
-
-    def _release(self) -> None:
-        if self._held >= 0:
-            os.close(self._held)
-            self._held = -1
 
     def _write(self, *statements: tuple[str, tuple[object, ...]]) -> None:
         with self._lock:

@@ -12,7 +12,6 @@ import errno
 import json
 import logging
 import shutil
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -66,21 +65,21 @@ class ShardJournal(Journal):
         self._is_checked = paths is not None
         with journal_file.exclusive(state, WAIT_S):
             pass  # it has locks
-        with closing(self._whole()) as whole:
-            for directory in _directories(state):
-                if not _is_running(directory):
-                    _join(whole, directory)
-            self._directory.mkdir(exist_ok=True)
-            super().__init__(self._directory)
-            if paths is None:
-                self.copy_all(whole)
-            else:
-                wanted = {*paths, *whole.complete_part_names()}
-                self.replace_rows(wanted, whole.rows(wanted))
-        try:
+        with ExitStack() as failed:
+            with closing(self._whole()) as whole:
+                for directory in _directories(state):
+                    if not _is_running(directory):
+                        _join(whole, directory)
+                self._directory.mkdir(exist_ok=True)
+                super().__init__(self._directory)
+                failed.callback(super().close)  # else other processes would find it running
+                if paths is None:
+                    self.copy_all(whole)
+                else:
+                    wanted = {*paths, *whole.complete_part_names()}
+                    self.replace_rows(wanted, whole.rows(wanted))
             self._note_rows()
-        except sqlite3.Error as error:
-            raise journal_file.unusable(self._path, error) from error
+            failed.pop_all()
 
     def _whole(self) -> Journal:
         return Journal(self._state, wait_s=WAIT_S, is_checked=self._is_checked)
