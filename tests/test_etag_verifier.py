@@ -75,6 +75,22 @@ def test_a_match_in_one_bucket_proves_nothing_for_another(place):
     assert place.verifier.doubted == 0
 
 
+def test_an_object_is_rejected_if_another_agrees_while_it_is_compared(place, monkeypatch):
+    """Then nobody would compare it again."""
+    right = place.cached(URL, DATA)
+    wrong = place.cached("s3://b/wrong", DATA, flipped=True)
+    doubt = place.verifier._doubt
+
+    def after_the_other(*compared):
+        assert place.verifier.verify(right) is Outcome.VERIFIED  # as another thread
+        return doubt(*compared)
+
+    monkeypatch.setattr(place.verifier, "_doubt", after_the_other)
+    assert place.verifier.verify(wrong) is Outcome.REJECTED
+    assert place.verifier.doubted == 0
+    assert not place.cache.has_any(wrong.object_id)
+
+
 def test_objects_in_doubt_are_compared_again_once_for_each_part_size_of_their_bucket(place):
     part = 5 << 20
 

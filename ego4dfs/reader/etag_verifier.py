@@ -154,11 +154,10 @@ class EtagVerifier:
             self._metrics.add_verified()
             self._learn(bucket, compared.part_bytes)
             return Outcome.VERIFIED
-        if self._is_wrong(bucket, ref, compared):
-            self._reject(ref)
-            return Outcome.REJECTED
-        self._doubt(bucket, ref, compared)
-        return Outcome.UNPROVEN
+        if self._doubt(bucket, ref, compared):
+            return Outcome.UNPROVEN
+        self._reject(ref)
+        return Outcome.REJECTED
 
     def _learn(self, bucket: str, part_bytes: int) -> None:
         """Record that an object agrees; those of its bucket that disagreed are compared again."""
@@ -180,14 +179,19 @@ class EtagVerifier:
         part = only_part_size(ref.size, ref.etag)
         return part > 0 and self._evidence.is_part_size(bucket, part)
 
-    def _doubt(self, bucket: str, ref: ObjectRef, compared: Comparison) -> None:
-        """Remember an object that another one of its bucket may prove wrong later."""
+    def _doubt(self, bucket: str, ref: ObjectRef, compared: Comparison) -> bool:
+        """Remember an object that another one may prove wrong later; False if one has already.
+
+        Both under the lock: else `_learn` could look for those in doubt between the two.
+        """
         with self._lock:
+            if self._is_wrong(bucket, ref, compared):
+                return False
             self._doubted[ref.object_id] = ref
             if len(self._doubted) > MAX_REMEMBERED:
                 self._doubted.popitem(last=False)
             if compared.proof is not Proof.WRONG or bucket in self._reported:
-                return
+                return True
             self._reported.add(bucket)
         log.warning(
             "%s disagrees with its ETag; no object of %s has agreed so far, so its ETags are"
@@ -195,6 +199,7 @@ class EtagVerifier:
             ref.url,
             bucket,
         )
+        return True
 
     def _reject(self, ref: ObjectRef) -> None:
         parts = part_extents(ref, 0, ref.size)
