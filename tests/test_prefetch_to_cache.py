@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import diskcache
 import pytest
@@ -20,7 +21,7 @@ from ego4dfs.cache.admin import CacheAdmin
 from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode
-from ego4dfs.errors import CacheError, ObjectMissing
+from ego4dfs.errors import CacheError, ObjectMissing, StoreUnavailable
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
 from ego4dfs.prefetch import CacheWarmer, Status, cache_run
@@ -29,7 +30,7 @@ from ego4dfs.prefetch.plan import DatasetPlan, Plan
 from ego4dfs.reader import Window
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
-from kit.fakes import CountingStore, FailingStore
+from kit.fakes import CountingStore, FailingStore, FlippingStore, StallingStore
 from kit.mounts import status
 from kit.processes import wait_until
 from kit.sessions import session_over
@@ -371,6 +372,117 @@ def test_one_object_that_cannot_be_fetched_does_not_stop_the_others(tmp_path):
     assert [(p.name, p.status) for p in report.problems] == [("f1", Status.MISSING)]
     assert rig.has(good)
     rig.close()
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Requests are sent in order, one at a time."""
+    monkeypatch.setattr(cache_run, "_THREADS", 1)
+
+
+class FlippedUntilRenewed(FlippingStore):
+    """Flips a bit of the objects in `flipped` until a new connection is made for them."""
+
+    def renew(self, url):
+        super().renew(url)
+        self.flipped.discard(url)
+
+
+@pytest.fixture
+def flipping(tmp_path, one_by_one):
+    made = Rig(tmp_path, FlippedUntilRenewed())
+    yield made
+    made.close()
+
+
+def test_an_object_that_a_later_one_proves_wrong_is_fetched_again(flipping):
+    bad, good = flipping.put("bad", 1000), flipping.put("good", 1000)
+    flipping.store.flipped = {bad.url}
+    report = flipping.warm(bad, good)
+    assert [url for url, *_ in flipping.store.gets] == [bad.url, good.url, bad.url]
+    assert (report.counts[Status.DONE], report.counts[Status.FAILED]) == (2, 0)
+    flipping.store.gets.clear()
+    assert flipping.read(bad) == flipping.store.objects[bad.url]
+    assert not flipping.store.gets
+
+
+def test_what_another_process_has_fetched_again_is_not_requested(flipping, monkeypatch):
+    good, bad = flipping.put("good", 1000), flipping.put("bad", 1000)
+    flipping.store.flipped = {bad.url}
+    renew = flipping.store.renew
+
+    def other_process(url):
+        renew(url)
+        store(flipping.cache, flipping, bad, block_extent(bad, 0))
+
+    monkeypatch.setattr(flipping.store, "renew", other_process)
+    report = flipping.warm(good, bad)
+    assert report.counts[Status.DONE] == 2
+    assert bytes_fetched(flipping.store) == 2000
+    assert flipping.read(bad) == flipping.store.objects[bad.url]
+
+
+def test_without_verification_no_object_is_compared(flipping):
+    good, bad = flipping.put("good", 1000), flipping.put("bad", 1000)
+    flipping.store.flipped = {bad.url}
+    warmer = CacheWarmer(flipping.session, compares_etags=False)
+    assert warmer.run(warmer.plan([listing([good, bad])]))
+    assert warmer.report.counts[Status.DONE] == 2
+    assert flipping.store.renewed == []
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_an_object_that_is_listed_twice_is_fetched_once(rig):
+    ref = rig.put("a", 1000)
+    report = rig.warm(ref, ref)
+    assert (report.counts[Status.DONE], bytes_fetched(rig.store)) == (2, 1000)
+
+
+@pytest.fixture
+def two_requests(tmp_path):
+    """A cache over a store that answers once its gate is set, and an object of two requests."""
+    made = Rig(tmp_path, StallingStore())
+    made.store.fail(ObjectMissing("gone"))
+    yield made, made.put("a", 9 * MIB)
+    made.store.gate.set()
+    made.close()
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_the_rest_of_an_object_that_failed_is_not_requested(two_requests):
+    rig, ref = two_requests
+    rig.facts.record(ref.url, rig.store.facts_of(ref.url))
+    rig.store.gate.set()
+    assert rig.warm(ref).counts[Status.MISSING] == 1
+    assert len(rig.store.gets) == 1
+
+
+def test_an_object_of_which_two_requests_fail_counts_once(two_requests):
+    rig, ref = two_requests
+    rig.facts.record(ref.url, rig.store.facts_of(ref.url))
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(rig.warm, ref)
+        wait_until(lambda: len(rig.store.gets) > 1)
+        rig.store.gate.set()
+        report = run.result(60)
+    assert (report.counts[Status.MISSING], len(report.problems)) == (1, 1)
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_requests_that_hang(two_requests):
+    rig, ref = two_requests
+    rig.facts.record(ref.url, rig.store.facts_of(ref.url))
+
+    def interrupt():
+        if rig.store.gets:
+            raise KeyboardInterrupt
+
+    warmer = CacheWarmer(rig.session)
+    assert not warmer.run(warmer.plan([listing([ref])]), interrupt)
+    assert isinstance(warmer.report.stopped_by, KeyboardInterrupt)
+    rig.store.fail(StoreUnavailable("ended"))
+    rig.store.gate.set()
+    wait_until(lambda: not [one for one in threading.enumerate() if "cache-warm" in one.name])
+    assert warmer.report.problems == []  # of the end, and not of the object
 
 
 # --- the command --------------------------------------------------------------------------------
