@@ -21,10 +21,10 @@ from ego4dfs.cache.admin import CacheAdmin
 from ego4dfs.cache.eviction import POLICIES
 from ego4dfs.catalog import Listing
 from ego4dfs.cli.output import ExitCode
-from ego4dfs.errors import CacheError, ObjectMissing, StoreUnavailable
+from ego4dfs.errors import CacheError, CredentialsRejected, ObjectMissing, StoreUnavailable
 from ego4dfs.manifest import CompressedBytes, Entry, Manifest
 from ego4dfs.metrics import Metrics
-from ego4dfs.prefetch import CacheWarmer, Status, cache_run
+from ego4dfs.prefetch import CacheWarmer, Shard, Status, cache_run
 from ego4dfs.prefetch.cache_run import CacheRun
 from ego4dfs.prefetch.plan import DatasetPlan, Plan
 from ego4dfs.reader import Window
@@ -372,6 +372,24 @@ def test_one_object_that_cannot_be_fetched_does_not_stop_the_others(tmp_path):
     assert [(p.name, p.status) for p in report.problems] == [("f1", Status.MISSING)]
     assert rig.has(good)
     rig.close()
+
+
+@pytest.mark.parametrize("error", [CredentialsRejected("expired"), StoreUnavailable("down")])
+def test_an_error_that_each_object_would_have_ends_the_plan(tmp_path, error):
+    with contextlib.closing(Rig(tmp_path, FailingStore())) as rig:
+        refs = [rig.put(f"{number}", 1000) for number in range(3)]
+        rig.store.fail(error)
+        with pytest.raises(type(error), match=str(error)):
+            CacheWarmer(rig.session).plan([listing(refs)])
+
+
+def test_each_shard_plans_its_part(rig):
+    refs = [rig.put(f"{number}", 1000) for number in range(6)]
+    plans = [
+        CacheWarmer(rig.session).plan([listing(refs)], shard=Shard(part, 2)) for part in range(2)
+    ]
+    assert [plan.share.files for plan in plans] == [3, 3]
+    assert {item.url for plan in plans for item in plan.items} == {ref.url for ref in refs}
 
 
 @pytest.fixture
