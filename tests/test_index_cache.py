@@ -123,6 +123,27 @@ def test_threads_that_want_one_index_get_the_same(cache, source, monkeypatch):
     assert parsed == [1]
 
 
+def test_an_index_that_another_thread_could_not_use_meanwhile_is_not_parsed_again(
+    cache, source, monkeypatch
+):
+    parsed = []
+
+    def unusable(found: IndexBytes) -> MediaIndex:
+        parsed.append(found)
+        raise MediaError("it has no video")
+
+    def after_the_other(offset: int, length: int) -> bytes:
+        with pytest.raises(MediaError):
+            source.index(cache, "1")  # as another thread
+        return source.read(offset, length)
+
+    monkeypatch.setattr(ego4dfs.media, "parse_index", unusable)
+    with pytest.raises(MediaError, match="it has no video"):
+        cache.index("1", len(source.data), after_the_other, source.parsed.append)
+    assert len(parsed) == 1
+    assert source.parsed == []
+
+
 def test_one_long_index_is_read_at_a_time_and_others_do_not_wait(cache, source, monkeypatch):
     """The store does not answer for the long one."""
     monkeypatch.setattr(index_cache, "LONG_READ_BYTES", 300 << 10)

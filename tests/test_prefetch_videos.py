@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from ego4dfs.annotations import BadRow
 from ego4dfs.blocks import PART_SIZE
 from ego4dfs.cache import BlockCache
 from ego4dfs.catalog import Place
@@ -433,6 +434,14 @@ def test_a_bad_row_has_the_place_that_its_file_gave_it(row):
     kept.add(Place("s3://b/k", row, 100, 101))
     assert kept.valid(index, bad) == []
     assert [found.row for found in bad.rows] == [row]
+
+
+def test_of_many_bad_rows_all_are_counted_and_some_are_kept(monkeypatch):
+    monkeypatch.setattr("ego4dfs.prefetch.windows._BAD_ROWS_KEPT", 2)
+    bad = BadRows()
+    for number in (10, 2, 3):
+        bad.add(BadRow(f"row {number}", "no such video"))
+    assert (bad.count, [found.row for found in bad.rows]) == (3, ["row 2", "row 10"])
 
 
 def test_a_window_takes_32_bytes_of_memory():
