@@ -78,6 +78,7 @@ def test_scod_and_sta():
         {"response_track": [{**PLACE, "y": math.nan, "video_frame_number": 1}]},
         {"response_track": [{**PLACE, "width": -1, "video_frame_number": 1}]},
         {"frames": [{"frame_number": 1, "boxes": {"bbox": PLACE}}, {"boxes": [{"bbox": PLACE}]}]},
+        {"frames": [{"frame_number": 1, "boxes": [{"bbox": [1, 2, 3, 4]}]}]},
         {"pre_45": {"frame": 1, "boxes": [{"left_hand": [1]}, {"left_hand": ["x", 2]}, 5]}},
         {"pre_45": 7, "pnr_frame": None, "frame": 1, "objects": [{"box": [1, 2, 3]}, {}]},
         {"frame": 1, "objects": [{"box": [5, 5, 1, 1]}, {"box": [None, 1, 2, 3]}]},

@@ -255,6 +255,8 @@ def test_files_that_have_no_windows(open_api, tmp_path):
         api.windows(tmp_path / "none.csv")
     with pytest.raises(errors.ConfigError, match="Is a directory"):
         api.windows(tmp_path)
+    with pytest.raises(errors.ConfigError, match=r"^~no-such-user/w.csv: .*home directory"):
+        api.windows("~no-such-user/w.csv")
     with pytest.raises(errors.ConfigError, match=r"^other: it has no windows$") as raised:
         api.annotations("other")
     assert "nlq" in raised.value.hint

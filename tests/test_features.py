@@ -78,6 +78,16 @@ def test_each_uid_has_its_own_error(release, licensee):
             api.features(["none"], on_error="x")
 
 
+def test_a_file_that_the_store_does_not_have_is_the_error_of_its_uid(release, licensee):
+    release.put(f"{DATASET}/aaaa.pt", tensor_file(features(1)))
+    rows = [f"{uid},file,{release.url(f'{DATASET}/{uid}.pt')}" for uid in ("aaaa", "gone")]
+    release.manifest(DATASET, "\n".join(["video_uid,type,s3_path", *rows, ""]))
+    with Ego4D(version=release.version, datasets=[DATASET], metadata=False) as api:
+        found = dict(api.features(["aaaa", "gone"], on_error="return"))
+    assert isinstance(found["gone"], FileNotFoundError)
+    np.testing.assert_array_equal(found["aaaa"], features(1))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 4), (2, 3, 4)])
 def test_a_tensor_is_read_as_it_was_written(dtype, shape):

@@ -440,6 +440,20 @@ def test_what_another_process_has_fetched_again_is_not_requested(flipping, monke
     assert flipping.read(bad) == flipping.store.objects[bad.url]
 
 
+def test_an_object_in_doubt_that_was_evicted_is_not_fetched_again(flipping, monkeypatch):
+    bad, good = flipping.put("bad", 1000), flipping.put("good", 1000)
+    flipping.store.flipped = {bad.url}
+
+    def evict(url):
+        if url == good.url:
+            flipping.cache.remove([block_key(bad.object_id, 0)])
+
+    monkeypatch.setattr(flipping.store, "before_answer", evict)
+    report = flipping.warm(bad, good)
+    assert [url for url, *_ in flipping.store.gets] == [bad.url, good.url]
+    assert (report.counts[Status.DONE], flipping.has(bad)) == (2, False)
+
+
 def test_without_verification_no_object_is_compared(flipping):
     good, bad = flipping.put("good", 1000), flipping.put("bad", 1000)
     flipping.store.flipped = {bad.url}

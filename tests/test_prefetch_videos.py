@@ -25,10 +25,11 @@ from ego4dfs.prefetch.windows import BadRows, Windows
 from kit import media
 from kit.cli import unwarned
 from kit.data import MIB, seeded
-from kit.gateway import Gateway
+from kit.gateway import Faults, Gateway, Reply
 from kit.server import Release
 
 SECONDS = 40
+GONE = Reply(404, {"Content-Type": "application/xml"}, b"<Error><Code>NoSuchKey</Code></Error>")
 INDEXES_KIB = 541.3
 """The first part of both of `videos`, and the last one of that whose index is at the end."""
 
@@ -215,6 +216,21 @@ def test_a_video_that_was_replaced_fails_once_and_its_size_is_corrected(runs, vi
     assert (report["failed"], report["index_bytes"]) == (1, 0)
     report = runs.report("--indexes")
     assert (report["done"], report["video_bytes"]) == (1, len(videos["b.mp4"]))
+
+
+def test_a_video_whose_index_cannot_be_fetched_fails_and_the_rest_goes_on(runs, videos):
+    """Its facts are known."""
+    runs.release.dataset("full_scale", videos)
+    runs("--indexes", "--dry-run")
+    reset = runs.front.reset
+
+    def refused() -> None:
+        reset()
+        runs.front.faults = Faults(reply=GONE, only="a.mp4", method="GET")
+
+    runs.front.reset = refused
+    report = runs.report("--indexes", code=ExitCode.PARTIAL)
+    assert (report["done"], report["failed"] + report["missing"] + report["refused"]) == (1, 1)
 
 
 def test_a_dry_run_of_indexes_fetches_nothing(runs, videos):
