@@ -58,11 +58,17 @@ TESTS = {
         *("test_folder.py", "test_prefetch_shards.py", "test_verify_shards.py"),
     ],
     "media": [
-        *("test_media_*.py", "test_video.py", "test_window_file.py", "test_clip.py"),
-        *("test_index_cache.py", "test_vfs_windows.py", "test_ego4d.py"),
+        *("test_media_*.py", "test_video.py", "test_window_file.py", "test_clip*.py"),
+        *("test_index_cache.py", "test_vfs_windows.py", "test_ego4d.py", "test_frame_mappings.py"),
     ],
-    "windows": ["test_annotations.py", "test_prefetch_videos.py", "test_prefetch_to_cache.py"],
-    "api": ["test_ego4d*.py", "test_window_prefetch.py"],
+    "windows": [
+        *("test_annotation*.py", "test_prefetch_videos.py", "test_prefetch_to_cache.py"),
+        "test_clip_windows.py",
+    ],
+    "api": [
+        *("test_ego4d*.py", "test_features.py", "test_frame_mappings.py", "test_shards.py"),
+        "test_window_prefetch.py",
+    ],
     "index-file": ["test_index_file.py"],
 }
 """The files with its tests; `test_fuzz_findings.py` belongs to each."""
