@@ -27,6 +27,7 @@ pytest_plugins = (
     "kit.mirrors",
     "kit.near",
     "kit.browse",
+    "kit.chromium",
 )
 
 

@@ -17,6 +17,7 @@ from werkzeug.http import parse_accept_header
 from ego4dfs.browse.annotations import AnnotationIndexes
 from ego4dfs.browse.catalogue import Catalogue
 from ego4dfs.browse.derived import derived_directory
+from ego4dfs.browse.media_answers import portion
 from ego4dfs.browse.posters import Posters
 from ego4dfs.browse.video_page import VideoPage, seconds
 from ego4dfs.config import Config
@@ -34,8 +35,6 @@ CONTENT_SECURITY_POLICY = (
 
 RESULTS = 100
 """Results of a search in each annotation, at most."""
-MEDIA_BYTES = 1 << 20
-"""The longest range of a video in one answer: a second or more of full_scale."""
 _WORDS_CHARACTERS = 500
 _QUERIES = 16
 _PICTURES = 4
@@ -106,18 +105,14 @@ class BrowserPages:
         return _json(await self._queries.run(lambda: _encoded(answer(given))), request)
 
     async def _media(self, request: Request) -> Response:
-        """Return the range of a video that a player asks for, but at most MEDIA_BYTES of it.
-
-        Players ask for all that follows, and stop reading when they have enough: read-ahead would
-        have fetched dozens of MiB by then. After a part they ask for the next one.
-        """
+        """Return the first part of the range of a video that a player asks for."""
         uid, headers = request.query_params.get("uid", ""), files.joined(request.headers)
 
         def read() -> Response:
             path = self._videos.path(uid)
             if request.method == "HEAD":
                 return files.head(path, headers, files.current_version(self._vfs, path))
-            return files.get(self._vfs, path, headers, self._media_reads, MEDIA_BYTES)
+            return files.get(self._vfs, path, headers, self._media_reads, portion)
 
         return await self._media_reads.run(read)
 

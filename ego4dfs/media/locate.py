@@ -59,6 +59,21 @@ def find_index(size: int, read: Read) -> IndexBytes:
     raise MediaError(f"its index is not among the first {_MAX_BOXES} boxes")
 
 
+def index_in_front(start: bytes, size: int) -> range:
+    """Return the place of the index of an MP4 of `size` bytes, if its header is in `start`.
+
+    `start` are its first bytes. Returns an empty range if they have no such header. Raises
+    MediaError if their boxes are damaged.
+    """
+    position = 0
+    while position + LONG_HEADER_BYTES <= len(start):
+        box = box_at(start[position : position + LONG_HEADER_BYTES], position, size)
+        if box.kind == b"moov":
+            return range(box.start, box.stop)
+        position = box.stop
+    return range(0)
+
+
 def _whole(source: _Source, box: Box) -> bytes:
     length = box.stop - box.start
     if length > MAX_INDEX_BYTES:

@@ -8,6 +8,7 @@ import mimetypes
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from typing import NamedTuple, Protocol
 
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
@@ -30,6 +31,27 @@ CHUNK_BYTES = 512 << 10
 # What a browser shows without running anything; all else is offered as a download.
 _SHOWN_TYPES = ("video/", "audio/", "image/png", "image/jpeg", "text/csv", "application/json")
 _CACHED = {"Cache-Control": "private, no-cache"}
+
+
+Read = Callable[[int, int], bytes]
+"""Return the bytes of [offset, offset + size) that a file has."""
+
+
+class Portion(NamedTuple):
+    """What one answer has, and where the bytes end that are fetched for it."""
+
+    sent: range
+    fetched_stop: int
+
+
+class Portions(Protocol):
+    """How much of what a client asks for one answer has."""
+
+    def __call__(self, wanted: range, size: int, read: Read) -> Portion:
+        """Return a part of `wanted` that begins where it does, for a file of `size` bytes.
+
+        `read` reads the file. Raises what it raises.
+        """
 
 
 def joined(headers: Headers) -> Headers:
@@ -74,21 +96,21 @@ def get(
     path: str,
     headers: Mapping[str, str],
     threads: Threads,
-    most_bytes: int | None = None,
+    portions: Portions | None = None,
 ) -> Response:
-    """Return a file, or the range of it that a request wants, or the first `most_bytes` of that.
+    """Return a file, or the range of it that a request wants, or the part that `portions` says.
 
     The first bytes are read here, so that a file that cannot be read has the status of its error.
     Raises what `VFS.open` and `VFS.read` raise.
     """
     try:
-        return _get(vfs, path, headers, threads, most_bytes)
+        return _get(vfs, path, headers, threads, portions)
     except ObjectChanged:  # or its size was wrong; nothing was sent yet
-        return _get(vfs, path, headers, threads, most_bytes)
+        return _get(vfs, path, headers, threads, portions)
 
 
 def _get(
-    vfs: VFS, path: str, headers: Mapping[str, str], threads: Threads, most_bytes: int | None
+    vfs: VFS, path: str, headers: Mapping[str, str], threads: Threads, portions: Portions | None
 ) -> Response:
     asked = requested_slice(headers)
     handle = vfs.open(path, first_offset=(asked.start or 0) if asked else 0)
@@ -102,10 +124,12 @@ def _get(
         return _unsent(failed, version)
     if is_part and not wanted:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{version.size}"})
-    if is_part:
-        wanted = wanted[:most_bytes]
+    fetched_stop = wanted.stop
+    if is_part and portions is not None:
+        handle.window = handle.window and ExactWindow()
+        wanted, fetched_stop = portions(wanted, version.size, partial(vfs.read, handle))
     if handle.window is not None and wanted.stop < version.size:
-        handle.window = ExactWindow(wanted.stop)
+        handle.window = ExactWindow(fetched_stop)
     first = [_read(vfs, handle, wanted[:CHUNK_BYTES])]
     sent = {**_headers(path, version), "Content-Length": str(len(wanted))}
     if is_part:
