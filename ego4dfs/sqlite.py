@@ -158,6 +158,8 @@ def is_full(error: BaseException) -> bool:
 def is_damaged(error: BaseException) -> bool:
     """Return whether an error says that the file is damaged, or is not a database."""
     reason = str(error)
+    if type(error) is sqlite3.DatabaseError and "vtable constructor failed" in reason:
+        return True  # the tables of FTS5; other causes have an OperationalError
     return isinstance(error, sqlite3.Error) and (
         "malformed" in reason or "not a database" in reason
     )

@@ -359,16 +359,12 @@ def test_the_index_of_a_replaced_annotation_is_replaced(browse, published, tmp_p
     assert (len(after), len(after & before)) == (2, 1)
 
 
-def test_a_damaged_index_is_reported_and_the_others_are_searched(browse, published, tmp_path):
+def test_an_index_that_was_damaged_before_the_start_is_made_again(browse, published, tmp_path):
     browse(version=published.version)
     for file in kept(tmp_path, ".sqlite"):
-        if file.stat().st_size > 20_000 and b"bread" in file.read_bytes():
-            file.write_bytes(b"x" * 100)
+        file.write_bytes(b"x" * 100)
     client, _ = browse(version=published.version)
-    assert list(answer(client, "search?q=knife")["tracks"]) == ["nlq_train"]
-    problems = [one["problem"] for one in answer(client, "status")["annotations"]]
-    assert any("its index was damaged" in problem for problem in problems)
-    client, _ = browse(version=published.version)
+    assert len(answer(client, "search?q=knife")["tracks"]) == 3
     assert answer(client, "narrations") == [3, 2, 1]
 
 

@@ -32,6 +32,9 @@ def test_rows_without_a_window_are_left_out(tmp_path):
     index = TextIndex(tmp_path / "x")
     assert index.of_video("v") == OfVideo([Segment("v", "nlq_train", 0, 1, "good")], [])
     assert (index.of_video("w"), index.counts()) == (OfVideo([], []), {"v": 1})
+    assert index.left_out() == (2, "r: bad")
+    write_index(tmp_path / "y", given[2:], "nlq_train")
+    assert TextIndex(tmp_path / "y").left_out() == (1, "r: it has no video")
 
 
 def test_an_index_that_is_not_completed_leaves_nothing(tmp_path):
@@ -217,6 +220,88 @@ def test_an_index_that_is_removed_again_and_again_is_given_up(
 
     wait_until(lambda: "failed" in states())
     assert len(removed) == 5
+
+
+def overwritten(content: bytes) -> bytes:
+    """Keep the first page, which has the schema."""
+    return content[:4096] + b"\xff" * (len(content) - 4096)
+
+
+def overwrite(tmp_path, word: bytes, damaged=overwritten) -> None:
+    """Damage the index that has a word."""
+    for file in (tmp_path / "cache").rglob(f"*{SUFFIX}"):
+        content = file.read_bytes()
+        if word in content:
+            file.write_bytes(damaged(content))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        overwritten,
+        lambda content: content[: len(content) // 2],
+        lambda _: b"x" * 100,
+        lambda _: b"",
+    ],
+    ids=["overwritten", "cut", "another file", "empty"],
+)
+def test_an_index_that_is_damaged_is_made_again_when_that_is_seen(
+    browse, published, tmp_path, damaged
+):
+    client, _ = browse(version=published.version)
+    overwrite(tmp_path, b"bread", damaged)
+    assert list(answer(client, "search?q=knife")["tracks"]) == ["nlq_train"]
+    wait_until(lambda: answer(client, "status")["is_done"])
+    assert len(answer(client, "search?q=knife")["tracks"]) == 3
+    assert answer(client, "narrations") == [3, 2, 1]
+    assert problem_of(client, "narration") == ""
+
+
+def problem_of(client, name: str) -> str:
+    found = answer(client, "status")["annotations"]
+    return next(one["problem"] for one in found if one["name"] == name)
+
+
+def test_an_index_is_said_to_be_damaged_until_it_is_made_again(
+    browse, published, tmp_path, monkeypatch
+):
+    client, _ = browse(version=published.version)
+    overwrite(tmp_path, b"bread")
+    go_on = threading.Event()
+    write = annotations.write_index
+    monkeypatch.setattr(annotations, "write_index", lambda *given: go_on.wait(60) and write(*given))
+    answer(client, "narrations")
+    assert problem_of(client, "narration") == "its index was damaged, and is made again"
+    assert not answer(client, "status")["is_done"]
+    go_on.set()
+    wait_until(lambda: answer(client, "narrations") == [3, 2, 1])
+
+
+def test_an_index_that_is_damaged_again_and_again_is_given_up(browse, published, tmp_path):
+    """As on a bad disk. The problem says what to do."""
+    client, _ = browse(version=published.version)
+    for _ in range(4):
+        overwrite(tmp_path, b"bread")
+        assert answer(client, "narrations") == []
+        wait_until(lambda: answer(client, "status")["is_done"])
+    assert problem_of(client, "narration") == (
+        "its index was damaged 4 times; check the disk of the cache, or name another directory"
+        " with --cache-dir"
+    )
+    assert list(answer(client, "search?q=knife")["tracks"]) == ["nlq_train"]
+
+
+def test_a_new_index_that_cannot_be_read_is_given_up(browse, published, monkeypatch):
+    write = annotations.write_index
+
+    def write_wrong(path, rows, name):
+        write(path, rows, name)
+        if name == "narration":
+            path.write_bytes(b"x" * 100)
+
+    monkeypatch.setattr(annotations, "write_index", write_wrong)
+    client, _ = browse(version=published.version)
+    assert problem_of(client, "narration").startswith("its new index cannot be read; check")
 
 
 def read_row(number: int):

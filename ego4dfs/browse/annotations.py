@@ -18,13 +18,12 @@ from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.api.window_rows import WindowRow, WindowRows
 from ego4dfs.browse.derived import Derived, derived_directory
 from ego4dfs.browse.index_writer import SUFFIX, write_index
-from ego4dfs.browse.text_index import OfVideo, Segment, TextIndex
+from ego4dfs.browse.text_index import OfVideo, Segment, TextIndex, is_unusable
 from ego4dfs.browse.tree_file import TreeFile
 from ego4dfs.catalog import Selection
 from ego4dfs.config import Config
 from ego4dfs.datasets import known_names, version_directory
 from ego4dfs.errors import CacheError, ConfigError, Ego4DError
-from ego4dfs.sqlite import is_damaged
 from ego4dfs.text import printable
 from ego4dfs.vfs import VFS
 from ego4dfs.vfs.tree import join
@@ -36,6 +35,9 @@ _DATASET = "annotations"
 _SUFFIX = ".json"
 _NARRATIONS = "narration"  # the annotation whose rows are counted
 _MAX_INTERRUPTED = 5
+_MAX_DAMAGED = 3
+
+_BAD_DISK = "check the disk of the cache, or name another directory with --cache-dir"
 
 State = Literal["waiting", "reading", "ready", "failed"]
 _Result = TypeVar("_Result")
@@ -52,15 +54,16 @@ class Annotation:
     file: TreeFile | None = None
     index: TextIndex | None = None
     interrupted: int = 0  # how often its index was removed before it was complete
+    damaged: int = 0  # how often its index was found damaged
 
 
 class AnnotationIndexes:
     """The annotations of a selection: their segments by video, and a search in their texts.
 
     A thread builds what is not kept from an earlier run: small files first, each once for its
-    ETag, and again if it was removed, as by `ego4dfs cache clear --all`. What is complete is used
-    meanwhile. Safe from several threads: the thread sets `index`, and then `state`, of each
-    annotation, and requests read them, and reset both if the index was removed.
+    ETag, and again if it was damaged, or removed as by `ego4dfs cache clear --all`. What is
+    complete is used meanwhile. Safe from several threads: the thread sets `index`, and then
+    `state`, of each annotation, and requests read them, and reset both to build again.
     """
 
     def __init__(self, vfs: VFS, config: Config) -> None:
@@ -117,23 +120,27 @@ class AnnotationIndexes:
             try:
                 yield one.name, use(index)
             except sqlite3.Error as error:
-                if is_damaged(error):
-                    with suppress(OSError):
-                        index.path.unlink()
-                    self._fail(
-                        one, f"its index was damaged; the next start makes a new one: {error}"
-                    )
-                elif not index.path.exists():
-                    self._build_again(one, index)
+                is_damaged = is_unusable(error)
+                if is_damaged or not index.path.exists():
+                    self._build_again(one, index, is_damaged=is_damaged)
                 else:  # such as too many open files: it is complete, and is used again
                     log.warning("the index of %s cannot be read: %s", one.name, error)
 
-    def _build_again(self, one: Annotation, removed: TextIndex) -> None:
+    def _build_again(self, one: Annotation, lost: TextIndex, *, is_damaged: bool) -> None:
+        """Build an index again that is damaged, or was removed; not for ever on a bad disk."""
         with self._lock:
-            if one.index is not removed:  # another request has found it before
+            if one.index is not lost:  # another request has found it before
                 return
+            with suppress(OSError):
+                lost.path.unlink(missing_ok=True)
+            one.damaged += is_damaged
+            if one.damaged > _MAX_DAMAGED:
+                self._fail(one, f"its index was damaged {one.damaged} times; {_BAD_DISK}")
+                return
+            reason = "damaged" if is_damaged else "removed"
+            one.problem = f"its index was {reason}, and is made again"
             one.index, one.file, one.state = None, None, "waiting"
-        log.warning("the index of %s was removed, and is made again", one.name)
+        log.warning("the index of %s was %s, and is made again", one.name, reason)
         self._waiting.put(one)
 
     def _run(self) -> None:
@@ -204,13 +211,25 @@ class AnnotationIndexes:
         except (Ego4DError, OSError, sqlite3.Error) as error:
             self._fail(one, str(error))
             return
-        self._set_ready(one, kept.path)
+        if not self._set_ready(one, kept.path):
+            self._fail(one, f"its new index cannot be read; {_BAD_DISK}")
 
-    def _set_ready(self, one: Annotation, path: Path) -> None:
+    def _set_ready(self, one: Annotation, path: Path) -> bool:
+        """Use a complete index; False if it is damaged, and was removed."""
+        index, left_out, first = TextIndex(path), 0, ""
+        try:
+            left_out, first = index.left_out()
+        except sqlite3.Error as error:  # one that passes is ignored: it is read again at each use
+            if is_unusable(error):
+                log.warning("the index of %s is damaged, and is made again", one.name)
+                path.unlink(missing_ok=True)
+                return False
         if one.file is not None:
             one.file.read_bytes = one.file.size
-        one.index = TextIndex(path)
+        one.problem = f"{left_out} rows name no window; the first is {first}" if left_out else ""
+        one.index = index
         one.state = "ready"
+        return True
 
     def _until_stopped(self, rows: Iterable[WindowRow]) -> Iterator[WindowRow]:
         for row in rows:

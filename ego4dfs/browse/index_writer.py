@@ -16,7 +16,7 @@ from ego4dfs.annotations.boxes import boxes_of, has_parts, phases_of
 from ego4dfs.annotations.rows import AFTER_MOMENT_S, Record
 from ego4dfs.api.window_rows import WindowRow
 
-SUFFIX = ".2.sqlite"
+SUFFIX = ".3.sqlite"
 """The end of the names of indexes; another schema needs another one."""
 
 TEXT_CHARACTERS = 2000
@@ -39,6 +39,7 @@ CREATE TABLE phases (window INTEGER, name TEXT, start_s REAL, end_s REAL);
 CREATE TABLE boxes (
     window INTEGER, label TEXT, time_s REAL, x REAL, y REAL, width REAL, height REAL,
     picture_width REAL, picture_height REAL);
+CREATE TABLE left_out (rows INTEGER, first TEXT);
 CREATE VIRTUAL TABLE words USING fts5 (text, content = 'windows', content_rowid = 'id');
 """
 _COMPLETE = """
@@ -52,9 +53,9 @@ CREATE INDEX boxes_by_window ON boxes (window);
 def write_index(path: Path, rows: Iterable[WindowRow], name: str) -> None:
     """Write the index of the annotation `name`; the file appears when it is complete.
 
-    Rows without a window in a video are left out. Memory does not grow with their number. What a
-    process left that was killed meanwhile is removed. Raises what `rows` raise, OSError, and
-    sqlite3.Error; then nothing is left.
+    Rows without a window in a video are left out, and counted. Memory does not grow with their
+    number. What a process left that was killed meanwhile is removed. Raises what `rows` raise,
+    OSError, and sqlite3.Error; then nothing is left.
     """
     _remove_abandoned(path.parent)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
@@ -80,10 +81,12 @@ def _remove_abandoned(directory: Path) -> None:
 
 def _fill(connection: sqlite3.Connection, rows: Iterable[WindowRow], name: str) -> None:
     videos, tracks, counts = _Numbers(), _Numbers(), list[int]()
+    left_out = _LeftOut()
 
     def values() -> Iterator[tuple[int, int, int, float, float, str]]:
         for place, row in enumerate(rows, 1):
             if row.problem or row.video_uid is None:
+                left_out.add(row)
                 continue
             video = videos.of(row.video_uid)
             counts.extend([0] * (video == len(counts)))
@@ -99,6 +102,7 @@ def _fill(connection: sqlite3.Connection, rows: Iterable[WindowRow], name: str) 
         "INSERT INTO windows (id, video, track, start_s, end_s, text) VALUES (?, ?, ?, ?, ?, ?)",
         values(),
     )
+    connection.execute("INSERT INTO left_out VALUES (?, ?)", (left_out.rows, left_out.first))
     connection.executemany("INSERT INTO tracks VALUES (?, ?)", enumerate(tracks.texts))
     connection.executemany(
         "INSERT INTO videos VALUES (?, ?, ?)",
@@ -114,6 +118,18 @@ def _add_parts(connection: sqlite3.Connection, window: int, record: Record) -> N
     if boxes := boxes_of(record):
         placed = [(window, _storable(box.label), *box[1:]) for box in boxes]
         connection.executemany("INSERT INTO boxes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", placed)
+
+
+class _LeftOut:
+    """How many rows were left out, and why the first one was."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.first = ""
+
+    def add(self, row: WindowRow) -> None:
+        self.rows += 1
+        self.first = self.first or _storable(f"{row.row}: {row.problem or 'it has no video'}")
 
 
 class _Numbers:

@@ -133,10 +133,21 @@ class TextIndex:
         with self._open() as connection:
             return dict(connection.execute("SELECT uid, windows FROM videos"))
 
+    def left_out(self) -> tuple[int, str]:
+        """Return how many rows of the annotation name no window, and what is wrong with one."""
+        with self._open() as connection:
+            rows, first = connection.execute("SELECT rows, first FROM left_out").fetchone()
+            return rows, first
+
     def _open(self) -> closing[sqlite3.Connection]:
         # Nobody writes to it, so SQLite need not look for a journal, and takes no locks.
         uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
         return closing(sqlite.connect(uri, lock_wait_s=_LOCK_WAIT_S))
+
+
+def is_unusable(error: sqlite3.Error) -> bool:
+    """Return whether an error says that an index is damaged, or was cut: it is never empty."""
+    return sqlite.is_damaged(error) or "no such table" in str(error)
 
 
 def _bounded(segments: Iterator[Segment]) -> Iterator[Segment]:
