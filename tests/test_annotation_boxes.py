@@ -25,6 +25,33 @@ def test_a_response_track_of_vq_has_a_box_for_each_of_its_frames():
     ]
 
 
+def face(*frames: object, **fields: object):
+    """Return the boxes of the track of a face in these frames, by their times."""
+    track = [{**PLACE, "frame": 1, "video_frame": frame, "clip_frame": None} for frame in frames]
+    record = {"track_id": "7", "track": track, "person": "person 1", **fields}
+    assert has_parts(record)
+    return boxes_of(record)
+
+
+def test_a_face_of_av_has_some_of_the_boxes_that_it_has_in_each_frame():
+    found = face(*range(30, 46), *range(120, 123))
+    assert found[0] == Box("person 1", 1.0, 10, 20, 30, 40)
+    shown = [round(box.time_s * 30) for box in found]
+    assert shown == [30, 36, 42, 45, 120, 122]  # with the ends of both appearances
+    assert len(face(*range(9000))) == 1501
+    assert len(face(*range(90_000))) == MAX_BOXES
+    assert [box.time_s for box in face(60, 0, 30)] == [0.0, 1.0, 2.0]
+    assert [box.time_s for box in face(30)] == [1.0]
+
+
+def test_a_face_of_av_in_another_form_is_left_out():
+    assert face(None, "x", -1, math.nan, [], 1e300) == []
+    assert [box.time_s for box in face(None, 30, {})] == [1.0]
+    assert face(30, track={"x": 1}) == []
+    assert face(30, person=["x"])[0].label == "object"
+    assert len(face(30, person="x" * 9999)[0].label) == 200
+
+
 def test_frames_of_fho_main_have_hands_and_objects():
     boxes = [
         {"object_type": "left_hand", "structured_noun": None, "bbox": PLACE},

@@ -22,10 +22,10 @@ TIMES_OF_CLIP = {
 }
 
 
-def read(document, size=1 << 20):
+def read(document, size=1 << 20, **options):
     content = document if isinstance(document, bytes) else json.dumps(document, indent=1).encode()
     chunks = (content[at : at + size] for at in range(0, len(content), size))
-    return [row._replace(record=NO_FIELDS) for row in read_windows(chunks)]
+    return [row._replace(record=NO_FIELDS) for row in read_windows(chunks, **options)]
 
 
 def in_both(row, start_s, end_s, text="", offset_s=100.0):
@@ -165,6 +165,72 @@ def test_av():
         in_both(f"{row}.social_segments_talking[0]", 105.0, 106.5),
     ]
     assert read(episodic(persons=[], transcriptions=[])) == [in_both(row, 100.0, 400.0)]
+
+
+def voice(start_s, end_s):
+    times = {"start_time": start_s, "end_time": end_s}
+    of_video = {f"video_{name}": 100 + time_s for name, time_s in times.items()}
+    return {**times, **of_video, "person": "1"}
+
+
+def test_voices_and_faces_of_av_are_rows_for_those_who_ask():
+    """They are annotated in all of a clip, so to fetch them would fetch the clip."""
+    boxes = [{"x": 1, "video_frame": 3000 + frame, "frame": frame} for frame in range(60)]
+    person = {
+        "person_id": "1",
+        "camera_wearer": False,
+        "tracking_paths": [{"track_id": "a", "track": boxes}, {"track": []}],
+        "voice_segments": [voice(5.0, 6.5)],
+    }
+    wearer = {"person_id": "0", "voice_segments": [voice(1.0, 2.0)]}
+    document = episodic(persons=[person], camera_wearer=wearer)
+    row = "videos[0].clips[0]"
+    whole = in_both(row, 100.0, 400.0)
+    assert read(document) == [whole]
+    assert read(document, has_people=True) == [
+        whole,
+        in_both(f"{row}.persons[0].voice_segments[0]", 105.0, 106.5, "person 1 speaks"),
+        of_video(f"{row}.persons[0].tracking_paths[0]", 100.0, 102.0, "face of person 1"),
+        BadRow(f"{row}.persons[0].tracking_paths[1]", "its start or end is missing", NO_FIELDS),
+        in_both(f"{row}.camera_wearer.voice_segments[0]", 101.0, 102.0, "camera wearer speaks"),
+    ]
+    chunks = [json.dumps(document).encode()]
+    record = list(read_windows(chunks, has_people=True))[2].record
+    assert (record["person"], len(record["track"])) == ("person 1", 60)
+    assert read(episodic(annotations=[NLQ]), has_people=True) == read(episodic(annotations=[NLQ]))
+
+
+@pytest.mark.parametrize(
+    ("person", "text"),
+    [
+        ({"person_id": "2", "camera_wearer": True}, "camera wearer speaks"),
+        ({"person_id": "<b>"}, "person <b> speaks"),
+        ({"person_id": ["2"], "camera_wearer": "yes"}, "a person speaks"),
+        ({}, "a person speaks"),
+    ],
+)
+def test_persons_of_av_are_named(person, text):
+    document = episodic(persons=[{**person, "voice_segments": [voice(1.0, 2.0)]}], camera_wearer=1)
+    assert read(document, has_people=True)[1].text == text
+
+
+@pytest.mark.parametrize(
+    "person",
+    [
+        {"voice_segments": [voice(2.0, 1.0)]},
+        {"voice_segments": ["x"]},
+        {"voice_segments": {"a": {"video_start_time": "x", "video_end_time": 2}}},
+        {"tracking_paths": ["x"]},
+        {"tracking_paths": [{"track": "x"}]},
+        {"tracking_paths": [{"track": ["x", {"video_frame": None}]}]},
+        {"tracking_paths": [{"track": [{"video_frame": -9}]}]},
+        {"tracking_paths": [{"track": [{"video_frame": {}}]}]},
+    ],
+)
+def test_voices_and_faces_in_another_form_are_bad_rows(person):
+    _, found = read(episodic(persons=[person, "x"]), has_people=True)
+    assert isinstance(found, BadRow), found
+    assert found.reason
 
 
 def test_goalstep():

@@ -179,6 +179,21 @@ def test_a_video_has_the_objects_that_move_in_it_and_the_phases_of_its_actions(b
     assert answer(client, f"video?uid={SECOND}")["objects"] == []
 
 
+def test_voices_and_faces_of_av_are_tracks_of_their_own(browse, spoken):
+    client, _ = browse(version=spoken.version)
+    found = answer(client, f"video?uid={FIRST}")
+    tracks = {track["name"]: track["segments"] for track in found["tracks"]}
+    assert tracks["av_train"] == [[1.5, 2.25, "hello"]]
+    assert tracks["av_train voices"] == [[1.5, 2.25, f"person {SHOWN_HOSTILE} speaks"]]
+    assert tracks["av_train faces"] == [[1.0, 2.034, f"face of person {SHOWN_HOSTILE}"]]
+    [face] = found["objects"]
+    assert (face["track"], face["in_pixels"]) == ("av_train faces", False)
+    assert face["label"] == f"person {SHOWN_HOSTILE}"
+    assert face["boxes"][0] == [1.0, 0.56875, 0.1, 0.2, 0.2]
+    assert [time_s for time_s, *_ in face["boxes"]] == [1.0, 1.2, 1.4, 1.6, 1.8, 2.0]
+    assert answer(client, "search?q=hello")["tracks"].keys() == {"av_train"}
+
+
 def test_boxes_of_a_picture_of_unknown_size_are_those_of_ego4d_json(browse, boxed):
     sizes = {"display_resolution_width": 64, "display_resolution_height": 48}
     video = described(FIRST, "x")

@@ -15,7 +15,7 @@ from ego4dfs.browse.derived import Derived
 from ego4dfs.browse.index_writer import SUFFIX, write_index
 from ego4dfs.browse.text_index import OfVideo, Segment, TextIndex, match_queries
 from ego4dfs.errors import ConfigError
-from kit.browse import FIRST, answer
+from kit.browse import FIRST, HOSTILE, answer, publish
 from kit.cli import run_cli
 from kit.processes import wait_until
 
@@ -130,8 +130,8 @@ def test_the_pages_answer_while_annotations_are_read_and_end_at_once(
     reading, go_on = threading.Event(), threading.Event()
     read = annotations.read_windows
 
-    def slow(chunks):
-        for row in read(chunks):
+    def slow(chunks, **options):
+        for row in read(chunks, **options):
             if "narration_pass_1" in row.row:
                 reading.set()
                 go_on.wait(60)
@@ -159,7 +159,7 @@ def test_reading_is_stopped_by_the_end_of_the_server(published, licensee, tmp_pa
 
     reading = threading.Event()
 
-    def endless(_):
+    def endless(_, **__):
         for number in range(10**9):
             reading.set()
             yield read_row(number)
@@ -302,6 +302,18 @@ def test_a_new_index_that_cannot_be_read_is_given_up(browse, published, monkeypa
     monkeypatch.setattr(annotations, "write_index", write_wrong)
     client, _ = browse(version=published.version)
     assert problem_of(client, "narration").startswith("its new index cannot be read; check")
+
+
+def test_rows_that_name_no_window_are_counted_and_the_first_is_named(browse, release):
+    person = {"person_id": HOSTILE, "tracking_paths": [{"track": "x"}], "voice_segments": [1]}
+    clip = {"clip_uid": "c", "video_start_sec": 0, "video_end_sec": 2, "persons": [person]}
+    av = {"videos": [{"video_uid": FIRST, "split": "train", "clips": [clip]}]}
+    publish(release, {"av_train.json": av})
+    client, _ = browse(version=release.version)
+    first = "videos[0].clips[0].persons[0].voice_segments[0]: its start or end is missing"
+    assert problem_of(client, "av_train") == f"2 rows name no window; the first is {first}"
+    client, _ = browse(version=release.version)  # as kept
+    assert problem_of(client, "av_train").startswith("2 rows")
 
 
 def read_row(number: int):

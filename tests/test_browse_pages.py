@@ -235,6 +235,23 @@ def test_boxes_are_drawn_where_they_are_annotated_and_between_these_moments(
     expect(page.locator("#boxes-now")).to_be_empty()
 
 
+def test_a_face_is_drawn_while_it_is_seen_and_who_speaks_is_on_the_time_line(
+    chromium: Browser, browse, spoken
+):
+    with page_of(chromium, browse(version=spoken.version)[0]) as page:
+        page.goto(f"video.html?uid={FIRST}#t=1")
+        wait_for_video(page, "currentTime == 1 && one.readyState >= 2")
+        expect(page.locator("#boxes text")).to_have_text(f"person {SHOWN_HOSTILE}")
+        assert places(page) == [pytest.approx([0.56875, 0.1, 0.2, 0.2], abs=0.004)]
+        voice = page.locator(".strip", has_text="av_train voices").locator("rect")
+        voice.hover()
+        expect(page.locator("#hint")).to_contain_text(f"person {SHOWN_HOSTILE} speaks")
+        voice.click()
+        wait_until(lambda: places(page) == [pytest.approx([0.803, 0.1, 0.2, 0.2], abs=0.004)])
+        page.evaluate("document.querySelector('video').currentTime = 2.5")
+        expect(page.locator("#boxes rect")).to_have_count(0)
+
+
 def test_boxes_can_be_switched_off_by_key_and_are_in_nobodys_way(boxed_page: Page):
     page = boxed_page
     page.goto(f"video.html?uid={FIRST}#t=1")

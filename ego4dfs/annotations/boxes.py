@@ -15,6 +15,8 @@ from ego4dfs.annotations.rows import FRAME_RATE, NO_FIELDS, Record, number
 
 MAX_BOXES = 5000
 """Boxes of one record. A response track of VQ has some hundred."""
+FACE_STEP_S = 5.5 / FRAME_RATE
+"""Each sixth box of a face is returned: each frame has one, and pages draw between them."""
 
 _MOST = 1e9  # pixels and frames
 _MAX_LABEL = 200  # characters; each box has its label
@@ -22,7 +24,10 @@ _UNNAMED = "object"
 _PRE, _PNR, _POST = "pre_frame", "pnr_frame", "post_frame"
 _MOMENTS = ("pre_45", "pre_30", "pre_15", _PRE, "contact_frame", _PNR, _POST)
 _FIELDS = frozenset(
-    (*_MOMENTS, "response_track", "frames", "objects", "critical_frames", "parent_pnr_frame")
+    (
+        *(*_MOMENTS, "response_track", "frames", "objects", "critical_frames"),
+        *("parent_pnr_frame", "track"),
+    )
 )
 _HANDS = ("left_hand", "right_hand")
 _SIZES = (
@@ -63,9 +68,10 @@ def has_parts(record: Record) -> bool:
 
 
 def boxes_of(record: Record) -> list[Box]:
-    """Return the boxes of a record of VQ, FHO main, hands, SCOD or STA; none of another one."""
+    """Return the boxes of a record of VQ, AV, FHO main, hands, SCOD or STA; none of another one."""
     found = itertools.chain(
-        _response(record), _frames(record), _moments(record), _next_objects(record)
+        *(_response(record), _face(record), _frames(record)),
+        *(_moments(record), _next_objects(record)),
     )
     return list(itertools.islice(found, MAX_BOXES))
 
@@ -100,6 +106,31 @@ def _response(record: Record) -> Iterator[Box]:
         yield from _box(
             record.get("object_title"), _time_s(box.get("video_frame_number")), box, box
         )
+
+
+def _face(record: Record) -> Iterator[Box]:
+    """Yield boxes of a face of AV FACE_STEP_S apart, and the ends of its appearances."""
+    kept: Box | None = None
+    last: Box | None = None  # the one before, kept or not
+    for box in _face_boxes(record):
+        appears = last is None or box.time_s - last.time_s > FACE_STEP_S
+        if appears and last is not kept and last is not None:
+            yield last
+        if appears or kept is None or box.time_s - kept.time_s >= FACE_STEP_S:
+            yield box
+            kept = box
+        last = box
+    if last is not None and last is not kept:
+        yield last
+
+
+def _face_boxes(record: Record) -> list[Box]:
+    found = (
+        box
+        for place in _records(record.get("track"))
+        for box in _box(record.get("person"), _time_s(place.get("video_frame")), place, place)
+    )
+    return sorted(found, key=lambda box: box.time_s)
 
 
 def _frames(record: Record) -> Iterator[Box]:

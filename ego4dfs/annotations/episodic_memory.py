@@ -5,7 +5,7 @@ Each function returns the windows of one element of the list `videos`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ego4dfs.annotations.rows import FRAME_RATE, Record, Row, Span, checked, each, number
@@ -67,7 +67,7 @@ def moments(video: Record, path: str) -> Iterator[Row]:
 def av(video: Record, path: str) -> Iterator[Row]:
     """Yield what is said, and who talks to or looks at whom; for other clips the whole clip.
 
-    Boxes of faces are annotated in all of a clip; these are not windows.
+    Faces are annotated in all of a clip, so they are no windows to fetch: see `people`.
     """
     for clip_path, clip in each(video, "clips", path):
         rows = [
@@ -81,6 +81,35 @@ def av(video: Record, path: str) -> Iterator[Row]:
         yield from rows
         if not rows and not clip.get("transcriptions"):
             yield _whole_clip(clip_path, video, clip, clip)
+
+
+def people(video: Record, path: str) -> Iterator[Row]:
+    """Yield when each person of AV speaks, and each track of a face.
+
+    The record of a track has its boxes, and the name of its person as `person`.
+    """
+    for clip_path, clip in each(video, "clips", path):
+        wearer = clip.get("camera_wearer")
+        persons = list(each(clip, "persons", clip_path))
+        if isinstance(wearer, Mapping):
+            persons.append((f"{clip_path}.camera_wearer", {**wearer, "camera_wearer": True}))
+        for found_path, person in persons:
+            name = _name(person)
+            for row, segment in each(person, "voice_segments", found_path):
+                yield _timed(row, video, clip, segment, f"{name} speaks")
+            for row, face in each(person, "tracking_paths", found_path):
+                boxes = face.get("track")
+                listed = boxes if isinstance(boxes, list) else []
+                frames = [box.get("video_frame") for box in listed if isinstance(box, dict)]
+                record = {**face, "person": name}
+                yield checked(row, record, Span.over(_uid(video), frames), text=f"face of {name}")
+
+
+def _name(person: Record) -> str:
+    found = person.get("person_id")
+    if person.get("camera_wearer") is True:
+        return "camera wearer"
+    return f"person {found}" if isinstance(found, str) and found else "a person"
 
 
 def goalstep(video: Record, path: str) -> Iterator[Row]:

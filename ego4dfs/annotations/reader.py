@@ -38,14 +38,16 @@ _BY_FIELD_OF_CLIP: dict[str, Kind] = {
 }
 
 
-def read_windows(chunks: Iterable[bytes]) -> Iterator[Row]:
+def read_windows(chunks: Iterable[bytes], *, has_people: bool = False) -> Iterator[Row]:
     """Yield the windows of a file, given as chunks of bytes of any size, in its order.
+
+    With `has_people` also the voices and faces of AV, which are annotated in all of a clip.
 
     The kind of the file is known by its fields, not by its name. A row that names no window is
     yielded as a BadRow. The encoding is UTF-8, or UTF-16 with a byte order mark. Raises ConfigError
     if the file is of none of these kinds, or damaged.
     """
-    rows = _rows(text_stream(chunks))
+    rows = _rows(text_stream(chunks), has_people=has_people)
     first = next(rows, None)
     if first is None:
         raise ConfigError("it has no windows", hint=_HINT)
@@ -53,7 +55,7 @@ def read_windows(chunks: Iterable[bytes]) -> Iterator[Row]:
     yield from rows
 
 
-def _rows(text: TextIO) -> Iterator[Row]:
+def _rows(text: TextIO, *, has_people: bool) -> Iterator[Row]:
     head = [text.readline(_LINE_CHARACTERS)]  # to the first line that is not blank
     while head[-1] and not head[-1].strip():
         head.append(text.readline(_LINE_CHARACTERS))
@@ -67,7 +69,7 @@ def _rows(text: TextIO) -> Iterator[Row]:
         yield from json_lines(lines)
     else:
         for element in elements(_Prefixed("".join(head), text)):
-            yield from _of_element(element)
+            yield from _of_element(element, has_people=has_people)
 
 
 def _is_json_line(line: str) -> bool:
@@ -90,7 +92,7 @@ class _Prefixed:
         return first or self._rest.read(characters)
 
 
-def _of_element(element: Element) -> Iterator[Row]:
+def _of_element(element: Element, *, has_people: bool) -> Iterator[Row]:
     """Yield the windows of one element; none of one that is not of a known kind."""
     section, name, value = element
     path = f"{section}[{name}]"
@@ -105,6 +107,8 @@ def _of_element(element: Element) -> Iterator[Row]:
             yield from redacted_narrations(name, value, path)
     elif (kind := _kind(section, value)) is not None:
         yield from kind(value, path)
+        if has_people and kind is memory.av:
+            yield from memory.people(value, path)
 
 
 def _kind(section: str, record: Record) -> Kind | None:

@@ -191,7 +191,7 @@ class AnnotationIndexes:
         rows = WindowRows(catalog, VideoFiles(catalog, ()))
         try:
             kept = self._derived(one.file)
-            windows = rows.of(read_windows(one.file.chunks()))
+            windows = rows.of(read_windows(one.file.chunks(), has_people=True))
             write_index(kept.path, self._until_stopped(windows), one.name)
             kept.remove_older()
         except _Stopped:

@@ -28,6 +28,8 @@ ABANDONED_S = 3600.0
 _LOCK_WAIT_S = 1.0
 _PASS = re.compile(r"\.narration_pass_([0-9]{1,3})\.")
 _NARRATION = ".narrations["
+_KINDS = {".voice_segments[": "voices", ".tracking_paths[": "faces"}
+"""Tracks beside that of the annotation, by the fields of their rows."""
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -144,7 +146,10 @@ class _Numbers:
 
 def _track(row: str, name: str) -> str:
     found = _PASS.search(row)
-    return f"narration pass {found[1]}" if found else name
+    if found:
+        return f"narration pass {found[1]}"
+    kind = next((kind for field, kind in _KINDS.items() if field in row), "")
+    return f"{name} {kind}".rstrip()
 
 
 def _storable(text: str) -> str:

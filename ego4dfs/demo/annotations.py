@@ -31,7 +31,7 @@ def moments(clips: Sequence[Cut]) -> dict[str, Any]:
 
 def speech(clips: Sequence[Cut]) -> dict[str, Any]:
     """Return av_train.json: what is said in clips."""
-    return _of_clips("AV Annotations", clips, _transcriptions)
+    return _of_clips("AV Annotations", clips, _conversation)
 
 
 def steps(videos: Sequence[Recording]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _labels(clip: Cut) -> dict[str, Any]:
     return {"annotations": [{"annotator_uid": uid, "labels": [label]}]}
 
 
-def _transcriptions(clip: Cut) -> dict[str, Any]:
+def _conversation(clip: Cut) -> dict[str, Any]:
     said = {
         "transcription": "Could you hand me the knife?",
         "start_time_sec": 2.0,
@@ -164,7 +164,41 @@ def _transcriptions(clip: Cut) -> dict[str, Any]:
         "video_end_time": clip.start_s + 3.5,
         "person_id": "1",
     }
-    return {"valid": True, "persons": [], "transcriptions": [said]}
+    other = {"person_id": "1", "camera_wearer": False, "tracking_paths": [_face(clip)]}
+    return {
+        "valid": True,
+        "camera_wearer": {
+            "person_id": "0",
+            "camera_wearer": True,
+            "voice_segments": [_voice(clip, "0", 4.0, 4.8)],
+        },
+        "persons": [{**other, "voice_segments": [_voice(clip, "1", 2.0, 3.5)]}],
+        "transcriptions": [said],
+    }
+
+
+def _voice(clip: Cut, person: str, start_s: float, end_s: float) -> dict[str, Any]:
+    times = {"start_time": start_s, "end_time": end_s}
+    of_video = {f"video_{name}": clip.start_s + time_s for name, time_s in times.items()}
+    return {**times, **of_video, "person": person}
+
+
+def _face(clip: Cut) -> dict[str, Any]:
+    """Return a face that moves from the right to the left, as in each frame."""
+    numbers = range(2 * FRAME_RATE, 3 * FRAME_RATE)
+    return {
+        "track_id": "1",
+        "track": [
+            {
+                **_box(clip.parent.media, 0.7 - 0.3 * place / len(numbers), 0.15),
+                "frame": number,
+                "video_frame": clip.start_s * FRAME_RATE + number,
+                "clip_frame": None,
+            }
+            for place, number in enumerate(numbers)
+        ],
+        "suspect": False,
+    }
 
 
 def _steps(duration_s: float) -> Iterator[dict[str, Any]]:

@@ -104,6 +104,35 @@ HANDS = {
         }
     ]
 }
+FACE = [
+    {"x": 6.4 + frame, "y": 4.8, "width": 12.8, "height": 9.6, "frame": frame, "video_frame": frame}
+    for frame in range(30, 61)
+]
+SPOKEN = {"video_start_time": 1.5, "video_end_time": 2.25, "person": "1"}
+AV = {
+    "videos": [
+        {
+            "video_uid": FIRST,
+            "split": "train",
+            "clips": [
+                {
+                    "clip_uid": CLIP,
+                    "video_start_sec": 1.0,
+                    "video_end_sec": 3.0,
+                    "camera_wearer": {"person_id": "0", "voice_segments": []},
+                    "persons": [
+                        {
+                            "person_id": HOSTILE,
+                            "tracking_paths": [{"track_id": "1", "track": FACE}],
+                            "voice_segments": [SPOKEN],
+                        }
+                    ],
+                    "transcriptions": [{**SPOKEN, "transcription": "hello"}],
+                }
+            ],
+        }
+    ]
+}
 ANNOTATIONS = {"narration.json": NARRATIONS, "nlq_train.json": NLQ, "taxonomy.json": {"nouns": []}}
 
 
@@ -156,6 +185,16 @@ def published(release: Release) -> Release:
 def boxed(release: Release) -> Release:
     """The release with annotations that have boxes of FIRST."""
     publish(release, {**ANNOTATIONS, "vq_train.json": VQ, "fho_hands_train.json": HANDS})
+    return release
+
+
+@pytest.fixture
+def spoken(release: Release) -> Release:
+    """The release with voices and a face in FIRST, which has 64 x 48 pixels."""
+    publish(release, {**ANNOTATIONS, "av_train.json": AV})
+    first = described(FIRST, "Talking")
+    first["video_metadata"] |= {"display_resolution_width": 64, "display_resolution_height": 48}
+    release.metadata(json.dumps({"videos": [first]}).encode())
     return release
 
 
