@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
@@ -15,8 +16,9 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from ego4dfs.errors import NotFound
+from ego4dfs.runtime.throttled_log import ThrottledLog
 from ego4dfs.vfs import VFS, DirEntry
-from ego4dfs.web import listing
+from ego4dfs.web import app, listing
 from ego4dfs.web import server as web_server
 from ego4dfs.web.app import READS
 from kit import media
@@ -585,6 +587,40 @@ def test_connections_beyond_the_limit_are_refused(vfs, top, monkeypatch):
         for connection in idle:
             connection.close()
         wait_until(lambda: client.get(f"{top}/small.json").status == 200)
+
+
+def no_file(*_):
+    raise OSError(errno.EMFILE, "Too many open files", "/the/cache")
+
+
+@pytest.mark.parametrize(
+    ("changed", "to", "said"),
+    [
+        ("ego4dfs.vfs.VFS.read_into", no_file, "too many open files"),
+        (
+            "ego4dfs.web.threads.DaemonThreadPool.submit",
+            lambda *_, **__: False,
+            "no process or thread can be started",
+        ),
+    ],
+)
+def test_requests_at_a_limit_of_the_process_are_told_to_come_again(
+    client, top, monkeypatch, caplog, changed, to, said
+):
+    """As with too many requests at once. The log says so once, with the remedy."""
+    monkeypatch.setattr(app, "_limits", ThrottledLog(app.log))  # it has logged nothing yet
+    with monkeypatch.context() as patch:
+        patch.setattr(changed, to)
+        for _ in range(5):
+            found = client.get(f"{top}/small.json")
+            assert (found.status, found.headers["Retry-After"]) == (503, "10")
+            assert found.body.decode().startswith(said)
+            assert b"raise the limit" in found.body
+            assert b"/the/cache" not in found.body
+    lines = [one for one in caplog.messages if one.startswith("requests fail: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert client.get(f"{top}/small.json").status == 200
 
 
 @pytest.mark.parametrize("protocol", ["websocket", "h2c"])

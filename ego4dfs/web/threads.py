@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from ego4dfs.errors import ProcessLimit
 from ego4dfs.runtime.daemon_threads import DaemonThreadPool
 
 _Result = TypeVar("_Result")
@@ -27,13 +27,13 @@ class Threads:
         """Return what `read` returns.
 
         If the caller is cancelled, a read that has not begun is not done; one that runs has its
-        slot until it ends. Raises OSError (EAGAIN) if no thread can be started.
+        slot until it ends. Raises ProcessLimit if no thread can be started.
         """
         await self._slots.acquire()
         future: Future[_Result] = Future()
         future.add_done_callback(partial(self._free, asyncio.get_running_loop()))
         if not self._pool.submit(partial(_settle, future, read), limit=self._limit):
-            future.set_exception(BlockingIOError(errno.EAGAIN, "no thread can be started"))
+            future.set_exception(ProcessLimit("no thread can be started"))
         return await asyncio.wrap_future(future)
 
     def _free(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
