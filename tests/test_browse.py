@@ -285,6 +285,24 @@ def test_a_search_is_of_the_videos_at_places_of_the_catalogue(client, places, fo
     assert {row[0] for row in rows} == {(FIRST, SECOND, OTHER)[place] for place in found}
 
 
+@pytest.mark.parametrize("name", ["narrations", "search?q=knife&videos=BA==", "status"])
+def test_a_page_with_other_videos_is_told_so(browse, published, client, name):
+    """Bits and places of a request are of the catalogue that its page has."""
+    other, _ = browse(version=published.version, benchmarks=["fho"])
+    ids = [answer(one, "catalogue")["id"] for one in (client, other)]
+    assert ids[0] != ids[1]
+    joined = "&" if "?" in name else "?"
+    assert answer(client, f"{name}{joined}catalogue={ids[0]}") == answer(client, name)
+    for stale in (ids[1], ""):
+        found = client.get(f"browse/api/{name}{joined}catalogue={stale}")
+        assert (found.status, b"load the page again" in found.body) == (409, True)
+
+
+def test_a_catalogue_is_named_by_its_videos_in_their_order(browse, published):
+    first, second = (browse(version=published.version)[0] for _ in range(2))
+    assert answer(first, "catalogue")["id"] == answer(second, "catalogue")["id"]
+
+
 def test_a_search_says_of_which_annotations_it_returns_only_the_first(client, monkeypatch):
     assert answer(client, "search?q=knife")["limited"] == []
     monkeypatch.setattr("ego4dfs.browse.pages.RESULTS", 1)

@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import av
@@ -14,7 +15,16 @@ from playwright.sync_api import Browser, Page, expect
 
 from ego4dfs.api.video_files import VideoFiles
 from ego4dfs.cli import parser_of
-from kit.browse import FIRST, HOSTILE, LONG, SECOND, STORE
+from kit.browse import (
+    FIRST,
+    HOSTILE,
+    LONG,
+    OTHER,
+    SECOND,
+    STORE,
+    answer,
+    browsing,
+)
 from kit.chromium import page_of, wait_for_video
 from kit.processes import wait_until
 from kit.web import Client
@@ -152,6 +162,27 @@ def test_a_search_is_within_the_filter_and_says_so(page: Page):
     expect(page.locator(".result li")).to_have_count(4)
     assert page.url.endswith("search.html?q=knife")
     expect(page.locator("#filter-text")).to_be_empty()
+
+
+def test_a_page_of_an_earlier_start_is_loaded_again(chromium: Browser, published, licensee):
+    """With a fixed token its address is right, but its filter is of other videos."""
+    version, others = published.version, [FIRST, OTHER]
+    with ExitStack() as first:
+        client, _ = first.enter_context(browsing(version=version))
+        wait_until(lambda: answer(client, "status")["is_done"])
+        with page_of(chromium, client, expected="Failed to load resource") as page:
+            page.goto("search.html?benchmark=fho&q=washes")
+            expect(page.locator("#filter-text")).to_contain_text("Only in the 1 video ")
+            first.close()
+            with browsing(client.port, version=version, video_uids=others) as (again, _):
+                wait_until(lambda: answer(again, "status")["is_done"])
+                page.get_by_label("Words of narrations").fill("washes a")
+                expect(page.locator("#message")).to_contain_text("this page was loaded again")
+                expect(page.locator("#filter-text")).to_contain_text("Only in the 0 videos")
+                expect(page.locator("#total")).to_have_text("0 results in 0 tracks")
+                page.get_by_role("link", name="All videos").click()
+                expect(page.locator(".result li")).to_have_count(1)
+                expect(page.locator("#message")).to_be_hidden()
 
 
 def test_tracks_can_be_pointed_at_clicked_and_listed(page: Page):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import logging
 import math
+import os
 import threading
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -38,6 +40,7 @@ _KEPT = (
     *("width", "height", "redacted_intervals"),
 )
 _MAX_BYTES = 64 << 20
+_ID_BYTES = 10
 _NAME_CHARACTERS = 200
 _SHOWN_SCENARIOS = 20
 _MAX_INTERVALS = 1000
@@ -60,6 +63,7 @@ class Catalogue:
         self._lock = threading.Lock()
         self._paths: Mapping[str, str] | None = None
         self._encoded = b""
+        self._id = ""
         self._described: Mapping[str, Fields] = {}
 
     def paths(self) -> Mapping[str, str]:
@@ -76,6 +80,11 @@ class Catalogue:
         """Return the catalogue as JSON, compressed with gzip. Raises as `paths` does."""
         self.paths()
         return self._encoded
+
+    def id(self) -> str:
+        """Return what names these videos in this order. Raises as `paths` does."""
+        self.paths()
+        return self._id
 
     def size(self, uid: str) -> tuple[float, float]:
         """Return width and height of the pictures of a video; 0 if ego4d.json does not say them."""
@@ -127,7 +136,10 @@ class Catalogue:
             _row(uid, entry, self._described.get(uid, {}), has_splits=has_splits)
             for uid, _, entry in found
         ]
+        uids = "\n".join(uid for uid, _, _ in found)
+        self._id = hashlib.blake2b(os.fsencode(uids), digest_size=_ID_BYTES).hexdigest()
         document = {
+            "id": self._id,
             "version": self._config.version,
             **{name: printable(text) for name, text in self._given.items()},
             "is_filtered": self._config.is_filtered

@@ -11,7 +11,7 @@ from functools import partial
 from importlib import resources
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from werkzeug.http import parse_accept_header
 
 from ego4dfs.browse.annotations import AnnotationIndexes
@@ -46,6 +46,8 @@ _TYPES = {
     "svg": "image/svg+xml",
 }
 _POSTER_HEADERS = {"Cache-Control": "private, max-age=86400"}
+
+_STALE = "the server shows other videos now: load the page again\n"
 
 Answer = Callable[[Mapping[str, str]], object]
 
@@ -101,7 +103,15 @@ class BrowserPages:
         answer = self._answers.get(path.removeprefix("api/")) if path.startswith("api/") else None
         if answer is None:
             raise NotFound(f"no such page: {printable(path)}")
+        return await self._data(answer, request)
+
+    async def _data(self, answer: Answer, request: Request) -> Response:
+        """Return what `answer` returns, unless places and bits of the request mean other videos."""
         given = dict(request.query_params)
+        if "catalogue" in given:
+            current = await self._queries.run(self._catalogue.id)
+            if given["catalogue"] != current:
+                return PlainTextResponse(_STALE, status_code=409)
         return _json(await self._queries.run(lambda: _encoded(answer(given))), request)
 
     async def _media(self, request: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -198,6 +198,19 @@ def spoken(release: Release) -> Release:
     return release
 
 
+@contextmanager
+def browsing(port: int = 0, **options: object) -> Iterator[tuple[Client, VFS]]:
+    """Serve the pages of options until the end of the block."""
+    options.setdefault("datasets", ["full_scale", "clips", "annotations"])
+    config = resolve(options)
+    with (
+        closing(open_vfs(config)) as vfs,
+        open_pages(vfs, config, GIVEN, MOUNTS.copy) as pages,
+        served(vfs, pages=pages, port=port) as client,
+    ):
+        yield client, vfs
+
+
 @pytest.fixture
 def browse(licensee: dict[str, str]) -> Iterator[Callable[..., tuple[Client, VFS]]]:
     """Serve the pages of options until the test ends; by default all annotations have been read."""
@@ -205,12 +218,7 @@ def browse(licensee: dict[str, str]) -> Iterator[Callable[..., tuple[Client, VFS
     with ExitStack() as stack:
 
         def start(*, waits: bool = True, **options: object) -> tuple[Client, VFS]:
-            options.setdefault("datasets", ["full_scale", "clips", "annotations"])
-            config = resolve(options)
-            vfs = open_vfs(config)
-            stack.callback(vfs.close)
-            pages = stack.enter_context(open_pages(vfs, config, GIVEN, MOUNTS.copy))
-            client = stack.enter_context(served(vfs, pages=pages))
+            client, vfs = stack.enter_context(browsing(**options))
             if waits:
                 wait_until(lambda: answer(client, "status")["is_done"])
             return client, vfs

@@ -92,9 +92,11 @@ def server_process(
 
 
 @contextmanager
-def served(vfs: VFS, token: str = BASE, pages: Pages | None = None) -> Iterator[Client]:
+def served(
+    vfs: VFS, token: str = BASE, pages: Pages | None = None, port: int = 0
+) -> Iterator[Client]:
     """Serve a tree in a thread until the end of the block."""
-    listener = listening_socket("127.0.0.1", 0, "--bind")
+    listener = listening_socket("127.0.0.1", port, "--bind")
     server = server_of(vfs, listener, token, pages)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

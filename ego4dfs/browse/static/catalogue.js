@@ -4,7 +4,7 @@
  * A filter is a URLSearchParams. Values of one group are alternatives; groups restrict each other.
  */
 
-import { fetchJson } from "./dom.js";
+import { fetchJson, showReload, tellCatalogue } from "./dom.js";
 
 const benchmark = (text) => (text === "goalstep" ? "GoalStep" : text.toUpperCase());
 const plain = (text) => text;
@@ -24,6 +24,8 @@ const STREAM_LABELS = { audio: "sound", imu: "IMU", gaze: "gaze" };
 /** Return the catalogue; its `videos` are objects with the columns as members. */
 export async function loadCatalogue() {
   const found = await fetchJson("catalogue");
+  tellCatalogue(found.id);
+  showReload();
   const videos = found.videos.map((row) => {
     const video = Object.fromEntries(found.columns.map((name, place) => [name, row[place]]));
     video.has = Object.keys(STREAM_LABELS).filter((name) => video[`has_${name}`]);

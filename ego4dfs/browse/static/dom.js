@@ -6,6 +6,8 @@
  */
 
 const COPIED_MS = 1200;
+const RELOADED = "ego4dfs-reloaded"; // a key of the storage of this tab
+let catalogueId = ""; // what names the videos that this page has, once it has loaded them
 const copied = new WeakMap(); // buttons, with their own text and the timer that restores it
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -40,12 +42,34 @@ export function dataText(text, attributes = {}) {
   return el("bdi", attributes, text);
 }
 
-/** Return what the server answers to `api/<name>`. Throws an Error with the text of a refusal. */
+/** Let all requests say from now on which videos this page has. */
+export function tellCatalogue(id) {
+  catalogueId = id;
+}
+
+/**
+ * Return what the server answers to `api/<name>`. Throws an Error with the text of a refusal.
+ *
+ * If the server was started with other videos since, the page is loaded again, and there is no
+ * answer: what it knows by the place of a video would be that of another one.
+ */
 export async function fetchJson(name, parameters = {}) {
-  const query = new URLSearchParams(parameters);
+  const query = new URLSearchParams({ ...parameters, ...(catalogueId && { catalogue: catalogueId }) });
   const answer = await fetch(`api/${name}?${query}`);
+  if (answer.status === 409) {
+    sessionStorage.setItem(RELOADED, "1");
+    location.reload();
+    return new Promise(() => {});
+  }
   if (!answer.ok) throw new Error((await answer.text()).trim() || `HTTP ${answer.status}`);
   return answer.json();
+}
+
+/** Say that the page was loaded again by itself, if it was. */
+export function showReload() {
+  if (!sessionStorage.getItem(RELOADED)) return;
+  sessionStorage.removeItem(RELOADED);
+  showError(new Error("The server shows other videos now, so this page was loaded again."));
 }
 
 /** Show an error in the element `message` of the page. */
