@@ -22,6 +22,8 @@ from ego4dfs.blocks import PART_SIZE
 from ego4dfs.browse import posters, text_index
 from ego4dfs.browse.catalogue import COLUMNS
 from ego4dfs.browse.video_page import seconds
+from ego4dfs.store import resilient
+from ego4dfs.store.retry import RetryPolicy
 from kit.browse import (
     CLIP,
     FIRST,
@@ -467,6 +469,23 @@ def test_gzip_is_sent_to_those_who_accept_it_only(client, accepted, is_packed):
         is_packed,
         "Accept-Encoding",
     )
+
+
+def test_a_video_of_a_throttled_store_is_to_be_asked_for_again(
+    browse, published, gateway, no_retry_waits, monkeypatch
+):
+    limits = RetryPolicy(max_attempts=2, timeout_s=20.0, throttled_s=0.1)
+    monkeypatch.setattr(resilient, "OBJECTS", limits)
+    client, _ = browse(version=published.version, endpoint_url=gateway.url)
+    assert answer(client, "catalogue")["videos"]
+    gateway.faults.slow_down_every = 1
+    found = client.get(f"browse/media?uid={FIRST}", Range="bytes=0-")
+    assert (found.status, found.headers["Retry-After"]) == (503, "10")
+    assert b"503" in found.body
+    assert answer(client, "catalogue")["videos"]  # nothing of it waits for the store
+    gateway.reset()
+    found = client.get(f"browse/media?uid={FIRST}", Range="bytes=0-9")
+    assert (found.status, len(found.body)) == (206, 10)
 
 
 LARGE = seeded("media", 6 << 20)

@@ -24,6 +24,8 @@ from kit.browse import (
     STORE,
     answer,
     browsing,
+    narrated,
+    publish,
 )
 from kit.chromium import page_of, wait_for_video
 from kit.processes import wait_until
@@ -312,6 +314,27 @@ def test_what_is_left_out_of_a_video_is_said(page: Page, monkeypatch):
     page.reload()
     expect(page.locator("#segments li")).to_have_count(3)
     expect(page.locator("#more")).to_be_hidden()
+
+
+def test_a_list_of_very_many_narrations_says_how_to_see_the_others(chromium, browse, release):
+    """The list has 3,000; the time line has all."""
+    texts = [(number / 1000, f"n{number}") for number in range(3001)]
+    passes = {"narration_pass_1": narrated(*texts), "narration_pass_2": narrated((1, "other"))}
+    publish(release, {"narration.json": {FIRST: passes}})
+    with page_of(chromium, browse(version=release.version)[0]) as page:
+        page.goto(f"video.html?uid={FIRST}")
+        rows, chips = page.locator("#segments li"), page.locator("#chips button")
+        expect(rows).to_have_count(3001)
+        expect(rows.last).to_have_text("2 more. Choose fewer tracks to see them.")
+        chips.nth(1).click()
+        expect(rows.last).to_have_text("1 more. Choose fewer tracks to see them.")
+        chips.nth(1).click()
+        chips.nth(0).click()
+        expect(rows).to_have_count(1)
+        expect(rows).to_contain_text("other")
+        expect(page.locator(".strip", has_text="narration pass 1").locator("rect")).to_have_count(
+            3001
+        )
 
 
 def test_texts_of_others_are_shown_as_texts(page: Page):
