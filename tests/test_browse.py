@@ -24,6 +24,7 @@ from ego4dfs.browse.catalogue import COLUMNS
 from ego4dfs.browse.video_page import seconds
 from ego4dfs.store import resilient
 from ego4dfs.store.retry import RetryPolicy
+from kit import media
 from kit.browse import (
     CLIP,
     FIRST,
@@ -514,6 +515,20 @@ def test_a_player_gets_a_part_of_what_it_asks_for_and_no_more_is_fetched(browse,
     after = client.get(f"browse/media?uid={FIRST}", Range=f"bytes={len(LARGE)}-")
     assert after.status == 416
     assert client.get(f"browse/media?uid={SECOND}").status == 404
+
+
+def test_the_start_of_a_video_is_fetched_once_and_nothing_is_read_ahead(browse, release):
+    """The first request brings two parts; the search of the index reads in the first one."""
+    url = release.put("video", media.box("ftyp", bytes(8)) + media.box("free", LARGE))
+    release.manifest("full_scale", f"video_uid,canonical_s3_location\n{FIRST},{url}\n")
+    release.metadata(b"{}")
+    client, vfs = browse(version=release.version, datasets=["full_scale"])
+    answer(client, "catalogue")
+    for fetched in (2 * PART_SIZE, 0):
+        before = vfs.session.metrics.snapshot()["bytes_fetched"]
+        found = client.get(f"browse/media?uid={FIRST}", Range="bytes=0-")
+        assert (found.status, len(found.body)) == (206, PART_SIZE)
+        assert vfs.session.metrics.snapshot()["bytes_fetched"] - before == fetched
 
 
 def test_a_poster_is_the_first_picture_of_the_video(client):

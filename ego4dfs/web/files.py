@@ -126,7 +126,6 @@ def _get(
         return Response(status_code=416, headers={"Content-Range": f"bytes */{version.size}"})
     fetched_stop = wanted.stop
     if is_part and portions is not None:
-        handle.window = handle.window and ExactWindow()
         wanted, fetched_stop = portions(wanted, version.size, partial(vfs.read, handle))
     if handle.window is not None and wanted.stop < version.size:
         handle.window = ExactWindow(fetched_stop)
