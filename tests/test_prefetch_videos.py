@@ -620,6 +620,24 @@ def test_seconds_of_a_clip_are_added_to_its_start_in_the_video(annotated, column
     assert report["first_bad_rows"][0]["row"] == "row 3"
 
 
+def test_a_clip_whose_place_in_its_video_is_not_known_is_a_bad_row(annotated, tmp_path):
+    release = annotated.release
+    row = f"{CLIP},{CLIP},{VIDEO},{release.url(f'{CLIP}.mp4')}"
+    release.manifest("clips", f"video_uid,exported_clip_uid,parent_video_uid,s3_path\n{row}\n")
+    (tmp_path / "w.csv").write_text(f"video_uid,start_s,end_s\n{CLIP},10,12\n{VIDEO},110,112\n")
+    report = annotated.report("--windows", str(tmp_path / "w.csv"), code=ExitCode.PARTIAL)
+    assert report["window_bytes"] == needed(media.long_video(140, 2), 110, 112)
+    assert [found["row"] for found in report["first_bad_rows"]] == ["row 2"]
+
+
+def test_a_file_that_is_no_video_has_no_windows(runs, videos, windows_file):
+    runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"], "notes.csv": b"1"})
+    file = windows_file(("a", 1, 2), ("notes", 1, 2))
+    report = runs.report("--windows", file)
+    assert (report["windows"], report["windows_not_selected"]) == (1, 1)
+    assert set(runs.gets) == {"a.mp4"}
+
+
 def test_a_file_in_neither_place_is_an_error(runs, videos):
     runs.release.dataset("full_scale", {"a.mp4": videos["a.mp4"]})
     runs.release.dataset("annotations", {"x.json": b"{}"})
