@@ -9,6 +9,8 @@ from ego4dfs.web.files import Portion, Read
 
 AHEAD_BYTES = PART_SIZE
 """What is fetched beyond an answer: else each answer waits for a round trip to the store."""
+START_BYTES = 1 << 20
+"""Where that begins: at the start players read on only until they have found the index."""
 REST_BYTES = 2 << 20
 """The end of a video that is sent in one answer: the index of an hour may be there."""
 MAX_FRONT_BYTES = 8 << 20
@@ -30,8 +32,8 @@ def portion(wanted: range, size: int, read: Read) -> Portion:
     if size - wanted.start <= REST_BYTES:
         stop = size
     sent = wanted[: stop - wanted.start]
-    is_cut = len(sent) < len(wanted)
-    return Portion(sent, min(size, sent.stop + AHEAD_BYTES) if is_cut else sent.stop)
+    has_ahead = wanted.start >= START_BYTES and len(sent) < len(wanted)
+    return Portion(sent, sent.stop + AHEAD_BYTES if has_ahead else sent.stop)
 
 
 def _part_stop(offset: int) -> int:
