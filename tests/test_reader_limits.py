@@ -102,6 +102,24 @@ def test_a_disk_without_space_causes_no_second_get_of_a_block(make_reader, large
     assert max(requested.values()) <= BLOCK_SIZE // PART_SIZE
 
 
+def test_what_a_full_disk_left_in_memory_is_freed_when_blocks_are_kept_again(
+    make_reader, large, monkeypatch
+):
+    store = CountingStore()
+    first, ref = store.put(f"{URL}0", large[: 3 * BLOCK_SIZE]), store.put(URL, large)
+    reader = make_reader(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(blockfile, "write", refuse)
+        read(reader, first, 0, 3 * BLOCK_SIZE)
+        wait_until(lambda: reader.downloads.unstored == 3)
+    ahead = range(0, 64 * BLOCK_SIZE)
+    assert reader.downloads.bound_ahead(ahead, 0) == range(0, 16 * BLOCK_SIZE)
+    read(reader, ref, 0, 3 * BLOCK_SIZE)
+    settle(reader)
+    assert (reader.downloads.unstored, reader.downloads.memory_bytes) == (0, 0)
+    assert reader.downloads.bound_ahead(ahead, 0) == ahead
+
+
 def test_a_disk_without_space_does_not_stop_many_readers(make_reader, large, monkeypatch):
     monkeypatch.setattr(blockfile, "write", refuse)
     store = CountingStore()

@@ -68,7 +68,8 @@ class Downloads:
         self._speculative = SpeculativeSlots(self._flights, MAX_SPECULATIVE_BLOCKS)
         self.unwritten = UnwrittenBytes()
         self._unstored: deque[Flight] = deque()
-        self._lock = threading.Lock()  # guards _unstored
+        self._is_storing = True  # whether the cache has kept the last block
+        self._lock = threading.Lock()  # guards _unstored and _is_storing
 
     @property
     def in_flight(self) -> int:
@@ -159,7 +160,7 @@ class Downloads:
         All of it while the cache keeps what is fetched. Otherwise more would displace the blocks
         that this reader needs next, and each would be requested twice.
         """
-        if not self._unstored:
+        if self._is_storing:
             return ahead
         limit = (stop + MAX_UNSTORED_AHEAD) // READAHEAD_STEP * READAHEAD_STEP
         return range(ahead.start, max(ahead.start, min(ahead.stop, limit)))
@@ -237,19 +238,24 @@ class Downloads:
         self._cache.put(flight.extent.key, ref.url, flight.data, done)
 
     def _stored(self, ref: ObjectRef, flight: Flight, is_stored: bool) -> None:  # noqa: FBT001 - as put calls it
-        """Drop a stored block from memory; keep the last few others, which would cost GETs."""
+        """Drop a stored block from memory; keep the last few others, which would cost GETs.
+
+        Each block that is stored again displaces one of these.
+        """
         self.unwritten.add(-len(flight))
         self._locks.stored(flight.extent, is_stored=is_stored)
         if is_stored and self._verifier is not None:
             self._verifier.stored(ref)
         flight.report_stored(is_stored=is_stored)
-        if not is_stored:
-            with self._lock:
+        ended = [flight] if is_stored else []
+        with self._lock:
+            self._is_storing = is_stored
+            if not is_stored:
                 self._unstored.append(flight)
-                if len(self._unstored) <= MAX_UNSTORED_BLOCKS:
-                    return
-                flight = self._unstored.popleft()
-        self._end(flight)
+            if self._unstored and (is_stored or len(self._unstored) > MAX_UNSTORED_BLOCKS):
+                ended.append(self._unstored.popleft())
+        for one in ended:
+            self._end(one)
 
     def _end(self, flight: Flight) -> None:
         self._flights.remove(flight)
