@@ -24,6 +24,7 @@ pytestmark = pytest.mark.first_pass
 
 URL = "s3://b/k"
 MANY = {f"s3://b/{number}": b"data" for number in range(450)}
+STUCK = "s3://b/203"
 
 
 @pytest.fixture
@@ -143,13 +144,17 @@ def test_processes_that_sweep_the_same_objects_send_one_head_for_each(open_index
         assert set(index.peek_many(MANY)) == set(MANY)
 
 
-def test_a_stat_waits_for_the_sweep_of_another_process(open_index):
+def test_a_stat_waits_for_the_sweep_of_another_process(open_index, monkeypatch):
     store = StallingStore(MANY)
     first, second = open_index(store), open_index(store)
     first.sweep(MANY)
     wait_until(lambda: len(store.heads) == 96)
+    waits = threading.Event()
+    pause = LockWait.pause
+    monkeypatch.setattr(LockWait, "pause", lambda wait: waits.set() or pause(wait))
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(second.get, next(iter(MANY)))
+        assert waits.wait(60)
         store.gate.set()
         assert found.result(60) == store.facts_of(next(iter(MANY)))
     assert swept(first)
@@ -179,6 +184,27 @@ def test_a_stat_that_joins_a_sweep_of_its_process_unlocks_nothing(open_index, mo
     assert swept(index)
 
 
+class OneHangs(StallingStore):
+    """Answers all requests but those for one object."""
+
+    def before_answer(self, url: str) -> None:
+        if url == STUCK:
+            super().before_answer(url)
+
+
+def test_a_request_that_hangs_delays_no_stat_of_another_object(open_index):
+    store = OneHangs(MANY)
+    first, second = open_index(store), open_index(store)
+    first.sweep(MANY)
+    others = set(MANY) - {STUCK}
+    wait_until(lambda: len(store.heads) == len(MANY))
+    wait_until(lambda: all(map(second._requests.acquire_name, others)))
+    assert set(second.peek_many(MANY)) == others
+    assert not second._requests.acquire_name(STUCK)
+    store.gate.set()
+    assert swept(first)
+
+
 @pytest.mark.parametrize("error", [StoreUnavailable("no network"), AccessDenied("no")])
 def test_a_sweep_that_has_ended_has_unlocked_all(open_index, error):
     store = StallingStore()
@@ -203,13 +229,13 @@ print(sum(fs.info(name)["size"] for name in names))
 
 
 def test_workers_that_look_at_all_files_send_one_request_for_each(front, release):
-    dataset, files = "slowfast8x8_r101_k400", {f"{n:03}.pt": bytes(n) for n in range(1, 250)}
+    dataset, files = "slowfast8x8_r101_k400", {f"{n:03}.pt": bytes(n) for n in range(1, 150)}
     release.dataset(dataset, files)
     command = [sys.executable, "-c", LOOK, release.version, dataset]
     with ExitStack() as stack:
         workers = [
             stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-            for _ in range(8)
+            for _ in range(6)
         ]
         totals = {worker.communicate()[0].strip() for worker in workers}
     assert totals == {str(sum(map(len, files.values())))}

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -33,7 +33,7 @@ from ego4dfs.errors import (
 )
 from ego4dfs.facts.batch_head import Sweeps
 from ego4dfs.facts.media_table import MediaTable
-from ego4dfs.facts.shared_sweep import GROUP_URLS, SharedSweep
+from ego4dfs.facts.shared_sweep import WRITE_URLS, SharedSweep
 from ego4dfs.facts.table import INSERT_WAIT_S, LOCK_WAIT_S, FactsTable
 from ego4dfs.facts.write_queue import WriteQueue
 from ego4dfs.near import SharedFacts
@@ -58,7 +58,7 @@ CLOSE_WAIT_S = CLOSE_S / 4
 """How long `close` waits for HEAD requests in progress."""
 
 _BATCH = 100  # rows; after a kill at most this many requests are repeated
-_UNWRITTEN_IN_SWEEPS = 2 * GROUP_URLS  # rows; each group of a sweep is written at its end
+_UNWRITTEN_IN_SWEEPS = 2 * WRITE_URLS  # rows; a sweep writes what it has fetched
 
 _Fetch = Callable[[str], ObjectFacts]
 
@@ -126,7 +126,7 @@ class FactsIndex:
         if url in self._in_flight:  # by a sweep, which has locked it until it is on disk
             return self._fetch_once(url, fetch or self._store.head, batch=1)
         asked_s = time.time()
-        with self._requests.held(url, partial(self._queue.when_written, [url])) as was_held:
+        with self._requests.held(url, partial(self._queue.write, [url])) as was_held:
             self._read([url])  # another process may have recorded them since
             if was_held:
                 self._raise_if_refused(url, time.time() - asked_s)
@@ -227,14 +227,14 @@ class FactsIndex:
     def sweep(self, urls: Iterable[str], *, refusal_valid_s: float = REFUSAL_VALID_S) -> None:
         """Fetch all unknown facts by concurrent HEAD requests in the background.
 
-        Those that other nodes share are read first, and what other processes fetch at the moment is
-        left to them. Stops if the store cannot be reached or
-        rejects the key: each further request would fail in the same way.
+        Those that other nodes share are read first. What other processes fetch at the moment is
+        left to them. Stops if the store cannot be reached or rejects the key: each further request
+        would fail in the same way.
         """
         unread = partial(self.unknown, refusal_valid_s=refusal_valid_s)
         fetch = partial(self._fetch_for_sweep, fetch=self._store.head, batch=_UNWRITTEN_IN_SWEEPS)
         unknown = self._recall(unread(urls))
-        sweep = SharedSweep(unknown, self._requests, unread, fetch, self._write)
+        sweep = SharedSweep(unknown, self._requests, unread, fetch, self._queue.write)
         self._sweeps.add(unknown, sweep.run)
 
     def fetch_ahead(self, url: str, fetch: _Fetch, done: Callable[[], None]) -> bool:
@@ -247,8 +247,8 @@ class FactsIndex:
 
         def run(url: str) -> bool:
             try:
-                until = partial(self._queue.when_written, [url])
-                with self._requests.held_if_free(url, until) as is_free:
+                when_written = partial(self._queue.write, [url])
+                with self._requests.held_if_free(url, when_written) as is_free:
                     if not is_free or self.peek(url) or self._refusal(url, REFUSAL_VALID_S):
                         return True
                     return self._fetch_for_sweep(url, fetch, batch=1)
@@ -263,10 +263,6 @@ class FactsIndex:
         self._queue.close()
         self._table.close()
         self._requests.close()
-
-    def _write(self, urls: Collection[str], done: Callable[[], None]) -> None:
-        self.flush()
-        self._queue.when_written(urls, done)
 
     def _fetch_for_sweep(self, url: str, fetch: _Fetch, *, batch: int) -> bool:
         """Fetch the facts of one URL; return False if each further request would fail as well."""

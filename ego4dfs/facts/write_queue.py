@@ -12,6 +12,9 @@ from ego4dfs.store import ObjectFacts
 
 _MAX_CHANGES = 100_000
 """Limit of unwritten changes; each one dropped costs a HEAD request in the next process."""
+_MAX_WAITING = 1000
+"""Limit of functions that wait for a write: each has locked names, which the kernel keeps in a
+list."""
 
 
 _Change = TypeVar("_Change")
@@ -60,17 +63,25 @@ class WriteQueue:
         """Return whether the row on disk is waiting to be replaced or deleted."""
         return url in self._changes
 
+    def write(self, urls: Collection[str], call: Callable[[], None]) -> None:
+        """Write the changes of these URLs, and call a function as `when_written` does."""
+        if any(map(self.is_changed, urls)):
+            self.flush()
+        self.when_written(urls, call)
+
     def when_written(self, urls: Collection[str], call: Callable[[], None]) -> None:
         """Call a function once no change of these URLs is unwritten: now, or after a later write.
 
-        It is never called if the queue is closed before that.
+        It must not use the queue. The oldest of more than _MAX_WAITING are called before that, and
+        none after the close.
         """
         with self._lock:
-            is_written = self._changes.keys().isdisjoint(urls)
-            if not is_written:
+            if not self._changes.keys().isdisjoint(urls):
                 self._waiting.append((urls, call))
-        if is_written:
-            call()
+                if len(self._waiting) <= _MAX_WAITING:
+                    return
+                call = self._waiting.pop(0)[1]
+        call()
 
     def flush(self) -> None:
         """Write all changes now, or later if another process has locked the table."""
