@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from ego4dfs.errors import StoreError
+from ego4dfs.errors import AccessDenied, ObjectMissing, StoreError, StoreUnavailable
 from ego4dfs.runtime import daemon_threads
 from ego4dfs.store import Fetched
+from ego4dfs.store.classify import past_end
 from ego4dfs.vfs import VFS, last_bytes
+from ego4dfs.vfs.ranges import read_range
 from ego4dfs.vfs.video import open_video
 from kit import media
 from kit.processes import wait_until
 
-VIDEOS = {f"{number}.mp4": media.long_video(20, 2 * number + 1) for number in range(3)}
+VIDEOS = {f"{number}.mp4": media.long_video(20, 2 * number + 1) for number in range(6)}
 ReadRange = Callable[..., Fetched]
 
 
@@ -52,7 +54,8 @@ def vfs(open_tree, release, top) -> VFS:
 
 
 @pytest.fixture
-def requests(vfs, monkeypatch) -> Iterator[Requests]:
+def requests(vfs, monkeypatch) -> Requests:
+    monkeypatch.setattr(last_bytes, "WAIT_S", 60.0)
     return Requests(vfs, monkeypatch)
 
 
@@ -89,25 +92,59 @@ def test_a_lookup_requests_them_too(vfs, top, requests):
     assert requests.suffixes()[-1:] == ["2.mp4"]
 
 
-def test_a_store_that_answers_no_such_request_gets_no_more_of_them(vfs, top, requests):
+def test_a_read_of_a_given_place_requests_nothing_else(vfs, top, requests):
+    for name, place in (("1.mp4", (0, 100)), ("2.mp4", (300_000, 300_100))):
+        assert read_range(vfs, f"{top}/{name}", *place) == VIDEOS[name][slice(*place)]
+    assert requests.suffixes() == []
+
+
+@pytest.mark.parametrize("error", [StoreError, StoreUnavailable])
+def test_a_store_that_answers_no_such_request_gets_no_more_of_them(vfs, top, requests, error):
     def refuse(url: str, start: int) -> None:
         if start < 0:
-            raise StoreError("501 Not Implemented", url=url)
+            raise error("501 Not Implemented", url=url)
 
     requests.before = refuse
-    for name in ("1.mp4", "2.mp4"):
+    for name in list(VIDEOS)[1:]:
         assert whole(vfs, f"{top}/{name}") == VIDEOS[name]
-    assert requests.suffixes() == ["1.mp4"]
+    assert requests.suffixes() == ["1.mp4", "2.mp4", "3.mp4"]
 
 
-def test_an_answer_that_comes_late_blocks_no_open(vfs, top, requests, monkeypatch):
+@pytest.mark.parametrize("error", [past_end(""), AccessDenied(""), ObjectMissing("")])
+def test_an_answer_about_one_object_says_nothing_about_the_store(vfs, top, requests, error):
+    def refuse(_url: str, start: int) -> None:
+        if start < 0:
+            raise error
+
+    requests.before = refuse
+    for name in list(VIDEOS)[1:]:
+        assert whole(vfs, f"{top}/{name}") == VIDEOS[name]
+    assert requests.suffixes() == list(VIDEOS)[1:]
+
+
+def test_answers_that_come_late_block_no_open_and_end_the_requests(vfs, top, requests, monkeypatch):
     monkeypatch.setattr(last_bytes, "WAIT_S", 0.01)
     gate = threading.Event()
     requests.before = lambda _url, start: start >= 0 or gate.wait(60)
     try:
-        assert whole(vfs, f"{top}/1.mp4") == VIDEOS["1.mp4"]
+        for name in list(VIDEOS)[1:]:
+            assert whole(vfs, f"{top}/{name}") == VIDEOS[name]
+        assert requests.suffixes() == ["1.mp4", "2.mp4", "3.mp4"]
     finally:
         gate.set()
+
+
+def test_no_request_waits_for_another_one(vfs, top, requests, monkeypatch):
+    monkeypatch.setattr(last_bytes, "WAIT_S", 0.01)
+    vfs._objects._last_bytes._slots = threading.BoundedSemaphore(1)
+    gate = threading.Event()
+    requests.before = lambda _url, start: start >= 0 or gate.wait(60)
+    vfs.open(f"{top}/1.mp4")
+    vfs.open(f"{top}/2.mp4")
+    gate.set()
+    wait_until(lambda: vfs._objects._last_bytes._slots._value == 1)
+    vfs.open(f"{top}/3.mp4")
+    assert requests.suffixes() == ["1.mp4", "3.mp4"]
 
 
 def test_last_bytes_of_another_version_are_not_kept(vfs, top, release, requests):

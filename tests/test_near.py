@@ -1,6 +1,7 @@
 """The near tier: what one node has fetched, no other node fetches from S3."""
 
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -263,6 +264,59 @@ def test_a_first_answer_that_s3_does_not_confirm_is_not_written(near, node, file
     store.far = far
     assert near.keys("chunks") == near.keys("facts") == []
     assert read(node("second"), files["one.bin"]) == FILES["one.bin"]
+
+
+class Together:
+    """The far store, whose first answers wait for each other."""
+
+    def __init__(self, far, answered: threading.Barrier) -> None:
+        self.source, self.head, self.renew, self.close = far.source, far.head, far.renew, far.close
+        self._read_range, self._answered = far.read_range, answered
+
+    def read_range(self, url, start, stop, **pins):
+        self._answered.wait()
+        return self._read_range(url, start, stop, **pins)
+
+
+@pytest.mark.parametrize("count", [1000, 2 * MIB - 1000, 4 * MIB])
+def test_the_end_of_an_object_is_shared_in_whole_chunks(near, node, files, count):
+    """3 MiB and 12,345 bytes have four chunks, of which the last is short."""
+    data = FILES["video.mp4"]
+    first = node("first")
+    url = next(url for url in _urls(first, files) if url.endswith("video.mp4"))
+    found = near_store(first).read_range(url, -count, 0)
+    assert bytes(found.data) == data[-count:]
+    written(first)
+    first_chunk = -(-max(0, len(data) - count - MIB) // MIB)
+    assert len(near.keys("chunks")) == 4 - first_chunk
+    near.far.reset()
+    second = near_store(node("second"))
+    pins = {"etag": found.facts.etag, "size": len(data)}
+    assert (
+        second.read_range(url, first_chunk * MIB, len(data), **pins).data
+        == data[first_chunk * MIB :]
+    )
+    assert second.read_range(url, -count, 0).data == data[-count:]
+    assert not [path for _, path, _ in near.far.log if path.endswith("video.mp4")]
+    assert second.read_range(url, 0, len(data), **pins).data == data
+
+
+def test_nodes_that_fetch_both_ends_at_once_do_not_wait_for_each_other(
+    near, node, files, monkeypatch
+):
+    monkeypatch.setattr(limits, "DEFAULT", replace(PATIENT, lease_s=600))
+    first, second = node("first"), node("second")
+    url = next(url for url in _urls(first, files) if url.endswith("video.mp4"))
+    ends = threading.Barrier(2, timeout=60)
+    for store in map(near_store, (first, second)):
+        store.far = Together(store.far, ends)
+    with ThreadPoolExecutor(2) as pool:
+        head = pool.submit(near_store(first).read_range, url, 0, 100)
+        tail = pool.submit(near_store(second).read_range, url, -100, 0)
+        assert (head.result().data, tail.result().data) == (
+            FILES["video.mp4"][:100],
+            FILES["video.mp4"][-100:],
+        )
 
 
 def _urls(vfs, files):

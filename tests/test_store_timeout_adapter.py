@@ -63,6 +63,16 @@ def test_bytes_are_the_same_in_pieces():
     assert bytes(came) == DATA[7:]
 
 
+def test_the_end_of_an_object_arrives_in_pieces():
+    store = CountingStore({URL: DATA})
+    mirror = TimeoutAdapter(store)
+    mirror._piece_bytes = 100_000
+    found = mirror.read_range(URL, -1_000_000, 0)
+    assert (bytes(found.data), found.start) == (DATA[-1_000_000:], len(DATA) - 1_000_000)
+    assert store.gets[0] == (URL, len(DATA) - 1_000_000, len(DATA) - 900_000)
+    assert {found.facts.etag} == {mirror.head(URL).etag}
+
+
 def test_pieces_grow_while_they_are_fast_and_shrink_when_one_is_late(hanging):
     mirror = TimeoutAdapter(CountingStore({URL: DATA * 4}))
     mirror.read_range(URL, 0, len(DATA) * 4)

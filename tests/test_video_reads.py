@@ -21,7 +21,7 @@ from ego4dfs.mount.operations import Operations
 from ego4dfs.reader import FIRST_AT_START
 from ego4dfs.reader.video_window import MAX_AHEAD_BYTES
 from ego4dfs.reader.window import SEQUENTIAL_AFTER
-from ego4dfs.vfs import VFS, Handle, video_facts
+from ego4dfs.vfs import VFS, Handle, last_bytes, video_facts
 from ego4dfs.vfs.video import current, open_video
 from ego4dfs.vfs.window_file import WindowFile
 from kit import media
@@ -63,6 +63,8 @@ SENT: dict[VFS, Gets] = {}
 @pytest.fixture
 def open_vfs(open_tree, release, monkeypatch) -> Iterator[Open]:
     release.dataset("full_scale", {**VIDEOS, "damaged.mp4": media.long_video(SECONDS, 9)[:-500]})
+
+    monkeypatch.setattr(last_bytes, "WAIT_S", 60.0)  # on a busy machine, too
 
     def open_it() -> VFS:
         vfs = open_tree(version=release.version, datasets=["full_scale"], metadata=False)

@@ -222,7 +222,8 @@ class AnnotationIndexes:
         except sqlite3.Error as error:  # one that passes is ignored: it is read again at each use
             if is_unusable(error):
                 log.warning("the index of %s is damaged, and is made again", one.name)
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
                 return False
         if one.file is not None:
             one.file.read_bytes = one.file.size

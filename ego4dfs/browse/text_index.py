@@ -136,8 +136,9 @@ class TextIndex:
     def left_out(self) -> tuple[int, str]:
         """Return how many rows of the annotation name no window, and what is wrong with one."""
         with self._open() as connection:
-            rows, first = connection.execute("SELECT rows, first FROM left_out").fetchone()
-            return rows, first
+            found = connection.execute("SELECT rows, first FROM left_out").fetchone()
+        rows, first = found or (0, "")
+        return rows, first
 
     def _open(self) -> closing[sqlite3.Connection]:
         # Nobody writes to it, so SQLite need not look for a journal, and takes no locks.

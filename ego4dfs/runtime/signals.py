@@ -11,7 +11,10 @@ Handler = Callable[[int, object], object]
 
 @contextmanager
 def handled_by(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
-    """Let `handler` handle these signals until the block has ended. Main thread only."""
+    """Let `handler` handle these signals until the block has ended, but not an ignored SIGHUP.
+
+    Main thread only.
+    """
     before = {number: signal.getsignal(number) for number in _not_ignored(numbers)}
     try:
         set_handler(handler, *numbers)
@@ -22,7 +25,10 @@ def handled_by(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
 
 
 def set_handler(handler: Handler, *numbers: signal.Signals) -> None:
-    """Let `handler` handle these signals from now on. Main thread only."""
+    """Let `handler` handle these signals from now on, but not an ignored SIGHUP.
+
+    Main thread only.
+    """
     for number in _not_ignored(numbers):
         signal.signal(number, handler)
 

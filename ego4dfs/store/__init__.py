@@ -1,7 +1,7 @@
 """Object stores: S3, or a mirror of it in a directory or at any fsspec URL."""
 
 from ego4dfs.store.breaker import CircuitOpen
-from ego4dfs.store.classify import TOO_SLOW, Interrupted
+from ego4dfs.store.classify import TOO_SLOW, Interrupted, is_past_end
 from ego4dfs.store.credentials import check_profile
 from ego4dfs.store.factory import TRANSPORTS, StoreLimits, expect_workers, open_store
 from ego4dfs.store.protocol import (
@@ -31,6 +31,7 @@ __all__ = [
     "WrongSize",
     "check_profile",
     "expect_workers",
+    "is_past_end",
     "open_store",
     "place_of",
     "split_s3_url",

@@ -255,6 +255,11 @@ def past_end(url: str) -> StoreError:
     return StoreError(f"{url}: the range {PAST_END}", url=url)
 
 
+def is_past_end(error: Exception) -> bool:
+    """Return whether an error says that a range has no bytes; an empty object has none."""
+    return str(error).endswith(PAST_END)
+
+
 def too_slow(url: str, *, is_outpaced: bool = False) -> Stalled:
     """Return the error for a response that began and is too slow, in itself or beside others."""
     kind = Outpaced if is_outpaced else Stalled

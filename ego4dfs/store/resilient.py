@@ -23,13 +23,13 @@ from ego4dfs.runtime.forks import renew_lock_in_children
 from ego4dfs.store.breaker import Breaker, CircuitOpen
 from ego4dfs.store.bucket_limits import ConcurrencyLimit, Throttle
 from ego4dfs.store.classify import (
-    PAST_END,
     NoConnection,
     Stalled,
     Throttled,
     Unexplained,
     Unreachable,
     WrongRegion,
+    is_past_end,
 )
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.protocol import (
@@ -129,8 +129,8 @@ class ResilientStore:
     ) -> Fetched:
         """See ObjectStore."""
         began_s = time.monotonic()
-        wanted = range(start, stop)
-        expected = len(wanted) if etag else min(len(wanted), int(self._first_bytes))
+        expected = stop - start if etag else min(stop - start, int(self._first_bytes))
+        wanted = range(start, stop) if start >= 0 else range(0)  # what is not known has no place
 
         def request(store: ObjectStore) -> Fetched:
             fetched = store.read_range(url, start, stop, etag=etag, size=size)
@@ -144,7 +144,7 @@ class ResilientStore:
         except StoreError as error:
             self._check_size(url, size, error, began_s)
             raise
-        if not etag:
+        if not etag and start >= 0:
             self._first_bytes += (len(fetched.data) - self._first_bytes) / 8
         self._metrics.add_bytes_fetched(len(fetched.data))
         return fetched
@@ -233,7 +233,7 @@ class ResilientStore:
                 transport.breaker.give_up(_bucket(url), url, began_s, error)
             if isinstance(error, CredentialsRejected):
                 self._metrics.store = KEY_REFUSED
-            if not str(error).endswith(PAST_END):  # which an object of 0 bytes answers, too
+            if not is_past_end(error):  # which an object of 0 bytes answers, too
                 self._metrics.add_error(str(error))
             raise
 
@@ -253,7 +253,7 @@ class ResilientStore:
         try:
             return self._facts_of_first_byte(call, url)
         except StoreError as error:
-            if not str(error).endswith(PAST_END):  # such as the answer to another request
+            if not is_past_end(error):  # such as the answer to another request
                 raise
             return facts
 
@@ -267,7 +267,7 @@ class ResilientStore:
         try:
             return self._facts_of_first_byte(call, url)
         except StoreError as error:
-            if not str(error).endswith(PAST_END) or call_remaining_s() < ATTEMPT_S:
+            if not is_past_end(error) or call_remaining_s() < ATTEMPT_S:
                 raise
             call.transport.adapter.renew(url)
             whole = self._send(call, "get", url, lambda store: store.read(url))

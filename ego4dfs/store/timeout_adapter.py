@@ -11,7 +11,15 @@ from typing import TypeVar
 from ego4dfs.errors import StoreUnavailable
 from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import ATTEMPT_S
-from ego4dfs.store.protocol import Adapter, Fetched, ObjectFacts, Sink, check_whole
+from ego4dfs.store.classify import past_end
+from ego4dfs.store.protocol import (
+    Adapter,
+    Fetched,
+    ObjectFacts,
+    Sink,
+    check_whole,
+    place_of,
+)
 
 Result = TypeVar("Result")
 
@@ -46,10 +54,12 @@ class TimeoutAdapter:
         self, url: str, start: int, stop: int, *, etag: str = "", size: int | None = None
     ) -> Fetched:
         """See ObjectStore."""
-        if start < 0:  # one call: where its pieces would begin is not known
-            return self._call(
-                url, lambda: self._adapter.read_range(url, start, stop, etag=etag, size=size)
-            )
+        if start < 0:
+            facts = self.head(url)
+            place, etag = place_of(start, stop, facts.size), etag or facts.etag
+            if not place:
+                raise past_end(url)
+            start, stop = place.start, place.stop
         first = self._piece(url, start, stop, etag, size)
         stop = min(stop, first.facts.size)
         if start + len(first.data) == stop:

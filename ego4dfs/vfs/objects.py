@@ -79,10 +79,14 @@ class Objects:
             return Stat(number, is_dir=False, size=0, mtime_ns=self._started_ns, is_known=False)
         return Stat.of(number, facts)
 
-    def open(self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool) -> Handle:
+    def open(
+        self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool, reads_index: bool
+    ) -> Handle:
         """Open the current version of an object; see `VFS.open`."""
         try:
-            return self._open_confirmed(node, first_offset, reads_ahead=reads_ahead)
+            return self._open_confirmed(
+                node, first_offset, reads_ahead=reads_ahead, reads_index=reads_index
+            )
         except StoreUnavailable as error:
             if self._local_facts(node) is not None:
                 raise  # the copy, if there is one, is not of this version
@@ -122,7 +126,9 @@ class Objects:
         if request.sweeps:
             self._sweep_beside(node)
         if request.gets_bytes and not self._has_copy(node):
-            return self._session.facts.get(node.url, fetch=self._first_get(node, None))
+            return self._session.facts.get(
+                node.url, fetch=self._first_get(node, None, reads_index=True)
+            )
         return self._session.facts.get(node.url)
 
     def _sweep_beside(self, node: ObjectFile) -> None:
@@ -147,28 +153,31 @@ class Objects:
         return copies.recorded_facts(node.path, node.url) if copies is not None else None
 
     def _open_confirmed(
-        self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool
+        self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool, reads_index: bool
     ) -> Handle:
-        handle = self._open_current(node, first_offset, reads_ahead=reads_ahead)
+        open_current = partial(self._open_current, reads_ahead=reads_ahead, reads_index=reads_index)
+        handle = open_current(node, first_offset)
         if first_offset is None:
             try:
                 self.confirm(handle)
             except ObjectChanged:  # no program has seen bytes of it yet
-                handle = self._open_current(node, None, reads_ahead=reads_ahead)
+                handle = open_current(node, None)
                 self.confirm(handle)
         return handle
 
     def _open_current(
-        self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool
+        self, node: ObjectFile, first_offset: int | None, *, reads_ahead: bool, reads_index: bool
     ) -> Handle:
         self._lookups.opened(node.path)
         facts = self._local_facts(node)
         if facts is None:
             is_known_place = (first_offset or 0) >= 0 and not self._has_copy(node)
+            reads_index |= first_offset is None
+            first_get = self._first_get(node, first_offset, reads_index=reads_index)
             facts = self._session.facts.get(
                 node.url,
                 refusal_valid_s=OPEN_REFUSAL_VALID_S,
-                fetch=self._first_get(node, first_offset) if is_known_place else None,
+                fetch=first_get if is_known_place else None,
             )
         self._first_gets.note(node.url, facts.etag)
         copies = self._session.copies
@@ -191,7 +200,8 @@ class Objects:
         """Fetch a small object ahead, or the first block of an unknown one; False without room."""
         if facts is not None:
             return self._session.reader.prefetch_small(self._ref(node.url, facts))
-        first_get, done = self._first_get(node, 0), self._unknown.release
+        first_get = self._first_get(node, 0, reads_index=False)
+        done = self._unknown.release
         if not self._unknown.acquire(blocking=False):
             return False
         is_queued = self._session.facts.fetch_ahead(node.url, first_get, done)
@@ -202,17 +212,18 @@ class Objects:
     def _ref(self, url: str, facts: ObjectFacts) -> ObjectRef:
         return ObjectRef.of(self._session.store.source, url, facts.size, facts.etag)
 
-    def _first_get(self, node: ObjectFile, first_offset: int | None) -> Fetch:
+    def _first_get(self, node: ObjectFile, first_offset: int | None, *, reads_index: bool) -> Fetch:
         """Return a function that fetches the facts of an object together with its first bytes.
 
         `first_offset` is where it is read first, if that is known; then a whole block is fetched.
-        The last bytes of a video are fetched as well, if its index is probably there.
+        If the program probably reads the index of a video, and that is probably at the end, the
+        last bytes are fetched as well.
         """
         start = (first_offset or 0) // BLOCK_SIZE * BLOCK_SIZE
         stop, last = start + BLOCK_SIZE, 0
         if not start and node.path.endswith(VIDEO_SUFFIX):
             stop = self._video_facts.start_bytes(node.url)
-            last = self._video_facts.last_bytes(node.url)
+            last = self._video_facts.last_bytes(node.url) if reads_index else 0
         elif first_offset is None and not self._readahead.has_small_files(node.path):
             stop = FIRST_AT_START
 

@@ -103,7 +103,12 @@ class VFS:
         return found
 
     def open(
-        self, path: str, *, first_offset: int | None = None, reads_ahead: bool = True
+        self,
+        path: str,
+        *,
+        first_offset: int | None = None,
+        reads_ahead: bool = True,
+        reads_index: bool = False,
     ) -> Handle:
         """Open the current version of a file.
 
@@ -112,7 +117,8 @@ class VFS:
         from the end if negative: that read confirms the size, and an object whose facts are
         unknown costs one GET request of that block, instead of a HEAD and a GET request. A caller
         that then reads nothing must call `confirm`. Unless `reads_ahead`, the open does not count
-        as one of a program that goes through a directory of small files.
+        as one of a program that goes through a directory of small files. With `reads_index`, the
+        index of a video is read next, wherever it is.
         """
         node = self.resolve(path)
         if isinstance(node, Directory):
@@ -122,7 +128,9 @@ class VFS:
         if isinstance(node, OpenWindow):
             return node.handle
         try:
-            return self._objects.open(node, first_offset, reads_ahead=reads_ahead)
+            return self._objects.open(
+                node, first_offset, reads_ahead=reads_ahead, reads_index=reads_index
+            )
         except StoreError as error:
             log.info("%s cannot be opened: %s", node.path, error)
             raise

@@ -114,6 +114,6 @@ def current(vfs: VFS, path: str, use: Callable[[ExactFile], _T]) -> _T:
 
 
 def _open(vfs: VFS, path: str) -> ExactFile:
-    handle = vfs.open(path, first_offset=0)
+    handle = vfs.open(path, first_offset=0, reads_index=True)
     handle.window = ExactWindow()
     return ExactFile(vfs, handle)
