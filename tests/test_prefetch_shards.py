@@ -441,6 +441,17 @@ def in_the_database(state: Path, to: Path) -> set[str]:
         return {path for path, _ in journal.records()}
 
 
+def shard_with_a(directory: Path) -> tuple[Path, ShardJournal]:
+    """Return the state directory below `directory`, and the journal of a shard that has `a`."""
+    state = directory / ".ego4dfs"
+    state.mkdir()
+    journal = ShardJournal(state, 0, 2)
+    with journal.exclusive():
+        journal.begin_part(["a"], "d")
+    journal.complete([("a", Record("s3://b/a", "s", "v2", FACTS, "md5"))])
+    return state, journal
+
+
 @pytest.mark.parametrize("by", ["its end", "the next prefetch"])
 def test_a_power_loss_costs_no_record(tmp_path, monkeypatch, by):
     state = tmp_path / ".ego4dfs"
@@ -472,12 +483,7 @@ def test_a_power_loss_costs_no_record(tmp_path, monkeypatch, by):
 
 @pytest.mark.parametrize("by", ["its end", "the next prefetch"])
 def test_a_shard_whose_directory_is_removed_in_part_loses_no_record(tmp_path, monkeypatch, by):
-    state = tmp_path / ".ego4dfs"
-    state.mkdir()
-    journal = ShardJournal(state, 0, 2)
-    with journal.exclusive():
-        journal.begin_part(["a"], "d")
-    journal.complete([("a", Record("s3://b/a", "s", "v2", FACTS, "md5"))])
+    state, journal = shard_with_a(tmp_path)
     killed = tmp_path / "killed"
     if by == "the next prefetch":
         shutil.copytree(state / "shard-0-of-2", killed)
@@ -586,12 +592,7 @@ def test_a_shard_that_cannot_begin_can_be_begun_again_by_the_same_process(
 
 
 def test_a_shard_moves_the_rows_of_one_that_was_killed(tmp_path):
-    state = tmp_path / ".ego4dfs"
-    state.mkdir()
-    killed = ShardJournal(state, 0, 2)
-    with killed.exclusive():
-        killed.begin_part(["a"], "d")
-    killed.complete([("a", Record("s3://b/a", "s", "v2", FACTS, "md5"))])
+    state, killed = shard_with_a(tmp_path)
     Journal.close(killed)
     with closing(ShardJournal(state, 1, 2)) as journal:
         assert [path for path, _ in journal.records()] == ["a"]
@@ -601,12 +602,7 @@ def test_a_shard_moves_the_rows_of_one_that_was_killed(tmp_path):
 def test_a_shard_that_cannot_move_its_rows_says_so_and_the_next_prefetch_moves_them(
     tmp_path, monkeypatch, caplog
 ):
-    state = tmp_path / ".ego4dfs"
-    state.mkdir()
-    journal = ShardJournal(state, 0, 2)
-    with journal.exclusive():
-        journal.begin_part(["a"], "d")
-    journal.complete([("a", Record("s3://b/a", "s", "v2", FACTS, "md5"))])
+    state, journal = shard_with_a(tmp_path)
     monkeypatch.setattr(shard_journal, "WAIT_S", 0.1)
     with closing(Journal(state)):  # another shard moves its own
         journal.close()

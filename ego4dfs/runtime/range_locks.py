@@ -32,7 +32,6 @@ _SET_LOCK = getattr(fcntl, "F_OFD_SETLK", None)  # only Linux has it
 _HELD = (errno.EAGAIN, errno.EACCES)
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.001, 0.02
 
-
 Until = Callable[[Callable[[], None]], None]
 
 
@@ -94,17 +93,16 @@ class RangeLocks:
         later. If another process does not unlock the name within NAME_WAIT_S, the block runs
         without the lock.
         """
-        number = _number(name)
         wait = LockWait(self, NAME_WAIT_S)
-        is_locked = self.acquire(number)
+        is_locked = self.acquire_name(name)
         was_held = not is_locked
         while not is_locked and wait.pause():
-            is_locked = self.acquire(number)
+            is_locked = self.acquire_name(name)
         try:
             yield was_held
         finally:
             if is_locked:
-                until(partial(self.release, number))
+                until(partial(self.release_name, name))
 
     @contextmanager
     def held_if_free(self, name: str, until: Until = _now) -> Iterator[bool]:
@@ -112,13 +110,12 @@ class RangeLocks:
 
         `until` is that of `held`.
         """
-        number = _number(name)
-        is_locked = self.acquire(number)
+        is_locked = self.acquire_name(name)
         try:
             yield is_locked
         finally:
             if is_locked:
-                until(partial(self.release, number))
+                until(partial(self.release_name, name))
 
     def acquire_name(self, name: str) -> bool:
         """Lock a name now; return False while another process has locked it."""
