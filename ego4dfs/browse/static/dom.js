@@ -37,6 +37,20 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
+/** Replace the children of an element; if one of them has the focus, the new one like it gets it. */
+export function replaceKeepingFocus(place, children) {
+  const focused = place.contains(document.activeElement) ? document.activeElement : null;
+  place.replaceChildren(...children);
+  if (!focused || focused === document.activeElement) return;
+  const likes = [...place.querySelectorAll(focused.tagName)];
+  likes.find((one) => identityOf(one) === identityOf(focused))?.focus({ preventScroll: true });
+}
+
+/** Return what distinguishes a link, a button or a field from others of its list. */
+function identityOf({ href, name, value, title, textContent }) {
+  return JSON.stringify([href, name, value, title, textContent]);
+}
+
 /** Return a text of the data as an element that keeps its writing direction to itself. */
 export function dataText(text, attributes = {}) {
   return el("bdi", attributes, text);

@@ -1,22 +1,16 @@
 /** The fields of the filter: a list of check boxes for each group, with the number of videos. */
 
 import { GROUPS, filtered, tally } from "./catalogue.js";
-import { count, dataText, el } from "./dom.js";
+import { count, dataText, el, replaceKeepingFocus } from "./dom.js";
 
 const MANY = 12;
 
 /** Fill `place` with the fields of all groups; what is checked, focused and unfolded stays so. */
 export function groupFields(place, videos, filter) {
-  const focused = place.contains(document.activeElement) ? document.activeElement : null;
   const scrolled = Object.fromEntries(
     [...place.querySelectorAll("ul")].map((list) => [list.dataset.key, list.scrollTop]));
-  place.replaceChildren(...Object.keys(GROUPS).map((key) => groupOf(key, videos, filter)).filter(Boolean));
+  replaceKeepingFocus(place, Object.keys(GROUPS).map((key) => groupOf(key, videos, filter)).filter(Boolean));
   for (const list of place.querySelectorAll("ul")) list.scrollTop = scrolled[list.dataset.key] || 0;
-  if (focused) {
-    const same = [...place.querySelectorAll("input")].find(
-      (input) => input.name === focused.name && input.value === focused.value);
-    same?.focus({ preventScroll: true });
-  }
 }
 
 /** Return the fields of a group: values of the videos that the other groups admit. */

@@ -39,9 +39,7 @@ function show({ addsHistory = false } = {}) {
   const { seconds, unknown } = lengthOf(shown);
   const others = unknown ? `, ${count(unknown)} of unknown length` : "";
   byId("total").textContent = `${counted(shown.length, "video")}, ${duration(seconds)}${others}`;
-  byId("cards").replaceChildren(
-    ...shown.slice((page - 1) * PAGE_SIZE, page * PAGE_SIZE).map(card),
-  );
+  byId("cards").replaceChildren(...shownOnPage().map(card));
   byId("place").textContent = `Page ${count(page)} of ${count(pages)}`;
   byId("previous").disabled = page === 1;
   byId("next").disabled = page === pages;
@@ -49,19 +47,27 @@ function show({ addsHistory = false } = {}) {
   groupFields(byId("groups"), catalogue.videos, filter);
 }
 
+function shownOnPage() {
+  return shown.slice((page - 1) * PAGE_SIZE, page * PAGE_SIZE);
+}
+
 /** Return the card of a video. */
 function card(video) {
   const link = new URLSearchParams([...filter, ["uid", video.uid]]);
-  const narrations = video.narrations ? counted(video.narrations, "narration") : null;
   const tags = [...video.benchmarks.map(GROUPS.benchmark.label), ...video.has.map(GROUPS.has.label)];
   return el("li", {},
     el("a", { class: "card", href: `video.html?${link}` },
       el("span", { class: "poster" }, poster(video),
         el("span", { class: "badge" }, video.duration_s === null ? "?" : clock(video.duration_s))),
       dataText(video.scenarios[0] || "No scenario", { class: "name" }),
-      el("span", { class: "minor" }, dataText(video.universities.join(", ")), narrations && el("span", {}, narrations)),
+      el("span", { class: "minor" }, dataText(video.universities.join(", ")), narrationsOf(video)),
       el("span", { class: "tags" }, tags.map((tag) => dataText(tag, { class: "tag" }))),
       dataText(video.uid, { class: "uid" })));
+}
+
+/** Return how many narrations a video has, null if it has none or the number is not known yet. */
+function narrationsOf(video) {
+  return video.narrations ? el("span", {}, counted(video.narrations, "narration")) : null;
 }
 
 /** Return the picture of a video; one that there is none of is removed. */
@@ -98,13 +104,18 @@ function turn(step) {
   byId("cards").querySelector("a")?.focus({ preventScroll: true });
 }
 
-/** Add the numbers of narrations, which are known when they have been read. */
+/**
+ * Add the numbers of narrations, which are known when they have been read.
+ *
+ * The cards stay: a new one would not have the focus, nor get the click that has begun.
+ */
 async function addNarrations() {
   const counts = await fetchJson("narrations");
   if (!counts.length || catalogue.hasNarrations) return;
   catalogue.hasNarrations = true;
   catalogue.videos.forEach((video, place) => (video.narrations = counts[place]));
-  show();
+  const cards = byId("cards").querySelectorAll(".card .minor");
+  shownOnPage().forEach((video, place) => cards[place].append(narrationsOf(video) ?? ""));
 }
 
 function listen() {

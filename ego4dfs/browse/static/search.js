@@ -1,7 +1,7 @@
 /** The page of the search in narrations and annotations; each result leads to its second. */
 
 import { filterOfPage, filtered, loadCatalogue, pageWith, placesOf, spelled, windowsCsv } from "./catalogue.js";
-import { byId, clock, count, counted, dataText, download, el, fetchJson, showError } from "./dom.js";
+import { byId, clock, count, counted, dataText, download, el, fetchJson, replaceKeepingFocus, showError } from "./dom.js";
 import { keepFilter, watchStatus } from "./page.js";
 import { colourOf, inOrder } from "./segments.js";
 
@@ -15,6 +15,7 @@ let isLoaded = false; // before, it is not known which ones these are
 let names = new Map();
 let found = [];
 let asked = 0;
+let answered = ""; // the answer that is shown
 
 /** Search for what is written, and put it into the address. */
 async function search() {
@@ -33,12 +34,16 @@ async function search() {
   }
 }
 
+/** Show an answer. One that is shown already stays: its results may have the focus, or a click that has begun. */
 function show({ tracks, limited }, words) {
+  const answer = JSON.stringify([tracks, limited, words, names.size]);
+  if (answer === answered) return;
+  answered = answer;
   const named = inOrder(Object.keys(tracks).map((name) => ({ name }))).map(({ name }) => [name, tracks[name]]);
   found = named.flatMap(([, rows]) => rows);
   byId("total").textContent = words ? `${limited.length ? "The first " : ""}${counted(found.length, "result")} in ${counted(named.length, "track")}` : "";
   byId("save-windows").hidden = !found.length;
-  byId("results").replaceChildren(...named.map(([name, rows]) => {
+  replaceKeepingFocus(byId("results"), named.map(([name, rows]) => {
     const more = limited.includes(name) ? " or more" : "";
     return el("section", { class: `result ${colourOf(name)}` },
       el("h2", {}, el("span", { class: "dot" }), dataText(name), el("span", { class: "minor" }, ` ${count(rows.length)}${more}`)),

@@ -1,6 +1,6 @@
 /** The list of narrations and annotations beside the video: those of now are lit and in view. */
 
-import { byId, clock, count, dataText, el } from "./dom.js";
+import { byId, clock, count, dataText, el, replaceKeepingFocus } from "./dom.js";
 
 const COLOURS = 8;
 const KINDS = ["narration pass 1", "narration pass 2", "nlq", "moments", "vq", "fho", "goalstep", "clips"];
@@ -47,7 +47,7 @@ export class SegmentList {
       const others = tracks.filter((track) => !isNarration(track)).map((track) => track.name);
       this.hidden = new Set(tracks.some(isNarration) ? others : []);
     }
-    this.chips.replaceChildren(...tracks.map((track) => this.chip(track)));
+    replaceKeepingFocus(this.chips, tracks.map((track) => this.chip(track)));
     this.list();
   }
 
@@ -59,9 +59,7 @@ export class SegmentList {
       click: () => {
         if (isListed) this.hidden.add(track.name);
         else this.hidden.delete(track.name);
-        const place = this.tracks.indexOf(track);
         this.show(this.tracks);
-        this.chips.children[place]?.focus();
       },
     }, el("span", { class: "dot" }), dataText(track.name), el("span", { class: "number" }, count(track.segments.length)));
   }
@@ -78,7 +76,8 @@ export class SegmentList {
     this.rows = segments.slice(0, SHOWN).map((segment) => ({ segment, element: this.row(segment) }));
     const more = segments.length - this.rows.length;
     const empty = this.tracks.length ? "Choose a track above." : "No annotations of this video have been read.";
-    this.place.replaceChildren(...(this.rows.length ? this.rows.map((row) => row.element) : [el("li", { class: "minor" }, empty)]));
+    const rows = this.rows.length ? this.rows.map((row) => row.element) : [el("li", { class: "minor" }, empty)];
+    replaceKeepingFocus(this.place, rows);
     if (more > 0) this.place.append(el("li", { class: "minor" }, `${count(more)} more. Choose fewer tracks to see them.`));
     this.moveTo(this.seconds);
   }
