@@ -34,7 +34,11 @@ _END_S = 30.0
 HELD_S = 10.0
 """How long others may hold an unmounted filesystem: programs that create a mount namespace copy
 all mounts, and usually drop them at once."""
-_BUSY_S = 1.0  # a program that exits may hold the mount a moment longer
+_BUSY_S = 5.0
+"""How long a mount may be busy without a program that stays: programs that exit, and those that
+look at all mounts, such as `ego4dfs status`, hold it for a moment."""
+_STAYS_S = 1.0
+"""A program that uses a mount for so long is named, and the mount stays."""
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
@@ -189,11 +193,15 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 
 def _unmount_or_raise(mountpoint: Path, *, lazy: bool, exclude: Process | None = None) -> None:
-    deadline = time.monotonic() + _BUSY_S
+    began = time.monotonic()
+    users: list[str] = []
+    stay: set[str] | None = None  # those who have used it each time
     while failure := umount(mountpoint, lazy=lazy):
-        # Programs may use the directory below the mount.
+        # Programs may use the directory below the mount, which fails with another error.
         users = programs_using(mountpoint, exclude=exclude.pid if exclude else 0)
-        if users or "busy" not in failure or time.monotonic() > deadline:
+        stay = {*users} if stay is None else stay & {*users}
+        waited = time.monotonic() - began
+        if waited > (_STAYS_S if stay else _BUSY_S) or not (users or "busy" in failure):
             break
         time.sleep(0.05)
     else:
