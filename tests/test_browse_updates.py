@@ -57,7 +57,11 @@ class AnnotationsReadLater:
 def without_narrations(page: Page) -> list[Route]:
     """Return the requests for the numbers of narrations, which wait until they are continued."""
     waiting: list[Route] = []
-    page.route("**/api/narrations*", lambda route: waiting.append(route))
+
+    def wait(route: Route) -> None:
+        waiting.append(route)
+
+    page.route("**/api/narrations*", wait)
     page.goto("")
     expect(page.locator(".card")).to_have_count(3)
     wait_until(lambda: page.wait_for_timeout(20) or waiting)
