@@ -181,6 +181,19 @@ def test_a_near_tier_that_sends_damaged_bytes_is_not_asked_for_a_while(
     assert vfs.session.metrics.near_failures <= 4
 
 
+def test_a_near_tier_that_sends_damaged_bytes_is_not_filled(near, node, files, filled, monkeypatch):
+    """The nodes would write everything again, each for the others, which cannot read it."""
+    monkeypatch.setattr(limits, "DEFAULT", replace(PATIENT, failures=2))
+    near.gateway.reset()
+    near.gateway.faults = Faults(flip_byte=True)
+    vfs = node("second", fill_near=True)
+    read_all(vfs, files)
+    written(vfs)
+    assert near.gateway.methods["PUT"] <= 4  # before the pause
+    assert vfs.status()["near"] == "failing"
+    assert vfs.status()["bytes_fetched"] <= TOTAL + 4 * MIB
+
+
 def test_damaged_chunks_are_replaced(near, node, files, filled, monkeypatch):
     monkeypatch.setattr(limits, "DEFAULT", replace(PATIENT, failures=100))
     for key in near.keys("chunks"):

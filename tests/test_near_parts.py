@@ -109,7 +109,7 @@ LIMITS = NearLimits(failures=2, pause_s=10, max_pause_s=25)
 def test_requests_pause_after_failures_in_a_row():
     clock = Clock()
     breaker = NearBreaker("reads", LIMITS, clock)
-    for outcome in (breaker.failed, lambda _: breaker.answered(), breaker.failed):
+    for outcome in (breaker.failed, lambda _: breaker.answered(has_bytes=False), breaker.failed):
         outcome("no answer")
         assert breaker.allows()
     breaker.failed("no answer")
@@ -131,9 +131,35 @@ def test_after_a_pause_one_request_is_sent_and_decides():
         breaker.failed("a")
     clock.now_s += 25
     assert breaker.allows()
-    breaker.answered()
+    breaker.answered(has_bytes=False)
     assert breaker.allows()
     breaker.failed("a")
+    assert breaker.allows()
+
+
+def test_damage_is_forgotten_once_right_bytes_have_arrived():
+    """An answer without bytes, as that to a HEAD, says nothing about the bytes of the others."""
+    clock = Clock()
+    breaker = NearBreaker("reads", LIMITS, clock)
+    breaker.failed("damage", is_damage=True)
+    breaker.answered(has_bytes=False)
+    breaker.failed("damage", is_damage=True)
+    for pause_s in (10, 20, 25):
+        assert breaker.is_open
+        clock.now_s += pause_s
+        assert breaker.allows()
+        breaker.answered(has_bytes=False)
+        assert breaker.allows()
+        breaker.failed("damage", is_damage=True)
+    clock.now_s += 25
+    assert breaker.allows()
+    breaker.answered(has_bytes=True)
+    breaker.failed("damage", is_damage=True)
+    assert not breaker.is_open
+    breaker.failed("damage", is_damage=True)
+    clock.now_s += 9
+    assert not breaker.allows()
+    clock.now_s += 1
     assert breaker.allows()
 
 

@@ -16,7 +16,9 @@ class NearBreaker:
     """Counts failures in a row, and pauses requests after `limits.failures` of them.
 
     After the pause one request is sent; its failure doubles the pause, and its success ends it.
-    Safe from several threads.
+    Damage is forgotten once right bytes have arrived: until then an answer without bytes, such as
+    "there is no such object", ends a pause, and the next failure begins a longer one. Safe from
+    several threads.
     """
 
     def __init__(
@@ -27,7 +29,9 @@ class NearBreaker:
         self._limits = limits
         self._clock = clock
         self._failures = 0
-        self._pause_s = 0.0  # while it is positive, requests pause
+        self._is_damaged = False  # nothing right has arrived since a damaged object
+        self._is_open = False
+        self._pause_s = 0.0  # the last pause, 0 if there was none since the last success
         self._retry_at_s = 0.0
         self._is_probing = False
         self._lock = threading.Lock()
@@ -35,33 +39,35 @@ class NearBreaker:
     @property
     def is_open(self) -> bool:
         """Whether requests pause."""
-        return self._pause_s > 0
+        return self._is_open
 
     def allows(self) -> bool:
         """Return whether a request may be sent now; after a pause, only one at a time may."""
-        if not self._pause_s:
+        if not self._is_open:
             return True
         with self._lock:
-            if self._pause_s and (self._is_probing or self._clock() < self._retry_at_s):
+            if self._is_open and (self._is_probing or self._clock() < self._retry_at_s):
                 return False
-            self._is_probing = self._pause_s > 0
+            self._is_probing = self._is_open
             return True
 
-    def answered(self) -> None:
-        """Record an answer in time."""
-        if not self._failures and not self._pause_s:
+    def answered(self, *, has_bytes: bool) -> None:
+        """Record an answer in time, and whether it has bytes, which are right."""
+        if not self._failures:
             return
         with self._lock:
-            was_open, self._pause_s = self.is_open, 0.0
-            self._failures, self._is_probing = 0, False
+            was_open, self._is_open, self._is_probing = self._is_open, False, False
+            if has_bytes or not self._is_damaged:
+                self._failures, self._pause_s, self._is_damaged = 0, 0.0, False
         if was_open:
             log.warning("near tier: %s work again", self._what)
 
-    def failed(self, reason: str) -> None:
-        """Record a failure."""
+    def failed(self, reason: str, *, is_damage: bool = False) -> None:
+        """Record a failure; `is_damage` if the bytes of an answer are wrong."""
         with self._lock:
             self._failures += 1
-            was_open = self.is_open
+            self._is_damaged |= is_damage
+            was_open = self._is_open
             if was_open and not self._is_probing:
                 return  # it was sent before the pause
             if not was_open and self._failures < self._limits.failures:
@@ -69,7 +75,7 @@ class NearBreaker:
             longer_s = max(self._limits.pause_s, 2 * self._pause_s)
             self._pause_s = min(longer_s, self._limits.max_pause_s)
             self._retry_at_s = self._clock() + self._pause_s
-            self._is_probing = False
+            self._is_open, self._is_probing = True, False
         if not was_open:
             text = "near tier: %s fail (%s); they pause, and S3 serves in their place"
             log.warning(text, self._what, reason)

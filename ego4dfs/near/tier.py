@@ -46,13 +46,24 @@ class NearTier:
         """Whether writes do not pause."""
         return not self._writes.is_open
 
+    @property
+    def is_fillable(self) -> bool:
+        """Whether it is worth while to fetch whole chunks for other nodes, and to write them.
+
+        It is not while reads pause: what is there would be written again, and other nodes probably
+        cannot read it either.
+        """
+        return self.accepts_writes and not self._reads.is_open
+
     def get(self, name: str) -> memoryview | None:
         """Return the content of an object; None if there is none, or if it is damaged.
 
         Raises NearFailed.
         """
         try:
-            content = self._timed(self._reads, partial(self._read, name))
+            content = self._timed(
+                self._reads, partial(self._read, name), has_bytes=lambda read: read is not None
+            )
         except Damaged:
             return None
         if content is not None:
@@ -71,7 +82,9 @@ class NearTier:
                 return found
             return Version(bytes(decoded(name, found.data)), found.etag)
 
-        found = self._timed(self._reads, request)
+        found = self._timed(
+            self._reads, request, has_bytes=lambda found: found is not None and bool(found.data)
+        )
         if found is not None and found.data is not None:
             self._metrics.add_bytes_from_near(len(found.data))
         return found
@@ -106,7 +119,13 @@ class NearTier:
         data = self.bucket.get(name, limit_s)
         return None if data is None else decoded(name, data)
 
-    def _timed(self, breaker: NearBreaker, request: Callable[[float], Result]) -> Result:
+    def _timed(
+        self,
+        breaker: NearBreaker,
+        request: Callable[[float], Result],
+        *,
+        has_bytes: Callable[[Result], bool] = lambda _: False,
+    ) -> Result:
         limit_s = min(self.limits.request_s, call_remaining_s())
         if limit_s <= 0 or not breaker.allows():
             raise NearFailed
@@ -117,7 +136,7 @@ class NearTier:
             self._failed(breaker, str(error))
             raise NearFailed from error
         except Damaged:
-            self._failed(breaker, "an object does not have its checksum")
+            self._failed(breaker, "an object does not have its checksum", is_damage=True)
             raise
         except BaseException:  # else a probe would never end
             self._failed(breaker, "a request ended by an exception")
@@ -125,13 +144,13 @@ class NearTier:
         if time.monotonic() - began_s > self.limits.slow_s:
             self._failed(breaker, f"an answer took more than {self.limits.slow_s:g} s")
         else:
-            breaker.answered()
+            breaker.answered(has_bytes=has_bytes(result))
             self._show_state()
         return result
 
-    def _failed(self, breaker: NearBreaker, reason: str) -> None:
+    def _failed(self, breaker: NearBreaker, reason: str, *, is_damage: bool = False) -> None:
         log.info("near tier: %s", reason)
-        breaker.failed(reason)
+        breaker.failed(reason, is_damage=is_damage)
         self._metrics.add_near_failure()
         self._show_state()
 

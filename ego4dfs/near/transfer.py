@@ -63,7 +63,7 @@ class Transfer:
                 self._deliver(chunk.start, data)
             elif self._has_failed:
                 far(range(self._position, self._stop), self._deliver)
-            elif self._fills and self._parts.tier.accepts_writes:
+            elif self._fills and self._parts.tier.is_fillable:
                 self._fill(far, self._missing(chunk))
             else:
                 last = self._missing(chunk)[-1]
