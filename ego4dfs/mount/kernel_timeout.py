@@ -11,7 +11,10 @@ log = logging.getLogger(__name__)
 
 SETTINGS = Path("/proc/sys/fs/fuse")
 _NAMES = ("default_request_timeout", "max_request_timeout")  # seconds; since Linux 6.14
-_RESERVE_S = 5.0
+_MIN_RESERVE_S = 5.0
+_RESERVED_SHARE = 0.25
+"""The kernel counts from when it made the request. On a machine that is short of CPU time it may
+take seconds until a worker has it, and until the answer of that worker is written."""
 
 
 def request_timeout_s() -> int | None:
@@ -28,7 +31,7 @@ def call_limit_s() -> float | None:
     timeout_s = request_timeout_s()
     if timeout_s is None:
         return None
-    limit_s = max(1.0, timeout_s - _RESERVE_S)
+    limit_s = max(1.0, timeout_s - max(_MIN_RESERVE_S, _RESERVED_SHARE * timeout_s))
     log.info("the kernel aborts mounts after %d s: calls end after %.0f s", timeout_s, limit_s)
     if limit_s < ANSWER_S:
         log.warning(
