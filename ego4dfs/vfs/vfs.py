@@ -7,6 +7,7 @@ this module knows what a path or an offset means.
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import sqlite3
@@ -33,6 +34,9 @@ from ego4dfs.vfs.video_facts import VideoFacts
 from ego4dfs.vfs.windows import HIDDEN_DIRECTORY, OpenWindow, Windows
 
 log = logging.getLogger(__name__)
+
+_LISTED_AT_ONCE = 1000
+"""Nodes and facts of so many names are in memory beside what is returned for all of them."""
 
 
 class VFS:
@@ -92,14 +96,15 @@ class VFS:
 
     def listdir_known(self, path: str) -> list[tuple[DirEntry, Stat | None]]:
         """Return the names with the attributes that are known without a HEAD request."""
-        children = list(self._children(path).items())  # once: nodes are made on access
-        urls = [child.url for _, child in children if isinstance(child, ObjectFile)]
-        known = self.session.facts.peek_many(urls)
         found = []
-        for name, child in children:
-            entry = _entry(name, child)
-            facts = known.get(child.url) if isinstance(child, ObjectFile) else None
-            found.append((entry, Stat.of(entry.inode, facts) if facts else None))
+        children = iter(self._children(path).items())  # nodes are made on access: some at a time
+        while some := list(itertools.islice(children, _LISTED_AT_ONCE)):
+            urls = [child.url for _, child in some if isinstance(child, ObjectFile)]
+            known = self.session.facts.peek_many(urls)
+            for name, child in some:
+                entry = _entry(name, child)
+                facts = known.get(child.url) if isinstance(child, ObjectFile) else None
+                found.append((entry, Stat.of(entry.inode, facts) if facts else None))
         return found
 
     def open(
