@@ -18,6 +18,7 @@ from ego4dfs.store import ObjectStore, aws_config_files, obstore_s3, region_cach
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.region_cache import Regions
 from kit.gateway import Gateway
+from kit.processes import wait_until
 
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
@@ -204,6 +205,22 @@ def test_aws_hosts_are_named_after_bucket_and_region(
     assert (config["endpoint"], config["virtual_hosted_style_request"]) == (endpoint, on_host)
 
 
+class CountingLock:
+    """A lock that counts how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._counting, self._lock = threading.Lock(), threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._counting:
+            self.count += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 @pytest.mark.fault(
     area="network",
     fault="the request for a bucket's region gets no answer, and many readers need it",
@@ -223,16 +240,10 @@ def test_threads_that_wait_for_one_answer_share_its_failure(
 
     monkeypatch.setattr(NetworkSettings, "head", head)
     where = Regions("", lambda: "", Metrics())
-    ready = threading.Barrier(17)  # so that no thread begins after the answer
-
-    def region() -> str:
-        ready.wait(60)
-        return where.of("bucket")
-
+    where._gates["bucket"] = entries = CountingLock()
     with ThreadPoolExecutor(16) as pool:
-        answers = [pool.submit(region) for _ in range(16)]
-        ready.wait(60)
-        time.sleep(0.3)
+        answers = [pool.submit(where.of, "bucket") for _ in range(16)]
+        wait_until(lambda: entries.count == 16)  # so that no thread begins after the answer
         gate.set()
         assert all(isinstance(answer.exception(30), StoreUnavailable) for answer in answers)
     assert len(urls) == 1
