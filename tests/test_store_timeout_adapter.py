@@ -73,10 +73,15 @@ def test_the_end_of_an_object_arrives_in_pieces():
     assert {found.facts.etag} == {mirror.head(URL).etag}
 
 
-def test_pieces_grow_while_they_are_fast_and_shrink_when_one_is_late(hanging):
+def test_pieces_grow_while_they_are_fast(monkeypatch):
+    monkeypatch.setattr(timeout_adapter, "ATTEMPT_S", 180.0)
+    monkeypatch.setattr(timeout_adapter, "_FAST_S", 60.0)
     mirror = TimeoutAdapter(CountingStore({URL: DATA * 4}))
     mirror.read_range(URL, 0, len(DATA) * 4)
-    assert mirror._piece_bytes > timeout_adapter.FIRST_BYTES
+    assert mirror._piece_bytes == 8 * timeout_adapter.FIRST_BYTES
+
+
+def test_pieces_shrink_when_one_is_late(hanging):
     late = TimeoutAdapter(hanging)
     with pytest.raises(StoreUnavailable):
         late.read_range(URL, 0, len(DATA))
@@ -101,6 +106,7 @@ def test_the_number_of_calls_that_hang_is_limited(hanging, monkeypatch):
         mirror.head(URL)
     hanging.gate.set()
     wait_until(lambda: mirror._calls._value == 2)
+    monkeypatch.setattr(timeout_adapter, "ATTEMPT_S", 60.0)
     assert mirror.head(URL).size == len(DATA)
 
 
