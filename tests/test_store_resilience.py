@@ -34,6 +34,7 @@ from ego4dfs.store import (
 )
 from ego4dfs.store.classify import PAST_END
 from kit.gateway import Faults, Gateway
+from kit.processes import wait_until
 
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
@@ -160,11 +161,11 @@ def test_a_stalled_connection_times_out(
 def test_a_slow_answer_that_continues_does_not_time_out(
     store: ObjectStore, gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit is on each silence, not on the whole answer."""
-    monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(s3fs_s3, "READ_TIMEOUT_S", 0.5)
-    gateway.faults.piece_bytes = len(DATA) // 8
-    gateway.faults.bytes_per_s = len(DATA)
+    """The limit is on each silence, not on the whole answer, which takes 4 s."""
+    monkeypatch.setattr(obstore_s3, "READ_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(s3fs_s3, "READ_TIMEOUT_S", 3.0)
+    gateway.faults.piece_bytes = len(DATA) // 32
+    gateway.faults.bytes_per_s = len(DATA) // 4
     assert bytes(store.read_range(url, 0, len(DATA)).data) == DATA
     assert gateway.methods == {"GET": 1}
 
@@ -237,8 +238,12 @@ def test_no_more_requests_at_once_than_allowed(
 ) -> None:
     store = opened(endpoint_url=gateway.url, transport=transport, limits=StoreLimits(concurrency=3))
     gateway.faults.latency_s = 0.05
+    gateway.faults.gate = threading.Event()
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda start: store.read_range(url, start, start + 1), range(30)))
+        reads = pool.map(lambda start: store.read_range(url, start, start + 1), range(30))
+        wait_until(lambda: gateway.concurrent == 3)
+        gateway.faults.gate.set()
+        assert len(list(reads)) == 30
     assert gateway.methods == {"GET": 30}
     assert gateway.peak == 3
 
@@ -271,12 +276,11 @@ def test_one_probe_finds_a_server_that_is_available_again(
     metrics: Metrics,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(breaker, "OPEN_S", 0.2)
+    monkeypatch.setattr(breaker, "OPEN_S", 0.0)  # the next request is a probe
     gateway.stop()
     with pytest.raises(StoreUnavailable):
         store.head(url)
     gateway.start()
-    time.sleep(0.3)
     assert store.head(url).size == len(DATA)
     assert not metrics.offline
     assert store.head(url).size == len(DATA)
@@ -291,11 +295,11 @@ def test_a_failing_probe_is_one_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """During an outage each probe is one attempt and not five."""
-    monkeypatch.setattr(breaker, "OPEN_S", 0.2)
+    monkeypatch.setattr(breaker, "OPEN_S", 0.0)  # the next request is a probe
     gateway.stop()
     with pytest.raises(StoreUnavailable):
         store.head(url)
-    time.sleep(0.3)
+    monkeypatch.setattr(breaker, "OPEN_S", 600.0)
     with pytest.raises(StoreUnavailable):
         store.head(url)
     assert metrics.requests["head"] == 6
