@@ -261,6 +261,7 @@ def test_a_process_that_never_returns_is_killed_and_named(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str
 ) -> None:
     monkeypatch.setattr(aws_credential_chain, "CREDENTIALS_S", 0.5)
+    monkeypatch.setattr(aws_credential_chain, "FAILURE_KEPT_S", 600.0)
     script, pids = tmp_path / "hangs", tmp_path / "pids"
     script.write_text(f"#!/bin/sh\necho $$ >> {pids}\nsleep 300 &\necho $! >> {pids}\nwait\n")
     script.chmod(0o755)
@@ -271,6 +272,13 @@ def test_a_process_that_never_returns_is_killed_and_named(
             "source_profile = base\n"
         )
     aws.config(text)
+    true = aws_credential_chain._BoundedProcess.communicate
+
+    def communicate(run: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+        wait_until(lambda: pids.exists() and pids.read_text().count("\n") == 2)
+        return true(run)
+
+    monkeypatch.setattr(aws_credential_chain._BoundedProcess, "communicate", communicate)
     found = Credentials("p")
     for _ in range(3):  # not waited for again by each object
         with pytest.raises(StoreUnavailable, match="credential_process hangs did not end") as e:
