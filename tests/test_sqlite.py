@@ -196,10 +196,10 @@ def test_fork_lock_is_free_between_two_attempts(two):
     waiting = threading.Thread(
         target=retry_while_locked,
         args=(lambda: ours.execute("CREATE TABLE t (v)"),),
-        kwargs={"wait_s": 5},
+        kwargs={"wait_s": 120},
     )
     waiting.start()
-    assert sqlite.fork_lock.acquire(timeout=2)
+    assert sqlite.fork_lock.acquire(timeout=60)
     other.execute("COMMIT")
     sqlite.fork_lock.release()
     waiting.join()
@@ -266,5 +266,5 @@ def test_a_connection_that_cannot_be_closed_does_not_prevent_a_fork(caplog):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert set(closed) >= set(owners)
     assert "was not closed before a fork" in caplog.text
-    assert sqlite.fork_lock.acquire(timeout=1)
+    assert sqlite.fork_lock.acquire(timeout=60)
     sqlite.fork_lock.release()

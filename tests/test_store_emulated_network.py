@@ -120,7 +120,7 @@ def test_closing_ends_the_waits():
     thread = threading.Thread(target=request)
     thread.start()
     network.close()
-    thread.join(5)
+    thread.join(60)
     assert ended == [True]
 
 
