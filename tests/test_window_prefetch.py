@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ego4dfs.api import window_prefetch
 from ego4dfs.api.window_prefetch import prefetched
 from ego4dfs.errors import StoreUnavailable
 from kit.data import MIB
@@ -144,17 +145,20 @@ def test_a_closed_iterator_reads_nothing_more():
     assert files.read_numbers == [0]
 
 
-def test_a_read_that_is_under_way_ends_after_a_piece():
+def test_a_read_that_is_under_way_ends_after_a_piece(monkeypatch):
     files = Files(size=100 * MIB)
     files.held = {1}
     found = prefetched(range(2), files.open, ahead=1, max_bytes=1000 * MIB)
     assert next(found) == 0
     wait_until(lambda: files.reading)
-    before = files.pieces
-    opening = threading.Timer(0.2, files.gate.set)
-    opening.start()
+    before, close = files.pieces, window_prefetch._Reads.close
+
+    def closed(reads: window_prefetch._Reads) -> None:
+        close(reads)
+        files.gate.set()
+
+    monkeypatch.setattr(window_prefetch._Reads, "close", closed)
     found.close()  # waits for the read
-    opening.join()
     assert files.pieces == before + 1
 
 
