@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ego4dfs import session
 from ego4dfs.blocks import BLOCK_SIZE, part_extents
 from ego4dfs.cache import blockfile
 from ego4dfs.demo.server import S3Server
@@ -355,16 +357,28 @@ def test_a_dataset_that_fails_is_requested_again_after_a_pause(
 
 
 def test_a_slow_disk_may_use_the_time_until_the_end(vfs, top, monkeypatch):
-    write, written = blockfile.write, []
+    """That which the other parts of the session leave, and not only the least time of a cache."""
+    monkeypatch.setattr(session, "CLOSE_S", 120.0)
+    monkeypatch.setattr(session, "_DISK_S", 60.0)
+    monkeypatch.setattr(session, "CLOSE_WAIT_S", 0.0)
+    write, written, closing = blockfile.write, [], threading.Event()
 
     def slow(path, key, data) -> None:
-        time.sleep(0.35)
+        assert closing.wait(60)
+        time.sleep(0.1)
         write(path, key, data)
         written.append(key)
 
     monkeypatch.setattr(blockfile, "write", slow)
     for name in ("05.json", "20.json", "11.json", "28.json", "02.json"):
         vfs.read(vfs.open(f"{top}/{name}"), 0, 100)
+    close = vfs.session.cache.close
+
+    def closed(timeout_s) -> None:
+        closing.set()
+        close(timeout_s)
+
+    monkeypatch.setattr(vfs.session.cache, "close", closed)
     vfs.close()
     assert len(written) == 5
 
