@@ -19,6 +19,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 
 from ego4dfs.runtime import range_locks
+from kit import url_process
 from kit.data import MIB, seeded
 from kit.processes import wait_until
 
@@ -34,8 +35,8 @@ Start = Callable[..., subprocess.Popen[str]]
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
     """On a busy machine another process may take longer than one waits for it."""
-    monkeypatch.setattr(range_locks, "WAIT_S", 60.0)
-    monkeypatch.setattr(range_locks, "NAME_WAIT_S", 60.0)
+    monkeypatch.setattr(range_locks, "WAIT_S", url_process.PATIENT_S)
+    monkeypatch.setattr(range_locks, "NAME_WAIT_S", url_process.PATIENT_S)
 
 
 @pytest.fixture

@@ -14,11 +14,16 @@ import sys
 
 import fsspec
 
+from ego4dfs.runtime import range_locks
+
+PATIENT_S = 60.0
+"""How long to wait for another process, which is slow on a busy machine."""
 PIECE = 1 << 20
 
 
 def main() -> None:
     version, path, *how = sys.argv[1:]
+    range_locks.WAIT_S = range_locks.NAME_WAIT_S = PATIENT_S
     fs = fsspec.filesystem("ego4d", version=version, datasets=["full_scale"], metadata=False)
     fs.isdir("")
     print("ready", flush=True)
