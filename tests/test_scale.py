@@ -66,12 +66,19 @@ def mounts(tmp_path, libfuse) -> Iterator[Mounts]:
 
 
 def fetched(root: Path) -> int:
-    """Return the bytes fetched so far, after read-ahead has ended."""
-    before, now = -1, status(root)["bytes_fetched"]
-    while now != before:
+    """Return the bytes fetched so far, after read-ahead has ended: no request runs or follows."""
+    before: tuple[int, int] | None = None
+    while (now := sent_and_ended(root)) != before or now[0] > now[1]:
+        before = now
         time.sleep(0.5)
-        before, now = now, status(root)["bytes_fetched"]
-    return now
+    return status(root)["bytes_fetched"]
+
+
+def sent_and_ended(root: Path) -> tuple[int, int]:
+    """Return how many requests a mount has sent, and how many of them have ended."""
+    found = status(root)
+    ended = sum(count for results in found["results"].values() for count in results.values())
+    return sum(found["requests"].values()), ended
 
 
 def look(root: Path, name: str, offset: int, size: int) -> int:
