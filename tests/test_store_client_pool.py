@@ -46,7 +46,9 @@ def test_dead_connections_are_replaced_by_new_ones_after_the_first_time_out(
     opened: Callable[..., ObjectStore],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_pool, "FIRST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client_pool, "FIRST_TIMEOUT_S", 2.0)
+    # On a busy machine a first response may be slow: the client would be replaced because of that.
+    monkeypatch.setattr(ClientPool, "answered", lambda *_: None)
     url = bucket.put("a.bin", DATA)
     store = opened(endpoint_url=gateway.url, transport=transport)
     timed_out: list[str] = []
