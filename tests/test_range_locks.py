@@ -108,9 +108,17 @@ def test_without_a_directory_or_ofd_locks_nobody_waits(tmp_path, path, monkeypat
     other.close()
 
 
-def test_a_name_is_awaited_and_the_second_is_told_so(path):
+def test_a_name_is_awaited_and_the_second_is_told_so(path, monkeypatch):
     one, other = RangeLocks(path), RangeLocks(path)
     found: list[bool] = []
+    locked: list[bool] = []
+    acquire = other.acquire
+
+    def recorded(start: int, length: int = 1) -> bool:
+        locked.append(acquire(start, length))
+        return locked[-1]
+
+    monkeypatch.setattr(other, "acquire", recorded)
 
     def hold() -> None:
         with other.held("manifest") as was_held:
@@ -120,9 +128,10 @@ def test_a_name_is_awaited_and_the_second_is_told_so(path):
         assert not was_held
         thread = threading.Thread(target=hold)
         thread.start()
-        thread.join(0.1)
+        wait_until(lambda: len(locked) > 1)
         assert found == []
-    thread.join(30)
+    thread.join(60)
+    assert not any(locked[:-1])
     assert found == [True]
     assert one.acquire(0, 2**62), "a name stays locked"
     one.close()
