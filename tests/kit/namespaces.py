@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from shutil import which
 
@@ -115,7 +116,8 @@ class Namespace:
     def close(self) -> None:
         """End everything in it."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not self.processes())
         self._keeper.kill()
         self._keeper.wait()
