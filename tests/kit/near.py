@@ -19,7 +19,7 @@ from kit.gateway import Gateway
 
 BUCKET = "near"
 PROFILE = "lab"
-PATIENT = NearLimits(request_s=30, slow_s=30)
+PATIENT = NearLimits(request_s=30, slow_s=30, lease_s=60, flush_s=30)
 """Limits for tests that count requests on a machine that may be busy."""
 
 _numbers = itertools.count()
