@@ -41,6 +41,7 @@ from ego4dfs.store import ObjectFacts
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.guides import examples, run_example
+from kit.own_process import descriptors_below
 from kit.prefetch import data_of, tree
 from kit.processes import wait_until
 from kit.server import environment
@@ -490,7 +491,7 @@ def test_a_shard_whose_directory_is_removed_in_part_loses_no_record(tmp_path, mo
     with monkeypatch.context() as patch:
 
         def remove_some(directory):
-            assert not _open_files_below(directory)
+            assert not descriptors_below(directory)
             (directory / "journal.sqlite").unlink(missing_ok=True)
             raise OSError(39, "Directory not empty")
 
@@ -502,11 +503,6 @@ def test_a_shard_whose_directory_is_removed_in_part_loses_no_record(tmp_path, mo
     with closing(open_whole(state)) as whole:
         assert [path for path, _ in whole.records()] == ["a"]
     assert not list(state.glob("shard-*"))
-
-
-def _open_files_below(directory: Path) -> list[str]:
-    found = (os.readlink(one) for one in Path("/proc/self/fd").iterdir() if one.exists())
-    return [path for path in found if path.startswith(f"{directory}/")]
 
 
 ITEMS = {
@@ -586,7 +582,7 @@ def test_a_shard_that_cannot_begin_can_be_begun_again_by_the_same_process(
         broken.setattr(f"ego4dfs.copies.journal.{call}", fail)
         with pytest.raises(JournalError, match="disk I/O error"):
             ShardJournal(state, 0, 2, paths)
-    assert not _open_files_below(state)
+    assert not descriptors_below(state)
     with closing(ShardJournal(state, 0, 2, paths)) as journal:
         assert [path for path, _ in journal.records()] == ["a"]
 
