@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
 from ego4dfs.cache import blockcache, blockfile, index
 from ego4dfs.errors import CacheError
 from kit.cache import UNIT, PutResults, bytes_of, got, key_of, open_cache, put
+from kit.clock import Clock
 from kit.locked_sqlite import locked
-from kit.processes import wait_until
 
 
 @pytest.fixture(autouse=True)
 def briefly(monkeypatch):
     monkeypatch.setattr(index, "WRITE_LOCK_WAIT_S", 0.3)
-    monkeypatch.setattr(index, "LOCKED_S", 0.5)
     monkeypatch.setattr(index, "COMMAND_LOCK_WAIT_S", 0.5)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """The time by which an index that was found locked counts as locked."""
+    made = Clock()
+    monkeypatch.setattr(index, "time", SimpleNamespace(monotonic=made))
+    return made
 
 
 def database(cache_dir):
@@ -39,7 +46,7 @@ def put_unstored(cache, number: int) -> None:
     deadline="0.1 s, at most once in 3 s",
 )
 @pytest.mark.parametrize("against", ["writers", "all"])
-def test_hits_and_usage_do_not_wait_for_a_process_that_locks_the_index(tmp_path, against):
+def test_hits_and_usage_do_not_wait_for_a_process_that_locks_the_index(tmp_path, clock, against):
     cache = open_cache(tmp_path)
     put(cache, 1, 2)
     assert got(cache, 1) == bytes_of(key_of(1), UNIT)
@@ -52,25 +59,25 @@ def test_hits_and_usage_do_not_wait_for_a_process_that_locks_the_index(tmp_path,
             assert got(cache, 2) == bytes_of(key_of(2), UNIT)
             assert cache.usage().used_bytes == before.used_bytes
             assert cache.readahead.current() is not None
-            time.sleep(0.01)
         unstored.join()
         assert cache.usage().is_locked
         put_unstored(cache, 4)
-    wait_until(lambda: not cache.usage().is_locked)
-    time.sleep(0.5)
+    assert cache.usage().is_locked
+    clock.now_s += index.LOCKED_S
+    assert not cache.usage().is_locked
     put(cache, 5)
     assert got(cache, 5) == bytes_of(key_of(5), UNIT)
     cache.close()
 
 
-def test_the_order_of_use_is_recorded_after_the_lock_is_released(tmp_path):
+def test_the_order_of_use_is_recorded_after_the_lock_is_released(tmp_path, clock):
     cache = open_cache(tmp_path)
     put(cache, 1)
     with locked(database(tmp_path)):
         assert got(cache, 1)
         cache._writer.flush_touched()
         assert key_of(1) in cache._writer.touched
-    time.sleep(0.5)
+    clock.now_s += index.LOCKED_S
     cache._writer.flush_touched()
     assert not cache._writer.touched
     cache.close()

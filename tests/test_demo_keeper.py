@@ -10,6 +10,7 @@ import pytest
 
 from ego4dfs.demo import keeper
 from ego4dfs.errors import Ego4DError
+from kit.processes import wait_until
 
 WORK = (
     "import time\n"
@@ -28,6 +29,7 @@ def running(directory, program):
         command = [sys.executable, "-c", program]
         process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
     try:
+        wait_until((directory / "media/x").exists)  # Python starts slowly on a busy machine
         yield process
     finally:
         process.kill()
@@ -45,7 +47,7 @@ def test_the_command_waits_for_a_slow_keeper_and_shows_its_last_line(tmp_path, m
 def test_a_keeper_without_progress_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(keeper, "STALL_S", 0.3)
     with (
-        running(tmp_path, "import time; time.sleep(60)") as process,
+        running(tmp_path, "import time; open('media/x', 'ab'); time.sleep(60)") as process,
         pytest.raises(Ego4DError, match="made no progress"),
     ):
         keeper._await(tmp_path, process)

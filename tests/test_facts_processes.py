@@ -16,8 +16,9 @@ import pytest
 
 from ego4dfs.errors import AccessDenied, ObjectMissing, StoreUnavailable
 from ego4dfs.facts import FactsIndex
-from ego4dfs.runtime.range_locks import LockWait, RangeLocks
+from ego4dfs.runtime.range_locks import RangeLocks
 from kit.fakes import CountingStore, StallingStore
+from kit.lock_waits import waiting_threads
 from kit.processes import wait_until
 
 pytestmark = pytest.mark.first_pass
@@ -66,14 +67,7 @@ def test_a_refusal_that_comes_during_the_wait_is_that_of_all_processes(
     store = StallingStore()
     store.fail(refusal("no", url=URL))
     indexes = [open_index(store) for _ in range(3)]
-    waiting: set[int] = set()
-    pause = LockWait.pause
-
-    def counted_pause(wait: LockWait) -> bool:
-        waiting.add(threading.get_ident())
-        return pause(wait)
-
-    monkeypatch.setattr(LockWait, "pause", counted_pause)
+    waiting = waiting_threads(monkeypatch)
     with ThreadPoolExecutor(3) as pool:
         found = [pool.submit(index.get, URL, refusal_valid_s=valid_s) for index in indexes]
         wait_until(lambda: len(waiting) == 2)
@@ -149,12 +143,10 @@ def test_a_stat_waits_for_the_sweep_of_another_process(open_index, monkeypatch):
     first, second = open_index(store), open_index(store)
     first.sweep(MANY)
     wait_until(lambda: len(store.heads) == 96)
-    waits = threading.Event()
-    pause = LockWait.pause
-    monkeypatch.setattr(LockWait, "pause", lambda wait: waits.set() or pause(wait))
+    waiting = waiting_threads(monkeypatch)
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(second.get, next(iter(MANY)))
-        assert waits.wait(60)
+        wait_until(lambda: waiting)
         store.gate.set()
         assert found.result(60) == store.facts_of(next(iter(MANY)))
     assert swept(first)

@@ -21,6 +21,8 @@ from ego4dfs.store.etag import is_md5
 from ego4dfs.store.fsspec_mirror import FsspecMirror
 from ego4dfs.store.s3_url import mirror_path
 from kit.fakes import CountingStore, FailingStore, StallingStore
+from kit.lock_waits import waiting_threads
+from kit.processes import wait_until
 
 MANIFEST = b"video_uid,s3_path\na,s3://b/a\n"
 DAMAGED = MANIFEST.replace(b"s3://b/a", b"s3://b/X")
@@ -328,19 +330,13 @@ def test_a_manifest_that_was_imported_is_asked_for(tmp_path, store):
     assert len(store.reads) == 1
 
 
-def test_those_that_ask_at_the_same_moment_share_one_request(tmp_path):
+def test_those_that_ask_at_the_same_moment_share_one_request(tmp_path, monkeypatch):
     store = StallingStore({manifest_url("v2", "clips"): MANIFEST})
-    ready = threading.Barrier(4)  # so that no thread begins after the answer
-
-    def fetch(keeper):
-        ready.wait(60)
-        return keeper.fetch("v2", "clips")
-
+    waiting = waiting_threads(monkeypatch)
     with ThreadPoolExecutor(4) as pool:
         keepers = [ManifestCache(tmp_path, store) for _ in range(4)]
-        found = [pool.submit(fetch, keeper) for keeper in keepers]
-        assert store.requested.wait(60)
-        time.sleep(0.2)
+        found = [pool.submit(keeper.fetch, "v2", "clips") for keeper in keepers]
+        wait_until(lambda: len(waiting) == 3)  # so that no thread begins after the answer
         store.gate.set()
         assert {one.result(60).content for one in found} == {MANIFEST}
     assert len(store.reads) == 1
