@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from kit.processes import wait_until
 from kit.web import Client
+
+WAIT_MS = 60_000
+"""How long the browser may take for anything on a busy machine."""
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
         yield browser
@@ -33,7 +37,7 @@ def page_of(chromium: Browser, client: Client, expected: str = "-") -> Iterator[
     context = chromium.new_context(
         base_url=f"{base}browse/", viewport={"width": 1280, "height": 900}
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.on(
         "console", lambda one: found.append(one.text) if one.type in ("error", "warning") else None
@@ -45,6 +49,7 @@ def page_of(chromium: Browser, client: Client, expected: str = "-") -> Iterator[
         lambda one: None if one.url.startswith((base, "blob:")) else found.append(one.url),
     )
     yield page
+    page.unroute_all(behavior="ignoreErrors")  # a request may have come just now
     context.close()
     assert [text for text in found if not text.startswith(expected)] == []
 
