@@ -32,7 +32,7 @@ class Child:
             os.close(done)
             return
         try:
-            signal.alarm(20)
+            signal.alarm(120)
             for step in steps:
                 os.read(orders, 1)
                 step()

@@ -40,10 +40,10 @@ def test_the_limit_is_read_from_the_kernel(
 
 
 def test_a_deadline_is_not_after_the_end_of_the_call():
-    with call_within(1.0):
-        assert Deadline.after(40.0).remaining_s <= 1.0 < Deadline.after(40.0).remaining_s + 0.5
-        assert call_remaining_s() <= 1.0
-    assert Deadline.after(40.0).remaining_s > 39.0
+    with call_within(100.0):
+        assert 50.0 < Deadline.after(4000.0).remaining_s <= 100.0
+        assert call_remaining_s() <= 100.0
+    assert Deadline.after(4000.0).remaining_s > 3000.0
 
 
 def test_a_call_within_another_ends_with_the_earlier_one():

@@ -96,7 +96,7 @@ def test_a_signal_unmounts_a_mount_in_the_foreground(mount, arguments, tmp_path,
     with foreground(mount, tmp_path, libfuse, *arguments) as (process, mountpoint):
         assert "narration.json" in os.listdir(mountpoint / arguments[1] / "annotations")
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         assert out == f"Ego4D is at {mountpoint}; Ctrl-C unmounts it.\n"
         assert "Traceback" not in err
@@ -108,7 +108,7 @@ def test_a_mount_in_the_foreground_ends_when_it_is_unmounted(
 ):
     with foreground(mount, tmp_path, libfuse, *arguments) as (process, mountpoint):
         cli("unmount", str(mountpoint))
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def killed(mount, arguments):
