@@ -23,10 +23,11 @@ from ego4dfs.mount.operations import Operations
 
 def counted(name):
     call = getattr(Operations, name)
-    def count(*arguments, **keywords):
-        with open(sys.argv[1], "a") as calls:
-            calls.write(name + "\\n")
-        return call(*arguments, **keywords)
+    def count(operations, path, *arguments, **keywords):
+        if "/clips" in path:  # other tests look at the status of all mounts
+            with open(sys.argv[1], "a") as calls:
+                calls.write(name + "\\n")
+        return call(operations, path, *arguments, **keywords)
     return count
 
 for name in ("getattr", "getxattr", "names", "readdir"):
