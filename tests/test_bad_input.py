@@ -14,7 +14,7 @@ from ego4dfs.demo.server import S3Server
 from kit.cli import complaint, run_cli, without
 from kit.gateway import Gateway
 from kit.mounts import Mounts, is_mounted
-from kit.processes import processes_with
+from kit.processes import processes_with, wait_until
 from kit.server import SHARING, Release, environment
 
 pytestmark = pytest.mark.fuse
@@ -74,7 +74,7 @@ def refused(place: Place, *arguments: str, code: int, **changes: str) -> str:
     output = complaint(done)
     assert done.returncode == code, output
     assert not any(is_mounted(path) for path in place.names.values())
-    assert processes_with(str(place.path)) == []
+    wait_until(lambda: processes_with(str(place.path)) == [])  # the background one ends last
     return output.replace(str(place.path), "")
 
 

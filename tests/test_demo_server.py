@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pytest
 from ego4dfs.demo import ports
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.sigv4_client import Identity, request
-from kit.processes import is_running, wait_until
+from kit.processes import is_running, open_descriptors, wait_until
 
 BODY = b"0123456789" * 100
 
@@ -55,15 +54,11 @@ def refusal(call: Any, **arguments: Any) -> int:
 
 def listeners(pid: int) -> set[tuple[str, int]]:
     """Return (address in the kernel's hexadecimal, port) of every TCP socket `pid` listens on."""
-    inodes = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            inodes.add(str(link.readlink()))
-    found = set()
+    links, found = set(open_descriptors(pid)), set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             cells = line.split()
-            if cells[3] == "0A" and f"socket:[{cells[9]}]" in inodes:
+            if cells[3] == "0A" and f"socket:[{cells[9]}]" in links:
                 address, port = cells[1].split(":")
                 found.add((address, int(port, 16)))
     return found

@@ -159,15 +159,19 @@ def test_a_window_of_two_seconds_fetches_a_small_part_of_a_video(
 
 
 def settled(root: Path) -> int:
-    """Return the bytes fetched once none are under way."""
-    seen: list[int] = []
+    """Return the bytes fetched once no request is under way, and none follows."""
+    still: list[int] = []
 
     def is_still() -> bool:
-        seen.append(status(root)["bytes_fetched"])
-        return len(seen) > 10 and len(set(seen[-10:])) == 1
+        found = status(root)
+        ended = {kind: one["buckets"]["+Inf"] for kind, one in found["durations"].items()}
+        if found["requests"] != ended or still[-1:] != [found["bytes_fetched"]]:
+            still.clear()
+        still.append(found["bytes_fetched"])
+        return len(still) > 10
 
     wait_until(is_still)
-    return seen[-1]
+    return still[-1]
 
 
 def test_features_are_those_of_a_copy_read_whole_or_mapped(theatre):

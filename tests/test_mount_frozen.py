@@ -71,7 +71,7 @@ def test_status_names_a_stopped_mount_and_shows_the_others(cli, mount, arguments
 def test_a_stopped_mount_is_unmounted_and_its_process_is_named(cli, mount, arguments, how):
     root = mount(*arguments)
     with frozen(root) as pid:
-        done = cli("unmount", *how, str(root), check=False, timeout=20)
+        done = cli("unmount", *how, str(root), check=False)
         assert done.returncode == 5
         assert f"is unmounted, but its process {pid} is stopped" in complaint(done)
         assert f"`kill -CONT {pid}` lets it exit" in done.stderr
@@ -104,7 +104,7 @@ def test_copies_into_a_stopped_mount_are_refused_at_once(cli, mount, arguments):
     root = mount(*arguments)
     with frozen(root):
         for command in (["prefetch", "-y", "-o"], ["verify", "--offline", "-o"]):
-            done = cli(*command, str(root), *arguments, check=False, timeout=30)
+            done = cli(*command, str(root), *arguments, check=False)
             assert done.returncode == 5
             assert f"an ego4dfs is mounted at {root}" in complaint(done)
 
@@ -113,7 +113,7 @@ def test_a_mountpoint_below_a_stopped_mount_is_refused_in_time(cli, mount, argum
     root = mount(*arguments)
     with frozen(root):
         for command in ("mount", "unmount", "status"):
-            done = cli(command, str(root / "not looked up yet" / "x"), check=False, timeout=20)
+            done = cli(command, str(root / "not looked up yet" / "x"), check=False)
             assert done.returncode == 5
             assert "does not answer" in complaint(done)
 
@@ -198,6 +198,8 @@ def test_another_mount_namespace_that_uses_a_mount_is_named(mount, arguments, mo
     pid = status(root)["pid"]
     line = "echo ready; exec sleep 600"
     with held(*unshare("private", keep=root), "sh", "-c", line) as holder:
+        comm = Path(f"/proc/{holder.pid}/comm")
+        wait_until(lambda: comm.read_text() == "sleep\n")
         with pytest.raises(MountError) as caught:
             unmount(root)
         text = str(caught.value)

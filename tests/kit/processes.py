@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def processes_with(word: str) -> list[int]:
         except OSError:
             continue
     return [pid for pid in found if pid != os.getpid() and is_running(pid)]
+
+
+def open_descriptors(pid: int | str = "self") -> Iterator[str]:
+    """Yield what the open descriptors of a process are: paths of files, `socket:[inode]`, pipes."""
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):  # closed meanwhile, such as the one that lists them
+            yield os.readlink(f"/proc/{pid}/fd/{entry}")
 
 
 def wait_until(holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
