@@ -261,7 +261,7 @@ def test_uids_come_from_a_file(uid_file):
     assert resolve({"video_uid_file": uid_file}, environ={}).video_uids == ("aaa", "bbb", "ccc")
 
 
-@pytest.mark.parametrize("content", [b"", b" \n\t"])
+@pytest.mark.parametrize("content", [b"", b" \n\t", b",\n"])
 def test_an_empty_uid_file_is_refused(tmp_path, content):
     path = tmp_path / "uids"
     path.write_bytes(content)
@@ -292,6 +292,35 @@ def test_an_empty_list_of_uids_does_not_exclude_a_file_of_uids(config_file, uid_
     ordered = {first: content.pop(first), **content}
     given = {"config_path": config_file(ordered)}
     assert resolve(given, environ={}).video_uids == ("aaa", "bbb", "ccc")
+
+
+LISTS = (
+    *("datasets", "benchmarks", "universities", "video_uids", "clip_uids", "splits"),
+    *("annotations", "include", "exclude"),
+)
+
+
+@pytest.mark.parametrize("value", ["", " ", ",", [""], [" ", ","], ("",)])
+@pytest.mark.parametrize("key", LISTS)
+def test_a_list_without_a_word_does_not_select_everything(key, value):
+    """It is that of an unset variable: `--video_uids "$UID"` would fetch all videos."""
+    text, hint = refused(**{key: value})
+    assert text == f"argument {key}: expected a word, got {value!r}"
+    assert hint == "name one, or leave out the option"
+
+
+def test_a_list_without_a_word_in_a_config_file_is_refused(config_file):
+    path = config_file({"video_uids": [""]})
+    text, _ = refused(config_path=path)
+    assert text == f"\"video_uids\" in {path}: expected a word, got ['']"
+
+
+def test_an_empty_name_of_a_config_file_is_refused():
+    assert refused(config_path="")[0] == "--config_path: expected a path, got ''"
+
+
+def test_an_empty_variable_names_no_config_file():
+    assert resolve(environ={"EGO4DFS_CONFIG_PATH": ""}) == Config()
 
 
 # Names

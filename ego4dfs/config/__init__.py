@@ -221,7 +221,7 @@ def resolve(
     environ = os.environ if environ is None else environ
     given = {key: value for key, value in (given or {}).items() if value is not None}
     layers = [
-        _from_file(given.pop("config_path", environ.get("EGO4DFS_CONFIG_PATH", ""))),
+        _from_file(given.pop("config_path", environ.get("EGO4DFS_CONFIG_PATH") or None)),
         dict(_from_environment(environ)),
         {key: Given(value, named(key)) for key, value in given.items()},
     ]
@@ -239,7 +239,7 @@ def resolve(
 
 
 def _from_file(config_path: object) -> dict[str, Given]:
-    if config_path in {"", None}:
+    if config_path is None:
         return {}
     path = values.file(Given(config_path, "--config_path"))
     try:

@@ -117,7 +117,8 @@ def words(given: Given, *, parts: Callable[[str], list[str]] = _split_at_commas)
     """Read a list of words, without duplicates, in order.
 
     `parts` splits each item, at commas by default. JSON must have a list: the official tool
-    treats a string there as a list of its letters.
+    treats a string there as a list of its letters. An empty list has no words; items without a
+    word, as of an unset variable, are a mistake: they would select everything.
     """
     items = given.value
     if isinstance(items, str):
@@ -130,7 +131,10 @@ def words(given: Given, *, parts: Callable[[str], list[str]] = _split_at_commas)
         if not isinstance(item, str):
             raise Given(item, given.where).invalid("a list of strings")
     split = (word.strip() for item in items for word in parts(item))
-    return tuple(dict.fromkeys(word for word in split if word))
+    found = tuple(dict.fromkeys(word for word in split if word))
+    if not found and (items or isinstance(given.value, str)):
+        raise given.invalid("a word", "name one, or leave out the option")
+    return found
 
 
 def annotation_words(given: Given) -> tuple[str, ...]:
@@ -215,7 +219,8 @@ def uid_file(given: Given) -> tuple[str, ...]:
     if not content.translate(_WHITESPACE).isprintable():
         hint = "one uid on each line, as plain text"
         raise ConfigError(f"{given.where}: cannot read {found}: it is not a text file", hint=hint)
-    uids = lower_case_words(Given(content, given.where))
+    has_uids = content.replace(",", " ").strip()
+    uids = lower_case_words(Given(content, given.where)) if has_uids else ()
     if not uids:
         hint = "write one uid per line, or omit the option to select all"
         raise ConfigError(f"{given.where}: {found} contains no uids", hint=hint)
