@@ -409,6 +409,13 @@ def test_tables(content, rows, size):
     ]
 
 
+def test_empty_cells_after_the_last_column_are_no_cells():
+    """Spreadsheets write them."""
+    assert read(f"video_uid,start_s,end_s\n{VIDEO},1,2,,\n".encode()) == [
+        of_video("row 2", 1.0, 2.0)
+    ]
+
+
 def test_a_table_may_name_clips():
     table = f"clip_uid,video_uid,start_s,end_s\n{CLIP},,1,2\n,{VIDEO},1,2\n".encode()
     assert read(table) == [
@@ -429,6 +436,8 @@ def test_a_table_may_name_clips():
         ("v,-1,2", "it starts at -1 s, before the video"),
         ("v,2,2", "its start, 2 s, is not before its end, 2 s"),
         ("v,3,2", "its start, 3 s, is not before its end, 2 s"),
+        ("v,1,5,3,5", "it has 5 cells, and the header has 3"),  # from 1.5 to 3.5
+        ("v,1,2,x", "it has 4 cells, and the header has 3"),
     ],
 )
 def test_a_bad_row_is_named_and_the_rest_goes_on(cells, reason):

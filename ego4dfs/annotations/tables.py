@@ -19,7 +19,10 @@ _TIMES = ("start_s", "end_s")
 
 
 def csv_windows(lines: Iterable[str]) -> Iterator[Row]:
-    """Yield the windows of a CSV. Raises ConfigError if its first row is not a header."""
+    """Yield the windows of a CSV. Raises ConfigError if its first row is not a header.
+
+    A row with more cells than the header is a BadRow: decimal commas move the times.
+    """
     rows = read_rows(lines)
     header = next((row.fields for row in rows if any(row.fields)), [])
     names = [name.strip() for name in header]
@@ -33,7 +36,12 @@ def csv_windows(lines: Iterable[str]) -> Iterator[Row]:
         if any(row.fields):
             # A short row has empty cells.
             cells = [*row.fields, *[""] * (len(names) - len(row.fields))]
-            yield table_row(f"row {row.number}", dict(zip(names, cells, strict=False)))
+            record = dict(zip(names, cells, strict=False))
+            if any(cells[len(names) :]):
+                reason = f"it has {len(cells)} cells, and the header has {len(names)}"
+                yield BadRow(f"row {row.number}", reason, record)
+            else:
+                yield table_row(f"row {row.number}", record)
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[Row]:
