@@ -48,6 +48,7 @@ class Verdict(enum.Enum):
 
 
 BROKEN = (Verdict.DAMAGED, Verdict.MISSING)
+FINE = (Verdict.RIGHT, Verdict.SIZE_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ def check_journal(
 ) -> tuple[list[Finding], Share | None]:
     """Check every file that the journal has in these datasets, without a request.
 
+    An empty name stands for the directory of the version, which has its ego4d.json.
     With `admitted`, which has file names by dataset, only these files are checked. With `shard`
     only that part of them is, and what it is of the whole is returned too; the first part finds the
     files without a record. Files are read by `check`, else by this process.
@@ -153,18 +155,22 @@ def check_journal(
         directory = layout.relative_directory(dataset)
         for path, record in journal.records(directory):
             recorded.add(path)
-            if admitted is None or path.rpartition("/")[2] in admitted[dataset]:
+            name = path.rpartition("/")[2]
+            if admitted is None or not dataset or name in admitted[dataset]:
                 known[path] = record
     share = None
     if shard is not None:
+        path = layout.relative("", METADATA)
+        first = {path: known.pop(path)} if path in known else {}  # the first part checks it
         files = [(record.url, record.facts.size) for record in known.values()]
         own, share = shard.share_of(files, dict(files))
         known = {path: record for path, record in known.items() if record.url in own}
+        known.update(first if shard.index == 0 else {})
     check = check or partial(check_items, layout.root)
     items = [_recorded(path, record) for path, record in known.items()]
     findings = check(items, Evidence(journal.evidence("")))
     if shard is None or shard.index == 0:
-        findings += extras(layout, datasets, recorded)
+        findings += extras(layout, filter(None, datasets), recorded)
     return findings, share
 
 

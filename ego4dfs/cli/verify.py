@@ -26,11 +26,14 @@ from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.shard_option import add_shard, begin_part, open_journal, shard_of
 from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.cli.verify_dask import checked_plan, checking
+from ego4dfs.cli.verify_datasets import datasets_to_check
 from ego4dfs.cli.verify_offline import selected_names
+from ego4dfs.cli.verify_release_files import restore, root_findings
 from ego4dfs.cli.verify_report import broken, report, say_unknown
 from ego4dfs.cluster import DaskCluster
 from ego4dfs.config import Config
 from ego4dfs.copies import Journal, Layout, unusable
+from ego4dfs.datasets import METADATA
 from ego4dfs.errors import (
     ConfigError,
     CredentialsRejected,
@@ -44,7 +47,6 @@ from ego4dfs.verify import (
     Finding,
     check_journal,
     check_plan,
-    datasets_below,
     prune,
     renewed,
     to_repair,
@@ -93,12 +95,8 @@ def run(args: argparse.Namespace) -> int:
     layout = Layout(out, config.version)
     unreadable: Mapping[str, str] = {}
     if not config.datasets:
-        below = datasets_below(layout)
-        unreadable = below.unreadable
-        config = replace(config, datasets=below.datasets)
-        for name, reason in (below.skipped | below.unreadable).items():
-            shown = layout.relative_directory(name)
-            say(f"ego4dfs: {shown} was not checked: {reason}", file=sys.stderr)
+        datasets, unreadable = datasets_to_check(layout)
+        config = replace(config, datasets=datasets)
     if unreadable and (shard or not config.datasets):  # other machines would divide otherwise
         path, reason = next(iter(unreadable.items()))
         hint = "ask its owner to share it (chmod -R g+rX), or run as its owner"
@@ -139,7 +137,9 @@ def _offline(
     try:
         names = selected_names(layout, config)
         with checking(cluster, layout) as check:
-            return check_journal(layout, journal, config.datasets, names, shard, check)
+            datasets = ("", *config.datasets) if config.metadata else config.datasets
+            findings, share = check_journal(layout, journal, datasets, names, shard, check)
+            return [*findings, *root_findings(layout, findings)], share
     finally:
         journal.close()
 
@@ -201,19 +201,16 @@ def _check(
     listings, plan = _plan(layout, config, session, journal, args, expected, shard)
     _begin_part(journal, plan)
     findings = checked_plan(cluster, layout, plan, listings, journal)
+    findings += root_findings(layout, findings)
     repaired, ended = 0, True
     stopped_by: BaseException | None = None
-    if args.repair and broken(findings):
-        before = broken(findings)
-        damaged = to_repair(plan, findings)
+    if args.repair:
+        before, damaged = broken(findings), to_repair(plan, findings)
         if _is_confirmed(layout, config, journal, damaged, as_json=args.json):
             ended, stopped_by = _repair(layout, config, session, journal, damaged)
-        # Only these are checked again, against the fetched version: objects may have changed since.
-        again = check_plan(
-            layout, renewed(damaged, session.facts.peek), (), journal, config.version
-        )
-        found = {finding.path: finding for finding in again}
-        findings = [found.get(finding.path, finding) for finding in findings]
+            findings = _checked_again(layout, config, session, journal, damaged, findings)
+            restore(layout, findings, () if config.manifest_override_path else listings)
+            findings += root_findings(layout, findings)
         repaired = before - broken(findings)
     removed = prune(layout, journal, findings) if args.prune else []
     findings = [finding for finding in findings if finding not in removed]
@@ -229,6 +226,25 @@ def _check(
             say(f"ego4dfs: {stopped_by or 'interrupted'}", file=sys.stderr)
         end_process(ExitCode.FAILURE if stopped_by is not None else code)
     return code
+
+
+def _checked_again(
+    layout: Layout,
+    config: Config,
+    session: Session,
+    journal: Journal,
+    repaired: Plan,
+    findings: list[Finding],
+) -> list[Finding]:
+    """Return the findings after a repair, without that of the root.
+
+    Only the repaired files are checked again, against the fetched version: objects may have changed
+    since.
+    """
+    current = renewed(repaired, session.facts.peek)
+    again = check_plan(layout, current, (), journal, config.version)
+    found = {finding.path: finding for finding in again}
+    return [found.get(one.path, one) for one in findings if one.path != METADATA]
 
 
 def _expected(layout: Layout, config: Config, journal: Journal, shard: Shard | None) -> Expected:
@@ -272,7 +288,9 @@ def _without_refused(
 def _is_confirmed(
     layout: Layout, config: Config, journal: Journal, plan: Plan, *, as_json: bool
 ) -> bool:
-    """Print what a repair would fetch, and ask for confirmation unless with -y."""
+    """Print what a repair would fetch, and ask for confirmation unless with -y or for nothing."""
+    if not any(plan.items):
+        return True
     printer = PrefetchPrinter(as_json=as_json, quiet=False, out=layout.root)
     disks = disks_of(plan, layout, journal.partial_bytes())
     printer.plan(plan, disks[0].free_bytes, room=room_on(disks), is_all=False)
@@ -310,6 +328,8 @@ def _repair(
     layout: Layout, config: Config, session: Session, journal: Journal, plan: Plan
 ) -> tuple[bool, BaseException | None]:
     """Fetch; return whether all threads have ended, and the error that stopped the run, if any."""
+    if not any(plan.items):
+        return True, None
     fetcher = Fetcher(session, layout, journal, plan, retry_for_s=config.retry_for_s)
     with Progress(sys.stderr) as progress:
         ended = fetcher.run(lambda: progress.show(fetcher.report))

@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from ego4dfs.cli.output import ExitCode, print_json, say, table
 from ego4dfs.cli.prefetch_printer import share_document, share_line
 from ego4dfs.prefetch import Share
-from ego4dfs.verify import BROKEN, Finding, Verdict
-
-_FINE = (Verdict.RIGHT, Verdict.SIZE_ONLY)
+from ego4dfs.verify import BROKEN, FINE, Finding, Verdict
 
 
 def broken(findings: Sequence[Finding]) -> int:
@@ -24,7 +22,7 @@ def report(
 ) -> int:
     """Print the problems and the counts, and return the exit code."""
     counts = Counter(finding.verdict for finding in findings)
-    problems = [finding for finding in findings if finding.verdict not in _FINE]
+    problems = [finding for finding in findings if finding.verdict not in FINE]
     if as_json:
         print_json(
             {

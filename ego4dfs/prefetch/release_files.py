@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Layout
-from ego4dfs.datasets import MANIFEST, METADATA
+from ego4dfs.datasets import MANIFEST, METADATA, VERSIONS, version_directory
 from ego4dfs.files import Folder
 
 
@@ -45,6 +46,21 @@ class ReleaseFiles:
             self._share(self._layout.version_name, "")
         return top
 
+    def is_root_metadata_right(self) -> bool:
+        """Return whether the ego4d.json of the root is that of this version or of another one.
+
+        It is that of the version which was downloaded last. The official tool writes no other one,
+        so it may be that of a version which has a directory without one. Raises OSError.
+        """
+        top = self._layout.root / METADATA
+        if not top.is_file():
+            return False
+        if _are_same(top, self._layout.metadata):
+            return True
+        others = {version_directory(one) for one in VERSIONS} - {self._layout.version_name}
+        directories = [self._layout.root / one for one in sorted(others)]
+        return any(one.is_dir() and _may_be(top, one / METADATA) for one in directories)
+
     def _write(self, relative: str, listing: Listing) -> Path:
         path = self._layout.root / relative
         if path.is_file() and path.read_bytes() == listing.content:
@@ -70,3 +86,13 @@ class ReleaseFiles:
             target_folder.write_atomic(
                 METADATA, path.read_bytes(), mtime_ns=path.stat().st_mtime_ns
             )
+
+
+def _may_be(top: Path, other: Path) -> bool:
+    return not other.exists() or _are_same(top, other)
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    if not other.is_file():
+        return False
+    return one.samefile(other) or filecmp.cmp(one, other, shallow=False)

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
@@ -39,9 +40,7 @@ class Selections:
             return
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             self.is_readable = False
-            log.warning(
-                "%s cannot be read, so what was selected is not known: %s", self._path, error
-            )
+            _report(self._path, str(error))
 
     def add(self, release: str, dataset: str, names: Iterable[str] | None) -> None:
         """Record that these files of a dataset are selected, or all with None."""
@@ -56,6 +55,14 @@ class Selections:
         names = self._known[release, dataset]
         return (lambda _name: True) if names is None else names.__contains__
 
+    def datasets(self, release: str) -> frozenset[str]:
+        """Return the datasets of which a run selected files."""
+        return frozenset(
+            dataset
+            for (of_release, dataset), names in self._known.items()
+            if of_release == release and dataset and (names is None or names)
+        )
+
     def save(self) -> None:
         """Write the file atomically. Raises OSError."""
         document: dict[str, dict[str, list[str] | None]] = {}
@@ -63,6 +70,11 @@ class Selections:
             listed = None if names is None else sorted(names)
             document.setdefault(release, {})[dataset] = listed
         write_atomic(self._path, f"{json.dumps(document, indent=1)}\n".encode(), is_shared=True)
+
+
+@lru_cache(maxsize=1024)
+def _report(path: Path, reason: str) -> None:
+    log.warning("%s cannot be read, so what was selected is not known: %s", path, reason)
 
 
 def _parsed(document: dict[str, dict[str, list[str] | None]]) -> dict[tuple[str, str], _Names]:

@@ -1,0 +1,38 @@
+"""The datasets that `ego4dfs verify` checks if none is named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from ego4dfs.cli.output import say
+from ego4dfs.copies import Layout
+from ego4dfs.prefetch import Selections
+from ego4dfs.verify import datasets_below
+
+
+def datasets_to_check(layout: Layout) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Return the datasets with copies, and the directories that cannot be read, with the reasons.
+
+    A dataset that `prefetch` has selected has copies, even if its directory is gone: they are
+    missing. Names on stderr the directories that are not checked, or have no manifest.
+    """
+    below = datasets_below(layout)
+    selected = {
+        name
+        for name in Selections(layout.state).datasets(layout.version)
+        if not any(_is_in(name, directory) for directory in below.unreadable)
+    }
+    for name, reason in (below.skipped | below.unreadable).items():
+        shown = layout.relative_directory(name)
+        if name not in selected:
+            say(f"ego4dfs: {shown} was not checked: {reason}", file=sys.stderr)
+        elif layout.dataset(name).is_dir():
+            say(f"ego4dfs: {shown}: {reason}; verify --repair writes it", file=sys.stderr)
+        else:
+            say(f"ego4dfs: {shown}: {reason}", file=sys.stderr)
+    return tuple(sorted(selected.union(below.datasets))), below.unreadable
+
+
+def _is_in(dataset: str, directory: str) -> bool:
+    return not directory or f"{dataset}/".startswith(f"{directory}/")
