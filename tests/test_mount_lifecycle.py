@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from ego4dfs.mount.processes import programs_using
 from kit.cli import EGO4DFS, complaint
 from kit.data import MIB, seeded
 from kit.mounts import is_mounted, mounts_below, status
@@ -163,16 +162,6 @@ def test_a_busy_mount_names_its_users_and_can_be_unmounted_lazily(cli, mount, ar
         finally:
             holder.kill()
     wait_until(lambda: not is_running(pid))
-
-
-def test_programs_that_use_a_mount_for_a_moment_do_not_keep_it(cli, mount, arguments):
-    """As those that look at all mounts do; here each of them leaves when the next one is there."""
-    root = mount(*arguments)
-    one = f"(cd {root / arguments[1]} && exec sleep 0.6)"
-    with subprocess.Popen(["sh", "-c", f"for n in 1 2 3 4; do {one} & sleep 0.4; done; wait"]):
-        wait_until(lambda: programs_using(root))
-        cli("unmount", str(root))
-    assert not is_mounted(root)
 
 
 def test_a_reader_of_a_file_keeps_a_mount_busy(cli, mount, arguments):

@@ -39,6 +39,7 @@ _BUSY_S = 5.0
 look at all mounts, such as `ego4dfs status`, hold it for a moment."""
 _STAYS_S = 1.0
 """A program that uses a mount for so long is named, and the mount stays."""
+_POLL_S = 0.05
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
@@ -114,7 +115,7 @@ def _check_free(mountpoint: Path) -> None:
                 f"{mountpoint}: a dead mount of another program is there",
                 hint=f"fusermount -u -z {shell_word(str(mountpoint))}",
             )
-        _unmount_or_raise(mountpoint, lazy=True)
+        _unmount_or_raise(mounted, lazy=True, exclude=0)
         mounted = mounted_at(mountpoint)
     check_unmounted(mountpoint)
 
@@ -185,35 +186,47 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     process = serving_process(mounted)
     was_dead = process is None and is_dead(mountpoint)
     is_stopped = process is not None and process.is_stopped  # programs inside cannot leave it
-    _unmount_or_raise(mountpoint, lazy=lazy or was_dead or is_stopped, exclude=process)
+    is_lazy = lazy or was_dead or is_stopped
+    _unmount_or_raise(mounted, lazy=is_lazy, exclude=process.pid if process else 0)
     if process is not None and process.is_stopped:
         raise _stopped(mountpoint, process)
     if not lazy and not was_dead:
         _await_end(mounted, process)
 
 
-def _unmount_or_raise(mountpoint: Path, *, lazy: bool, exclude: Process | None = None) -> None:
-    began = time.monotonic()
-    users: list[str] = []
-    stay: set[str] | None = None  # those who have used it each time
-    while failure := umount(mountpoint, lazy=lazy):
+def _unmount_or_raise(mounted: MountEntry, *, lazy: bool, exclude: int) -> None:
+    """Unmount, unless somebody else has done it.
+
+    A program keeps the mount if it uses it for _STAYS_S, seen twice at least; without such a
+    program the mount may be busy for _BUSY_S.
+    """
+    mountpoint, first_s = mounted.mountpoint, 0.0
+    since_s: dict[int, float] = {}  # pids, and when they were seen first
+    while _is_mounted(mounted) and (failure := umount(mountpoint, lazy=lazy)):
         # Programs may use the directory below the mount, which fails with another error.
-        users = programs_using(mountpoint, exclude=exclude.pid if exclude else 0)
-        stay = {*users} if stay is None else stay & {*users}
-        waited = time.monotonic() - began
-        if waited > (_STAYS_S if stay else _BUSY_S) or not (users or "busy" in failure):
-            break
-        time.sleep(0.05)
-    else:
-        return
-    if users or "busy" in failure:
-        who = ", ".join(users) or "a program in another namespace or of another user"
-        raise MountError(
-            f"{mountpoint} is in use by {who}",
-            hint="end these programs or leave the directory first, or"
-            f" `ego4dfs unmount --lazy {shell_word(str(mountpoint))}`",
-        )
-    raise MountError(f"{mountpoint}: {failure}")
+        users, now_s = programs_using(mountpoint, exclude=exclude), time.monotonic()
+        first_s = first_s or now_s
+        since_s = {pid: since_s.get(pid, now_s) for pid in users}
+        staying = [users[pid] for pid, seen_s in since_s.items() if now_s - seen_s >= _STAYS_S]
+        if not users and "busy" not in failure and _is_mounted(mounted):
+            raise MountError(f"{mountpoint}: {failure}")
+        if staying or now_s - first_s >= _BUSY_S:
+            raise _in_use(mountpoint, staying or list(users.values()))
+        time.sleep(_POLL_S)
+
+
+def _is_mounted(mounted: MountEntry) -> bool:
+    now = mounted_at(mounted.mountpoint)
+    return now is not None and now.device == mounted.device
+
+
+def _in_use(mountpoint: Path, users: list[str]) -> MountError:
+    who = ", ".join(users) or "a program in another namespace or of another user"
+    return MountError(
+        f"{mountpoint} is in use by {who}",
+        hint="end these programs or leave the directory first, or"
+        f" `ego4dfs unmount --lazy {shell_word(str(mountpoint))}`",
+    )
 
 
 def _stopped(mountpoint: Path, process: Process) -> MountError:

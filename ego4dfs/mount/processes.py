@@ -85,13 +85,13 @@ def _start_time(process: Process) -> int:
         return 0
 
 
-def programs_using(mountpoint: Path, *, exclude: int = 0) -> list[str]:
-    """Return the programs with open files or their working directory below, as `name (pid N)`.
+def programs_using(mountpoint: Path, *, exclude: int = 0) -> dict[int, str]:
+    """Return the programs with open files or their working directory below, by pid.
 
-    The process with pid `exclude` is left out.
+    Each is shown as `name (pid N)`. The process with pid `exclude` is left out.
     """
     inside = (os.fspath(mountpoint), f"{mountpoint}/")
-    found = []
+    found = {}
     for process in _PROC.glob("[0-9]*"):
         if process.name == str(exclude):
             continue
@@ -99,7 +99,7 @@ def programs_using(mountpoint: Path, *, exclude: int = 0) -> list[str]:
             links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
             targets = [os.readlink(link) for link in links]  # noqa: PTH115 - text, not Path
             if any(target == inside[0] or target.startswith(inside[1]) for target in targets):
-                found.append(_shown(process))
+                found[int(process.name)] = _shown(process)
     return found
 
 
