@@ -400,6 +400,21 @@ def test_a_damaged_table_is_replaced(near, shared):
         assert shared().facts([PREFIX + "a"]) == {PREFIX + "a": FACTS}
 
 
+def test_a_table_that_arrives_damaged_is_kept(near, shared):
+    """It has what other nodes know; what this node knows is added once the table arrives right."""
+    first, second = shared(), shared()
+    first.add(PREFIX + "a", FACTS, 100)
+    first.flush()
+    near.gateway.faults = Faults(flip_byte=True)
+    second.add(PREFIX + "b", FACTS, 100)
+    second.flush()
+    assert shared().facts([PREFIX + "a"]) == {}
+    near.gateway.faults = Faults()
+    assert shared().facts([PREFIX + "a"]) == {PREFIX + "a": FACTS}
+    second.flush()
+    assert set(shared().facts([PREFIX + "a"])) == {PREFIX + "a", PREFIX + "b"}
+
+
 def test_an_unchanged_table_is_neither_sent_nor_written_again(near, shared, monkeypatch):
     writer, reader = shared(), shared()
     for number in range(500):

@@ -11,6 +11,7 @@ from ego4dfs.config import resolve
 from ego4dfs.errors import AccessDenied, ConfigError, StoreError, StoreUnavailable
 from ego4dfs.metrics import Metrics
 from ego4dfs.near import NearLimits, NearTier
+from ego4dfs.near.admin import NearAdmin
 from ego4dfs.near.breaker import NearBreaker
 from ego4dfs.near.chunks import (
     CHUNK_BYTES,
@@ -28,7 +29,7 @@ from ego4dfs.near.in_flight import InFlight
 from ego4dfs.near.lease import Lease, Leases
 from ego4dfs.near.writes import Writes
 from ego4dfs.store import ObjectFacts, timed_connection
-from ego4dfs.store.bucket import Bucket
+from ego4dfs.store.bucket import Bucket, Listed
 from kit.clock import Clock
 from kit.gateway import Faults, Reply
 from kit.near import BUCKET, PATIENT, PROFILE
@@ -101,6 +102,29 @@ def test_facts_of_another_object_are_damage(line):
         parsed_facts(URL, memoryview(line))
 
 
+# Verification
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ([b"?", encoded("a", b"1")], (1, 0)),  # it was damaged on the way, or has been replaced
+        ([b"?", None], (1, 0)),  # it was removed meanwhile
+        ([b"?", b"?"], (0, 1)),
+        ([b"?", b"!"], StoreError),
+    ],
+)
+def test_an_object_is_removed_if_it_arrives_damaged_in_the_same_way_twice(answers, found):
+    bucket = Mock(url="s3://lab", list=lambda *_: [Listed("a", 1, 0.0)])
+    bucket.get.side_effect = answers
+    if found is StoreError:
+        with pytest.raises(StoreError, match="other bytes each time"):
+            NearAdmin(bucket).verify(lambda _: None)
+    else:
+        assert NearAdmin(bucket).verify(lambda _: None) == found
+    assert bucket.delete.called == (found == (0, 1))
+
+
 # The breaker
 
 LIMITS = NearLimits(failures=2, pause_s=10, max_pause_s=25)
@@ -161,6 +185,18 @@ def test_damage_is_forgotten_once_right_bytes_have_arrived():
     assert not breaker.allows()
     clock.now_s += 1
     assert breaker.allows()
+
+
+def test_other_failures_are_forgotten_with_any_answer():
+    """A node that only fills reads nothing back: one damaged object must not count for ever."""
+    breaker = NearBreaker("reads", LIMITS, Clock())
+    breaker.failed("damage", is_damage=True)
+    for _ in range(5):
+        breaker.answered(has_bytes=False)
+        breaker.failed("slow")
+        assert not breaker.is_open
+    breaker.failed("slow")
+    assert breaker.is_open
 
 
 def test_failures_of_requests_from_before_the_pause_do_not_make_it_longer():
@@ -282,7 +318,7 @@ def test_a_probe_that_ends_by_any_exception_has_failed(bucket, monkeypatch):
     tier = NearTier(bucket, Metrics(), NearLimits(failures=1, pause_s=0))
     for error in (MemoryError, KeyboardInterrupt):
         with monkeypatch.context() as patch:
-            patch.setattr(bucket, "get", Mock(side_effect=error))
+            patch.setattr(bucket, "get_version", Mock(side_effect=error))
             with pytest.raises(error):
                 tier.get("a")
     assert tier.get("a") is None  # it is asked again

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from ego4dfs.errors import StoreError
 from ego4dfs.near.chunks import FORMAT, LEASES, Damaged, decoded
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.store.bucket import Bucket, Listed
@@ -77,19 +78,34 @@ class NearAdmin:
         return self._bucket.list(f"{FORMAT}/", REQUEST_S)
 
     def _is_sound(self, one: Listed) -> bool:
-        """Return whether an object has its checksum; one that has not is removed."""
+        """Return whether an object has its checksum; one that has not is removed.
+
+        Raises StoreError if its bytes are others each time: they are damaged on the way.
+        """
         data = self._bucket.get(one.key, REQUEST_S)
-        if data is None:  # it was removed meanwhile
+        if data is None or _is_right(one, data):  # None: it was removed meanwhile
             return True
-        try:
-            decoded(one.key, data)
-        except Damaged:
-            self._remove(one)
-            return False
-        return True
+        again = self._bucket.get(one.key, REQUEST_S)
+        if again is None or _is_right(one, again):
+            return True
+        if again != data:
+            raise StoreError(
+                f"{self._bucket.url}: {one.key} arrives with other bytes each time",
+                hint="nothing was removed for this; check the network and the proxies between",
+            )
+        self._remove(one)
+        return False
 
     def _remove(self, one: Listed) -> None:
         self._bucket.delete(one.key, REQUEST_S)
+
+
+def _is_right(one: Listed, data: bytes) -> bool:
+    try:
+        decoded(one.key, data)
+    except Damaged:
+        return False
+    return True
 
 
 def _kind(one: Listed) -> str:

@@ -17,7 +17,7 @@ class NearBreaker:
 
     After the pause one request is sent; its failure doubles the pause, and its success ends it.
     Damage is forgotten once right bytes have arrived: until then an answer without bytes, such as
-    "there is no such object", ends a pause, and the next failure begins a longer one. Safe from
+    "there is no such object", ends a pause, and the next damage begins a longer one. Safe from
     several threads.
     """
 
@@ -29,7 +29,7 @@ class NearBreaker:
         self._limits = limits
         self._clock = clock
         self._failures = 0
-        self._is_damaged = False  # nothing right has arrived since a damaged object
+        self._damages = 0  # since right bytes have arrived
         self._is_open = False
         self._pause_s = 0.0  # the last pause, 0 if there was none since the last success
         self._retry_at_s = 0.0
@@ -53,12 +53,15 @@ class NearBreaker:
 
     def answered(self, *, has_bytes: bool) -> None:
         """Record an answer in time, and whether it has bytes, which are right."""
-        if not self._failures:
+        if not self._failures and not self._damages:
             return
         with self._lock:
             was_open, self._is_open, self._is_probing = self._is_open, False, False
-            if has_bytes or not self._is_damaged:
-                self._failures, self._pause_s, self._is_damaged = 0, 0.0, False
+            self._failures = 0
+            if has_bytes:
+                self._damages = 0
+            if self._damages < self._limits.failures:
+                self._pause_s = 0.0
         if was_open:
             log.warning("near tier: %s work again", self._what)
 
@@ -66,11 +69,12 @@ class NearBreaker:
         """Record a failure; `is_damage` if the bytes of an answer are wrong."""
         with self._lock:
             self._failures += 1
-            self._is_damaged |= is_damage
+            self._damages += is_damage
+            count = max(self._failures, self._damages if is_damage else 0)
             was_open = self._is_open
             if was_open and not self._is_probing:
                 return  # it was sent before the pause
-            if not was_open and self._failures < self._limits.failures:
+            if not was_open and count < self._limits.failures:
                 return
             longer_s = max(self._limits.pause_s, 2 * self._pause_s)
             self._pause_s = min(longer_s, self._limits.max_pause_s)

@@ -37,7 +37,14 @@ HEADER_BYTES = _HEADER.size
 
 
 class Damaged(ValueError):  # noqa: N818 - a state
-    """The content is not what was written under this name."""
+    """The content is not what a node writes under this name.
+
+    `is_intact` if it arrived as the store has it, so that it helps to write it again.
+    """
+
+    def __init__(self, *, is_intact: bool = True) -> None:
+        super().__init__()
+        self.is_intact = is_intact
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class Leases:
         `look` is also called once the lease is acquired. Without both, the near tier gives no
         leases now, or another node has not come to an end in time: fetch without one.
         """
-        if self._is_exclusive is False or not self._tier.is_fillable:
+        if self._is_exclusive is False or not self._tier.is_fillable():
             return None, None
         key, token = lease_name(name), f"{self._owner} {uuid.uuid4()}".encode()
         try:

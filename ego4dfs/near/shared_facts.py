@@ -197,7 +197,9 @@ class SharedFacts:
                 found = self._tier.get_version(name)
                 if found is not None and found.data is not None:
                     stored = unpacked(directory, found.data)
-            except Damaged:
+            except Damaged as damage:
+                if not damage.is_intact:  # the store may have the right table of all nodes
+                    raise NearFailed from None
                 self._tier.delete(name)
                 found = None
             new = merged(stored, rows)

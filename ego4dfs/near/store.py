@@ -193,7 +193,7 @@ class NearStore:
         found = self._first_near(url, start, stop)
         if found is not None:
             return found
-        if not self._fills or not self.tier.is_fillable:
+        if not self._fills or not self.tier.is_fillable():
             return self.far.read_range(url, start, stop)
         # Nodes that fetch the first bytes do not wait for those that fetch the last ones.
         name = facts_name(self.source, url) + (_SUFFIX_LEASE if start < 0 else "")
@@ -201,6 +201,8 @@ class NearStore:
         lease, found = self.parts.leases.acquire(name, look)
         if found is not None:
             return found
+        if lease is None and not self.tier.is_fillable():
+            return self.far.read_range(url, start, stop)
         try:
             return self._first_far(url, start, stop, lease)
         finally:

@@ -63,11 +63,12 @@ class Transfer:
                 self._deliver(chunk.start, data)
             elif self._has_failed:
                 far(range(self._position, self._stop), self._deliver)
-            elif self._fills and self._parts.tier.is_fillable:
-                self._fill(far, self._missing(chunk))
             else:
-                last = self._missing(chunk)[-1]
-                far(range(self._position, min(last.stop, self._stop)), self._deliver)
+                missing = self._missing(chunk)  # after this the near tier may have failed
+                if self._fills and self._parts.tier.is_fillable():
+                    self._fill(far, missing)
+                else:
+                    self._fetch(far, missing)
 
     def _look(self, chunk: Chunk) -> memoryview | None:
         """Return a chunk from memory or the near tier, or None."""
@@ -110,12 +111,15 @@ class Transfer:
         claimed = in_flight.claim(missing)
         if not claimed:
             if not in_flight.wait(first.name, QUIET_S):
-                far(range(self._position, min(first.stop, self._stop)), self._deliver)
+                self._fetch(far, [first])
             return
         try:
             look = self._look_ahead
             lease, found = self._parts.leases.acquire(first.name, lambda: look(first))
             if found is not None:
+                return
+            if lease is None and not self._parts.tier.is_fillable():
+                self._fetch(far, claimed)
                 return
             try:
                 self._fetch_whole(far, claimed, lease)
@@ -123,6 +127,10 @@ class Transfer:
                 self._parts.writes.release(lease)
         finally:
             in_flight.end(claimed)
+
+    def _fetch(self, far: Far, chunks: Sequence[Chunk]) -> None:
+        """Fetch what is wanted of adjacent chunks, for this node only."""
+        far(range(self._position, min(chunks[-1].stop, self._stop)), self._deliver)
 
     def _fetch_whole(self, far: Far, chunks: Sequence[Chunk], lease: Lease | None) -> None:
         collector = _Collector(self._parts, chunks, lease)

@@ -15,7 +15,7 @@ THREADS = 4
 
 
 class Writes:
-    """The queue of writes. What does not fit, or comes while writes pause, is dropped.
+    """The queue of writes. What does not fit, or comes while reads or writes pause, is dropped.
 
     What is queued can be read from here until it is written. Safe from several threads;
     `_changed` guards all state and is not held while a request runs.
@@ -47,7 +47,7 @@ class Writes:
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._bytes + len(data) <= limit)
-            is_refused = self._is_closed or not self._tier.accepts_writes
+            is_refused = self._is_closed or not self._tier.is_fillable()
             if is_refused or self._bytes + len(data) > limit:
                 return False
             self._bytes += len(data)
