@@ -47,21 +47,22 @@ def test_dead_connections_are_replaced_by_new_ones_after_the_first_time_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_pool, "FIRST_TIMEOUT_S", 2.0)
-    # On a busy machine a first response may be slow: the client would be replaced because of that.
-    monkeypatch.setattr(ClientPool, "answered", lambda *_: None)
     url = bucket.put("a.bin", DATA)
     store = opened(endpoint_url=gateway.url, transport=transport)
     timed_out: list[str] = []
-    true = ClientPool.renew
+    renewed = ClientPool.renew
 
     def renew(pool: ClientPool[object], name: str) -> None:
         timed_out.append(name)
-        true(pool, name)
+        renewed(pool, name)
 
     read = partial(is_right, store, url)
-    with ThreadPoolExecutor(READERS) as readers:
+    with ThreadPoolExecutor(READERS) as readers, monkeypatch.context() as patch:
+        # On a busy machine a first response may be slow: the client would be replaced for that.
+        patch.setattr(ClientPool, "answered", lambda *_: None)
         gateway.faults.latency_s = 0.05  # so that each reader has a connection of its own
         assert all(readers.map(read, range(READERS)))
+        patch.undo()
         gateway.abandon_connections()
         monkeypatch.setattr(ClientPool, "renew", renew)
         assert all(readers.map(read, range(4 * READERS)))

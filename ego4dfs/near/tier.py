@@ -48,7 +48,7 @@ class NearTier:
         return not self._writes.is_open
 
     def is_fillable(self) -> bool:
-        """Return whether it is worth while to fetch whole chunks for other nodes, and to write them.
+        """Return whether to fetch whole chunks for other nodes, and to write them.
 
         It is not while reads pause: what is there would be written again, and other nodes probably
         cannot read it either.

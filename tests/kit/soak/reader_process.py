@@ -26,6 +26,7 @@ from kit.soak.schedule import operation
 
 REST, CONTINUE = b"rest\n", b"continue\n"
 REPORT_EVERY_S = 1.0
+MAX_IN_CYCLES = 200_000  # a heap of this size lets half as many wait for a full collection
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 PAUSE_S = 0.05  # before the next operation if one fails at once: the mount may be dead
 
@@ -78,7 +79,8 @@ def main() -> int:
         if not may_read.is_set():
             # At rest only what is used counts: neither up to 32 MiB that are free, nor cycles of
             # objects, which wait for the next full collection of a heap that is a quarter larger.
-            gc.collect()
+            if (count := gc.collect()) > MAX_IN_CYCLES:
+                load.note(load.unexpected, f"{count} objects were in cycles that nothing uses")
             trim(0)
         _print(load)
     until = time.monotonic() + task.ends_after_s
