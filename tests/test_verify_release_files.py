@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from unittest.mock import Mock
 
 import pytest
 
 from ego4dfs.cli.output import ExitCode
+from ego4dfs.cli.verify_release_files import root_findings
+from ego4dfs.copies import Layout
+from ego4dfs.verify import Finding, Verdict
 from kit.prefetch import tree
 
 METADATA = b'{"videos": []}'
@@ -142,3 +148,19 @@ def test_metadata_that_cannot_be_written_is_still_damaged(run, out):
     (root / "ego4d.json").mkdir()
     code, report = run("verify", "--repair", "-y")
     assert (code, problems(report)) == (ExitCode.FAILURE, {"ego4d.json": "damaged"})
+
+
+def test_metadata_that_cannot_be_read_is_damaged(tmp_path, monkeypatch):
+    """The other files are still reported."""
+    layout = Layout(tmp_path, "v2")
+    layout.metadata.parent.mkdir()
+    for path in (layout.metadata, tmp_path / "ego4d.json"):
+        path.write_bytes(METADATA)
+    fine = [Finding("v2/ego4d.json", Verdict.RIGHT)]
+    assert root_findings(layout, fine) == []
+    refused = Mock(side_effect=PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    monkeypatch.setattr("filecmp.cmp", refused)
+    [found] = root_findings(layout, fine)
+    assert (found.path, found.verdict) == ("ego4d.json", Verdict.DAMAGED)
+    assert "cannot be read: " in found.reason
+    assert "ermission denied" in found.reason

@@ -19,8 +19,12 @@ def root_findings(layout: Layout, findings: Iterable[Finding]) -> list[Finding]:
 
     The latter is one of `findings`, or ego4d.json is not checked.
     """
-    if not _is_metadata_right(layout, findings) or ReleaseFiles(layout).is_root_metadata_right():
-        return []
+    try:
+        is_checked = _is_metadata_right(layout, findings)
+        if not is_checked or ReleaseFiles(layout).is_root_metadata_right():
+            return []
+    except OSError as error:
+        return [Finding(METADATA, Verdict.DAMAGED, f"cannot be read: {reason_of(error)}")]
     top = layout.root / METADATA
     if top.exists():
         reason = f"differs from {layout.relative('', METADATA)}"
@@ -40,7 +44,7 @@ def restore(layout: Layout, findings: Iterable[Finding], listings: Sequence[List
                 files.manifest(listing)
             except OSError as error:
                 _say_unwritten(layout.relative(listing.dataset, MANIFEST), error)
-    if _is_metadata_right(layout, findings) and not files.is_root_metadata_right():
+    if root_findings(layout, findings):
         try:
             files.metadata()
         except OSError as error:
