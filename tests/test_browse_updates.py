@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from kit.browse import FIRST
-from kit.chromium import page_of
+from kit.chromium import page_of, wait_for_video
 from kit.processes import wait_until
 
 pytestmark = [pytest.mark.first_pass, pytest.mark.program("chromium")]
@@ -54,25 +54,69 @@ class AnnotationsReadLater:
         self._answers += 1
 
 
-def without_narrations(page: Page) -> list[Route]:
-    """Return the requests for the numbers of narrations, which wait until they are continued."""
-    waiting: list[Route] = []
+class Held:
+    """Holds the requests of a page for an address, until `finish`."""
 
-    def wait(route: Route) -> None:
-        waiting.append(route)
+    def __init__(self, page: Page, address: str) -> None:
+        self._page = page
+        self._address = address
+        self._routes: list[Route] = []
+        self._is_finished = False
+        page.route(address, self._hold)
 
-    page.route("**/api/narrations*", wait)
-    page.goto("")
-    expect(page.locator(".card")).to_have_count(3)
-    wait_until(lambda: page.wait_for_timeout(20) or waiting)
-    return waiting
+    def wait(self) -> None:
+        """Return once the page has asked."""
+        wait_until(lambda: self._page.wait_for_timeout(20) or self._routes)
+
+    def finish(self) -> None:
+        """Return once an answer comes."""
+        self.wait()
+        with self._page.expect_response(self._address):
+            self._is_finished = True
+            for route in self._routes:
+                route.continue_()
+
+    def _hold(self, route: Route) -> None:
+        if self._is_finished:
+            route.continue_()
+        else:
+            self._routes.append(route)
+
+
+def wait_for_updates(page: Page) -> None:
+    """Return once the page has done what it does with the answers that it has.
+
+    It asks for the state of the server again 1.5 s after each answer. The first request may have
+    been sent before.
+    """
+    for _ in range(2):
+        with page.expect_request("**/api/status*"):
+            pass
+
+
+def without_narrations(page: Page, name: str = "") -> Held:
+    """Open a page of which the numbers of narrations are held."""
+    held = Held(page, "**/api/narrations*")
+    page.goto(name)
+    held.wait()
+    return held
+
+
+def add_a_track(answer: dict) -> None:
+    """Let the answer of a search have one more track."""
+    answer["tracks"]["a new track"] = [[FIRST, 0, 1, "uses a knife"]]
+
+
+def add_others(answer: dict) -> None:
+    """Let the description of a video have one more track."""
+    answer["tracks"].extend(OTHERS)
 
 
 def test_a_card_keeps_the_focus_when_narrations_are_known(page: Page):
-    waiting = without_narrations(page)
+    held = without_narrations(page)
     first = page.locator(".card").first
     first.focus()
-    waiting.pop().continue_()
+    held.finish()
     expect(first).to_contain_text("3 narrations")
     expect(first).to_be_focused()
     page.keyboard.press("Enter")
@@ -80,32 +124,42 @@ def test_a_card_keeps_the_focus_when_narrations_are_known(page: Page):
 
 
 def test_a_click_that_has_begun_is_a_click_when_narrations_are_known(page: Page):
-    waiting = without_narrations(page)
+    """The numbers wait, because they could move the cards."""
+    held = without_narrations(page)
     first = page.locator(".card").first
     first.hover()
     page.mouse.down()
-    waiting.pop().continue_()
-    expect(first).to_contain_text("3 narrations")
+    held.finish()
+    wait_for_updates(page)
+    expect(first).not_to_contain_text("3 narrations")
     page.mouse.up()
     expect(page.locator("h1")).to_have_text("Cooking")
 
 
+def test_charts_do_not_move_while_a_pointer_is_pressed(page: Page):
+    held = without_narrations(page, "dataset.html")
+    page.locator("h1").hover()
+    page.mouse.down()
+    held.finish()
+    wait_for_updates(page)
+    expect(page.locator("#numbers")).not_to_contain_text("Narrations")
+    page.mouse.up()
+    expect(page.locator("#numbers")).to_contain_text("Narrations6")
+
+
 def test_cards_of_later_pages_have_their_narrations(page: Page):
     """Numbers that arrive while a filter shows other cards are in the cards that come after."""
-    waiting = without_narrations(page)
+    held = without_narrations(page)
     page.locator("input[name=min]").fill("1000")
     expect(page.locator(".card")).to_have_count(0)
-    waiting.pop().continue_()
-    page.wait_for_timeout(100)
+    held.finish()
+    wait_for_updates(page)
     page.locator("input[name=min]").fill("")
     expect(page.locator(".card").first).to_contain_text("3 narrations")
 
 
 def test_a_result_keeps_the_focus_when_more_annotations_are_searched(page: Page):
-    def change(answer: dict) -> None:
-        answer["tracks"]["a new track"] = [[FIRST, 0, 1, "uses a knife"]]
-
-    later = AnnotationsReadLater(page, "search", change)
+    later = AnnotationsReadLater(page, "search", add_a_track)
     page.goto("search.html?q=knife")
     result = page.locator(".result a", has_text="picks up")
     result.focus()
@@ -114,20 +168,50 @@ def test_a_result_keeps_the_focus_when_more_annotations_are_searched(page: Page)
     expect(result).to_be_focused()
 
 
-def test_results_that_are_the_same_stay(page: Page):
-    """So a click that has begun is one, and texts that are selected stay selected."""
-    later = AnnotationsReadLater(page, "search", lambda answer: None)
+def test_a_click_on_a_result_is_a_click_when_more_annotations_are_searched(page: Page):
+    later = AnnotationsReadLater(page, "search", add_a_track)
     page.goto("search.html?q=knife")
     page.locator(".result a", has_text="picks up").hover()
     page.mouse.down()
     later.finish()
-    page.wait_for_timeout(100)
+    wait_for_updates(page)
+    expect(page.locator(".result h2", has_text="a new track")).to_have_count(0)
     page.mouse.up()
     expect(page.locator("h1")).to_have_text("Cooking")
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        "new Event('pointercancel')",
+        "new Event('contextmenu')",
+        "new Event('blur')",
+        "new PointerEvent('pointermove')",
+    ],
+)
+def test_updates_come_when_the_pointer_is_released_elsewhere(page: Page, event):
+    later = AnnotationsReadLater(page, "search", add_a_track)
+    page.goto("search.html?q=knife")
+    page.locator(".result h2").first.hover()
+    page.mouse.down()
+    later.finish()
+    page.evaluate(f"dispatchEvent({event})")
+    expect(page.locator(".result h2", has_text="a new track")).to_be_visible()
+
+
+def test_results_that_are_the_same_stay(page: Page):
+    """So texts that are selected stay selected."""
+    later = AnnotationsReadLater(page, "search", lambda answer: None)
+    page.goto("search.html?q=knife")
+    text = page.locator(".result a bdi", has_text="picks up").first
+    text.evaluate("one => getSelection().selectAllChildren(one)")
+    later.finish()
+    wait_for_updates(page)
+    assert "picks up the knife" in page.evaluate("String(getSelection())")
+
+
 def test_a_segment_keeps_the_focus_when_more_tracks_are_known(page: Page):
-    later = AnnotationsReadLater(page, "video", lambda answer: answer["tracks"].extend(OTHERS))
+    later = AnnotationsReadLater(page, "video", add_others)
     page.goto(f"video.html?uid={FIRST}")
     for focused in (
         page.locator("#segments button", has_text="cuts bread"),
@@ -139,3 +223,37 @@ def test_a_segment_keeps_the_focus_when_more_tracks_are_known(page: Page):
         later.finish()
         expect(page.locator("#chips button", has_text="moments")).to_be_visible()
         expect(focused).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("pressed", "effect"),
+    [
+        ("#chips button:has-text('narration pass 2')", "#segments li >> nth=1"),
+        ("#segments button:has-text('cuts bread')", "#command:has-text(' 2.5 4.5 ')"),
+        (".strip:has-text('nlq_train') rect", "#command:has-text(' 1.5 2.5 ')"),
+    ],
+    ids=["chip", "segment", "strip"],
+)
+def test_a_click_on_a_video_page_is_a_click_when_more_tracks_are_known(page: Page, pressed, effect):
+    later = AnnotationsReadLater(page, "video", add_others)
+    page.goto(f"video.html?uid={FIRST}")
+    page.locator(pressed).hover()
+    page.mouse.down()
+    later.finish()
+    wait_for_updates(page)
+    expect(page.locator("#chips button", has_text="moments")).to_have_count(0)
+    page.mouse.up()
+    expect(page.locator(effect)).to_be_visible()
+    expect(page.locator("#chips button", has_text="moments")).to_be_visible()
+
+
+def test_a_click_on_the_time_line_is_a_click_when_the_length_is_known(page: Page):
+    video = Held(page, "**/media?*")
+    page.goto(f"video.html?uid={FIRST}", wait_until="commit")
+    page.locator(".strip", has_text="nlq_train").locator("rect").hover()
+    page.mouse.down()
+    video.finish()
+    wait_for_video(page, "readyState >= 1")
+    wait_for_updates(page)
+    page.mouse.up()
+    wait_for_video(page, "currentTime == 1.5")

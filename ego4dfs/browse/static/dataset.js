@@ -2,7 +2,7 @@
 
 import { GROUPS, filterOfPage, filtered, lengthOf, loadCatalogue, pageWith, spelled, tally } from "./catalogue.js";
 import { barChart } from "./chart.js";
-import { byId, count, counted, duration, el, fetchJson, showError } from "./dom.js";
+import { byId, count, counted, duration, el, fetchJson, showError, whenReleased } from "./dom.js";
 import { keepFilter, watchStatus } from "./page.js";
 
 const MINUTES = [0, 1, 5, 10, 20, 30, 60, 120];
@@ -93,6 +93,7 @@ try {
   showCharts();
   watchStatus(async () => {
     const counts = await fetchJson("narrations");
+    await whenReleased(); // one number more moves the charts
     catalogue.videos.forEach((video, place) => (video.narrations = counts[place]));
     showNumbers();
   });

@@ -5,10 +5,14 @@
  * are set with `element.style`, which the Content-Security-Policy of the pages allows.
  */
 
+const CLICK_MS = 100; // in which the click follows when a pointer is released; that of a finger is an event of its own
 const COPIED_MS = 1200;
 const RELOADED = "ego4dfs-reloaded"; // a key of the storage of this tab
 let catalogueId = ""; // what names the videos that this page has, once it has loaded them
 const copied = new WeakMap(); // buttons, with their own text and the timer that restores it
+const waiting = []; // updates that wait until no pointer is pressed
+let isPressed = false;
+let release = 0; // the timer after which no pointer is pressed
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Return an element; attributes that are functions are listeners, those that are null are left out. */
@@ -49,6 +53,30 @@ export function replaceKeepingFocus(place, children) {
 /** Return what distinguishes a link, a button or a field from others of its list. */
 function identityOf({ href, name, value, title, textContent }) {
   return JSON.stringify([href, name, value, title, textContent]);
+}
+
+/** Wait while a pointer is pressed: an element that is replaced or moved then would not get the click. */
+export async function whenReleased() {
+  if (isPressed) await new Promise((done) => waiting.push(done));
+}
+
+addEventListener("pointerdown", () => {
+  clearTimeout(release);
+  release = 0;
+  isPressed = true;
+}, true);
+for (const name of ["pointerup", "pointercancel", "contextmenu"]) addEventListener(name, onRelease, true);
+addEventListener("blur", onRelease); // of the window; those of elements do not bubble
+// Where it was released outside of the page, or over a menu or a scroll bar, there may be no event of that.
+addEventListener("pointermove", ({ buttons }) => buttons || onRelease(), true);
+
+function onRelease() {
+  if (!isPressed) return;
+  release ||= setTimeout(() => {
+    release = 0;
+    isPressed = false;
+    for (const done of waiting.splice(0)) done();
+  }, CLICK_MS);
 }
 
 /** Return a text of the data as an element that keeps its writing direction to itself. */

@@ -3,7 +3,9 @@
 import {
   GROUPS, filterOfPage, filtered, lengthOf, loadCatalogue, mountCommand, pageWith, spelled, windowsCsv,
 } from "./catalogue.js";
-import { byId, clock, copy, count, counted, dataText, download, duration, el, fetchJson, showError } from "./dom.js";
+import {
+  byId, clock, copy, count, counted, dataText, download, duration, el, fetchJson, showError, whenReleased,
+} from "./dom.js";
 import { groupFields } from "./facets.js";
 import { keepFilter, watchStatus } from "./page.js";
 
@@ -107,10 +109,11 @@ function turn(step) {
 /**
  * Add the numbers of narrations, which are known when they have been read.
  *
- * The cards stay: a new one would not have the focus, nor get the click that has begun.
+ * The cards stay: a new one would not have the focus.
  */
 async function addNarrations() {
   const counts = await fetchJson("narrations");
+  await whenReleased();
   if (!counts.length || catalogue.hasNarrations) return;
   catalogue.hasNarrations = true;
   catalogue.videos.forEach((video, place) => (video.narrations = counts[place]));

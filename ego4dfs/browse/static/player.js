@@ -2,7 +2,7 @@
 
 import { GROUPS, loadCatalogue, shellWord } from "./catalogue.js";
 import { Boxes } from "./boxes.js";
-import { byId, clock, copy, count, dataText, duration, el, fetchJson, showError } from "./dom.js";
+import { byId, clock, copy, count, dataText, duration, el, fetchJson, showError, whenReleased } from "./dom.js";
 import { keepFilter, watchStatus } from "./page.js";
 import { SegmentList, inOrder } from "./segments.js";
 import { Timeline } from "./timeline.js";
@@ -189,7 +189,8 @@ async function start() {
   listen(timeline, segments, boxes);
   setWindow(start_s, start_s + 2);
   const length_s = catalogue.videos.find((one) => one.uid === uid)?.duration_s;
-  video.addEventListener("loadedmetadata", () => {
+  video.addEventListener("loadedmetadata", async () => {
+    await whenReleased();
     timeline.setDuration(video.duration);
     setWindow(null, Math.min(Number(byId("end").value), video.duration));
   });
@@ -206,6 +207,7 @@ async function start() {
   let shown = JSON.stringify(described);
   watchStatus(async () => {
     const found = await fetchJson("video", { uid });
+    await whenReleased();
     if (JSON.stringify(found) !== shown) showTracks(found);
     shown = JSON.stringify(found);
   });

@@ -1,7 +1,9 @@
 /** The page of the search in narrations and annotations; each result leads to its second. */
 
 import { filterOfPage, filtered, loadCatalogue, pageWith, placesOf, spelled, windowsCsv } from "./catalogue.js";
-import { byId, clock, count, counted, dataText, download, el, fetchJson, replaceKeepingFocus, showError } from "./dom.js";
+import {
+  byId, clock, count, counted, dataText, download, el, fetchJson, replaceKeepingFocus, showError, whenReleased,
+} from "./dom.js";
 import { keepFilter, watchStatus } from "./page.js";
 import { colourOf, inOrder } from "./segments.js";
 
@@ -28,13 +30,14 @@ async function search() {
   if (!words) return show({ tracks: {}, limited: [] }, "");
   try {
     const answer = await fetchJson("search", { q: words, ...only });
+    await whenReleased();
     if (number === asked) show(answer, words); // else a later question was answered before
   } catch (error) {
     showError(error);
   }
 }
 
-/** Show an answer. One that is shown already stays: its results may have the focus, or a click that has begun. */
+/** Show an answer. One that is shown already stays: its results may have the focus, or texts that are selected. */
 function show({ tracks, limited }, words) {
   const answer = JSON.stringify([tracks, limited, words, names.size]);
   if (answer === answered) return;
