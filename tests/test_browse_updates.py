@@ -225,6 +225,21 @@ def test_a_segment_keeps_the_focus_when_more_tracks_are_known(page: Page):
         expect(focused).to_be_focused()
 
 
+def test_a_chip_keeps_the_focus_when_its_number_changes(page: Page):
+    def change(answer: dict) -> None:
+        [track] = (one for one in answer["tracks"] if one["name"] == "narration pass 2")
+        track["segments"].append([3, 3, "puts it down"])
+
+    later = AnnotationsReadLater(page, "video", change)
+    page.goto(f"video.html?uid={FIRST}")
+    chip = page.locator("#chips button", has_text="narration pass 2")
+    expect(chip.locator(".number")).to_have_text("1")
+    chip.focus()
+    later.finish()
+    expect(chip.locator(".number")).to_have_text("2")
+    expect(chip).to_be_focused()
+
+
 @pytest.mark.parametrize(
     ("pressed", "effect"),
     [

@@ -50,9 +50,9 @@ export function replaceKeepingFocus(place, children) {
   likes.find((one) => identityOf(one) === identityOf(focused))?.focus({ preventScroll: true });
 }
 
-/** Return what distinguishes a link, a button or a field from others of its list. */
-function identityOf({ href, name, value, title, textContent }) {
-  return JSON.stringify([href, name, value, title, textContent]);
+/** Return what distinguishes a link, a button or a field from others of its list: its `data-key`, if it has one. */
+function identityOf({ dataset, href, name, value, title, textContent }) {
+  return dataset.key ?? JSON.stringify([href, name, value, title, textContent]);
 }
 
 /** Wait while a pointer is pressed: an element that is replaced or moved then would not get the click. */

@@ -56,6 +56,7 @@ export class SegmentList {
     return el("button", {
       class: `chip ${colourOf(track.name)}`,
       "aria-pressed": String(isListed),
+      "data-key": track.name,
       click: () => {
         if (isListed) this.hidden.add(track.name);
         else this.hidden.delete(track.name);
