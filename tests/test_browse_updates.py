@@ -272,3 +272,47 @@ def test_a_click_on_the_time_line_is_a_click_when_the_length_is_known(page: Page
     wait_for_updates(page)
     page.mouse.up()
     wait_for_video(page, "currentTime == 1.5")
+
+
+class Mounts:
+    """Answers a page with one table of mounts; its `rows` may change."""
+
+    def __init__(self, page: Page, rows: list[list[str]]) -> None:
+        self.rows = rows
+        self.is_right = False
+        page.route("**/api/mounts*", self._answer)
+
+    def _answer(self, route: Route) -> None:
+        width = len(self.rows[0])
+        header = [f"COLUMN {place}" for place in range(width)]
+        table = {"header": header, "right": [self.is_right] * width, "rows": self.rows}
+        route.fulfill(json={"tables": [table], "errors": []})
+
+
+def test_tables_that_change_keep_their_scroll_and_what_is_selected(page: Page):
+    wide = ["x" * 40 for _ in range(20)]
+    mounts = Mounts(page, [["/mnt/first", *wide, "1 MiB"], ["/mnt/second", *wide, "0 B"]])
+    page.goto("live.html")
+    cells = page.locator("td bdi")
+    cells.nth(0).evaluate("one => getSelection().selectAllChildren(one)")
+    page.locator(".scroll").evaluate("one => one.scrollLeft = 50")
+    mounts.rows = [["/mnt/first", *wide, "2 MiB"], ["/mnt/third", *wide, "0 B"]]
+    expect(cells.nth(21)).to_have_text("2 MiB")
+    expect(cells.nth(22)).to_have_text("/mnt/third")
+    assert page.locator(".scroll").evaluate("one => one.scrollLeft") == 50
+    assert page.evaluate("String(getSelection())") == "/mnt/first"
+
+
+def test_tables_have_the_rows_and_the_alignment_of_the_last_answer(page: Page):
+    mounts = Mounts(page, [["/mnt/first", "1 MiB"]])
+    page.goto("live.html")
+    cells = page.locator("td")
+    for rows, is_right in (
+        ([["/mnt/first", "1 MiB"], ["/mnt/second", ""]], True),
+        ([["/mnt/second", "3 MiB"]], False),
+        ([["/mnt/second"]], False),
+    ):
+        mounts.rows, mounts.is_right = rows, is_right
+        expect(cells).to_have_text([cell for row in rows for cell in row])
+        expect(page.locator(".right")).to_have_count(len(rows[0]) * (1 + len(rows)) * is_right)
+        expect(page.locator("th")).to_have_count(len(rows[0]))

@@ -55,6 +55,26 @@ function identityOf({ dataset, href, name, value, title, textContent }) {
   return dataset.key ?? JSON.stringify([href, name, value, title, textContent]);
 }
 
+/** Make the children of an element like others. Those that are the same stay, with their scroll and selection. */
+export function patchChildren(place, children) {
+  for (const [number, child] of children.entries()) {
+    if (number < place.childNodes.length) patch(place.childNodes[number], child);
+    else place.append(child);
+  }
+  while (place.childNodes.length > children.length) place.lastChild.remove();
+}
+
+function patch(present, wanted) {
+  if (present.isEqualNode(wanted)) return;
+  if (!present.tagName || present.tagName !== wanted.tagName) {
+    present.replaceWith(wanted);
+    return;
+  }
+  for (const name of present.getAttributeNames()) if (!wanted.hasAttribute(name)) present.removeAttribute(name);
+  for (const name of wanted.getAttributeNames()) present.setAttribute(name, wanted.getAttribute(name));
+  patchChildren(present, [...wanted.childNodes]);
+}
+
 /** Wait while a pointer is pressed: an element that is replaced or moved then would not get the click. */
 export async function whenReleased() {
   if (isPressed) await new Promise((done) => waiting.push(done));

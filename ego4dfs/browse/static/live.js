@@ -1,14 +1,14 @@
 /** The page of what the mounts of this machine do: the tables of `ego4dfs top`, kept current. */
 
-import { byId, dataText, el, fetchJson, showError } from "./dom.js";
+import { byId, dataText, el, fetchJson, patchChildren, showError } from "./dom.js";
 import { keepFilter, watchStatus } from "./page.js";
 
 const PAUSE_MS = 1000;
 
 function show({ tables, errors }) {
   byId("none").hidden = tables.length > 0;
-  byId("tables").replaceChildren(...tables.map(table));
-  byId("errors").replaceChildren(...errors.map((line) => el("li", {}, dataText(line))));
+  patchChildren(byId("tables"), tables.map(table));
+  patchChildren(byId("errors"), errors.map((line) => el("li", {}, dataText(line))));
 }
 
 function table({ header, right, rows }) {
