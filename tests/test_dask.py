@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -15,8 +16,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from distributed.client import AllExit
 
 from ego4dfs.cluster import worker, worker_task
+from ego4dfs.cluster.dask_client import is_no_lost_result
 from ego4dfs.cluster.part import Part, split
 from ego4dfs.cluster.part_reports import PartReport, PartState
 from ego4dfs.config import Config
@@ -230,6 +233,40 @@ def test_a_disk_error_before_the_tasks_is_reported_as_such(written, prefetch, sp
     assert run.returncode == 1, errors
     assert "no space left on device" in json.loads(printed)["stopped_by"]
     assert "hint: make room" in errors
+
+
+def test_results_that_are_lost_with_their_workers_are_lost_parts(
+    written, prefetch, cluster, spawn, tmp_path
+):
+    """The connection to the scheduler is not: there is just no worker that does them again."""
+    address, _, processes = cluster
+    code = (
+        "import distributed, os, signal\n"
+        "from contextlib import suppress\n"
+        "from ego4dfs.cluster import dask_fetcher\n"
+        "dask_fetcher.WORKERS_S = 2.0\n"
+        "fetched = distributed.Future.result\n"
+        "def result(self, timeout=None):\n"
+        f"    for pid in {[one.pid for one in processes]}:\n"
+        "        with suppress(ProcessLookupError):\n"
+        "            os.kill(pid, signal.SIGKILL)\n"
+        "    return fetched(self, timeout)\n"
+        "distributed.Future.result = result"
+    )
+    out = tmp_path / "out"
+    run = started(spawn, written, out, "--dask", address, code=code)
+    printed, errors = run.communicate(timeout=120)
+    assert run.returncode == 1, errors
+    assert "no worker is left" in json.loads(printed)["stopped_by"]
+    assert json.loads(prefetch(*DASK).stdout)["failed"] == 0
+    check_tree(out, written)
+
+
+@pytest.mark.parametrize(("error", "is_logged"), [(AllExit(), False), (OSError(), True)])
+def test_a_result_that_was_given_up_prints_no_traceback(error, is_logged):
+    exc_info = (type(error), error, None)
+    record = logging.LogRecord("asyncio", logging.ERROR, "", 0, "never retrieved", (), exc_info)
+    assert is_no_lost_result(record) == is_logged
 
 
 @pytest.mark.parametrize(

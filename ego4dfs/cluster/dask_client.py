@@ -64,6 +64,7 @@ class DaskCluster:
 
         for name in ("distributed", "distributed.client"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is reported
+        logging.getLogger("asyncio").addFilter(is_no_lost_result)
         address: str | LocalCluster = self.address
         try:
             with _interrupts_deferred():
@@ -92,6 +93,13 @@ class DaskCluster:
                 hint="set distributed.comm.tls in the configuration of Dask",
             ) from error
         return client
+
+
+def is_no_lost_result(record: logging.LogRecord) -> bool:
+    """Return False for the traceback of distributed's wait for a result that was given up."""
+    from distributed.client import AllExit  # noqa: PLC0415 - slow, and an extra
+
+    return record.exc_info is None or not isinstance(record.exc_info[1], AllExit)
 
 
 @contextmanager

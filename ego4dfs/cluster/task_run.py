@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 _TICK_S = 0.2
 RUN_AGAIN = "run it again: what is complete is kept, and the rest is resumed"
 _END_S = 60.0
-"""How long to wait for the tasks to end after an interruption or an error."""
+"""How long to wait for the tasks to end after an interruption or an error, and for one result."""
+_RESULT_S = 2.0
+"""How long one attempt to fetch a result may take: meanwhile nothing else is looked at."""
+_TIMEOUTS = (TimeoutError, asyncio.TimeoutError)  # two classes in Python 3.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class TaskRun:
         self._client = client
         self._stop = Event(f"ego4dfs-stop-{self.id}", client=client)
         self._waiting: dict[Future[Any], Task] = {}
+        self._late: dict[Future[Any], Deadline] = {}  # results that did not arrive at once
         self._count = 0
         client.subscribe_topic(self.id, lambda event: on_event(event[1]))
 
@@ -99,18 +104,31 @@ class TaskRun:
 
     def _take(self, future: Future[Any], task: Task) -> None:
         try:
-            found = future.result(timeout=_END_S)
+            found = future.result(timeout=_RESULT_S)
         except CancelledError:
             raise
-        except (Ego4DError, OSError) as error:
-            if future.status != "error":  # not of the task, but of the connection
+        except (Ego4DError, OSError, *_TIMEOUTS) as error:
+            if future.status == "error":
+                task.fail(error)
+            elif isinstance(error, _TIMEOUTS) and not self._is_overdue(future):
+                self._waiting[future] = task
+            else:  # not of the task, but of the connection
                 raise
-            task.fail(error)
         except Exception as error:  # noqa: BLE001 - Dask's own, such as KilledWorker
             text = f"the Dask cluster could not do a part: {type(error).__name__}: {error}"
             task.fail(OutputError(text, hint=f"see the logs of the workers, and {RUN_AGAIN}"))
         else:
             task.take(found)
+
+    def _is_overdue(self, future: Future[Any]) -> bool:
+        """Return whether the result of a task that has ended has not arrived within _END_S.
+
+        If it was lost with its worker, the task waits for another one, and has not ended.
+        """
+        if not future.done():
+            self._late.pop(future, None)
+            return False
+        return self._late.setdefault(future, Deadline.after(_END_S)).has_passed
 
 
 @contextmanager
@@ -121,7 +139,7 @@ def reported(cluster: DaskCluster, report: Report) -> Iterator[ExitStack]:
             yield stack
     except (KeyboardInterrupt, Ego4DError) as error:
         report.stop(error)
-    except (CancelledError, OSError, TimeoutError):
+    except (CancelledError, OSError, *_TIMEOUTS):
         text = f"--dask {cluster.address}: the connection to the scheduler is lost"
         report.stop(OutputError(text, hint=RUN_AGAIN))
 
@@ -137,6 +155,6 @@ def _ended(tasks: Collection[Future[Any]], timeout_s: float) -> set[Future[Any]]
 
     try:
         found: set[Future[Any]] = wait(list(tasks), timeout_s, return_when="FIRST_COMPLETED").done
-    except TimeoutError:
+    except _TIMEOUTS:
         return set()
     return found
