@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from ego4dfs.cli.output import say
 from ego4dfs.copies import Layout
@@ -21,7 +22,7 @@ def datasets_to_check(layout: Layout) -> tuple[tuple[str, ...], Mapping[str, str
     selected = {
         name
         for name in Selections(layout.state).datasets(layout.version)
-        if not any(_is_in(name, directory) for directory in below.unreadable)
+        if not any(PurePosixPath(name).is_relative_to(one) for one in below.unreadable)
     }
     for name, reason in (below.skipped | below.unreadable).items():
         shown = layout.relative_directory(name)
@@ -32,7 +33,3 @@ def datasets_to_check(layout: Layout) -> tuple[tuple[str, ...], Mapping[str, str
         else:
             say(f"ego4dfs: {shown}: {reason}", file=sys.stderr)
     return tuple(sorted(selected.union(below.datasets))), below.unreadable
-
-
-def _is_in(dataset: str, directory: str) -> bool:
-    return not directory or f"{dataset}/".startswith(f"{directory}/")
