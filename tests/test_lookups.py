@@ -132,6 +132,18 @@ def test_small_files_that_are_opened_in_order_cost_one_request_each(vfs, top, wo
     assert vfs.session.metrics.bytes_fetched == COUNT * SIZE
 
 
+def test_files_whose_read_ahead_has_not_begun_yet_cost_one_request_each(vfs, top, monkeypatch):
+    def never_begins(url, fetch, done):
+        done()
+        return True
+
+    monkeypatch.setattr(vfs.session.facts, "fetch_ahead", never_begins)
+    for name in FILES:
+        use(vfs, f"{top}/{name}", 1)
+    assert requests(vfs) == (1, COUNT)
+    assert vfs.session.metrics.bytes_fetched == COUNT * SIZE
+
+
 @pytest.mark.parametrize("workers", [1, 16])
 def test_small_files_that_are_opened_at_random_cost_two_requests_each_at_most(vfs, top, workers):
     read_all(vfs, top, random.Random(3).sample(list(FILES), COUNT), workers)

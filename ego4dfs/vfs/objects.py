@@ -120,16 +120,16 @@ class Objects:
         self._last_bytes.close()
 
     def _facts_of_lookup(self, node: ObjectFile, caller: int | None) -> ObjectFacts:
-        if self._readahead.is_requested(node.path):
-            return self._session.facts.get(node.url)  # which waits for that request
-        request = self._lookups.add(node.path, caller)
-        if request.sweeps:
-            self._sweep_beside(node)
-        if request.gets_bytes and not self._has_copy(node):
-            return self._session.facts.get(
-                node.url, fetch=self._first_get(node, None, reads_index=True)
-            )
-        return self._session.facts.get(node.url)
+        gets_bytes = self._readahead.is_requested(node.path)
+        if not gets_bytes:  # else this waits for that request, or sends it if no thread has yet
+            request = self._lookups.add(node.path, caller)
+            gets_bytes = request.gets_bytes
+            if request.sweeps:
+                self._sweep_beside(node)
+        if not gets_bytes or self._has_copy(node):
+            return self._session.facts.get(node.url)
+        first_get = self._first_get(node, None, reads_index=True)
+        return self._session.facts.get(node.url, fetch=first_get)
 
     def _sweep_beside(self, node: ObjectFile) -> None:
         """Fetch the facts of all objects in the same directory, in the background."""
