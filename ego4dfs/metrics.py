@@ -92,6 +92,7 @@ class Metrics:
     durations: dict[RequestKind, Histogram] = field(
         default_factory=lambda: {kind: Histogram() for kind in KINDS}
     )
+    hedged_requests: int = 0
     bytes_fetched: int = 0
     bytes_served: int = 0
     bytes_from_cache: int = 0
@@ -134,6 +135,11 @@ class Metrics:
         with self._lock:
             self.results[kind][result] += 1
             self.durations[kind].add(seconds)
+
+    def add_hedged_request(self) -> None:
+        """Count one GET that was sent because an earlier one for the same bytes was late."""
+        with self._lock:
+            self.hedged_requests += 1
 
     def add_bytes_fetched(self, count: int) -> None:
         """Count bytes that came from the store."""
@@ -222,6 +228,7 @@ class Metrics:
                 "requests": dict(self.requests),
                 "results": {kind: dict(counts) for kind, counts in self.results.items()},
                 "durations": {kind: one.snapshot() for kind, one in self.durations.items()},
+                "hedged_requests": self.hedged_requests,
                 "bytes_fetched": self.bytes_fetched,
                 "bytes_served": self.bytes_served,
                 "bytes_from_cache": self.bytes_from_cache,

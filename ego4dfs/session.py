@@ -14,7 +14,7 @@ from ego4dfs.copies import Copies
 from ego4dfs.facts import FactsIndex
 from ego4dfs.metrics import Metrics
 from ego4dfs.near import NearLimits, NearStore, NearTier
-from ego4dfs.reader import BackgroundVerifier, Reader
+from ego4dfs.reader import BackgroundVerifier, Hedging, Reader
 from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import CLOSE_S, Deadline
 from ego4dfs.store import ObjectStore, StoreLimits, check_profile, open_store
@@ -115,7 +115,8 @@ def open_session(
         verifier = None
         if config.verify == "auto":
             verifier = BackgroundVerifier(cache, metrics, store.renew)
-        reader = Reader(store, cache, metrics, verifier, facts.confirm)
+        hedging = Hedging(metrics.add_hedged_request) if config.hedge == "auto" else None
+        reader = Reader(store, cache, metrics, verifier, facts.confirm, hedging)
         opened.callback(reader.close)
         manifests = ManifestCache(
             directory, store, copies.manifest if copies else None, is_shared=share_manifests

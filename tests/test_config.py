@@ -171,6 +171,7 @@ VALUES = {
     "limit_requests": "500/s",
     "eviction": "none",
     "verify": "off",
+    "hedge": "off",
     "skip_s3_checks": True,
     "libfuse": 3,
     "metrics": 9785,

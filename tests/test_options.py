@@ -251,6 +251,7 @@ def test_every_flag_is_called_as_help_calls_it():
         "copies",
         "retry_for",
         "verify",
+        "hedge",
         "metrics",
         "log_format",
     }  # flags of one command or two

@@ -52,7 +52,7 @@ def test_a_store_that_answers_is_online_without_a_message(mount_output, cli):
     fault="a mount with cached manifests, without a network",
     face="mount, status",
     sees="it is mounted; `mount` and `status` say `offline` and the remedy",
-    deadline="2 s",
+    deadline="4 s",
 )
 def test_without_a_network_mount_and_status_say_so(mount_output, cli, gateway):
     gateway.stop()
@@ -70,7 +70,7 @@ def test_without_a_network_mount_and_status_say_so(mount_output, cli, gateway):
     fault="a mount with cached manifests, with a key that is refused",
     face="mount, status",
     sees="it is mounted; `mount` and `status` say `key refused` and the remedy",
-    deadline="2 s",
+    deadline="4 s",
 )
 def test_with_a_refused_key_mount_and_status_say_so(mount_output, cli, gateway, server):
     gateway.faults = Faults(rejected_keys={server.licensee.access_key: "InvalidAccessKeyId"})

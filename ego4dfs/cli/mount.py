@@ -113,6 +113,13 @@ def add_arguments(parser: Parser) -> None:
         " if the ETag is an MD5 (default: auto)",
     )
     group.add_argument(
+        "--hedge",
+        metavar="auto|off",
+        default=argparse.SUPPRESS,
+        help="send a second request for bytes that are far later than usual; at most 2 %% more"
+        " requests (default: auto)",
+    )
+    group.add_argument(
         "--metrics",
         metavar="[HOST:]PORT",
         default=argparse.SUPPRESS,

@@ -123,6 +123,8 @@ class Config:
     """Whether whole objects in the cache are compared with their ETags: auto or off."""
     output_directory: Path | None = None
     """The mountpoint, or the directory of the copies; absolute."""
+    hedge: str = "auto"
+    """Whether a second request is sent for bytes whose first one is late: auto or off."""
     copies: Path | None = None
     """A directory of prefetched copies; valid ones are read instead of the store."""
     allow_missing: bool = False
@@ -179,7 +181,8 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "fill_near": values.flag,
     "cache_dir": values.path,
     "eviction": values.eviction,
-    "verify": values.verify,
+    "verify": values.auto_or_off,
+    "hedge": values.auto_or_off,
     "copies": values.path,
     "output_directory": values.path,
     "allow_missing": values.flag,

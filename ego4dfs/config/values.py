@@ -341,8 +341,8 @@ def eviction(given: Given) -> str:
     return one_of(given, ("lru", "none"))
 
 
-def verify(given: Given) -> str:
-    """Read whether objects in the cache are compared with their ETags: auto or off."""
+def auto_or_off(given: Given) -> str:
+    """Read whether something is done where it is of use: auto or off."""
     return one_of(given, ("auto", "off"))
 
 

@@ -71,6 +71,7 @@ class Ego4DFileSystem(FindNames):
         cache_size: str | int | None = None,
         eviction: str | None = None,
         verify: str | None = None,
+        hedge: str | None = None,
         copies: AnyPath | None = None,
         aws_profile_name: str | None = None,
         endpoint_url: str | None = None,
@@ -123,6 +124,7 @@ class Ego4DFileSystem(FindNames):
             cache_size: Limit of the cache, such as `200GiB`.
             eviction: What a full cache evicts: `lru`, or `none` to keep the oldest blocks.
             verify: `auto` to compare whole objects in the cache with their ETags, or `off`.
+            hedge: `auto` to send a second request for bytes that are late, or `off`.
             copies: Directory of prefetched copies to read from.
             aws_profile_name: Profile in ~/.aws.
             endpoint_url: URL of an S3 server.

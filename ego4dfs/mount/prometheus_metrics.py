@@ -114,6 +114,11 @@ def _of_store(status: Status) -> Iterator[Metric]:
         status["throttled"],
     )
     yield _counter(
+        "store_hedged_requests",
+        "GET requests that were sent because an earlier one for the same bytes was late.",
+        status["hedged_requests"],
+    )
+    yield _counter(
         "store_throttled_answers",
         "Answers of the store that asked to slow down.",
         status["throttled_answers"],

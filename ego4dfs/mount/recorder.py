@@ -31,6 +31,7 @@ MAX_AGE_S: Final = 30 * 86400.0
 """Files that are older, or more than MAX_FILES, are removed at the start of a mount."""
 
 COUNTERS: Final = (
+    "hedged_requests",
     "bytes_fetched",
     "bytes_served",
     "bytes_from_cache",

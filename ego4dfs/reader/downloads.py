@@ -24,6 +24,7 @@ from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.fetch_pool import FetchPool
 from ego4dfs.reader.flight import Flight
 from ego4dfs.reader.flights import ByteBudget, Flights, SpeculativeSlots, UnwrittenBytes
+from ego4dfs.reader.hedging import Hedging
 from ego4dfs.reader.window import READAHEAD_STEP
 from ego4dfs.store import ObjectStore
 
@@ -52,11 +53,13 @@ class Downloads:
         cache: BlockCache,
         verifier: BackgroundVerifier | None = None,
         on_arrival: OnArrival | None = None,
+        hedging: Hedging | None = None,
     ) -> None:
         """Fetch from `store` into `cache`; `verifier` is notified of what was kept there.
 
         `on_arrival` is called with URL, size and ETag of the object version for each block or part
-        that the store has sent; its response had this size.
+        that the store has sent; its response had this size. Late requests are hedged as `hedging`
+        says, if it is given.
         """
         self._on_arrival = on_arrival
         self._cache = cache
@@ -64,7 +67,9 @@ class Downloads:
         self._flights = Flights()
         self._budget = ByteBudget(MAX_INFLIGHT_BYTES, self._flights.overdue_bytes)
         self._locks = FetchLocks(cache)
-        self._pool = FetchPool(store, self._flights, self._budget, self._locks, self._complete)
+        self._pool = FetchPool(
+            store, self._flights, self._budget, self._locks, self._complete, hedging
+        )
         self._speculative = SpeculativeSlots(self._flights, MAX_SPECULATIVE_BLOCKS)
         self.unwritten = UnwrittenBytes()
         self._unstored: deque[Flight] = deque()

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ego4dfs.blocks import ObjectRef
-from ego4dfs.errors import StoreUnavailable
+from ego4dfs.errors import StoreError, StoreUnavailable
 from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget, Flights
+from ego4dfs.reader.hedging import HedgedGet, Hedging, Overtaken
 from ego4dfs.reader.response_sink import ResponseSink
 from ego4dfs.runtime.daemon_threads import DaemonThreadPool
 from ego4dfs.runtime.deadline import CLOSE_S
@@ -45,16 +46,19 @@ class FetchPool:
         budget: ByteBudget,
         locks: FetchLocks,
         on_complete: Callable[[ObjectRef, Flight, bool], None],
+        hedging: Hedging | None = None,
     ) -> None:
         """Fetch from `store` what no other process fetches or has fetched, as `locks` says.
 
         `on_complete` is called with each flight that is complete, and whether it was fetched.
+        `hedging` says when a second GET is sent for what a reader waits for.
         """
         self._store = store
         self._flights = flights
         self._budget = budget
         self._locks = locks
         self._on_complete = on_complete
+        self._hedging = hedging
         self._workers = DaemonThreadPool("fetch")
         self._recent_failures: dict[str, tuple[float, StoreUnavailable]] = {}
         self._lock = threading.Lock()
@@ -68,9 +72,10 @@ class FetchPool:
         if self.closed:
             self._fail_all(ref, flights, StoreUnavailable(CLOSED, url=ref.url))
         else:
-            bucket = ref.url.partition("://")[2].partition("/")[0]
+            bucket = _bucket(ref)
             limit = URGENT_THREADS if urgent else FETCH_THREADS
             request = Request(flights, partial(self._remember_given_up, ref))
+            request.is_hedged = self._hedging is not None
             download = partial(self._download, ref, request, stream_before)
             if not urgent:
                 request.expedite = partial(self._workers.expedite, download, URGENT_THREADS)
@@ -104,7 +109,7 @@ class FetchPool:
                 if data is not None:
                     sink.add_cached(data)
                 else:
-                    self._fetch(ref, piece, sink, is_streamed=piece.start < stream_before)
+                    self._fetch(ref, piece, request, sink, is_streamed=piece.start < stream_before)
             sink.check_complete()
         except BaseException as error:  # noqa: BLE001 - all readers must get it
             self._fail_all(ref, sink.incomplete, error)
@@ -112,15 +117,55 @@ class FetchPool:
             request.end()
 
     def _fetch(
-        self, ref: ObjectRef, piece: range, sink: ResponseSink, *, is_streamed: bool
+        self,
+        ref: ObjectRef,
+        piece: range,
+        request: Request,
+        sink: ResponseSink,
+        *,
+        is_streamed: bool,
     ) -> None:
+        """Fetch adjacent bytes: by one GET, or by two of which the faster one goes on."""
+        get = partial(self._get, ref, sink, is_streamed=is_streamed)
+        if self._hedging is None:
+            get(piece)
+            return
+        kind = _bucket(ref), 0 if is_streamed else len(piece).bit_length()
+        submit = partial(self._workers.submit, group=_bucket(ref), limit=URGENT_THREADS)
+        request.hedged = HedgedGet(self._hedging, kind, len(piece), partial(get, piece), submit)
+        try:
+            request.hedged.send_first()
+        except Overtaken:
+            rest = range(sink.position, piece.stop)
+            if rest:  # the second one has failed
+                get(rest)
+        except StoreError:
+            if sink.position < piece.stop:
+                raise
+
+    def _get(
+        self,
+        ref: ObjectRef,
+        sink: ResponseSink,
+        piece: range,
+        take: Callable[[], None] = lambda: None,
+        *,
+        is_streamed: bool,
+    ) -> None:
+        """Fetch adjacent bytes by one GET; `take` is called before they are passed on."""
         self._check_open(ref)
         start, stop = piece.start, piece.stop
+
+        def pass_on(offset: int, data: memoryview) -> None:
+            take()
+            sink(offset, data)
+
         if is_streamed:
-            self._store.stream_range(ref.url, start, stop, sink, etag=ref.etag, size=ref.size)
+            self._store.stream_range(ref.url, start, stop, pass_on, etag=ref.etag, size=ref.size)
         else:
             # Half the CPU time of a stream, which copies each byte and wakes us for each piece.
             fetched = self._store.read_range(ref.url, start, stop, etag=ref.etag, size=ref.size)
+            take()
             sink.take_all(fetched.start, stop, fetched.data)
 
     def _check_open(self, ref: ObjectRef) -> None:
@@ -152,6 +197,10 @@ class FetchPool:
             failures = self._recent_failures.items()
             self._recent_failures = {key: kept for key, kept in failures if now_s < kept[0]}
             self._recent_failures[ref.object_id] = (now_s + seconds, error)
+
+
+def _bucket(ref: ObjectRef) -> str:
+    return ref.url.partition("://")[2].partition("/")[0]
 
 
 def _taken(request: Request, sink: ResponseSink, data: memoryview) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from math import inf
 
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import StoreError, StoreUnavailable, detach, renewed
+from ego4dfs.reader.hedging import MIN_DELAY_S, HedgedGet
 from ego4dfs.runtime.deadline import (
     ANSWER_S,
     FLOOR_BYTES,
@@ -30,7 +32,15 @@ class GivenUpError(StoreError):
 class Request:
     """The state that the flights of one GET share. The fetching thread and readers change it."""
 
-    __slots__ = ("_on_give_up", "expedite", "flights", "is_given_up", "is_started")
+    __slots__ = (
+        "_on_give_up",
+        "expedite",
+        "flights",
+        "hedged",
+        "is_given_up",
+        "is_hedged",
+        "is_started",
+    )
 
     def __init__(
         self, flights: Iterable[Flight] = (), on_give_up: Callable[[], None] = lambda: None
@@ -41,6 +51,8 @@ class Request:
         self.expedite: Callable[[], None] | None = None  # called when a reader waits for it
         self.is_started = False  # whether it has left the queue
         self.is_given_up = False  # whether a reader has waited for it for as long as one may
+        self.is_hedged = False  # whether a second GET is sent if the first one is late
+        self.hedged: HedgedGet | None = None  # once the first one is sent
         for flight in self.flights:
             flight.request = self
 
@@ -48,9 +60,24 @@ class Request:
         """Record that it is being sent."""
         self.is_started, self.expedite = True, None
 
+    def hedge(self) -> float:
+        """Send a second GET if the first one is late; return after how many seconds to call again.
+
+        A reader that waits calls it.
+        """
+        hedged = self.hedged
+        if hedged is None:
+            return MIN_DELAY_S if self.is_hedged else inf
+        late_in_s = hedged.late_in_s
+        if late_in_s <= 0:
+            hedged.send_second()
+            return inf
+        return late_in_s
+
     def end(self) -> None:
         """Forget the flights, which have ended: they refer to this, and have large buffers."""
         self.flights = []
+        self.is_hedged, self.hedged = False, None
 
     def give_up(self) -> None:
         """Raise GivenUpError in readers that still wait, and in the sink at the next bytes.
@@ -209,7 +236,7 @@ class Flight:
                 return False
             if self.request.is_given_up:
                 raise GivenUpError(TOO_SLOW)
-            self._changed.wait(left_s)
+            self._changed.wait(min(left_s, self.request.hedge()))
         return True
 
     def _progress(self, arrived: int) -> None:

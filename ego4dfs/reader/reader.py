@@ -21,6 +21,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.downloads import Downloads, OnArrival
 from ego4dfs.reader.flight import Flight, GivenUpError, read_deadline
+from ego4dfs.reader.hedging import Hedging
 from ego4dfs.reader.window import FIRST_AT_START, READAHEAD_STEP, SEQUENTIAL_AFTER, Window
 from ego4dfs.runtime.deadline import ANSWER_S, Deadline
 from ego4dfs.store import ObjectStore
@@ -47,16 +48,17 @@ class Reader:
         metrics: Metrics,
         verifier: BackgroundVerifier | None = None,
         on_arrival: OnArrival | None = None,
+        hedging: Hedging | None = None,
     ) -> None:
         """Read from `store` through `cache`, counting into `metrics`.
 
         What is fetched is compared with its ETag by `verifier`, if there is one. See Downloads for
-        `on_arrival`.
+        `on_arrival` and `hedging`.
         """
         self._verifier = verifier
         self._cache = cache
         self._metrics = metrics
-        self.downloads = Downloads(store, cache, verifier, on_arrival)
+        self.downloads = Downloads(store, cache, verifier, on_arrival, hedging)
 
     def read_into(
         self, ref: ObjectRef, offset: int, view: memoryview, window: Window | None = None

@@ -32,6 +32,11 @@ class ResponseSink:
         self._position = self.incomplete[0].extent.start
         self._is_fetched = False  # whether bytes of the first incomplete flight were
 
+    @property
+    def position(self) -> int:
+        """Where the next bytes belong in the object."""
+        return self._position
+
     def __call__(self, offset: int, data: memoryview) -> None:
         """Take bytes as a Sink does.
 

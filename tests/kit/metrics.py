@@ -32,6 +32,7 @@ def of_status(status: Mapping[str, object]) -> Samples:
         "ego4dfs_open_files": "open_files",
         "ego4dfs_store_received_bytes_total": "bytes_fetched",
         "ego4dfs_store_throttled": "throttled",
+        "ego4dfs_store_hedged_requests_total": "hedged_requests",
         "ego4dfs_store_throttled_answers_total": "throttled_answers",
         "ego4dfs_near_received_bytes_total": "bytes_from_near",
         "ego4dfs_near_sent_bytes_total": "bytes_to_near",

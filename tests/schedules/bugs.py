@@ -44,6 +44,29 @@ BUGS = (
         ),
     ),
     Bug(
+        "two requests for the same bytes both pass them on",
+        "downloads.late_requests",
+        Change(
+            "ego4dfs.reader.hedging",
+            "        if not is_winner:\n            raise Overtaken\n",
+            "        del is_winner\n",
+        ),
+    ),
+    Bug(
+        "a request that fails does not wait for the second one",
+        "downloads.late_requests",
+        Change(
+            "ego4dfs.reader.hedging",
+            "must_wait = self._has_second and self._winner != 1",
+            "must_wait = False",
+        ),
+    ),
+    Bug(
+        "what a second request has not brought is not fetched",
+        "downloads.late_requests",
+        Change("ego4dfs.reader.fetch_pool", "                get(rest)", "                pass"),
+    ),
+    Bug(
         "a failed request keeps its memory",
         "downloads.failing_store",
         Change("ego4dfs.reader.fetch_pool", "self._budget.release(len(flight))", "pass"),

@@ -18,7 +18,14 @@ SIZE = 150  # three blocks, the last of 22 bytes
 class World:
     """A Reader over a fake store and a fake cache, and what all schedules must end with."""
 
-    def __init__(self, product: Product, size: int = SIZE, *, beside: World | None = None) -> None:
+    def __init__(
+        self,
+        product: Product,
+        size: int = SIZE,
+        *,
+        beside: World | None = None,
+        hedging: Any = None,
+    ) -> None:
         """`beside` is another process that uses the same store and cache."""
         self.product = product
         self.store = (
@@ -28,7 +35,7 @@ class World:
         )
         self.cache = Cache(None if beside is None else beside.cache)
         self.reader: Any = product.reader_reader.Reader(
-            self.store, self.cache, product.metrics.Metrics()
+            self.store, self.cache, product.metrics.Metrics(), hedging=hedging
         )
         self.ref = self.object(URL)
         self.errors: list[Exception] = []
@@ -281,6 +288,40 @@ def silent_store(product: Product, dice: random.Random) -> None:
     world.settle()
 
 
+def late_requests(product: Product, dice: random.Random) -> None:
+    """A second GET for late bytes gives each reader its bytes, whichever of the two fails.
+
+    For one object the second GET breaks off, and the first one, which is later, brings what is
+    missing. For the other one the first GET fails, and the second one is waited for.
+    """
+    hedging = product.reader_hedging.Hedging()
+    hedging.delay_s, hedging.allows = lambda _: 0.05, lambda _: True
+    world = World(product, hedging=hedging)
+    broken = set[int]()
+
+    def obey(url: str, start: int, stop: int) -> None:
+        number = world.store.gets.count((url, start, stop))
+        if number == 1:
+            sleep(5.0)
+            if url == OTHER_URL:
+                raise StoreUnavailable("the first one fails")
+        elif url == OTHER_URL:
+            sleep(10.0 if number == 2 else 0.0)
+        elif number == 0 and stop not in broken:
+            broken.add(stop)
+            raise StoreUnavailable("the second one breaks off")
+
+    world.store.obey = obey
+    run_threads(
+        *(world.reads(0, 64), world.reads(10, 30), world.reads(64, 150, world.window())),
+        world.reads(0, 64, url=OTHER_URL),
+    )
+    assert not world.errors
+    world.took(10.1)
+    assert max(world.store.times_fetched(OTHER_URL).values()) == 2
+    world.settle()
+
+
 def no_threads(product: Product, dice: random.Random) -> None:
     """Where no more threads can be started, requests run in the threads of their readers."""
     world = World(product)
@@ -350,6 +391,7 @@ SCENARIOS = (
     put_elsewhere,
     close_meanwhile,
     silent_store,
+    late_requests,
     no_threads,
     two_processes,
     failing_process,

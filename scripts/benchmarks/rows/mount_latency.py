@@ -116,14 +116,20 @@ def _stalls(servers: Servers) -> Iterator[Sequence[Contender]]:
         with servers.stalled(share):
             found = measured(mount, work)
         late = quantiles(waits, n=100)
-        return found | {"wait_ms": median(waits) * 1e3, "late_ms": late[-1] * 1e3}
+        return found | {
+            "wait_ms": median(waits) * 1e3,
+            "late_ms": late[-1] * 1e3,
+            "slowest_ms": max(waits) * 1e3,
+        }
 
     healthy, stalled = (partial(reads, share=share) for share in (0.0, _STALLED))
     through = partial(cold, servers, "wan", videos.name)
     ours, theirs = mounts.ego4dfs(), mounts.rclone()
+    unhedged = mounts.ego4dfs("auto", "--hedge", "off")
     yield [
         *through(healthy, mounters=[ours]),
         *through(stalled, mounters=[replace(ours, name=_OURS_STALLED)]),
+        *through(stalled, mounters=[replace(unhedged, name=f"{OURS} --hedge off, {_STALLS}")]),
         *through(healthy, mounters=[theirs]),
         *through(stalled, mounters=[replace(theirs, name=f"{RCLONE}, {_STALLS}")]),
     ]
@@ -206,6 +212,7 @@ ROWS = (
         "distant server",
         (
             Column("late_ms", "p99 ms", digits=0, spread=True),
+            Column("slowest_ms", "slowest ms", digits=0),
             Column("wait_ms", "p50 ms", digits=1),
             *_COSTS,
         ),
