@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STATE_WAIT_S = 2.0
+_STATE_WAIT_S = 4.0  # the import of s3fs takes a second of CPU time, more on a busy machine
 _FUSE_CONF = Path("/etc/fuse.conf")
 _FIRST_ANSWER_S = 30.0
 """Time limit for the first answer of a mount: a busy machine may need seconds."""
