@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -31,8 +32,8 @@ def ours(facts, *, proof="md5", source=SOURCE, mtime_ns=0):
     return Record(URL, source, "v2", facts, proof, set_mtime_ns=mtime_ns)
 
 
-def official(version, name="a.bin"):
-    return Row("a", version, name)
+def official(version, name="a.bin", saved_ns=0):
+    return Row("a", version, name, saved_ns)
 
 
 def of(**changed):
@@ -102,6 +103,22 @@ RULE = {
         *((5, LATER), ours(of(etag=OLD, version_id="v0")), official("v1"), [], V1),
         *(ADOPT, True, False),
     ),
+    "officially fetched, the times in two seconds": (
+        *((5, LATER), None, official("v1", saved_ns=LATER - 2 * S), [], V1),
+        *(ADOPT, True, False),
+    ),
+    "officially fetched, and changed since": (
+        *((5, LATER), None, official("v1", saved_ns=LATER - 3 * S), [], V1),
+        *(CHECK, False, True),
+    ),
+    "officially fetched over ours, and changed since": (
+        (5, LATER),
+        ours(of(etag=OLD, version_id="v0")),
+        official("v1", saved_ns=LATER - 3 * S),
+        [],
+        V1,
+        *(CHECK, False, True),
+    ),
     "our row, and changed since": (
         (5, LATER),
         ours(V1),
@@ -122,12 +139,20 @@ RULE = {
         *((5, LATER), None, None, [official("v0"), official("v1")], V1),
         *(ADOPT, True, False),
     ),
+    "recorded elsewhere, and changed since": (
+        *((5, LATER), None, None, [official("v1", saved_ns=LATER - 3 * S)], V1),
+        *(CHECK, False, True),
+    ),
     "recorded elsewhere, and ours": (
         *((5, LATER), ours(V1), None, [official("v1")], V1),
         *(CHECK, False, False),
     ),
     # 7. An empty version in a bucket without versions.
     "no versions": ((5, LATER), None, official(""), [], PLAIN, ADOPT, True, False),
+    "no versions, changed since": (
+        *((5, LATER), None, official("", saved_ns=LATER - 3 * S), [], PLAIN),
+        *(CHECK, False, True),
+    ),
     "no versions, recorded elsewhere": (
         *((5, LATER), None, None, [official("")], PLAIN),
         *(CHECK, False, True),  # another dataset may have a file of the same uid and name
@@ -262,6 +287,8 @@ def test_mount_and_prefetch_use_the_same_rule(tmp_path, case):
 def write_rows(directory, rows):
     directory.mkdir(parents=True, exist_ok=True)
     if rows:
-        lines = (",".join(row if row.version is not None else (row.uid,)) for row in rows)
-        text = "\r\n".join(["uid,version,filename", *lines, ""])
+        kept = (row.fields if row.version is not None else (row.uid,) for row in rows)
+        text = "\r\n".join(["uid,version,filename", *map(",".join, kept), ""])
         (directory / "manifest.ver").write_text(text, newline="")
+        saved_ns = rows[0].saved_ns or time.time_ns()
+        os.utime(directory / "manifest.ver", ns=(saved_ns, saved_ns))

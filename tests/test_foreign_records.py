@@ -78,7 +78,9 @@ def test_a_damaged_file_is_renamed_before_a_new_one_is_written(kind, tmp_path, c
         assert versions.save()
         aside = tmp_path / ("manifest.ver.damaged" + ("~2" if count else ""))
         assert aside.lstat().st_ino == before.st_ino
-        assert VersionFile(tmp_path).get("z", "z.mp4") == Row("z", "v9", "z.mp4")
+        saved = VersionFile(tmp_path).get("z", "z.mp4")
+        assert saved is not None
+        assert saved.fields == ("z", "v9", "z.mp4")
     assert sum("is damaged" in message for message in caplog.messages) == 1
     assert sum("it was renamed to" in message for message in caplog.messages) == 2
 

@@ -217,6 +217,24 @@ def test_a_file_of_the_right_size_with_wrong_bytes_is_not_complete(shared, has_r
     assert shared.found()["b.pt"] == CONTENT["b.pt"]
 
 
+def test_files_changed_after_the_official_record_was_saved_are_compared(shared):
+    """Its rows have versions and no checksums: an older row says nothing about the bytes."""
+    shared.publish("annotations", CONTENT)
+    shared.official()
+    saved = (shared.directory() / "manifest.ver").stat().st_mtime
+    for name in CONTENT:
+        os.utime(shared.directory() / name, (saved + 60, saved + 60))
+    path = shared.directory() / "a.pt"
+    path.write_bytes(bytes(len(CONTENT["a.pt"])))
+    os.utime(path, (saved + 60, saved + 60))
+    shared.front.reset()
+    shared.ours("-y")
+    assert shared.found() == CONTENT
+    assert shared.requested("GET") == ["a.pt"]
+    shared.front.reset()
+    assert NOTHING in shared.ours()
+
+
 def test_a_journal_on_a_full_disk_is_reported_as_a_full_disk(tmp_path):
     """Removing the journal, as if it were damaged, would be the wrong remedy."""
     error = sqlite3.OperationalError("database or disk is full")

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _FIELDS = ("uid", "version", "filename")
 _NO_TEXT = re.compile("[\0\udc80-\udcff]")  # NUL, and bytes that are not UTF-8
 _LINE_END = re.compile("[\r\n]")
+_TIME_PRECISION_NS = 2 * 10**9
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -32,11 +33,25 @@ class Row(NamedTuple):
 
     If a bucket has no versions, the official tool writes an empty one but expects None, which its
     csv.DictReader returns for a missing field. So ego4dfs writes only the uid in such a row.
+    `saved_ns` is when the row was written to disk; 0 if it was not yet, or if that is not known.
     """
 
     uid: str
     version: str | None
     filename: str
+    saved_ns: int = 0
+
+    @property
+    def fields(self) -> tuple[str, str | None, str]:
+        """What the file has of the row."""
+        return self.uid, self.version, self.filename
+
+    def is_saved_after(self, mtime_ns: int) -> bool:
+        """Return whether it was saved after a file's last change: an older row is of other bytes.
+
+        Two seconds are allowed for, because some disks store times with that precision.
+        """
+        return not self.saved_ns or mtime_ns <= self.saved_ns + _TIME_PRECISION_NS
 
 
 class Rows:
@@ -63,8 +78,10 @@ class Rows:
         return self._rows.values()
 
 
-def parse(content: bytes) -> tuple[list[Row], str]:
+def parse(content: bytes, saved_ns: int = 0) -> tuple[list[Row], str]:
     """Return the rows that can be read, and what is wrong with the file, or ''.
+
+    `saved_ns` is the modification time of the file.
 
     A row with bytes that are not text, with more fields than the header, with a line end in its
     uid, or with a quote that is not closed is ambiguous, and is left out.
@@ -86,7 +103,7 @@ def parse(content: bytes) -> tuple[list[Row], str]:
         elif line.is_damaged or _is_malformed(line, columns):
             bad += 1
         else:
-            row = _row(dict(zip(columns, line.fields, strict=False)))
+            row = _row(dict(zip(columns, line.fields, strict=False)), saved_ns)
             if _LINE_END.search(row.uid):
                 bad += 1
             else:
@@ -108,7 +125,8 @@ class VersionFile(Rows):
         self._damage = ""
         rows: list[Row] = []
         try:
-            rows, self._damage = parse(read_regular(self._path)[0])
+            content, status = read_regular(self._path)
+            rows, self._damage = parse(content, status.st_mtime_ns)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
@@ -121,10 +139,14 @@ class VersionFile(Rows):
     def put(self, uid: str, version: str, name: str) -> None:
         """Record the version of the file of `uid`; it is empty if the bucket has no versions."""
         row = Row(uid, version, name) if version else Row(uid, None, "")
-        if uid and not _LINE_END.search(uid) and self._rows.get(uid) != row:
+        if uid and not _LINE_END.search(uid) and not self._has(row):
             self._rows[uid] = row
             self._uids.setdefault(row.filename, uid)
             self._changed = True
+
+    def _has(self, row: Row) -> bool:
+        known = self._rows.get(row.uid)
+        return known is not None and known.fields == row.fields
 
     def update(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Record several files given as (uid, version, name), the first of each uid."""
@@ -169,10 +191,11 @@ class VersionFile(Rows):
         self._damage = ""
 
 
-def _row(fields: Mapping[str, str]) -> Row:
+def _row(fields: Mapping[str, str], saved_ns: int) -> Row:
     """Return a row as it would be written: one without a version has no file name either."""
     uid, version = fields.get("uid", ""), fields.get("version")
-    return Row(uid, version, fields.get("filename", "") if version is not None else "")
+    name = fields.get("filename", "") if version is not None else ""
+    return Row(uid, version, name, saved_ns)
 
 
 def _is_header(line: CsvRow) -> bool:
@@ -193,5 +216,5 @@ def _text(rows: Mapping[str, Row]) -> str:
     writer = csv.writer(out)
     writer.writerow(_FIELDS)
     for row in rows.values():
-        writer.writerow(row if row.version is not None else (row.uid,))
+        writer.writerow(row.fields if row.version is not None else (row.uid,))
     return out.getvalue()

@@ -17,7 +17,6 @@ from ego4dfs.errors import ManifestError
 from ego4dfs.manifest import parse as parse_manifest
 
 _DEPTH = 2  # v2/components/videos
-_SAVED_AFTER_NS = 2 * 10**9
 _NO_FILE, _UNREADABLE = 0, 1  # in place of the time of a manifest.ver
 
 Read = Callable[[str], tuple[bytes, os.stat_result]]
@@ -75,18 +74,15 @@ class RowsByPath:
         directory, _, name = path.rpartition("/")
         own = self.own(path)
         if own is not None:
-            return own if self._is_saved_after(directory, mtime_ns) else None
+            return own if own.is_saved_after(mtime_ns) else None
         found = self._rows_of_uid(path)
         for other, row in found:
-            if self._is_about(row, other, path) and self._is_saved_after(other, mtime_ns):
+            if self._is_about(row, other, path) and row.is_saved_after(mtime_ns):
                 return row
         for other, row in found:
             if self._is_of_the_same_run(directory, other, mtime_ns):
                 return row._replace(version="", filename=name)
         return None
-
-    def _is_saved_after(self, directory: str, mtime_ns: int) -> bool:
-        return mtime_ns <= self._load(directory)[1] + _SAVED_AFTER_NS
 
     def _is_about(self, row: Row, other: str, path: str) -> bool:
         """Return whether a row of another directory names this file, and not one in that."""
@@ -166,7 +162,7 @@ class RowsByPath:
         except OSError as error:
             warn((error.strerror or str(error)).lower())
             return Rows(), _UNREADABLE
-        rows, damage = parse(content)
+        rows, damage = parse(content, status.st_mtime_ns)
         if damage:
             warn(damage)
         return Rows(rows), status.st_mtime_ns

@@ -166,20 +166,21 @@ def _judge_by_row(
         and record.facts.etag == facts.etag
         and record.checksum != Proof.RIGHT.value
     )
-    if row is None:
+    if row is None or (facts.version_id and not row.version):
         return Verdict(State.CHECK, is_unproved)
-    if row.version and facts.version_id:
+    if facts.version_id:
         if row.version != facts.version_id:
             return Verdict(State.FETCH)
-        is_official = record is None or record.facts.version_id != row.version
         # With our own record of this version, the file was changed since it was fetched.
-        return Verdict(State.ADOPT if is_official else State.CHECK, is_unproved)
-    if facts.version_id:
-        return Verdict(State.CHECK, is_unproved)
+        is_official = record is None or record.facts.version_id != row.version
+        if is_official and row.is_saved_after(file.mtime_ns):
+            return Verdict(State.ADOPT)
+        return Verdict(State.CHECK, is_unproved or is_official)
     # The official tool records a complete download; without versions the file's time decides.
     is_newer = not row.version and file.mtime_ns >= facts.mtime_ns and record is None
     # A row in another directory may be about another file with the same uid and name.
-    if is_newer and row.version is not None and not is_elsewhere:
+    is_recorded = row.version is not None and row.is_saved_after(file.mtime_ns)
+    if is_newer and is_recorded and not is_elsewhere:
         return Verdict(State.ADOPT)
     return Verdict(State.CHECK, is_unproved or is_newer)
 
