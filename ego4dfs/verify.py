@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout, Record, State
 from ego4dfs.copies.checksum import compare_file
-from ego4dfs.copies.etag_trust import BucketEtags, EvidenceRow
+from ego4dfs.copies.etag_trust import BucketEtags
 from ego4dfs.copies.manifest_ver import VersionFile
 from ego4dfs.copies.name_collisions import disk_names, with_disk_names
 from ego4dfs.copies.rule import FileState, is_as_recorded
@@ -27,7 +27,7 @@ from ego4dfs.files import Folders
 from ego4dfs.prefetch import UNAVAILABLE, DatasetPlan, Item, Plan, Shard, Share
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.store import ObjectFacts
-from ego4dfs.store.etag import Proof
+from ego4dfs.store.etag import Comparison, Proof
 from ego4dfs.text import folded
 
 _OWN_NAMES = (MANIFEST, MANIFEST_VER, METADATA)
@@ -60,25 +60,20 @@ class Finding:
     reason: str = ""
 
 
-class Evidence:
-    """What a journal knows of the ETags of buckets; its rows can be sent to another machine."""
+class Compared(NamedTuple):
+    """One file by its path: its bytes compared with an ETag, or what needs no comparison."""
 
-    def __init__(self, rows: Sequence[EvidenceRow]) -> None:
-        self.rows = rows
-
-    def evidence(self, _source: str) -> Sequence[EvidenceRow]:
-        """Return the rows."""
-        return self.rows
+    path: str
+    found: Comparison | Finding
 
 
-Check = Callable[[Sequence[Item], Evidence], list[Finding]]
-"""Compares files with the facts of their objects: `check_items` for a root, or a cluster."""
+Compare = Callable[[Sequence[Item]], list[Compared]]
+"""Compares files with the facts of their objects: `compare_items` for a root, or a cluster."""
 
 
-def check_items(root: Path, items: Sequence[Item], evidence: Evidence) -> list[Finding]:
-    """Read each file below `root` and compare it; return the findings in order."""
-    check = partial(_check_item, root, BucketEtags(evidence))
-    return map_parallel(check, items, threads=_THREADS, name="verify")
+def compare_items(root: Path, items: Sequence[Item]) -> list[Compared]:
+    """Read each file below `root` and compare it; return the results in order."""
+    return map_parallel(partial(_compare_item, root), items, threads=_THREADS, name="verify")
 
 
 def check_plan(
@@ -87,15 +82,15 @@ def check_plan(
     listings: Iterable[Listing],
     journal: Journal,
     release: str,
-    check: Check | None = None,
+    compare: Compare | None = None,
 ) -> list[Finding]:
     """Check every file of a plan, and find files that no row of these manifests lists.
 
     Those of them that prefetch fetched as part of another release, and that are unchanged since,
-    are stale. Files are read by `check`, else by this process.
+    are stale. Files are read by `compare`, else by this process.
     """
-    check = check or partial(check_items, layout.root)
-    findings = check(list(plan.items), Evidence(journal.evidence("")))
+    compare = compare or partial(compare_items, layout.root)
+    findings = _judge(list(plan.items), compare, journal)
     for listing in listings:
         entries = listing.manifest.entries
         names = disk_names(layout, listing.dataset, entries, writable=journal.writable)
@@ -140,14 +135,14 @@ def check_journal(
     datasets: Sequence[str],
     admitted: Mapping[str, Collection[str]] | None = None,
     shard: Shard | None = None,
-    check: Check | None = None,
+    compare: Compare | None = None,
 ) -> tuple[list[Finding], Share | None]:
     """Check every file that the journal has in these datasets, without a request.
 
     An empty name stands for the directory of the version, which has its ego4d.json.
     With `admitted`, which has file names by dataset, only these files are checked. With `shard`
     only that part of them is, and what it is of the whole is returned too; the first part finds the
-    files without a record. Files are read by `check`, else by this process.
+    files without a record. Files are read by `compare`, else by this process.
     """
     known: dict[str, Record] = {}
     recorded: set[str] = set()
@@ -166,9 +161,9 @@ def check_journal(
         own, share = shard.share_of(files, dict(files))
         known = {path: record for path, record in known.items() if record.url in own}
         known.update(first if shard.index == 0 else {})
-    check = check or partial(check_items, layout.root)
+    compare = compare or partial(compare_items, layout.root)
     items = [_recorded(path, record) for path, record in known.items()]
-    findings = check(items, Evidence(journal.evidence("")))
+    findings = _judge(items, compare, journal)
     if shard is None or shard.index == 0:
         findings += extras(layout, filter(None, datasets), recorded)
     return findings, share
@@ -289,14 +284,37 @@ def _files(layout: Layout, dataset: str) -> Iterator[str]:
                 yield layout.relative(dataset, entry.name)
 
 
-def _check_item(root: Path, evidence: BucketEtags, item: Item) -> Finding:
+def _judge(items: Sequence[Item], compare: Compare, journal: Journal) -> list[Finding]:
+    """Return the finding of each file; a file that agrees is evidence about the others."""
+    etags = BucketEtags(journal)
+    compared = [one.found for one in compare(items)]
+    for item, found in zip(items, compared, strict=True):
+        if isinstance(found, Comparison) and found.proof is Proof.RIGHT:
+            etags.agreed(item.url, found)
+    return [_finding(etags, *one) for one in zip(items, compared, strict=True)]
+
+
+def _finding(etags: BucketEtags, item: Item, found: Comparison | Finding) -> Finding:
+    facts = item.facts
+    if isinstance(found, Finding) or facts is None:
+        return cast("Finding", found)  # without facts nothing was compared
+    proof = etags.proof(item.url, facts.size, facts.etag, found)
+    if proof is Proof.WRONG:
+        reason = f"MD5 {found.found}" if found.found else "another checksum of parts"
+        reason = f"has {reason} where the object has {facts.etag}"
+        return Finding(item.path, Verdict.DAMAGED, reason)
+    return Finding(item.path, Verdict.RIGHT if proof is Proof.RIGHT else Verdict.SIZE_ONLY)
+
+
+def _compare_item(root: Path, item: Item) -> Compared:
     if item.state in UNAVAILABLE:
-        return Finding(item.path, Verdict.ABSENT, item.reason)
-    if item.facts is None:
-        exists = (root / item.path).is_file()
-        reason = "its size and ETag cannot be requested now"
-        return Finding(item.path, Verdict.UNKNOWN if exists else Verdict.MISSING, reason)
-    return _check(root / item.path, evidence, item.path, item.url, item.facts)
+        found: Comparison | Finding = Finding(item.path, Verdict.ABSENT, item.reason)
+    elif item.facts is None:
+        verdict = Verdict.UNKNOWN if (root / item.path).is_file() else Verdict.MISSING
+        found = Finding(item.path, verdict, "its size and ETag cannot be requested now")
+    else:
+        found = _compare(root / item.path, item.path, item.facts)
+    return Compared(item.path, found)
 
 
 def _recorded(path: str, record: Record) -> Item:
@@ -305,19 +323,14 @@ def _recorded(path: str, record: Record) -> Item:
     return Item(directory, name, "", "", record.url, record.facts, State.RIGHT)
 
 
-def _check(file: Path, evidence: BucketEtags, path: str, url: str, facts: ObjectFacts) -> Finding:
+def _compare(file: Path, path: str, facts: ObjectFacts) -> Comparison | Finding:
     try:
         size = file.stat().st_size
         if size != facts.size:
             found = f"has {size} bytes where the object has {facts.size}"
             return Finding(path, Verdict.DAMAGED, found)
-        compared = compare_file(file, facts.size, facts.etag)
+        return compare_file(file, facts.size, facts.etag)
     except FileNotFoundError:
         return Finding(path, Verdict.MISSING)
     except OSError as error:
         return Finding(path, Verdict.DAMAGED, f"cannot be read: {error.strerror}")
-    proof = evidence.proof(url, facts.size, facts.etag, compared)
-    if proof is Proof.WRONG:
-        found = f"MD5 {compared.found}" if compared.found else "another checksum of parts"
-        return Finding(path, Verdict.DAMAGED, f"has {found} where the object has {facts.etag}")
-    return Finding(path, Verdict.RIGHT if proof is Proof.RIGHT else Verdict.SIZE_ONLY)

@@ -25,7 +25,7 @@ from ego4dfs.cli.prefetch_printer import PrefetchPrinter
 from ego4dfs.cli.progress import Progress
 from ego4dfs.cli.shard_option import add_shard, begin_part, open_journal, shard_of
 from ego4dfs.cli.streams import output_is_optional
-from ego4dfs.cli.verify_dask import checked_plan, checking
+from ego4dfs.cli.verify_dask import checked_plan, comparing
 from ego4dfs.cli.verify_datasets import datasets_to_check
 from ego4dfs.cli.verify_offline import selected_names
 from ego4dfs.cli.verify_release_files import restore, root_findings
@@ -136,9 +136,9 @@ def _offline(
     journal = Journal(layout.state, read_only=True)
     try:
         names = selected_names(layout, config)
-        with checking(cluster, layout) as check:
+        with comparing(cluster, layout) as compare:
             datasets = ("", *config.datasets) if config.metadata else config.datasets
-            findings, share = check_journal(layout, journal, datasets, names, shard, check)
+            findings, share = check_journal(layout, journal, datasets, names, shard, compare)
             return [*findings, *root_findings(layout, findings)], share
     finally:
         journal.close()

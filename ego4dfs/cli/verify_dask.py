@@ -11,11 +11,11 @@ from ego4dfs.cli.progress import Progress
 from ego4dfs.cluster import DaskCluster, DaskVerifier
 from ego4dfs.copies import Journal, Layout
 from ego4dfs.prefetch import Plan
-from ego4dfs.verify import Check, Finding, check_plan
+from ego4dfs.verify import Compare, Finding, check_plan
 
 
 @contextmanager
-def checking(cluster: DaskCluster | None, layout: Layout) -> Iterator[Check | None]:
+def comparing(cluster: DaskCluster | None, layout: Layout) -> Iterator[Compare | None]:
     """Yield what reads and compares files on a cluster, with progress; None without one."""
     if cluster is None:
         yield None
@@ -32,5 +32,5 @@ def checked_plan(
     journal: Journal,
 ) -> list[Finding]:
     """Check a plan and find extra files, as `check_plan` does; a cluster reads the files."""
-    with checking(cluster, layout) as check:
-        return check_plan(layout, plan, listings, journal, layout.version, check)
+    with comparing(cluster, layout) as compare:
+        return check_plan(layout, plan, listings, journal, layout.version, compare)

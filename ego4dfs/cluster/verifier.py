@@ -13,12 +13,11 @@ from ego4dfs.cluster.dask_client import WORKERS_S, DaskCluster
 from ego4dfs.cluster.part import Part, parts_for
 from ego4dfs.cluster.task_run import RUN_AGAIN, Task, TaskRun, reported
 from ego4dfs.copies import Layout
-from ego4dfs.copies.etag_trust import EvidenceRow
 from ego4dfs.errors import OutputError
 from ego4dfs.prefetch import DatasetPlan, Item, Plan, Report
 from ego4dfs.prefetch.shard import assign
 from ego4dfs.runtime.deadline import Deadline
-from ego4dfs.verify import Evidence, Finding
+from ego4dfs.verify import Compared
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -29,7 +28,7 @@ OnChecked = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class DaskVerifier:
-    """Compares files as `check_items` does, on the workers of a cluster.
+    """Compares files as `compare_items` does, on the workers of a cluster.
 
     Each part is one task, which only reads: if its worker is lost, another one reads it again.
     """
@@ -37,11 +36,11 @@ class DaskVerifier:
     cluster: DaskCluster
     layout: Layout
     on_checked: OnChecked = field(default=lambda _done, _all: None)
-    _found: dict[int, list[Finding]] = field(default_factory=dict)
+    _found: dict[int, list[Compared]] = field(default_factory=dict)
     _said: dict[int, int] = field(default_factory=dict)
 
-    def __call__(self, items: Sequence[Item], evidence: Evidence) -> list[Finding]:
-        """Return the finding of each item, in their order.
+    def __call__(self, items: Sequence[Item]) -> list[Compared]:
+        """Return the comparison of each item, in their order.
 
         Raises OutputError if the cluster is lost or sees another directory, and
         KeyboardInterrupt after the tasks have ended.
@@ -52,7 +51,7 @@ class DaskVerifier:
                 client = self.cluster.connect(stack)
                 tasks = TaskRun(client, self._on_event)
                 mark = stack.enter_context(_mark(self.layout, tasks.id))
-                self._run(client, tasks, report, items, (mark, evidence.rows))
+                self._run(client, tasks, report, items, mark)
         if report.stopped_by is not None:
             raise report.stopped_by
         by_path = {one.path: one for found in self._found.values() for one in found}
@@ -63,20 +62,15 @@ class DaskVerifier:
         return [by_path[item.path] for item in items]
 
     def _run(
-        self,
-        client: Client,
-        tasks: TaskRun,
-        report: Report,
-        items: Sequence[Item],
-        shared: tuple[str, Sequence[EvidenceRow]],
+        self, client: Client, tasks: TaskRun, report: Report, items: Sequence[Item], mark: str
     ) -> None:
         from ego4dfs.cluster.worker_verify import verify_part  # noqa: PLC0415 - needs distributed
 
         plans = _split(items, len(client.nthreads()))
         for index, plan in enumerate(plans):
-            part = self._part(tasks, plan, index, shared[0])
+            part = self._part(tasks, plan, index, mark)
             task = Task(partial(self._found.__setitem__, index), report.stop)
-            tasks.submit(verify_part, (part, shared[1]), task)
+            tasks.submit(verify_part, part, task)
         workers = Deadline.after(WORKERS_S)
         try:
             while tasks.is_waiting and report.stopped_by is None:

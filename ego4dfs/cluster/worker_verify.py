@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ego4dfs.cluster.part import Part
 from ego4dfs.cluster.worker_task import WorkerTask, check_worker
-from ego4dfs.copies.etag_trust import EvidenceRow
-from ego4dfs.verify import Evidence, Finding, check_items
+from ego4dfs.verify import Compared, compare_items
 
 _AT_ONCE = 16
 
 
-def verify_part(argument: tuple[Part, Sequence[EvidenceRow]]) -> list[Finding]:
-    """Return the findings of the files of a part; fewer if the run ends.
+def verify_part(part: Part) -> list[Compared]:
+    """Return the comparisons of the files of a part; fewer if the run ends.
 
     Raises OutputError for a worker that sees another directory.
     """
-    part, rows = argument
     check_worker(part)
     task = WorkerTask(part)
-    items, evidence = list(part.plan.items), Evidence(rows)
-    found: list[Finding] = []
+    items = list(part.plan.items)
+    found: list[Compared] = []
     while len(found) < len(items) and not task.must_end:
         some = items[len(found) : len(found) + _AT_ONCE]
-        found += check_items(part.root, some, evidence)
+        found += compare_items(part.root, some)
         task.say({"part": part.index, "checked": len(found)})
     return found

@@ -63,8 +63,12 @@ class BucketEtags:
         with self._lock:
             return len(self._against.get(_bucket(url), ())) >= OBJECTS_AGAINST
 
+    def agreed(self, url: str, found: Comparison) -> None:
+        """Note that an object agrees with its ETag, for what is proved from now on."""
+        self._evidence.matched(_bucket(url), found.part_bytes)
+
     def proof(self, url: str, size: int, etag: str, found: Comparison) -> Proof:
-        """Return what a comparison proves, with the evidence of earlier runs about the bucket."""
+        """Return what a comparison proves, with the evidence so far about the bucket."""
         not_checksums = _bucket(url) in self._not_checksums_before and not self.are_checksums(url)
         if found.proof is Proof.WRONG and not_checksums:
             return Proof.UNKNOWN
@@ -93,7 +97,7 @@ class RecordedBucketEtags(BucketEtags):
         known = self._evidence.is_part_size if found.part_bytes else self._is_digest
         if known(bucket, found.part_bytes):
             return
-        self._evidence.matched(bucket, found.part_bytes)
+        super().agreed(url, found)
         with self._lock:
             self._against.pop(bucket, None)
         detail = str(found.part_bytes) if found.part_bytes else ""

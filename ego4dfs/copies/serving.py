@@ -36,7 +36,7 @@ from ego4dfs.datasets import MANIFEST, METADATA, version_directory
 from ego4dfs.errors import ConfigError, OutputError
 from ego4dfs.files import open_regular, read_regular
 from ego4dfs.store import ObjectFacts
-from ego4dfs.store.etag import Proof, compare
+from ego4dfs.store.etag import Comparison, Proof, compare
 from ego4dfs.text import folded
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Copies:
         Raises ConfigError if the directory cannot be opened.
         """
         self._warned: set[str] = set()
-        self._compared: dict[tuple[Copy, str, str], Proof] = {}  # with this URL and ETag
+        self._compared: dict[tuple[Copy, str, str], Comparison] = {}  # with this URL and ETag
         self._lock = threading.Lock()  # guards the set of warnings
         self._directory = directory
         self._source = source
@@ -224,14 +224,16 @@ class Copies:
     def _difference(self, copy: Copy, url: str, facts: ObjectFacts, verdict: Verdict) -> str:
         """Compare a copy with the ETag of its object, unless that was done before."""
         key = (copy, url, facts.etag)
-        proof = self._compared.get(key)
-        if proof is None:
+        found = self._compared.get(key)
+        if found is None:
             try:
                 found = compare(partial(self._chunks, copy.path), facts.size, facts.etag)
             except OSError as error:
                 return f"cannot be read ({error.strerror})"
-            proof = self._etags.proof(url, facts.size, facts.etag, found)
-            self._compared[key] = proof
+            self._compared[key] = found
+            if found.proof is Proof.RIGHT:
+                self._etags.agreed(url, found)
+        proof = self._etags.proof(url, facts.size, facts.etag, found)
         is_wrong = proof is Proof.WRONG or (proof is Proof.UNKNOWN and not verdict.size_suffices)
         return "does not agree with the ETag of its object" if is_wrong else ""
 

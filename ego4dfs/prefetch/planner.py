@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from ego4dfs.catalog import Listing
 from ego4dfs.copies import Journal, Layout, State
 from ego4dfs.copies.checksum import compare_file
-from ego4dfs.copies.etag_trust import BucketEtags
+from ego4dfs.copies.etag_trust import BucketEtags, RecordedBucketEtags
 from ego4dfs.copies.inventory import Inventory
 from ego4dfs.copies.name_collisions import disk_names, with_disk_names
 from ego4dfs.copies.rule import COMPARED_BYTES
@@ -25,7 +24,7 @@ from ego4dfs.prefetch.shard import Shard
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
-from ego4dfs.store.etag import Proof
+from ego4dfs.store.etag import Comparison, Proof
 
 CHECK_VALID_S = 12 * 3600.0
 """How long a copy counts as the latest after a check: each object is checked twice a day."""
@@ -69,7 +68,8 @@ class Planner:
         own state.
         """
         self._partial = self.journal.partial_bytes()
-        evidence = BucketEtags(self.journal, self.session.store.source)
+        known = RecordedBucketEtags if self.journal.writable else BucketEtags
+        evidence = known(self.journal, self.session.store.source)
         datasets = [self._metadata(metadata_url, evidence)] if metadata_url else []
         for listing in listings:
             names = disk_names(
@@ -212,23 +212,28 @@ class Planner:
         cheap = list(_cheap(item for dataset in datasets for item in dataset.items))
         if not cheap:
             return list(datasets)
-        compared = map_parallel(
-            partial(self._compare, evidence), cheap, threads=_THREADS, name="compare"
-        )
-        found = {item.path: item for item in compared}
+        compared = map_parallel(self._compare, cheap, threads=_THREADS, name="compare")
+        for item, found_one in zip(cheap, compared, strict=True):
+            if found_one is not None and found_one.proof is Proof.RIGHT:
+                evidence.agreed(item.url, found_one)
+        judged = (self._judged(evidence, *one) for one in zip(cheap, compared, strict=True))
+        found = {item.path: item for item in judged}
         return [
             replace(dataset, items=[found.get(item.path, item) for item in dataset.items])
             for dataset in datasets
         ]
 
-    def _compare(self, evidence: BucketEtags, item: Item) -> Item:
+    def _compare(self, item: Item) -> Comparison | None:
         facts = item.facts
-        if facts is None:
-            return item
         try:
-            found = compare_file(self._file(item), facts.size, facts.etag)
+            return compare_file(self._file(item), facts.size, facts.etag) if facts else None
         except OSError:
-            return item  # the fetch reports the error
+            return None  # the fetch reports the error
+
+    def _judged(self, evidence: BucketEtags, item: Item, found: Comparison | None) -> Item:
+        facts = item.facts
+        if facts is None or found is None:
+            return item
         proof = evidence.proof(item.url, facts.size, facts.etag, found)
         if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.size_suffices):
             return replace(item, state=State.FETCH)
