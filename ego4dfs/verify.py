@@ -174,7 +174,7 @@ class Below(NamedTuple):
 
     datasets: tuple[str, ...]
     skipped: dict[str, str]
-    unreadable: dict[str, str]
+    unreadable: dict[str, OSError]
 
 
 def datasets_below(layout: Layout) -> Below:
@@ -186,7 +186,7 @@ def datasets_below(layout: Layout) -> Below:
     seen: set[tuple[int, int]] = set()
     found: list[str] = []
     skipped: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
+    unreadable: dict[str, OSError] = {}
     on_error = partial(_note_unreadable, version, unreadable)
     for directory, below, files in os.walk(version, onerror=on_error, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]
@@ -207,11 +207,11 @@ def datasets_below(layout: Layout) -> Below:
     return Below(tuple(sorted(found)), skipped, unreadable)
 
 
-def _note_unreadable(version: Path, unreadable: dict[str, str], error: OSError) -> None:
+def _note_unreadable(version: Path, unreadable: dict[str, OSError], error: OSError) -> None:
     """Record a directory that exists and cannot be read."""
     if error.errno != errno.ENOENT:
         name = str(Path(error.filename).relative_to(version))
-        unreadable["" if name == "." else name] = (error.strerror or str(error)).lower()
+        unreadable["" if name == "." else name] = error
 
 
 def to_repair(plan: Plan, findings: Iterable[Finding]) -> Plan:
@@ -330,7 +330,7 @@ def _compare(file: Path, path: str, facts: ObjectFacts) -> Comparison | Finding:
             found = f"has {size} bytes where the object has {facts.size}"
             return Finding(path, Verdict.DAMAGED, found)
         return compare_file(file, facts.size, facts.etag)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Finding(path, Verdict.MISSING)
     except OSError as error:
         return Finding(path, Verdict.DAMAGED, f"cannot be read: {error.strerror}")

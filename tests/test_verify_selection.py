@@ -214,7 +214,9 @@ def test_an_unreadable_directory_is_named_and_a_hidden_one_is_ignored(tmp_path, 
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert datasets_below(layout) == (("clips",), {}, {"imu": "permission denied"})
+    datasets, skipped, unreadable = datasets_below(layout)
+    assert (datasets, skipped, list(unreadable)) == (("clips",), {}, ["imu"])
+    assert unreadable["imu"].errno == errno.EACCES
 
 
 @pytest.mark.parametrize(("hidden", "code"), [("fut_loc", 3), ("annotations", 1)])

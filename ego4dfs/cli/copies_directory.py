@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 from ego4dfs.config import Config
@@ -9,14 +12,16 @@ from ego4dfs.errors import ConfigError, MountError
 from ego4dfs.files.mountinfo import mounts, resolve_path
 from ego4dfs.text import shell_word
 
+_IMPOSSIBLE = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
 
 def copies_directory(config: Config, *, example: str, or_else: str = "") -> Path:
     """Return the directory, without links. `example` is a command line for the error's hint.
 
     `or_else` is appended to the hint to unmount: what the user can do instead.
 
-    Raises ConfigError if no directory was given, and MountError if an ego4dfs is mounted at it,
-    above it or below it: then the files on disk cannot be seen or written.
+    Raises ConfigError if no directory was given or it cannot be one, and MountError if an ego4dfs
+    is mounted at it, above it or below it: then the files on disk cannot be seen or written.
     """
     if config.output_directory is None:
         raise ConfigError(
@@ -32,4 +37,15 @@ def copies_directory(config: Config, *, example: str, or_else: str = "") -> Path
                 " on disk",
                 hint=f"{unmount} first{or_else}",
             )
+    _check(out)
     return out
+
+
+def _check(out: Path) -> None:
+    """Raise ConfigError if something else than a directory is there, before any request."""
+    try:
+        reason = "" if stat.S_ISDIR(out.stat().st_mode) else "not a directory"
+    except OSError as error:  # a missing one is created, and others have a remedy of their own
+        reason = os.strerror(error.errno).lower() if error.errno in _IMPOSSIBLE else ""
+    if reason:
+        raise ConfigError(f"{out}: {reason}", hint="name a directory with -o")

@@ -93,14 +93,13 @@ def run(args: argparse.Namespace) -> int:
     shard, cluster = _shard(args), cluster_of(args, config)
     out = copies_directory(config, example="ego4dfs verify -o ~/ego4d_data")
     layout = Layout(out, config.version)
-    unreadable: Mapping[str, str] = {}
+    unreadable: Mapping[str, OSError] = {}
     if not config.datasets:
         datasets, unreadable = datasets_to_check(layout)
         config = replace(config, datasets=datasets)
     if unreadable and (shard or not config.datasets):  # other machines would divide otherwise
-        path, reason = next(iter(unreadable.items()))
-        hint = "ask its owner to share it (chmod -R g+rX), or run as its owner"
-        raise OutputError(f"{layout.dataset(path)}: {reason}", hint=hint)
+        path, error = next(iter(unreadable.items()))
+        raise unusable(error, layout.dataset(path))
     if not config.datasets:
         hint = "check -o and --version, or name --datasets"
         raise ConfigError(f"{layout.dataset('')}: there are no copies", hint=hint)

@@ -12,8 +12,8 @@ from ego4dfs.prefetch import Selections
 from ego4dfs.verify import datasets_below
 
 
-def datasets_to_check(layout: Layout) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Return the datasets with copies, and the directories that cannot be read, with the reasons.
+def datasets_to_check(layout: Layout) -> tuple[tuple[str, ...], Mapping[str, OSError]]:
+    """Return the datasets with copies, and the directories that cannot be read, with the errors.
 
     A dataset that `prefetch` has selected has copies, even if its directory is gone: they are
     missing. Names on stderr the directories that are not checked, or have no manifest.
@@ -24,7 +24,8 @@ def datasets_to_check(layout: Layout) -> tuple[tuple[str, ...], Mapping[str, str
         for name in Selections(layout.state).datasets(layout.version)
         if not any(PurePosixPath(name).is_relative_to(one) for one in below.unreadable)
     }
-    for name, reason in (below.skipped | below.unreadable).items():
+    unreadable = {name: (e.strerror or str(e)).lower() for name, e in below.unreadable.items()}
+    for name, reason in (below.skipped | unreadable).items():
         shown = layout.relative_directory(name)
         if name not in selected:
             say(f"ego4dfs: {shown} was not checked: {reason}", file=sys.stderr)

@@ -32,6 +32,16 @@ LOCK_WAIT_S = 30
 _PAUSE_S = 0.05
 _NO_ROOM_BYTES = 64 << 10
 _ROOM = "make room, or name another directory with -o"
+_NEW = "remove it: ego4dfs creates a new one"
+_HINTS = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "name a directory that can be written, with -o",
+    errno.ELOOP: _NEW,
+    errno.EEXIST: _NEW,
+    errno.EISDIR: _NEW,
+    errno.ENAMETOOLONG: "name a directory with a shorter path, with -o",
+}
 _NO_LOCKS = REFUSALS | {errno.ENOLCK}
 _SIDES = ("-journal", "-wal", "-shm")
 
@@ -84,9 +94,7 @@ def open_to_look(path: Path) -> sqlite3.Connection:
     # os.path raises nothing where the directory may not be entered.
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         # SQLite would wait for a pipe.
-        raise OutputError(
-            f"{path}: not a regular file", hint="remove it: ego4dfs creates a new one"
-        )
+        raise OutputError(f"{path}: not a regular file", hint=_NEW)
     location = read_only_uri(path)
     if not location and _is_there(path):
         error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -124,11 +132,9 @@ def unusable(path: Path, error: sqlite3.Error) -> OutputError:
 
 def _refused(state: Path, error: OSError) -> OutputError:
     """Return the error that names a file that cannot be opened, and what its owner can do."""
-    hint = _shared(state) if error.errno in (errno.EACCES, errno.EPERM) else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = _ROOM
-    if error.errno in (errno.ELOOP, errno.EEXIST):
-        hint = "remove it: ego4dfs creates a new one"
+    hint = _HINTS.get(error.errno or 0, "")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = _shared(state)
     where = error.filename or state
     return OutputError(f"{where}: {(error.strerror or str(error)).lower()}", hint=hint)
 
@@ -179,6 +185,7 @@ def _open(folder: Folder, path: Path, *, has_locks: bool) -> sqlite3.Connection:
     for side in _SIDES:
         if folder.status(path.name + side) is not None:
             os.close(folder.open(path.name + side))
+    path.stat()  # SQLite does not say that a path is too long
     shares_memory, syncs = _abilities(folder)
     uri = f"{path.absolute().as_uri()}{'' if has_locks else '?nolock=1'}"
     database = connect(uri, lock_wait_s=LOCK_WAIT_S)

@@ -15,11 +15,15 @@ from ego4dfs.files import HIDDEN, Folder
 STATE_DIRECTORY = HIDDEN
 
 _ROOM = "make room, or name another directory with -o"
+_OBSTACLE = "remove or rename it, or name another directory with -o"
 _HINTS = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
     errno.EROFS: "name a directory that can be written, with -o",
     errno.EACCES: "ask its owner to share it (chmod -R g+rwX), or name another one with -o",
+    errno.EISDIR: _OBSTACLE,
+    errno.ENOTDIR: _OBSTACLE,
+    errno.ENAMETOOLONG: "name a directory with a shorter path, with -o",
     errno.ELOOP: "remove the link, make it yourself, or name another directory with -o",
 }
 _NO_PROCESS = "raise the limit of processes (ulimit -u), or end other programs"

@@ -7,9 +7,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
-from ego4dfs.copies import State
+from ego4dfs.copies import State, unusable
 from ego4dfs.errors import AccessDenied, Ego4DError, ObjectMissing
 from ego4dfs.prefetch.disk_errors import reason_of
 from ego4dfs.prefetch.outage import Outage
@@ -120,8 +121,9 @@ class Report:
                 self._problem(item.path, item.uid, status, item.reason)
             elif error is not None and item.state in COMPLETE:
                 self.done(Status.SKIPPED)
-            elif error is not None:
-                self.give_up(item, error)
+            elif error is not None:  # of the directory, and not of this file
+                reason = f"cannot be written: {unusable(error, Path(item.directory))}"
+                self._problem(item.path, item.uid, Status.FAILED, reason)
 
     def include(self, earlier: Report) -> None:
         """Count what an earlier part of this run gave up, and what it fetched."""
