@@ -10,14 +10,17 @@ from hashlib import new
 import pytest
 
 from ego4dfs.copies import Journal, State
+from ego4dfs.copies.etag_trust import RecordedBucketEtags
 from ego4dfs.copies.serving import Copies
-from ego4dfs.prefetch import Fetcher, Planner
+from ego4dfs.prefetch import Planner
+from ego4dfs.store.etag import Comparison, Proof
 from ego4dfs.verify import Verdict, check_plan
 from kit.data import MIB, seeded
 
 PART = 5 * MIB
 SIZE = 21 * MIB  # in five parts: no other part size of whole MiB results in five
 NAMES = ("a", "b")
+IN_PARTS = Comparison(Proof.RIGHT, "", PART)
 
 md5 = partial(new, "md5", usedforsecurity=False)
 
@@ -91,11 +94,27 @@ def test_a_dry_run_plans_the_same(bench, content):
 
 
 def test_files_that_are_compared_during_the_run_are_evidence_too(bench, content):
+    """One that was accepted by its size before is read again in the next run."""
     spoil(bench, "b")
     plan = bench.plan()
     assert {item.state for item in plan.items} == {State.CHECK}
-    assert Fetcher(bench.session, bench.layout, bench.journal, plan, jobs=1).run()
+    bench.fetch(plan)
+    assert ("b", "parts", str(PART)) in bench.journal.evidence("")
+    bench.fetch(bench.plan(compare_bytes=True))
     assert on_disk(bench) == content
+
+
+def test_a_copy_accepted_by_its_size_is_read_again_once_its_part_size_is_known(bench, content):
+    for name in NAMES:
+        spoil(bench, name)
+    bench.fetch(bench.plan(compare_bytes=True))
+    assert {item.state for item in bench.plan().items} == {State.RIGHT}
+    write(bench, "a", content["a"])
+    RecordedBucketEtags(bench.journal, "memory").agreed("s3://b/c", IN_PARTS)
+    assert {item.state for item in bench.plan().items} == {State.CHECK}
+    bench.fetch(bench.plan(compare_bytes=True))
+    assert on_disk(bench) == content
+    assert {item.state for item in bench.plan().items} == {State.RIGHT}
 
 
 def test_what_a_plan_compared_is_known_to_later_runs(bench, content):
@@ -109,7 +128,9 @@ def test_a_mount_does_not_use_the_damaged_one(bench, content):
         path = bench.directory / f"{name}.mp4"
         later_ns = path.stat().st_mtime_ns + 3600 * 10**9
         os.utime(path, ns=(later_ns, later_ns))  # otherwise their times would do
-    (bench.directory / "manifest.ver").write_bytes(b"uid,version,filename\r\na\r\nb\r\n")
+    record = bench.directory / "manifest.ver"
+    record.write_bytes(b"uid,version,filename\r\na\r\nb\r\n")
+    os.utime(record, ns=(later_ns, later_ns))
     copies = Copies(bench.layout.root, "memory", lambda _text: None)
     found = {}
     for name in NAMES:

@@ -96,6 +96,10 @@ RULE = {
         *((5, LATER), ours(of(etag=OLD)), official("v0"), [], V1),
         *(FETCH, False, False),
     ),
+    "an older version, and changed since": (
+        *((5, LATER), None, official("v0", saved_ns=LATER - 3 * S), [], V1),
+        *(CHECK, False, False),
+    ),
     # 5. A row with the object's version that is not our own.
     "officially fetched": ((5, LATER), None, official("v1"), [], V1, ADOPT, True, False),
     "a row without a name": ((5, LATER), None, official("v1", ""), [], V1, ADOPT, True, False),
@@ -109,7 +113,7 @@ RULE = {
     ),
     "officially fetched, and changed since": (
         *((5, LATER), None, official("v1", saved_ns=LATER - 3 * S), [], V1),
-        *(CHECK, False, True),
+        *(CHECK, False, False),
     ),
     "officially fetched over ours, and changed since": (
         (5, LATER),
@@ -117,7 +121,7 @@ RULE = {
         official("v1", saved_ns=LATER - 3 * S),
         [],
         V1,
-        *(CHECK, False, True),
+        *(CHECK, False, False),
     ),
     "our row, and changed since": (
         (5, LATER),
@@ -141,7 +145,15 @@ RULE = {
     ),
     "recorded elsewhere, and changed since": (
         *((5, LATER), None, None, [official("v1", saved_ns=LATER - 3 * S)], V1),
-        *(CHECK, False, True),
+        *(CHECK, False, False),
+    ),
+    "recorded elsewhere, after a change since its own row": (
+        (5, LATER),
+        None,
+        official("v0", saved_ns=LATER - 3 * S),
+        [official("v1", saved_ns=LATER)],
+        V1,
+        *(ADOPT, True, False),
     ),
     "recorded elsewhere, and ours": (
         *((5, LATER), ours(V1), None, [official("v1")], V1),
@@ -151,7 +163,7 @@ RULE = {
     "no versions": ((5, LATER), None, official(""), [], PLAIN, ADOPT, True, False),
     "no versions, changed since": (
         *((5, LATER), None, official("", saved_ns=LATER - 3 * S), [], PLAIN),
-        *(CHECK, False, True),
+        *(CHECK, False, False),
     ),
     "no versions, recorded elsewhere": (
         *((5, LATER), None, None, [official("")], PLAIN),
@@ -220,12 +232,10 @@ def test_a_case_of_the_rule_has_its_verdict(case):
     [(V1, T, True), (V1, LATER, False), (of(etag=OLD), T, False), (None, T, False)],
     ids=["the object's time", "another time", "another object", "an unknown object"],
 )
-def test_a_copy_accepted_by_its_size_is_compared_once_its_buckets_etags_are_checksums(
-    facts, mtime_ns, used
-):
+def test_a_copy_accepted_by_its_size_is_compared_once_its_etag_can_prove_it(facts, mtime_ns, used):
     """A mount uses it before, as any file that has the size and the time of its object."""
     record = ours(V1, proof="size", mtime_ns=mtime_ns)
-    context = Context(source=SOURCE, etags_are_checksums=True)
+    context = Context(source=SOURCE, etag_can_prove=True)
     found = judge(FileState(5, mtime_ns), record, None, facts, context)
     assert (found.state, found.is_complete) == (State.CHECK, used)
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ego4dfs.copies.journal import Journal
+from ego4dfs.store import ObjectFacts
 from ego4dfs.store.etag import Comparison, EtagEvidence, Proof, is_md5, only_part_size
 
 OBJECTS_AGAINST = 3
@@ -56,6 +57,12 @@ class BucketEtags:
         """Return whether an object of the same bucket agreed with its ETag."""
         return self._evidence.is_digest(_bucket(url))
 
+    def can_prove(self, url: str, facts: ObjectFacts) -> bool:
+        """Return whether a comparison with the ETag is known to show if the bytes are right."""
+        if is_md5(facts.etag):
+            return self.are_checksums(url)
+        return self._has_known_parts(url, facts.size, facts.etag)
+
     def are_not_checksums(self, url: str) -> bool:
         """Return whether several objects of the same bucket disagreed and none agreed."""
         if self.are_checksums(url):
@@ -72,11 +79,13 @@ class BucketEtags:
         not_checksums = _bucket(url) in self._not_checksums_before and not self.are_checksums(url)
         if found.proof is Proof.WRONG and not_checksums:
             return Proof.UNKNOWN
-        if found.proof is Proof.UNKNOWN and not is_md5(etag):
-            part = only_part_size(size, etag)
-            if part and self._evidence.is_part_size(_bucket(url), part):
-                return Proof.WRONG  # only this part size is possible, and with it the ETag differs
+        if found.proof is Proof.UNKNOWN and self._has_known_parts(url, size, etag):
+            return Proof.WRONG  # only this part size is possible, and with it the ETag differs
         return found.proof
+
+    def _has_known_parts(self, url: str, size: int, etag: str) -> bool:
+        part = only_part_size(size, etag)
+        return bool(part) and self._evidence.is_part_size(_bucket(url), part)
 
 
 class RecordedBucketEtags(BucketEtags):

@@ -102,14 +102,15 @@ class Inventory:
         self, entry: Entry, facts: ObjectFacts | None, *, source: str, presence_suffices: bool
     ) -> Verdict:
         """Return the state of a file; `facts` are the current facts of its object, if known."""
+        record = self.record(entry)
         return judge(
             self.files.get(entry.name),
-            self.record(entry),
+            record,
             self.versions.get(entry.uid, entry.name),
             facts,
             Context(
                 source=source,
-                etags_are_checksums=self.evidence.are_checksums(entry.url),
+                etag_can_prove=bool(record and self.evidence.can_prove(entry.url, record.facts)),
                 presence_suffices=presence_suffices,
             ),
             rows_elsewhere=self._rows_elsewhere(entry),

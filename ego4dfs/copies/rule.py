@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ego4dfs.copies.manifest_ver import Row
 from ego4dfs.copies.record import Record, is_same_time
 from ego4dfs.store import ObjectFacts
-from ego4dfs.store.etag import Proof, is_md5
+from ego4dfs.store.etag import Proof
 
 COMPARED_BYTES = 1 << 30
 """The most that is read to compare files with their ETags, if no record decides."""
@@ -61,12 +61,13 @@ class Verdict:
 class Context:
     """What the judgement of a file depends on besides its records.
 
-    `source` is where the object's facts come from. `etags_are_checksums`: the ETags of its bucket
-    are known to be MD5s. `presence_suffices`: a file of the right size needs no further check.
+    `source` is where the object's facts come from. `etag_can_prove`: a comparison of the recorded
+    object with its ETag is known to show whether its bytes are right. `presence_suffices`: a file
+    of the right size needs no further check.
     """
 
     source: str = ""
-    etags_are_checksums: bool = False
+    etag_can_prove: bool = False
     presence_suffices: bool = False
 
 
@@ -83,10 +84,13 @@ def judge(
 
     `record` is the journal's record of this object, `row` its row in the manifest.ver beside the
     file, `rows_elsewhere` its rows in the directories of other datasets, and `facts` its current
-    facts. Each may be unknown.
+    facts. Each may be unknown. A row that is older than the file says nothing about its bytes.
     """
     if file is None:
         return Verdict(State.FETCH)
+    if row is not None and not row.is_saved_after(file.mtime_ns):
+        row = None
+    rows_elsewhere = [one for one in rows_elsewhere if one.is_saved_after(file.mtime_ns)]
     if record is not None and is_as_recorded(file, record):
         state = _judge_unchanged(record, row, facts, context)
         if state is not None:
@@ -112,8 +116,7 @@ def _judge_unchanged(
     record: Record, row: Row | None, facts: ObjectFacts | None, context: Context
 ) -> State | None:
     """Return the state of a file that agrees with its record; None if that does not decide it."""
-    by_size_only = record.checksum != Proof.RIGHT.value and is_md5(record.facts.etag)
-    if by_size_only and context.etags_are_checksums:
+    if record.checksum != Proof.RIGHT.value and context.etag_can_prove:
         return State.CHECK  # it was accepted when less was known of its bucket
     if facts is None or facts.etag == record.facts.etag:
         same = facts is None or facts.version_id == record.facts.version_id
@@ -166,21 +169,20 @@ def _judge_by_row(
         and record.facts.etag == facts.etag
         and record.checksum != Proof.RIGHT.value
     )
-    if row is None or (facts.version_id and not row.version):
+    if row is None:
         return Verdict(State.CHECK, is_unproved)
-    if facts.version_id:
+    if row.version and facts.version_id:
         if row.version != facts.version_id:
             return Verdict(State.FETCH)
-        # With our own record of this version, the file was changed since it was fetched.
         is_official = record is None or record.facts.version_id != row.version
-        if is_official and row.is_saved_after(file.mtime_ns):
-            return Verdict(State.ADOPT)
-        return Verdict(State.CHECK, is_unproved or is_official)
+        # With our own record of this version, the file was changed since it was fetched.
+        return Verdict(State.ADOPT if is_official else State.CHECK, is_unproved)
+    if facts.version_id:
+        return Verdict(State.CHECK, is_unproved)
     # The official tool records a complete download; without versions the file's time decides.
     is_newer = not row.version and file.mtime_ns >= facts.mtime_ns and record is None
     # A row in another directory may be about another file with the same uid and name.
-    is_recorded = row.version is not None and row.is_saved_after(file.mtime_ns)
-    if is_newer and is_recorded and not is_elsewhere:
+    if is_newer and row.version is not None and not is_elsewhere:
         return Verdict(State.ADOPT)
     return Verdict(State.CHECK, is_unproved or is_newer)
 

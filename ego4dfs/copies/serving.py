@@ -214,7 +214,8 @@ class Copies:
     def _judge(self, path: str, url: str, facts: ObjectFacts, copy: Copy) -> Verdict:
         file, record = FileState(copy.size, copy.mtime_ns), self._record(path, url)
         row = self._rows.own(path)
-        context = Context(source=self._source, etags_are_checksums=self._etags.are_checksums(url))
+        can_prove = bool(record and self._etags.can_prove(url, record.facts))
+        context = Context(source=self._source, etag_can_prove=can_prove)
         verdict = judge(file, record, row, facts, context)
         if verdict.is_complete or verdict.state is State.FETCH:
             return verdict  # other directories are read only if needed
