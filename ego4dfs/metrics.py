@@ -125,6 +125,11 @@ class Metrics:
         """Whether the last request was not answered."""
         return self.store == OFFLINE
 
+    @property
+    def is_throttled(self) -> bool:
+        """Whether requests wait now because the store asked to slow down."""
+        return time.monotonic() < self._throttled_until_s
+
     def add_request(self, kind: RequestKind) -> None:
         """Count one request."""
         with self._lock:
@@ -248,7 +253,7 @@ class Metrics:
                 "last_error": self.last_error,
                 "offline": self.offline,
                 "store": self.store,
-                "throttled": time.monotonic() < self._throttled_until_s,
+                "throttled": self.is_throttled,
                 "throttled_answers": self.throttled_answers,
                 "metrics_url": self.metrics_url,
             }

@@ -79,6 +79,16 @@ def open_configured_store(config: Config, metrics: Metrics) -> ObjectStore:
     )
 
 
+def _hedging(config: Config, metrics: Metrics) -> Hedging | None:
+    """Return when late requests are sent again; None where a second one would not be faster.
+
+    It would wait for the same limit, or for the same transfer from or to a near tier, which has
+    answers of its own for requests that are late.
+    """
+    is_limited = config.limit_rate_bytes_per_s or config.limit_requests_per_s
+    return None if config.hedge == "off" or is_limited or config.near else Hedging(metrics)
+
+
 def open_near_tier(config: Config, metrics: Metrics, limits: NearLimits | None = None) -> NearTier:
     """Open the near tier that a Config names, without a request. Raises ConfigError."""
     check_profile(config.near_profile)
@@ -115,8 +125,7 @@ def open_session(
         verifier = None
         if config.verify == "auto":
             verifier = BackgroundVerifier(cache, metrics, store.renew)
-        hedging = Hedging(metrics.add_hedged_request) if config.hedge == "auto" else None
-        reader = Reader(store, cache, metrics, verifier, facts.confirm, hedging)
+        reader = Reader(store, cache, metrics, verifier, facts.confirm, _hedging(config, metrics))
         opened.callback(reader.close)
         manifests = ManifestCache(
             directory, store, copies.manifest if copies else None, is_shared=share_manifests

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ego4dfs.blocks import ObjectRef
-from ego4dfs.errors import StoreError, StoreUnavailable
+from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget, Flights
@@ -133,15 +133,13 @@ class FetchPool:
         kind = _bucket(ref), 0 if is_streamed else len(piece).bit_length()
         submit = partial(self._workers.submit, group=_bucket(ref), limit=URGENT_THREADS)
         request.hedged = HedgedGet(self._hedging, kind, len(piece), partial(get, piece), submit)
+        rest = range(0)
         try:
             request.hedged.send_first()
         except Overtaken:
             rest = range(sink.position, piece.stop)
-            if rest:  # the second one has failed
-                get(rest)
-        except StoreError:
-            if sink.position < piece.stop:
-                raise
+        if rest:  # the second one has broken off
+            get(rest)
 
     def _get(
         self,

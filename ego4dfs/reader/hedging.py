@@ -15,7 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 
-from ego4dfs.errors import StoreError
+from ego4dfs.errors import StoreError, StoreUnavailable
+from ego4dfs.metrics import Metrics
+from ego4dfs.runtime.deadline import ATTEMPT_S, call_within
+from ego4dfs.store import SinkEnded
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +37,16 @@ Kind = tuple[str, int]
 """Requests that take equally long: the bucket, and the size class of what must arrive first."""
 
 
-class Overtaken(Exception):  # noqa: N818 - a state
+class Overtaken(SinkEnded):
     """The other request for these bytes was faster; the sink of this one takes no more."""
 
 
 class Hedging:
     """When requests are late, and how many second ones may be sent. Safe from several threads."""
 
-    def __init__(self, count: Callable[[], None] = lambda: None) -> None:
-        """Know of no requests: none is late before MIN_SAMPLES of its kind were answered.
-
-        `count` is called for each second request.
-        """
-        self._count = count
+    def __init__(self, metrics: Metrics) -> None:
+        """Know of no requests: none is late before MIN_SAMPLES of its kind were answered."""
+        self._metrics = metrics
         self._samples: dict[Kind, deque[float]] = defaultdict(lambda: deque(maxlen=_SAMPLES))
         self._requests = 0.0
         self._bytes = 0.0
@@ -68,15 +68,22 @@ class Hedging:
         return max(MIN_DELAY_S, LATE_FACTOR * ordered[len(ordered) * 95 // 100])
 
     def allows(self, size: int) -> bool:
-        """Return whether one more request, for `size` bytes, may be sent; it is counted then."""
+        """Return whether one more request, for `size` bytes, may be sent now.
+
+        If so, it is taken from the share. None may while the store asks to slow down.
+        """
+        if self._metrics.is_throttled:
+            return False
         with self._lock:
             is_allowed = self._requests >= 1 and self._bytes >= size
             if is_allowed:
                 self._requests -= 1
                 self._bytes -= size
-        if is_allowed:
-            self._count()
-        return is_allowed
+            return is_allowed
+
+    def count(self) -> None:
+        """Count a second request that is sent."""
+        self._metrics.add_hedged_request()
 
 
 class HedgedGet:
@@ -105,55 +112,72 @@ class HedgedGet:
         self._send = send
         self._submit = submit
         self._began_s = time.monotonic()
+        self._late_s = self._began_s + hedging.delay_s(kind)
         self._second_ended = threading.Event()
         self._lock = threading.Lock()
-        self._late_s = self._began_s + hedging.delay_s(kind)  # inf when no second one is sent
-        self._winner = 0  # the number of the one that brings the bytes
-        self._has_second = False
+        self._winner = 0  # the number of the one that passes its bytes on
+        self._is_asked = False  # whether a second one was asked for
+        self._second_runs = False
 
     @property
     def late_in_s(self) -> float:
         """Seconds until it is late, at least 0; `inf` if no second request will be sent."""
+        if self._winner or self._is_asked:
+            return inf
         return max(0.0, self._late_s - time.monotonic())
 
     def send_first(self) -> None:
-        """Send the first GET. Raises what `send` raises, but not before the second has ended."""
+        """Send the first GET. Raises what `send` raises.
+
+        If it is overtaken, or the store cannot be reached by it, the second one has ended then.
+        """
+        is_transient = False
         try:
             self._send(partial(self._take, 1))
+        except StoreUnavailable:
+            is_transient = True
+            raise
         finally:
             with self._lock:
-                self._late_s = inf
-                must_wait = self._has_second and self._winner != 1
-            if must_wait:
+                may_have_bytes = is_transient and self._second_runs and not self._winner
+                waits = may_have_bytes or self._winner == 2
+                if not waits:
+                    self._winner = 1  # a second one that is still in a queue is not sent
+            if waits:
                 self._second_ended.wait()
 
     def send_second(self) -> None:
         """Send the second GET, once, if nothing has arrived yet and Hedging allows it."""
         with self._lock:
-            if self._late_s == inf:
+            if self._winner or self._is_asked:
                 return
-            self._late_s = inf
-            self._has_second = self._hedging.allows(self._size)
-        if self._has_second and not self._submit(self._run_second):
-            self._second_ended.set()
+            self._is_asked = True
+        if self._hedging.allows(self._size):
+            self._submit(self._run_second)
 
     def _run_second(self) -> None:
+        with self._lock:
+            if self._winner:
+                return
+            self._second_runs = True
         try:
-            if not self._winner:
+            self._hedging.count()
+            with call_within(ATTEMPT_S):  # it is not worth as long a wait as the first one
                 self._send(partial(self._take, 2))
-        except (Overtaken, StoreError) as error:  # the first one decides what readers get
-            log.debug("the second request for late bytes has ended: %s", error)
+        except Overtaken:
+            pass
+        except StoreError as error:  # the first one decides what readers get
+            log.debug("the second request for late bytes: %s", error)
         finally:
             self._second_ended.set()
 
     def _take(self, number: int) -> None:
         """Let one of the two pass its bytes on. Raises Overtaken if the other one does."""
         with self._lock:
-            is_first = not self._winner
-            if is_first:
-                self._winner, self._late_s = number, inf
-            is_winner = self._winner == number
-        if is_first:
-            self._hedging.record(self._kind, self._size, time.monotonic() - self._began_s)
-        if not is_winner:
+            is_first_piece = not self._winner
+            if is_first_piece:
+                self._winner = number
+        if self._winner != number:
             raise Overtaken
+        if is_first_piece:
+            self._hedging.record(self._kind, self._size, time.monotonic() - self._began_s)

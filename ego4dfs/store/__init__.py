@@ -11,6 +11,7 @@ from ego4dfs.store.protocol import (
     ObjectFacts,
     ObjectStore,
     Sink,
+    SinkEnded,
     WrongSize,
     place_of,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "ObjectFacts",
     "ObjectStore",
     "Sink",
+    "SinkEnded",
     "StoreLimits",
     "WrongSize",
     "check_profile",

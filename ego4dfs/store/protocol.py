@@ -13,6 +13,10 @@ Sink = Callable[[int, memoryview], None]
 """Called with an offset and the bytes there; the buffer is reused when it returns."""
 
 
+class SinkEnded(Exception):  # noqa: N818 - a state
+    """A sink takes no more bytes: its request ends, and was answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectFacts:
     """The metadata of one object.

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from ego4dfs.errors import AccessDenied, ObjectChanged, ObjectMissing
 from ego4dfs.metrics import Metrics, RequestKind, RequestResult
 from ego4dfs.store.classify import Interrupted, Throttled, Unreachable
+from ego4dfs.store.protocol import SinkEnded
 
 Result = TypeVar("Result")
 
@@ -19,6 +20,7 @@ _RESULTS: Final[tuple[tuple[type[Exception], RequestResult], ...]] = (
     (Throttled, "throttled"),
     (Interrupted, "interrupted"),
     (Unreachable, "no answer"),
+    (SinkEnded, "ok"),
 )
 
 

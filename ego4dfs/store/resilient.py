@@ -38,6 +38,7 @@ from ego4dfs.store.protocol import (
     ObjectFacts,
     ObjectStore,
     Sink,
+    SinkEnded,
     WrongSize,
 )
 from ego4dfs.store.rate_limit import RateLimit
@@ -303,6 +304,9 @@ class ResilientStore:
             send = partial(request, transport.adapter)
             result = counted(self._metrics, kind, send, url, wanted)
         except CircuitOpen:
+            raise
+        except SinkEnded:
+            self._answered(transport, bucket)
             raise
         except Unreachable as error:
             self._metrics.store = OFFLINE

@@ -121,7 +121,7 @@ class Objects:
 
     def _facts_of_lookup(self, node: ObjectFile, caller: int | None) -> ObjectFacts:
         gets_bytes = self._readahead.is_requested(node.path)
-        if not gets_bytes:  # else this waits for that request, or sends it if no thread has yet
+        if not gets_bytes:  # else this waits for that request, or sends it if none was sent
             request = self._lookups.add(node.path, caller)
             gets_bytes = request.gets_bytes
             if request.sweeps:

@@ -48,8 +48,8 @@ BUGS = (
         "downloads.late_requests",
         Change(
             "ego4dfs.reader.hedging",
-            "        if not is_winner:\n            raise Overtaken\n",
-            "        del is_winner\n",
+            "        if self._winner != number:\n            raise Overtaken\n",
+            "",
         ),
     ),
     Bug(
@@ -57,14 +57,23 @@ BUGS = (
         "downloads.late_requests",
         Change(
             "ego4dfs.reader.hedging",
-            "must_wait = self._has_second and self._winner != 1",
-            "must_wait = False",
+            "may_have_bytes = is_transient and self._second_runs and not self._winner",
+            "may_have_bytes = False",
+        ),
+    ),
+    Bug(
+        "a request waits for a second one that has no thread",
+        "downloads.late_without_threads",
+        Change(
+            "ego4dfs.reader.hedging",
+            "may_have_bytes = is_transient and self._second_runs and not self._winner",
+            "may_have_bytes = is_transient and self._is_asked and not self._winner",
         ),
     ),
     Bug(
         "what a second request has not brought is not fetched",
         "downloads.late_requests",
-        Change("ego4dfs.reader.fetch_pool", "                get(rest)", "                pass"),
+        Change("ego4dfs.reader.fetch_pool", "            get(rest)", "            pass"),
     ),
     Bug(
         "a failed request keeps its memory",

@@ -294,7 +294,7 @@ def late_requests(product: Product, dice: random.Random) -> None:
     For one object the second GET breaks off, and the first one, which is later, brings what is
     missing. For the other one the first GET fails, and the second one is waited for.
     """
-    hedging = product.reader_hedging.Hedging()
+    hedging = product.reader_hedging.Hedging(product.metrics.Metrics())
     hedging.delay_s, hedging.allows = lambda _: 0.05, lambda _: True
     world = World(product, hedging=hedging)
     broken = set[int]()
@@ -319,6 +319,28 @@ def late_requests(product: Product, dice: random.Random) -> None:
     assert not world.errors
     world.took(10.1)
     assert max(world.store.times_fetched(OTHER_URL).values()) == 2
+    world.settle()
+
+
+def late_without_threads(product: Product, dice: random.Random) -> None:
+    """A GET that is late and fails ends, and others follow it, where a second one has no thread."""
+    hedging = product.reader_hedging.Hedging(product.metrics.Metrics())
+    hedging.delay_s, hedging.allows = lambda _: 0.05, lambda _: True
+    world = World(product, hedging=hedging)
+
+    def obey(url: str, start: int, stop: int) -> None:
+        if url == URL and world.store.gets.count((url, start, stop)) == 1:
+            sleep(1.0)
+            raise StoreUnavailable("the first one fails")
+
+    world.store.obey = obey
+    Thread.limits["fetch"] = 1
+    try:
+        run_threads(world.reads(0, 64), world.reads(10, 30), world.reads(0, 150, url=OTHER_URL))
+    finally:
+        Thread.limits.clear()
+    world.took(1.1)
+    assert world.read(0, 64)
     world.settle()
 
 
@@ -392,6 +414,7 @@ SCENARIOS = (
     close_meanwhile,
     silent_store,
     late_requests,
+    late_without_threads,
     no_threads,
     two_processes,
     failing_process,
