@@ -40,7 +40,8 @@ def faulty_mounts(
         server = stack.enter_context(S3Server(directory / "s3"))
         server.create_bucket(SHARING)
         front = stack.enter_context(Gateway(server.endpoint_url, host=host))
-        env = environment(server, directory / "home", transport, AWS_ENDPOINT_URL_S3=front.url)
+        ours = {"AWS_ENDPOINT_URL_S3": front.url, "EGO4DFS_HEDGE": "auto"}
+        env = environment(server, directory / "home", transport, **ours)
         mounts = Mounts(directory, libfuse)
         stack.callback(mounts.clear)
         yield FaultyMounts(directory, server, Release(server, "v1"), front, env, mounts)
