@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from ego4dfs.runtime import range_locks
-from ego4dfs.runtime.range_locks import RangeLocks
+from ego4dfs.runtime.range_locks import LockWait, RangeLocks
 from kit.own_process import descriptors_below
 from kit.processes import wait_until
 
@@ -165,3 +167,19 @@ def test_a_wait_that_failed_is_not_repeated(path, monkeypatch):
             assert was_held
     other.close()
     one.close()
+
+
+def test_a_wait_that_has_failed_is_noted_also_by_a_thread_that_was_not_run_for_a_while(
+    path, monkeypatch
+):
+    """The thread stops between two looks at the clock as the wait begins."""
+    holder, other = RangeLocks(path), RangeLocks(path)
+    assert holder.acquire(0)
+    times = itertools.chain((0.0, 0.4, 0.55, 0.6, 0.65), itertools.count(1.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    wait = LockWait(other, 0.5)
+    while not other.acquire(0) and wait.pause():
+        pass
+    monkeypatch.undo()
+    assert other._no_wait_until_s > 0

@@ -172,8 +172,8 @@ class LockWait:
 
     def note_progress(self) -> None:
         """Wait as long again from now on: the other process is not stopped."""
+        self._until_s = time.monotonic() + self._wait_s  # first: it is not after the deadline
         self._deadline, self._pause_s = Deadline.after(self._wait_s), _FIRST_PAUSE_S
-        self._until_s = time.monotonic() + self._wait_s
 
     def pause(self) -> bool:
         """Sleep before the next attempt; return False if the wait is over."""
