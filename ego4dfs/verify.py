@@ -289,8 +289,8 @@ def _judge(items: Sequence[Item], compare: Compare, journal: Journal) -> list[Fi
     etags = BucketEtags(journal)
     compared = [one.found for one in compare(items)]
     for item, found in zip(items, compared, strict=True):
-        if isinstance(found, Comparison) and found.proof is Proof.RIGHT:
-            etags.agreed(item.url, found)
+        if isinstance(found, Comparison):
+            etags.note(item.url, found)
     return [_finding(etags, *one) for one in zip(items, compared, strict=True)]
 
 

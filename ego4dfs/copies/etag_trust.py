@@ -74,6 +74,11 @@ class BucketEtags:
         """Note that an object agrees with its ETag, for what is proved from now on."""
         self._evidence.matched(_bucket(url), found.part_bytes)
 
+    def note(self, url: str, found: Comparison) -> None:
+        """Note a comparison of bytes on disk: if they agree, that is evidence about others."""
+        if found.proof is Proof.RIGHT:
+            self.agreed(url, found)
+
     def proof(self, url: str, size: int, etag: str, found: Comparison) -> Proof:
         """Return what a comparison proves, with the evidence so far about the bucket."""
         not_checksums = _bucket(url) in self._not_checksums_before and not self.are_checksums(url)

@@ -232,8 +232,7 @@ class Copies:
             except OSError as error:
                 return f"cannot be read ({error.strerror})"
             self._compared[key] = found
-            if found.proof is Proof.RIGHT:
-                self._etags.agreed(url, found)
+            self._etags.note(url, found)
         proof = self._etags.proof(url, facts.size, facts.etag, found)
         is_wrong = proof is Proof.WRONG or (proof is Proof.UNKNOWN and not verdict.size_suffices)
         return "does not agree with the ETag of its object" if is_wrong else ""

@@ -206,8 +206,7 @@ class Fetcher:
             found = compare_file(path, facts.size, facts.etag)
         except OSError:
             return False  # missing or not readable: it is fetched
-        if found.proof is Proof.RIGHT:
-            self._evidence.agreed(item.url, found)
+        self._evidence.note(item.url, found)
         proof = self._evidence.proof(item.url, facts.size, facts.etag, found)
         if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.size_suffices):
             return False

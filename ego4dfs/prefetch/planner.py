@@ -214,8 +214,8 @@ class Planner:
             return list(datasets)
         compared = map_parallel(self._compare, cheap, threads=_THREADS, name="compare")
         for item, found_one in zip(cheap, compared, strict=True):
-            if found_one is not None and found_one.proof is Proof.RIGHT:
-                evidence.agreed(item.url, found_one)
+            if found_one is not None:
+                evidence.note(item.url, found_one)
         judged = (self._judged(evidence, *one) for one in zip(cheap, compared, strict=True))
         found = {item.path: item for item in judged}
         return [
