@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,6 +31,19 @@ pytest_plugins = (
     "kit.browse",
     "kit.chromium",
 )
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_before() -> Iterator[None]:
+    """Undo what a command of a test does to the logger, such as `doctor`, which shows no warning.
+
+    Later tests of the process look for warnings.
+    """
+    logger = logging.getLogger("ego4dfs")
+    level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.propagate, logger.handlers[:] = propagate, handlers
 
 
 def pytest_configure() -> None:

@@ -25,7 +25,7 @@ from kit.cache import (
     open_cache,
     put,
 )
-from kit.own_process import threads_except
+from kit.own_process import started_threads
 from kit.processes import wait_until
 
 MIB = 1 << 20
@@ -181,9 +181,9 @@ def test_a_process_that_only_hits_records_its_use(tmp_path, monkeypatch):
     put(filler, *range(100, 115))
     assert all(filler.contains(key_of(number)) for number in range(10))
     reader.close()
-    threads = threading.enumerate()
-    assert got(reader, 1) is not None
-    assert threads_except(threads) == []
+    with started_threads() as started:
+        assert got(reader, 1) is not None
+    assert started == []
     filler.close()
 
 

@@ -23,7 +23,7 @@ from ego4dfs.facts.table import FactsTable
 from ego4dfs.runtime.deadline import call_within
 from ego4dfs.store import ObjectFacts, WrongSize
 from kit.fakes import CountingStore, FailingStore, StallingStore
-from kit.own_process import threads_except
+from kit.own_process import started_threads
 from kit.processes import wait_until
 
 URLS = [f"s3://b/{i}" for i in range(200)]
@@ -456,11 +456,11 @@ def test_after_a_request_that_takes_too_long_another_one_is_sent(open_index, mon
 def test_sweeps_share_their_threads(open_index):
     store = StallingStore(objects())
     index = open_index(store)
-    before = threading.enumerate()
-    for url in URLS:
-        index.sweep([url])
+    with started_threads() as started:
+        for url in URLS:
+            index.sweep([url])
     wait_until(lambda: len(store.heads) == 96)
-    names = [thread.name for thread in threads_except(before)]
+    names = [thread.name for thread in started]
     assert names.count("facts-head") == 96
     store.gate.set()
     assert index._sweeps.wait(30)

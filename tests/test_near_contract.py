@@ -27,5 +27,4 @@ class TestNearStore(StoreContract):
         far = opened(endpoint_url=near.far.url)
         store = NearStore(far, NearTier(objects, Metrics(), PATIENT), fills=True)
         yield StoreUnderTest(store, bucket.put, bucket.url)
-        store.writes.close()
-        objects.close()
+        store.close()

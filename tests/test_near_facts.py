@@ -12,6 +12,7 @@ from ego4dfs.metrics import Metrics
 from ego4dfs.near import NearTier, SharedFacts, fact_table, shared_facts
 from ego4dfs.near.chunks import Damaged, encoded, table_name
 from ego4dfs.near.fact_table import Row, directory_of, merged, packed, unpacked
+from ego4dfs.near.tier import NearFailed
 from ego4dfs.near.writes import Writes
 from ego4dfs.store import MAX_OBJECT_BYTES, MAX_TIME_NS, ObjectFacts
 from ego4dfs.store.bucket import Bucket
@@ -487,6 +488,20 @@ def test_memory_and_tables_are_limited(near, shared, monkeypatch):
     near.gateway.reset()
     node.facts(f"s3://{number}/a/b/{number % 3}/c" for number in range(5))
     assert near.gateway.requests == 2
+
+
+def test_a_last_write_that_fails_starts_no_timer(shared, monkeypatch):
+    def fail(*_: object) -> bool:
+        raise NearFailed
+
+    node = shared()
+    monkeypatch.setattr(node._writes, "submit", lambda write: write())
+    monkeypatch.setattr(node, "_merge", fail)
+    node.add(PREFIX + "a", FACTS, 100)
+    node.write()
+    assert node._timer is not None, "the write is repeated later"
+    node.close()
+    assert node._timer is None
 
 
 def test_after_the_end_nothing_is_collected(near, shared):

@@ -16,7 +16,7 @@ from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.reader.window import READAHEAD_STEP, SEQUENTIAL_AFTER
 from kit.fakes import CountingStore, StallingStore
-from kit.own_process import threads_except
+from kit.own_process import started_threads
 from kit.processes import wait_until
 from kit.reader import URL, read, settle
 
@@ -220,20 +220,20 @@ def test_after_closing_no_request_is_sent_and_no_thread_is_started(make_reader, 
     assert read(reader, ref, 0, 10) == large[:10]
     settle(reader)
     reader.close()
-    threads = threading.enumerate()
-    assert read(reader, ref, 0, 10) == large[:10]
-    with pytest.raises(StoreUnavailable, match="closed"):
-        read(reader, ref, BLOCK_SIZE, 10)
-    assert threads_except(threads) == []
+    with started_threads() as started:
+        assert read(reader, ref, 0, 10) == large[:10]
+        with pytest.raises(StoreUnavailable, match="closed"):
+            read(reader, ref, BLOCK_SIZE, 10)
+    assert started == []
     assert len(store.gets) == 1
 
 
 def test_a_reader_may_be_made_before_a_fork(make_reader):
     """No thread runs before the first miss."""
-    before = threading.enumerate()
-    reader = make_reader(CountingStore())
-    read(reader, ObjectRef.of("memory", URL, 0, "etag"), 0, 0)
-    assert threads_except(before) == []
+    with started_threads() as started:
+        reader = make_reader(CountingStore())
+        read(reader, ObjectRef.of("memory", URL, 0, "etag"), 0, 0)
+    assert started == []
 
 
 def test_only_callers_that_can_wait_wait_for_the_budget():

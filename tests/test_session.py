@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from ego4dfs import session
@@ -11,7 +9,7 @@ from ego4dfs.config import resolve
 from ego4dfs.errors import CacheError
 from ego4dfs.session import open_session
 from ego4dfs.vfs import open_selected_session
-from kit.own_process import descriptors_below, threads_except
+from kit.own_process import descriptors_below, started_threads
 from kit.processes import wait_until
 
 
@@ -34,20 +32,20 @@ def options(tmp_path):
 @pytest.mark.parametrize("part", ["BlockCache", "FactsIndex", "Reader", "ManifestCache", "Session"])
 def test_no_descriptor_stays_open_when_a_later_part_fails(options, tmp_path, monkeypatch, part):
     open_session(resolve(options)).close()  # what libraries start once, they have started now
-    threads = threading.enumerate()
 
     def fail(*_: object, **__: object) -> None:
         raise CacheError("as if the disk were full")
 
     monkeypatch.setattr(session, part, fail)
     kept = []  # an error that is kept keeps the frames, and so all that only they refer to
-    for _ in range(3):
-        with pytest.raises(CacheError) as raised:
-            open_session(resolve(options))
-        kept.append(raised)
+    with started_threads() as started:
+        for _ in range(3):
+            with pytest.raises(CacheError) as raised:
+                open_session(resolve(options))
+            kept.append(raised)
     assert descriptors_below(tmp_path) == []
-    # A timer of an index that another test has used may begin meanwhile, and ends.
-    wait_until(lambda: threads_except(threads) == [])
+    assert bool(started) == (part != "BlockCache"), "the cache is the first part with a thread"
+    wait_until(lambda: not any(thread.is_alive() for thread in started))
 
 
 def test_no_descriptor_stays_open_when_the_selection_fails(options, tmp_path):

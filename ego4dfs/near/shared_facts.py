@@ -137,9 +137,9 @@ class SharedFacts:
 
     def close(self) -> None:
         """Begin to write what was collected, and collect no more."""
-        self.write()
         with self._lock:
-            self._is_closed = True
+            self._is_closed = True  # first: a write that fails starts no timer then
+        self.write()
 
     def _rows(self, directory: str) -> Mapping[str, Row]:
         """Read a table, unless it was read lately or has not changed since."""
