@@ -50,6 +50,7 @@ def test_on_a_working_machine_all_checks_are_ok(doctor):
         "libfuse",
         "permission to mount",
         "cache directory",
+        "memory",
         "network",
         "mounts",
     }

@@ -1,4 +1,4 @@
-"""Checks of this machine: FUSE, mounts, and room for the cache."""
+"""Checks of this machine: FUSE, mounts, memory, and room for the cache."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from ego4dfs.mount import (
     missing_privilege,
     read_statuses,
 )
+from ego4dfs.runtime.memory_limit import LEAST_BYTES, is_memory_scarce, memory_limit
 from ego4dfs.session import open_configured_store
 from ego4dfs.text import human_size
 
@@ -42,6 +43,7 @@ def check_machine(config: Config) -> Iterator[Check]:
         yield Check("libfuse", Level.OK, f"version {binding.version} ({binding.library})")
         yield _permission(binding.version)
     yield _mounts()
+    yield _memory()
     yield from _cache(config)
 
 
@@ -82,6 +84,19 @@ def _mounts() -> Check:
         hints = "; ".join(error.hint for error in errors)
         return Check(name, Level.WARN, "; ".join(map(str, errors)), hints)
     return Check(name, Level.OK, f"{len(found)} answer" if found else "none")
+
+
+def _memory() -> Check:
+    name = "memory"
+    limit = memory_limit()
+    if limit is None:
+        return Check(name, Level.OK, "no cgroup limits it")
+    if limit < LEAST_BYTES:
+        needed = f"{human_size(limit)}: a mount needs {human_size(LEAST_BYTES)}"
+        remedy = "raise the limit of the container or job (docker run --memory, sbatch --mem)"
+        return Check(name, Level.WARN, needed, remedy)
+    more = ": little, so less is kept in memory" if is_memory_scarce() else ""
+    return Check(name, Level.OK, f"{human_size(limit)}{more}")
 
 
 def _capabilities() -> int:

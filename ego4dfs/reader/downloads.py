@@ -26,6 +26,7 @@ from ego4dfs.reader.flight import Flight
 from ego4dfs.reader.flights import ByteBudget, Flights, SpeculativeSlots, UnwrittenBytes
 from ego4dfs.reader.hedging import Hedging
 from ego4dfs.reader.window import READAHEAD_STEP
+from ego4dfs.runtime.memory_limit import within_memory_limit
 from ego4dfs.store import ObjectStore
 
 MAX_INFLIGHT_BYTES = 80 * BLOCK_SIZE
@@ -41,7 +42,7 @@ class Downloads:
 
     Each missing block or part is fetched by one request, however many readers and processes want
     it; adjacent ones share a request of up to `READAHEAD_STEP` bytes. Bytes that wait for the disk
-    count against `MAX_INFLIGHT_BYTES`.
+    count against `MAX_INFLIGHT_BYTES`, or less where memory is limited.
 
     Safe from several threads. Threads start with the first request, so this may be made before a
     fork.
@@ -65,7 +66,8 @@ class Downloads:
         self._cache = cache
         self._verifier = verifier
         self._flights = Flights()
-        self._budget = ByteBudget(MAX_INFLIGHT_BYTES, self._flights.overdue_bytes)
+        max_bytes = within_memory_limit(MAX_INFLIGHT_BYTES)
+        self._budget = ByteBudget(max_bytes, self._flights.overdue_bytes)
         self._locks = FetchLocks(cache)
         self._pool = FetchPool(
             store, self._flights, self._budget, self._locks, self._complete, hedging

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ego4dfs.errors import MediaError, StoreUnavailable, detach, renewed
 from ego4dfs.runtime.deadline import ANSWER_S, Deadline
+from ego4dfs.runtime.memory_limit import within_memory_limit
 from ego4dfs.runtime.recent import Recent
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ class IndexCache:
 
     def __init__(self) -> None:
         """Begin with nothing kept."""
-        self._indexes: Recent[MediaIndex | MediaError] = Recent(MAX_INDEXES_BYTES)
-        self._cuts: Recent[Cut] = Recent(MAX_CUTS_BYTES)
+        self._indexes: Recent[MediaIndex | MediaError] = Recent(
+            within_memory_limit(MAX_INDEXES_BYTES)
+        )
+        self._cuts: Recent[Cut] = Recent(within_memory_limit(MAX_CUTS_BYTES))
         self.computing = threading.Lock()
         self._long_reads = threading.Semaphore(1)
 
