@@ -151,6 +151,11 @@ _ERRNOS: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
+def os_error_text(error: OSError) -> str:
+    """Return the words for an error of the system as a part of a line: "permission denied"."""
+    return (error.strerror or str(error)).lower()
+
+
 def errno_of(error: Exception) -> int:
     """Return the errno of an error, for the mount and for fsspec; EIO if no other one fits."""
     for kind, number in _ERRNOS:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ego4dfs.errors import CacheError
+from ego4dfs.errors import CacheError, os_error_text
 from ego4dfs.files import make_private, read_regular, write_atomic
 from ego4dfs.text import human_size
 
@@ -155,7 +155,7 @@ def _cache_errors(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CacheError(
-            f"cache directory {directory}: {(error.strerror or str(error)).lower()}",
+            f"cache directory {directory}: {os_error_text(error)}",
             hint="name another one with --cache-dir or EGO4DFS_CACHE_DIR",
         ) from error
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from ego4dfs.cli.signals import lost_interrupts_raised_again
 from ego4dfs.cli.streams import OutputLost, print_result, standard_streams
-from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError
+from ego4dfs.errors import AccessDenied, ConfigError, Ego4DError, MountError, os_error_text
 from ego4dfs.runtime.resource_limits import limit_reached
 from ego4dfs.text import json_text, masked, printable
 
@@ -115,7 +115,7 @@ def _lost(error: OSError) -> int:
     """
     if error.errno == errno.EPIPE:
         return 128 + signal.SIGPIPE
-    say(f"ego4dfs: standard output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+    say(f"ego4dfs: standard output: {os_error_text(error)}", file=sys.stderr)
     return ExitCode.FAILURE
 
 

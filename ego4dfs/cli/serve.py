@@ -16,7 +16,7 @@ from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config.text_files import text
 from ego4dfs.config.values import Given, listen_address
 from ego4dfs.datasets import version_directory
-from ego4dfs.errors import ConfigError
+from ego4dfs.errors import ConfigError, os_error_text
 from ego4dfs.runtime.listen import http_url, listening_socket
 from ego4dfs.vfs import open_vfs
 from ego4dfs.web.hosts import is_loopback
@@ -104,7 +104,7 @@ def token_of(args: argparse.Namespace) -> str:
     try:
         token = text(path).partition("\n")[0].strip()
     except OSError as error:
-        raise ConfigError(f"--token {path}: {(error.strerror or str(error)).lower()}") from error
+        raise ConfigError(f"--token {path}: {os_error_text(error)}") from error
     if not _TOKEN.fullmatch(token):
         hint = "write at least 8 letters, digits, or any of . _ ~ - into its first line"
         raise ConfigError(f"--token {path}: no token that fits into a URL", hint=hint)

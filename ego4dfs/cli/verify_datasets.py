@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from ego4dfs.cli.output import say
 from ego4dfs.copies import Layout
+from ego4dfs.errors import os_error_text
 from ego4dfs.prefetch import Selections
 from ego4dfs.verify import datasets_below
 
@@ -24,7 +25,7 @@ def datasets_to_check(layout: Layout) -> tuple[tuple[str, ...], Mapping[str, OSE
         for name in Selections(layout.state).datasets(layout.version)
         if not any(PurePosixPath(name).is_relative_to(one) for one in below.unreadable)
     }
-    unreadable = {name: (e.strerror or str(e)).lower() for name, e in below.unreadable.items()}
+    unreadable = {name: os_error_text(e) for name, e in below.unreadable.items()}
     for name, reason in (below.skipped | unreadable).items():
         shown = layout.relative_directory(name)
         if name not in selected:

@@ -11,7 +11,7 @@ from ego4dfs.cli.output import say
 from ego4dfs.cli.prefetch_printer import SHOWN
 from ego4dfs.config import Config
 from ego4dfs.config.values import Given, file_or_tree_path
-from ego4dfs.errors import ConfigError
+from ego4dfs.errors import ConfigError, os_error_text
 from ego4dfs.prefetch.windows import BadRows
 from ego4dfs.session import Session
 from ego4dfs.text import counted
@@ -41,8 +41,7 @@ def window_rows(
                 on_rows(count)
             yield row
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"--windows {named}: {reason}") from error
+        raise ConfigError(f"--windows {named}: {os_error_text(error)}") from error
     except ConfigError as error:
         raise ConfigError(f"--windows {named}: {error}", hint=error.hint) from error
 

@@ -19,6 +19,7 @@ from ego4dfs.errors import (
     OutputError,
     ProcessLimit,
     StoreError,
+    os_error_text,
 )
 from ego4dfs.files import Folder
 from ego4dfs.media.encode import Encoder
@@ -102,7 +103,7 @@ class ClipRun:
             self._directory.mkdir(parents=True, exist_ok=True)
             return clip_folder(self._directory)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = os_error_text(error)
             message = f"{self._directory}: no directory can be made here: {reason}"
             raise OutputError(message) from error
 

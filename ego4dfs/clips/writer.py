@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ego4dfs.datasets import CLIPS, PRIMARY
-from ego4dfs.errors import MediaError, ProcessLimit
+from ego4dfs.errors import MediaError, ProcessLimit, os_error_text
 from ego4dfs.files import Folder
 from ego4dfs.media import Cut, cut, outside
 from ego4dfs.media.encode import Encoder
@@ -99,7 +99,7 @@ def _guarded(read: Read) -> Read:
         except ProcessLimit:
             raise
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = os_error_text(error)
             raise MediaError(f"it cannot be read: {reason}") from error
 
     return guarded

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from ego4dfs.errors import OutputError
+from ego4dfs.errors import OutputError, os_error_text
 from ego4dfs.files import Folder
 from ego4dfs.files.best_effort import REFUSALS
 from ego4dfs.sqlite import connect, is_damaged, is_full, read_only_uri
@@ -136,7 +136,7 @@ def _refused(state: Path, error: OSError) -> OutputError:
     if error.errno in (errno.EACCES, errno.EPERM):
         hint = _shared(state)
     where = error.filename or state
-    return OutputError(f"{where}: {(error.strerror or str(error)).lower()}", hint=hint)
+    return OutputError(f"{where}: {os_error_text(error)}", hint=hint)
 
 
 def _shared(state: Path) -> str:

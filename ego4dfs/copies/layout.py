@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ego4dfs import datasets
 from ego4dfs.datasets import METADATA
-from ego4dfs.errors import OutputError, ProcessLimit
+from ego4dfs.errors import OutputError, ProcessLimit, os_error_text
 from ego4dfs.files import HIDDEN, Folder
 
 STATE_DIRECTORY = HIDDEN
@@ -125,4 +125,4 @@ def unusable(error: OSError, path: Path) -> OutputError:
     """Return the error that says why copies cannot be written at `path`."""
     where = error.filename or path
     hint = _NO_PROCESS if isinstance(error, ProcessLimit) else _HINTS.get(error.errno or 0, "")
-    return OutputError(f"{where}: {(error.strerror or str(error)).lower()}", hint=hint)
+    return OutputError(f"{where}: {os_error_text(error)}", hint=hint)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ego4dfs.datasets import MANIFEST_VER
+from ego4dfs.errors import os_error_text
 from ego4dfs.files import Folder, read_regular
 from ego4dfs.manifest import CsvRow, read_rows
 
@@ -130,7 +131,7 @@ class VersionFile(Rows):
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            self._damage = (error.strerror or str(error)).lower()
+            self._damage = os_error_text(error)
         super().__init__(rows)
         self._changed = bool(self._damage)
         if self._damage:

@@ -13,7 +13,7 @@ from functools import partial
 from ego4dfs.copies.directory_fds import Directories
 from ego4dfs.copies.manifest_ver import Row, Rows, parse
 from ego4dfs.datasets import MANIFEST, MANIFEST_VER
-from ego4dfs.errors import ManifestError
+from ego4dfs.errors import ManifestError, os_error_text
 from ego4dfs.manifest import parse as parse_manifest
 
 _DEPTH = 2  # v2/components/videos
@@ -160,7 +160,7 @@ class RowsByPath:
         except (FileNotFoundError, NotADirectoryError):
             return Rows(), _NO_FILE
         except OSError as error:
-            warn((error.strerror or str(error)).lower())
+            warn(os_error_text(error))
             return Rows(), _UNREADABLE
         rows, damage = parse(content, status.st_mtime_ns)
         if damage:

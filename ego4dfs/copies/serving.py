@@ -33,10 +33,10 @@ from ego4dfs.copies.rule import (
     judge,
 )
 from ego4dfs.datasets import MANIFEST, METADATA, version_directory
-from ego4dfs.errors import ConfigError, OutputError
+from ego4dfs.errors import ConfigError, OutputError, os_error_text
 from ego4dfs.files import open_regular, read_regular
 from ego4dfs.store import ObjectFacts
-from ego4dfs.store.etag import Comparison, Proof, compare
+from ego4dfs.store.etag import Comparison, compare
 from ego4dfs.text import folded
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Copies:
             self._directories = Directories(directory, self._warn_once)
         except OSError as error:
             raise ConfigError(
-                f"--copies {directory}: {(error.strerror or str(error)).lower()}",
+                f"--copies {directory}: {os_error_text(error)}",
                 hint="name the directory that prefetch or the official tool filled",
             ) from error
         try:
@@ -234,7 +234,7 @@ class Copies:
             self._compared[key] = found
             self._etags.note(url, found)
         proof = self._etags.proof(url, facts.size, facts.etag, found)
-        is_wrong = proof is Proof.WRONG or (proof is Proof.UNKNOWN and not verdict.size_suffices)
+        is_wrong = proof.counts_as_wrong(size_suffices=verdict.size_suffices)
         return "does not agree with the ETag of its object" if is_wrong else ""
 
     def _chunks(self, path: str) -> Iterator[memoryview]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ego4dfs.errors import ConfigError
+from ego4dfs.errors import ConfigError, os_error_text
 from ego4dfs.files import open_regular
 from ego4dfs.index_file.schema import (
     ABOUT,
@@ -137,7 +137,7 @@ def _checked_size(path: Path) -> int:
             size = os.fstat(file.fileno()).st_size
             header = file.read(_HEADER_BYTES)
     except OSError as error:
-        raise _unusable(path, (error.strerror or str(error)).lower()) from error
+        raise _unusable(path, os_error_text(error)) from error
     encoding, version = _number(header, 56), _number(header, 60)
     is_ours = header.startswith(_MAGIC) and _number(header, 68) == APPLICATION_ID
     if len(header) < _HEADER_BYTES or not is_ours:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ego4dfs.copies.journal import JournalError
+from ego4dfs.errors import os_error_text
 from ego4dfs.prefetch.failure_limit import FailureLimit
 
 _OF_PROCESS = frozenset((errno.EMFILE, errno.ENFILE))
@@ -31,7 +32,7 @@ _REASONS = {
 def reason_of(error: OSError) -> str:
     """Return a message that says why a file could not be written."""
     known = _REASONS.get(error.errno or 0)
-    return known or f"cannot be written: {(error.strerror or str(error)).lower()}"
+    return known or f"cannot be written: {os_error_text(error)}"
 
 
 def is_hopeless(error: OSError) -> bool:

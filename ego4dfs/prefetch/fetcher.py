@@ -32,7 +32,7 @@ from ego4dfs.prefetch.small_files import SmallFileReader
 from ego4dfs.prefetch.worker_pool import Task, Ticks, WorkerPool
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
-from ego4dfs.store.etag import Comparison, Proof, compare
+from ego4dfs.store.etag import Comparison, compare
 
 JOBS = 8
 SMALL_JOBS_PER_JOB = 4
@@ -208,7 +208,7 @@ class Fetcher:
             return False  # missing or not readable: it is fetched
         self._evidence.note(item.url, found)
         proof = self._evidence.proof(item.url, facts.size, facts.etag, found)
-        if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.size_suffices):
+        if proof.counts_as_wrong(size_suffices=item.size_suffices):
             return False
         self._committer.adopt(item, facts, proof.value)
         return True

@@ -24,7 +24,7 @@ from ego4dfs.prefetch.shard import Shard
 from ego4dfs.runtime.daemon_threads import map_parallel
 from ego4dfs.session import Session
 from ego4dfs.store import ObjectFacts
-from ego4dfs.store.etag import Comparison, Proof
+from ego4dfs.store.etag import Comparison
 
 CHECK_VALID_S = 12 * 3600.0
 """How long a copy counts as the latest after a check: each object is checked twice a day."""
@@ -235,7 +235,7 @@ class Planner:
         if facts is None or found is None:
             return item
         proof = evidence.proof(item.url, facts.size, facts.etag, found)
-        if proof is Proof.WRONG or (proof is Proof.UNKNOWN and not item.size_suffices):
+        if proof.counts_as_wrong(size_suffices=item.size_suffices):
             return replace(item, state=State.FETCH)
         return replace(item, state=State.ADOPT, checksum=proof.value)
 

@@ -29,6 +29,13 @@ class Proof(enum.Enum):
     WRONG = "wrong"
     UNKNOWN = "size"
 
+    def counts_as_wrong(self, *, size_suffices: bool) -> bool:
+        """Return whether the bytes count as wrong: if they differ, or if nothing is known of them.
+
+        `size_suffices`: an ETag that proves nothing does not make them wrong.
+        """
+        return self is Proof.WRONG or (self is Proof.UNKNOWN and not size_suffices)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
