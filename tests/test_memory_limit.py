@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import subprocess
 import sys
 
@@ -46,7 +48,7 @@ def cgroups(tmp_path, monkeypatch):
         (tmp_path / "membership").write_text(membership)
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(text)
+            (tmp_path / name).write_text(text, encoding="latin-1")
         return memory_limit()
 
     return found
@@ -88,7 +90,9 @@ def cgroups(tmp_path, monkeypatch):
         pytest.param(FIRST, {"cpu/memory.limit_in_bytes": "1000\n"}, None, id="of no memory"),
         pytest.param(SECOND, {}, None, id="no files"),
         pytest.param("", {"memory.max": "1000\n"}, None, id="no membership"),
-        pytest.param("nonsense\n::\n0\n", {"memory.max": "\udcff-1\n"[1:]}, None, id="damaged"),
+        pytest.param("0::/\n", {"memory.max": "max\n", "memory.high": "7\n"}, 7, id="throttled"),
+        pytest.param("nonsense\n::\n0\n", {"memory.max": "7\n"}, None, id="odd membership"),
+        pytest.param("0::/\n", {"memory.max": "\xff-1\n"}, None, id="odd limit"),
     ],
 )
 def test_the_limit_is_the_smallest_of_all_cgroups(cgroups, membership, files, limit):
@@ -140,10 +144,26 @@ def test_less_is_in_flight_where_memory_is_limited(make_reader, monkeypatch):
 
 
 def test_fewer_indexes_are_kept_where_memory_is_limited(monkeypatch):
-    limited(monkeypatch, BASE_BYTES + AMPLE_BYTES // 4)
+    limited(monkeypatch, BASE_BYTES + AMPLE_BYTES // 2)
     cache = IndexCache()
-    assert cache._indexes._limit == index_cache.MAX_INDEXES_BYTES // 4
-    assert cache._cuts._limit == index_cache.MAX_CUTS_BYTES // 4
+    assert cache._indexes._limit == index_cache.MAX_INDEXES_BYTES // 2
+    assert cache._cuts._limit == index_cache.MAX_CUTS_BYTES // 2
+
+
+def test_the_index_of_an_hour_is_kept_where_memory_is_limited(monkeypatch):
+    limited(monkeypatch, 0)
+    assert IndexCache()._indexes._limit == 16 * MIB
+
+
+@pytest.mark.parametrize("command", ["serve", "browse"])
+def test_servers_save_memory_too(monkeypatch, command):
+    def tune() -> None:
+        raise InterruptedError
+
+    run = importlib.import_module(f"ego4dfs.cli.{command}")
+    monkeypatch.setattr(run, "tune_memory", tune)
+    with pytest.raises(InterruptedError):
+        run.run(argparse.Namespace())
 
 
 FREED = """

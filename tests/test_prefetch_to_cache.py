@@ -28,6 +28,7 @@ from ego4dfs.prefetch import CacheWarmer, Shard, Status, cache_run
 from ego4dfs.prefetch.cache_run import CacheRun
 from ego4dfs.prefetch.plan import DatasetPlan, Plan
 from ego4dfs.reader import Window
+from ego4dfs.runtime import memory_limit
 from kit.cli import EGO4DFS
 from kit.data import MIB, seeded
 from kit.fakes import CountingStore, FailingStore, FlippingStore, StallingStore
@@ -390,6 +391,18 @@ def test_each_shard_plans_its_part(rig):
     ]
     assert [plan.share.files for plan in plans] == [3, 3]
     assert {item.url for plan in plans for item in plan.items} == {ref.url for ref in refs}
+
+
+@pytest.mark.parametrize(("limit_mib", "threads"), [(1 << 20, 16), (256, 10), (0, 1)])
+def test_fewer_requests_are_sent_at_once_where_memory_is_limited(
+    rig, monkeypatch, limit_mib, threads
+):
+    monkeypatch.setattr(memory_limit, "memory_limit", lambda: limit_mib * MIB)
+    run = CacheRun(rig.session, 0.0)
+    added = []
+    monkeypatch.setattr(run.pool, "add", lambda *arguments: added.append(arguments[-1]))
+    assert run.run(lambda: None, lambda: None)
+    assert added == [threads]
 
 
 @pytest.fixture

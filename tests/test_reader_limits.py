@@ -15,6 +15,9 @@ from ego4dfs.reader.downloads import MAX_INFLIGHT_BYTES, MAX_SPECULATIVE_BLOCKS,
 from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.reader.window import READAHEAD_STEP, SEQUENTIAL_AFTER
+from ego4dfs.runtime import memory_limit
+from ego4dfs.runtime.memory_limit import within_memory_limit
+from kit.data import MIB
 from kit.fakes import CountingStore, StallingStore
 from kit.own_process import started_threads
 from kit.processes import wait_until
@@ -120,7 +123,12 @@ def test_what_a_full_disk_left_in_memory_is_freed_when_blocks_are_kept_again(
     assert reader.downloads.bound_ahead(ahead, 0) == ahead
 
 
-def test_a_disk_without_space_does_not_stop_many_readers(make_reader, large, monkeypatch):
+@pytest.mark.parametrize("limit_mib", [1 << 20, 256, 160, 90])
+def test_a_disk_without_space_does_not_stop_many_readers(
+    make_reader, large, monkeypatch, limit_mib
+):
+    """Also where the cgroup allows little memory: what the disk does not take is dropped."""
+    monkeypatch.setattr(memory_limit, "memory_limit", lambda: limit_mib * MIB)
     monkeypatch.setattr(blockfile, "write", refuse)
     store = CountingStore()
     ref = store.put(URL, large)
@@ -130,7 +138,9 @@ def test_a_disk_without_space_does_not_stop_many_readers(make_reader, large, mon
         reads = [pool.submit(read, reader, ref, at, 11 * BLOCK_SIZE) for at in places]
         for at, data in zip(places, reads, strict=True):
             assert data.result(60) == large[at : at + 11 * BLOCK_SIZE]
-    assert reader.downloads.memory_bytes <= MAX_INFLIGHT_BYTES
+    for at in range(0, 190 * BLOCK_SIZE, 2 * BLOCK_SIZE):
+        assert read(reader, ref, at, 2 * BLOCK_SIZE) == large[at : at + 2 * BLOCK_SIZE]
+    assert reader.downloads.memory_bytes <= within_memory_limit(MAX_INFLIGHT_BYTES)
 
 
 def test_a_writer_that_cannot_start_blocks_no_reader(make_reader, large, monkeypatch):
@@ -246,6 +256,18 @@ def test_only_callers_that_can_wait_wait_for_the_budget():
         assert not waiting.done()
         budget.release(60)
         assert waiting.result(10)
+
+
+def test_read_ahead_takes_no_bytes_while_a_read_waits_for_some():
+    budget = ByteBudget(100)
+    assert budget.acquire(60, wait=False)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(budget.acquire, 60, wait=True)
+        wait_until(lambda: budget._waiting)
+        assert not budget.acquire(10, wait=False)
+        budget.release(60)
+        assert waiting.result(10)
+    assert budget.acquire(10, wait=False)
 
 
 def test_a_budget_always_admits_one_request():

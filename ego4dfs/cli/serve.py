@@ -17,6 +17,7 @@ from ego4dfs.config.text_files import text
 from ego4dfs.config.values import Given, listen_address
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError, os_error_text
+from ego4dfs.mount import tune_memory
 from ego4dfs.runtime.listen import http_url, listening_socket
 from ego4dfs.vfs import open_vfs
 from ego4dfs.web.hosts import is_loopback
@@ -67,6 +68,7 @@ def add_server(parser: Parser, default: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C, SIGTERM or SIGHUP."""
+    tune_memory()
     output_is_optional()
     config = config_from(args)
     host, port = address_of(args)

@@ -13,10 +13,9 @@ _AMPLE = (
     (_MMAP_THRESHOLD, 32 << 20),  # its maximum: blocks are not mapped and unmapped each time
     (_TRIM_THRESHOLD, 128 << 20),  # freed memory is not returned at once
 )
-_SCARCE = (
-    (_MMAP_THRESHOLD, 128 << 10),  # blocks are returned to the kernel when they are freed
-    (_TRIM_THRESHOLD, 1 << 20),
-)
+# With any of these set, malloc no longer raises the other one (128 KiB) by itself, so blocks are
+# returned to the kernel when they are freed.
+_SCARCE = ((_TRIM_THRESHOLD, 1 << 20),)
 
 _GC_THRESHOLD = 100_000
 

@@ -29,6 +29,7 @@ from ego4dfs.prefetch.run_threads import RunThreads
 from ego4dfs.prefetch.worker_pool import Next
 from ego4dfs.reader import Downloads
 from ego4dfs.reader.flight import Flight
+from ego4dfs.runtime.memory_limit import within_memory_limit
 from ego4dfs.session import Session
 
 _REQUEST_BYTES = 4 * BLOCK_SIZE  # of each thread: together below what Downloads keeps in memory
@@ -65,7 +66,8 @@ class CacheRun:
         Calls `tick` several times a second from this thread. KeyboardInterrupt, and errors that
         would fail every object, stop the run and are then in `report.stopped_by`.
         """
-        self.pool.add("cache-warm", take, _THREADS)
+        threads = within_memory_limit(_THREADS * _REQUEST_BYTES) // _REQUEST_BYTES
+        self.pool.add("cache-warm", take, max(1, threads))
         has_ended = self._threads.run(tick, lambda: 0.5 if self.report.stopped_by else _END_S)
         if has_ended:
             self._downloads.close()

@@ -68,6 +68,9 @@ class Downloads:
         self._flights = Flights()
         max_bytes = within_memory_limit(MAX_INFLIGHT_BYTES)
         self._budget = ByteBudget(max_bytes, self._flights.overdue_bytes)
+        # Room for two requests stays free: what the disk does not take must not block all readers.
+        most_unstored = max(0, max_bytes - 2 * READAHEAD_STEP) // BLOCK_SIZE
+        self._max_unstored = min(MAX_UNSTORED_BLOCKS, most_unstored)
         self._locks = FetchLocks(cache)
         self._pool = FetchPool(
             store, self._flights, self._budget, self._locks, self._complete, hedging
@@ -169,7 +172,8 @@ class Downloads:
         """
         if self._is_storing:
             return ahead
-        limit = (stop + MAX_UNSTORED_AHEAD) // READAHEAD_STEP * READAHEAD_STEP
+        most = min(MAX_UNSTORED_AHEAD, self._max_unstored * BLOCK_SIZE // 4)
+        limit = (stop + most) // READAHEAD_STEP * READAHEAD_STEP
         return range(ahead.start, max(ahead.start, min(ahead.stop, limit)))
 
     def prefetch_small(self, ref: ObjectRef) -> bool:
@@ -259,7 +263,7 @@ class Downloads:
             self._is_storing = is_stored
             if not is_stored:
                 self._unstored.append(flight)
-            if self._unstored and (is_stored or len(self._unstored) > MAX_UNSTORED_BLOCKS):
+            if self._unstored and (is_stored or len(self._unstored) > self._max_unstored):
                 ended.append(self._unstored.popleft())
         for one in ended:
             self._end(one)

@@ -32,6 +32,7 @@ class ByteBudget:
         self._max_bytes = max_bytes
         self._overdue_bytes = overdue_bytes
         self._used = 0
+        self._waiting = 0  # how many callers wait
         self._changed = threading.Condition()
 
     @property
@@ -42,21 +43,35 @@ class ByteBudget:
     def acquire(self, amount: int, *, wait: bool) -> bool:
         """Acquire `amount` bytes; without `wait`, return False when they are not free now.
 
+        They are not free for that either while others wait: read-ahead comes after reads.
         Raises StoreUnavailable when they do not become free in time.
         """
-        deadline: Deadline | None = None
         with self._changed:
-            while self._used and self._used + amount > self._max_bytes:
+            if not self._fits(amount):
                 if not wait:
                     return False
+                self._wait_for(amount)
+            elif self._waiting and not wait:
+                return False
+            self._used += amount
+            return True
+
+    def _fits(self, amount: int) -> bool:
+        return not self._used or self._used + amount <= self._max_bytes
+
+    def _wait_for(self, amount: int) -> None:
+        """Wait until `amount` bytes are free; `_changed` is held."""
+        deadline = Deadline.after(ANSWER_S)
+        self._waiting += 1
+        try:
+            while not self._fits(amount):
                 if self._used - self._overdue_bytes() + amount <= self._max_bytes:
-                    break
-                deadline = deadline or Deadline.after(ANSWER_S)
+                    return
                 if deadline.has_passed:
                     raise StoreUnavailable("the memory for bytes that wait for the disk is full")
                 self._changed.wait(_POLL_S)
-            self._used += amount
-            return True
+        finally:
+            self._waiting -= 1
 
     def release(self, amount: int) -> None:
         """Return bytes that were acquired."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
-_LIMIT_FILES = {"": "memory.max", "memory": "memory.limit_in_bytes"}
-"""The file with the limit in cgroups of version 2, and in those of version 1, by controller."""
+_LIMIT_FILES = {
+    "": ("memory.max", "memory.high"),
+    "memory": ("memory.limit_in_bytes",),
+}
+"""The files with limits in cgroups of version 2, and in those of version 1, by controller."""
 _MEMBER = re.compile("[0-9]+:([^:]*):/*(.*)")
 """A line of cgroups(7): hierarchy, controllers, and the name of the cgroup."""
 
@@ -31,8 +35,9 @@ _UNLIMITED = 1 << 60
 def memory_limit() -> int | None:
     """Return how many bytes the cgroups of this process allow together, None if they do not say.
 
-    That is what Docker (`--memory`), Kubernetes, systemd (`MemoryMax=`) and Slurm (`--mem`) set.
-    The files are those of cgroup-v2.rst and cgroup-v1/memory.rst in the kernel's documentation.
+    That is what Docker (`--memory`), Kubernetes, systemd (`MemoryMax=`, `MemoryHigh=`) and Slurm
+    (`--mem`) set. The files are those of cgroup-v2.rst and cgroup-v1/memory.rst in the kernel's
+    documentation.
     """
     limits = [limit for path in _limit_files() if (limit := _number(path)) is not None]
     return min(limits, default=None)
@@ -62,10 +67,10 @@ def _limit_files() -> Iterator[Path]:
     In a container, the names may be those of the host: then only the outermost is there.
     """
     for member in filter(None, map(_MEMBER.fullmatch, _lines(MEMBERSHIP))):
-        for controller, file in _LIMIT_FILES.items():
+        name = PurePosixPath(member[2])
+        for controller, files in _LIMIT_FILES.items():
             if controller in member[1].split(","):
-                name = PurePosixPath(member[2])
-                for place in (name, *name.parents):
+                for place, file in product((name, *name.parents), files):
                     yield CGROUPS / controller / place / file
 
 

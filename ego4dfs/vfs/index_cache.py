@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_INDEXES_BYTES = 48 << 20
 """How much memory indexes take: about 6 MB for a video of full_scale."""
+_LEAST_INDEXES_BYTES = 16 << 20  # where memory is limited: an index of an hour must be kept
 MAX_CUTS_BYTES = 16 << 20
 """How much memory cuts take: about 2 KB for two seconds."""
 LONG_READ_BYTES = 4 << 20
@@ -35,9 +36,9 @@ class IndexCache:
 
     def __init__(self) -> None:
         """Begin with nothing kept."""
-        self._indexes: Recent[MediaIndex | MediaError] = Recent(
-            within_memory_limit(MAX_INDEXES_BYTES)
-        )
+        least = min(_LEAST_INDEXES_BYTES, MAX_INDEXES_BYTES)
+        most = max(least, within_memory_limit(MAX_INDEXES_BYTES))
+        self._indexes: Recent[MediaIndex | MediaError] = Recent(most)
         self._cuts: Recent[Cut] = Recent(within_memory_limit(MAX_CUTS_BYTES))
         self.computing = threading.Lock()
         self._long_reads = threading.Semaphore(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,7 +51,8 @@ def memory_cgroup(limit: int) -> Iterator[MemoryCgroup]:
         (directory / names[0]).write_text(str(limit))
         yield MemoryCgroup(directory, directory / names[1])
     finally:
-        directory.rmdir()
+        with suppress(OSError):  # a process is left, whose error must not be hidden
+            directory.rmdir()
 
 
 def _text(path: Path) -> str:
