@@ -19,7 +19,7 @@ from kit.processes import wait_until
 pytestmark = pytest.mark.first_pass
 
 FRAGMENT = """
-from ego4dfs.mount.memory_settings import tune_memory
+from ego4dfs.runtime.memory_settings import tune_memory
 from ego4dfs.runtime.heap import HeapTrimmer
 
 def rss_mib():

@@ -168,7 +168,7 @@ def test_servers_save_memory_too(monkeypatch, command):
 
 FREED = """
 import sys
-from ego4dfs.mount.memory_settings import tune_memory
+from ego4dfs.runtime.memory_settings import tune_memory
 from ego4dfs.runtime import memory_limit
 
 memory_limit.memory_limit = lambda: int(sys.argv[1])

@@ -23,8 +23,8 @@ from ego4dfs.cli.streams import output_is_optional
 from ego4dfs.config import Config
 from ego4dfs.datasets import VERSION_DEFAULT
 from ego4dfs.files.mountinfo import resolve_path
-from ego4dfs.mount import tune_memory
 from ego4dfs.runtime.listen import http_url, listening_socket
+from ego4dfs.runtime.memory_settings import tune_memory
 from ego4dfs.text import shell_word
 from ego4dfs.vfs import open_vfs
 

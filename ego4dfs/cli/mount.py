@@ -52,9 +52,9 @@ from ego4dfs.mount import (
     read_status,
     run_in_background,
     serve,
-    tune_memory,
     unmount,
 )
+from ego4dfs.runtime.memory_settings import tune_memory
 from ego4dfs.runtime.resource_limits import check_address_space
 from ego4dfs.text import shell_word
 from ego4dfs.vfs import open_vfs, probe

@@ -17,8 +17,8 @@ from ego4dfs.config.text_files import text
 from ego4dfs.config.values import Given, listen_address
 from ego4dfs.datasets import version_directory
 from ego4dfs.errors import ConfigError, os_error_text
-from ego4dfs.mount import tune_memory
 from ego4dfs.runtime.listen import http_url, listening_socket
+from ego4dfs.runtime.memory_settings import tune_memory
 from ego4dfs.vfs import open_vfs
 from ego4dfs.web.hosts import is_loopback
 

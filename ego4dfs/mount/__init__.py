@@ -13,7 +13,6 @@ from ego4dfs.mount.daemon import run_in_background
 from ego4dfs.mount.fuse_session import MountOptions, serve
 from ego4dfs.mount.log_format import JsonFormatter
 from ego4dfs.mount.logfile import RepeatFilter, log_to
-from ego4dfs.mount.memory_settings import tune_memory
 from ego4dfs.mount.mountpoint import check_mountpoint, check_unmounted, lock_mountpoint, unmount
 from ego4dfs.mount.otlp_settings import otlp_export
 from ego4dfs.mount.recorder import Recorder
@@ -49,6 +48,5 @@ __all__ = [
     "read_statuses",
     "run_in_background",
     "serve",
-    "tune_memory",
     "unmount",
 ]

@@ -66,8 +66,8 @@ class CacheRun:
         Calls `tick` several times a second from this thread. KeyboardInterrupt, and errors that
         would fail every object, stop the run and are then in `report.stopped_by`.
         """
-        threads = within_memory_limit(_THREADS * _REQUEST_BYTES) // _REQUEST_BYTES
-        self.pool.add("cache-warm", take, max(1, threads))
+        together = within_memory_limit(_THREADS * _REQUEST_BYTES, least=_REQUEST_BYTES)
+        self.pool.add("cache-warm", take, together // _REQUEST_BYTES)
         has_ended = self._threads.run(tick, lambda: 0.5 if self.report.stopped_by else _END_S)
         if has_ended:
             self._downloads.close()

@@ -47,11 +47,9 @@ class ByteBudget:
         Raises StoreUnavailable when they do not become free in time.
         """
         with self._changed:
-            if not self._fits(amount):
-                if not wait:
-                    return False
+            if wait:
                 self._wait_for(amount)
-            elif self._waiting and not wait:
+            elif self._waiting or not self._fits(amount):
                 return False
             self._used += amount
             return True

@@ -49,9 +49,12 @@ def is_memory_scarce() -> bool:
     return limit is not None and limit < SCARCE_BYTES
 
 
-def within_memory_limit(size: int) -> int:
-    """Return the size of a buffer in bytes: `size`, or a share of it where memory is scarce."""
-    return int(size * _share())
+def within_memory_limit(size: int, *, least: int = 0) -> int:
+    """Return the size of a buffer in bytes: `size`, or a share of it where memory is limited.
+
+    A share is no smaller than `least`, or `size` if that is less.
+    """
+    return max(min(least, size), int(size * _share()))
 
 
 def _share() -> float:

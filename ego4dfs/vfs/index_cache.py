@@ -36,8 +36,7 @@ class IndexCache:
 
     def __init__(self) -> None:
         """Begin with nothing kept."""
-        least = min(_LEAST_INDEXES_BYTES, MAX_INDEXES_BYTES)
-        most = max(least, within_memory_limit(MAX_INDEXES_BYTES))
+        most = within_memory_limit(MAX_INDEXES_BYTES, least=_LEAST_INDEXES_BYTES)
         self._indexes: Recent[MediaIndex | MediaError] = Recent(most)
         self._cuts: Recent[Cut] = Recent(within_memory_limit(MAX_CUTS_BYTES))
         self.computing = threading.Lock()

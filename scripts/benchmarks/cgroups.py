@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import RunError
+from benchmarks.measure import text_of
 from benchmarks.peers import Tool
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -41,7 +42,7 @@ def memory_cgroup(limit: int) -> Iterator[MemoryCgroup]:
     Its processes must have ended by then. Files: cgroup-v1/memory.rst and cgroup-v2.rst of the
     kernel's documentation.
     """
-    is_second = "memory" in _text(_ROOT / "cgroup.controllers").split()
+    is_second = "memory" in text_of(_ROOT / "cgroup.controllers").split()
     directory = (_ROOT if is_second else _ROOT / "memory") / f"ego4dfs-bench-{os.getpid()}"
     names = ("memory.max", "memory.events")
     if not is_second:
@@ -53,10 +54,3 @@ def memory_cgroup(limit: int) -> Iterator[MemoryCgroup]:
     finally:
         with suppress(OSError):  # a process is left, whose error must not be hidden
             directory.rmdir()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

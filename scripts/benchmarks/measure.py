@@ -160,7 +160,7 @@ def family(pid: int) -> list[int]:
         except FileNotFoundError:
             continue
         for thread in threads:
-            found += map(int, _read(thread / "children").split())
+            found += map(int, text_of(thread / "children").split())
     return found
 
 
@@ -171,23 +171,24 @@ def cpu_seconds(pid: int) -> float:
 
 def _ticks(pid: int) -> int:
     # The name, in brackets, may have spaces; utime, stime, cutime and cstime are fields 14 to 17.
-    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    fields = text_of(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return sum(map(int, fields[11:15]))
 
 
 def _resident(pid: int) -> int:
-    fields = _read(Path(f"/proc/{pid}/statm")).split()
+    fields = text_of(Path(f"/proc/{pid}/statm")).split()
     return int(fields[1]) * _PAGE_BYTES if fields else 0
 
 
 def _high_water(pid: int) -> int:
-    for line in _read(Path(f"/proc/{pid}/status")).splitlines():
+    for line in text_of(Path(f"/proc/{pid}/status")).splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10
     return 0
 
 
-def _read(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return the text of a file of the kernel, or an empty text if it cannot be read."""
     try:
         return path.read_text()
     except OSError:  # the process has ended

@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 from benchmarks import mounts, samples
 from benchmarks.cgroups import memory_cgroup
 from benchmarks.goals import at_least_times
-from benchmarks.mount_reads import MIB, RATE, measured, read
-from benchmarks.mounts import OURS, Mounted, Mounter, mounted
+from benchmarks.mount_reads import MIB, RATE
+from benchmarks.mounts import OURS, Mounter, mounted
 from benchmarks.row import Contender, Row, Sample
+from benchmarks.rows.mount_together import read_different
 from benchmarks.servers import Servers
 
 _STREAMS = 64
@@ -28,20 +29,13 @@ def _prepare(servers: Servers) -> Iterator[Sequence[Contender]]:
     videos = samples.publish(servers, "mount_streams", _STREAMS, _FILE_BYTES)
     ours = mounts.ego4dfs()
 
-    def streams(mount: Mounted) -> Sample:
-        paths = [mount.path(content.name) for content in videos.contents]
-        found = measured(mount, lambda: read([[path] for path in paths]))
-        for content in videos.contents:
-            content.check(mount.path(content.name))
-        return found
-
     def run(mounter: Mounter, check: Callable[[], None]) -> Sample:
         # Not in memory, as other rows: the pages of a tmpfs count as memory of the mount.
         with (
             TemporaryDirectory(dir=_ON_DISK) as cache_dir,
             mounted(mounter, servers, "wan", videos.name, Path(cache_dir)) as mount,
         ):
-            found = streams(mount)
+            found = read_different(mount, videos, _STREAMS)
             check()
             return found
 

@@ -21,7 +21,9 @@ _ONE = "ego4dfs mount, 1 process"
 _SLOW = {S3FS: 3, RCLONE: 2}
 
 
-def _different(mount: Mounted, videos: Videos, processes: int, *, evict: bool = False) -> Sample:
+def read_different(
+    mount: Mounted, videos: Videos, processes: int, *, evict: bool = False
+) -> Sample:
     """Read all files, divided among this many processes."""
     paths = [mount.path(content.name) for content in videos.contents]
     jobs = [paths[number::processes] for number in range(processes)]
@@ -35,10 +37,10 @@ def _different(mount: Mounted, videos: Videos, processes: int, *, evict: bool = 
 def _cold(servers: Servers) -> Iterator[Sequence[Contender]]:
     one = samples.publish(servers, "mount_one", 1, COLD_BYTES)
     videos = samples.publish(servers, "mount_sixteen", FILES, FILE_BYTES)
-    all_tools = partial(_different, videos=videos, processes=FILES)
+    all_tools = partial(read_different, videos=videos, processes=FILES)
     contenders = cold(servers, "wan", videos.name, all_tools, rounds=_SLOW)
-    half = partial(_different, videos=videos, processes=8)
-    alone = partial(_different, videos=one, processes=1)
+    half = partial(read_different, videos=videos, processes=8)
+    alone = partial(read_different, videos=one, processes=1)
     (eight,) = cold(servers, "wan", videos.name, half, mounters=tools()[:1])
     (single,) = cold(servers, "wan", one.name, alone, mounters=tools()[:1])
     yield [
@@ -57,8 +59,8 @@ def _warm(servers: Servers) -> Iterator[Sequence[Contender]]:
             if mount is None:
                 contenders.append(Contender(tool.name, dict, tool.tool.missing))
                 continue
-            _different(mount, videos, 1)
-            run = partial(_different, mount, videos, evict=True)
+            read_different(mount, videos, 1)
+            run = partial(read_different, mount, videos, evict=True)
             contenders.append(Contender(tool.name, partial(run, FILES)))
             if not tool.lists:
                 contenders.append(Contender("ego4dfs mount, 8 processes", partial(run, 8)))
