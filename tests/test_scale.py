@@ -8,12 +8,12 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,7 +21,7 @@ from ego4dfs.demo.server import S3Server
 from kit.cli import run_cli
 from kit.data import MIB, Seeded, seeded
 from kit.mounts import Mounts, frozen, status
-from kit.server import SHARING, Release, environment
+from kit.server import SHARING, Release, environment, new_version
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
@@ -41,8 +41,8 @@ class Big:
 
 
 @pytest.fixture(scope="module")
-def big(tmp_path_factory) -> Iterator[Big]:
-    with S3Server(tmp_path_factory.mktemp("big") / "s3") as server:
+def big() -> Iterator[Big]:
+    with TemporaryDirectory(prefix="big-") as own, S3Server(own) as server:
         server.create_bucket(SHARING)
         release = Release(server, "v1")
         for name, size in SIZES.items():
@@ -199,7 +199,7 @@ def test_the_cache_keeps_its_limit_while_eight_processes_read_all(big, env, moun
 def test_a_long_listing_of_thousands_of_objects_sends_one_head_for_each(
     server, tmp_path, transport, mounts
 ):
-    release = Release(server, f"v{uuid.uuid4().int % 10**12}")
+    release = Release(server, new_version())
     files = {f"{number:05}.pt": b"x" * (number % 1000) for number in range(MANY)}
     release.dataset("slowfast8x8_r101_k400", files)
     env = environment(server, tmp_path / "home", transport)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import pytest
 from ego4dfs.store import split_s3_url
 from ego4dfs.testing import ContractRelease
 from kit.gateway import Gateway
-from kit.server import SHARING
+from kit.server import SHARING, new_version
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Published(ContractRelease):
 def contract_release(server) -> Iterator[Published]:
     with Gateway(server.endpoint_url) as gateway:
         gateway.faults.hide_missing = True
-        release = Published(f"v{uuid.uuid4().int % 10**12}", errno.EACCES, endpoint_url=gateway.url)
+        release = Published(new_version(), errno.EACCES, endpoint_url=gateway.url)
         objects = release.objects().items()
         server.put_many(SHARING, [(split_s3_url(url)[1], data) for url, data in objects])
         yield release

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from ego4dfs.files.mountinfo import mounted_at, mounts
 from kit.cli import EGO4DFS, run_cli
 from kit.data import MIB, seeded
 from kit.processes import is_running, wait_until
-from kit.server import Release, environment
+from kit.server import Release, environment, new_version
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +130,7 @@ class SharedMount:
 def shared_mount(server, tmp_path_factory, libfuse, transport) -> Iterator[SharedMount]:
     own = tmp_path_factory.mktemp("shared")
     env = environment(server, own / "home", transport)
-    release = Release(server, f"v{uuid.uuid4().int % 10**12}")
+    release = Release(server, new_version())
     files = {
         "narration.json": json.dumps({"needle": list(range(5000))}, indent=0).encode(),
         "nothing.json": b"",

@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -66,7 +67,10 @@ class Namespace:
         directory.mkdir(parents=True, exist_ok=True)
         os.chown(directory, NOBODY, NOBODY)
         self.directory = directory
-        script = f"set -e\n{_reachable(directory)}\n{setup}\necho ready\nexec sleep 600"
+        self._stage = Path(tempfile.mkdtemp())
+        script = (
+            f"set -e\n{_reachable(directory, self._stage)}\n{setup}\necho ready\nexec sleep 600"
+        )
         self._keeper = subprocess.Popen(
             [*unshare("slave"), "sh", "-c", script],
             stdout=subprocess.PIPE,
@@ -122,16 +126,17 @@ class Namespace:
         self._keeper.kill()
         self._keeper.wait()
         self._keeper.stdout.close()
+        self._stage.rmdir()
 
 
-def _reachable(directory: Path) -> str:
+def _reachable(directory: Path, stage: Path) -> str:
     """Return shell lines that let `nobody` reach Python, the package and `directory`.
 
     Each is often below a directory that only root may enter; in the namespace an empty directory
-    is mounted over that one.
+    is mounted over that one. `stage` is an empty directory, which mounts pass through.
     """
     wanted = {Path(sys.base_prefix), Path(sys.prefix), PACKAGE, directory}
-    lines = ["stage=$(mktemp -d)\nmount -t tmpfs tmpfs $stage && chmod 755 $stage"]
+    lines = [f"stage={shlex.quote(str(stage))}\nmount -t tmpfs tmpfs $stage && chmod 755 $stage"]
     hidden: dict[Path, list[Path]] = {}
     for path in wanted:
         closed = [above for above in reversed(path.parents) if not above.stat().st_mode & 0o001]

@@ -17,10 +17,14 @@ import pytest
 from ego4dfs.config import resolve
 from ego4dfs.demo.sample import Sample, build, make_media
 from ego4dfs.demo.server import S3Server
+from ego4dfs.demo.sigv4_client import request
 from ego4dfs.filesystem import Ego4DFileSystem
 from ego4dfs.vfs import VFS, open_vfs
 
 SHARING = "ego4d-consortium-sharing"
+RECLAIM_ABOVE = 256 << 20
+"""A server that holds more bytes than this deletes the release of a test that has ended."""
+
 CLEANED = ("AWS_", "EGO4DFS_", "XDG_")
 
 
@@ -29,12 +33,36 @@ def transport(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--transport"))
 
 
+class RunServer(S3Server):
+    """A server whose disk use does not grow with the number of tests."""
+
+    def end_release(self, version: str) -> None:
+        """Delete the objects of a release if the server holds much, and free what it can free.
+
+        The space of deleted objects can be freed about a second later: by the next call.
+        """
+        if self._held() < RECLAIM_ABOVE:
+            return
+        for page in self.store(SHARING).list(f"public/{version}/", chunk_size=1000):
+            obstore.delete(self.store(SHARING), [entry["path"] for entry in page])
+        master = f"http://127.0.0.1:{self._ports['master.port']}"
+        request(self.admin, "GET", f"{master}/vol/vacuum?garbageThreshold=0.3", b"")
+
+    def _held(self) -> int:
+        return sum(path.stat().st_size for path in self.directory.glob("data/*.dat"))
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunServer]:
     """One SeaweedFS for the whole run; each test puts its objects into a release of its own."""
-    with S3Server(tmp_path_factory.mktemp("s3")) as running:
+    with RunServer(tmp_path_factory.mktemp("s3")) as running:
         running.create_bucket(SHARING)
         yield running
+
+
+def new_version() -> str:
+    """Return a version of Ego4D that no other test has: `v<number>`."""
+    return f"v{uuid.uuid4().int % 10**12}"
 
 
 @dataclass(frozen=True)
@@ -74,8 +102,10 @@ class Release:
 
 
 @pytest.fixture
-def release(server: S3Server) -> Release:
-    return Release(server, f"v{uuid.uuid4().int % 10**12}")
+def release(server: RunServer) -> Iterator[Release]:
+    made = Release(server, new_version())
+    yield made
+    server.end_release(made.version)
 
 
 def environment(server: S3Server, home: Path, transport: str, **more: str) -> dict[str, str]:

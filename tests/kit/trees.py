@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ego4dfs.vfs.objects import OPEN_REFUSAL_VALID_S
 from kit.cache import open_cache
 from kit.gateway import Faults, Gateway, Reply
 from kit.mounts import Mounts
-from kit.server import Release
+from kit.server import Release, new_version
 from kit.stores import Aws
 
 DATASET = "clips"
@@ -75,7 +74,7 @@ class S3Tree:
         self._account = account
         self._gateway = account.gateway
         self._cache_dir = cache_dir
-        self._release = Release(account.server, f"v{uuid.uuid4().int % 10**12}")
+        self._release = Release(account.server, new_version())
         self._release.manifest(DATASET, manifest_of({n: self._release.url(n) for n in NAMES}))
         self.directory = f"{self._release.version}/{DATASET}"
         self._closing = ExitStack()
