@@ -323,6 +323,25 @@ def test_the_answer_to_another_process_is_used_for_a_minute_where_it_is_shared(
     assert len(store.reads) == 4
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_an_answer_between_the_look_at_the_disk_and_the_lock_is_used(
+    tmp_path, store, monkeypatch, is_shared
+):
+    load = ManifestCache._load
+    others = iter([lambda: ManifestCache(tmp_path, store).fetch("v2", "clips")])
+
+    def load_slowly(self, version: str, dataset: str) -> CachedManifest | None:
+        found = load(self, version, dataset)
+        for other in others:  # once
+            in_a_child(other)
+        return found
+
+    monkeypatch.setattr(ManifestCache, "_load", load_slowly)
+    keeper = ManifestCache(tmp_path, store, is_shared=is_shared)
+    assert keeper.fetch("v2", "clips").content == MANIFEST
+    assert store.reads == []
+
+
 def test_a_manifest_that_was_imported_is_asked_for(tmp_path, store):
     keeper = ManifestCache(tmp_path, store, is_shared=True)
     assert keeper.add("v2", "clips", CachedManifest(MANIFEST, "", 1))

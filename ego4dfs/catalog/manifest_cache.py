@@ -111,10 +111,14 @@ class ManifestCache:
         If the store fails, returns the cached one. Without one, raises ConfigError or StoreError
         with the probable cause, or ManifestError for an answer that is not a manifest.
         """
-        asked_ns = _asked_at_ns(self._paths(version, dataset)[1])
+        began_ns = time.time_ns()
+        # Before the look at the disk: what is found then is at least as new as that answer.
+        is_answered = self._is_answered(version, dataset, began_ns)
         cached = self._load(version, dataset)
+        if cached is not None and is_answered:
+            return cached
         try:
-            return self._shared(version, dataset, cached, asked_ns)
+            return self._asked_once(version, dataset, cached, began_ns)
         except (StoreError, ManifestError) as error:
             cached = cached or self.cached(version, dataset)
             if cached is None and isinstance(error, StoreError):
@@ -132,29 +136,31 @@ class ManifestCache:
         except StoreError as error:
             raise self._with_cause(error, version, dataset) from error
 
-    def _shared(
-        self, version: str, dataset: str, cached: CachedManifest | None, asked_ns: int
+    def _asked_once(
+        self, version: str, dataset: str, cached: CachedManifest | None, began_ns: int
     ) -> CachedManifest:
-        """Return the manifest that another process has just received, or revalidate it.
-
-        `cached` is the one on disk, if another process was last answered at `asked_ns`.
-        """
-        path, began_ns = self._paths(version, dataset)[1], time.time_ns()
-        now_asked_ns = _asked_at_ns(path)
-        if cached is not None and self._is_shared and _is_asked_elsewhere(path, now_asked_ns):
-            if now_asked_ns == asked_ns:
-                return cached
-            cached = self._load(version, dataset)  # another one was written meanwhile
+        """Return the manifest that another process has received meanwhile, or revalidate it."""
         locks = RangeLocks(self._lock_path)
         try:
-            with locks.held(manifest_url(version, dataset)) as was_held:
-                if was_held:
-                    cached = self._load(version, dataset)
-                    if cached is not None and began_ns <= _asked_at_ns(path) <= time.time_ns():
-                        return cached
+            with locks.held(manifest_url(version, dataset)):
+                if self._is_answered(version, dataset, began_ns):
+                    received = self._load(version, dataset)
+                    if received is not None:
+                        return received
                 return self._revalidated(version, dataset, cached)
         finally:
             locks.close()
+
+    def _is_answered(self, version: str, dataset: str, began_ns: int) -> bool:
+        """Return whether the store needs not be asked, as it has answered another process.
+
+        It has since `began_ns`, or less than SHARED_S ago if processes share its answers.
+        """
+        path, now_ns = self._paths(version, dataset)[1], time.time_ns()
+        asked_ns = _asked_at_ns(path)
+        if not self._is_shared or _asked_here.get(path) == (os.getpid(), asked_ns):
+            return began_ns <= asked_ns <= now_ns
+        return 0 <= now_ns - asked_ns < SHARED_S * 1e9
 
     def _revalidated(
         self, version: str, dataset: str, cached: CachedManifest | None
@@ -326,12 +332,6 @@ def _asked_at_ns(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _is_asked_elsewhere(path: Path, at_ns: int) -> bool:
-    """Return whether another process has got the answer at `at_ns`, less than SHARED_S ago."""
-    is_recent = 0 <= time.time_ns() - at_ns < SHARED_S * 1e9
-    return is_recent and _asked_here.get(path) != (os.getpid(), at_ns)
 
 
 def _is_wrong(content: memoryview, etag: str) -> bool:
