@@ -98,6 +98,19 @@ def test_one_file_under_both_names_is_a_collision_without_a_temporary_file(layou
     assert renamed(layout, OWN, UPPER) == {UPPER: "NOTES~2.json"}
 
 
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.usefixtures("ignores_case")
+def test_inode_numbers_that_differ_by_name_hide_no_collision(layout, monkeypatch, writable):
+    """FUSE gives each name a number of its own if the filesystem sets none, as that of exFAT."""
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    one = layout.dataset("clips") / TITLE
+    one.write_bytes(b"under all names")
+    assert renamed(layout, OWN, UPPER, writable=writable) == {UPPER: "NOTES~2.json"}
+    one.rename(one.parent.parent / "elsewhere")
+    one.with_name(".ego4dfs").mkdir(exist_ok=True)
+    assert renamed(layout, OWN, UPPER, writable=writable) == {UPPER: "NOTES~2.json"}
+
+
 def test_two_files_are_no_collision_without_a_temporary_file(layout, monkeypatch):
     for name in (OWN, UPPER):
         layout.dataset("clips").joinpath(name).write_bytes(name.encode())

@@ -227,8 +227,9 @@ def test_a_journal_that_may_not_be_written_is_reported_with_its_remedy(tmp_path,
     sees="both are copied, the second as stem~2.ext; later runs fetch nothing",
     deadline="at once",
 )
+@pytest.mark.parametrize("lacks", [("case",), ("case", "inodes")], ids="-".join)
 def test_names_that_are_equal_on_a_disk_are_both_kept(
-    prefetch, release, tmp_path, cli, front, open_tree
+    prefetch, release, tmp_path, cli, front, open_tree, lacks
 ):
     files = {
         "Notes.json": b"first",
@@ -237,7 +238,7 @@ def test_names_that_are_equal_on_a_disk_are_both_kept(
         "Straße.json": b"sz",
     }
     release.dataset("annotations", files)
-    with limited_filesystem(tmp_path / "source", tmp_path / "odd", "case") as disk:
+    with limited_filesystem(tmp_path / "source", tmp_path / "odd", *lacks) as disk:
         done = prefetch("-y", "--no-metadata", "-o", str(disk))
         assert "2 names are the same as those of other files" in done.stdout
         kept = {

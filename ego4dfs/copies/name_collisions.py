@@ -83,12 +83,9 @@ def _nearest(layout: Layout, dataset: str) -> Folder:
 
 def _collide(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
     """Return whether two names are the same file, by existing files, else by a temporary one."""
-    first, second = folder.status(one), folder.status(other)
-    if first is None or second is None:
-        if first is not second:
-            return False
-    elif not os.path.samestat(first, second) or first.st_nlink == 1:
-        return os.path.samestat(first, second)
+    known = _collide_now(folder, one, other)
+    if known is not None:
+        return known
     if not writable:
         return _ignores_case(folder)
     try:
@@ -103,7 +100,21 @@ def _collide(folder: Folder, one: str, other: str, *, writable: bool) -> bool:
     return found is not None
 
 
+def _collide_now(folder: Folder, one: str, other: str) -> bool | None:
+    """Return whether two names are the same file, or None if existing files do not show it.
+
+    Inode numbers that differ prove nothing: some filesystems, such as those of FUSE that set none,
+    give each name of a file one of its own.
+    """
+    first, second = folder.status(one), folder.status(other)
+    if first is None or second is None:
+        return None if first is second else False
+    if os.path.samestat(first, second):
+        return True if first.st_nlink == 1 else None
+    return not {one, other} <= set(folder.names())
+
+
 def _ignores_case(folder: Folder) -> bool:
     """Return whether the disk ignores case, as our hidden directory shows, if it exists."""
-    lower, upper = folder.status(HIDDEN), folder.status(HIDDEN.upper())
-    return lower is not None and upper is not None and os.path.samestat(lower, upper)
+    is_found = None not in {folder.status(HIDDEN), folder.status(HIDDEN.upper())}
+    return is_found and HIDDEN.upper() not in folder.names()

@@ -164,10 +164,14 @@ class Folder:
                 self._hidden = self.below(HIDDEN, make=make)
             return self._hidden
 
+    def names(self) -> list[str]:
+        """Return the names in the directory. Raises OSError."""
+        return os.listdir(self._fd)  # noqa: PTH208 - a descriptor
+
     def hidden_names(self) -> list[str]:
         """Return the names of the files in the hidden directory; [] if there is none."""
         try:
-            return os.listdir(self.hidden()._fd)  # noqa: PTH208, SLF001 - a descriptor of its own class
+            return self.hidden().names()
         except FileNotFoundError:
             return []
 

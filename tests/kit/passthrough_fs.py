@@ -21,6 +21,7 @@ LACKS = {
     "maps": "files cannot be mapped for sharing",
     "blocks": "statfs reports no blocks",
     "case": "names that differ in case are one",
+    "inodes": "each name by which a file is found has an inode number of its own",
     "colons": "names with a colon are refused",
     "large": "no file is larger than a MiB",
 }
@@ -165,8 +166,9 @@ def serve(source: str, at: str, lacks: set[str]) -> None:  # noqa: C901 - a clas
                 answer.update(f_blocks=0, f_bfree=0, f_bavail=0)
             return answer
 
-    quick = {"use_ino": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
-    fuse.FUSE(Passthrough(), at, foreground=True, nothreads=True, raw_fi="maps" in lacks, **quick)
+    options = {"use_ino": "inodes" not in lacks, "raw_fi": "maps" in lacks}
+    quick = {"attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
+    fuse.FUSE(Passthrough(), at, foreground=True, nothreads=True, **options, **quick)
 
 
 if __name__ == "__main__":
