@@ -84,6 +84,14 @@ def human_size(size: int) -> str:
     return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def human_time(seconds: float) -> str:
+    """Return a duration as text, rounded: `45 s`, `59 min`, `3 h`, `2 d`."""
+    for unit, length, limit in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+        if round(seconds / length) < limit:
+            return f"{round(seconds / length)} {unit}"
+    return f"{round(seconds / 86400)} d"
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """Return a number and what it counts."""
     return f"{count} {one if count == 1 else many or one + 's'}"

@@ -52,6 +52,7 @@ def test_on_a_working_machine_all_checks_are_ok(doctor):
         "cache directory",
         "memory",
         "network",
+        "clock",
         "mounts",
     }
     assert expected | {"free space", "region", "credentials", "licence", "annotations"} == {*rows}

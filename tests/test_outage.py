@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from ego4dfs.cli.output import human_time
 from ego4dfs.cli.progress import Progress
 from ego4dfs.config import resolve
 from ego4dfs.errors import AccessDenied, ConfigError, StoreUnavailable
 from ego4dfs.prefetch import Fetcher, Report, Status, outage
 from ego4dfs.prefetch.outage import Outage, OutageTooLong
+from ego4dfs.text import human_time
 from kit.copies import Bench
 from kit.fakes import FailingStore
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 from ego4dfs.errors import ConfigError, StoreUnavailable
 from ego4dfs.store import ObjectStore
 from kit.gateway import Gateway
+from kit.tls import behind_tls, certificate
 
 if TYPE_CHECKING:
     from kit.stores import Aws, Bucket
@@ -22,21 +22,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def https(gateway: Gateway, aws: Aws, tmp_path: Path) -> str:
     """The gateway behind TLS, under a certificate that only AWS_CA_BUNDLE trusts."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1 "
-        "-addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
-    )
-    subprocess.run(
-        [*command.split(), "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    gateway._server.socket = context.wrap_socket(gateway._server.socket, server_side=True)
-    aws.variables(AWS_CA_BUNDLE=str(certificate))
-    return gateway.url.replace("http://", "https://")
+    made, key = certificate(tmp_path, begins="20200101000000Z", ends="20900101000000Z")
+    aws.variables(AWS_CA_BUNDLE=str(made))
+    return behind_tls(gateway, made, key)
 
 
 @pytest.mark.parametrize("transport", ["obstore", "s3fs"])

@@ -198,14 +198,6 @@ def _debug() -> bool:
     return os.environ.get("EGO4DFS_DEBUG", "") not in {"", "0"}
 
 
-def human_time(seconds: float) -> str:
-    """Return a duration as text, rounded: `45 s`, `59 min`, `3 h`, `2 d`."""
-    for unit, length, limit in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
-        if round(seconds / length) < limit:
-            return f"{round(seconds / length)} {unit}"
-    return f"{round(seconds / 86400)} d"
-
-
 def table(
     rows: Sequence[Row],
     header: Sequence[str],

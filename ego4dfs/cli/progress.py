@@ -9,9 +9,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from ego4dfs.cli.output import human_time, say
+from ego4dfs.cli.output import say
 from ego4dfs.prefetch import Outage, Report
-from ego4dfs.text import human_size, printable
+from ego4dfs.text import human_size, human_time, printable
 
 if TYPE_CHECKING:
     from ego4dfs.cli.progress_bars import ProgressBars

@@ -30,7 +30,7 @@ from ego4dfs.errors import (
 from ego4dfs.manifest import parse
 from ego4dfs.metrics import Metrics
 from ego4dfs.session import open_configured_store
-from ego4dfs.store import ObjectStore
+from ego4dfs.store import ObjectStore, clock
 from ego4dfs.store.diagnose import configured_region, key_origin, reach
 from ego4dfs.vfs import open_selected_session
 
@@ -86,12 +86,22 @@ def _check(config: Config, store: ObjectStore, manifests: ManifestCache) -> Iter
 def _network(source: str, profile: str) -> Iterator[Check]:
     endpoint = "" if source == _AWS else source
     try:
-        region = TimedCall(lambda: reach(endpoint, SHARING_BUCKET, profile)).result(_STEP_S)
+        reached = TimedCall(lambda: reach(endpoint, SHARING_BUCKET, profile)).result(_STEP_S)
     except Ego4DError as error:
         yield Check.failed("network", error)
         return
-    where = f"; the bucket is in {region}" if region else ""
+    where = f"; the bucket is in {reached.region}" if reached.region else ""
     yield Check("network", Level.OK, f"{source} answers{where}")
+    if reached.ahead_s is not None:
+        yield _clock(reached.ahead_s)
+
+
+def _clock(ahead_s: float) -> Check:
+    if abs(ahead_s) < clock.ALLOWED_S:
+        found = "right to the minute" if abs(ahead_s) < 60 else clock.skew_text(ahead_s)
+        return Check("clock", Level.OK, found)
+    # Not every store refuses requests for it: the check of the licence decides.
+    return Check("clock", Level.WARN, clock.skew_text(ahead_s), clock.HINT)
 
 
 def _region(config: Config) -> Check:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from ego4dfs.errors import AccessDenied, StoreError, StoreUnavailable
 from ego4dfs.runtime.deadline import Deadline
-from ego4dfs.store import aws_config_files
+from ego4dfs.store import aws_config_files, clock
 from ego4dfs.store.credentials import Credentials
 from ego4dfs.store.network_settings import NetworkSettings, configured_endpoint
 from ego4dfs.store.timed_connection import CONNECT_S, Answer, TimedConnection
@@ -225,6 +225,9 @@ class Bucket:
         text = f"{self.url}: answers {answer.status} {answer.code}".rstrip()
         if answer.status == 429 or answer.status >= 500:
             raise StoreUnavailable(text)
+        if answer.code == clock.CODE:
+            ahead_s = clock.ahead_in(answer.body[:4096].decode(errors="replace"))
+            raise AccessDenied(f"{text}: {clock.skew_text(ahead_s)}", hint=clock.HINT)
         if answer.status in {401, 403}:
             raise AccessDenied(text, hint="check the key of --near-profile")
         is_missing = answer.code == "NoSuchBucket"
@@ -238,6 +241,8 @@ def _etag_of(answer: Answer) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if reason := clock.untimely_certificate(str(error)):
+        return reason
     strerror = error.strerror if isinstance(error, OSError) else ""
     return strerror or str(error) or type(error).__name__
 

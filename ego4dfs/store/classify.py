@@ -17,6 +17,7 @@ from ego4dfs.errors import (
     StoreError,
     StoreUnavailable,
 )
+from ego4dfs.store import clock
 from ego4dfs.store.network_settings import INTERCEPTED_HINT, PROXY_LOGIN, PROXY_LOGIN_HINT
 from ego4dfs.text import masked
 
@@ -40,10 +41,6 @@ _REJECTED = {
     "SignatureDoesNotMatch": (
         "wrong secret: the secret key does not belong to this access key",
         "copy both halves of the key again from the Ego4D e-mail with `aws configure`",
-    ),
-    "RequestTimeTooSkewed": (
-        "clock: this machine's time is too far from the store's",
-        "set the clock, for instance with `timedatectl set-ntp true`",
     ),
     "AccountProblem": ("the account behind this access key has a problem", RENEW),
     "NotSignedUp": ("the account behind this access key is not signed up for S3", RENEW),
@@ -90,7 +87,8 @@ class Answer:
     Status 0 means that no complete response arrived: `reason` is why, `begun` whether a part of
     one did, and `connected` whether there was a connection. `foreign` is why a response cannot be
     the store's, `location` the target of a redirect, and `has_body` whether a refusal could have
-    contained S3's error code.
+    contained S3's error code. `ahead_s` is by how much a request was ahead of the store's clock, if
+    it was refused for that and the refusal says so.
     """
 
     status: int = 0
@@ -103,6 +101,7 @@ class Answer:
     foreign: str = ""
     location: str = ""
     has_body: bool = False
+    ahead_s: float | None = None
 
 
 TOO_MANY_FILES = Answer(begun=True, reason="too many open files in this process; see `ulimit -n`")
@@ -111,6 +110,12 @@ NO_PROXY = Answer(reason="cannot connect to the proxy", connected=False)
 UNTRUSTED = Answer(
     connected=False, reason="the certificate is not trusted; AWS_CA_BUNDLE can name one that is"
 )
+
+
+def untrusted(text: str) -> Answer:
+    """Return the answer for a certificate that a library refuses with this text."""
+    reason = clock.untimely_certificate(text)
+    return Answer(connected=False, reason=reason) if reason else UNTRUSTED
 
 
 class Unreachable(StoreUnavailable):
@@ -166,6 +171,9 @@ def error_of(answer: Answer, url: str) -> StoreError:
 
 
 def _by_code(answer: Answer, url: str) -> StoreError:
+    if answer.code == clock.CODE:
+        text = f"{url}: clock: {clock.skew_text(answer.ahead_s)} ({answer.code})"
+        return CredentialsRejected(text, url=url, hint=clock.HINT)
     if answer.code in _REJECTED:
         text, hint = _REJECTED[answer.code]
         return CredentialsRejected(f"{url}: {text} ({answer.code})", url=url, hint=hint)

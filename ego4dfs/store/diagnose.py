@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from typing import NamedTuple
 
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreUnavailable
-from ego4dfs.store import aws_config_files
+from ego4dfs.store import aws_config_files, clock
 from ego4dfs.store.aws_credential_chain import RenewingKeys, chain
 from ego4dfs.store.credentials import NO_KEY_HINT
 from ego4dfs.store.network_settings import (
@@ -21,8 +22,9 @@ from ego4dfs.store.region_probe import (
     TIMEOUT_S,
     Obstacle,
     ProbeError,
-    bucket_region,
+    probe,
     probe_base,
+    region_in,
 )
 
 _METHODS = {
@@ -70,19 +72,27 @@ def configured_region(profile: str) -> str:
     return written
 
 
-def reach(endpoint_url: str, bucket: str, profile: str = "") -> str:
-    """Return the region that the endpoint names for a bucket, or ''.
+class Reached(NamedTuple):
+    """What the endpoint answers: the region of a bucket or '', and how far our clock is ahead."""
+
+    region: str
+    ahead_s: float | None
+
+
+def reach(endpoint_url: str, bucket: str, profile: str = "") -> Reached:
+    """Return what the endpoint answers about a bucket.
 
     Sends one HEAD without a signature; any answer that can be the store's suffices. Raises
     StoreUnavailable with the cause and a remedy, and ConfigError for a proxy or certificates that
     cannot be used.
     """
     try:
-        return bucket_region(NetworkSettings(profile), endpoint_url, bucket)
+        headers = probe(NetworkSettings(profile), endpoint_url, bucket)
     except ProbeError as error:
         reason, remedy = _cause_and_remedy(error)
         base = probe_base(endpoint_url)
         raise StoreUnavailable(f"{base}: {reason}", url=base, hint=remedy) from None
+    return Reached(region_in(headers), clock.ahead_of(headers))
 
 
 def _cause_and_remedy(error: ProbeError) -> tuple[str, str]:
@@ -99,6 +109,8 @@ def _no_connection(cause: BaseException | None) -> tuple[str, str]:
     if isinstance(cause, socket.gaierror):
         return "its name cannot be resolved", f"no DNS: {blocked}"
     if isinstance(cause, ssl.SSLCertVerificationError):
+        if reason := clock.untimely_certificate(cause.verify_message):
+            return reason, clock.HINT
         return (
             f"its certificate is not trusted ({cause.verify_message})",
             "if a proxy intercepts TLS, name its certificate with AWS_CA_BUNDLE",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+from ego4dfs.store import clock
 from ego4dfs.store.classify import (
     CANNOT_CONNECT,
     TOO_MANY_FILES,
     UNTRUSTED,
     Answer,
     is_too_many_files,
+    untrusted,
     valid_code,
     valid_region_name,
 )
@@ -35,8 +37,8 @@ _CUT = Answer(reason="the answer was cut", begun=True)
 _MISSING_HEADER = re.compile(r"source: Missing(ContentLength|LastModified|Etag)")
 _BY_WORD = {
     "BareRedirect": Answer(301),
-    f"{NOWHERE},": Answer(302, location="another host"),
     "InvalidCertificate": UNTRUSTED,
+    f"{NOWHERE},": Answer(302, location="another host"),
 }
 
 
@@ -50,6 +52,7 @@ def answer_in(text: str) -> Answer:
             valid_code(code[1]) if code else "",
             valid_region_name(region[1]) if region else "",
             has_body="method: GET" in text,
+            ahead_s=clock.ahead_in(text),
         )
     if is_too_many_files(text):
         return TOO_MANY_FILES
@@ -57,7 +60,7 @@ def answer_in(text: str) -> Answer:
         return Answer(200, foreign=f"it has no {_header_name(missing[1])}")
     plain = next((answer for sign, answer in _BY_WORD.items() if sign in text), None)
     if plain is not None:
-        return plain
+        return untrusted(text) if plain is UNTRUSTED else plain
     if kind and "HTTP error" in text:
         return _BROKEN.get(kind[1], _CUT)
     return Answer(200, "with something other than was requested")

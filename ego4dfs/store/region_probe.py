@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 from ego4dfs.store.network_settings import NetworkSettings
 from ego4dfs.store.response_checks import is_intercepted
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 AWS_URL = "https://s3.amazonaws.com"
 TIMEOUT_S = 5.0
@@ -43,8 +47,21 @@ def probe_base(endpoint_url: str) -> str:
 def bucket_region(network: NetworkSettings, endpoint_url: str, bucket: str) -> str:
     """Return the region that the endpoint names for a bucket, or '' if it names none.
 
-    S3 names it without a signature, even when it answers 403. Raises ProbeError when the store
-    does not answer, and ConfigError for a proxy or certificates that cannot be used.
+    Raises as `probe` does.
+    """
+    return region_in(probe(network, endpoint_url, bucket))
+
+
+def region_in(headers: Message) -> str:
+    """Return the region of a bucket in the answer to a probe, or ''."""
+    return str(headers.get("x-amz-bucket-region", ""))
+
+
+def probe(network: NetworkSettings, endpoint_url: str, bucket: str) -> Message:
+    """Return the headers of the answer to a HEAD for a bucket, without a signature.
+
+    S3 names the region there, even when it answers 403. Raises ProbeError when the store does not
+    answer, and ConfigError for a proxy or certificates that cannot be used.
     """
     from http.client import HTTPException  # noqa: PLC0415
     from urllib.parse import quote  # noqa: PLC0415
@@ -62,4 +79,4 @@ def bucket_region(network: NetworkSettings, endpoint_url: str, bucket: str) -> s
         raise ProbeError(Obstacle.PROXY_LOGIN, status=407)
     if is_intercepted(status, headers):
         raise ProbeError(Obstacle.INTERCEPTED, status=status)
-    return str(headers.get("x-amz-bucket-region", ""))
+    return headers

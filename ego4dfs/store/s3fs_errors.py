@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from ego4dfs.store import clock
 from ego4dfs.store.classify import (
     CANNOT_CONNECT,
     NO_PROXY,
     TOO_MANY_FILES,
-    UNTRUSTED,
     Answer,
     is_too_many_files,
+    untrusted,
     valid_code,
     valid_region_name,
 )
@@ -34,6 +35,7 @@ def answer_in(error: Exception) -> Answer:
         region=valid_region_name(str(details.get("Region") or named)),
         location=headers.get("location", "") if status // 100 == 3 else "",
         has_body=getattr(error, "operation_name", "") == "GetObject",
+        ahead_s=clock.ahead_by(details),
     )
 
 
@@ -63,9 +65,9 @@ def _broken(error: Exception) -> Answer:
     if is_timeout(error):
         return Answer(reason="the store did not answer in time")
     if "Certificate" in str(error):
-        return UNTRUSTED
+        return untrusted(str(error))
     kinds: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
-        ((exceptions.SSLError,), UNTRUSTED),
+        ((exceptions.SSLError,), untrusted(str(error))),
         ((ResponseParserError,), Answer(200, foreign="it does not have S3's format")),
         ((exceptions.EndpointConnectionError,), CANNOT_CONNECT),
         (
