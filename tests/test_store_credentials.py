@@ -21,6 +21,7 @@ from ego4dfs.store import aws_config_files, aws_credential_chain, credentials
 from ego4dfs.store.aws_config_files import Keys
 from ego4dfs.store.aws_credential_chain import RenewingKeys
 from ego4dfs.store.credentials import Credentials
+from ego4dfs.store.diagnose import key_origin
 from kit.processes import is_running, wait_until
 
 if TYPE_CHECKING:
@@ -355,3 +356,20 @@ def test_an_error_that_is_raised_again_does_not_grow(aws: Aws) -> None:
             found.keys()
         depths.append((len(caught.traceback), caught.value.hint != ""))
     assert len(set(depths)) == 1
+
+
+@pytest.mark.parametrize(
+    ("expires", "says"), [("2001-01-01T00:00:00Z", "have expired by"), ("soon", "gave no key")]
+)
+def test_keys_that_the_chain_cannot_use_are_a_refusal_and_no_bug(
+    aws: Aws, tmp_path: Path, expires: str, says: str
+) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(
+        '{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "SessionToken": "T",'
+        f' "Expiration": "{expires}"}}'
+    )
+    aws.config(f"[default]\ncredential_process = cat {keys}\n")
+    with pytest.raises(CredentialsRejected, match=says) as caught:
+        key_origin("")
+    assert "check what the profile names" in caught.value.hint

@@ -17,11 +17,13 @@ from typing import Any, Protocol, TypeVar
 from ego4dfs.errors import ConfigError, CredentialsRejected, StoreError, StoreUnavailable
 from ego4dfs.runtime.daemon_threads import CallTimeout, call_with_timeout
 from ego4dfs.runtime.deadline import CREDENTIALS_S
-from ego4dfs.store import aws_config_files
+from ego4dfs.store import aws_config_files, clock
 from ego4dfs.store.aws_config_files import Keys
 
 log = logging.getLogger(__name__)
 
+_UNUSABLE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What botocore raises besides its own errors, for instance for keys that have expired."""
 RENEWAL_EVERY_S = 30.0
 _PROCESS_ENDED_S = 2.0  # a process that was killed must end within this
 _LIMIT_S = CREDENTIALS_S + 2 * _PROCESS_ENDED_S
@@ -30,6 +32,7 @@ _HINT = (
     "a credential_process must print keys and exit: run it in a terminal; for SSO and roles, run"
     " `aws sts get-caller-identity`"
 )
+_PROFILE_HINT = "check what the profile names: a role, a credential_process or a login"
 
 Result = TypeVar("Result")
 
@@ -212,7 +215,7 @@ def _chain(profile: str) -> Refreshing | None:
         if profile != "default":
             raise _no_profile(error.kwargs["profile"], session.available_profiles) from None
         found = None
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, *_UNUSABLE) as error:
         raise _unusable(error, profile) from None
     # The official tool passes `default` if no profile is given: that must not exclude the
     # environment.
@@ -225,7 +228,7 @@ def frozen(credentials: Refreshing, profile: str = "") -> Keys:
 
     try:
         now = credentials.get_frozen_credentials()
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, *_UNUSABLE) as error:
         raise _unusable(error, profile) from None
     return Keys(now.access_key, now.secret_key, now.token or "")
 
@@ -245,6 +248,10 @@ def _unusable(error: Exception, profile: str) -> StoreError:
     kind = type(error).__name__
     if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
         return StoreUnavailable(f"the service that issues AWS keys did not answer ({kind})")
+    if isinstance(error, RuntimeError) and "expired" in str(error):
+        text = f"the AWS credential chain gave keys that have expired by {clock.now_text()}"
+        hint = f"{_PROFILE_HINT}; if the time is wrong, {clock.HINT}"
+        return CredentialsRejected(text, hint=hint)
     message = f"the AWS credential chain gave no key ({kind})"
     return CredentialsRejected(message, hint=_remedy(error, profile))
 
@@ -259,4 +266,4 @@ def _remedy(error: Exception, profile: str) -> str:
         return f"the AWS login has expired: `aws sso login{option}`"
     if type(error).__name__.startswith("Login"):  # not every botocore has these
         return f"the AWS login has expired: `aws login{option}`"
-    return "check what the profile names: a role, a credential_process or a login"
+    return _PROFILE_HINT
