@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
+
+import pytest
 
 from ego4dfs.cache import CacheReport, blockfile, cleanup
 from kit.cache import UNIT, block_file, bytes_of, got, key_of, open_cache, put
@@ -83,3 +86,15 @@ def test_a_row_without_a_file_is_removed(tmp_path):
     block_file(tmp_path, 1).unlink()
     assert cleanup.verify(tmp_path / "v1" / "blocks", cache._index).lost == 1
     cache.close()
+
+
+@pytest.mark.parametrize("age_s", [700, -700])
+def test_incoming_files_of_any_wrong_clock_are_abandoned(tmp_path: Path, age_s: int) -> None:
+    """Those that were written before the clock was set back are never old."""
+    (tmp_path / "incoming").mkdir()
+    for name, seconds in (("left", age_s), ("recent", 0)):
+        path = tmp_path / "incoming" / name
+        path.touch()
+        os.utime(path, (time.time() - seconds,) * 2)
+    assert cleanup.sweep_incoming(tmp_path) == 1
+    assert (tmp_path / "incoming" / "recent").exists()

@@ -72,7 +72,8 @@ def sweep_incoming(directory: Path) -> int:
     for name in (blockfile.INCOMING, _OLD_INCOMING):
         for path in (directory / name).glob("*"):
             with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime >= _ABANDONED_AFTER_S:
+                # A time in the future is of a clock that has been set back since.
+                if abs(time.time() - path.stat().st_mtime) >= _ABANDONED_AFTER_S:
                     path.unlink()
                     swept += 1
     with suppress(OSError):  # not there, or in use by an earlier version
