@@ -1,6 +1,7 @@
 """`ego4dfs near`: the content of a near tier, shown, verified and removed."""
 
 import json
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -50,6 +51,19 @@ def test_verify_removes_what_is_damaged(near, run):
     assert near.keys("chunks") == []
     again = run("verify").stdout.splitlines()
     assert again[1].split() == ["sound", "3"]
+
+
+@pytest.mark.parametrize(("hours", "left"), [(-900, 4), (0, 4), (2, 0)])
+def test_clear_removes_what_is_old_by_the_clock_of_the_store(near, run, hours, left):
+    now = datetime.now(timezone.utc) + timedelta(hours=hours)
+    near.gateway.faults.headers = {"Date": f"{now:%a, %d %b %Y %H:%M:%S} GMT"}
+    assert run("clear", "--older-than", "1h").stdout == f"{4 - left} objects removed\n"
+    assert len(near.keys("")) == left
+
+
+def test_a_listing_without_a_time_is_an_error(near, run):
+    near.gateway.faults = Faults(reply=Reply(200, body=b"<ListBucketResult/>"))
+    assert "an answer without times" in complaint(run("clear", check=False))
 
 
 def test_clear_removes_what_is_old_or_all(near, run):

@@ -115,7 +115,7 @@ def test_facts_of_another_object_are_damage(line):
     ],
 )
 def test_an_object_is_removed_if_it_arrives_damaged_in_the_same_way_twice(answers, found):
-    bucket = Mock(url="s3://lab", list=lambda *_: [Listed("a", 1, 0.0)])
+    bucket = Mock(url="s3://lab", list=lambda *_: [Listed("a", 1, 0.0, 0.0)])
     bucket.get.side_effect = answers
     if found is StoreError:
         with pytest.raises(StoreError, match="other bytes each time"):
@@ -325,7 +325,8 @@ def test_a_probe_that_ends_by_any_exception_has_failed(bucket, monkeypatch):
 
 
 def test_a_listing_that_is_none_is_an_error(near, bucket):
-    near.gateway.faults = Faults(reply=Reply(200, body=b"<html>"))
+    headers = {"Date": "Sun, 01 Mar 2026 00:00:00 GMT"}
+    near.gateway.faults = Faults(reply=Reply(200, headers, b"<html>"))
     with pytest.raises(StoreError, match="listing"):
         list(bucket.list("", 30))
     near.gateway.faults = Faults(reply=Reply(200, {"Date": "today"}))

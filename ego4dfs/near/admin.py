@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -65,9 +64,12 @@ class NearAdmin:
         return sound, damaged
 
     def clear(self, older_than_s: float, tick: Tick) -> int:
-        """Remove what was written more than so many seconds ago; return how many objects."""
-        before_s, count = time.time() - older_than_s, 0
-        objects = (one for one in self._all() if not older_than_s or one.modified_s < before_s)
+        """Remove what was written more than so many seconds ago; return how many objects.
+
+        The clock is that of the store: with this machine's, a wrong one would remove all.
+        """
+        count = 0
+        objects = (one for one in self._all() if not older_than_s or one.age_s > older_than_s)
         while batch := list(islice(objects, _BATCH)):
             for _ in map_parallel(self._remove, batch, threads=_THREADS, name="near"):
                 count += 1

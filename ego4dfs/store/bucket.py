@@ -26,11 +26,15 @@ _NO_ANSWER = "check the server, and --near-endpoint"
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One object of a listing; `key` is below the prefix, the time in seconds since the epoch."""
+    """One object of a listing; `key` is below the prefix, the time in seconds since the epoch.
+
+    `age_s` is how long ago it was written, by the server's clock.
+    """
 
     key: str
     size: int
     modified_s: float
+    age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +111,9 @@ class Bucket:
         answer = self._send("HEAD", key, timeout_s)
         if answer.status == 404:
             return None
-        headers = self._checked(answer).headers
-        try:
-            now = parsedate_to_datetime(headers["date"])
-            age = now - parsedate_to_datetime(headers["last-modified"])
-        except (KeyError, ValueError, TypeError):
-            raise StoreError(f"{self.url}: an answer without times") from None
-        return Held(_etag_of(answer), age.total_seconds())
+        self._checked(answer)
+        age_s = self._time_s(answer, "date") - self._time_s(answer, "last-modified")
+        return Held(_etag_of(answer), age_s)
 
     def delete(self, key: str, timeout_s: float) -> None:
         """Remove an object, if there is one."""
@@ -130,9 +130,10 @@ class Bucket:
             if token:
                 query["continuation-token"] = token
             answer = self._checked(self._send("GET", None, timeout_s, query=query))
+            now_s = self._time_s(answer, "date")
             try:
                 root = ET.fromstring(answer.body)  # noqa: S314 - of the lab's own store
-                yield from (_listed(one, below) for one in root.iterfind("{*}Contents"))
+                yield from (_listed(one, below, now_s) for one in root.iterfind("{*}Contents"))
             except (ET.ParseError, ValueError, AttributeError):
                 raise StoreError(f"{self.url}: the listing cannot be parsed") from None
             token = root.findtext("{*}NextContinuationToken") or ""
@@ -219,6 +220,12 @@ class Bucket:
         for one in ended:
             one.close()
 
+    def _time_s(self, answer: Answer, header: str) -> float:
+        try:
+            return parsedate_to_datetime(answer.headers[header]).timestamp()
+        except (KeyError, ValueError, TypeError):
+            raise StoreError(f"{self.url}: an answer without times") from None
+
     def _checked(self, answer: Answer) -> Answer:
         if 200 <= answer.status < 300:
             return answer
@@ -247,7 +254,8 @@ def _reason(error: Exception) -> str:
     return strerror or str(error) or type(error).__name__
 
 
-def _listed(found: ET.Element, below: str) -> Listed:
+def _listed(found: ET.Element, below: str, now_s: float) -> Listed:
     key, size = found.findtext("{*}Key") or "", int(found.findtext("{*}Size") or 0)
     written = (found.findtext("{*}LastModified") or "").replace("Z", "+00:00")
-    return Listed(key.removeprefix(below), size, datetime.fromisoformat(written).timestamp())
+    modified_s = datetime.fromisoformat(written).timestamp()
+    return Listed(key.removeprefix(below), size, modified_s, now_s - modified_s)
