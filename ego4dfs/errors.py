@@ -24,7 +24,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 from ego4dfs.text import masked, printable
@@ -151,9 +152,32 @@ _ERRNOS: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
+FEW_INODES = "this disk has room, but hardly any inodes are left for more files (see `df -i`)"
+_FEW = 100  # an error is reported after what it left half written is removed
+_ROOM_BYTES = 1 << 20
+
+
 def os_error_text(error: OSError) -> str:
-    """Return the words for an error of the system as a part of a line: "permission denied"."""
+    """Return the words for an error of the system as a part of a line: "permission denied".
+
+    A disk without inodes has no space either, for the system, though `df` shows some.
+    """
+    if error.errno == errno.ENOSPC and isinstance(error.filename, (str, os.PathLike)):
+        for directory in Path(error.filename).parents:
+            with suppress(OSError, ValueError):  # of what was half written, nothing may be left
+                return FEW_INODES if lacks_inodes(directory) else _words(error)
+    return _words(error)
+
+
+def _words(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+def lacks_inodes(directory: str | os.PathLike[str]) -> bool:
+    """Return whether a disk has room, but can hardly have more files. Raises OSError."""
+    disk = os.statvfs(directory)
+    has_room = disk.f_bavail * disk.f_frsize >= _ROOM_BYTES
+    return has_room and disk.f_files > 0 and disk.f_favail < _FEW  # some filesystems count none
 
 
 def errno_of(error: Exception) -> int:

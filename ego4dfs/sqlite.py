@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from ego4dfs.errors import FEW_INODES, lacks_inodes
+
 log = logging.getLogger(__name__)
 
 fork_lock = threading.RLock()
@@ -165,8 +167,15 @@ def is_damaged(error: BaseException) -> bool:
     )
 
 
-def remedy(error: Exception, *, clear: str) -> str:
-    """Return what a user can do about an error; the command `clear` makes a new database."""
+def remedy(error: Exception, *, clear: str, directory: Path | None = None) -> str:
+    """Return what a user can do about an error; the command `clear` makes a new database.
+
+    With `directory`, that of the database, a disk without inodes is named: SQLite does not tell.
+    """
+    if directory is not None and "unable to open" in str(error):
+        with suppress(OSError):
+            if lacks_inodes(directory):
+                return f"{FEW_INODES}; remove files, or name another directory with --cache-dir"
     if is_full(error) or "no space" in str(error).lower():
         return "make room, or name another directory with --cache-dir"
     if is_locked(error):

@@ -95,7 +95,7 @@ class BlockIndex:
         except Exception as error:  # sqlite3 and diskcache raise many types here
             raise CacheError(
                 f"the cache index in {directory} cannot be opened: {error}",
-                hint=remedy(error, clear="ego4dfs cache clear"),
+                hint=remedy(error, clear="ego4dfs cache clear", directory=directory),
             ) from error
         disconnect_at_forks(self)
 

@@ -16,6 +16,7 @@ from ego4dfs.cache import blockfile, cleanup
 from ego4dfs.cache.blockfile import MAX_VERIFIED_KEYS, VerifiedKeys
 from ego4dfs.cache.database import relative_name
 from ego4dfs.cache.index import BlockIndex
+from ego4dfs.errors import os_error_text
 from ego4dfs.metrics import Metrics
 from ego4dfs.runtime.throttled_log import ThrottledLog
 from ego4dfs.sqlite import is_locked
@@ -223,8 +224,9 @@ class BlockWriter:
         self, error: Exception, expected: tuple[type[Exception], ...] = _EXPECTED
     ) -> None:
         traceback = not isinstance(error, expected)
-        self._unwritable.warning("the cache cannot be written: %s", error, traceback=traceback)
-        self._metrics.add_error(f"the cache cannot be written: {error}")
+        reason = os_error_text(error) if isinstance(error, OSError) else error
+        self._unwritable.warning("the cache cannot be written: %s", reason, traceback=traceback)
+        self._metrics.add_error(f"the cache cannot be written: {reason}")
 
     def _report(self, put: Put, *, stored: bool) -> None:
         try:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from ego4dfs.errors import OutputError, os_error_text
+from ego4dfs.errors import FEW_INODES, OutputError, lacks_inodes, os_error_text
 from ego4dfs.files import Folder
 from ego4dfs.files.best_effort import REFUSALS
 from ego4dfs.sqlite import connect, is_damaged, is_full, read_only_uri
@@ -119,12 +119,20 @@ def has_no_room(path: Path, error: sqlite3.Error) -> bool:
     return disk.f_bavail * disk.f_frsize < _NO_ROOM_BYTES
 
 
+def _lacks_inodes(directory: Path) -> bool:
+    with suppress(OSError):
+        return lacks_inodes(directory)
+    return False
+
+
 def unusable(path: Path, error: sqlite3.Error) -> OutputError:
     """Return the error that says why the journal cannot be used."""
     reason = str(error)
     if has_no_room(path, error):  # the copies will not fit either
         return OutputError(f"{path}: no space left on device", hint=_ROOM)
     hint = "if it is damaged, remove it: complete copies are found without it"
+    if "unable to open" in reason and _lacks_inodes(path.parent):
+        return OutputError(f"{path}: {FEW_INODES}", hint=_ROOM)
     if "readonly" in reason or "unable to open" in reason:
         hint = _shared(path.parent)
     return OutputError(f"the journal {path} cannot be used: {error}", hint=hint)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ego4dfs.cache import BlockCache, prepare_directory, source_directory
 from ego4dfs.config import MIN_CACHE_BYTES, Config
 from ego4dfs.doctor.checks import Check, Level
-from ego4dfs.errors import Ego4DError, MountError
+from ego4dfs.errors import FEW_INODES, Ego4DError, MountError, lacks_inodes
 from ego4dfs.facts import FactsIndex
 from ego4dfs.files.mountinfo import mounts
 from ego4dfs.metrics import Metrics
@@ -122,16 +122,21 @@ def _cache(config: Config) -> Iterator[Check]:
         Level.OK,
         f"{human_size(used)} of {human_size(limit)} are used, in {inner}",
     )
+    yield _free_space(inner, max(0, limit - used))
+
+
+def _free_space(inner: Path, wanted: int) -> Check:
+    name = "free space"
     free = shutil.disk_usage(inner).free
-    wanted = max(0, limit - used)
+    if lacks_inodes(inner):
+        remedy = "remove files, or name another disk with --cache-dir"
+        return Check(name, Level.WARN, FEW_INODES, remedy)
     if free < MIN_CACHE_BYTES:
         remedy = "make room, or name another disk with --cache-dir"
-        yield Check(
-            "free space", Level.WARN, f"only {human_size(free)}: no new blocks are cached", remedy
-        )
-    elif free < wanted:
+        found = f"only {human_size(free)}: no new blocks are cached"
+        return Check(name, Level.WARN, found, remedy)
+    if free < wanted:
         remedy = "make room, or set a smaller --cache-size"
         found = f"{human_size(free)}, but the cache may need {human_size(wanted)} more"
-        yield Check("free space", Level.WARN, found, remedy)
-    else:
-        yield Check("free space", Level.OK, human_size(free))
+        return Check(name, Level.WARN, found, remedy)
+    return Check(name, Level.OK, human_size(free))

@@ -101,7 +101,7 @@ class FactsTable:
                 return
             raise CacheError(
                 f"facts in {path} cannot be opened: {error}",
-                hint=remedy(error, clear="ego4dfs cache clear --all"),
+                hint=remedy(error, clear="ego4dfs cache clear --all", directory=path.parent),
             ) from error
 
     @property
