@@ -115,6 +115,26 @@ def test_files_that_a_disk_refuses_do_not_stop_others(prefetch, release, tmp_pat
 
 
 @pytest.mark.parametrize("size", [70, 3 * MIB])
+def test_names_that_a_disk_cannot_find_do_not_stop_others(bench, monkeypatch, size):
+    """exfat-fuse reports a name with a colon, which it cannot have, as missing."""
+    true = Folder.create
+
+    def create(self, name):
+        if ":" in name:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return true(self, name)
+
+    monkeypatch.setattr(Folder, "create", create)
+    names = [f"{number}:" for number in range(20)]
+    bench.put(**dict.fromkeys([*names, "z"], b"a" * size))
+    report = bench.fetch()
+    assert report.stopped_by is None
+    assert {p.reason for p in report.problems} == {"this disk does not allow this name"}
+    assert len(report.problems) == len(names)
+    assert (bench.directory / "z.mp4").read_bytes() == b"a" * size
+
+
+@pytest.mark.parametrize("size", [70, 3 * MIB])
 def test_a_directory_in_the_place_of_a_file_fails_that_file(bench, size):
     bench.put(a=b"a" * size, b=b"b" * size)
     (bench.directory / "a.mp4").mkdir()

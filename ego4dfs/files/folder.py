@@ -193,7 +193,10 @@ class Folder:
                 hidden.remove(name)
             except FileNotFoundError:
                 self._forget_hidden(hidden)
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / HIDDEN))
+        path = self.path / HIDDEN
+        # Where it exists, the name cannot be created: exfat-fuse has this error for `a:b`.
+        number = errno.EINVAL if path.is_dir() else errno.ENOENT
+        raise OSError(number, os.strerror(number), str(path / name))
 
     def hide(self, name: str, new_name: str) -> None:
         """Move a file into the hidden directory, under `new_name`."""
