@@ -76,6 +76,7 @@ def test_with_a_refused_key_mount_and_status_say_so(mount_output, cli, gateway, 
     gateway.faults = Faults(rejected_keys={server.licensee.access_key: "InvalidAccessKeyId"})
     root, text = mount_output()
     assert "  state     key refused: only what is cached can be read\n" in text
-    assert "  remedy    renew the key" in text
+    assert "renew the key" in text
+    assert "set the clock if it is wrong" in text
     assert status(root)["store"] == "key refused"
     assert "key refused: only what is cached" in cli("status", str(root)).stdout

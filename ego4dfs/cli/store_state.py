@@ -14,8 +14,8 @@ _WORDS = {
 }
 _REMEDIES = {
     OFFLINE: "check the network and --endpoint-url; `ego4dfs doctor` says what is wrong",
-    KEY_REFUSED: "renew the key, or name its profile with --aws_profile_name; `ego4dfs doctor` says"
-    " what is wrong",
+    KEY_REFUSED: "`ego4dfs doctor` says what is wrong: renew the key, name its profile with"
+    " --aws_profile_name, or set the clock if it is wrong",
 }
 
 
