@@ -16,7 +16,7 @@ from ego4dfs.blocks import BLOCK_SIZE, ObjectRef, block_key
 from ego4dfs.cache import BlockCache
 from ego4dfs.config import resolve
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader import Reader, Window, fetch_pool, flight, flights
+from ego4dfs.reader import Reader, Window, arrivals, fetch_pool, flight
 from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.runtime.deadline import call_within
 from ego4dfs.vfs import open_vfs
@@ -282,7 +282,7 @@ def test_memory_reserved_for_requests_that_hang_is_given_to_others():
 
 
 def test_memory_that_never_becomes_free_is_an_error(monkeypatch):
-    monkeypatch.setattr(flights, "ANSWER_S", 0.2)
+    monkeypatch.setattr(arrivals, "ANSWER_S", 0.2)
     budget = ByteBudget(100)
     assert budget.acquire(90, wait=True)
     with pytest.raises(StoreUnavailable, match="disk"):

@@ -9,8 +9,8 @@ import pytest
 
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import ObjectChanged, StoreUnavailable
+from ego4dfs.reader import arrivals, flights
 from ego4dfs.reader import flight as flight_module
-from ego4dfs.reader import flights
 from ego4dfs.reader.flight import Flight, GivenUpError, Request
 from ego4dfs.reader.flights import ByteBudget, Flights
 from ego4dfs.reader.response_sink import ResponseSink
@@ -88,7 +88,7 @@ def test_a_large_read_has_more_time_than_a_small_one(flight, monkeypatch, wait):
 
 
 def test_a_request_that_does_not_leave_the_queue_fails_its_reader(monkeypatch):
-    monkeypatch.setattr(flight_module, "ANSWER_S", 0.05)
+    monkeypatch.setattr(arrivals, "ANSWER_S", 0.05)
     flight = Flight(Extent("key", 1000, 1100))
     with pytest.raises(StoreUnavailable, match="did not send enough in time"):
         filled(flight, 0, 1)
@@ -170,7 +170,7 @@ def test_only_a_caller_that_can_wait_uses_the_memory_of_overdue_requests():
 
 
 def test_a_budget_that_stays_full_is_an_error(monkeypatch):
-    monkeypatch.setattr(flights, "ANSWER_S", 0.05)
+    monkeypatch.setattr(arrivals, "ANSWER_S", 0.05)
     monkeypatch.setattr(flights, "_POLL_S", 0.01)
     budget = ByteBudget(100, lambda: 39)
     assert budget.acquire(90, wait=True)

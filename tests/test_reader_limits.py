@@ -10,7 +10,7 @@ import pytest
 from ego4dfs.blocks import BLOCK_SIZE, PART_SIZE, Extent, ObjectRef
 from ego4dfs.cache import blockfile
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader import Window, flights
+from ego4dfs.reader import Window, arrivals
 from ego4dfs.reader.downloads import MAX_INFLIGHT_BYTES, MAX_SPECULATIVE_BLOCKS, MAX_UNSTORED_BLOCKS
 from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget
@@ -293,7 +293,7 @@ def test_a_reader_of_a_request_that_was_queued_for_long_waits_for_its_start():
 
 
 def test_a_block_that_arrived_without_memory_is_read_again(make_reader, large, monkeypatch):
-    monkeypatch.setattr(flights, "ANSWER_S", 0.1)
+    monkeypatch.setattr(arrivals, "ANSWER_S", 0.1)
     store = CountingStore()
     ref = store.put(URL, large)
     reader = make_reader(store)

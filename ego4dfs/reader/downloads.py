@@ -19,6 +19,7 @@ from ego4dfs.blocks import (
     total_bytes,
 )
 from ego4dfs.cache import BlockCache
+from ego4dfs.reader.arrivals import Arrivals
 from ego4dfs.reader.background_verifier import BackgroundVerifier
 from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.fetch_pool import FetchPool
@@ -67,13 +68,14 @@ class Downloads:
         self._verifier = verifier
         self._flights = Flights()
         max_bytes = within_memory_limit(MAX_INFLIGHT_BYTES)
-        self._budget = ByteBudget(max_bytes, self._flights.overdue_bytes)
+        arrivals = Arrivals()
+        self._budget = ByteBudget(max_bytes, self._flights.overdue_bytes, arrivals)
         # Room for two requests stays free: what the disk does not take must not block all readers.
         most_unstored = max(0, max_bytes - 2 * READAHEAD_STEP) // BLOCK_SIZE
         self._max_unstored = min(MAX_UNSTORED_BLOCKS, most_unstored)
         self._locks = FetchLocks(cache)
         self._pool = FetchPool(
-            store, self._flights, self._budget, self._locks, self._complete, hedging
+            store, self._flights, self._budget, self._locks, arrivals, self._complete, hedging
         )
         self._speculative = SpeculativeSlots(self._flights, MAX_SPECULATIVE_BLOCKS)
         self.unwritten = UnwrittenBytes()
@@ -100,6 +102,11 @@ class Downloads:
     def memory_bytes(self) -> int:
         """Bytes that are in flight, or wait for the disk."""
         return self._budget.used_bytes
+
+    @property
+    def is_memory_scarce(self) -> bool:
+        """Whether reads wait long for memory: they should ask for no more than they need."""
+        return self._budget.is_scarce
 
     @property
     def closed(self) -> bool:

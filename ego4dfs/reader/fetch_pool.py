@@ -9,6 +9,7 @@ from functools import partial
 
 from ego4dfs.blocks import ObjectRef
 from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader.arrivals import Arrivals
 from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.flight import Flight, Request
 from ego4dfs.reader.flights import ByteBudget, Flights
@@ -45,6 +46,7 @@ class FetchPool:
         flights: Flights,
         budget: ByteBudget,
         locks: FetchLocks,
+        arrivals: Arrivals,
         on_complete: Callable[[ObjectRef, Flight, bool], None],
         hedging: Hedging | None = None,
     ) -> None:
@@ -57,6 +59,7 @@ class FetchPool:
         self._flights = flights
         self._budget = budget
         self._locks = locks
+        self._arrivals = arrivals
         self._on_complete = on_complete
         self._hedging = hedging
         self._workers = DaemonThreadPool("fetch")
@@ -74,7 +77,8 @@ class FetchPool:
         else:
             bucket = _bucket(ref)
             limit = URGENT_THREADS if urgent else FETCH_THREADS
-            request = Request(flights, partial(self._remember_given_up, ref))
+            left_s = partial(self._arrivals.left_s, bucket=bucket)
+            request = Request(flights, partial(self._remember_given_up, ref), left_s)
             request.is_hedged = self._hedging is not None
             download = partial(self._download, ref, request, stream_before)
             if not urgent:
@@ -98,7 +102,7 @@ class FetchPool:
 
     def _download(self, ref: ObjectRef, request: Request, stream_before: int) -> None:
         flights = request.flights
-        arrived = partial(self._forget_failure, ref)
+        arrived = partial(self._arrived, ref)
         sink = ResponseSink(ref.url, flights, partial(self._on_complete, ref), arrived)
         start, stop = flights[0].extent.start, flights[-1].extent.stop
         try:
@@ -180,7 +184,8 @@ class FetchPool:
             self._locks.release(flight.extent)
             self._flights.fail(flight, error)
 
-    def _forget_failure(self, ref: ObjectRef) -> None:
+    def _arrived(self, ref: ObjectRef) -> None:
+        self._arrivals.note(_bucket(ref))
         if self._recent_failures:
             with self._lock:
                 self._recent_failures.pop(ref.object_id, None)

@@ -9,9 +9,11 @@ from math import inf
 
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import StoreError, StoreUnavailable, detach, renewed
+from ego4dfs.reader.arrivals import Arrivals
 from ego4dfs.reader.hedging import MIN_DELAY_S, HedgedGet
 from ego4dfs.runtime.deadline import (
     ANSWER_S,
+    ATTEMPT_S,
     FLOOR_BYTES,
     THROTTLED_S,
     Deadline,
@@ -33,6 +35,8 @@ class Request:
     """The state that the flights of one GET share. The fetching thread and readers change it."""
 
     __slots__ = (
+        "_moved_s",
+        "_new_bytes",
         "_on_give_up",
         "expedite",
         "flights",
@@ -40,14 +44,25 @@ class Request:
         "is_given_up",
         "is_hedged",
         "is_started",
+        "queue_left_s",
     )
 
     def __init__(
-        self, flights: Iterable[Flight] = (), on_give_up: Callable[[], None] = lambda: None
+        self,
+        flights: Iterable[Flight] = (),
+        on_give_up: Callable[[], None] = lambda: None,
+        queue_left_s: Callable[[float], float] | None = None,
     ) -> None:
-        """Begin as one that is in the queue, for `flights`."""
+        """Begin as one that is in the queue, for `flights`.
+
+        `queue_left_s` says how much longer a reader waits for its turn, by when it began to; by
+        default ANSWER_S in all.
+        """
         self.flights = list(flights)
         self._on_give_up = on_give_up
+        self.queue_left_s = queue_left_s or Arrivals().left_s
+        self._new_bytes = 0  # since `_moved_s`
+        self._moved_s = -inf  # when it had last brought FLOOR_BYTES
         self.expedite: Callable[[], None] | None = None  # called when a reader waits for it
         self.is_started = False  # whether it has left the queue
         self.is_given_up = False  # whether a reader has waited for it for as long as one may
@@ -59,6 +74,18 @@ class Request:
     def start(self) -> None:
         """Record that it is being sent."""
         self.is_started, self.expedite = True, None
+
+    def received(self, count: int) -> None:
+        """Record that it has brought bytes."""
+        self._new_bytes += count
+        if self._new_bytes >= FLOOR_BYTES:
+            self._new_bytes, self._moved_s = 0, time.monotonic()
+
+    def is_filling(self, flight: Flight) -> bool:
+        """Return whether bytes come, and this flight gets the next ones."""
+        if time.monotonic() - self._moved_s >= ATTEMPT_S:
+            return False
+        return flight is next((f for f in self.flights if not f.has_arrived(len(f))), None)
 
     def hedge(self) -> float:
         """Send a second GET if the first one is late; return after how many seconds to call again.
@@ -133,9 +160,12 @@ class Flight:
     def is_overdue(self) -> bool:
         """Whether it was requested OVERDUE_S ago and fewer than FLOOR_BYTES have arrived.
 
-        Pages of its buffer that were not written take no memory.
+        Pages of its buffer that were not written take no memory. The one that its request fills
+        next is not overdue while bytes come: on a slow line it was requested long ago.
         """
-        return self._arrived < FLOOR_BYTES and self.age_s >= OVERDUE_S
+        if self._arrived >= FLOOR_BYTES or self.age_s < OVERDUE_S:
+            return False
+        return not self.request.is_filling(self)
 
     @property
     def is_given_up(self) -> bool:
@@ -225,13 +255,13 @@ class Flight:
 
     def _arrives(self, stop: int, deadline: Deadline) -> bool:
         """Wait for bytes up to `stop`; return False at the deadline. `_changed` is held."""
-        start = Deadline.after(ANSWER_S)  # from now on: it may have waited in the queue for longer
+        began_s = time.monotonic()  # from now on: it may have waited in the queue for longer
         while self._arrived < stop:
             if self._error is not None:
                 raise renewed(self._error)
             left_s = deadline.remaining_s
             if not self.request.is_started:
-                left_s = min(left_s, start.remaining_s)
+                left_s = min(left_s, self.request.queue_left_s(began_s))
             if left_s <= 0:
                 return False
             if self.request.is_given_up:
@@ -240,6 +270,7 @@ class Flight:
         return True
 
     def _progress(self, arrived: int) -> None:
+        self.request.received(arrived - self._arrived)
         with self._changed:
             self._arrived = arrived
             self._changed.notify_all()

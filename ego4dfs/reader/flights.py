@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
 
 from ego4dfs.blocks import BLOCK_SIZE, Extent
 from ego4dfs.errors import StoreUnavailable
+from ego4dfs.reader.arrivals import Arrivals
 from ego4dfs.reader.flight import Flight
-from ego4dfs.runtime.deadline import ANSWER_S, Deadline
+from ego4dfs.runtime.deadline import THROTTLED_S, Deadline
 
 MAX_UNWRITTEN_BYTES = 4 * BLOCK_SIZE
 """A reader goes on when no more than this is to be written: what a process loses when it is killed,
 beside a few blocks that arrive at that moment."""
 DISK_WAIT_S = 0.5
 NO_DISK_WAIT_S = 10.0
+SCARCE_S = 1.0
+"""Memory is scarce when a read has waited for it for so long: a fast line frees some earlier."""
 
 _POLL_S = 0.5  # how often a reader that waits for memory looks for overdue flights
 
 
 class ByteBudget:
-    """A bound on bytes in memory. Safe from several threads."""
+    """A bound on bytes in memory, which callers get in the order in which they ask.
 
-    def __init__(self, max_bytes: int, overdue_bytes: Callable[[], int] = lambda: 0) -> None:
+    Safe from several threads; `_changed` guards all state.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int,
+        overdue_bytes: Callable[[], int] = lambda: 0,
+        arrivals: Arrivals | None = None,
+    ) -> None:
         """Allow `max_bytes` at a time, and always at least one request.
 
         `overdue_bytes` counts what was requested long ago and has not arrived: it takes no memory
-        yet, and a store that hangs must not block other readers.
+        yet, and a store that hangs must not block other readers. Callers wait as long as
+        `arrivals` come.
         """
         self._max_bytes = max_bytes
         self._overdue_bytes = overdue_bytes
+        self._arrivals = arrivals or Arrivals()
         self._used = 0
-        self._waiting = 0  # how many callers wait
+        self._turns = itertools.count()
+        self._waiting: dict[int, float] = {}  # since when each caller waits, by its turn
         self._changed = threading.Condition()
 
     @property
@@ -40,11 +55,19 @@ class ByteBudget:
         """Bytes that are acquired now."""
         return self._used
 
+    @property
+    def is_scarce(self) -> bool:
+        """Whether a caller has waited for SCARCE_S."""
+        with self._changed:
+            since_s = next(iter(self._waiting.values()), None)
+        return since_s is not None and time.monotonic() - since_s >= SCARCE_S
+
     def acquire(self, amount: int, *, wait: bool) -> bool:
         """Acquire `amount` bytes; without `wait`, return False when they are not free now.
 
         They are not free for that either while others wait: read-ahead comes after reads.
-        Raises StoreUnavailable when they do not become free in time.
+        Raises StoreUnavailable when they do not become free in time: ANSWER_S after the last
+        arrival, or THROTTLED_S.
         """
         with self._changed:
             if wait:
@@ -58,18 +81,24 @@ class ByteBudget:
         return not self._used or self._used + amount <= self._max_bytes
 
     def _wait_for(self, amount: int) -> None:
-        """Wait until `amount` bytes are free; `_changed` is held."""
-        deadline = Deadline.after(ANSWER_S)
-        self._waiting += 1
+        """Wait until it is this caller's turn and `amount` bytes are free; `_changed` is held."""
+        turn, began_s = next(self._turns), time.monotonic()
+        deadline = Deadline.after(THROTTLED_S)
+        self._waiting[turn] = began_s
         try:
-            while not self._fits(amount):
-                if self._used - self._overdue_bytes() + amount <= self._max_bytes:
-                    return
-                if deadline.has_passed:
+            while not (turn == next(iter(self._waiting)) and self._may_take(amount)):
+                if deadline.has_passed or not self._arrivals.left_s(began_s):
                     raise StoreUnavailable("the memory for bytes that wait for the disk is full")
                 self._changed.wait(_POLL_S)
         finally:
-            self._waiting -= 1
+            del self._waiting[turn]
+            if self._waiting:
+                self._changed.notify_all()  # there may be room for the next one, too
+
+    def _may_take(self, amount: int) -> bool:
+        if self._fits(amount):
+            return True
+        return self._used - self._overdue_bytes() + amount <= self._max_bytes
 
     def release(self, amount: int) -> None:
         """Return bytes that were acquired."""

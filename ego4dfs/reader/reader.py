@@ -173,7 +173,8 @@ class Reader:
             ahead = window.advance(start, stop, missed=bool(awaited), shared=shared)
         begun: Mapping[str, Flight] = {}
         if awaited:
-            if window and ahead is not None and window.granularity == PART_SIZE:
+            joins = window is not None and window.granularity == PART_SIZE
+            if joins and ahead is not None and not self.downloads.is_memory_scarce:
                 # No read waits for the memory of more than this.
                 stop = max(stop, min(ahead.stop, start + SEQUENTIAL_AFTER))
                 ahead = range(stop, ahead.stop) if stop < ahead.stop else None
