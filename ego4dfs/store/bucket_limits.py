@@ -40,8 +40,10 @@ class ConcurrencyLimit:
         wait_s = max(0.0, min(BEGIN_S, call_remaining_s() - ATTEMPT_S))
         if not semaphore.acquire(timeout=wait_s):
             raise StoreUnavailable(
-                f"{url}: {self._limit} requests for this bucket are running, and none ends",
+                f"{url}: {self._limit} requests for this bucket are running, and this one did not"
+                f" begin within {wait_s:.0f} s",
                 url=url,
+                hint="the store or the network is slow: read with fewer programs at a time",
             )
         return semaphore
 
