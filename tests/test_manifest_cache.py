@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ego4dfs.catalog import Catalog, ManifestCache, Selection, manifest_url
+from ego4dfs.catalog import Catalog, ManifestCache, Selection, manifest_cache, manifest_url
 from ego4dfs.catalog.manifest_cache import CachedManifest
 from ego4dfs.errors import ManifestError, StoreUnavailable
+from ego4dfs.files import write_atomic
 from ego4dfs.store import Fetched
 from ego4dfs.store.etag import is_md5
 from ego4dfs.store.fsspec_mirror import FsspecMirror
@@ -318,7 +320,7 @@ def test_the_answer_to_another_process_is_used_for_a_minute_where_it_is_shared(
     in_a_child(lambda: ManifestCache(tmp_path, store).fetch("v2", "clips"))
     shared.fetch("v2", "clips")
     assert len(store.reads) == 3, "a confirmation of another process counts, too"
-    os.utime(path.with_suffix(".json"), (time.time() - 61,) * 2)
+    os.utime(path, (time.time() - 61,) * 2)
     shared.fetch("v2", "clips")
     assert len(store.reads) == 4
 
@@ -340,6 +342,31 @@ def test_an_answer_between_the_look_at_the_disk_and_the_lock_is_used(
     keeper = ManifestCache(tmp_path, store, is_shared=is_shared)
     assert keeper.fetch("v2", "clips").content == MANIFEST
     assert store.reads == []
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_manifest_that_could_not_be_replaced_is_no_answer(tmp_path, is_shared):
+    """Its facts are written first, and describe both manifests; the one on disk is the old one."""
+    url, new = manifest_url("v2", "clips"), MANIFEST.replace(b"a,", b"b,")
+    store = CountingStore({url: MANIFEST})
+    keeper = ManifestCache(tmp_path, store, is_shared=is_shared)
+    keeper.fetch("v2", "clips")
+    path = tmp_path / "manifests" / "v2" / "clips" / "manifest.csv"
+    os.utime(path, (time.time() - 61,) * 2)
+    store.put(url, new)
+
+    def write_facts_only() -> None:
+        def fail(path: Path, content: bytes) -> None:
+            if path.suffix == ".csv":
+                raise OSError(errno.ENOSPC, "no space left")
+            write_atomic(path, content)
+
+        manifest_cache.write_atomic = fail
+        assert ManifestCache(tmp_path, store).fetch("v2", "clips").content == new
+
+    in_a_child(write_facts_only)
+    assert path.read_bytes() == MANIFEST
+    assert keeper.fetch("v2", "clips").content == new
 
 
 def test_a_manifest_that_was_imported_is_asked_for(tmp_path, store):

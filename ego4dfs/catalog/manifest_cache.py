@@ -156,7 +156,7 @@ class ManifestCache:
 
         It has since `began_ns`, or less than SHARED_S ago if processes share its answers.
         """
-        path, now_ns = self._paths(version, dataset)[1], time.time_ns()
+        path, now_ns = self._paths(version, dataset)[0], time.time_ns()
         asked_ns = _asked_at_ns(path)
         if not self._is_shared or _asked_here.get(path) == (os.getpid(), asked_ns):
             return began_ns <= asked_ns <= now_ns
@@ -168,14 +168,14 @@ class ManifestCache:
         url = manifest_url(version, dataset)
         fetched = self._read(url, cached, self._paths(version, dataset)[0].parent)
         if fetched is None and cached is not None:
-            _note_answer(self._paths(version, dataset)[1])
+            _note_answer(self._paths(version, dataset)[0])
             return cached
         if fetched is None:
             raise StoreError(f"manifest of {dataset} ({version}): no answer", url=url)
         manifest = CachedManifest(bytes(fetched.data), fetched.facts.etag, fetched.facts.mtime_ns)
         check(manifest.content, f"{version}/{dataset}")
         if self._write(version, dataset, manifest, cached):
-            _note_answer(self._paths(version, dataset)[1])
+            _note_answer(self._paths(version, dataset)[0])
         return manifest
 
     def _read(self, url: str, cached: CachedManifest | None, directory: Path) -> Fetched | None:
@@ -227,7 +227,7 @@ class ManifestCache:
         if cached is not None and cached.mtime_ns >= manifest.mtime_ns:
             return False
         self._replace(version, dataset, manifest, cached)
-        os.utime(self._paths(version, dataset)[1], (0, 0))  # the store was not asked
+        os.utime(self._paths(version, dataset)[0], (0, 0))  # the store was not asked
         return True
 
     def _paths(self, version: str, dataset: str) -> tuple[Path, Path]:
@@ -319,7 +319,7 @@ class ManifestCache:
 
 
 def _note_answer(path: Path) -> None:
-    """Record in the time of a file that the store has answered now."""
+    """Record in the time of a manifest that the store has answered now."""
     now_ns = time.time_ns() // 1000 * 1000  # filesystems may round it
     with suppress(OSError):
         os.utime(path, ns=(now_ns, now_ns))
