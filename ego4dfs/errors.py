@@ -162,8 +162,10 @@ def os_error_text(error: OSError) -> str:
 
     A disk without inodes has no space either, for the system, though `df` shows some.
     """
-    if error.errno == errno.ENOSPC and isinstance(error.filename, (str, os.PathLike)):
-        for directory in Path(error.filename).parents:
+    name = error.filename
+    is_named = isinstance(name, (str, os.PathLike)) and Path(name).is_absolute()
+    if error.errno == errno.ENOSPC and is_named:
+        for directory in Path(name).parents:
             with suppress(OSError, ValueError):  # of what was half written, nothing may be left
                 return FEW_INODES if lacks_inodes(directory) else _words(error)
     return _words(error)
@@ -177,7 +179,7 @@ def lacks_inodes(directory: str | os.PathLike[str]) -> bool:
     """Return whether a disk has room, but can hardly have more files. Raises OSError."""
     disk = os.statvfs(directory)
     has_room = disk.f_bavail * disk.f_frsize >= _ROOM_BYTES
-    return has_room and disk.f_files > 0 and disk.f_favail < _FEW  # some filesystems count none
+    return has_room and disk.f_files > 0 and 0 <= disk.f_favail < _FEW  # some count none: -1, or 0
 
 
 def errno_of(error: Exception) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ego4dfs.errors import FEW_INODES, CacheError
+from ego4dfs.errors import FEW_INODES, CacheError, lacks_inodes
 from kit.data import MIB
 from kit.prefetch import data_of, tree
 
@@ -31,6 +32,14 @@ def disk_with(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
     yield mount
     subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(("files", "free"), [(0, 0), (1000, -1), (1000, 1000)])
+def test_a_disk_that_counts_no_inodes_does_not_lack_them(monkeypatch, files, free):
+    """Btrfs says that it has none at all, CephFS that -1 are free."""
+    disk = os.statvfs_result((4096, 4096, 9**9, 9**9, 9**9, files, free, free, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    assert not lacks_inodes("/")
 
 
 @pytest.mark.fault(
