@@ -61,9 +61,14 @@ def test_clear_removes_what_is_old_by_the_clock_of_the_store(near, run, hours, l
     assert len(near.keys("")) == left
 
 
-def test_a_listing_without_a_time_is_an_error(near, run):
-    near.gateway.faults = Faults(reply=Reply(200, body=b"<ListBucketResult/>"))
-    assert "an answer without times" in complaint(run("clear", check=False))
+def test_only_what_needs_ages_needs_the_time_of_the_server(near, run):
+    written = b"<LastModified>2020-01-01T00:00:00Z</LastModified>"
+    one = b"<Contents><Key>a</Key><Size>1</Size>" + written + b"</Contents>"
+    near.gateway.faults = Faults(
+        reply=Reply(200, body=b"<ListBucketResult>" + one + b"</ListBucketResult>")
+    )
+    assert "shows no ages" in complaint(run("clear", "--older-than", "1h", check=False))
+    assert run("clear").stdout == "1 objects removed\n"
 
 
 def test_clear_removes_what_is_old_or_all(near, run):

@@ -69,7 +69,7 @@ class NearAdmin:
         The clock is that of the store: with this machine's, a wrong one would remove all.
         """
         count = 0
-        objects = (one for one in self._all() if not older_than_s or one.age_s > older_than_s)
+        objects = (one for one in self._all() if self._is_old(one, older_than_s))
         while batch := list(islice(objects, _BATCH)):
             for _ in map_parallel(self._remove, batch, threads=_THREADS, name="near"):
                 count += 1
@@ -78,6 +78,16 @@ class NearAdmin:
 
     def _all(self) -> Iterator[Listed]:
         return self._bucket.list(f"{FORMAT}/", REQUEST_S)
+
+    def _is_old(self, one: Listed, older_than_s: float) -> bool:
+        if not older_than_s:
+            return True
+        if one.age_s is None:
+            raise StoreError(
+                f"{self._bucket.url}: a listing without the server's time shows no ages",
+                hint="check --near-endpoint; without --older-than all objects are removed",
+            )
+        return one.age_s > older_than_s
 
     def _is_sound(self, one: Listed) -> bool:
         """Return whether an object has its checksum; one that has not is removed.

@@ -28,13 +28,13 @@ _NO_ANSWER = "check the server, and --near-endpoint"
 class Listed:
     """One object of a listing; `key` is below the prefix, the time in seconds since the epoch.
 
-    `age_s` is how long ago it was written, by the server's clock.
+    `age_s` is how long ago it was written, by the server's clock; None if the answer had no time.
     """
 
     key: str
     size: int
     modified_s: float
-    age_s: float
+    age_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,10 @@ class Bucket:
         if answer.status == 404:
             return None
         self._checked(answer)
-        age_s = self._time_s(answer, "date") - self._time_s(answer, "last-modified")
-        return Held(_etag_of(answer), age_s)
+        now_s, written_s = _time_s(answer, "date"), _time_s(answer, "last-modified")
+        if now_s is None or written_s is None:
+            raise StoreError(f"{self.url}: an answer without times", hint=_NO_ANSWER)
+        return Held(_etag_of(answer), now_s - written_s)
 
     def delete(self, key: str, timeout_s: float) -> None:
         """Remove an object, if there is one."""
@@ -130,7 +132,7 @@ class Bucket:
             if token:
                 query["continuation-token"] = token
             answer = self._checked(self._send("GET", None, timeout_s, query=query))
-            now_s = self._time_s(answer, "date")
+            now_s = _time_s(answer, "date")
             try:
                 root = ET.fromstring(answer.body)  # noqa: S314 - of the lab's own store
                 yield from (_listed(one, below, now_s) for one in root.iterfind("{*}Contents"))
@@ -220,12 +222,6 @@ class Bucket:
         for one in ended:
             one.close()
 
-    def _time_s(self, answer: Answer, header: str) -> float:
-        try:
-            return parsedate_to_datetime(answer.headers[header]).timestamp()
-        except (KeyError, ValueError, TypeError):
-            raise StoreError(f"{self.url}: an answer without times") from None
-
     def _checked(self, answer: Answer) -> Answer:
         if 200 <= answer.status < 300:
             return answer
@@ -241,6 +237,13 @@ class Bucket:
         raise StoreError(text, hint="create the bucket first" if is_missing else "")
 
 
+def _time_s(answer: Answer, header: str) -> float | None:
+    try:
+        return parsedate_to_datetime(answer.headers[header]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+
+
 def _etag_of(answer: Answer) -> str:
     return answer.headers.get("etag", "").strip('"')
 
@@ -254,8 +257,9 @@ def _reason(error: Exception) -> str:
     return strerror or str(error) or type(error).__name__
 
 
-def _listed(found: ET.Element, below: str, now_s: float) -> Listed:
+def _listed(found: ET.Element, below: str, now_s: float | None) -> Listed:
     key, size = found.findtext("{*}Key") or "", int(found.findtext("{*}Size") or 0)
     written = (found.findtext("{*}LastModified") or "").replace("Z", "+00:00")
     modified_s = datetime.fromisoformat(written).timestamp()
-    return Listed(key.removeprefix(below), size, modified_s, now_s - modified_s)
+    age_s = None if now_s is None else now_s - modified_s
+    return Listed(key.removeprefix(below), size, modified_s, age_s)

@@ -110,7 +110,7 @@ def _no_connection(cause: BaseException | None) -> tuple[str, str]:
         return "its name cannot be resolved", f"no DNS: {blocked}"
     if isinstance(cause, ssl.SSLCertVerificationError):
         if reason := clock.untimely_certificate(cause.verify_message):
-            return reason, clock.HINT
+            return reason, "if the clock is right, renew the certificate of the server or the proxy"
         return (
             f"its certificate is not trusted ({cause.verify_message})",
             "if a proxy intercepts TLS, name its certificate with AWS_CA_BUNDLE",
