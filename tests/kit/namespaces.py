@@ -126,7 +126,8 @@ class Namespace:
         self._keeper.kill()
         self._keeper.wait()
         self._keeper.stdout.close()
-        self._stage.rmdir()
+        with suppress(OSError):
+            self._stage.rmdir()
 
 
 def _reachable(directory: Path, stage: Path) -> str:
