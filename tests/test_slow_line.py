@@ -15,7 +15,7 @@ import pytest
 
 from ego4dfs.blocks import Extent
 from ego4dfs.errors import StoreUnavailable
-from ego4dfs.reader import Window, arrivals, flights
+from ego4dfs.reader import Window, arrivals, downloads, flights
 from ego4dfs.reader import flight as flight_module
 from ego4dfs.reader.arrivals import Arrivals
 from ego4dfs.reader.flight import Flight, Request
@@ -23,8 +23,8 @@ from ego4dfs.reader.flights import ByteBudget
 from ego4dfs.reader.window import FIRST_AT_START
 from ego4dfs.runtime.deadline import ANSWER_S, FLOOR_BYTES
 from kit.clock import Clock
-from kit.data import MIB
-from kit.fakes import CountingStore
+from kit.data import MIB, seeded
+from kit.fakes import CountingStore, StallingStore
 from kit.processes import wait_until
 from kit.reader import URL, bytes_requested, read, settle
 
@@ -42,6 +42,7 @@ def costs(*arguments: object) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -74,15 +75,16 @@ def test_memory_is_given_in_the_order_in_which_it_was_asked_for():
     def acquire(amount: int) -> None:
         budget.acquire(amount, wait=True)
         order.append(amount)
+        budget.release(amount)
 
     assert budget.acquire(60, wait=False)
     with ThreadPoolExecutor(2) as pool:
-        for count, amount in enumerate((90, 10)):
+        for count, amount in enumerate((90, 20)):
             pool.submit(acquire, amount)
             wait_until(lambda count=count: len(budget._waiting) == count + 1)
         assert order == []  # although there is room for the small one
         budget.release(60)
-    assert order == [90, 10]
+    assert order == [90, 20]
 
 
 @pytest.fixture
@@ -108,10 +110,49 @@ def test_a_wait_has_time_as_long_as_bytes_arrive(clock):
 def test_a_wait_for_memory_ends_even_if_bytes_arrive_for_ever(monkeypatch):
     monkeypatch.setattr(flights, "THROTTLED_S", 0.05)
     monkeypatch.setattr(flights, "_POLL_S", 0.01)
+    monkeypatch.setattr(Arrivals, "left_s", lambda *_: ANSWER_S)
     budget = ByteBudget(100)
     assert budget.acquire(90, wait=True)
-    with pytest.raises(StoreUnavailable, match="memory"):
+    with pytest.raises(StoreUnavailable, match="no memory became free") as caught:
         budget.acquire(40, wait=True)
+    assert "ego4dfs status" in caught.value.hint
+
+
+def test_reads_that_wait_for_memory_end_when_the_reader_is_closed(make_reader, monkeypatch):
+    monkeypatch.setattr(downloads, "within_memory_limit", lambda _: 2 * MIB)
+    store = StallingStore()
+    ref = store.put(URL, bytes(3 * MIB))
+    reader = make_reader(store)
+    with ThreadPoolExecutor(3) as pool:
+        try:
+            for number in range(2):
+                pool.submit(read, reader, ref, number * MIB, MIB)
+            wait_until(lambda: reader.downloads.memory_bytes == 2 * MIB)
+            waiting = pool.submit(read, reader, ref, 2 * MIB, MIB)
+            wait_until(lambda: reader.downloads._budget._waiting)
+            reader.close()
+            with pytest.raises(StoreUnavailable, match="closed"):
+                waiting.result(30)
+        finally:
+            store.gate.set()
+
+
+def test_bytes_that_another_process_has_fetched_count_as_arrivals(make_reader):
+    store = StallingStore()
+    ref = store.put(URL, seeded("shared", MIB))
+    first, second = make_reader(store), make_reader(store)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            fetched = pool.submit(read, first, ref, 0, MIB)
+            assert store.requested.wait(60)
+            taken = pool.submit(read, second, ref, 0, MIB)
+            wait_until(lambda: second.downloads.in_flight)
+            assert not second.downloads._pool._arrivals._last_s
+        finally:
+            store.gate.set()
+        assert fetched.result(60) == taken.result(60)
+    assert bytes_requested(store) == MIB
+    assert [*second.downloads._pool._arrivals._last_s] == [URL.split("/")[2]]
 
 
 def test_a_read_waits_for_its_turn_as_long_as_bytes_arrive(monkeypatch):

@@ -210,8 +210,9 @@ class Downloads:
         """Wait up to two seconds for running requests, and hand their blocks to the cache.
 
         New requests fail with StoreUnavailable from now on, and so do reads that wait for a
-        request that hangs.
+        request that hangs, or for memory.
         """
+        self._budget.close()
         self._pool.close()
 
     def _requests(

@@ -12,7 +12,7 @@ from ego4dfs.errors import StoreUnavailable
 from ego4dfs.reader.arrivals import Arrivals
 from ego4dfs.reader.fetch_locks import FetchLocks
 from ego4dfs.reader.flight import Flight, Request
-from ego4dfs.reader.flights import ByteBudget, Flights
+from ego4dfs.reader.flights import CLOSED, ByteBudget, Flights
 from ego4dfs.reader.hedging import HedgedGet, Hedging, Overtaken
 from ego4dfs.reader.response_sink import ResponseSink
 from ego4dfs.runtime.daemon_threads import DaemonThreadPool
@@ -30,7 +30,6 @@ REMEMBERED_S = 5.0
 """How long it is remembered."""
 NOT_SENT_S = 1.0
 """How long the failure of a request that was not sent is remembered: the next one may be sent."""
-CLOSED = "the filesystem is closed"
 
 
 class FetchPool:
@@ -107,11 +106,12 @@ class FetchPool:
         start, stop = flights[0].extent.start, flights[-1].extent.stop
         try:
             self._check_open(ref)
-            start = self._locks.wait(ref, start, stop, partial(_taken, request, sink))
+            taken = partial(self._taken, ref, request, sink)
+            start = self._locks.wait(ref, start, stop, taken)
             request.start()
             for piece, data in self._locks.pieces(ref, start, stop):
                 if data is not None:
-                    sink.add_cached(data)
+                    taken(data)
                 else:
                     self._fetch(ref, piece, request, sink, is_streamed=piece.start < stream_before)
             sink.check_complete()
@@ -190,6 +190,17 @@ class FetchPool:
             with self._lock:
                 self._recent_failures.pop(ref.object_id, None)
 
+    def _taken(
+        self, ref: ObjectRef, request: Request, sink: ResponseSink, data: memoryview
+    ) -> None:
+        """Take bytes of another process: from then on its progress counts, not the time in a queue.
+
+        They say that bytes arrive, but not that the store answers this process.
+        """
+        self._arrivals.note(_bucket(ref))
+        request.start()
+        sink.add_cached(data)
+
     def _remember_given_up(self, ref: ObjectRef) -> None:
         error = StoreUnavailable(f"{ref.url}: {TOO_SLOW}", url=ref.url)
         self._remember(ref, error, REMEMBERED_S)
@@ -204,9 +215,3 @@ class FetchPool:
 
 def _bucket(ref: ObjectRef) -> str:
     return ref.url.partition("://")[2].partition("/")[0]
-
-
-def _taken(request: Request, sink: ResponseSink, data: memoryview) -> None:
-    """Take bytes of another process: from then on its progress counts, not the time in a queue."""
-    request.start()
-    sink.add_cached(data)

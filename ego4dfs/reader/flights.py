@@ -21,6 +21,9 @@ NO_DISK_WAIT_S = 10.0
 SCARCE_S = 1.0
 """Memory is scarce when a read has waited for it for so long: a fast line frees some earlier."""
 
+CLOSED = "the filesystem is closed"
+_NO_MEMORY = "no memory became free: bytes of other reads do not arrive, or the disk takes none"
+_NO_MEMORY_HINT = "`ego4dfs status` shows the state of the store and of the cache"
 _POLL_S = 0.5  # how often a reader that waits for memory looks for overdue flights
 
 
@@ -48,6 +51,7 @@ class ByteBudget:
         self._used = 0
         self._turns = itertools.count()
         self._waiting: dict[int, float] = {}  # since when each caller waits, by its turn
+        self._is_closed = False
         self._changed = threading.Condition()
 
     @property
@@ -87,8 +91,10 @@ class ByteBudget:
         self._waiting[turn] = began_s
         try:
             while not (turn == next(iter(self._waiting)) and self._may_take(amount)):
+                if self._is_closed:
+                    raise StoreUnavailable(CLOSED)
                 if deadline.has_passed or not self._arrivals.left_s(began_s):
-                    raise StoreUnavailable("the memory for bytes that wait for the disk is full")
+                    raise StoreUnavailable(_NO_MEMORY, hint=_NO_MEMORY_HINT)
                 self._changed.wait(_POLL_S)
         finally:
             del self._waiting[turn]
@@ -99,6 +105,12 @@ class ByteBudget:
         if self._fits(amount):
             return True
         return self._used - self._overdue_bytes() + amount <= self._max_bytes
+
+    def close(self) -> None:
+        """Fail those that wait, and those that would have to wait later."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
     def release(self, amount: int) -> None:
         """Return bytes that were acquired."""
